@@ -1,0 +1,1 @@
+"""The intermediate representations: the typed kernel (what is computed) and the lowered kernel (how)."""
