@@ -1,0 +1,89 @@
+"""fp4rt: run compiled fp4cc kernels from Python, with numpy and, on a GPU, cuda-python; nothing else is needed.
+
+    kernel = fp4rt.load("out/nvfp4_gemm.json", device="auto")
+    outputs = kernel(a=fp4rt.quantize(x, "nvfp4"), b=fp4rt.quantize(w, "nvfp4"))
+
+Names are imported when first used, so that `import fp4rt` costs little.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fp4num import BlockFormat, Quantized, dequantize, quantize
+    from fp4rt.artifact import Artifact
+    from fp4rt.compare import Comparison, compare
+    from fp4rt.errors import (
+        ArgumentError,
+        ArtifactError,
+        ConstraintError,
+        DeviceError,
+        ForkError,
+        KernelFault,
+        RuntimeFault,
+        SizeError,
+    )
+    from fp4rt.inputs import random_inputs
+    from fp4rt.kernel import Bound, Kernel, load
+    from fp4rt.manifest import Manifest
+
+_HOME = {
+    "Artifact": "fp4rt.artifact",
+    "ArgumentError": "fp4rt.errors",
+    "ArtifactError": "fp4rt.errors",
+    "BlockFormat": "fp4num",
+    "Bound": "fp4rt.kernel",
+    "Comparison": "fp4rt.compare",
+    "ConstraintError": "fp4rt.errors",
+    "DeviceError": "fp4rt.errors",
+    "ForkError": "fp4rt.errors",
+    "Kernel": "fp4rt.kernel",
+    "KernelFault": "fp4rt.errors",
+    "Manifest": "fp4rt.manifest",
+    "Quantized": "fp4num",
+    "RuntimeFault": "fp4rt.errors",
+    "SizeError": "fp4rt.errors",
+    "compare": "fp4rt.compare",
+    "dequantize": "fp4num",
+    "load": "fp4rt.kernel",
+    "quantize": "fp4num",
+    "random_inputs": "fp4rt.inputs",
+}
+
+__all__ = [
+    "ArgumentError",
+    "Artifact",
+    "ArtifactError",
+    "BlockFormat",
+    "Bound",
+    "Comparison",
+    "ConstraintError",
+    "DeviceError",
+    "ForkError",
+    "Kernel",
+    "KernelFault",
+    "Manifest",
+    "Quantized",
+    "RuntimeFault",
+    "SizeError",
+    "compare",
+    "dequantize",
+    "load",
+    "quantize",
+    "random_inputs",
+]
+
+
+def __getattr__(name: str) -> object:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module 'fp4rt' has no attribute {name!r}")
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

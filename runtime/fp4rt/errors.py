@@ -1,0 +1,116 @@
+"""Every error the runtime raises on purpose: one class a kind of mistake, one stable code a message family.
+
+`CODES` maps a code to its title; docs/diagnostics.md has a section for each. Codes FP6xxx belong to artifacts, data
+and devices. User code catches `RuntimeFault` for all of them, or one of its subclasses.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+CODES: dict[str, str] = {
+    # artifacts on disk
+    "FP6001": "artifact cannot be read",
+    "FP6002": "manifest does not follow the schema",
+    "FP6003": "manifest has a schema version this runtime does not know",
+    "FP6004": "artifact file differs from its hash",
+    "FP6005": "unsafe file name in an artifact",
+    "FP6006": "cubin does not match its manifest",
+    "FP6007": "artifact is for another architecture",
+    "FP6008": "artifact cannot be written",
+    # arguments of a call
+    "FP6101": "unknown argument",
+    "FP6102": "missing argument",
+    "FP6103": "argument has the wrong kind of value",
+    "FP6104": "argument has the wrong dtype",
+    "FP6105": "argument has the wrong shape",
+    "FP6106": "argument is not contiguous or not aligned",
+    "FP6107": "arguments overlap in memory",
+    "FP6108": "argument has another block format",
+    "FP6109": "argument lives on the wrong device",
+    "FP6110": "dimension is not determined",
+    "FP6111": "workspace does not fit",
+    "FP6112": "offsets or counts are out of range",
+    # sizes
+    "FP6201": "constraint does not hold",
+    "FP6202": "size cannot be computed",
+    # devices
+    "FP6301": "no such device",
+    "FP6302": "device is not available",
+    "FP6303": "CUDA was used before a fork",
+    "FP6304": "CUDA call failed",
+    "FP6305": "kernel needs more than the device has",
+    "FP6306": "emulated kernel faulted",
+    "FP6307": "reference does not know an operation",
+}
+
+
+class RuntimeFault(Exception):
+    """Base of the runtime's errors.
+
+    `code` is a key of `CODES`; `message` says what is wrong and where; `help` is the nearest thing that works, or "".
+    """
+
+    default_code: ClassVar[str] = "FP6001"
+
+    def __init__(self, message: str, *, code: str | None = None, help: str = "") -> None:
+        self.code = self.default_code if code is None else code
+        self.message = message
+        self.help = help
+        super().__init__(f"{self.code}: {message}" + (f"\n  help: {help}" if help else ""))
+
+    @property
+    def title(self) -> str:
+        """The short title of this code."""
+        return CODES[self.code]
+
+
+class ArtifactError(RuntimeFault):
+    """The artifact's files are missing, changed, malformed, or not for this device (FP600x)."""
+
+    default_code = "FP6002"
+
+
+class ArgumentError(RuntimeFault):
+    """A value passed to a kernel does not fit its argument (FP61xx). `argument` is its name."""
+
+    default_code = "FP6103"
+
+    def __init__(self, message: str, *, argument: str = "", code: str | None = None, help: str = "") -> None:
+        self.argument = argument
+        super().__init__(message, code=code, help=help)
+
+
+class ConstraintError(RuntimeFault):
+    """A constraint of the kernel does not hold for the sizes of this call (FP6201)."""
+
+    default_code = "FP6201"
+
+    def __init__(self, message: str, *, text: str = "", span: str = "", help: str = "") -> None:
+        self.text = text
+        self.span = span
+        super().__init__(message, help=help)
+
+
+class SizeError(RuntimeFault):
+    """A size expression has no value: inexact division, overflow of 64 bits, an unknown name (FP6202)."""
+
+    default_code = "FP6202"
+
+
+class DeviceError(RuntimeFault):
+    """The device does not exist, is not available, or failed (FP63xx)."""
+
+    default_code = "FP6302"
+
+
+class ForkError(DeviceError):
+    """The process was forked after CUDA had been initialized in its parent (FP6303)."""
+
+    default_code = "FP6303"
+
+
+class KernelFault(DeviceError):
+    """The emulator stopped the kernel: a fault or a deadlock, whose report is the message (FP6306)."""
+
+    default_code = "FP6306"
