@@ -1,0 +1,371 @@
+"""The lowered kernel: how a kernel runs on a target, with every number decided.
+
+The passes fill this in; codegen only substitutes from it, `explain` prints it, the manifest is made from it. Sizes
+that depend on dynamic dims are `Expr`; everything else is a number.
+
+Vocabulary. A *tile* is what one MMA of the kernel makes: tile.m x tile.n of the output, tile.k deep. With `cta_group` 2
+a pair of CTAs makes one tile, each CTA 128 of its 256 rows. A *cluster* is a grid of CTAs (cluster.m x cluster.n, rank
+= m + n * cluster.m) whose tiles are neighbors; it takes one *cluster tile* at a time, persistently. A *stage* is one
+slot of a ring in shared memory. A *sub-tile* is 32 columns of the accumulator: what an epilogue thread holds at once.
+
+What the emitted kernel gives the epilogue (names in scope at its hooks):
+    kernel   warp (0..3), lane, thread (0..127), the parameters by name, m_size, n_size
+    tile     m0, n0 (this CTA's first row and column), batch, row (this thread's row: m0 + thread), row_valid
+    sub-tile column (its first global column), acc (32 Float32 of this thread's row), sub-tile index `subtile`
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from fp4cc.ir.kernel import Constraint, Expr, Kernel, Scalar, Schedule
+from fp4num import BlockFormat
+from fp4rt.manifest import Param, TensorMap
+
+Role = Literal["A", "B"]
+MmaKind = Literal["mxf4nvf4", "mxf4", "mxf8f6f4"]
+Scope = Literal["kernel", "tile", "row", "column", "element"]
+
+
+@dataclass(frozen=True, slots=True)
+class Operand:
+    """One side of the product. `rows` is M for A and N for B; `batched`: it has the batch axes (else it is shared)."""
+
+    role: Role
+    arg: str
+    format: BlockFormat
+    rows: Expr
+    batched: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """accumulator[batch, m, n] = sum over k of A[batch, m, k] * B[batch, n, k], both decoded without tensor scales."""
+
+    m: Expr
+    n: Expr
+    k: Expr
+    batch: Expr
+    m_axis: str
+    n_axis: str
+    k_axis: str
+    batch_axes: tuple[str, ...]
+    a: Operand
+    b: Operand
+    accumulator: int  # index in Kernel.values of the matmul
+
+
+@dataclass(frozen=True, slots=True)
+class Mma:
+    """The tcgen05.mma in use. One instruction takes `k` elements of K and `scales_per_instruction` scales a row.
+
+    A scale atom's word holds 4 scales of a row, so it serves `instructions_per_atom` instructions; the scale id (the
+    first byte used in the word) of instruction i is (i % instructions_per_atom) * scales_per_instruction.
+    """
+
+    kind: MmaKind
+    block: int
+    scale: Literal["e4m3", "e8m0"]
+    cta_group: Literal[1, 2]
+    m: int
+    n: int
+    k: int
+    a_format: int
+    b_format: int
+    scale_format: int
+    scales_per_instruction: int
+    instructions_per_atom: int
+    instructions_per_tile_k: int
+
+    @property
+    def descriptor(self) -> int:
+        """The instruction descriptor with scale ids 0 (PTX ISA, tcgen05 instruction descriptor of block scaling)."""
+        return (
+            self.a_format << 7 | self.b_format << 10 | (self.n // 8) << 17 | self.scale_format << 23 | (self.m // 128) << 27
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """The output tile of one MMA and its depth, in elements. Each CTA keeps `cta_m` rows of it, all n columns."""
+
+    m: int
+    n: int
+    k: int
+    cta_m: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """CTAs along M and N. Pairs of a 2-CTA MMA lie along M."""
+
+    m: int
+    n: int
+
+    @property
+    def size(self) -> int:
+        return self.m * self.n
+
+
+@dataclass(frozen=True, slots=True)
+class Raster:
+    """The order of cluster tiles: bands of `band` along N, walked along M within a band, then the next batch."""
+
+    band: int
+    tiles_m: Expr  # cluster tiles along M
+    tiles_n: Expr
+    tiles: Expr  # all of them, batches too
+
+
+@dataclass(frozen=True, slots=True)
+class SmemBuffer:
+    """A buffer in shared memory: `stages` slots of `bytes`, from `offset` on."""
+
+    name: str
+    offset: int
+    bytes: int
+    stages: int
+    align: int
+    what: str
+
+    @property
+    def total(self) -> int:
+        return self.bytes * self.stages
+
+
+@dataclass(frozen=True, slots=True)
+class Smem:
+    """The shared memory of a CTA, in the order in which the kernel allocates it. `total` and `limit` in bytes."""
+
+    buffers: tuple[SmemBuffer, ...]
+    total: int
+    limit: int
+
+    def buffer(self, name: str) -> SmemBuffer:
+        """The buffer of that name; KeyError if there is none."""
+        for buffer in self.buffers:
+            if buffer.name == name:
+                return buffer
+        raise KeyError(name)
+
+
+@dataclass(frozen=True, slots=True)
+class Tmem:
+    """The tensor memory columns of a CTA (of 512, each 128 lanes x 32 bit).
+
+    Accumulator i of two starts at column i * `acc_stride`. Where acc_stride < tile.n the two overlap: the epilogue
+    reads the shared columns first and frees them after `release_after` sub-tiles, walking tile 0's from the right.
+    """
+
+    columns: int
+    acc_buffers: int
+    acc_stride: int
+    release_after: int
+    sfa: int
+    sfb: int
+    sfa_columns: int  # of one scale atom along K
+    sfb_columns: int
+
+    def overlapped(self, tile_n: int) -> bool:
+        """Whether the two accumulators share columns."""
+        return self.acc_buffers == 2 and self.acc_stride < tile_n
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """One TMA load of a stage: tensor map, box and who issues it.
+
+    The tile part a CTA needs is cut into `slices`; each CTA of the multicast group issues one (or, with 1 slice, the
+    group's first CTA issues all), and it lands in all of them. `masks[rank]` is the multicast mask of what `rank`
+    issues (0: it issues nothing); `slice_bytes` is what one slice writes, `tx_bytes` what the barrier counts for it.
+    """
+
+    tensor_map: str
+    buffer: str
+    slices: int
+    slice_bytes: int
+    tx_bytes: int
+    masks: tuple[int, ...]
+
+    @property
+    def multicast(self) -> bool:
+        """Whether it lands in more than one CTA."""
+        return any(mask & (mask - 1) for mask in self.masks)
+
+
+@dataclass(frozen=True, slots=True)
+class Barrier:
+    """A ring of mbarriers. A phase ends after `arrivals` arrivals and `tx_bytes` transferred bytes."""
+
+    name: str
+    stages: int
+    arrivals: int
+    tx_bytes: int
+    arrive: str  # who arrives, in words
+    wait: str  # who waits
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """Loads, rings, and the multicast masks of tcgen05.commit by the rank of the issuing (leader) CTA, 0 elsewhere."""
+
+    stages: int
+    loads: tuple[Load, ...]
+    barriers: tuple[Barrier, ...]
+    empty_masks: tuple[int, ...]
+    acc_full_masks: tuple[int, ...]
+
+    def barrier(self, name: str) -> Barrier:
+        """The ring of that name; KeyError if there is none."""
+        for barrier in self.barriers:
+            if barrier.name == name:
+                return barrier
+        raise KeyError(name)
+
+    def load(self, buffer: str) -> Load:
+        """The load that fills a buffer; KeyError if there is none."""
+        for load in self.loads:
+            if load.buffer == buffer:
+                return load
+        raise KeyError(buffer)
+
+
+@dataclass(frozen=True, slots=True)
+class KernelParam:
+    """A parameter of the kernel: its name there, and what the runtime passes."""
+
+    name: str
+    param: Param
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class EpilogueInput:
+    """What the epilogue reads besides the accumulator.
+
+    kind           param_name is
+    scalar_param   an f32 by value
+    device_scalar  a pointer to one element of `dtype`: a [] argument, or the tensor scale of a quantized one
+    row            a pointer: one element a row ([M], [L, M]); loaded once a tile by the thread that has the row
+    column         a pointer: one element a column ([N], [L, N])
+    batch          a pointer: one element a batch ([L])
+    tile           a pointer: one element an output element; for `inout` the same memory as the output
+    dim            an i32: a size used as a number
+
+    Element offsets are batch * batch_stride + row * row_stride + column * column_stride, 0 where it has no such axis.
+    `vector`: every row of it starts on 16 bytes if this expression holds (None: never, for tile inputs only).
+    """
+
+    name: str
+    param_name: str
+    kind: Literal["scalar_param", "device_scalar", "row", "column", "batch", "tile", "dim"]
+    dtype: Scalar
+    value: int  # index in Kernel.values of the leaf
+    batch_stride: Expr = 0
+    row_stride: Expr = 0
+    column_stride: Expr = 0
+    vector: Expr | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EpilogueStatement:
+    """One IR value computed in the epilogue, and how often: once a kernel, tile, row, column, or for each element."""
+
+    value: int
+    scope: Scope
+    name: str | None  # the name the spec gives it
+
+
+@dataclass(frozen=True, slots=True)
+class StorePlan:
+    """How a sub-tile reaches global memory.
+
+    `tma`: registers -> `buffer` (a 32-row slab for each epilogue warp) -> TMA store; clipped at M and N by the
+    hardware. `direct`: predicated stores. `either`: `flag` (an i32 parameter) is 1 where the row pitch lets TMA do it.
+    """
+
+    via: Literal["tma", "direct", "either"]
+    tensor_map: str | None = None
+    flag: str | None = None
+    buffer: str | None = None  # shared memory: one slot a warp and stage
+    stages: int = 0
+    row_bytes: int = 0
+    swizzle: str = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class EpilogueOutput:
+    """One stored argument. `value` is the IR value stored; strides in elements as in `EpilogueInput`."""
+
+    arg: str
+    param_name: str
+    kind: Literal["plain", "quantized"]
+    dtype: Scalar | BlockFormat
+    value: int
+    batch_stride: Expr
+    row_stride: Expr
+    column_stride: Expr
+    store: StorePlan
+    scales_param: str | None = None  # pointer to the scales of a quantized output
+
+
+@dataclass(frozen=True, slots=True)
+class EpilogueProgram:
+    """The epilogue: leaves, the values in order (leaves and the accumulator not repeated), and what is stored."""
+
+    inputs: tuple[EpilogueInput, ...]
+    accumulator: int
+    statements: tuple[EpilogueStatement, ...]
+    outputs: tuple[EpilogueOutput, ...]
+    subtile: int = 32  # columns
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Threads of a CTA: warps 0-3 the epilogue, 4 the TMA loads, 5 the MMA. `entry` is the kernel's symbol."""
+
+    entry: str
+    threads: int
+    params: tuple[KernelParam, ...]
+    registers: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One choice, why, and what else there was, for `explain`. `chosen_by`: the schedule block or the compiler."""
+
+    what: str
+    chosen: str
+    why: str
+    alternatives: tuple[str, ...] = ()
+    chosen_by: Literal["schedule", "compiler", "target"] = "compiler"
+
+
+@dataclass(frozen=True, slots=True)
+class LoweredKernel:
+    """A kernel with every number decided.
+
+    `when`: this plan applies where it holds (None: always). `variants`, first match first, come before this plan; each
+    is complete, has a `when`, and no variants of its own. `constraints` are the ones derived here, beyond `kernel`'s.
+    """
+
+    name: str
+    target: str
+    kernel: Kernel
+    problem: Problem
+    schedule: Schedule | None
+    mma: Mma
+    tile: Tile
+    cluster: Cluster
+    raster: Raster
+    smem: Smem
+    tmem: Tmem
+    pipeline: Pipeline
+    tensor_maps: tuple[TensorMap, ...]
+    epilogue: EpilogueProgram
+    launch: Launch
+    constraints: tuple[Constraint, ...]
+    decisions: tuple[Decision, ...]
+    when: Expr | None = None
+    variants: tuple[LoweredKernel, ...] = ()
