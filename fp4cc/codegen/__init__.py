@@ -1,0 +1,1 @@
+"""From a lowered kernel to text: the kernel file in Python, and the manifest."""

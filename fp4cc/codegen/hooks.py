@@ -1,0 +1,31 @@
+"""What the epilogue's code generator hands to a kernel template: Python text for each hook, at indent 0.
+
+The kernel template places the pieces; the names in scope at each hook are listed in `fp4cc.ir.lowered`. Shared memory
+buffers, tensor maps and parameters are declared by the template from the lowered kernel, so a piece just uses their
+names. No piece may leave an mbarrier wait or a CTA-wide barrier in divergent code: the four epilogue warps run each
+hook, but a warp with no valid row may skip its stores.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class EpilogueText:
+    """Text of the epilogue.
+
+    functions  module level: exact arithmetic, quantizers, and `element`, the spec's epilogue for one element
+    kernel     once, in the epilogue warps, before the first tile: scalars, values of scope "kernel"
+    tile       once a tile: row vectors, staged column vectors, values of scope "tile" and "row"
+    subtile    for each sub-tile, after `acc` was read from tensor memory: computes and stores it
+    finish     once, after the last tile: waits for stores that still read shared memory
+    imports    lines the pieces need at the top of the file, beyond what the kernel template imports itself
+    """
+
+    functions: str
+    kernel: str
+    tile: str
+    subtile: str
+    finish: str
+    imports: tuple[str, ...] = ()
