@@ -1,0 +1,169 @@
+"""Global, shared and tensor memory, each with a shadow that knows what may be touched and what was ever written.
+
+Shadow bytes (global and shared): bit 0 allocated, bit 1 written, bit 2 part of a live mbarrier, bit 3 read-only. A load needs every byte to be
+allocated and written, a store needs it allocated; both refuse mbarriers.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fp4emu.barrier import Barrier
+from fp4emu.errors import Fault
+
+Bytes = NDArray[np.uint8]
+
+ALLOCATED, WRITTEN, BARRIER, READ_ONLY = 1, 2, 4, 8
+GLOBAL_BASE = 0x7F00_0000_0000
+SHARED_WINDOW = 0x0000_7E00_0000_0000
+"""Generic address of shared::cluster address 0; CTA rank r of the cluster owns [r << 24, (r + 1) << 24)."""
+RANK_SHIFT = 24
+SHARED_RESERVED = 1024
+"""The first KiB of a CTA's shared memory belongs to the system, so that no variable has address 0."""
+GUARD = 256
+ALIGNMENT = 512
+
+
+class GlobalMemory:
+    """One arena that holds every allocation, with unallocated guard bytes between them. Addresses are `GLOBAL_BASE` + arena offset."""
+
+    def __init__(self, capacity: int = 1 << 20) -> None:
+        self.data: Bytes = np.zeros(capacity, np.uint8)
+        self.state: Bytes = np.zeros(capacity, np.uint8)
+        self._end = GUARD
+        self._allocations: dict[int, int] = {}
+
+    def allocate(self, size: int, *, alignment: int = ALIGNMENT) -> int:
+        """Address of `size` fresh, unwritten bytes."""
+        if size < 0:
+            raise Fault(f"cannot allocate {size} bytes")
+        start = -(-(self._end + GUARD) // alignment) * alignment
+        self._end = start + size
+        needed = self._end + GUARD
+        if needed > len(self.data):
+            capacity = max(needed, 2 * len(self.data))
+            for name in ("data", "state"):
+                grown = np.zeros(-(-capacity // 64) * 64, np.uint8)
+                old: Bytes = getattr(self, name)
+                grown[: len(old)] = old
+                setattr(self, name, grown)
+        self.state[start : start + size] = ALLOCATED
+        self._allocations[GLOBAL_BASE + start] = size
+        return GLOBAL_BASE + start
+
+    def free(self, address: int) -> None:
+        """Makes an allocation's bytes untouchable. Addresses are not reused, so that a use after free is a fault."""
+        size = self._allocations.pop(address, None)
+        if size is None:
+            raise Fault(f"{address:#x} is not the start of an allocation")
+        start = address - GLOBAL_BASE
+        self.state[start : start + size] = 0
+
+    def offset(self, address: int, size: int) -> int:
+        """Arena offset of `size` allocated bytes at `address`."""
+        start = address - GLOBAL_BASE
+        if start < 0 or start + size > len(self.data) or not (self.state[start : start + size] & ALLOCATED).all():
+            raise Fault(f"{size} bytes at {address:#x} are not (all) in an allocation", hint=self.describe(address))
+        return start
+
+    def read(self, address: int, size: int) -> bytes:
+        """The bytes, all of which must have been written."""
+        start = self.offset(address, size)
+        missing = np.flatnonzero((self.state[start : start + size] & WRITTEN) == 0)
+        if len(missing):
+            raise Fault(
+                f"byte {int(missing[0])} of {size} at {address:#x} was never written ({len(missing)} such bytes)", hint=self.describe(address)
+            )
+        return self.data[start : start + size].tobytes()
+
+    def write(self, address: int, data: bytes | bytearray | memoryview | Bytes) -> None:
+        raw = np.frombuffer(data, np.uint8)
+        start = self.offset(address, len(raw))
+        self.data[start : start + len(raw)] = raw
+        self.state[start : start + len(raw)] |= WRITTEN
+
+    def region(self, address: int) -> tuple[int, int, int]:
+        """(address, size, arena offset) of the allocation that `address` lies in."""
+        for start, size in self._allocations.items():
+            if start <= address < start + max(size, 1):
+                return start, size, start - GLOBAL_BASE
+        raise Fault(f"{address:#x} is in no allocation", hint=self.describe(address))
+
+    def describe(self, address: int) -> str:
+        """Where an address lies relative to the nearest allocation below it."""
+        below = [start for start in self._allocations if start <= address]
+        if not below:
+            return f"no allocation at or below {address:#x}"
+        start = max(below)
+        return f"{address:#x} is byte {address - start} of the allocation of {self._allocations[start]} bytes at {start:#x}"
+
+
+class SharedMemory:
+    """Shared memory of one CTA. Index i of `data` and `state` is shared::cta offset i; the shared::cluster address is `base + i`."""
+
+    def __init__(self, rank: int, size: int, data: Bytes, state: Bytes) -> None:
+        self.rank = rank
+        self.base = rank << RANK_SHIFT
+        self.size = size
+        self.data = data
+        self.state = state
+        self.barriers: dict[int, Barrier] = {}
+        self.symbols: dict[str, tuple[int, int]] = {}
+        state[:] = 0
+        state[SHARED_RESERVED:size] = ALLOCATED
+
+    def check_read(self, offset: int, size: int) -> None:
+        """Faults unless all bytes are inside, written and no mbarrier."""
+        self._check(offset, size)
+        state = self.state[offset : offset + size]
+        if (state != (ALLOCATED | WRITTEN)).any():
+            first = int(np.flatnonzero(state != (ALLOCATED | WRITTEN))[0])
+            what = "holds a live mbarrier" if state[first] & BARRIER else "was never written"
+            raise Fault(f"shared byte {self.describe(offset + first)} {what}")
+
+    def check_write(self, offset: int, size: int) -> None:
+        """Faults unless all bytes are inside and no mbarrier; marks them written."""
+        self._check(offset, size)
+        state = self.state[offset : offset + size]
+        if (state & BARRIER).any():
+            first = int(np.flatnonzero(state & BARRIER)[0])
+            raise Fault(f"store over the live mbarrier at {self.describe(offset + first)}", hint="mbarrier.inval it first")
+        state |= WRITTEN
+
+    def barrier(self, offset: int) -> Barrier:
+        """The live mbarrier at an offset."""
+        found = self.barriers.get(offset)
+        if found is None:
+            raise Fault(
+                f"no mbarrier was initialised at shared {self.describe(offset)}",
+                hint="mbarrier.init must come first, made visible by fence.mbarrier_init and a barrier",
+            )
+        return found
+
+    def describe(self, offset: int) -> str:
+        """`0x480 (name+128, CTA rank 1)`."""
+        for name, (start, size) in self.symbols.items():
+            if start <= offset < start + max(size, 1):
+                return f"{self.base + offset:#x} ({name}+{offset - start}, CTA rank {self.rank})"
+        return f"{self.base + offset:#x} (CTA rank {self.rank})"
+
+    def _check(self, offset: int, size: int) -> None:
+        if offset < SHARED_RESERVED or offset + size > self.size:
+            raise Fault(
+                f"{size} bytes at shared {self.base + offset:#x} are outside of the CTA's {self.size} bytes",
+                hint="static and dynamic shared memory start at byte 1024; check shared_bytes of the launch",
+            )
+
+
+class TensorMemory:
+    """Tensor memory of one CTA: 128 lanes x 512 columns of 32 bits (PTX ISA 9.7.16.1). Address = lane << 16 | column."""
+
+    LANES, COLUMNS = 128, 512
+
+    def __init__(self) -> None:
+        self.data: NDArray[np.uint32] = np.zeros((self.LANES, self.COLUMNS), np.uint32)
+        self.written: NDArray[np.bool_] = np.zeros((self.LANES, self.COLUMNS), np.bool_)
+        self.allocated: NDArray[np.bool_] = np.zeros(self.COLUMNS, np.bool_)
+        self.allocations: dict[int, int] = {}
+        self.permit = True

@@ -1,0 +1,129 @@
+"""How an ISA family registers its instructions.
+
+A family is one module under `fp4emu/isa/`; importing it registers its rules. A rule is an opcode, the forms of its modifiers, the
+section of the PTX ISA that defines it, and the function that executes it, in one of these styles:
+
+`style="thread"`: called once for each active thread, in lane order. Source operands arrive as Python ints (registers zero-extended from
+    their declared width, predicates as bool, immediates with their sign, vectors as tuples of ints, `[base+offset]` as the address, and
+    `[base, {c0, c1}]` as the tuple `(address, (c0, c1))`). For what one elected thread issues: TMA, tcgen05.mma, commit, bulk copies.
+`style="warp"`: called once for each warp, with `warp.active` the mask of its active lanes. Source operands arrive as numpy arrays of 32
+    lanes (uint8/uint16/uint32/uint64 by the width of the register, bool for predicates, immediates as Python ints), vectors as lists of such
+    arrays. For `.sync.aligned` and warp-wide instructions: tcgen05.ld, ldmatrix, mma.sync.
+
+The first `outputs` operands are destinations: they are not passed; the handler returns their values (one value, or a tuple if there are
+several; a vector destination is a list or tuple of values, or a 2-D array [element, lane] in warp style). Handlers are called as
+`handler(context, instruction, *sources)`, where the context is a `ThreadContext` or a `WarpContext` (`fp4emu.machine`).
+
+A handler that cannot go on yet returns `Wait(ready, describe)`: the warp sleeps until `ready()` is true and the instruction is executed again.
+Only rules registered with `blocking=True` may do so.
+
+Forms are strings of slots in PTX's order; a slot is `name=alternative|alternative` or just `alternative|alternative` (its name is then its first
+alternative), in brackets if optional. The opcode itself is matched by its longest registered prefix. Everything that no form allows is a
+load error which names the line: the emulator does not guess.
+
+    @instruction("tcgen05.commit", "cta_group=cta_group::1|cta_group::2 mbarrier::arrive::one [shared::cluster] [multicast=multicast::cluster] b64",
+                 style="thread", section="9.7.16.12")
+    def commit(thread: ThreadContext, ins: Instruction, barrier: int, mask: int = 0xFFFF) -> None: ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Style = Literal["thread", "warp", "lane", "emit"]
+Handler = Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Returned by a blocking handler: sleep until `ready()`. `describe()` is one line for the deadlock report."""
+
+    ready: Callable[[], bool]
+    describe: Callable[[], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    name: str
+    alternatives: tuple[str, ...]
+    optional: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    slots: tuple[Slot, ...]
+
+    def match(self, modifiers: tuple[str, ...]) -> dict[str, str | None] | None:
+        """The slots' values if the modifiers fit this form, else None."""
+        return _match(self.slots, 0, modifiers, 0)
+
+
+def _match(slots: tuple[Slot, ...], i: int, mods: tuple[str, ...], j: int) -> dict[str, str | None] | None:
+    if i == len(slots):
+        return {} if j == len(mods) else None
+    slot = slots[i]
+    if j < len(mods) and mods[j] in slot.alternatives:
+        rest = _match(slots, i + 1, mods, j + 1)
+        if rest is not None:
+            rest[slot.name] = mods[j]
+            return rest
+    if slot.optional:
+        rest = _match(slots, i + 1, mods, j)
+        if rest is not None:
+            rest[slot.name] = None
+        return rest
+    return None
+
+
+def parse_form(text: str) -> Form:
+    """`"kind=kind::f16|kind::i8 [.ws]"` as a `Form`."""
+    slots: list[Slot] = []
+    for word in text.split():
+        optional = word.startswith("[")
+        body = word[1:-1] if optional else word
+        name, equals, alternatives = body.partition("=")
+        choices = tuple((alternatives if equals else body).split("|"))
+        slots.append(Slot(name if equals else choices[0], choices, optional))
+    return Form(tuple(slots))
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One registered opcode. `targets` are the architectures it exists on, () for all that are emulated."""
+
+    opcode: str
+    forms: tuple[Form, ...]
+    form_texts: tuple[str, ...]
+    style: Style
+    outputs: int
+    blocking: bool
+    section: str
+    family: str
+    targets: tuple[str, ...]
+    handler: Handler
+
+
+RULES: dict[str, list[Rule]] = {}
+
+
+def instruction(
+    opcode: str,
+    *forms: str,
+    style: Style,
+    section: str,
+    outputs: int = 0,
+    blocking: bool = False,
+    targets: tuple[str, ...] = (),
+) -> Callable[[Handler], Handler]:
+    """Registers a handler for `opcode` with the modifiers that `forms` allow. Several rules may share an opcode: the first form that fits wins."""
+
+    def register(handler: Handler) -> Handler:
+        family = handler.__module__.rsplit(".", 1)[-1]
+        parsed = tuple(parse_form(form) for form in (forms or ("",)))
+        rule = Rule(opcode, parsed, forms or ("",), style, outputs, blocking, section, family, targets, handler)
+        RULES.setdefault(opcode, []).append(rule)
+        return handler
+
+    return register
