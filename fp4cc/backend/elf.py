@@ -16,7 +16,7 @@ _ATTR_REGCOUNT = 0x2F  # EIATTR_REGCOUNT: symbol index, registers
 
 @dataclass(frozen=True, slots=True)
 class ResourceUsage:
-    """Of one kernel: 32-bit registers a thread, stack bytes a thread (0: nothing spilled), static shared memory bytes."""
+    """Of one kernel: registers and stack bytes a thread (stack 0: nothing spilled), static shared memory bytes."""
 
     registers: int
     stack: int

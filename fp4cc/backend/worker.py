@@ -9,6 +9,7 @@ ends it quietly. Whatever the DSL prints goes to standard output and error, whic
 from __future__ import annotations
 
 import gc
+import importlib
 import importlib.util
 import json
 import os
@@ -16,6 +17,15 @@ import resource
 import sys
 from pathlib import Path
 from types import ModuleType
+
+#: What every emitted kernel imports; done before the job arrives.
+_IMPORTS = (
+    "cutlass",
+    "cutlass.cute",
+    "cutlass.cute.runtime",
+    "cutlass.experimental.cuda",
+    "cutlass.experimental.primitives",
+)
 
 
 def _import_file(path: Path) -> ModuleType:
@@ -33,11 +43,8 @@ def main() -> int:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     sys.dont_write_bytecode = True
     gc.disable()  # a short life with many long-lived objects: collections only cost
-    # What every emitted kernel imports; done before the job arrives.
-    import cutlass
-    import cutlass.cute
-    import cutlass.experimental.cuda
-    import cutlass.experimental.primitives  # noqa: F401
+    for module in _IMPORTS:
+        importlib.import_module(module)
 
     line = sys.stdin.readline()
     if not line.strip():

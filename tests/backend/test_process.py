@@ -1,0 +1,73 @@
+"""The compiling child process: right output, the same bytes every time, and crashes that become errors."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from fp4cc.backend import BackendError, Worker, compile_python, resource_usage
+
+KERNEL = (Path(__file__).parent / "small_kernel.txt").read_text()
+
+
+@pytest.fixture(autouse=True)
+def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.parametrize("arch", ["sm_100a", "sm_90a"])
+def test_a_kernel_becomes_ptx_and_cubin(arch: str, scratch: Path) -> None:
+    compiled = compile_python(KERNEL, arch)
+    assert f".target {arch}" in compiled.ptx
+    assert ".visible .entry scale" in compiled.ptx
+    assert "\0" not in compiled.ptx
+    usage = resource_usage(compiled.cubin)
+    (name,) = usage
+    assert name.startswith("scale")
+    assert 4 <= usage[name].registers <= 64
+    assert usage[name].stack == 0
+    assert list(scratch.iterdir()) == []
+
+
+def test_the_same_text_gives_the_same_bytes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    first = compile_python(KERNEL, "sm_100a")
+    monkeypatch.setenv("PYTHONHASHSEED", "77")
+    monkeypatch.setenv("CUTE_DSL_LINEINFO", "1")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "elsewhere"))
+    assert compile_python(KERNEL, "sm_100a") == first
+
+
+@pytest.mark.parametrize(
+    ("text", "reason", "tail"),
+    [
+        ("import os\ndef compile(arch): os.abort()", "SIGABRT", ""),
+        ("def compile(arch): raise ValueError('no such tile')", "exit status 1", "ValueError: no such tile"),
+        ("def compile(arch) return", "exit status 1", "SyntaxError"),
+        ("x = 1", "exit status 1", "has no attribute 'compile'"),
+    ],
+)
+def test_a_failing_child_becomes_an_error_with_what_it_printed(
+    text: str, reason: str, tail: str, scratch: Path
+) -> None:
+    with pytest.raises(BackendError) as error:
+        compile_python(text, "sm_100a")
+    assert reason in error.value.reason
+    assert tail in error.value.tail
+    assert str(scratch) not in error.value.tail
+    assert list(scratch.iterdir()) == []
+
+
+def test_a_hanging_child_is_ended(scratch: Path) -> None:
+    with pytest.raises(BackendError, match="did not finish within"):
+        compile_python("import time\ndef compile(arch): time.sleep(60)", "sm_100a", timeout=4)
+    assert list(scratch.iterdir()) == []
+
+
+def test_a_worker_that_gets_no_job_leaves_nothing(scratch: Path) -> None:
+    with Worker():
+        pass
+    assert list(scratch.iterdir()) == []
