@@ -12,18 +12,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fp4num import BlockFormat, Quantized, dequantize, quantize
+    from fp4num import BlockFormat, Quantized, decode, dequantize, quantize
     from fp4rt.artifact import Artifact
-    from fp4rt.compare import Comparison, compare
+    from fp4rt import compare
     from fp4rt.errors import (
         ArgumentError,
         ArtifactError,
         ConstraintError,
         DeviceError,
+        DimensionError,
         ForkError,
         KernelFault,
         RuntimeFault,
-        SizeError,
     )
     from fp4rt.inputs import random_inputs
     from fp4rt.kernel import Bound, Kernel, load
@@ -35,17 +35,16 @@ _HOME = {
     "ArtifactError": "fp4rt.errors",
     "BlockFormat": "fp4num",
     "Bound": "fp4rt.kernel",
-    "Comparison": "fp4rt.compare",
     "ConstraintError": "fp4rt.errors",
     "DeviceError": "fp4rt.errors",
+    "DimensionError": "fp4rt.errors",
     "ForkError": "fp4rt.errors",
     "Kernel": "fp4rt.kernel",
     "KernelFault": "fp4rt.errors",
     "Manifest": "fp4rt.manifest",
     "Quantized": "fp4num",
     "RuntimeFault": "fp4rt.errors",
-    "SizeError": "fp4rt.errors",
-    "compare": "fp4rt.compare",
+    "decode": "fp4num",
     "dequantize": "fp4num",
     "load": "fp4rt.kernel",
     "quantize": "fp4num",
@@ -58,17 +57,17 @@ __all__ = [
     "ArtifactError",
     "BlockFormat",
     "Bound",
-    "Comparison",
     "ConstraintError",
     "DeviceError",
+    "DimensionError",
     "ForkError",
     "Kernel",
     "KernelFault",
     "Manifest",
     "Quantized",
     "RuntimeFault",
-    "SizeError",
     "compare",
+    "decode",
     "dequantize",
     "load",
     "quantize",
@@ -77,6 +76,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
+    if name == "compare":
+        return import_module("fp4rt.compare")
     home = _HOME.get(name)
     if home is None:
         raise AttributeError(f"module 'fp4rt' has no attribute {name!r}")

@@ -92,8 +92,8 @@ class ConstraintError(RuntimeFault):
         super().__init__(message, help=help)
 
 
-class SizeError(RuntimeFault):
-    """A size expression has no value: inexact division, overflow of 64 bits, an unknown name (FP6202)."""
+class DimensionError(RuntimeFault):
+    """A size has no value for these dims: inexact division, overflow of 64 bits, a parameter over 32 (FP6202)."""
 
     default_code = "FP6202"
 

@@ -41,6 +41,9 @@ class Param:
     pointer     name of a buffer, to which `byte_offset` is added
     i32, i64    a size expression
     f32         name of a `param` argument
+
+    `align` is what the kernel assumes of a pointer's address (before `byte_offset`), in bytes; 0 stands for 16, and
+    for the element's own size where the buffer is one number.
     """
 
     kind: str
@@ -48,6 +51,7 @@ class Param:
     byte_offset: Expr = 0
     offset: int = 0
     size: int = 0
+    align: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,7 +325,7 @@ def _parse_grid(node: Node) -> Grid:
 
 
 def _parse_param(node: Node) -> Param:
-    f = node.fields(("kind", "source", "offset", "size"), ("byte_offset",))
+    f = node.fields(("kind", "source", "offset", "size"), ("byte_offset", "align"))
     kind = f["kind"].choice(PARAM_KINDS)
     size, align = PARAM_KINDS[kind]
     if f["size"].integer() != size:
@@ -335,7 +339,8 @@ def _parse_param(node: Node) -> Param:
     byte_offset = f["byte_offset"].expr() if "byte_offset" in f else 0
     if kind != "pointer" and byte_offset != 0:
         raise f["byte_offset"].fail("only a pointer has a byte_offset")
-    return Param(kind, source, byte_offset, offset, size)
+    alignment = f["align"].integer(0, 256) if "align" in f else 0
+    return Param(kind, source, byte_offset, offset, size, alignment)
 
 
 def _dump_launch(launch: Launch) -> Json:
@@ -355,7 +360,7 @@ def _dump_launch(launch: Launch) -> Json:
                 "offset": p.offset,
                 "size": p.size,
                 "source": dump_expr(p.source),
-                **({"byte_offset": dump_expr(p.byte_offset)} if p.kind == "pointer" else {}),
+                **({"byte_offset": dump_expr(p.byte_offset), "align": p.align} if p.kind == "pointer" else {}),
             }
             for p in launch.params
         ],

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TypeAlias, TypeVar
 
 from fp4rt.errors import ArtifactError
+from fp4rt.sizes import OPERATORS
 
 #: What `json.loads` returns.
 Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
@@ -98,14 +99,14 @@ class Node:
         return found
 
     def expr(self, depth: int = 0) -> Expr:
-        """A size expression. Operators and their number of operands are checked when it is evaluated."""
+        """A size expression. The number of operands is checked when it is evaluated."""
         if depth > _MAX_DEPTH:
             raise self.fail(f"expression nested deeper than {_MAX_DEPTH}")
         if isinstance(self.value, str):
             return self.value
         if isinstance(self.value, list):
             items = list(self.items())
-            if not items or not isinstance(items[0].value, str):
+            if not items or items[0].value not in OPERATORS:
                 raise self.fail("an expression list starts with its operator")
             return (items[0].string(), *(item.expr(depth + 1) for item in items[1:]))
         if isinstance(self.value, int) and not isinstance(self.value, bool):

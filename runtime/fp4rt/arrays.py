@@ -1,0 +1,123 @@
+"""What the runtime needs to know of an array, be it numpy's or torch's, without importing torch.
+
+A numpy array of bf16, e4m3 or e5m2 holds raw codes (uint16, uint8), or is of ml_dtypes' types if the caller has that
+package. A torch tensor uses torch's own types. Nothing is converted: another dtype is an error that names the fix.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+Family = Literal["numpy", "torch"]
+
+#: Element type -> bytes of one.
+ITEM_SIZE = {"f32": 4, "bf16": 2, "f16": 2, "e4m3": 1, "e5m2": 1, "e8m0": 1, "i32": 4, "u32": 4, "u64": 8, "bool": 1, "u8": 1}
+#: Element type -> names of the numpy dtypes that hold it; the first is the one that outputs get.
+NUMPY_DTYPES = {
+    "f32": ("float32",), "bf16": ("uint16", "bfloat16"), "f16": ("float16",),
+    "e4m3": ("uint8", "float8_e4m3fn"), "e5m2": ("uint8", "float8_e5m2"), "e8m0": ("uint8", "float8_e8m0fnu"),
+    "i32": ("int32",), "u32": ("uint32",), "u64": ("uint64",), "bool": ("bool",), "u8": ("uint8",),
+}  # fmt: skip
+#: The same for torch, whose unsigned types lack most operations: the signed ones are taken for their bits.
+TORCH_DTYPES = {
+    "f32": ("float32",), "bf16": ("bfloat16",), "f16": ("float16",),
+    "e4m3": ("float8_e4m3fn", "uint8"), "e5m2": ("float8_e5m2", "uint8"), "e8m0": ("uint8", "float8_e8m0fnu"),
+    "i32": ("int32",), "u32": ("int32", "uint32"), "u64": ("int64", "uint64"), "bool": ("bool",),
+    "u8": ("uint8", "float4_e2m1fn_x2", "float8_e4m3fn", "float8_e5m2"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One array: `device` is None for host memory, else the CUDA device's index; `dtype` numpy's or torch's name."""
+
+    array: Any
+    family: Family
+    address: int
+    nbytes: int
+    shape: tuple[int, ...]
+    dtype: str
+    contiguous: bool
+    device: int | None
+    writable: bool
+
+
+def view(array: object) -> View | None:
+    """Describe a numpy array or a torch tensor; None for anything else."""
+    if isinstance(array, (np.ndarray, np.generic)):
+        return _numpy_view(np.asarray(array))
+    torch = sys.modules.get("torch")  # a tensor exists only where torch was imported
+    if torch is not None and isinstance(array, torch.Tensor):
+        return _torch_view(array)
+    return None
+
+
+def _numpy_view(array: np.ndarray) -> View:
+    return View(
+        array,
+        "numpy",
+        array.__array_interface__["data"][0],
+        array.nbytes,
+        array.shape,
+        array.dtype.name,
+        array.flags.c_contiguous,
+        None,
+        array.flags.writeable,
+    )
+
+
+_torch_names: dict[Any, str] = {}
+
+
+def _torch_view(tensor: Any) -> View:
+    dtype = _torch_names.get(tensor.dtype)
+    if dtype is None:
+        dtype = _torch_names.setdefault(tensor.dtype, str(tensor.dtype).removeprefix("torch."))
+    device = tensor.device
+    return View(
+        tensor,
+        "torch",
+        tensor.data_ptr(),
+        tensor.nbytes,
+        tuple(tensor.shape),
+        dtype,
+        tensor.is_contiguous(),
+        device.index if device.type == "cuda" else None,
+        True,
+    )
+
+
+def empty(shape: tuple[int, ...], dtype: str, family: Family, device: int | None) -> Any:
+    """An uninitialized output of an element type of the language, in the caller's kind of array."""
+    if family == "numpy":
+        return np.empty(shape, np.dtype(NUMPY_DTYPES[dtype][0]))
+    torch = sys.modules["torch"]
+    name = TORCH_DTYPES[dtype][0]
+    return torch.empty(shape, dtype=getattr(torch, name), device="cpu" if device is None else f"cuda:{device}")
+
+
+def host_bytes(v: View) -> np.ndarray:
+    """The bytes of a contiguous array in host memory, shared with it: a flat uint8 array."""
+    if v.family == "numpy":
+        return v.array.reshape(-1).view(np.uint8)
+    torch = sys.modules["torch"]
+    return v.array.detach().reshape(-1).view(torch.uint8).numpy()
+
+
+def to_host(array: object) -> np.ndarray:
+    """A numpy array with the same bits: the array itself, or a copy of a torch tensor (types numpy lacks as codes)."""
+    v = view(array)
+    if v is None:
+        return np.asarray(array)
+    if v.family == "numpy":
+        return v.array
+    torch = sys.modules["torch"]
+    tensor = v.array.detach().cpu().contiguous()
+    codes = {1: torch.uint8, 2: torch.uint16}.get(tensor.element_size())
+    if v.dtype.startswith(("bfloat", "float8", "float4")):
+        return tensor.view(codes).numpy()
+    return tensor.numpy()

@@ -1,0 +1,244 @@
+"""A manifest's plan with every size a number: what a device needs for one call, computed once for each set of dims.
+
+Checks here what depends on sizes alone: the constraints, that integer parameters fit, and that no tensor map, fill or
+pointer reaches outside its buffer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from fp4rt import sizes
+from fp4rt.arrays import ITEM_SIZE
+from fp4rt.errors import ArtifactError, ConstraintError, DimensionError
+from fp4rt.manifest import MAP_DTYPES, Manifest, Param, PersistentGrid, Plan, TensorMap
+from fp4rt.strict import Expr
+from fp4rt.typed import Arg, Constraint
+
+#: Dims in the order of the kernel's declaration: the key of the cache of resolved plans.
+Key: TypeAlias = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedMap:
+    """A tensor map with numbers. `active` is False where it is not encoded and the parameter is zero bytes."""
+
+    name: str
+    source: str
+    byte_offset: int
+    dtype: str
+    dims: tuple[int, ...]
+    strides: tuple[int, ...]
+    box: tuple[int, ...]
+    element_strides: tuple[int, ...]
+    swizzle: str
+    l2: str
+    fill: str
+    active: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedParam:
+    """A parameter: `value` for integers, `source` (+ `byte_offset`) for the rest; `align` of a pointer in bytes."""
+
+    kind: str
+    offset: int
+    size: int
+    source: str
+    value: int
+    byte_offset: int
+    align: int
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedLaunch:
+    """A launch: `tiles` for a persistent grid (the device decides how many clusters), else the `grid`."""
+
+    index: int
+    entry: str
+    module: str
+    tiles: int | None
+    grid: tuple[int, int, int]
+    block: tuple[int, int, int]
+    cluster: tuple[int, int, int]
+    smem: int
+    params: tuple[ResolvedParam, ...]
+
+    @property
+    def empty(self) -> bool:
+        """Nothing to run."""
+        return self.tiles == 0 if self.tiles is not None else 0 in self.grid
+
+    def grid_for(self, max_clusters: int) -> tuple[int, int, int]:
+        """The grid on a device that holds at most `max_clusters` clusters of a persistent kernel."""
+        if self.tiles is None:
+            return self.grid
+        clusters = max(1, min(self.tiles, max_clusters))
+        return (self.cluster[0] * clusters, self.cluster[1], self.cluster[2])
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedInit:
+    """A fill of `count` words of `width` bytes."""
+
+    source: str
+    byte_offset: int
+    count: int
+    value: int
+    width: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """One plan for one set of dims. `variant` is its name, "" for the manifest's own plan."""
+
+    variant: str
+    key: Key
+    workspace: int
+    init: tuple[ResolvedInit, ...]
+    launches: tuple[ResolvedLaunch, ...]
+    tensor_maps: tuple[ResolvedMap, ...]
+
+
+def resolve(manifest: Manifest, dims: Mapping[str, int]) -> Resolved:
+    """The plan for these dims. ConstraintError names the first constraint that does not hold, with its place."""
+    check_constraints((*manifest.kernel.constraints, *manifest.constraints), dims)
+    variant, plan, constraints = "", manifest.plan, manifest.plan_constraints
+    for candidate in manifest.variants:
+        if _number(candidate.when, dims, f"variant {candidate.name}"):
+            variant, plan, constraints = candidate.name, candidate.plan, candidate.constraints
+            break
+    check_constraints(constraints, dims)
+    workspace = _number(plan.workspace, dims, "workspace")
+    room = {name: size for arg in manifest.kernel.args for name, size in _buffer_sizes(arg, dims)}
+    room["workspace"] = workspace
+    scalar_sized = {a.name: ITEM_SIZE[str(a.dtype)] for a in manifest.kernel.args if not a.axes and a.format is None}
+    key = tuple(dims[d.name] for d in manifest.kernel.dims)
+    return Resolved(
+        variant,
+        key,
+        workspace,
+        tuple(_init(i.source, i.byte_offset, i.count, i.value, i.width, dims, room) for i in plan.init),
+        _launches(manifest, plan, dims, scalar_sized),
+        tuple(_map(m, dims, room) for m in plan.tensor_maps),
+    )
+
+
+def check_constraints(constraints: Iterable[Constraint], dims: Mapping[str, int]) -> None:
+    """Raise ConstraintError for the first that does not hold, with its text, its place and the sizes in it."""
+    for c in constraints:
+        try:
+            holds = bool(sizes.evaluate(c.expr, dims))
+        except sizes.SizeError as error:
+            raise ConstraintError(f"constraint {c.text!r} ({c.span}): {error}", text=c.text, span=c.span) from error
+        if not holds:
+            values = ", ".join(f"{n} = {dims[n]}" for n in dict.fromkeys(sizes.names(c.expr)) if n in dims)
+            reason = f"; {c.reason}" if c.reason else ""
+            raise ConstraintError(
+                f"constraint {c.text!r} ({c.span}) does not hold: {values}{reason}", text=c.text, span=c.span
+            )
+
+
+def _number(expr: Expr, dims: Mapping[str, int], what: str) -> int:
+    try:
+        return int(sizes.evaluate(expr, dims))
+    except sizes.SizeError as error:
+        raise DimensionError(f"{what}: {sizes.text(expr)}: {error}") from error
+
+
+def _buffer_sizes(arg: Arg, dims: Mapping[str, int]) -> Iterable[tuple[str, int]]:
+    """The bytes of each buffer of an argument."""
+    if arg.direction == "param":
+        return
+    shape = tuple(_number(x.extent, dims, arg.name) for x in arg.axes)
+    if arg.format is None:
+        count = ITEM_SIZE[str(arg.dtype)]
+        for extent in shape:
+            count *= extent
+        yield arg.name, count
+        return
+    codes = 1
+    for extent in arg.format.codes_shape(shape):
+        codes *= extent
+    yield f"{arg.name}.codes", codes
+    if arg.format.scale is not None:
+        yield f"{arg.name}.scales", arg.format.scales_size(shape) * (4 if arg.format.scale == "f32" else 1)
+    if arg.format.tensor_scale is not None:
+        yield f"{arg.name}.tensor_scale", 4
+
+
+def _launches(
+    manifest: Manifest, plan: Plan, dims: Mapping[str, int], scalars: Mapping[str, int]
+) -> tuple[ResolvedLaunch, ...]:
+    out: list[ResolvedLaunch] = []
+    for i, launch in enumerate(plan.launches):
+        what = f"launch {launch.entry}"
+        grid: tuple[int, int, int] = (0, 0, 0)
+        tiles: int | None = None
+        if isinstance(launch.grid, PersistentGrid):
+            tiles = _number(launch.grid.tiles, dims, what)
+        else:
+            x, y, z = (_number(g, dims, what) for g in launch.grid)
+            grid = (x, y, z)
+            if x >= 2**31 or y >= 2**16 or z >= 2**16 or min(grid) < 0:
+                raise DimensionError(f"{what}: a grid of {grid} is over the limits 2^31-1, 65535, 65535")
+            if any(g % c for g, c in zip(grid, launch.cluster, strict=True)):
+                raise ArtifactError(f"{what}: the grid {grid} is no multiple of the cluster {launch.cluster}")
+        params = tuple(_param(p, dims, scalars) for p in launch.params)
+        module = launch.module or manifest.name
+        out.append(
+            ResolvedLaunch(i, launch.entry, module, tiles, grid, launch.block, launch.cluster, launch.smem, params)
+        )
+    return tuple(out)
+
+
+def _param(p: Param, dims: Mapping[str, int], scalars: Mapping[str, int]) -> ResolvedParam:
+    if p.kind in ("i32", "i64"):
+        value = _number(p.source, dims, f"parameter at byte {p.offset}")
+        bits = 32 if p.kind == "i32" else 64
+        if not -(2 ** (bits - 1)) <= value < 2 ** (bits - 1):
+            raise DimensionError(f"{sizes.text(p.source)} = {value} does not fit the kernel's {bits}-bit parameter")
+        return ResolvedParam(p.kind, p.offset, p.size, "", value, 0, 1)
+    source = str(p.source)
+    align = p.align or scalars.get(source, 4 if source.endswith(".tensor_scale") else 16)
+    byte_offset = _number(p.byte_offset, dims, f"{source} + byte_offset") if p.kind == "pointer" else 0
+    return ResolvedParam(p.kind, p.offset, p.size, source, 0, byte_offset, align)
+
+
+def _init(
+    source: str, offset: Expr, count: Expr, value: int, width: int, dims: Mapping[str, int], room: Mapping[str, int]
+) -> ResolvedInit:
+    start, words = _number(offset, dims, f"init of {source}"), _number(count, dims, f"init of {source}")
+    if start < 0 or words < 0 or start % width or start + words * width > room[source]:
+        raise ArtifactError(f"init: {words * width} bytes at {start} leave {source}, which has {room[source]}")
+    return ResolvedInit(source, start, words, value, width)
+
+
+def _map(m: TensorMap, dims: Mapping[str, int], room: Mapping[str, int]) -> ResolvedMap:
+    what = f"tensor map {m.name}"
+    active = m.when is None or bool(_number(m.when, dims, what))
+    extents = tuple(_number(d, dims, what) for d in m.dims) if active else ()
+    strides = tuple(_number(s, dims, what) for s in m.strides) if active else ()
+    start = _number(m.byte_offset, dims, what) if active else 0
+    if active and 0 in extents:
+        active = False  # nothing of it is ever loaded or stored, and CUDA encodes no empty tensor
+    elif active:
+        _check_map(what, m.dtype, extents, strides, start, room[m.source])
+    return ResolvedMap(
+        m.name, m.source, start, m.dtype, extents, strides, m.box, m.element_strides, m.swizzle, m.l2, m.fill, active
+    )
+
+
+def _check_map(what: str, dtype: str, dims: tuple[int, ...], strides: tuple[int, ...], start: int, room: int) -> None:
+    if any(not 0 < d <= 2**32 for d in dims):
+        raise DimensionError(f"{what}: sizes {dims} are not within 1 and 2^32")
+    unit = 32 if dtype in ("B4X16_P64", "B6X16_P32") else 16
+    for i, stride in enumerate(strides):
+        if stride % unit or not 0 < stride < 2**40:
+            raise DimensionError(f"{what}: stride {i} is {stride} bytes; TMA takes multiples of {unit} below 2^40")
+    row = -(-dims[0] * MAP_DTYPES[dtype] // 8)
+    end = start + row + sum((d - 1) * s for d, s in zip(dims[1:], strides, strict=True))
+    if start < 0 or end > room:
+        raise ArtifactError(f"{what}: it spans bytes {start} to {end} of a buffer of {room}")
