@@ -41,6 +41,7 @@ ROUNDER_BITS = 0x4B400000
 SQRT_HALF = 0.7071067811865476
 SQRT_2 = 1.4142135623730951
 TWO_OVER_SQRT_PI = 1.1283791670955126
+LOWEST = -3.4028234663852886e38  # the negative of largest magnitude
 GELU_1 = 1.5957691216057308  # 2 * sqrt(2 / pi)
 GELU_3 = 0.07135481627613502  # GELU_1 * 0.044715
 
@@ -110,8 +111,8 @@ def sigmoid(x: Any) -> Any:
 
 
 def silu(x: Any) -> Any:
-    """x * sigmoid(x) within 3 ulp."""
-    return mul(x, sigmoid(x))
+    """x * sigmoid(x) within 3 ulp; -0 at -inf."""
+    return mul(at_least(x, LOWEST), sigmoid(x))
 
 
 def tanh(x: Any) -> Any:
@@ -165,7 +166,7 @@ def gelu_tanh(x: Any) -> Any:
 
     Within 3 ulp for x >= -1; further left the relative error grows with the exponent, to 128 ulp (2^-16) at -9.
     """
-    return mul(x, sigmoid(mul(x, fma(mul(x, x), GELU_3, GELU_1))))
+    return mul(at_least(x, LOWEST), sigmoid(mul(x, fma(mul(x, x), GELU_3, GELU_1))))
 
 
 def erf(x: Any) -> Any:

@@ -94,6 +94,8 @@ def test_limits() -> None:
     assert functions.erf(-infinity) == -1
     assert functions.gelu(infinity) == infinity
     assert functions.gelu(-100.0) == 0
+    assert functions.silu(-infinity) == 0
+    assert functions.gelu_tanh(-infinity) == 0
     assert functions.rsqrt(0.0) == infinity
 
 
