@@ -1,0 +1,78 @@
+"""Asynchronous effects of one instruction, and the bulk async-groups of a thread (PTX ISA, "Async proxy", "Bulk async-group")."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+
+from fp4emu.errors import Fault
+from fp4emu.instruction import Instruction
+from fp4emu.machine import ThreadContext
+
+
+def submit(
+    thread: ThreadContext, ins: Instruction, action: Callable[[], None], *, order: Hashable = None
+) -> None:
+    """Queues an effect. A fault in it names the instruction that issued it, however late it runs."""
+    cta, warp, lane = thread.cta.id, thread.warp.index, thread.lane
+
+    def run() -> None:
+        try:
+            action()
+        except Fault as fault:
+            raise fault.with_place(line=ins.line, text=ins.text, cta=cta, warp=warp, lane=lane) from None
+
+    thread.queue.submit(run, order=order)
+
+
+@dataclass(slots=True)
+class BulkGroup:
+    """Operations of one bulk async-group: how many have not yet read their source, or not yet finished."""
+
+    unread: int = 0
+    unfinished: int = 0
+
+
+@dataclass(slots=True)
+class BulkGroups:
+    """A thread's committed bulk async-groups, oldest first, and the one that is still open."""
+
+    committed: list[BulkGroup] = field(default_factory=list[BulkGroup])
+    open: BulkGroup = field(default_factory=BulkGroup)
+
+    def commit(self) -> None:
+        self.committed.append(self.open)
+        self.open = BulkGroup()
+
+    def reached(self, allowed: int, *, read: bool) -> bool:
+        """Whether at most `allowed` of the most recent groups are still pending (or still reading)."""
+        while self.committed and not self.committed[0].unfinished:
+            self.committed.pop(0)
+        older = self.committed[: len(self.committed) - allowed] if allowed else self.committed
+        return not any(group.unread if read else group.unfinished for group in older)
+
+
+def bulk_groups(thread: ThreadContext) -> BulkGroups:
+    """The bulk async-groups of a thread."""
+    return thread.scratch.setdefault("bulk", BulkGroups())
+
+
+def submit_in_group(
+    thread: ThreadContext, ins: Instruction, read: Callable[[], Callable[[], None]]
+) -> None:
+    """Queues an operation of the thread's open bulk group: `read` takes its source and returns what writes the result."""
+    group = bulk_groups(thread).open
+    group.unread += 1
+    group.unfinished += 1
+
+    def source() -> None:
+        write = read()
+        group.unread -= 1
+
+        def finish() -> None:
+            write()
+            group.unfinished -= 1
+
+        submit(thread, ins, finish)
+
+    submit(thread, ins, source)

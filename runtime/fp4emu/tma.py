@@ -1,0 +1,274 @@
+"""What a TMA instruction moves: boxes of a tensor between global and shared memory (PTX ISA, "Tensors";
+`cp.async.bulk.tensor`, `cp.reduce.async.bulk.tensor`), tile mode without interleave.
+
+Global addresses of a box are an affine function of its indices, so a box is one strided view of the arena. In shared
+memory the box is dense, innermost dimension first, 16 bytes at a time placed by the swizzle.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+from numpy.lib.stride_tricks import as_strided
+
+from fp4emu.errors import Fault
+from fp4emu.memory import ALLOCATED, BARRIER, READ_ONLY, WRITTEN, GlobalMemory, SharedMemory
+from fp4emu.swizzle import PATTERNS, Swizzle, swizzle
+from fp4emu.tensormap import BITS, PADDED, SUB_BYTE, DataType, Interleave, OobFill, TensorMap
+
+Bytes = npt.NDArray[np.uint8]
+ALIGNMENT = 128
+"""Shared-memory alignment of a box (PTX ISA, `cp.async.bulk.tensor`: "dstMem must be 128 byte aligned")."""
+
+_NAN_BYTES: dict[int, bytes] = {16: b"\xff\x7f", 32: b"\xff\xff\xff\x7f", 64: b"\xff\xff\xff\xff\xff\xff\xff\x7f"}
+_DATA_OF_16: dict[DataType, int] = {DataType.B4X16_P64: 8, DataType.B6X16_P32: 12}
+
+
+@lru_cache(maxsize=256)
+def decode_map(raw: bytes) -> TensorMap:
+    """`TensorMap.decode`, remembered."""
+    return TensorMap.decode(raw)
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """The part of a box that lies inside of the tensor.
+
+    `shape` is the whole box in shared memory, outermost first, its last entry the packed bytes of an inner row. `inside`
+    selects the part that exists; `start` is the global address of its first byte and `strides` the byte strides of its
+    outer axes. `empty` boxes lie outside altogether.
+    """
+
+    shape: tuple[int, ...]
+    inside: tuple[slice, ...]
+    start: int
+    strides: tuple[int, ...]
+    empty: bool
+
+
+def locate(tmap: TensorMap, coordinates: tuple[int, ...]) -> Box:
+    """Where the box at `coordinates` (elements, innermost first, signed) lies."""
+    _check_supported(tmap, coordinates)
+    bits = tmap.bits
+    slices: list[slice] = []
+    strides: list[int] = []
+    start, empty = tmap.address, False
+    for axis in range(tmap.rank):
+        step, count, origin = tmap.element_strides[axis], tmap.counts[axis], coordinates[axis]
+        low = max(0, -(origin // step)) if origin < 0 else 0
+        high = min(count, -(-(tmap.dims[axis] - origin) // step))
+        empty = empty or high <= low
+        first = origin + low * step
+        if axis == 0:
+            slices.append(slice(low * bits // 8, high * bits // 8))
+            start += first * bits // 8
+        else:
+            slices.append(slice(low, high))
+            start += first * tmap.strides[axis - 1]
+            strides.append(tmap.strides[axis - 1] * step)
+    shape = (*reversed(tmap.counts[1:]), tmap.counts[0] * bits // 8)
+    return Box(shape, tuple(reversed(slices)), start, tuple(reversed(strides)), empty)
+
+
+def _check_supported(tmap: TensorMap, coordinates: tuple[int, ...]) -> None:
+    if len(coordinates) != tmap.rank:
+        raise Fault(f"the instruction has {len(coordinates)} coordinates, its tensor map rank {tmap.rank}")
+    if tmap.interleave is not Interleave.NONE:
+        raise Fault("interleaved tensor maps are not modelled")
+    if tmap.element_strides[0] != 1:
+        raise Fault("TMA ignores an element stride of the innermost dimension; it must be 1")
+    multiple = 128 if tmap.dtype in PADDED else 2 if tmap.dtype in SUB_BYTE else 1
+    if coordinates[0] % multiple:
+        raise Fault(f"coordinate 0 is {coordinates[0]}; {tmap.dtype.name} needs a multiple of {multiple}")
+
+
+def _view(array: Bytes, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> Bytes:
+    return as_strided(array[offset:], shape, (*strides, 1))
+
+
+def _global_view(memory: GlobalMemory, box: Box, needed: int, what: str) -> tuple[Bytes, Bytes]:
+    """(data, state) views of the existing part of a box, after a check that each byte has the `needed` state bits."""
+    shape = tuple(part.stop - part.start for part in box.inside)
+    reach = sum((extent - 1) * stride for extent, stride in zip(shape, (*box.strides, 1), strict=True)) + 1
+    offset = memory.offset(box.start, 1)
+    if offset + reach > len(memory.data):
+        raise Fault(
+            f"the box reaches {reach} bytes from {box.start:#x}, past every allocation", hint=memory.describe(box.start)
+        )
+    data = _view(memory.data, offset, shape, box.strides)
+    state = _view(memory.state, offset, shape, box.strides)
+    bad = (state & needed) != needed
+    if bad.any():
+        index = tuple(int(i) for i in np.argwhere(bad)[0])
+        address = box.start + sum(i * s for i, s in zip(index, (*box.strides, 1), strict=True))
+        missing = "is in no allocation" if not state[index] & ALLOCATED else "was never written"
+        raise Fault(f"{what} touches {address:#x}, which {missing}", hint=memory.describe(address))
+    return data, state
+
+
+def read_box(memory: GlobalMemory, tmap: TensorMap, coordinates: tuple[int, ...]) -> Bytes:
+    """The packed bytes of a box, `Box.shape`, with zeros or NaNs for what lies outside of the tensor."""
+    box = locate(tmap, coordinates)
+    if tmap.oob_fill is OobFill.NAN:
+        pattern = np.frombuffer(_NAN_BYTES[tmap.bits], np.uint8)
+        out = np.tile(pattern, int(np.prod(box.shape)) // len(pattern)).reshape(box.shape)
+    else:
+        out = np.zeros(box.shape, np.uint8)
+    if not box.empty:
+        out[box.inside], _ = _global_view(memory, box, ALLOCATED | WRITTEN, "the TMA load")
+    return out
+
+
+def write_box(memory: GlobalMemory, tmap: TensorMap, coordinates: tuple[int, ...], packed: Bytes) -> None:
+    """Stores the part of a box that lies inside of the tensor."""
+    box = locate(tmap, coordinates)
+    if box.empty:
+        return
+    data, state = _global_view(memory, box, ALLOCATED, "the TMA store")
+    if (state & READ_ONLY).any():
+        raise Fault(f"the TMA store writes read-only memory at {box.start:#x}")
+    data[...] = packed.reshape(box.shape)[box.inside]
+    state |= WRITTEN
+
+
+def reduce_box(memory: GlobalMemory, tmap: TensorMap, coordinates: tuple[int, ...], packed: Bytes, op: str) -> None:
+    """Reduces a box into global memory (`cp.reduce.async.bulk.tensor`); both sides must have been written."""
+    box = locate(tmap, coordinates)
+    if box.empty:
+        return
+    data, _ = _global_view(memory, box, ALLOCATED | WRITTEN, "the TMA reduction")
+    mine = np.ascontiguousarray(packed.reshape(box.shape)[box.inside])
+    data[...] = reduce_bytes(np.ascontiguousarray(data), mine, tmap.dtype, op)
+
+
+_INTEGER: dict[DataType, type[np.generic]] = {
+    DataType.U8: np.uint8,
+    DataType.U16: np.uint16,
+    DataType.U32: np.uint32,
+    DataType.I32: np.int32,
+    DataType.U64: np.uint64,
+    DataType.I64: np.int64,
+}
+
+
+def reduce_bytes(old: Bytes, new: Bytes, dtype: DataType, op: str) -> Bytes:
+    """`old op new` elementwise on bytes of `dtype` elements, as an array of bytes."""
+    if op in ("and", "or", "xor"):
+        return {"and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor}[op](old, new)
+    if dtype in _INTEGER:
+        a, b = old.view(_INTEGER[dtype]), new.view(_INTEGER[dtype])
+        return _integer_reduce(a, b, op).view(np.uint8)
+    if op not in ("add", "min", "max"):
+        raise Fault(f"reduction .{op} is not defined for {dtype.name}")
+    if dtype is DataType.BF16:
+        wide = _float_reduce(_bf16_to_f32(old), _bf16_to_f32(new), op)
+        return _f32_to_bf16(wide).view(np.uint8)
+    kinds: dict[int, type[np.floating]] = {16: np.float16, 32: np.float32, 64: np.float64}
+    kind = kinds.get(BITS[dtype])
+    if kind is None or dtype in (DataType.TF32, DataType.TF32_FTZ):
+        raise Fault(f"reductions of {dtype.name} are not modelled")
+    a, b = old.view(kind), new.view(kind)
+    if dtype is DataType.F32_FTZ:
+        a, b = _flush(a), _flush(b)
+    return _float_reduce(a, b, op).astype(kind).view(np.uint8)
+
+
+def _integer_reduce(a: npt.NDArray[np.generic], b: npt.NDArray[np.generic], op: str) -> npt.NDArray[np.generic]:
+    if op == "add":
+        return a + b  # type: ignore[operator]
+    if op == "min":
+        return np.minimum(a, b)
+    if op == "max":
+        return np.maximum(a, b)
+    if op == "inc":
+        return np.where(a >= b, np.zeros_like(a), a + np.ones_like(a))  # type: ignore[operator]
+    if op == "dec":
+        return np.where((a == 0) | (a > b), b, a - np.ones_like(a))  # type: ignore[operator]
+    raise Fault(f"unknown reduction .{op}")
+
+
+def _float_reduce(a: npt.NDArray[np.floating], b: npt.NDArray[np.floating], op: str) -> npt.NDArray[np.floating]:
+    with np.errstate(over="ignore", invalid="ignore"):
+        return a + b if op == "add" else np.fmin(a, b) if op == "min" else np.fmax(a, b)
+
+
+def _flush(x: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    tiny = np.abs(x) < np.finfo(np.float32).tiny
+    return np.where(tiny, np.copysign(np.float32(0), x), x).astype(np.float32)
+
+
+def _bf16_to_f32(raw: Bytes) -> npt.NDArray[np.float32]:
+    return (raw.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+
+
+def _f32_to_bf16(x: npt.NDArray[np.floating]) -> npt.NDArray[np.uint16]:
+    """Round to nearest even; the sum of two bf16 is exact enough in f32 that one more rounding decides no tie wrongly."""
+    bits = x.astype(np.float32).view(np.uint32)
+    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+    return np.where(np.isnan(x), np.uint32(0x7FFF), rounded).astype(np.uint16)
+
+
+# --- the shared-memory side ---
+
+
+@lru_cache(maxsize=512)
+def _chunk_order(base: int, size: int, mode: Swizzle, unit: int) -> npt.NDArray[np.int64]:
+    """Physical chunk index, relative to `base`, of each logical chunk of `unit` bytes."""
+    logical = base + np.arange(0, size, unit, dtype=np.int64)
+    return (swizzle(logical, mode) - base) // unit
+
+
+def shared_bytes(tmap: TensorMap) -> int:
+    """Bytes that a box occupies in shared memory, padding of the padded types included."""
+    total = tmap.transaction_bytes
+    return total * 16 // _DATA_OF_16[tmap.dtype] if tmap.dtype in PADDED else total
+
+
+def _extent(tmap: TensorMap, offset: int) -> tuple[int, int]:
+    """(size, reach): bytes of the box, and of the region that its swizzle may touch."""
+    size = shared_bytes(tmap)
+    if offset % ALIGNMENT:
+        raise Fault(f"the shared-memory address {offset:#x} of a TMA box is not a multiple of {ALIGNMENT}")
+    span = PATTERNS[tmap.swizzle].span
+    return size, -(-size // span) * span
+
+
+def place_box(shared: SharedMemory, offset: int, tmap: TensorMap, packed: Bytes) -> None:
+    """Writes the packed bytes of a box to shared memory at `offset`. Padding bytes of padded types stay as they are."""
+    size, reach = _extent(tmap, offset)
+    unit = 8 if tmap.swizzle is Swizzle.B128_ATOM_32B_FLIP_8B else 16
+    shared._check(offset, reach)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    order = _chunk_order(offset % 1024, size, tmap.swizzle, unit)
+    data = shared.data[offset : offset + reach].reshape(-1, unit)
+    state = shared.state[offset : offset + reach].reshape(-1, unit)
+    if (state & BARRIER).any():
+        shared.check_write(offset, reach)
+    if tmap.dtype in PADDED:
+        used = _DATA_OF_16[tmap.dtype]
+        data[order, :used] = packed.reshape(-1, used)
+        state[order, :used] |= WRITTEN
+    else:
+        data[order] = packed.reshape(-1, unit)
+        state[order] |= WRITTEN
+
+
+def fetch_box(shared: SharedMemory, offset: int, tmap: TensorMap) -> Bytes:
+    """The packed bytes of a box in shared memory at `offset`, all of which must have been written."""
+    size, reach = _extent(tmap, offset)
+    unit = 8 if tmap.swizzle is Swizzle.B128_ATOM_32B_FLIP_8B else 16
+    shared._check(offset, reach)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    order = _chunk_order(offset % 1024, size, tmap.swizzle, unit)
+    state = shared.state[offset : offset + reach].reshape(-1, unit)[order]
+    used = _DATA_OF_16.get(tmap.dtype, unit)
+    if (state[:, :used] != (ALLOCATED | WRITTEN)).any():
+        chunk = int(np.argwhere((state[:, :used] != (ALLOCATED | WRITTEN)).any(axis=1))[0][0])
+        where = shared.describe(offset + int(order[chunk]) * unit)
+        raise Fault(
+            f"the TMA store reads {where}, which was never written (chunk {chunk} of the box)",
+            hint="the epilogue did not fill the box, or wrote it with another swizzle",
+        )
+    data = shared.data[offset : offset + reach].reshape(-1, unit)[order, :used]
+    return data.reshape(-1)
