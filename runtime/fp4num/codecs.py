@@ -1,0 +1,218 @@
+"""Element codecs: float32 to codes and back, vectorized and exact.
+
+`encode` is what PTX `cvt.rn.satfinite` does: round to nearest, ties to the even code, finite overflow and infinities to
+the largest finite value, a NaN to the format's canonical NaN (or to the positive maximum where it has none). bf16 and
+f16 follow `cvt.rn.bf16.f32` and `cvt.rn.f16.f32`, which keep infinities. PTX ISA 9.7.9.21, `cvt`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fp4num.elements import ElementFormat, element
+from fp4num.errors import DataError
+
+Codes: TypeAlias = "NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.uint32]"
+Floats: TypeAlias = NDArray[np.float32]
+Rounding = Literal["nearest", "stochastic", "toward_zero", "up"]
+
+_MAGNITUDE = 0x7FFFFFFF
+_INFINITY = 0x7F800000
+#: Values handled at once: the temporaries of one chunk stay in cache.
+_CHUNK = 1 << 16
+
+
+def encode(
+    x: ArrayLike,
+    to: str | ElementFormat,
+    rounding: Rounding = "nearest",
+    random: NDArray[np.uint8] | None = None,
+) -> Codes:
+    """Codes of float32 values, one a byte (two for bf16 and f16), in the shape of `x`.
+
+    `rounding="stochastic"` needs `random`, one byte r for each value: the magnitude is rounded up when the dropped
+    fraction of a step plus r/256 reaches 1 (PTX `cvt.rs`). `e8m0` takes "toward_zero" and "up", which are
+    `cvt.rz` and `cvt.rp` to `.ue8m0x2`, and "nearest"; its sign is ignored. Raises `DataError` for another rounding.
+    """
+    e = element(to)
+    values = np.ascontiguousarray(x, dtype=np.float32)
+    if rounding not in _roundings(e):
+        raise DataError(f"{e.name} does not round {rounding!r}; it takes {', '.join(map(repr, _roundings(e)))}")
+    if rounding == "stochastic":
+        if random is None or random.shape != values.shape or random.dtype != np.uint8:
+            raise DataError(f"stochastic rounding needs `random`: one uint8 for each value, shape {values.shape}")
+        noise = np.ascontiguousarray(random).reshape(-1)
+    else:
+        noise = None
+    step = _encoder(e, rounding)
+    flat = values.reshape(-1).view(np.uint32)
+    out = np.empty(flat.shape, _code_type(e))
+    for start in range(0, flat.size, _CHUNK):
+        part = slice(start, start + _CHUNK)
+        out[part] = step(flat[part], None if noise is None else noise[part])
+    return out.reshape(values.shape)
+
+
+def decode(codes: ArrayLike, of: str | ElementFormat) -> Floats:
+    """The float32 values of codes, one a byte (two for bf16 and f16), exactly. Bits above the format's are ignored."""
+    e = element(of)
+    raw = np.asarray(codes)
+    if raw.dtype.kind not in "ui":
+        raise DataError(f"codes are unsigned integers, not {raw.dtype}")
+    if e.bits <= 8:
+        return np.take(decode_table(e.name), raw & ((1 << e.bits) - 1))
+    if e.name == "f16":
+        return raw.astype(np.uint16).view(np.float16).astype(np.float32)
+    if e.name == "bf16":
+        return (raw.astype(np.uint32) << 16).view(np.float32)
+    return raw.astype(np.uint32).view(np.float32)
+
+
+@cache
+def decode_table(name: str) -> Floats:
+    """The value of every code of a format of at most 8 bits, indexed by code. Read only."""
+    e = element(name)
+    codes = np.arange(1 << e.bits, dtype=np.int64)
+    if e.name == "e8m0":
+        values = np.ldexp(1.0, codes - e.bias)
+        values[0xFF] = np.nan
+    else:
+        m = e.mantissa_bits
+        magnitude = codes & ((1 << (e.exponent_bits + m)) - 1)
+        exponent, mantissa = magnitude >> m, magnitude & ((1 << m) - 1)
+        normal = np.ldexp(1.0 + mantissa / (1 << m), exponent - e.bias)
+        values = np.where(exponent == 0, np.ldexp(mantissa / (1 << m), 1 - e.bias), normal)
+        if e.has_inf:
+            values = np.where(magnitude == e.max_code + 1, np.inf, values)
+        if e.has_nan:
+            values = np.where(magnitude > e.max_code + (1 if e.has_inf else 0), np.nan, values)
+        if e.signed:
+            values = np.where(codes >> (e.bits - 1), -values, values)
+    table = values.astype(np.float32)
+    table.flags.writeable = False
+    return table
+
+
+def round_to(x: ArrayLike, to: str | ElementFormat) -> Floats:
+    """`decode(encode(x, to), to)`: the values of `x` as the format holds them."""
+    return decode(encode(x, to), to)
+
+
+def _roundings(e: ElementFormat) -> tuple[str, ...]:
+    if e.name == "e8m0":
+        return ("nearest", "toward_zero", "up")
+    return ("nearest", "stochastic") if e.bits <= 8 else ("nearest",)
+
+
+def _code_type(e: ElementFormat) -> type[np.unsignedinteger[Any]]:
+    return np.uint8 if e.bits <= 8 else np.uint16 if e.bits == 16 else np.uint32
+
+
+_Bits: TypeAlias = NDArray[np.uint32]
+_Encoder: TypeAlias = Callable[[_Bits, "NDArray[np.uint8] | None"], NDArray[Any]]
+
+
+def _encoder(e: ElementFormat, rounding: Rounding) -> _Encoder:
+    if e.name == "e8m0":
+        return lambda bits, _: _encode_e8m0(bits, rounding)
+    if e.name == "f32":
+        return lambda bits, _: bits
+    if e.name == "bf16":
+        return lambda bits, _: _encode_bf16(bits)
+    if e.name == "f16":
+        return lambda bits, _: _encode_f16(bits)
+    if rounding == "stochastic":
+        return lambda bits, noise: _finish(e, bits, _stochastic(e, bits, noise))
+    return lambda bits, _: _finish(e, bits, _nearest(e, bits))
+
+
+def _constants(e: ElementFormat) -> tuple[int, int, int]:
+    """Bits of the largest value and of the smallest normal one as float32, and the mantissa bits that are dropped."""
+    largest = int(np.float32(e.max).view(np.uint32))
+    smallest_normal = (127 + 1 - e.bias) << 23
+    return largest, smallest_normal, 23 - e.mantissa_bits
+
+
+def _magnitude(e: ElementFormat, bits: _Bits, largest: int) -> _Bits:
+    """The magnitude's bits, clamped to the largest finite value. Infinities and NaN compare above it as integers."""
+    magnitude = np.minimum(bits & _MAGNITUDE, np.uint32(largest))
+    return magnitude if e.signed else np.where(bits >> 31, np.uint32(0), magnitude)
+
+
+def _nearest(e: ElementFormat, bits: _Bits) -> _Bits:
+    largest, smallest_normal, drop = _constants(e)
+    magnitude = _magnitude(e, bits, largest)
+    # Half a step less one, plus the lowest kept bit: the carry rounds to nearest, ties to even.
+    code = magnitude >> drop
+    code &= 1
+    code += magnitude
+    code += np.uint32((1 << (drop - 1)) - 1)
+    code >>= drop
+    code -= np.uint32((127 - e.bias) << e.mantissa_bits)
+    subnormal = magnitude < smallest_normal
+    if subnormal.any():
+        # Adding a power of two whose last place is the format's smallest step rounds to that step in the f32 adder.
+        offset = np.float32(2.0 ** (23 + 1 - e.bias - e.mantissa_bits))
+        shifted = (magnitude.view(np.float32) + offset).view(np.uint32) - offset.view(np.uint32)
+        code = np.where(subnormal, shifted, code)
+    return code
+
+
+def _stochastic(e: ElementFormat, bits: _Bits, noise: NDArray[np.uint8] | None) -> _Bits:
+    assert noise is not None  # checked by `encode`
+    largest, smallest_normal, drop = _constants(e)
+    magnitude = _magnitude(e, bits, largest)
+    r = noise.astype(np.uint32)
+    code = (magnitude + (r << (drop - 8))) >> drop
+    code -= np.uint32((127 - e.bias) << e.mantissa_bits)
+    # Below the smallest normal value count in 1/256 of a step: the product is exact, and truncation drops what r cannot reach.
+    scale = np.float32(2.0 ** (e.bias - 1 + e.mantissa_bits + 8))
+    small = np.where(magnitude < smallest_normal, magnitude, np.uint32(0)).view(np.float32) * scale
+    shifted = (small.astype(np.uint32) + r) >> 8
+    code = np.where(magnitude < smallest_normal, shifted, code)
+    return np.minimum(code, np.uint32(e.max_code))
+
+
+def _finish(e: ElementFormat, bits: _Bits, code: _Bits) -> NDArray[np.uint8]:
+    """Put the sign and the NaN code in."""
+    if e.signed:
+        code |= (bits >> 31) << np.uint32(e.bits - 1)
+    out = code.astype(np.uint8)
+    nan = (bits & _MAGNITUDE) > _INFINITY
+    if nan.any():
+        out[nan] = e.nan_code
+    return out
+
+
+def _encode_e8m0(bits: _Bits, rounding: Rounding) -> NDArray[np.uint8]:
+    magnitude = bits & _MAGNITUDE
+    if rounding == "toward_zero":
+        code = magnitude >> 23
+    elif rounding == "up":
+        # Between 0 and 2^-127 (code 0) float32 is subnormal: only what is above 2^-127 goes up to code 1.
+        code = np.where(magnitude <= 0x00400000, np.uint32(0), (magnitude + 0x7FFFFF) >> 23)
+    else:
+        # Ties at 1.5 * 2^e go to the even code; 2^-127 and 2^-126 lie in the subnormal range with their tie at 1.5 * 2^-127.
+        normal = (magnitude + 0x3FFFFF + ((magnitude >> 23) & 1)) >> 23
+        code = np.where(magnitude <= 0x00600000, np.uint32(0), np.maximum(normal, np.uint32(1)))
+    out = np.minimum(code, np.uint32(0xFE)).astype(np.uint8)
+    out[magnitude > _INFINITY] = 0xFF
+    return out
+
+
+def _encode_bf16(bits: _Bits) -> NDArray[np.uint16]:
+    out = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+    out[(bits & _MAGNITUDE) > _INFINITY] = 0x7FFF
+    return out
+
+
+def _encode_f16(bits: _Bits) -> NDArray[np.uint16]:
+    with np.errstate(over="ignore"):
+        out = bits.view(np.float32).astype(np.float16).view(np.uint16)
+    out[(bits & _MAGNITUDE) > _INFINITY] = 0x7FFF
+    return out

@@ -1,0 +1,220 @@
+"""`quantize` and `dequantize`: a float32 tensor to a block format by a named rule, and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fp4num import philox, stats
+from fp4num.codecs import Floats, decode, decode_table, encode
+from fp4num.errors import DataError
+from fp4num.formats import Block, BlockFormat, block_format
+from fp4num.ops import Numpy
+from fp4num.packing import pack, unpack
+from fp4num.quantized import Quantized
+from fp4num.rules import Factors, Rule, rule, unit
+
+#: Elements that are quantized at once, about: temporaries then stay in cache.
+_CHUNK = 1 << 17
+
+
+def quantize(
+    x: ArrayLike,
+    fmt: BlockFormat | str,
+    *,
+    tensor_scale: Any = None,
+    amax: Any = None,
+    scale: ArrayLike | None = None,
+    rounding: Literal["nearest", "stochastic"] = "nearest",
+    rng: ArrayLike | None = None,
+    stream: int = 0,
+    quantizer: str | None = None,
+) -> Quantized:
+    """Quantize a tensor [.., rows, columns] along its last axis.
+
+    The rule is `quantizer`, or the format's own (docs/numerics.md). For a format with a tensor scale give that scale, in
+    the format's own sense, or the tensor's `amax`, or neither: then `amax` is taken from `x`. `scale` gives the block
+    scales instead of computing them: float32, one a block (in the block grid's order) or one number, for a format with
+    f32 scales. Stochastic rounding needs `rng` = (seed, offset) and draws by logical element index (`fp4num.philox`).
+    Raises `DataError` for a shape, `FormatError` for a format that the rule cannot make.
+    """
+    f = block_format(fmt)
+    values = _as_f32(x)
+    the_rule = rule(quantizer or f.quantizer)
+    job = _Job(f, the_rule, Factors(np.float32(1), np.float32(1)), _noise(rounding, rng), stream)
+    f.check_shape(values.shape)
+    with np.errstate(all="ignore"):
+        if scale is None:
+            the_rule.check(f)
+            job.factors = _factors(values, f, the_rule, tensor_scale, amax)
+            given = None
+        else:
+            given = _given_scale(scale, f, values.shape, tensor_scale, amax)
+        codes, scales = job.run(values, given)
+    stored = None
+    if f.tensor_scale is not None:
+        chosen = job.factors.decode if f.tensor_scale == "multiplies" else job.factors.encode
+        stored = np.asarray(chosen, np.float32).reshape(())
+    packed = pack(codes, f.bits).reshape(f.codes_shape(values.shape))
+    return Quantized(packed, f.layout.to_buffer(_stored(scales, f, values.shape)), stored, f, values.shape)
+
+
+def dequantize(q: Quantized, *, tensor_scale: bool = True) -> Floats:
+    """The float32 values: fl(element * scale), then times (or divided by) the tensor scale, each rounded once.
+
+    `tensor_scale=False` leaves the tensor scale out: what a matmul contracts.
+    """
+    f = q.format
+    codes = np.asarray(q.codes)
+    if f.bits == 4:
+        # Two elements a byte: one lookup of a pair of float32 in a table of 256.
+        values = np.take(_pairs(f.element), codes).view(np.float32).reshape(q.shape)
+    else:
+        values = decode(unpack(codes, f.bits), f.element).reshape(q.shape)
+    with np.errstate(all="ignore"):
+        if f.scale is not None and values.size:
+            grid = q.scale_grid()
+            scales = grid if f.scale == "f32" else decode(grid, f.scale)
+            _scale_blocks(values, scales, f.stored)
+        if tensor_scale and q.tensor_scale is not None:
+            ts = np.asarray(q.tensor_scale, np.float32)
+            values = values * ts if f.tensor_scale == "multiplies" else values / ts
+    return values
+
+
+@dataclass(slots=True)
+class _Job:
+    """One call of `quantize`: what every chunk needs."""
+
+    fmt: BlockFormat
+    rule: Rule
+    factors: Factors[Any]
+    rng: ArrayLike | None
+    stream: int
+
+    def run(self, x: Floats, given: Floats | None) -> tuple[NDArray[np.uint8], NDArray[Any]]:
+        """Codes, one a byte, in the shape of `x`, and the scales [batch, block row, block column]."""
+        f = self.fmt
+        grid = f.block_grid(x.shape)
+        rows = x.shape[-2] if x.ndim > 1 else 1
+        columns = x.shape[-1]
+        flat = x.reshape(grid.batches, rows, columns)
+        codes = np.empty(flat.shape, np.uint8)
+        scales = np.empty(grid, np.float32 if f.scale == "f32" else np.uint8)
+        tall = rows if f.block[0] == "all" else f.block[0]
+        step = max(1, _CHUNK // max(1, tall * columns))  # block rows a chunk
+        for b in range(grid.batches):
+            for i in range(0, grid.rows if flat.size else 0, step):
+                part = slice(i * tall, (i + step) * tall)
+                first = (b * rows + i * tall) * columns
+                chosen = None if given is None else given[b, i : i + step]
+                codes[b, part], scales[b, i : i + step] = self.chunk(flat[b, part], tall, first, chosen)
+        return codes, scales
+
+    def chunk(self, x: Floats, tall: int, first: int, given: Floats | None) -> tuple[NDArray[np.uint8], NDArray[Any]]:
+        """Whole block rows [rows, columns] of one batch; `first` is the logical index of their first element."""
+        o, f = Numpy(), self.fmt
+        wide = x.shape[1] if f.block[1] == "all" else f.block[1]
+        if given is None:
+            scale = self.rule.scale(o, stats.of(self.rule.statistic, x, tall, wide), self.factors, f)
+        else:
+            scale = given
+        factor = np.asarray(self.rule.factor(o, scale, self.factors, f), np.float32)
+        if tall > 1:
+            factor = np.repeat(factor, tall, axis=0)[: x.shape[0]]
+        blocks = x.reshape(x.shape[0], -1, wide)
+        scaled = blocks * factor[..., None] if self.rule.element_op == "mul" else blocks / factor[..., None]
+        if self.rng is None:
+            codes = encode(scaled, f.element)
+        else:
+            random = philox.random_bytes(first, x.size, self.rng, self.stream).reshape(scaled.shape)
+            codes = encode(scaled, f.element, "stochastic", random)
+        return codes.reshape(x.shape).astype(np.uint8, copy=False), np.asarray(scale)
+
+
+def _as_f32(x: Any) -> Floats:
+    if hasattr(x, "detach"):  # a torch tensor: bf16 has no numpy dtype
+        x = x.detach().float().cpu().numpy()
+    values = np.asarray(x)
+    if values.dtype.kind not in "fiuV" and values.dtype.name != "bfloat16":
+        raise DataError(f"quantize takes real numbers, not {values.dtype}")
+    return np.ascontiguousarray(values, dtype=np.float32)
+
+
+def _noise(rounding: str, rng: ArrayLike | None) -> ArrayLike | None:
+    if rounding == "nearest":
+        return None
+    if rounding != "stochastic":
+        raise DataError(f"rounding is 'nearest' or 'stochastic', not {rounding!r}")
+    if rng is None:
+        raise DataError("stochastic rounding needs rng = (seed, offset)")
+    return rng
+
+
+def _factors(x: Floats, f: BlockFormat, the_rule: Rule, tensor_scale: Any, amax: Any) -> Factors[Any]:
+    o = Numpy()
+    if f.tensor_scale is None:
+        if tensor_scale is not None or amax is not None:
+            raise DataError(f"{f.name} has no tensor scale: give neither tensor_scale nor amax")
+        return unit(o)
+    if tensor_scale is not None and amax is not None:
+        raise DataError("give tensor_scale or amax, not both")
+    if tensor_scale is not None:
+        return the_rule.from_tensor_scale(o, _scalar(tensor_scale, "tensor_scale"), f.tensor_scale)
+    if amax is None:
+        amax = stats.amax(x, nan=the_rule.statistic == "amax_nan")
+    return the_rule.from_amax(o, _scalar(amax, "amax"), f)
+
+
+def _scalar(value: Any, what: str) -> np.float32:
+    array = _as_f32(value)
+    if array.size != 1:
+        raise DataError(f"{what} is one number, not an array of shape {array.shape}")
+    return np.float32(array.reshape(())[()])
+
+
+def _given_scale(scale: ArrayLike, f: BlockFormat, shape: tuple[int, ...], tensor_scale: Any, amax: Any) -> Floats:
+    if f.scale != "f32":
+        raise DataError(f"scale= is for formats with f32 scales, not {f.name} with {f.scale}")
+    if tensor_scale is not None or amax is not None:
+        raise DataError("give scale, or tensor_scale or amax, not both")
+    grid = f.block_grid(shape)
+    values = _as_f32(scale)
+    if values.size == 1:
+        return np.full(grid, values.reshape(())[()], np.float32)
+    if values.size != grid.batches * grid.rows * grid.columns:
+        raise DataError(f"scale has {values.size} numbers for the {' x '.join(map(str, grid))} blocks of {list(shape)}")
+    return values.reshape(grid)
+
+
+def _stored(scales: NDArray[Any], f: BlockFormat, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Scales as the format stores them: repeated where a stored scale covers less than its block."""
+    if f.block == f.stored:
+        return scales
+    grid = f.scale_grid(shape)
+    for axis, (block, stored) in enumerate(zip(f.block, f.stored, strict=True), start=1):
+        if block != stored:
+            index = np.arange(grid[axis])
+            assert stored != "all"  # BlockFormat allows it only where the block is all, too
+            scales = np.take(scales, index * 0 if block == "all" else index * stored // block, axis=axis)
+    return scales
+
+
+def _scale_blocks(values: Floats, scales: Floats, stored: Block) -> None:
+    """Multiply `values` in place by the scales [batch, row, k] of their blocks."""
+    view = values.reshape(scales.shape[0], -1, values.shape[-1])
+    tall, wide = stored
+    width = view.shape[2] if wide == "all" else wide
+    if tall not in (1, "all"):
+        scales = np.repeat(scales, tall, axis=1)[:, : view.shape[1]]
+    blocks = view.reshape(view.shape[0], view.shape[1], -1, width)
+    np.multiply(blocks, scales[..., None], out=blocks)
+
+
+def _pairs(name: str) -> NDArray[np.uint64]:
+    table = decode_table(name)
+    codes = np.arange(256)
+    return np.stack([table[codes & 0xF], table[codes >> 4]], axis=-1).view(np.uint64).reshape(-1)
