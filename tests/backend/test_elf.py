@@ -9,7 +9,7 @@ from fp4cc.backend import SassUnavailable, disassemble, resource_usage
 
 @pytest.mark.parametrize("data", [b"", b"\x7fELF", b"\x7fELF\x02" + bytes(8), b"\x7fELF\x02" + bytes(200), b"MZ" * 100])
 def test_not_a_cubin(data: bytes) -> None:
-    with pytest.raises(ValueError, match="ELF|cubin"):
+    with pytest.raises(ValueError, match=r"ELF|cubin"):
         resource_usage(data)
 
 

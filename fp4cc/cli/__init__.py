@@ -1,0 +1,1 @@
+"""The command line: `fp4cc check | compile | emit | run | verify | explain | layout | doctor`."""

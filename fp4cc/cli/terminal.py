@@ -1,0 +1,99 @@
+"""What the terminal can show: color, progress, tables."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from typing import IO
+
+#: Seconds before anything is shown: quick work stays silent.
+_PATIENCE = 0.7
+_FRAME = 0.1
+_SIGNS = "|/-\\"
+
+
+def wants_color(stream: IO[str]) -> bool:
+    """Color only on a terminal, and never with NO_COLOR set (no-color.org)."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+class Progress:
+    """A line on standard error that names the current step and its seconds; only on a terminal, erased at the end."""
+
+    def __init__(self, *, enabled: bool = True) -> None:
+        self._enabled = enabled and sys.stderr.isatty()
+        self._what = ""
+        self._started = time.monotonic()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def step(self, what: str) -> None:
+        """Name what is being done from now on."""
+        self._what = what
+        self._started = time.monotonic()
+
+    def _draw(self) -> None:
+        shown = False
+        frame = 0
+        while not self._stop.wait(_FRAME):
+            seconds = time.monotonic() - self._started
+            if seconds < _PATIENCE or not self._what:
+                continue
+            sys.stderr.write(f"\r\x1b[2K{_SIGNS[frame % len(_SIGNS)]} {self._what} ({seconds:.0f} s)")
+            sys.stderr.flush()
+            shown = True
+            frame += 1
+        if shown:
+            sys.stderr.write("\r\x1b[2K")
+            sys.stderr.flush()
+
+    def start(self) -> None:
+        """Begin drawing, on a terminal."""
+        if self._enabled:
+            self._thread = threading.Thread(target=self._draw, daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Erase the line."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+
+
+@contextmanager
+def progress(*, enabled: bool = True) -> Generator[Progress]:
+    """A progress line for the duration of a `with`."""
+    line = Progress(enabled=enabled)
+    line.start()
+    try:
+        yield line
+    finally:
+        line.stop()
+
+
+def table(rows: Sequence[Sequence[str]], header: Sequence[str] = (), *, indent: str = "") -> list[str]:
+    """Lines of left-aligned columns; columns whose cells are all numbers are right-aligned."""
+    everything = [list(header), *map(list, rows)] if header else [list(row) for row in rows]
+    if not everything:
+        return []
+    widths = [max(len(row[i]) for row in everything) for i in range(len(everything[0]))]
+    right = [bool(rows) and all(_is_number(row[i]) for row in rows) for i in range(len(widths))]
+    return [
+        (
+            indent + "  ".join(c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True))
+        ).rstrip()
+        for row in everything
+    ]
+
+
+def _is_number(cell: str) -> bool:
+    head = cell.replace(",", "").split(" ")[0].rstrip("%")
+    try:
+        float(head)
+    except ValueError:
+        return cell in ("", "-")
+    return True

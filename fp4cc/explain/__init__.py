@@ -1,0 +1,1 @@
+"""What was chosen, why, and what it costs: `fp4cc explain`."""
