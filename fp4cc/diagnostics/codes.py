@@ -1,0 +1,100 @@
+"""Every diagnostic code of the compiler, with its title. docs/diagnostics.md has a section for each.
+
+FP1xxx the text; FP2xxx names, types and axes; FP3xxx formats and layouts; FP4xxx what a target can do; FP5xxx
+schedules; FP6xxx artifacts, data and devices (they live in `fp4rt.errors`); FP9xxx faults of fp4cc itself. A code
+never changes its meaning, and a retired one is not used again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """A code and its general title; a diagnostic's own title is more particular."""
+
+    code: str
+    title: str
+
+    @property
+    def page(self) -> str:
+        """Where the documentation explains it."""
+        return f"docs/diagnostics.md#{self.code.lower()}"
+
+
+_TITLES = {
+    # The text.
+    "FP1001": "the text does not follow the language",
+    "FP1002": "a bracket is never closed",
+    "FP1003": "a closing bracket has no opening one",
+    "FP1004": "a character that the language does not use",
+    "FP1005": "a string is never closed",
+    "FP1006": "an expression is nested too deeply",
+    "FP1007": "a number cannot be represented",
+    "FP1008": "the file is not UTF-8 text",
+    "FP1009": "the file is too large",
+    "FP1010": "a file holds items only",
+    "FP1011": "comparisons do not chain",
+    "FP1012": "a reserved word is used as a name",
+    # Names, types, axes.
+    "FP2001": "unknown name",
+    "FP2002": "a name is defined twice",
+    "FP2003": "unknown function",
+    "FP2004": "wrong arguments to a function",
+    "FP2005": "a function calls itself",
+    "FP2006": "a name is assigned twice",
+    "FP2007": "an output is never assigned",
+    "FP2008": "this cannot be assigned",
+    "FP2009": "an output is read",
+    "FP2010": "the axes of a product do not fit",
+    "FP2011": "an operation needs other axes",
+    "FP2012": "scale blocks do not lie along the contracted axis",
+    "FP2013": "a value's axes are not its destination's",
+    "FP2014": "an axis occurs twice in a type",
+    "FP2015": "a dimension cannot be found from the inputs",
+    "FP2016": "not a size expression",
+    "FP2017": "a condition on the sizes cannot hold",
+    "FP2018": "a value of the wrong type",
+    "FP2019": "unknown type",
+    "FP2020": "a declaration that does not make sense",
+    "FP2021": "a dimension is defined by itself",
+    "FP2022": "an inout argument is read elsewhere than at its own place",
+    "FP2023": "values cannot be used this way",
+    "FP2024": "unzip is used wrongly",
+    "FP2025": "a ragged or masked axis is declared wrongly",
+    "FP2026": "random numbers are used wrongly",
+    "FP2027": "a tensor with an anonymous axis is used elementwise",
+    "FP2028": "hadamard is used wrongly",
+    "FP2029": "a kernel is too large",
+    "FP2030": "a used file cannot be read",
+    "FP2031": "a used path leaves its folder",
+    "FP2032": "files use each other in a circle",
+    # Formats and layouts.
+    "FP3001": "a field is missing",
+    "FP3002": "a field is given twice",
+    "FP3003": "unknown element, scale, layout or quantizer",
+    "FP3004": "a layout puts two scales in one place",
+    "FP3005": "a layout's atom does not fit its coordinates",
+    "FP3006": "a layout's order does not name each coordinate once",
+    "FP3007": "a number in a layout is out of range",
+    "FP3008": "formats extend each other in a circle",
+    "FP3009": "a format's blocks do not make sense",
+    "FP3010": "a format's fields contradict each other",
+    "FP3011": "the destination's tensor scale is not given",
+    "FP3012": "the destination has no such scale",
+    "FP3013": "a quantized output depends on a reduction of the same kernel",
+    "FP3014": "a quantized output needs quantize, and quantize a quantized output",
+    # Schedules.
+    "FP5001": "a schedule names no kernel",
+    "FP5002": "unknown target",
+    "FP5003": "unknown schedule field",
+    "FP5004": "a schedule field has the wrong value",
+    "FP5005": "a schedule field is given twice",
+    "FP5006": "a schedule can never be chosen",
+    # Faults of the compiler.
+    "FP9001": "fp4cc made an invalid program",
+}
+
+#: Every code by its name.
+CODES: dict[str, Code] = {code: Code(code, title) for code, title in _TITLES.items()}

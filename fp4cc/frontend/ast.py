@@ -1,0 +1,359 @@
+"""The untyped tree of a file: what was written, with spans. Names are not resolved and nothing is judged.
+
+Every node is frozen and carries its span. An expression knows its `depth`, so that the parser can refuse text nested
+so deeply that a recursive walk would exhaust the stack.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from fp4cc.source import Source, Span
+
+
+@dataclass(frozen=True, slots=True)
+class Ident:
+    """A name where it stands."""
+
+    text: str
+    span: Span
+
+
+# Expressions.
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    text: str
+    span: Span
+    depth: int = field(default=1, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    value: int | float
+    span: Span
+    depth: int = field(default=1, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class String:
+    value: str
+    span: Span
+    depth: int = field(default=1, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Unary:
+    """`-x`, `+x` or `not x`."""
+
+    op: Literal["-", "+", "not"]
+    operand: Expr
+    span: Span
+    depth: int = field(default=1, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Binary:
+    """`op` is as written: + - * / // % @, a comparison, `and` or `or`."""
+
+    op: str
+    left: Expr
+    right: Expr
+    op_span: Span
+    span: Span
+    depth: int = field(default=1, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """`value.name`; the language knows `.T` only."""
+
+    value: Expr
+    name: Ident
+    span: Span
+    depth: int = field(default=1, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """One argument of a call; `name` is that of a keyword argument."""
+
+    name: Ident | None
+    value: Expr
+    span: Span
+
+    @property
+    def depth(self) -> int:
+        return self.value.depth
+
+
+@dataclass(frozen=True, slots=True)
+class Renaming:
+    """`N -> F` among the arguments of a call."""
+
+    source: Ident
+    target: Ident
+    span: Span
+    depth: int = field(default=1, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    function: Expr
+    arguments: tuple[Argument | Renaming, ...]
+    span: Span
+    depth: int = field(default=1, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Subscript:
+    """`value[i, j]`: it parses, so that the checker can say why there is none."""
+
+    value: Expr
+    items: tuple[Expr, ...]
+    span: Span
+    depth: int = field(default=1, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Tuple:
+    items: tuple[Expr, ...]
+    span: Span
+    depth: int = field(default=1, compare=False, repr=False)
+
+
+Expr: TypeAlias = Name | Number | String | Unary | Binary | Attribute | Call | Subscript | Tuple
+
+
+# Items.
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    path: String
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A parameter of a `fn`, perhaps with a default."""
+
+    name: Ident
+    default: Expr | None
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    name: Ident
+    parameters: tuple[Parameter, ...]
+    body: Expr
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Dim:
+    """A dimension of a kernel: `M`, `N = 4096` or `F = N / 2`."""
+
+    name: Ident
+    default: Expr | None
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class AxisItem:
+    """One item between the brackets of a type: a size, and the tensor behind `by` or `upto` if there is one."""
+
+    extent: Expr
+    kind: Literal["plain", "by", "upto"]
+    tensor: Ident | None
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Type:
+    """`name[axes]`; `axes` is None where no brackets were written."""
+
+    name: Ident
+    axes: tuple[AxisItem, ...] | None
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    direction: Ident
+    name: Ident
+    type: Type
+    default: Expr | None
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    targets: tuple[Ident, ...]
+    value: Expr
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A unit that did not parse. `names` are those it would define, so that their uses are not errors too."""
+
+    names: tuple[str, ...]
+    span: Span
+
+
+Statement: TypeAlias = Declaration | Assignment | Broken
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """`whole` is False if the head did not parse; its statements are then not judged."""
+
+    name: Ident
+    dims: tuple[Dim, ...]
+    where: Expr | None
+    statements: tuple[Statement, ...]
+    span: Span
+    whole: bool = True
+
+
+#: A CuTe tree of integers.
+Tree: TypeAlias = "int | tuple[Tree, ...]"
+
+
+@dataclass(frozen=True, slots=True)
+class TreeNode:
+    tree: Tree
+    span: Span
+    depth: int = field(default=1, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Coord:
+    name: Ident
+    extent: Number
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class CoordsField:
+    coords: tuple[Coord, ...]
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class AtomField:
+    shape: TreeNode
+    stride: TreeNode
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class OrderField:
+    names: tuple[Ident, ...]
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class PadField:
+    value: Number
+    span: Span
+
+
+LayoutField: TypeAlias = CoordsField | AtomField | OrderField | PadField | Broken
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    name: Ident
+    fields: tuple[LayoutField, ...]
+    span: Span
+    whole: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Extents:
+    """`128 x 64 x 256`; None stands for `all`."""
+
+    values: tuple[int | None, ...]
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class ElementField:
+    element: Ident
+    pack: Ident | None
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleField:
+    element: Ident
+    per: Extents
+    stored: Extents | None
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class LayoutNameField:
+    layout: Ident
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class TensorScaleField:
+    element: Ident
+    sense: Ident
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizerField:
+    quantizer: Ident
+    span: Span
+
+
+FormatField: TypeAlias = ElementField | ScaleField | LayoutNameField | TensorScaleField | QuantizerField | Broken
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    name: Ident
+    base: Ident | None
+    fields: tuple[FormatField, ...]
+    span: Span
+    whole: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleField:
+    """`tile 128 x 64 x 256`: a name and its values, each extents, a number or a word."""
+
+    name: Ident
+    values: tuple[Extents | Number | Ident, ...]
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    kernel: Ident
+    target: Ident
+    when: Expr | None
+    fields: tuple[ScheduleField | Broken, ...]
+    span: Span
+    whole: bool = True
+
+
+Item: TypeAlias = Use | Function | Kernel | Layout | Format | Schedule
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """One file. `broken` are names of items whose head did not parse."""
+
+    source: Source
+    items: tuple[Item, ...]
+    broken: frozenset[str] = frozenset()

@@ -1,0 +1,159 @@
+"""Syntax errors in the language's words: what the parser met, what it could have taken, and the shape of the unit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from typing import cast
+
+from lark import Token, UnexpectedCharacters, UnexpectedEOF, UnexpectedInput, UnexpectedToken
+
+from fp4cc.diagnostics import Diagnostic, did_you_mean, error
+from fp4cc.source import Span
+
+_SHAPES = {
+    "use": '`use "folder/file.fp4"`',
+    "function": "`fn NAME(a, b = 1) = EXPRESSION`",
+    "kernel_head": "`kernel NAME(M, N = 4096, F = N / 2) where CONDITION {`",
+    "layout_head": "`layout NAME {`",
+    "format_head": "`format NAME {` or `format NAME extends BASE {`",
+    "schedule_head": "`schedule KERNEL on TARGET when CONDITION {`",
+    "statement": "`in NAME : TYPE[AXES]` (or `out`, `inout`, `param`), or `NAME = EXPRESSION`",
+}
+_FIELDS = {
+    "layout_field": {
+        "coords": "`coords row : 128, k : 4`",
+        "atom": "`atom ((32, 4), 4) : ((16, 4), 1)`",
+        "order": "`order k, row, batch`",
+        "pad": "`pad 0`",
+    },
+    "format_field": {
+        "element": "`element e2m1 pack low_first`",
+        "scale": "`scale e4m3 per 1 x 16` or `scale e4m3 per 16 x 16 stored 1 x 16`",
+        "layout": "`layout blocked_128x4`",
+        "tensor_scale": "`tensor_scale f32 multiplies` (or `divides`)",
+        "quantizer": "`quantizer nvfp4_amax`",
+    },
+}
+_UNITS = {
+    "use": "this `use`",
+    "function": "this function",
+    "kernel_head": "the head of this kernel",
+    "layout_head": "the head of this layout",
+    "format_head": "the head of this format",
+    "schedule_head": "the head of this schedule",
+    "statement": "this statement",
+    "layout_field": "this field",
+    "format_field": "this field",
+    "schedule_field": "this field",
+}
+_WORDS = {
+    "NUMBER": "a number",
+    "STRING": 'a string like `"file.fp4"`',
+    "DIMS": "extents like `1 x 16`",
+    "DIRECTION": "`in`, `out`, `inout` or `param`",
+    "SENSE": "`multiplies` or `divides`",
+    "RPAR": "`)`",
+    "RSQB": "`]`",
+    "LPAR": "`(`",
+    "LSQB": "`[`",
+    "COMMA": "`,`",
+    "COLON": "`:`",
+    "EQUAL": "`=`",
+}
+_OPERATORS = frozenset(("COMPARE", "SIGN", "TIMES", "AND", "OR", "DOT", "MINUSMORETHAN"))
+_EXPRESSION = frozenset(("NAME", "NUMBER", "STRING", "LPAR", "SIGN", "NOT"))
+_RESERVED = frozenset(("in", "out", "inout", "param", "and", "or", "not"))
+_WORD = re.compile(r"[A-Za-z_]\w*")
+
+
+def explain(problem: UnexpectedInput, rule: str, unit: Span) -> Diagnostic:
+    """The diagnostic of a unit that does not parse as `rule`."""
+    found, expected = _where(problem, unit)
+    if (fields := _FIELDS.get(rule)) is not None and (word := _WORD.match(unit.text)) and word.group() not in fields:
+        return _unknown_field(rule, fields, unit, word.group())
+    if found.text in _RESERVED and "NAME" in expected:
+        return error("FP1012", f"`{found.text}` is a reserved word", found, "not free as a name",
+                     help=f"take another name, such as `{found.text}_`")  # fmt: skip
+    if found.text in ("<", ">", "<=", ">=", "==", "!=") and "AND" in expected:
+        return error("FP1011", "comparisons do not chain", found, "a second comparison",
+                     help="compare twice: `a < b and b < c`")  # fmt: skip
+    wanted = _wanted(expected)
+    if not found.text:
+        title = f"{_UNITS[rule]} ends too early"
+        label = f"expected {wanted} here" if wanted else "more was expected here"
+    else:
+        title = f"unexpected {_quoted(found.text)} in {_UNITS[rule].removeprefix('the head of ')}"
+        label = f"expected {wanted}" if wanted else "nothing more was expected here"
+    return error("FP1001", title[0].lower() + title[1:], found, label, help=_help(rule, unit, found))
+
+
+def _where(problem: UnexpectedInput, unit: Span) -> tuple[Span, Collection[str]]:
+    """The offending text (empty at the end of the unit) and the names of the terminals that fit there."""
+    source = unit.source
+    if isinstance(problem, UnexpectedToken):
+        token = cast("Token", problem.token)
+        expected = problem.accepts or problem.expected
+        if token.type == "$END":
+            return Span(source, unit.end, unit.end), expected
+        start = token.start_pos if token.start_pos is not None else unit.end
+        return Span(source, start, start + len(token)), expected
+    if isinstance(problem, UnexpectedCharacters):
+        start = problem.pos_in_stream or unit.start
+        word = re.compile(r"\w+|.").match(source.text, start, unit.end)
+        return Span(source, start, word.end() if word else start), problem.allowed or ()
+    if isinstance(problem, UnexpectedEOF):
+        return Span(source, unit.end, unit.end), problem.expected
+    return unit, ()
+
+
+def _wanted(expected: Collection[str]) -> str:
+    names = set(expected) - {"$END"}
+    words: list[str] = []
+    if names >= {"NAME", "NUMBER", "LPAR"}:
+        words.append("an expression")
+        names -= _EXPRESSION
+    elif "NAME" in names:
+        words.append("a name")
+        names.discard("NAME")
+    if names & {"SIGN", "TIMES"}:
+        words.append("an operator")
+        # After a whole expression nearly everything can follow; only what closes or continues it is worth saying.
+        names -= _OPERATORS | {"LPAR", "LSQB"}
+    for name in sorted(names):
+        words.append(_WORDS.get(name, f"`{name.lower()}`"))
+    if len(words) > 4:
+        return ""
+    return " or ".join((", ".join(words[:-1]), words[-1])) if len(words) > 1 else "".join(words)
+
+
+def _help(rule: str, unit: Span, found: Span) -> tuple[str, ...]:
+    if (fields := _FIELDS.get(rule)) is not None:
+        word = _WORD.match(unit.text)
+        shape = fields[word.group()] if word else " or ".join(fields.values())
+        return (f"write {shape}",)
+    if rule == "schedule_field":
+        return ("a schedule's field is a word and its values: `tile 128 x 256 x 256`, `stages auto`",)
+    hints: list[str] = []
+    before = unit.source.text[max(unit.start, found.start - 2) : found.start].rstrip()
+    if found.text == "=" and before.endswith(":"):
+        hints.append("assign with `=`")
+    if found.text == "*" and before.endswith("*"):
+        hints.append("there is no power operator; multiply")
+    if rule == "statement" and (word := _WORD.match(unit.text)) and "=" not in unit.text:
+        hints.append(did_you_mean(word.group(), ("in", "out", "inout", "param")))
+    kind = {"kernel_head": "a kernel starts with", "statement": "a statement is", "use": "a use is",
+            "function": "a function is", "layout_head": "a layout starts with", "format_head": "a format starts with",
+            "schedule_head": "a schedule starts with"}[rule]  # fmt: skip
+    return (*hints, f"{kind} {_SHAPES[rule]}")
+
+
+def _unknown_field(rule: str, fields: dict[str, str], unit: Span, word: str) -> Diagnostic:
+    owner = "layout" if rule == "layout_field" else "format"
+    place = Span(unit.source, unit.start, unit.start + len(word))
+    return error("FP1001", f"a {owner} has no field `{word}`", place, "unknown field",
+                 help=(did_you_mean(word, fields), f"its fields are {', '.join(f'`{f}`' for f in fields)}"))  # fmt: skip
+
+
+def _quoted(text: str) -> str:
+    return f"`{text}`" if len(text) <= 40 else f"`{text[:40]}...`"

@@ -1,0 +1,83 @@
+"""The parser of units: the grammar's tables, kept between processes, and one lock around them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+from lark import Lark, TextSlice, UnexpectedInput
+
+from fp4cc.frontend.build import BuildError, Builder
+from fp4cc.resources import grammar_text
+from fp4cc.source import Source
+
+#: The rules that a unit can be; `fp4cc/frontend/units.py` says which stands where.
+STARTS = (
+    "use", "function", "kernel_head", "layout_head", "format_head", "schedule_head",
+    "statement", "layout_field", "format_field", "schedule_field",
+)  # fmt: skip
+
+_lock = threading.Lock()
+
+
+@cache
+def _tables() -> tuple[Lark, Builder]:
+    builder = Builder()
+    lark = Lark(
+        grammar_text("fp4.lark"),
+        parser="lalr",
+        start=list(STARTS),
+        keep_all_tokens=True,
+        maybe_placeholders=False,
+        transformer=builder,  # type: ignore[arg-type]  # any object with a method a rule
+        cache=_cache_file() or False,
+    )
+    return lark, builder
+
+
+def _cache_file() -> str | None:
+    """Where the tables are kept for the next process (Lark checks grammar and version); None if nowhere can be."""
+    from platformdirs import user_cache_path
+
+    folder = user_cache_path("fp4cc") / "grammar"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError:
+        return None
+    # Lark reads a pickle from there: only a folder that nobody else can write is trusted.
+    status = folder.stat()
+    own = not hasattr(status, "st_uid") or status.st_uid == _user()
+    return str(folder / "tables") if own and not status.st_mode & 0o022 else None
+
+
+def _user() -> int:
+    import os
+
+    return os.getuid()
+
+
+@contextmanager
+def session(source: Source) -> Iterator[UnitParser]:
+    """A parser for the units of one source; other threads wait."""
+    with _lock:
+        lark, builder = _tables()
+        builder.source = source
+        yield UnitParser(lark, source)
+
+
+class UnitParser:
+    """Parses stretches of one source."""
+
+    def __init__(self, lark: Lark, source: Source) -> None:
+        self._lark = lark
+        self._source = source
+
+    def parse(self, start: str, begin: int, end: int) -> Any:
+        """The node of a unit. Raises lark's UnexpectedInput, or BuildError."""
+        return self._lark.parse(TextSlice(self._source.text, begin, end), start=start)
+
+
+__all__ = ["STARTS", "BuildError", "UnexpectedInput", "UnitParser", "session"]

@@ -1,0 +1,317 @@
+"""Cut a file into units: heads of items and the statements or fields in their braces.
+
+Each unit is parsed on its own, so that one mistake hides no other. Here live the newline rule, bracket matching, and
+the errors of text that belongs to no unit. The language's characters are checked here too: what reaches the parser
+is made of known tokens.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from fp4cc.diagnostics import Collector, did_you_mean, error, listed
+from fp4cc.source import Source, Span
+
+Keyword = Literal["use", "fn", "kernel", "layout", "format", "schedule"]
+
+BLOCKS = ("kernel", "layout", "format", "schedule")
+ITEMS = ("use", "fn", *BLOCKS)
+
+_TOKEN = re.compile(
+    r"""(?P<blank>[ \t\r]+) | (?P<comment>\#[^\n]*) | (?P<newline>\n) | (?P<string>"[^"\n]*")
+      | (?P<word>[A-Za-z_][A-Za-z0-9_]*) | (?P<number>[0-9][A-Za-z0-9_.]*)
+      | (?P<mark>->|//|<=|>=|==|!=|[-+*/%@<>=,:.;()\[\]{}]) | (?P<other>.)""",
+    re.VERBOSE | re.DOTALL,
+)
+
+_NEVER_LAST = frozenset(("and", "or", "not"))
+_CONTINUES = frozenset(("+", "-", "*", "/", "//", "%", "@", "<", ">", "<=", ">=", "==", "!=", "and", "or"))
+_HEAD_GOES_ON = frozenset(("where", "when", "on", "extends", "{"))
+_OPENERS = {"(": ")", "[": "]"}
+
+_FOREIGN = {
+    "&": "write `and`",
+    "|": "write `or`",
+    "!": "write `not`",
+    "^": "there is no power operator; multiply, or use `exp` and `log`",
+    "'": 'strings are in double quotes: `"file.fp4"`',
+    "$": "",
+    "\\": "a line goes on inside parentheses, or before a line that starts with an operator",
+}
+
+
+class Token(NamedTuple):
+    """`kind` is a group name of the token pattern, or "end"."""
+
+    kind: str
+    text: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A stretch of text to parse on its own; `sound` is False if an error in it was reported already."""
+
+    start: int
+    end: int
+    sound: bool = True
+
+
+@dataclass(slots=True)
+class RawItem:
+    """An item before parsing: its first word, its head, and the units between its braces."""
+
+    keyword: Keyword
+    head: Unit
+    body: list[Unit] = field(default_factory=list[Unit])
+    end: int = 0
+
+
+def split(source: Source, collector: Collector) -> list[RawItem]:
+    """The items of a file. Errors of bracketing and of characters are reported; what is sound is returned."""
+    return _Splitter(source, collector).run()
+
+
+class _Splitter:
+    def __init__(self, source: Source, collector: Collector) -> None:
+        self.source = source
+        self.collector = collector
+        text = source.text
+        self.tokens = [
+            Token(m.lastgroup or "other", m.group(), m.start(), m.end())
+            for m in _TOKEN.finditer(text)
+            if m.lastgroup not in ("blank", "comment")
+        ]
+        self.tokens.append(Token("end", "", len(text), len(text)))
+        self.at = 0
+
+    def span(self, start: int, end: int) -> Span:
+        return Span(self.source, start, end)
+
+    def run(self) -> list[RawItem]:
+        items: list[RawItem] = []
+        while (token := self.tokens[self.at]).kind != "end":
+            if token.kind == "newline" or token.text == ";":
+                self.at += 1
+            elif token.text in ITEMS:
+                items.append(self.item(token))
+            else:
+                self.stray(token)
+        return items
+
+    # Items.
+
+    def item(self, first: Token) -> RawItem:
+        keyword: Keyword = first.text  # type: ignore[assignment]  # `run` looked it up in ITEMS
+        head = self.unit(block=False, head=keyword in BLOCKS)
+        item = RawItem(keyword, head, end=head.end)
+        if keyword not in BLOCKS:
+            return item
+        opener = self.tokens[self.at]
+        if opener.text != "{":
+            if head.sound:
+                place = self.span(head.end - 1 if head.end > head.start else head.start, head.end)
+                self.collector.report(
+                    error("FP1001", f"expected `{{` after the head of this {keyword}", place, "the head ends here",
+                          help=f"a {keyword} is `{_SHAPES[keyword]}`")
+                )  # fmt: skip
+            item.head = Unit(head.start, head.end, sound=False)
+            return item
+        self.at += 1
+        self.body(item, opener)
+        return item
+
+    def body(self, item: RawItem, opener: Token) -> None:
+        while True:
+            token = self.tokens[self.at]
+            if token.kind == "newline" or token.text == ";":
+                self.at += 1
+            elif token.text == "}":
+                self.at += 1
+                item.end = token.end
+                return
+            elif token.kind == "end" or self.looks_like_item():
+                self.collector.report(
+                    error("FP1002", "`{` is never closed", self.span(opener.start, opener.end),
+                          f"this {item.keyword} goes on to here without its `}}`",
+                          also=[] if token.kind == "end" else [(self.span(token.start, token.end), "the next item")],
+                          help="add `}` after its last line")
+                )  # fmt: skip
+                item.end = token.start
+                return
+            else:
+                item.body.append(self.unit(block=True, head=False))
+
+    def looks_like_item(self) -> bool:
+        """Whether an item's head stands at the start of a line here: `kernel NAME (`, `format NAME {` and the like."""
+        first = self.tokens[self.at]
+        if first.text not in ITEMS or (self.at and self.tokens[self.at - 1].kind != "newline"):
+            return False
+        second, third = (self.tokens[min(self.at + i, len(self.tokens) - 1)] for i in (1, 2))
+        if first.text == "use":
+            return second.kind == "string"
+        wanted = {"kernel": "(", "fn": "(", "layout": "{", "format": "{", "schedule": "on"}
+        return second.kind == "word" and (third.text == wanted[first.text] or third.text == "extends")
+
+    def unit(self, *, block: bool, head: bool) -> Unit:
+        """Scan one unit from here. Stops before the newline, `;`, `{` or `}` that ends it."""
+        start = self.tokens[self.at].start
+        end = start
+        sound = True
+        open_brackets: list[tuple[Token, int]] = []
+        last = ""
+        while True:
+            token = self.tokens[self.at]
+            if token.kind == "newline":
+                if not open_brackets and self.line_ends(last, head):
+                    break
+                self.at += 1
+                continue
+            if token.kind == "end" or token.text in ("{", "}", ";"):
+                if token.text == "{" and not head:
+                    sound = self.stray_block(token, sound)
+                    end = self.tokens[self.at - 1].end
+                    continue
+                if token.text == "}" and not block and not open_brackets:
+                    self.closing_without_opening(token)
+                    self.at += 1
+                    sound = False
+                    continue
+                break
+            if token.kind == "other":
+                sound = False
+                self.foreign(token)
+            elif token.text in _OPENERS:
+                open_brackets.append((token, self.at))
+            elif token.text in (")", "]"):
+                if open_brackets and _OPENERS[open_brackets[-1][0].text] == token.text:
+                    open_brackets.pop()
+                else:
+                    sound = self.mismatched(token, open_brackets)
+            last = token.text if token.kind in ("word", "mark") else "1"
+            end = token.end
+            self.at += 1
+        if open_brackets:
+            opener, index = open_brackets[0]
+            if sound:
+                self.collector.report(
+                    error("FP1002", f"`{opener.text}` is never closed", self.span(opener.start, opener.end),
+                          f"no `{_OPENERS[opener.text]}` closes it", help=f"add `{_OPENERS[opener.text]}`")
+                )  # fmt: skip
+            sound = False
+            end = self.give_up_line(index)
+        return Unit(start, end, sound)
+
+    def line_ends(self, last: str, head: bool) -> bool:
+        """Go's rule and ours: a newline ends a unit unless the last token or the next line says that it goes on."""
+        following = self.tokens[self.at]
+        index = self.at
+        while following.kind == "newline":
+            index += 1
+            following = self.tokens[index]
+        if following.text in _CONTINUES or (head and following.text in _HEAD_GOES_ON):
+            return False
+        return bool(last) and (last[-1] in ")]}1" or (last[0].isalpha() or last[0] == "_") and last not in _NEVER_LAST)
+
+    def give_up_line(self, index: int) -> int:
+        """After an unclosed bracket: scan again from the end of the line it stands on. Returns where that is."""
+        while self.tokens[index].kind not in ("newline", "end") and self.tokens[index].text not in ("{", "}"):
+            index += 1
+        self.at = index
+        return self.tokens[index].start
+
+    # What belongs nowhere.
+
+    def stray(self, token: Token) -> None:
+        """Text between items: say so once for each run of it, and go on at the next item."""
+        if token.text in ("}", ")", "]"):
+            self.closing_without_opening(token)
+            self.at += 1
+            return
+        if token.kind == "other":
+            self.foreign(token)
+        else:
+            help = did_you_mean(token.text, ITEMS) if token.kind == "word" else ""
+            self.collector.report(
+                error("FP1010", f"expected {listed(ITEMS)}, found {_shown(token)}", self.span(token.start, token.end),
+                      "no item starts like this", help=(help, "statements stand inside a `kernel NAME(...) { ... }`"))
+            )  # fmt: skip
+        depth = 0
+        self.at += 1
+        while (token := self.tokens[self.at]).kind != "end":
+            if depth == 0 and self.tokens[self.at - 1].kind == "newline" and token.text in ITEMS:
+                return
+            if self.looks_like_item():
+                return
+            if token.kind == "other":
+                self.foreign(token)
+            depth += (token.text == "{") - (token.text == "}" and depth > 0)
+            self.at += 1
+
+    def stray_block(self, opener: Token, sound: bool) -> bool:
+        if sound:
+            self.collector.report(
+                error("FP1001", "unexpected `{`", self.span(opener.start, opener.end), "no block can start here",
+                      help="only `kernel`, `layout`, `format` and `schedule` have braces, and they do not nest")
+            )  # fmt: skip
+        depth = 0
+        while (token := self.tokens[self.at]).kind != "end" and not (depth and self.looks_like_item()):
+            depth += (token.text == "{") - (token.text == "}")
+            self.at += 1
+            if depth == 0:
+                break
+        return False
+
+    def mismatched(self, token: Token, open_brackets: list[tuple[Token, int]]) -> bool:
+        if not open_brackets:
+            self.closing_without_opening(token)
+            return False
+        opener = open_brackets.pop()[0]
+        self.collector.report(
+            error("FP1003", f"`{token.text}` does not close `{opener.text}`", self.span(token.start, token.end),
+                  f"expected `{_OPENERS[opener.text]}`",
+                  also=[(self.span(opener.start, opener.end), "opened here")])
+        )  # fmt: skip
+        return False
+
+    def closing_without_opening(self, token: Token) -> None:
+        self.collector.report(
+            error("FP1003", f"`{token.text}` closes nothing", self.span(token.start, token.end),
+                  "no bracket is open here", help="remove it, or add the opening bracket")
+        )  # fmt: skip
+
+    def foreign(self, token: Token) -> None:
+        """A character outside the language. A run of them in one line is one error."""
+        place = self.span(token.start, token.end)
+        if token.text == '"':
+            self.collector.report(
+                error("FP1005", "a string is never closed", place, 'no `"` closes it in this line',
+                      help='strings end on the line they start on: add `"`')
+            )  # fmt: skip
+            while self.tokens[self.at + 1].kind not in ("newline", "end"):
+                self.at += 1
+            return
+        if self.at and (previous := self.tokens[self.at - 1]).kind == "other" and previous.end == token.start:
+            return
+        end = self.at
+        while self.tokens[end + 1].kind == "other" and self.tokens[end + 1].start == self.tokens[end].end:
+            end += 1
+        place = self.span(token.start, self.tokens[end].end)
+        help = _FOREIGN.get(token.text, "the language is written in ASCII; other characters may stand in comments")
+        name = f"`{place.text}`" if place.text.isprintable() and len(place.text) < 20 else f"U+{ord(token.text):04X}"
+        self.collector.report(error("FP1004", f"unexpected {name}", place, "not part of the language", help=help))
+
+
+_SHAPES = {
+    "kernel": "kernel NAME(M, N, K) { ... }",
+    "layout": "layout NAME { ... }",
+    "format": "format NAME { ... }",
+    "schedule": "schedule KERNEL on TARGET { ... }",
+}
+
+
+def _shown(token: Token) -> str:
+    return f"`{token.text}`" if len(token.text) <= 40 else f"`{token.text[:40]}...`"
