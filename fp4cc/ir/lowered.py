@@ -255,6 +255,7 @@ class EpilogueInput:
 
     Element offsets are batch * batch_stride + row * row_stride + column * column_stride, 0 where it has no such axis.
     `vector`: every row of it starts on 16 bytes if this expression holds (None: never, for tile inputs only).
+    `guards`: values without axes; where they are all 0, the input (an inout's old value) counts as 0 and is not read.
     """
 
     name: str
@@ -266,6 +267,7 @@ class EpilogueInput:
     row_stride: Expr = 0
     column_stride: Expr = 0
     vector: Expr | None = None
+    guards: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,12 +314,16 @@ class EpilogueOutput:
 
 @dataclass(frozen=True, slots=True)
 class EpilogueProgram:
-    """The epilogue: leaves, the values in order (leaves and the accumulator not repeated), and what is stored."""
+    """The epilogue: leaves, the values in order (leaves and the accumulator not repeated), and what is stored.
+
+    `staged`: the values of scope "column" that elements use; `columns_smem` holds tile.n f32 of each, in this order.
+    """
 
     inputs: tuple[EpilogueInput, ...]
     accumulator: int
     statements: tuple[EpilogueStatement, ...]
     outputs: tuple[EpilogueOutput, ...]
+    staged: tuple[int, ...] = ()
     subtile: int = 32  # columns
 
 
