@@ -33,6 +33,12 @@ class Call:
     outputs: dict[str, Any] = field(default_factory=dict[str, Any])
     written: list[str] = field(default_factory=list[str])
 
+    def add_workspace(self, workspace: View) -> None:
+        """Use this memory as the workspace; ArgumentError if it overlaps another buffer."""
+        self.parts["workspace"] = workspace
+        self.written.append("workspace")
+        check_overlaps(self)
+
 
 class Signature:
     """The checks of a kernel's arguments. `device` is the index of the CUDA device, None for host memory."""
@@ -180,7 +186,7 @@ class Signature:
                 f"out: {name!r} is not an output of {self.kernel.name}; outputs: {known}", argument=name, code="FP6101"
             )
         call.outputs = {a.name: call.outputs[a.name] for a in self.kernel.outputs}
-        _check_overlaps(call)
+        check_overlaps(call)
 
     def _quantized_output(
         self, call: Call, arg: Arg, fmt: BlockFormat, shape: tuple[int, ...], value: object | None
@@ -409,7 +415,7 @@ def _check_groups(arg: Arg, parts: Mapping[str, View], dims: Dims) -> None:
             )
 
 
-def _check_overlaps(call: Call) -> None:
+def check_overlaps(call: Call) -> None:
     for name in call.written:
         out = call.parts[name]
         if out.nbytes == 0:

@@ -1,0 +1,48 @@
+"""What a device is to the rest of the runtime. A plug-in's entry point names a `DeviceFactory`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+from collections.abc import Callable
+
+if TYPE_CHECKING:
+    from fp4rt.artifact import Artifact
+    from fp4rt.resolve import Resolved
+    from fp4rt.signature import Call
+
+#: Runs a bound call once; its argument is a stream that overrides the one given when bound, or None.
+Launcher: TypeAlias = "Callable[[object | None], None]"
+
+
+class Executable(Protocol):
+    """An artifact loaded on a device."""
+
+    @property
+    def memory(self) -> int | None:
+        """The CUDA device whose memory torch tensors must be in, None for host memory."""
+        ...
+
+    def bind(self, call: Call, plan: Resolved, stream: object | None) -> Launcher:
+        """Pack the call. `call.parts` has every buffer, and "workspace" if the caller gave one."""
+        ...
+
+
+class Device(Protocol):
+    """Where kernels run."""
+
+    @property
+    def name(self) -> str:
+        """As messages and `Kernel.device` show it."""
+        ...
+
+    def supports(self, target: str) -> bool:
+        """Whether artifacts for this target ("sm_100a") run here."""
+        ...
+
+    def load(self, artifact: Artifact) -> Executable:
+        """Prepare an artifact; ArtifactError or DeviceError says why it cannot run here."""
+        ...
+
+
+#: Opens a device by its number (None: the default one).
+DeviceFactory: TypeAlias = "Callable[[int | None], Device]"

@@ -1,0 +1,169 @@
+"""`load` and `Kernel`: the call that is the same on every device."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from fp4rt import arrays
+from fp4rt.artifact import Artifact
+from fp4rt.devices import open_device
+from fp4rt.devices.base import Executable, Launcher
+from fp4rt.errors import ArgumentError
+from fp4rt.manifest import Manifest
+from fp4rt.resolve import Key, Resolved, resolve
+from fp4rt.signature import Call, Signature, complete_dims
+
+#: Sets of dims whose resolved plans are kept; past it all are dropped, since sizes then hardly repeat.
+_MAX_PLANS = 512
+
+
+def load(path: str | os.PathLike[str], device: str = "auto") -> Kernel:
+    """Load NAME.json and its files for a device: "auto", "cuda", "cuda:1", "emulator" or "reference".
+
+    Raises ArtifactError (see `Artifact.load`) and DeviceError (FP6301 unknown name, FP6302 not available).
+    """
+    return Kernel(Artifact.load(path), device)
+
+
+class Kernel:
+    """A loaded kernel. Calling it takes the spec's arguments by name and returns its outputs by name.
+
+    Arrays are numpy's or torch's (all of one kind), quantized arguments are `Quantized`, device scalars 0-d arrays,
+    params plain numbers. Safe to call from several threads.
+    """
+
+    def __init__(self, artifact: Artifact, device: str = "auto") -> None:
+        self.artifact = artifact
+        self._device = open_device(device, artifact)
+        self._executable: Executable = self._device.load(artifact)
+        self._signature = Signature(artifact.manifest.kernel, self._executable.memory)
+        self._plans: dict[Key, Resolved] = {}
+
+    @property
+    def manifest(self) -> Manifest:
+        """The artifact's manifest."""
+        return self.artifact.manifest
+
+    @property
+    def name(self) -> str:
+        """The kernel's name in the spec."""
+        return self.artifact.manifest.kernel.name
+
+    @property
+    def device(self) -> str:
+        """The device it runs on: "cuda:0", "emulator" or "reference"."""
+        return self._device.name
+
+    def __repr__(self) -> str:
+        return f"<fp4rt kernel {self.name} for {self.manifest.target} on {self.device}>"
+
+    def __call__(
+        self,
+        *,
+        out: Mapping[str, object] | None = None,
+        workspace: object | None = None,
+        stream: object | None = None,
+        **args: object,
+    ) -> dict[str, Any]:
+        """Run once and return the outputs by name.
+
+        `out` gives memory for outputs; `workspace` is an array of at least `workspace_size` bytes; `stream` a CUDA
+        stream (torch's, cuda-python's, or its address). With torch tensors the work is queued on the stream (default:
+        torch's current one) and nothing waits; with numpy arrays the outputs are ready on return. With torch tensors,
+        `out` and `workspace` given, a call allocates no device memory and does not synchronize.
+        """
+        call, launcher = self._prepare(args, out, workspace, stream)
+        launcher(None)
+        return call.outputs
+
+    def bind(
+        self,
+        *,
+        out: Mapping[str, object] | None = None,
+        workspace: object | None = None,
+        stream: object | None = None,
+        **args: object,
+    ) -> Bound:
+        """Check and pack the arguments once; the result runs the kernel on this same memory each time it is called."""
+        call, launcher = self._prepare(args, out, workspace, stream)
+        return Bound(self, call, launcher)
+
+    def workspace_size(self, **dims: int) -> int:
+        """The bytes of workspace a call with these dynamic dims needs."""
+        known = {d.name: d.value for d in self.manifest.kernel.dims if d.value is not None}
+        names = {d.name for d in self.manifest.kernel.dims}
+        for name in dims:
+            if name not in names:
+                raise ArgumentError(
+                    f"{self.name} has no dim {name!r}; dims: {', '.join(sorted(names))}", argument=name, code="FP6101"
+                )
+        return self.resolve(complete_dims(self.manifest.kernel, {**known, **dims})).workspace
+
+    def resolve(self, dims: Mapping[str, int]) -> Resolved:
+        """The plan for a full set of dims; every constraint is checked. Cached."""
+        key = tuple(dims[d.name] for d in self.manifest.kernel.dims)
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = resolve(self.manifest, dims)
+            if len(self._plans) >= _MAX_PLANS:
+                self._plans.clear()
+            self._plans[key] = plan
+        return plan
+
+    def _prepare(
+        self,
+        args: Mapping[str, object],
+        out: Mapping[str, object] | None,
+        workspace: object | None,
+        stream: object | None,
+    ) -> tuple[Call, Launcher]:
+        call = self._signature.inputs(args)
+        plan = self.resolve(call.dims)
+        self._signature.outputs(call, out)
+        if workspace is not None:
+            self._add_workspace(call, workspace, plan.workspace)
+        return call, self._executable.bind(call, plan, stream)
+
+    def _add_workspace(self, call: Call, workspace: object, needed: int) -> None:
+        v = arrays.view(workspace)
+        if v is None or not v.contiguous or not v.writable:
+            raise ArgumentError(
+                "workspace: expected a writable contiguous numpy array or torch tensor",
+                argument="workspace",
+                code="FP6111",
+            )
+        if v.nbytes < needed:
+            sizes = ", ".join(f"{name} = {value}" for name, value in call.dims.items())
+            raise ArgumentError(
+                f"workspace has {v.nbytes} bytes; {needed} are needed for {sizes}", argument="workspace", code="FP6111"
+            )
+        if v.family != call.family or (v.family == "torch" and v.device != self._executable.memory):
+            raise ArgumentError(
+                "workspace: it must be of the same kind and on the same device as the arguments",
+                argument="workspace",
+                code="FP6109",
+            )
+        call.add_workspace(v)
+
+
+class Bound:
+    """A kernel with its arguments: calling it runs it on the same memory again. `outputs` is what a call returns."""
+
+    __slots__ = ("_call", "_launcher", "kernel")
+
+    def __init__(self, kernel: Kernel, call: Call, launcher: Launcher) -> None:
+        self.kernel = kernel
+        self._call = call
+        self._launcher = launcher
+
+    @property
+    def outputs(self) -> dict[str, Any]:
+        """The outputs by name: the same arrays for every run."""
+        return self._call.outputs
+
+    def __call__(self, stream: object | None = None) -> dict[str, Any]:
+        """Run once more; `stream` overrides the one given to `bind`."""
+        self._launcher(stream)
+        return self._call.outputs

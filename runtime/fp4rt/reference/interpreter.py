@@ -1,0 +1,223 @@
+"""Evaluates the values of a typed kernel in order.
+
+Elementwise operations are `fp4rt.ops.OPS[op].numpy`, each rounded once to f32. `matmul` sums in f64 and rounds once to
+f32: equal to any order of f32 sums where those are exact, and within their bound elsewhere (docs/numerics.md). The
+whole-tensor operations are in `reference.tensorops`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from fp4num import Quantized, decode, dequantize, encode
+from fp4rt import sizes
+from fp4rt.errors import DeviceError
+from fp4rt.ops import OPS
+from fp4rt.reference import tensorops
+from fp4rt.reference.tensor import Array, Tensor
+from fp4rt.typed import Arg, TypedKernel, Value
+
+Operand: TypeAlias = "Tensor | Quantized"
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """One call: sizes, params, and the arguments by name (arrays of the argument's own codes, or Quantized)."""
+
+    dims: Mapping[str, int]
+    scalars: Mapping[str, float]
+    arrays: Mapping[str, Any]
+
+
+def evaluate(kernel: TypedKernel, env: Environment) -> list[Operand]:
+    """Every value of the kernel; DeviceError FP6307 for an operation that the reference does not know."""
+    values: list[Operand] = []
+    for value in kernel.values:
+        operands = [values[i] for i in value.operands]
+        if value.op in _LEAVES:
+            values.append(_LEAVES[value.op](kernel, value, env))
+        elif value.op in _SPECIAL:
+            values.append(_SPECIAL[value.op](value, operands, env))
+        elif value.op in OPS and OPS[value.op].kind == "elementwise":
+            values.append(_elementwise(value, _beta_zero(kernel, value, operands)))
+        else:
+            raise DeviceError(f"the reference has no operation {value.op!r}", code="FP6307")
+    return values
+
+
+def float_of(codes: Array, dtype: str) -> Array:
+    """The numbers in an array of an argument's element type: floats as f32, integers and booleans as they are."""
+    if dtype in ("bf16", "e4m3", "e5m2"):
+        raw = codes.view(np.uint16 if dtype == "bf16" else np.uint8)
+        return decode(raw, dtype)
+    return codes.astype(np.float32) if dtype == "f16" else codes
+
+
+def codes_of(data: Array, dtype: str) -> Array:
+    """f32 values (or integers) rounded once to an element type, as numpy's array of its codes."""
+    if dtype == "f32":
+        return np.asarray(data, np.float32)
+    if dtype in ("bf16", "e4m3", "e5m2"):
+        return encode(np.asarray(data, np.float32), dtype)
+    if dtype == "f16":
+        return encode(np.asarray(data, np.float32), "f16").view(np.float16)
+    return np.asarray(data, {"i32": np.int32, "u32": np.uint32, "u64": np.uint64, "bool": np.bool_}[dtype])
+
+
+# leaves
+
+
+def _arg(kernel: TypedKernel, value: Value, env: Environment) -> Operand:
+    arg = kernel.arg(str(value.attrs["name"]))
+    if arg.direction == "param":
+        number = env.scalars[arg.name]
+        return Tensor(np.asarray(number, np.float32 if arg.dtype == "f32" else np.int64), ())
+    array = env.arrays[arg.name]
+    if isinstance(array, Quantized):
+        return array
+    data = float_of(array, str(arg.dtype))
+    if arg.direction == "inout":
+        data = data.copy()
+    return Tensor(data.reshape([_extent(arg, i, env) for i in range(len(arg.axes))]), _axis_names(arg, value))
+
+
+def _axis_names(arg: Arg, value: Value) -> tuple[str, ...]:
+    """An anonymous axis gets a name that no other value has, so that it broadcasts with nothing."""
+    if len(value.axes) == len(arg.axes):
+        return value.axes
+    return tuple(x.name or f"{arg.name}.{i}" for i, x in enumerate(arg.axes))
+
+
+def _extent(arg: Arg, index: int, env: Environment) -> int:
+    return int(sizes.evaluate(arg.axes[index].extent, env.dims))
+
+
+def _const(kernel: TypedKernel, value: Value, env: Environment) -> Tensor:
+    number = value.attrs["value"]
+    return Tensor(np.asarray(number, np.bool_ if value.dtype == "bool" else np.float32), ())
+
+
+def _dim(kernel: TypedKernel, value: Value, env: Environment) -> Tensor:
+    expr = value.attrs["expr"]
+    if not isinstance(expr, (int, str, tuple)):
+        raise DeviceError(f"dim: {expr!r} is not a size", code="FP6307")
+    return Tensor(np.asarray(int(sizes.evaluate(expr, env.dims)), np.int64), ())  # pyright: ignore[reportArgumentType]
+
+
+def _tensor_scale(kernel: TypedKernel, value: Value, env: Environment) -> Tensor:
+    array = env.arrays[str(value.attrs["name"])]
+    return Tensor(np.asarray(array.tensor_scale, np.float32).reshape(()), ())
+
+
+_LEAVES: dict[str, Callable[[TypedKernel, Value, Environment], Operand]] = {
+    "arg": _arg,
+    "const": _const,
+    "dim": _dim,
+    "tensor_scale": _tensor_scale,
+}
+
+
+# elementwise
+
+
+def _beta_zero(kernel: TypedKernel, value: Value, operands: list[Operand]) -> list[Operand]:
+    """`beta * c` with beta == 0 does not read an inout `c`: it counts as 0, whatever its memory holds (NaN too)."""
+    if value.op != "mul":
+        return operands
+    out = list(operands)
+    for i, other in ((0, 1), (1, 0)):
+        source = kernel.values[value.operands[i]]
+        while source.op == "cast":
+            source = kernel.values[source.operands[0]]
+        scalar = operands[other]
+        if source.op != "arg" or kernel.arg(str(source.attrs["name"])).direction != "inout":
+            continue
+        held = operands[i]
+        if isinstance(scalar, Tensor) and isinstance(held, Tensor) and not scalar.axes and scalar.data == 0:
+            out[i] = Tensor(np.zeros_like(held.data), held.axes)
+    return out
+
+
+def _elementwise(value: Value, operands: list[Operand]) -> Tensor:
+    arrays = [_tensor(value, o).align(value.axes) for o in operands]
+    if value.op == "cast":
+        return Tensor(_cast(arrays[0], str(value.dtype)), value.axes)
+    function = OPS[value.op].numpy
+    if function is None:
+        raise DeviceError(f"the reference has no meaning for {value.op!r}", code="FP6307")
+    with np.errstate(all="ignore"):
+        return Tensor(function(*arrays), value.axes)
+
+
+def _cast(data: Array, dtype: str) -> Array:
+    """Rounded to `dtype` and, for float types, held as f32; floats to integers truncate and saturate, NaN is 0."""
+    if dtype in ("i32", "u32", "u64"):
+        target = {"i32": np.int32, "u32": np.uint32, "u64": np.uint64}[dtype]
+        if data.dtype.kind != "f":
+            return data.astype(target)
+        info = np.iinfo(target)
+        wide = np.trunc(np.nan_to_num(data.astype(np.float64), nan=0.0, posinf=np.inf, neginf=-np.inf))
+        inside = (wide >= info.min) & (wide < float(info.max) + 1)
+        clipped = np.where(wide < info.min, info.min, info.max).astype(target)
+        return np.where(inside, np.where(inside, wide, 0).astype(target), clipped)
+    if dtype == "bool":
+        return data != 0
+    return float_of(codes_of(data.astype(np.float32), dtype), dtype)
+
+
+def _tensor(value: Value, operand: Operand) -> Tensor:
+    if isinstance(operand, Quantized):
+        raise DeviceError(f"{value.op} of a quantized value: it needs dequantize first", code="FP6307")
+    return operand
+
+
+# tensor operations
+
+
+def _matmul(value: Value, operands: list[Operand], env: Environment) -> Tensor:
+    kernel_axes = value.axes
+    a, b = (tensorops.decoded(o, None) for o in operands)
+    return tensorops.matmul(a, b, kernel_axes, value.attrs, env.arrays)
+
+
+def _transpose(value: Value, operands: list[Operand], env: Environment) -> Tensor:
+    source = operands[0]
+    swapped = (*value.axes[:-2], value.axes[-1], value.axes[-2])
+    return tensorops.decoded(source, swapped).swap_last()
+
+
+def _dequantize(value: Value, operands: list[Operand], env: Environment) -> Tensor:
+    source = operands[0]
+    if not isinstance(source, Quantized):
+        raise DeviceError("dequantize of a value that is not quantized", code="FP6307")
+    return Tensor(dequantize(source), value.axes)
+
+
+def _quantize(value: Value, operands: list[Operand], env: Environment) -> Quantized:
+    x = _tensor(value, operands[0])
+    others = [_tensor(value, o) for o in operands[1:]]
+    shape = tuple(x.extent(axis) if axis in x.axes else 1 for axis in value.axes)
+    return tensorops.quantize(np.broadcast_to(x.align(value.axes), shape), others, value)
+
+
+def _whole(function: Callable[..., Tensor]) -> Callable[[Value, list[Operand], Environment], Tensor]:
+    def wrapped(value: Value, operands: list[Operand], env: Environment) -> Tensor:
+        return function(value, [_tensor(value, o) for o in operands], env.dims)
+
+    return wrapped
+
+
+_SPECIAL: dict[str, Callable[[Value, list[Operand], Environment], Operand]] = {
+    "matmul": _matmul,
+    "transpose": _transpose,
+    "dequantize": _dequantize,
+    "quantize": _quantize,
+    "reduce": _whole(tensorops.reduce),
+    "unzip": _whole(tensorops.unzip),
+    "hadamard": _whole(tensorops.hadamard),
+    "uniform": _whole(tensorops.uniform),
+}

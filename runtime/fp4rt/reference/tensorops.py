@@ -1,0 +1,155 @@
+"""The operations on whole tensors: matmul, quantize, reduce, unzip, hadamard, uniform."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from fp4num import BlockFormat, Quantized, dequantize, f32, philox
+from fp4num import quantize as quantize_array
+from fp4rt import sizes
+from fp4rt.errors import DeviceError
+from fp4rt.reference.tensor import Array, Tensor
+from fp4rt.typed import Attr, Value
+
+
+def decoded(operand: Tensor | Quantized, axes: tuple[str, ...] | None) -> Tensor:
+    """A matmul operand: a quantized one as element * block scale, without its tensor scale (the IR applies that)."""
+    if isinstance(operand, Quantized):
+        names = axes or tuple(f"axis{i}" for i in range(len(operand.shape)))
+        return Tensor(dequantize(operand, tensor_scale=False), names)
+    return operand
+
+
+def matmul(a: Tensor, b: Tensor, axes: tuple[str, ...], attrs: Mapping[str, Attr], arrays: Mapping[str, Any]) -> Tensor:
+    """Sum over a's last axis and b's second-last, in f64, rounded once to f32. Batch axes are the result's others."""
+    m, n = axes[-2], axes[-1]
+    k = str(attrs.get("k") or (b.axes[-2] if a.axes[-1].startswith("axis") else a.axes[-1]))
+    a, b = _named(a, axes, k), _named(b, axes, k)
+    ragged = attrs.get("ragged")
+    if ragged is not None:
+        return _ragged_matmul(a, b, axes, k, np.asarray(arrays[str(ragged)]), str(attrs["groups"]))
+    batch = axes[:-2]
+    left = a.align((*batch, m, k)).astype(np.float64)
+    right = b.align((*batch, k, n)).astype(np.float64)
+    with np.errstate(all="ignore"):
+        return Tensor(np.matmul(left, right).astype(np.float32), axes)
+
+
+def _named(t: Tensor, axes: tuple[str, ...], k: str) -> Tensor:
+    """A decoded left operand has no names yet: it is [batch.., m, k]."""
+    if not t.axes[-1].startswith("axis"):
+        return t
+    batch = axes[: len(axes) - 2][len(axes) - len(t.axes) :]
+    return Tensor(t.data, (*batch, axes[-2], k))
+
+
+def _ragged_matmul(a: Tensor, b: Tensor, axes: tuple[str, ...], k: str, offsets: Array, groups: str) -> Tensor:
+    """Rows offsets[e] to offsets[e + 1] of a meet b[e]."""
+    m, n = axes[-2], axes[-1]
+    left = a.align((m, k)).astype(np.float64)
+    right = b.align((groups, k, n)).astype(np.float64)
+    out = np.zeros((left.shape[0], right.shape[2]), np.float32)
+    with np.errstate(all="ignore"):
+        for e in range(right.shape[0]):
+            rows = slice(int(offsets[e]), int(offsets[e + 1]))
+            out[rows] = (left[rows] @ right[e]).astype(np.float32)
+    return Tensor(out, axes)
+
+
+def quantize(x: Array, others: list[Tensor], value: Value) -> Quantized:
+    """`fp4num.quantize` with what the IR says: the factor's kind in `mode`, then the random state if stochastic."""
+    fmt = value.dtype
+    if not isinstance(fmt, BlockFormat):
+        raise DeviceError(f"quantize to {fmt!r}, which is no block format", code="FP6307")
+    mode = str(value.attrs.get("mode", "none"))
+    rounding = str(value.attrs.get("rounding", "nearest"))
+    stream = value.attrs.get("stream", 0)
+    operands = iter(others)
+    factor = None if mode == "none" else next(operands).data
+    rng = next(operands).data if rounding == "stochastic" else None
+    if mode not in ("none", "tensor_scale", "amax", "scale") or rounding not in ("nearest", "stochastic"):
+        raise DeviceError(f"quantize with mode {mode!r} and rounding {rounding!r}", code="FP6307")
+    return quantize_array(
+        x,
+        fmt,
+        tensor_scale=factor if mode == "tensor_scale" else None,
+        amax=factor if mode == "amax" else None,
+        scale=factor if mode == "scale" else None,
+        rounding="stochastic" if rounding == "stochastic" else "nearest",
+        rng=rng,
+        stream=stream if isinstance(stream, int) else 0,
+    )
+
+
+def reduce(value: Value, operands: list[Tensor], dims: Mapping[str, int]) -> Tensor:
+    """max, min (of a NaN and a number, the number), sum, mean, mean_square over named axes; sums in f64, rounded once.
+
+    Over no elements: -inf, +inf, 0, NaN, NaN.
+    """
+    x = operands[0]
+    over_attr = value.attrs["over"]
+    over = (over_attr,) if isinstance(over_attr, str) else tuple(str(a) for a in over_attr)  # pyright: ignore[reportGeneralTypeIssues, reportOptionalIterable]
+    positions = tuple(x.axes.index(a) for a in over)
+    kept = tuple(a for a in x.axes if a not in over)
+    kind = str(value.attrs["kind"])
+    with np.errstate(all="ignore"):
+        if kind in ("max", "min"):
+            function, identity = (np.fmax, -np.inf) if kind == "max" else (np.fmin, np.inf)
+            data = function.reduce(x.data.astype(np.float32), axis=positions, initial=np.float32(identity))
+            if x.data.size:  # the identity must not hide that all were NaN
+                data = np.where(np.all(np.isnan(x.data), axis=positions), np.float32(np.nan), data)
+        elif kind in ("sum", "mean", "mean_square"):
+            wide = x.data.astype(np.float64)
+            total = np.sum(wide * wide if kind == "mean_square" else wide, axis=positions)
+            count = math.prod(x.extent(a) for a in over)
+            data = (total if kind == "sum" else np.divide(total, count)).astype(np.float32)
+        else:
+            raise DeviceError(f"reduce: no kind {kind!r}", code="FP6307")
+    return Tensor(Tensor(np.asarray(data, np.float32), kept).align(value.axes), value.axes)
+
+
+def unzip(value: Value, operands: list[Tensor], dims: Mapping[str, int]) -> Tensor:
+    """Element i of the result is element (i // group) * 2 * group + part * group + i % group of `axis`."""
+    x = operands[0]
+    axis, into = str(value.attrs["axis"]), str(value.attrs["into"])
+    group = int(sizes.evaluate(value.attrs["group"], dims))  # pyright: ignore[reportArgumentType]
+    part = value.attrs["part"]
+    if group < 1 or x.extent(axis) % (2 * group) or part not in (0, 1):
+        raise DeviceError(f"unzip: {axis} = {x.extent(axis)} is no multiple of 2 * {group}", code="FP6307")
+    i = np.arange(x.extent(axis) // 2)
+    index = (i // group) * 2 * group + int(part) * group + i % group
+    data = np.take(x.data, index, axis=x.axes.index(axis))
+    renamed = tuple(into if a == axis else a for a in x.axes)
+    return Tensor(Tensor(data, renamed).align(value.axes), value.axes)
+
+
+def hadamard(value: Value, operands: list[Tensor], dims: Mapping[str, int]) -> Tensor:
+    """Signs, then butterflies at distance 1, 2, 4, .., then one multiplication by f32(1 / sqrt(size)), all in f32."""
+    x = operands[0]
+    axis, size = str(value.attrs["axis"]), value.attrs["size"]
+    if not isinstance(size, int) or size < 2 or size & (size - 1) or x.extent(axis) % size:
+        raise DeviceError(f"hadamard of size {size} along {axis} = {x.extent(axis)}", code="FP6307")
+    data = np.moveaxis(x.data, x.axes.index(axis), -1)
+    runs = data.astype(np.float32).reshape(*data.shape[:-1], -1, size)
+    if len(operands) > 1:
+        runs = f32.mul(runs, operands[1].data.reshape(-1))
+    distance = 1
+    while distance < size:
+        pairs = runs.reshape(*runs.shape[:-1], -1, 2, distance)
+        low, high = pairs[..., 0, :], pairs[..., 1, :]
+        runs = np.stack([f32.add(low, high), f32.sub(low, high)], axis=-2).reshape(runs.shape)
+        distance *= 2
+    runs = f32.mul(runs, np.float32(1 / math.sqrt(size)))
+    return Tensor(np.moveaxis(runs.reshape(data.shape), -1, x.axes.index(axis)), x.axes)
+
+
+def uniform(value: Value, operands: list[Tensor], dims: Mapping[str, int]) -> Tensor:
+    """Numbers in [0, 1) by logical index (`fp4num.philox`)."""
+    stream = value.attrs.get("stream", 0)
+    shape = tuple(dims[axis] for axis in value.axes)
+    state = operands[0].data.reshape(-1)
+    return Tensor(philox.uniform(shape, state, stream if isinstance(stream, int) else 0), value.axes)
