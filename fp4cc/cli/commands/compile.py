@@ -1,0 +1,121 @@
+"""`fp4cc compile`: artifacts on disk."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from fp4cc.cli.options import (
+    cache_option,
+    json_option,
+    kernel_option,
+    print_json,
+    set_option,
+    spec_argument,
+    target_option,
+)
+from fp4cc.cli.terminal import progress, wants_color
+
+if TYPE_CHECKING:
+    from fp4cc.driver import BuiltKernel
+
+_EPILOG = """\b
+Examples:
+  fp4cc compile gemm.fp4 -o out
+  fp4cc compile gemm.fp4 -o out --set N=4096 --set K=7168   sizes as constants
+  fp4cc compile gemm.fp4 -o out --keep-python               the emitted kernel too
+
+Run the result with `fp4rt.load("out/NAME.json")`.
+"""
+
+
+@click.command(epilog=_EPILOG)
+@spec_argument
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Folder to write to; made if missing.",
+)
+@target_option
+@set_option
+@kernel_option
+@click.option("--keep-python", is_flag=True, help="Write the emitted kernel file (NAME.py) too.")
+@json_option
+@cache_option
+def command(
+    spec: str,
+    output: Path,
+    target: str,
+    sizes: dict[str, int],
+    kernel: str | None,
+    keep_python: bool,
+    as_json: bool,
+    no_cache: bool,
+) -> None:
+    """Compile a spec to NAME.cubin, NAME.ptx and NAME.json (the manifest) for each of its kernels.
+
+    Needs no GPU. The same spec gives the same bytes; a second compile comes from the cache.
+    """
+    from fp4cc.driver.build import Request, build
+    from fp4cc.driver.spec import read_spec
+
+    started = time.perf_counter()
+    with progress(enabled=not as_json) as line:
+        built = build(Request(read_spec(spec), target, sizes, kernel), use_cache=not no_cache, step=line.step)
+    output.mkdir(parents=True, exist_ok=True)
+    written = {k.name: _write(k, output, keep_python) for k in built.kernels}
+    seconds = time.perf_counter() - started
+    if as_json:
+        from fp4cc.diagnostics import to_json
+
+        print_json(
+            {
+                "ok": True,
+                "target": target,
+                "cached": built.cached,
+                "seconds": round(seconds, 3),
+                "kernels": {name: [str(path) for path in paths] for name, paths in written.items()},
+                "diagnostics": to_json(built.warnings),
+            }
+        )
+        return
+    if built.warnings:
+        from fp4cc.diagnostics import render
+
+        click.echo(render(built.warnings, color=wants_color(sys.stderr)), err=True, nl=False)
+    for paths in written.values():
+        for path in paths:
+            click.echo(str(path))
+    click.echo(f"compiled for {target} in {seconds:.2f} s" + (" (cached)" if built.cached else ""), err=True)
+
+
+def _write(kernel: BuiltKernel, folder: Path, keep_python: bool) -> list[Path]:
+    """Write the files atomically, the manifest last, so that a manifest never stands beside older files."""
+    manifest = f"{kernel.name}.json"
+    files = {**kernel.files, **(kernel.python if keep_python else {})}
+    files[manifest] = files.pop(manifest)
+    return [_write_file(folder / name, data) for name, data in files.items()]
+
+
+def _write_file(path: Path, data: bytes) -> Path:
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+        umask = os.umask(0)
+        os.umask(umask)
+        Path(temporary).chmod(0o666 & ~umask)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return path

@@ -1,0 +1,87 @@
+"""`fp4cc emit`: one stage of the compilation on standard output."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from fp4cc.cli.options import cache_option, kernel_option, set_option, spec_argument, target_option
+from fp4cc.cli.terminal import progress
+
+STAGES = ("ast", "ir", "lowered", "python", "ptx", "sass", "cubin")
+
+_EPILOG = """\b
+Stages, in order:
+  ast      the tree of the text               ir      the typed kernel, as JSON
+  lowered  every number that was decided      python  the kernel in the CuTe DSL
+  ptx      what the emulator runs             sass    needs NVIDIA's nvdisasm
+  cubin    the binary (use -o, or a pipe)
+
+\b
+Examples:
+  fp4cc emit gemm.fp4 --stage python
+  fp4cc emit gemm.fp4 --stage ptx -o gemm.ptx
+"""
+
+
+@click.command(epilog=_EPILOG)
+@spec_argument
+@click.option("--stage", required=True, type=click.Choice(STAGES), help="Where to stop.")
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write to a file."
+)
+@target_option
+@set_option
+@kernel_option
+@cache_option
+def command(
+    spec: str,
+    stage: str,
+    output: Path | None,
+    target: str,
+    sizes: dict[str, int],
+    kernel: str | None,
+    no_cache: bool,
+) -> None:
+    """Print one stage of the compilation."""
+    from fp4cc.driver.build import Request
+    from fp4cc.driver.spec import read_spec
+
+    if stage == "cubin" and output is None and sys.stdout.isatty():
+        raise click.UsageError("a cubin is binary: write it to a file with -o FILE")
+    request = Request(read_spec(spec), target, sizes, kernel)
+    with progress() as line:
+        data = _stage(request, stage, not no_cache, line.step)
+    if output is None:
+        click.get_binary_stream("stdout").write(data)
+    else:
+        output.write_bytes(data)
+
+
+def _stage(request: Request, stage: str, use_cache: bool, step: Step) -> bytes:
+    from fp4cc.driver import stages
+
+    if stage == "ast":
+        return stages.ast_text(request).encode()
+    if stage == "ir":
+        return stages.ir_text(request).encode()
+    if stage == "lowered":
+        return stages.lowered_text(request).encode()
+    from fp4cc.driver.build import build
+    from fp4cc.driver.choose import only_kernel
+
+    built = only_kernel(build(request, use_cache=use_cache, step=step).kernels)
+    if stage == "python":
+        return b"\n\n".join(built.python.values())
+    if stage == "sass":
+        from fp4cc.backend.sass import SassUnavailable, disassemble
+
+        try:
+            return "\n".join(
+                disassemble(data) for name, data in built.files.items() if name.endswith(".cubin")
+            ).encode()
+        except SassUnavailable as fault:
+            raise click.ClickException(str(fault)) from None
+    return b"".join(data for name, data in built.files.items() if name.endswith(f".{stage}"))

@@ -1,0 +1,59 @@
+"""The way through: a spec in, artifacts out. The command line and Python callers share it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from fp4cc.driver.build import Built, BuiltKernel, Request, build
+from fp4cc.driver.spec import Spec, read_spec
+
+if TYPE_CHECKING:
+    from fp4rt import Artifact
+
+__all__ = ["Built", "BuiltKernel", "Request", "Spec", "artifact_of", "build", "compile", "read_spec"]
+
+
+def compile(
+    spec: str | os.PathLike[str],
+    target: str = "sm_100a",
+    dims: Mapping[str, int] | None = None,
+    kernel: str | None = None,
+    *,
+    cache: bool = True,
+) -> Artifact:
+    """Compile one kernel of a spec.
+
+    Args:
+        spec: the path of a `.fp4` file, or its text.
+        target: the GPU target.
+        dims: sizes to fix, by name; they become constants of the kernel.
+        kernel: which of the file's kernels; needed only where it has several.
+        cache: False compiles anew and stores nothing.
+
+    Returns:
+        The artifact: `.save(folder)` writes it, `.load_kernel(device)` runs it.
+
+    Raises:
+        fp4cc.DiagnosticError: everything that is wrong with the spec, with places, reasons and help.
+        ValueError: the file has several kernels and none was named.
+        OSError: the file cannot be read.
+    """
+    built = build(Request(read_spec(spec), target, dict(dims or {}), kernel), use_cache=cache)
+    if len(built.kernels) != 1:
+        names = ", ".join(k.name for k in built.kernels)
+        raise ValueError(f"the spec has the kernels {names}: name one with kernel=")
+    return artifact_of(built.kernels[0])
+
+
+def artifact_of(kernel: BuiltKernel) -> Artifact:
+    """A built kernel as the runtime's artifact, with the emitted Python as an extra file."""
+    from fp4rt.artifact import Artifact
+    from fp4rt.manifest import loads
+
+    manifest = loads(kernel.files[f"{kernel.name}.json"].decode())
+    files = {name: data for name, data in kernel.files.items() if name in manifest.files}
+    artifact = Artifact(manifest, files, kernel.python)
+    artifact.verify()
+    return artifact

@@ -1,0 +1,223 @@
+"""A spec to artifacts, through the cache.
+
+Two levels of cache. The upper one maps the spec's text, the files it uses and the options to finished artifacts, so that
+a warm build reads a few files and imports neither parser nor DSL. The lower one maps one emitted kernel file to its PTX
+and cubin, so that an edit which leaves the emitted text alone (a comment, a renamed format) compiles nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, cast
+
+from fp4cc.backend.process import BackendError, Compiled, Worker
+from fp4cc.backend.toolchain import toolchain
+from fp4cc.cache import Entry, Store, compiler_fingerprint, digest
+from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
+from fp4cc.driver.spec import Spec, used_files
+
+if TYPE_CHECKING:
+    from fp4cc.cache.keys import Json
+    from fp4cc.ir.lowered import LoweredKernel
+
+#: Lines of the child's output that a diagnostic shows.
+_SHOWN_TAIL = 12
+
+Step = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to build. `dims` fixes sizes; `kernel` picks one of the file's kernels, None means all."""
+
+    spec: Spec
+    target: str = "sm_100a"
+    dims: Mapping[str, int] = field(default_factory=dict[str, int])
+    kernel: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltKernel:
+    """One kernel's files by base name (NAME.json, NAME.cubin, NAME.ptx) and the emitted Python beside them."""
+
+    name: str
+    files: Mapping[str, bytes]
+    python: Mapping[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """The kernels of a spec in source order, the warnings on the way, and whether all of it came from the cache."""
+
+    kernels: tuple[BuiltKernel, ...]
+    warnings: tuple[Diagnostic, ...]
+    cached: bool
+
+
+def _silent(what: str) -> None:
+    """No progress report."""
+
+
+def build(request: Request, *, store: Store | None = None, use_cache: bool = True, step: Step = _silent) -> Built:
+    """Build the artifacts of a spec.
+
+    Args:
+        store: the cache (default: the user's).
+        use_cache: False builds everything anew and stores nothing.
+        step: told what is being done, for a progress line.
+
+    Raises:
+        DiagnosticError: the spec is wrong (FP1xxx to FP5xxx), or an emitted kernel did not compile (FP9002).
+    """
+    cache = (store or Store()) if use_cache else None
+    key = request_key(request) if cache is not None else None
+    if cache is None or key is None:
+        return _build(request, cache, step)
+    if (found := cache.get(key)) is not None:
+        return _from_entry(found)
+    # The worker imports the DSL while this process parses; it is made before the lock so as not to serialize that.
+    with ExitStack() as stack:
+        worker = stack.enter_context(Worker())
+        stack.enter_context(_locked(cache, key))
+        if (found := cache.get(key)) is not None:
+            return _from_entry(found)
+        built = _build(request, cache, step, worker)
+        if not built.warnings:  # a cached build could not repeat them
+            _put(cache, key, *_to_entry(built))
+    return built
+
+
+def request_key(request: Request) -> str | None:
+    """The upper cache key; None where a used file cannot be read (the front end will say so)."""
+    used = used_files(request.spec)
+    if used is None:
+        return None
+    return digest(
+        {
+            "fp4cc": compiler_fingerprint(),
+            "toolchain": cast("Json", toolchain()),
+            "target": request.target,
+            "dims": dict(sorted(request.dims.items())),
+            "kernel": request.kernel,
+            "name": request.spec.base_name,
+            "text": request.spec.text,
+            "used": {name: hashlib.sha256(data).hexdigest() for name, data in used.items()},
+        }
+    )
+
+
+def _build(request: Request, cache: Store | None, step: Step, worker: Worker | None = None) -> Built:
+    from fp4cc.driver.stages import emit_kernel, lower_kernels, manifest_of, module_name
+
+    step("checking and lowering the spec")
+    lowered, warnings = lower_kernels(request)
+    texts = [{module_name(kernel, plan): emit_kernel(plan) for plan in _plans(kernel)} for kernel in lowered]
+    step("compiling with the CuTe DSL")
+    jobs = {text: None for modules in texts for text in modules.values()}
+    compiled = _compile_all(list(jobs), request.target, cache, worker)
+    kernels: list[BuiltKernel] = []
+    for kernel, modules in zip(lowered, texts, strict=True):
+        files: dict[str, bytes] = {}
+        for name, text in modules.items():
+            files[f"{name}.cubin"] = compiled[text].cubin
+            files[f"{name}.ptx"] = compiled[text].ptx.encode("ascii")
+        manifest = manifest_of(kernel, {name: hashlib.sha256(data).hexdigest() for name, data in files.items()})
+        files[f"{kernel.name}.json"] = manifest.encode()
+        kernels.append(BuiltKernel(kernel.name, files, {f"{name}.py": text.encode() for name, text in modules.items()}))
+    return Built(tuple(kernels), warnings, cached=False)
+
+
+def _plans(kernel: LoweredKernel) -> tuple[LoweredKernel, ...]:
+    return (kernel, *kernel.variants)
+
+
+def _compile_all(texts: list[str], arch: str, cache: Store | None, worker: Worker | None) -> dict[str, Compiled]:
+    """Compile each text, from the cache where it is there. The first one that is not goes to the waiting worker."""
+    found: dict[str, Compiled] = {}
+    missing: list[tuple[str, str]] = []
+    for text in texts:
+        key = digest({"toolchain": cast("Json", toolchain()), "arch": arch, "kernel": text})
+        entry = cache.get(key) if cache is not None else None
+        if entry is None:
+            missing.append((key, text))
+        else:
+            found[text] = Compiled(entry.files["kernel.ptx"].decode("ascii"), entry.files["kernel.cubin"])
+    if not missing:
+        return found
+
+    def one(index: int) -> Compiled:
+        ready = nullcontext(worker) if index == 0 and worker is not None else Worker()
+        with ready as process:
+            return process.compile(missing[index][1], arch)
+
+    with ThreadPoolExecutor(max_workers=min(len(missing), os.cpu_count() or 1)) as pool:
+        try:
+            results = list(pool.map(one, range(len(missing))))
+        except BackendError as fault:
+            raise DiagnosticError([backend_diagnostic(fault)]) from fault
+    for (key, text), result in zip(missing, results, strict=True):
+        found[text] = result
+        if cache is not None:
+            _put(cache, key, {"kernel.ptx": result.ptx.encode("ascii"), "kernel.cubin": result.cubin}, {})
+    return found
+
+
+def backend_diagnostic(fault: BackendError) -> Diagnostic:
+    """A failure of the DSL on text that we emitted: an internal error with the end of what it printed."""
+    tail = fault.tail.splitlines()[-_SHOWN_TAIL:]
+    return error(
+        "FP9002",
+        fault.reason,
+        None,
+        notes=["it printed last:\n" + "\n".join(tail)] if tail else [],
+        help="this is a bug in fp4cc: please report it with the spec; `fp4cc emit SPEC --stage python` gives the kernel",
+    )
+
+
+def _to_entry(built: Built) -> tuple[dict[str, bytes], dict[str, Json]]:
+    files = {name: data for kernel in built.kernels for name, data in (*kernel.files.items(), *kernel.python.items())}
+    listing: list[Json] = [
+        {"name": kernel.name, "files": list(kernel.files), "python": list(kernel.python)} for kernel in built.kernels
+    ]
+    return files, {"kernels": listing}
+
+
+def _from_entry(entry: Entry) -> Built:
+    listing = cast("list[dict[str, object]]", entry.info["kernels"])
+    return Built(
+        tuple(
+            BuiltKernel(
+                cast("str", kernel["name"]),
+                {name: entry.files[name] for name in cast("list[str]", kernel["files"])},
+                {name: entry.files[name] for name in cast("list[str]", kernel["python"])},
+            )
+            for kernel in listing
+        ),
+        (),
+        cached=True,
+    )
+
+
+def _locked(cache: Store, key: str) -> ExitStack:
+    """The key's lock; without one (a read-only cache folder) work may be done twice, which is all that happens."""
+    stack = ExitStack()
+    try:
+        stack.enter_context(cache.lock(key))
+    except OSError:
+        stack.close()
+    return stack
+
+
+def _put(cache: Store, key: str, files: Mapping[str, bytes], info: Mapping[str, Json]) -> None:
+    """Store an entry if the folder can be written; a cache that cannot be kept is not a failed build."""
+    try:
+        cache.put(key, files, info)
+    except OSError as fault:
+        import warnings
+
+        warnings.warn(f"fp4cc: the cache at {cache.root} cannot be written: {fault}", stacklevel=2)
