@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
@@ -42,10 +41,7 @@ def checkup() -> list[Finding]:
 
 
 def _python() -> Finding:
-    value = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
-    if sys.version_info < (3, 11):
-        return Finding("python", "missing", value, "use Python 3.11 or later")
-    return Finding("python", "fine", value)
+    return Finding("python", "fine", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
 
 
 def _requirements() -> Iterator[Finding]:
@@ -55,19 +51,18 @@ def _requirements() -> Iterator[Finding]:
         yield Finding("installation", "missing", "fp4cc is not installed as a package", "pip install -e .")
         return
     for requirement in declared:
-        wanted, _, condition = requirement.partition(";")
+        wanted, _, condition = (part.strip() for part in requirement.partition(";"))
         if "extra" in condition:
             continue
+        fix = f'pip install "{wanted}"'
         name = _distribution_name(wanted)
         try:
             found = version(name)
         except PackageNotFoundError:
-            yield Finding(name, "missing", "not installed", f'pip install "{wanted.strip()}"')
+                        yield Finding(name, "missing", "not installed", fix)
             continue
-        if not _satisfies(found, wanted[len(name) :].strip()):
-            yield Finding(
-                name, "missing", f"{found}, but fp4cc needs {wanted.strip()}", f'pip install "{wanted.strip()}"'
-            )
+        if not _satisfies(found, wanted[len(name) :]):
+            yield Finding(name, "missing", f"{found}, but fp4cc needs {wanted}", fix)
         else:
             yield Finding(name, "fine", found)
 
@@ -126,9 +121,7 @@ def _cache() -> Finding:
     value = f"{root}: {entries} entries, {size / 1e6:.1f} MB"
     existing = next(path for path in (root, *root.parents) if path.exists())
     if not os.access(existing, os.W_OK):
-        return Finding(
-            "cache", "absent", f"{value}, not writable", "set FP4CC_CACHE_DIR to a folder that can be written"
-        )
+        return Finding("cache", "absent", f"{value}, not writable", "set FP4CC_CACHE_DIR to a writable folder")
     return Finding("cache", "fine", value)
 
 
@@ -137,9 +130,8 @@ def _nvdisasm() -> Finding:
 
     path = find_nvdisasm()
     if path is None:
-        return Finding(
-            "nvdisasm", "absent", "not found; only `emit --stage sass` needs it", "pip install nvidia-cuda-nvdisasm"
-        )
+        value = "not found; only `emit --stage sass` needs it"
+        return Finding("nvdisasm", "absent", value, "pip install nvidia-cuda-nvdisasm")
     return Finding("nvdisasm", "fine", str(path))
 
 

@@ -94,6 +94,8 @@ _TITLES = {
     "FP5006": "a schedule can never be chosen",
     # Faults of the compiler.
     "FP9001": "fp4cc made an invalid program",
+    "FP9002": "the CuTe DSL failed on an emitted kernel",
+    "FP9003": "fp4cc failed in an unexpected way",
 }
 
 #: Every code by its name.

@@ -1,8 +1,8 @@
 """A spec to artifacts, through the cache.
 
-Two levels of cache. The upper one maps the spec's text, the files it uses and the options to finished artifacts, so that
-a warm build reads a few files and imports neither parser nor DSL. The lower one maps one emitted kernel file to its PTX
-and cubin, so that an edit which leaves the emitted text alone (a comment, a renamed format) compiles nothing.
+Two levels of cache. The upper one maps the spec's text, the files it uses and the options to finished artifacts, so
+that a warm build reads a few files and imports neither parser nor DSL. The lower one maps one emitted kernel file to its
+PTX and cubin, so that an edit which leaves the emitted text alone (a renamed format) compiles nothing.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ def backend_diagnostic(fault: BackendError) -> Diagnostic:
         fault.reason,
         None,
         notes=["it printed last:\n" + "\n".join(tail)] if tail else [],
-        help="this is a bug in fp4cc: please report it with the spec; `fp4cc emit SPEC --stage python` gives the kernel",
+        help="this is a bug in fp4cc: please report it with the spec and what `fp4cc emit SPEC --stage python` prints",
     )
 
 

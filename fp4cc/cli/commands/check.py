@@ -45,12 +45,5 @@ def command(spec: str, target: str, no_target: bool, sizes: dict[str, int], as_j
         return
     if warnings:
         click.echo(render(warnings, color=wants_color(sys.stderr)), err=True, nl=False)
-    click.echo(
-        f"{request.spec.name}: {_count(len(names), 'kernel')}, no errors"
-        if names
-        else f"{request.spec.name}: no errors"
-    )
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" + ("" if number == 1 else "s")
+    kernels = f"{len(names)} kernel{'' if len(names) == 1 else 's'}"
+    click.echo(f"{request.spec.name}: {kernels}, no errors")

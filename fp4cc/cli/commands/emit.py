@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from fp4cc.cli.options import cache_option, kernel_option, set_option, spec_argument, target_option
 from fp4cc.cli.terminal import progress
+
+if TYPE_CHECKING:
+    from fp4cc.driver.build import Request, Step
 
 STAGES = ("ast", "ir", "lowered", "python", "ptx", "sass", "cubin")
 
@@ -79,9 +83,8 @@ def _stage(request: Request, stage: str, use_cache: bool, step: Step) -> bytes:
         from fp4cc.backend.sass import SassUnavailable, disassemble
 
         try:
-            return "\n".join(
-                disassemble(data) for name, data in built.files.items() if name.endswith(".cubin")
-            ).encode()
+            cubins = [data for name, data in built.files.items() if name.endswith(".cubin")]
+            return "\n".join(map(disassemble, cubins)).encode()
         except SassUnavailable as fault:
             raise click.ClickException(str(fault)) from None
     return b"".join(data for name, data in built.files.items() if name.endswith(f".{stage}"))

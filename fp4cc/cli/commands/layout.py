@@ -77,9 +77,8 @@ def _find(what: str) -> tuple[list[BlockFormat], list[ScaleLayout]]:
     if not Path(what).is_file():
         from fp4cc.diagnostics import did_you_mean
 
-        hint = (
-            did_you_mean(what, (*FORMATS, *LAYOUTS)) or f"formats: {', '.join(FORMATS)}; layouts: {', '.join(LAYOUTS)}"
-        )
+        known = f"formats: {', '.join(FORMATS)}; layouts: {', '.join(LAYOUTS)}"
+        hint = did_you_mean(what, (*FORMATS, *LAYOUTS)) or known
         raise click.UsageError(f"{what} is neither a file, nor a format, nor a layout; {hint}")
     from fp4cc.driver.build import Request
     from fp4cc.driver.spec import read_spec
