@@ -1,0 +1,104 @@
+"""Python functions as text: a kernel file gets those it uses, and those that they use, in their own order.
+
+The texts are `templates/common/arithmetic.py` and `memory.py` (helpers that only make sense in an emitted kernel) and
+`fp4num/functions.py` (the language's functions, which the reference runs as they are).
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import fp4num.functions
+from fp4cc.resources import templates_dir
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """A top-level function or constant: its text, and the top-level names it mentions."""
+
+    name: str
+    text: str
+    uses: frozenset[str]
+    constant: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """Definitions by name, in the order in which an emitted file has them."""
+
+    definitions: dict[str, Definition]
+
+    def closure(self, names: Iterable[str]) -> list[Definition]:
+        """The named definitions and all they use. KeyError for a name that is not here."""
+        wanted: set[str] = set()
+        pending = list(names)
+        while pending:
+            name = pending.pop()
+            if name not in wanted:
+                wanted.add(name)
+                pending.extend(self.definitions[name].uses)
+        return [definition for name, definition in self.definitions.items() if name in wanted]
+
+    def text(self, names: Iterable[str]) -> str:
+        """The text of the closure: constants on adjacent lines, two blank lines around functions."""
+        parts: list[str] = []
+        before: Definition | None = None
+        for definition in self.closure(names):
+            if before is not None:
+                parts.append("\n" if before.constant and definition.constant else "\n\n\n")
+            parts.append(definition.text)
+            before = definition
+        return "".join(parts)
+
+    def names(self) -> frozenset[str]:
+        """Every name it defines."""
+        return frozenset(self.definitions)
+
+
+@cache
+def library() -> Library:
+    """The helpers of emitted kernels."""
+    common = templates_dir() / "common"
+    sources = [
+        (common / "arithmetic.py").read_text(encoding="utf-8"),
+        _without_annotations(Path(fp4num.functions.__file__).read_text(encoding="utf-8")),
+        (common / "memory.py").read_text(encoding="utf-8"),
+    ]
+    found: dict[str, tuple[str, ast.stmt]] = {}
+    for source in sources:
+        for statement in ast.parse(source).body:
+            name = _defined(statement)
+            if name is not None:
+                found[name] = (_segment(source, statement), statement)
+    return Library({name: _definition(name, text, node, found) for name, (text, node) in found.items()})
+
+
+def _defined(statement: ast.stmt) -> str | None:
+    if isinstance(statement, ast.FunctionDef):
+        return statement.name
+    if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
+        return statement.targets[0].id
+    return None
+
+
+def _segment(source: str, statement: ast.stmt) -> str:
+    """Whole lines, decorators and end-of-line comments included."""
+    first = statement.lineno
+    if isinstance(statement, ast.FunctionDef) and statement.decorator_list:
+        first = statement.decorator_list[0].lineno
+    return "\n".join(source.splitlines()[first - 1 : statement.end_lineno])
+
+
+def _definition(name: str, text: str, node: ast.stmt, found: dict[str, tuple[str, ast.stmt]]) -> Definition:
+    mentioned = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
+    local = {a.arg for n in ast.walk(node) if isinstance(n, ast.FunctionDef) for a in n.args.args}
+    return Definition(name, text, frozenset((mentioned & found.keys()) - {name} - local), isinstance(node, ast.Assign))
+
+
+def _without_annotations(source: str) -> str:
+    return re.sub(r": Any\b(?=[,)])", "", source).replace(" -> Any:", ":")

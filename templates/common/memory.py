@@ -1,0 +1,167 @@
+def word_asm(text, constraints, *operands):
+    """PTX that gives one 32-bit word."""
+    values = [x.ir_value() for x in operands]
+    return Int32(llvm.inline_asm(Int32.mlir_type, values, text, constraints))
+
+
+def pack_f32(x):
+    """[x] as a word."""
+    return bits(x)
+
+
+def pack_bf16(x):
+    """Two floats rounded to bf16, the first in the low half."""
+    return word_asm("cvt.rn.bf16x2.f32 $0, $2, $1;", "=r,f,f", *x)
+
+
+def pack_f16(x):
+    """Two floats rounded to f16, the first in the low half."""
+    return word_asm("cvt.rn.f16x2.f32 $0, $2, $1;", "=r,f,f", *x)
+
+
+def pack_e4m3(x):
+    """Four floats rounded to e4m3 (saturating), the first in the low byte."""
+    return word_asm(
+        "{ .reg .b16 low, high; cvt.rn.satfinite.e4m3x2.f32 low, $2, $1; "
+        "cvt.rn.satfinite.e4m3x2.f32 high, $4, $3; mov.b32 $0, {low, high}; }",
+        "=r,f,f,f,f",
+        *x,
+    )
+
+
+def pack_e5m2(x):
+    """Four floats rounded to e5m2 (saturating), the first in the low byte."""
+    return word_asm(
+        "{ .reg .b16 low, high; cvt.rn.satfinite.e5m2x2.f32 low, $2, $1; "
+        "cvt.rn.satfinite.e5m2x2.f32 high, $4, $3; mov.b32 $0, {low, high}; }",
+        "=r,f,f,f,f",
+        *x,
+    )
+
+
+def unpack_f32(word):
+    """The float in a word."""
+    return [from_bits(word)]
+
+
+def unpack_i32(word):
+    """The integer in a word, rounded to f32."""
+    return [f32_of_word("cvt.rn.f32.s32 $0, $1;", word)]
+
+
+def unpack_u32(word):
+    """The unsigned integer in a word, rounded to f32."""
+    return [f32_of_word("cvt.rn.f32.u32 $0, $1;", word)]
+
+
+def unpack_bf16(word):
+    """The two bf16 in a word, the low half first."""
+    return [from_bits(word << 16), from_bits(word & -65536)]
+
+
+def unpack_f16(word):
+    """The two f16 in a word, the low half first."""
+    return [
+        f32_of_word("{ .reg .b16 low, high; mov.b32 {low, high}, $1; cvt.f32.f16 $0, low; }", word),
+        f32_of_word("{ .reg .b16 low, high; mov.b32 {low, high}, $1; cvt.f32.f16 $0, high; }", word),
+    ]
+
+
+def unpack_e4m3(word):
+    """The four e4m3 in a word, the low byte first."""
+    low = word_asm("{ .reg .b16 x, y; mov.b32 {x, y}, $1; cvt.rn.f16x2.e4m3x2 $0, x; }", "=r,r", word)
+    high = word_asm("{ .reg .b16 x, y; mov.b32 {x, y}, $1; cvt.rn.f16x2.e4m3x2 $0, y; }", "=r,r", word)
+    return [*unpack_f16(low), *unpack_f16(high)]
+
+
+def unpack_e5m2(word):
+    """The four e5m2 in a word, the low byte first."""
+    low = word_asm("{ .reg .b16 x, y; mov.b32 {x, y}, $1; cvt.rn.f16x2.e5m2x2 $0, x; }", "=r,r", word)
+    high = word_asm("{ .reg .b16 x, y; mov.b32 {x, y}, $1; cvt.rn.f16x2.e5m2x2 $0, y; }", "=r,r", word)
+    return [*unpack_f16(low), *unpack_f16(high)]
+
+
+def f32_of_word(text, word):
+    """PTX that makes a float of one 32-bit word."""
+    return Float32(llvm.inline_asm(Float32.mlir_type, [word.ir_value()], text, "=f,r"))
+
+
+def global_address(pointer, offset, width):
+    """The address of element `offset` of `width` bytes."""
+    return pointer.toint(Int64) + Int64(offset) * width
+
+
+def load_b32(address, valid):
+    """A 32-bit word of global memory; 0, and no access, where `valid` is false."""
+    return load_word("b32", address, valid)
+
+
+def load_b16(address, valid):
+    """16 bits of global memory in the low half of a word; 0, and no access, where `valid` is false."""
+    return load_word("u16", address, valid)
+
+
+def load_b8(address, valid):
+    """A byte of global memory in the low byte of a word; 0, and no access, where `valid` is false."""
+    return load_word("u8", address, valid)
+
+
+def load_word(type_name, address, valid):
+    """A predicated load from global memory into a zero-extended word."""
+    text = "{ .reg .pred p; setp.ne.b32 p, $2, 0; mov.b32 $0, 0; @p ld.global.%s $0, [$1]; }" % type_name
+    values = [address.ir_value(), Int32(valid).ir_value()]
+    return Int32(llvm.inline_asm(Int32.mlir_type, values, text, "=&r,l,r,~{memory}", has_side_effects=True))
+
+
+def load_4_words(address, valid):
+    """16 bytes of global memory, 16-byte aligned; zeros, and no access, where `valid` is false."""
+    words = llvm.inline_asm(
+        llvm.StructType.get_literal([Int32.mlir_type] * 4),
+        [address.ir_value(), Int32(valid).ir_value()],
+        "{ .reg .pred p; setp.ne.b32 p, $5, 0; mov.b32 $0, 0; mov.b32 $1, 0; mov.b32 $2, 0; mov.b32 $3, 0; "
+        "@p ld.global.v4.b32 {$0, $1, $2, $3}, [$4]; }",
+        "=&r,=&r,=&r,=&r,l,r,~{memory}",
+        has_side_effects=True,
+    )
+    return [Int32(llvm.extractvalue(Int32.mlir_type, words, [i])) for i in range(4)]
+
+
+def store_word(type_name, address, word, valid):
+    """A predicated store of the low bits of a word to global memory."""
+    text = "{ .reg .pred p; setp.ne.b32 p, $2, 0; @p st.global.%s [$0], $1; }" % type_name
+    values = [address.ir_value(), word.ir_value(), Int32(valid).ir_value()]
+    llvm.inline_asm(None, values, text, "l,r,r,~{memory}", has_side_effects=True)
+
+
+def shared_address(buffer):
+    """The 32-bit address of a buffer in shared memory."""
+    return buffer.data_ptr().toint(Int32)
+
+
+def shared_load_f32(address):
+    """A float of shared memory."""
+    text = "ld.shared.f32 $0, [$1];"
+    return Float32(llvm.inline_asm(Float32.mlir_type, [address.ir_value()], text, "=f,r,~{memory}", has_side_effects=True))
+
+
+def shared_store_f32(address, x):
+    """A float to shared memory."""
+    llvm.inline_asm(None, [address.ir_value(), x.ir_value()], "st.shared.f32 [$0], $1;", "r,f,~{memory}", has_side_effects=True)
+
+
+def shared_load_4_f32(address):
+    """Four floats of shared memory, 16-byte aligned."""
+    floats = llvm.inline_asm(
+        llvm.StructType.get_literal([Float32.mlir_type] * 4),
+        [address.ir_value()],
+        "ld.shared.v4.f32 {$0, $1, $2, $3}, [$4];",
+        "=f,=f,=f,=f,r,~{memory}",
+        has_side_effects=True,
+    )
+    return [Float32(llvm.extractvalue(Float32.mlir_type, floats, [i])) for i in range(4)]
+
+
+def shared_store_4_words(address, words):
+    """Four words to shared memory, 16-byte aligned."""
+    values = [address.ir_value(), *[word.ir_value() for word in words]]
+    llvm.inline_asm(None, values, "st.shared.v4.b32 [$0], {$1, $2, $3, $4};", "r,r,r,r,r,~{memory}", has_side_effects=True)
