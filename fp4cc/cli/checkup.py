@@ -59,7 +59,7 @@ def _requirements() -> Iterator[Finding]:
         try:
             found = version(name)
         except PackageNotFoundError:
-                        yield Finding(name, "missing", "not installed", fix)
+            yield Finding(name, "missing", "not installed", fix)
             continue
         if not _satisfies(found, wanted[len(name) :]):
             yield Finding(name, "missing", f"{found}, but fp4cc needs {wanted}", fix)
