@@ -1,72 +1,402 @@
-"""Refinements of the epilogue's plan: which column values are staged, and which inputs need not be read."""
+"""The epilogue's plan: what it reads, what is computed how often, and how each output reaches memory.
+
+A value's axes say how often it is computed: a value without axes once a kernel, one with the batch axes only once a
+tile, one with M once a row, one with N once a column, everything else for each element of the product. Column values
+that elements use are staged in shared memory once a tile.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from fp4cc.ir.kernel import Kernel
-from fp4cc.ir.lowered import EpilogueInput, EpilogueProgram, Scope
+from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
+from fp4cc.ir.kernel import Arg, Expr, Kernel, Scalar, Value
+from fp4cc.ir.lowered import (
+    EpilogueInput,
+    EpilogueOutput,
+    EpilogueProgram,
+    EpilogueStatement,
+    KernelParam,
+    Problem,
+    Scope,
+    SmemBuffer,
+    StorePlan,
+)
+from fp4cc.passes.divides import divides
+from fp4cc.passes.sizes import Sizes, mul
+from fp4rt.manifest import Param, TensorMap
+from fp4rt.ops import OPS
+
+SUBTILE = 32
+WARPS = 4
+STORE_STAGES = 2
+#: Bytes of a plain element in memory.
+ELEMENT_BYTES: Mapping[Scalar, int] = {
+    "f32": 4, "bf16": 2, "f16": 2, "e4m3": 1, "e5m2": 1, "i32": 4, "u32": 4,
+}  # fmt: skip
+STORED = ("f32", "bf16", "f16", "e4m3", "e5m2")
+_MAP_DTYPES = {"f32": "F32", "bf16": "BF16", "f16": "F16", "e4m3": "U8", "e5m2": "U8"}
+#: A sub-tile's row in staging and the swizzle that keeps 16-byte accesses of 32 rows off each other's banks.
+_SWIZZLE = {128: "128B", 64: "64B", 32: "32B", 16: "none"}
+_TENSOR_OPS = ("transpose",)  # those the epilogue takes: it reads and writes by axis name, so they cost nothing
 
 
-def refine(kernel: Kernel, program: EpilogueProgram) -> EpilogueProgram:
-    """The program with `staged`, the inputs' `guards`, and conditions on columns moved to the elements that use them."""
-    scopes: dict[int, Scope] = {leaf.value: _leaf_scope(leaf) for leaf in program.inputs}
-    scopes.update((statement.value, statement.scope) for statement in program.statements)
-    # Staging holds f32, so a condition on columns is computed where it is used.
-    for statement in reversed(program.statements):
-        for operand in kernel.values[statement.value].operands:
-            is_condition = kernel.values[operand].dtype == "bool" and scopes.get(operand) == "column"
-            if scopes[statement.value] == "element" and is_condition:
-                scopes[operand] = "element"
-    return replace(
-        program,
-        inputs=tuple(replace(leaf, guards=_guards(kernel, program, leaf)) for leaf in program.inputs),
-        statements=tuple(replace(s, scope=scopes[s.value]) for s in program.statements),
-        staged=_staged(kernel, program, scopes),
-    )
+@dataclass(frozen=True, slots=True)
+class EpiloguePlan:
+    """The program, and what it adds to the kernel: parameters, tensor maps, and shared memory (offsets not yet set)."""
+
+    program: EpilogueProgram
+    params: tuple[KernelParam, ...]
+    tensor_maps: tuple[TensorMap, ...]
+    staging: tuple[SmemBuffer, ...]
 
 
-def _leaf_scope(leaf: EpilogueInput) -> Scope:
-    if leaf.kind == "tile":
+def plan_epilogue(kernel: Kernel, problem: Problem, sizes: Sizes, tile_n: int) -> EpiloguePlan:
+    """Plan the epilogue of a kernel with one product. Raises DiagnosticError with all that cannot be built yet."""
+    return _Planner(kernel, problem, sizes, tile_n).plan()
+
+
+class _Planner:
+    def __init__(self, kernel: Kernel, problem: Problem, sizes: Sizes, tile_n: int) -> None:
+        self.kernel = kernel
+        self.problem = problem
+        self.sizes = sizes
+        self.tile_n = tile_n
+        self.live = _live(kernel, problem.accumulator)
+        self.errors: list[Diagnostic] = []
+
+    def plan(self) -> EpiloguePlan:
+        for index in self.live:
+            self._check_operation(self.kernel.values[index])
+        for store in self.kernel.stores:
+            self._check_output(self.kernel.arg(store.arg))
+        if self.errors:
+            raise DiagnosticError(self.errors)
+        inputs = tuple(self._input(i) for i in self.live if OPS[self.kernel.values[i].op].kind == "leaf"
+                       and self.kernel.values[i].op != "const")  # fmt: skip
+        if self.errors:
+            raise DiagnosticError(self.errors)
+        scopes = self._scopes()
+        names = {store.value: store.arg for store in self.kernel.stores}
+        statements = tuple(
+            EpilogueStatement(i, scopes[i], self._name(i, names))
+            for i in self.live
+            if OPS[self.kernel.values[i].op].kind != "leaf"
+        )
+        outputs = tuple(self._output(store.arg, store.value) for store in self.kernel.stores)
+        program = EpilogueProgram(
+            inputs=tuple(self._guarded(leaf) for leaf in inputs),
+            accumulator=self.problem.accumulator,
+            statements=statements,
+            outputs=outputs,
+            staged=self._staged(scopes),
+            subtile=SUBTILE,
+        )
+        return EpiloguePlan(program, self._params(program), self._tensor_maps(program), self._staging(program))
+
+    # What can be built.
+
+    def _check_operation(self, value: Value) -> None:
+        kind = OPS[value.op].kind
+        if kind == "tensor" and value.op not in _TENSOR_OPS:
+            self.errors.append(
+                error("FP4020", f"`{value.op}` cannot be compiled in an epilogue yet", value.span, "computed here",
+                      help="it runs on the reference: `fp4cc run --device reference`"),
+            )  # fmt: skip
+
+    def _check_output(self, arg: Arg) -> None:
+        axes = tuple(axis.name for axis in arg.axes)
+        product = (*self.problem.batch_axes, self.problem.m_axis, self.problem.n_axis)
+        if arg.format is not None or arg.dtype not in STORED:
+            what = arg.format.name if arg.format else arg.dtype
+            self.errors.append(
+                error("FP4021", f"an epilogue cannot store {what} yet", arg.span, "declared here",
+                      help=f"types it stores: {', '.join(STORED)}"),
+            )  # fmt: skip
+        elif sorted(map(str, axes)) != sorted(product):
+            self.errors.append(
+                error("FP4022", f"`{arg.name}` does not have the axes of the product", arg.span,
+                      f"its axes are [{', '.join(map(str, axes))}]",
+                      help=f"an output of this kernel has the axes {', '.join(product)} (in any order)"),
+            )  # fmt: skip
+
+    # Leaves.
+
+    def _input(self, index: int) -> EpilogueInput:
+        value = self.kernel.values[index]
+        if value.op == "dim":
+            name = str(value.attrs.get("name", f"size_{index}"))
+            return EpilogueInput(name, name, "dim", "i32", index)
+        if value.op == "tensor_scale":
+            arg = str(value.attrs["name"])
+            return EpilogueInput(f"{arg}_scale", f"{arg}_tensor_scale", "device_scalar", "f32", index)
+        arg = self.kernel.arg(str(value.attrs["name"]))
+        dtype = arg.dtype
+        if not isinstance(dtype, str) or dtype not in ELEMENT_BYTES:
+            what = dtype if isinstance(dtype, str) else dtype.name
+            self.errors.append(
+                error("FP4023", f"an epilogue cannot read {what} yet", arg.span, "declared here",
+                      help=f"types it reads: {', '.join(ELEMENT_BYTES)}"),
+            )  # fmt: skip
+            dtype = "f32"
+        if arg.direction == "param":
+            return EpilogueInput(arg.name, arg.name, "scalar_param", dtype, index)
+        if not arg.axes:
+            return EpilogueInput(arg.name, f"{arg.name}_ptr", "device_scalar", dtype, index)
+        return self._tensor_input(arg, dtype, index)
+
+    def _tensor_input(self, arg: Arg, dtype: Scalar, index: int) -> EpilogueInput:
+        problem = self.problem
+        axes = tuple(str(axis.name) for axis in arg.axes)
+        batch = tuple(a for a in axes if a in problem.batch_axes)
+        rest = [a for a in axes if a not in problem.batch_axes]
+        odd = [a for a in rest if a not in (problem.m_axis, problem.n_axis)]
+        product = ", ".join((*problem.batch_axes, problem.m_axis, problem.n_axis))
+        if odd or (batch and batch != problem.batch_axes) or any(a.by or a.upto for a in arg.axes):
+            self.errors.append(
+                error("FP4024", f"`{arg.name}` has axes that the epilogue cannot read yet", arg.span,
+                      f"its axes are [{', '.join(axes)}]",
+                      notes=[f"the product has the axes [{product}]"],
+                      help="an epilogue input has all batch axes, in the product's order, or none"),
+            )  # fmt: skip
+        m, n = problem.m_axis in axes, problem.n_axis in axes
+        strides = self._strides(arg)
+        leaf = EpilogueInput(
+            name=arg.name,
+            param_name=f"{arg.name}_ptr",
+            kind="tile" if m and n else "row" if m else "column" if n else "batch",
+            dtype=dtype,
+            value=index,
+            batch_stride=strides.batch,
+            row_stride=strides.row,
+            column_stride=strides.column,
+        )
+        if leaf.kind == "tile" and leaf.column_stride == 1:
+            leaf = replace(leaf, vector=self._divisible(leaf.row_stride, 16 // ELEMENT_BYTES[dtype]))
+        return leaf
+
+    def _strides(self, arg: Arg) -> _Strides:
+        """Element strides of the product's axes in a row-major argument; 0 where it has no such axis."""
+        stride: Expr = 1
+        found: dict[str, Expr] = {}
+        for axis in reversed(arg.axes):
+            found[str(axis.name)] = stride
+            stride = mul(stride, self.sizes(axis.extent))
+        last_batch = self.problem.batch_axes[-1] if self.problem.batch_axes else ""
+        return _Strides(found.get(last_batch, 0), found.get(self.problem.m_axis, 0), found.get(self.problem.n_axis, 0))
+
+    def _divisible(self, expr: Expr, divisor: int) -> Expr | None:
+        """The condition "divisor divides expr": True, None if it never does, else to be evaluated at the call."""
+        if divides(divisor, expr, self.kernel.constraints, self.sizes):
+            return True
+        if isinstance(expr, int):
+            return None
+        return ("eq", ("mod", expr, divisor), 0)
+
+    def _guarded(self, leaf: EpilogueInput) -> EpilogueInput:
+        """An inout argument is not read where every factor it is multiplied by is zero."""
+        value = self.kernel.values[leaf.value]
+        if leaf.kind != "tile" or self.kernel.arg(str(value.attrs["name"])).direction != "inout":
+            return leaf
+        factors: list[int] = []
+        casts = {leaf.value}
+        for index in self.live:
+            user = self.kernel.values[index]
+            if not casts.intersection(user.operands):
+                continue
+            if user.op == "cast" and user.dtype == "f32":
+                casts.add(index)
+                continue
+            other = [i for i in user.operands if i not in casts]
+            if user.op != "mul" or len(other) != 1 or self.kernel.values[other[0]].axes:
+                return leaf
+            factors.append(other[0])
+        if any(store.value in casts for store in self.kernel.stores):
+            return leaf
+        return replace(leaf, guards=tuple(dict.fromkeys(factors)))
+
+    # Values.
+
+    def _scopes(self) -> dict[int, Scope]:
+        scopes: dict[int, Scope] = {}
+        for index in self.live:
+            scopes[index] = self._scope(self.kernel.values[index])
+        scopes[self.problem.accumulator] = "element"
+        # A condition on columns is not staged: elements that use it compute it themselves.
+        for index in reversed(self.live):
+            for operand in self.kernel.values[index].operands:
+                if scopes[index] == "element" and self._is_column_condition(operand, scopes):
+                    scopes[operand] = "element"
+        return scopes
+
+    def _is_column_condition(self, index: int, scopes: Mapping[int, Scope]) -> bool:
+        return scopes.get(index) == "column" and self.kernel.values[index].dtype == "bool"
+
+    def _scope(self, value: Value) -> Scope:
+        axes = set(value.axes) - set(self.problem.batch_axes)
+        if not value.axes:
+            return "kernel"
+        if not axes:
+            return "tile"
+        if axes == {self.problem.m_axis}:
+            return "row"
+        if axes == {self.problem.n_axis}:
+            return "column"
         return "element"
-    if leaf.kind == "batch":
-        return "tile"
-    return leaf.kind if leaf.kind in ("row", "column") else "kernel"
+
+    def _staged(self, scopes: Mapping[int, Scope]) -> tuple[int, ...]:
+        """Column values that elements or outputs use, in order."""
+        used = {o for i in self.live if scopes[i] == "element" for o in self.kernel.values[i].operands}
+        used |= {store.value for store in self.kernel.stores}
+        return tuple(i for i in self.live if i in used and scopes[i] == "column")
+
+    def _name(self, index: int, stored: Mapping[int, str]) -> str | None:
+        name = self.kernel.values[index].attrs.get("name") or stored.get(index)
+        return str(name) if name is not None else None
+
+    # Outputs.
+
+    def _output(self, name: str, value: int) -> EpilogueOutput:
+        arg = self.kernel.arg(name)
+        dtype = arg.dtype
+        if not isinstance(dtype, str):
+            raise TypeError(f"{name} is quantized")
+        strides = self._strides(arg)
+        return EpilogueOutput(
+            arg=name,
+            param_name=f"{name}_ptr",
+            kind="plain",
+            dtype=dtype,
+            value=value,
+            batch_stride=strides.batch,
+            row_stride=strides.row,
+            column_stride=strides.column,
+            store=self._store(arg, dtype, strides),
+        )
+
+    def _store(self, arg: Arg, dtype: Scalar, strides: _Strides) -> StorePlan:
+        legal = self._divisible(strides.row, 16 // ELEMENT_BYTES[dtype])
+        batch_first = tuple(str(a.name) for a in arg.axes[:-2]) == self.problem.batch_axes
+        if strides.column != 1 or not batch_first or legal is None:
+            return StorePlan("direct")
+        row_bytes = SUBTILE * ELEMENT_BYTES[dtype]
+        return StorePlan(
+            via="tma" if legal is True else "either",
+            tensor_map=f"{arg.name}_map",
+            flag=None if legal is True else f"{arg.name}_by_tma",
+            buffer=f"{arg.name}_smem",
+            stages=STORE_STAGES,
+            row_bytes=row_bytes,
+            swizzle=_SWIZZLE[row_bytes],
+        )
+
+    # What the kernel gains.
+
+    def _params(self, program: EpilogueProgram) -> tuple[KernelParam, ...]:
+        params: list[KernelParam] = []
+        for leaf in program.inputs:
+            value = self.kernel.values[leaf.value]
+            if leaf.kind == "scalar_param":
+                params.append(KernelParam(leaf.param_name, Param("f32", leaf.name), "by value"))
+            elif leaf.kind == "dim":
+                expr = value.attrs["expr"]
+                params.append(KernelParam(leaf.param_name, Param("i32", self.sizes(_as_expr(expr))), "a size"))
+            else:
+                source = f"{value.attrs['name']}.tensor_scale" if value.op == "tensor_scale" else leaf.name
+                params.append(KernelParam(leaf.param_name, Param("pointer", source), f"{leaf.dtype}, {leaf.kind}"))
+        for leaf in program.inputs:
+            params.extend(_stride_params(leaf.name, leaf))
+            if leaf.vector is not None and leaf.vector is not True:
+                params.append(KernelParam(f"{leaf.name}_vector", Param("i32", leaf.vector), "rows start on 16 bytes"))
+        for output in program.outputs:
+            if output.store.via != "tma":
+                params.append(KernelParam(output.param_name, Param("pointer", output.arg), f"{output.dtype}"))
+                params.extend(_stride_params(output.arg, output))
+            if output.store.flag is not None:
+                params.append(
+                    KernelParam(output.store.flag, Param("i32", self._legal(output)), "rows start on 16 bytes")
+                )
+        return tuple({param.name: param for param in params}.values())
+
+    def _legal(self, output: EpilogueOutput) -> Expr:
+        return ("eq", ("mod", output.row_stride, 16 // _bytes(output)), 0)
+
+    def _tensor_maps(self, program: EpilogueProgram) -> tuple[TensorMap, ...]:
+        maps: list[TensorMap] = []
+        for output in program.outputs:
+            store = output.store
+            if store.tensor_map is None:
+                continue
+            problem, width = self.problem, _bytes(output)
+            batched = bool(problem.batch_axes)
+            maps.append(
+                TensorMap(
+                    name=store.tensor_map,
+                    source=output.arg,
+                    dtype=_MAP_DTYPES[str(output.dtype)],
+                    dims=(problem.n, problem.m, *((problem.batch,) if batched else ())),
+                    strides=(mul(output.row_stride, width), *((mul(output.batch_stride, width),) if batched else ())),
+                    box=(SUBTILE, 32, *((1,) if batched else ())),
+                    element_strides=(1, 1, *((1,) if batched else ())),
+                    swizzle=store.swizzle,
+                    when=self._legal(output) if store.via == "either" else None,
+                )
+            )
+        return tuple(maps)
+
+    def _staging(self, program: EpilogueProgram) -> tuple[SmemBuffer, ...]:
+        buffers = [
+            SmemBuffer(
+                str(output.store.buffer), 0, WARPS * 32 * output.store.row_bytes, output.store.stages, 1024,
+                f"sub-tiles of {output.arg} on their way out",
+            )
+            for output in program.outputs if output.store.buffer is not None
+        ]  # fmt: skip
+        if program.staged:
+            what = "column values of a tile, f32"
+            buffers.append(SmemBuffer("columns_smem", 0, 4 * self.tile_n * len(program.staged), 1, 16, what))
+        return tuple(buffers)
 
 
-def _staged(kernel: Kernel, program: EpilogueProgram, scopes: dict[int, Scope]) -> tuple[int, ...]:
-    """The column values that elements or outputs use."""
-    used = {o for i, scope in scopes.items() if scope == "element" for o in kernel.values[i].operands}
-    used |= {output.value for output in program.outputs}
-    return tuple(sorted(i for i in used if scopes.get(i) == "column"))
+@dataclass(frozen=True, slots=True)
+class _Strides:
+    batch: Expr
+    row: Expr
+    column: Expr
 
 
-def _guards(kernel: Kernel, program: EpilogueProgram, leaf: EpilogueInput) -> tuple[int, ...]:
-    """The values without axes that an inout's old value is multiplied by, if it is used in no other way."""
-    if leaf.kind != "tile" or kernel.arg(leaf.name).direction != "inout":
-        return ()
-    aliases = {leaf.value}
-    factors: list[int] = []
-    for statement in program.statements:
-        value = kernel.values[statement.value]
-        if not aliases.intersection(value.operands):
+def _bytes(output: EpilogueOutput) -> int:
+    if not isinstance(output.dtype, str):
+        raise TypeError(f"{output.arg} is quantized")
+    return ELEMENT_BYTES[output.dtype]
+
+
+def _stride_params(name: str, tensor: EpilogueInput | EpilogueOutput) -> list[KernelParam]:
+    strides = (("batch", tensor.batch_stride), ("row", tensor.row_stride), ("column", tensor.column_stride))
+    return [
+        KernelParam(f"{name}_{what}_stride", Param("i64", stride), "elements")
+        for what, stride in strides
+        if not isinstance(stride, int)
+    ]
+
+
+def _as_expr(attr: object) -> Expr:
+    if isinstance(attr, int | str):
+        return attr
+    if isinstance(attr, Sequence):
+        return tuple(_as_expr(part) for part in attr)
+    raise TypeError(f"not a size: {attr!r}")
+
+
+def _live(kernel: Kernel, accumulator: int) -> tuple[int, ...]:
+    """The values that reach a store, without the product and what is before it, in order."""
+    seen: set[int] = set()
+    pending = [store.value for store in kernel.stores]
+    while pending:
+        index = pending.pop()
+        if index == accumulator or index in seen:
             continue
-        if value.op == "cast" and value.dtype == "f32":
-            aliases.add(statement.value)
-            continue
-        others = [operand for operand in value.operands if operand not in aliases]
-        if value.op != "mul" or len(others) != 1 or not _may_guard(kernel, others[0]):
-            return ()
-        factors.extend(others)
-    if _any_stored(program, aliases):
-        return ()
-    return tuple(dict.fromkeys(factors))
-
-
-def _may_guard(kernel: Kernel, index: int) -> bool:
-    return not kernel.values[index].axes and kernel.values[index].op != "const"
-
-
-def _any_stored(program: EpilogueProgram, values: Collection[int]) -> bool:
-    return any(output.value in values for output in program.outputs)
+        seen.add(index)
+        pending.extend(kernel.values[index].operands)
+    return tuple(sorted(seen))

@@ -1,0 +1,128 @@
+"""Why the lowered kernel is as it is: one `Decision` for each choice, for `explain`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fp4cc.ir.lowered import Decision, LoweredKernel
+from fp4cc.passes.estimate import Option
+from fp4cc.passes.schedule import ASSUMED, Ranked, Request
+from fp4cc.targets import Target
+from fp4rt.sizes import text
+
+_LISTED = 3
+
+
+def explain_choices(
+    lowered: LoweredKernel, request: Request, ranked: list[Ranked], assumed: tuple[str, ...], target: Target
+) -> tuple[Decision, ...]:
+    """The decisions in the order in which they were made."""
+    return (
+        _schedule(lowered),
+        _kind(lowered, target),
+        *_tile_and_cluster(lowered, request, ranked, assumed),
+        _stages(lowered, request),
+        _accumulators(lowered),
+        _raster(lowered, request),
+        *_stores(lowered),
+    )
+
+
+def _schedule(lowered: LoweredKernel) -> Decision:
+    if lowered.schedule is None:
+        others = sum(s.target == lowered.target for s in lowered.kernel.schedules)
+        why = "no schedule block of this kernel applies" if others else "this kernel has no schedule block"
+        return Decision("schedule", "the compiler's own", why)
+    span = str(lowered.schedule.span)
+    if lowered.when is None:
+        return Decision("schedule", span, "the first block that holds for the static sizes", chosen_by="schedule")
+    return Decision("schedule", span, f"used at a call where {text(lowered.when)}", chosen_by="schedule")
+
+
+def _kind(lowered: LoweredKernel, target: Target) -> Decision:
+    mma, problem = lowered.mma, lowered.problem
+    others = tuple(f"kind::{kind.name}" for kind in target.kinds if kind.name != mma.kind)
+    formats = f"{problem.a.format.element} x {problem.b.format.element} with {mma.scale} scales per {mma.block}"
+    return Decision(
+        "instruction", f"tcgen05.mma kind::{mma.kind}", f"the one that multiplies {formats}", others, "target"
+    )
+
+
+def _tile_and_cluster(
+    lowered: LoweredKernel, request: Request, ranked: list[Ranked], assumed: tuple[str, ...]
+) -> tuple[Decision, Decision]:
+    tile, cluster, best = lowered.tile, lowered.cluster, ranked[0]
+    note = f" (with {', '.join(assumed)} unknown and taken as {ASSUMED} or what `when` allows)" if assumed else ""
+    e = best.estimate
+    why = f"about {e.clocks:.0f} clocks in {e.waves} wave{'s' * (e.waves != 1)}, bound by {e.bound}{note}"
+    tiles = _alternatives(ranked, lambda o: f"{128 * o.cta_group} x {o.tile_n} x {tile.k}")
+    clusters = _alternatives(ranked, lambda o: f"{o.cluster_m} x {o.cluster_n}")
+    return (
+        Decision("tile", f"{tile.m} x {tile.n} x {tile.k}", "asked for" if request.tile else why, tiles,
+                 "schedule" if request.tile else "compiler"),
+        Decision("cluster", f"{cluster.m} x {cluster.n}", "asked for" if request.cluster else _why_cluster(lowered),
+                 clusters, "schedule" if request.cluster else "compiler"),
+    )  # fmt: skip
+
+
+def _alternatives(ranked: list[Ranked], label: Callable[[Option], str]) -> tuple[str, ...]:
+    """The best estimate of each other choice, as "256 x 128 x 256: 1.2x the clocks"."""
+    chosen = label(ranked[0].option)
+    found: dict[str, float] = {}
+    for r in ranked[1:]:
+        found[label(r.option)] = min(found.get(label(r.option), float("inf")), r.estimate.clocks)
+    found.pop(chosen, None)
+    listed = sorted(found.items(), key=lambda item: item[1])[:_LISTED]
+    return tuple(f"{what}: {clocks / ranked[0].estimate.clocks:.2f}x the clocks" for what, clocks in listed)
+
+
+def _why_cluster(lowered: LoweredKernel) -> str:
+    cluster, group = lowered.cluster, lowered.mma.cta_group
+    parts = ["a pair of CTAs shares one MMA, each holding half of B"] if group == 2 else []
+    if cluster.n > 1:
+        parts.append(f"each row of A is read from L2 once for {cluster.n} CTAs")
+    if cluster.m > group:
+        parts.append(f"each column of B once for {cluster.m // group}")
+    return "; ".join(parts) or "sharing loads between CTAs would not be faster here"
+
+
+def _stages(lowered: LoweredKernel, request: Request) -> Decision:
+    stages, smem = lowered.pipeline.stages, lowered.smem
+    stage = sum(smem.buffer(name).bytes for name in ("a_smem", "b_smem", "sfa_smem", "sfb_smem"))
+    if request.stages:
+        return Decision("stages", str(stages), "asked for", chosen_by="schedule")
+    return Decision("stages", str(stages), f"as many of {stage} bytes as fit: {smem.total} of {smem.limit} bytes used",
+                    (f"{stages - 1}: less latency hidden",) if stages > 1 else ())  # fmt: skip
+
+
+def _accumulators(lowered: LoweredKernel) -> Decision:
+    tmem, tile = lowered.tmem, lowered.tile
+    if tmem.overlapped(tile.n):
+        shared = tile.n - tmem.acc_stride
+        why = (
+            f"two of {tile.n} columns and the scales exceed 512, so they share {shared} columns, which the epilogue "
+            f"reads first ({tmem.release_after} of {tile.n // 32} sub-tiles) before the next tile starts"
+        )
+        return Decision("accumulators", "2, overlapping", why, ("1: the MMA waits for the whole epilogue",))
+    return Decision("accumulators", "2", "the epilogue of one tile runs under the mainloop of the next",
+                    ("1: the MMA waits for the whole epilogue",))  # fmt: skip
+
+
+def _raster(lowered: LoweredKernel, request: Request) -> Decision:
+    band = lowered.raster.band
+    why = "asked for" if request.band else "clusters that run together share rows of A and columns of B in L2"
+    return Decision("order of tiles", f"bands of {band} cluster tiles along {lowered.problem.n_axis}", why,
+                    chosen_by="schedule" if request.band else "compiler")  # fmt: skip
+
+
+def _stores(lowered: LoweredKernel) -> list[Decision]:
+    reasons = {
+        "tma": "rows always start on 16 bytes",
+        "direct": "rows do not start on 16 bytes, which TMA needs",
+        "either": "whether rows start on 16 bytes depends on a dynamic size: TMA where they do, plain stores elsewhere",
+    }
+    names = {"tma": "TMA", "direct": "plain stores", "either": "TMA or plain stores"}
+    return [
+        Decision(f"store of {output.arg}", names[output.store.via], reasons[output.store.via])
+        for output in lowered.epilogue.outputs
+    ]

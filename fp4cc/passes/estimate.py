@@ -1,0 +1,82 @@
+"""A rough time model that ranks schedules. It knows fill bandwidth, tensor core issue, waves and DRAM, nothing finer.
+
+Rates are the target's (`fp4cc.targets`); the issue intervals are measured ones: an instruction of a 1-CTA MMA takes
+max(N/2, (128+N)/4) clocks, of a 2-CTA one max(N/2, 43).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fp4cc.targets import Target
+
+#: Clocks to start a CTA, fill its first stages and drain its last tile.
+_RAMP = 2500.0
+#: Clocks the epilogue takes for a column of a tile (128 rows: tensor memory read, arithmetic, store).
+_EPILOGUE_PER_COLUMN = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Sizes to estimate for (dynamic ones assumed), and bytes a 128-element-wide K slice costs."""
+
+    m: int
+    n: int
+    k: int
+    batch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A schedule in numbers: tile of one MMA, its CTAs, cluster."""
+
+    cta_group: int
+    tile_n: int
+    cluster_m: int
+    cluster_n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Bytes of one stage of a tile, by part: A rows of a CTA, one row of B, a scale atom of 128 rows."""
+
+    tile_k: int
+    row_bytes: int
+    atom_bytes: int
+    instructions: int
+    global_bytes: float  # of the whole problem, operands and results
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Clocks, and what bounds the mainloop."""
+
+    clocks: float
+    waves: int
+    bound: str
+    fill_bytes_per_clock: float
+
+
+def estimate(option: Option, shape: Shape, traffic: Traffic, target: Target) -> Estimate:
+    """The time of a problem under an option, in clocks of one SM."""
+    n, group = option.tile_n, option.cta_group
+    mma = max(n / 2, (128 + n) / 4) if group == 1 else max(n / 2, 43.0)
+    # What this CTA asks of L2 for a stage: multicast shares the reads among the CTAs that need the same rows.
+    a = 128 * traffic.row_bytes + traffic.atom_bytes
+    b = n // group * traffic.row_bytes
+    sfb = -(-n // 128) * traffic.atom_bytes
+    fill_bytes = a / option.cluster_n + b * group / option.cluster_m + sfb / option.cluster_m
+    fill = fill_bytes / target.rates.smem_fill_bytes_per_clock
+    stage = max(mma * traffic.instructions, fill)
+    k_tiles = -(-shape.k // traffic.tile_k)
+    mainloop = k_tiles * stage
+    size = option.cluster_m * option.cluster_n
+    # CTAs of a cluster share a GPC, so not every SM can be used by large ones.
+    clusters = max(1, int(target.rates.sms * (1.0 if size <= 2 else 0.97 if size <= 4 else 0.9)) // size)
+    rows, columns = 128 * option.cluster_m, n * option.cluster_n
+    tiles = -(-shape.m // rows) * -(-shape.n // columns) * shape.batch
+    waves = -(-tiles // clusters)
+    compute = waves * max(mainloop, n * _EPILOGUE_PER_COLUMN) + _RAMP
+    dram = traffic.global_bytes / (target.rates.dram_bytes_per_s / (target.rates.clock_ghz * 1e9))
+    bound = "DRAM" if dram > compute else "L2 to shared memory" if fill > mma * traffic.instructions else "tensor core"
+    return Estimate(max(compute, dram), waves, bound, fill_bytes / max(stage, 1e-9))

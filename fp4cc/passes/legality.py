@@ -1,0 +1,150 @@
+"""Which tcgen05.mma multiplies the two formats; why not, where none does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, cast
+
+from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
+from fp4cc.ir.kernel import Arg, Kernel
+from fp4cc.ir.lowered import Mma, Operand, Problem
+from fp4cc.targets import Kind, Target
+from fp4num import LAYOUTS, ScaleLayout
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The instruction kind two operands can share, with the block and scale type they have in common."""
+
+    kind: Kind
+    block: int
+    scale: str
+
+
+def operand_pair(kernel: Kernel, problem: Problem, target: Target) -> Pair:
+    """The kind for the problem's formats. Raises DiagnosticError with every reason there is none."""
+    a_arg, b_arg = kernel.arg(problem.a.arg), kernel.arg(problem.b.arg)
+    errors = [*_operand_errors(a_arg, problem.a, target), *_operand_errors(b_arg, problem.b, target)]
+    if errors:
+        raise DiagnosticError(errors)
+    a, b = problem.a.format, problem.b.format
+    ours, theirs = (f"{o.format.scale} per {_block(o)}" for o in (problem.a, problem.b))
+    if ours != theirs:
+        raise DiagnosticError([
+            error("FP4204", f"the operands' scales differ: {ours} and {theirs}", a_arg.span, f"scales {ours}",
+                  also=[(b_arg.span, f"scales {theirs}")],
+                  notes=["one tcgen05.mma has one scale type and one block size for both operands"],
+                  help="quantize both to formats with the same scale type and block"),
+        ])  # fmt: skip
+    block, scale = _block(problem.a), str(a.scale)
+    for kind in target.kinds:
+        if a.element in kind.formats and b.element in kind.formats and scale in kind.blocks.get(block, ()):
+            return Pair(kind, block, scale)
+    raise DiagnosticError([
+        error("FP4205", f"{target.name} multiplies no {a.element} by {b.element} with scales {ours}", a_arg.span, a.name,
+              also=[(b_arg.span, b.name)], notes=_kind_notes(target),
+              help="use a four-bit format on both sides, or formats with e8m0 scales per 32"),
+    ])  # fmt: skip
+
+
+def instruction(pair: Pair, problem: Problem, target: Target, cta_group: int, tile_n: int) -> Mma:
+    """The tcgen05.mma for a pair of formats and a tile."""
+    kind = pair.kind
+    per_instruction = kind.k // pair.block
+    return Mma(
+        kind=kind.name,
+        block=pair.block,
+        scale=cast("Literal['e4m3', 'e8m0']", pair.scale),
+        cta_group=cast("Literal[1, 2]", cta_group),
+        m=target.cta_rows * cta_group,
+        n=tile_n,
+        k=kind.k,
+        a_format=kind.formats[problem.a.format.element],
+        b_format=kind.formats[problem.b.format.element],
+        scale_format=target.scale_formats[pair.scale],
+        scales_per_instruction=per_instruction,
+        instructions_per_atom=4 // per_instruction,
+        instructions_per_tile_k=tile_k(pair, target) // kind.k,
+    )
+
+
+def tile_k(pair: Pair, target: Target) -> int:
+    """Elements of K a stage holds: what one swizzle row of shared memory takes."""
+    bits = 8 if pair.kind.padded else 4
+    return target.tile_k_bytes * 8 // bits
+
+
+def k_multiple(pair: Pair, problem: Problem) -> tuple[int, str]:
+    """What K must be a multiple of, and why."""
+    padded = [o for o in (problem.a, problem.b) if pair.kind.padded and o.format.bits < 8]
+    if padded:
+        names = " and ".join(f"{o.arg} ({o.format.element})" for o in padded)
+        return (
+            128,
+            f"TMA unpacks the 4- and 6-bit elements of {names} in groups of 128 (16U4/16U6_ALIGN16B tensor maps)",
+        )
+    if pair.block < 32:
+        return 32, "a row of 4-bit codes must start on 16 bytes for TMA"
+    return pair.block, f"scale blocks of {pair.block} along K"
+
+
+def _block(operand: Operand) -> int:
+    """The scale block along K as stored."""
+    columns = operand.format.stored[1]
+    return columns if isinstance(columns, int) else 0
+
+
+def _operand_errors(arg: Arg, operand: Operand, target: Target) -> list[Diagnostic]:
+    fmt = operand.format
+    kinds = [kind for kind in target.kinds if fmt.element in kind.formats]
+    if fmt.scale is None:
+        return [
+            error("FP4201", f"`{fmt.name}` has no scales: only block-scaled operands can be multiplied yet", arg.span,
+                  "not block-scaled", help="use a format with a `scale`, such as mxfp8_e4m3"),
+        ]  # fmt: skip
+    rows, columns = fmt.stored
+    blocks = {block: scales for kind in kinds for block, scales in kind.blocks.items()}
+    if rows != 1 or columns not in blocks:
+        return [
+            error("FP4202", f"`{fmt.name}` stores a scale per {rows} x {columns}: {target.name} takes {_or(blocks)}",
+                  arg.span, f"`{fmt.name}`", notes=_kind_notes(target),
+                  help="store them `per 1 x 16` (nvfp4) or `per 1 x 32` (mx formats)"),
+        ]  # fmt: skip
+    scales = blocks[int(columns)]
+    if fmt.scale not in scales:
+        return [
+            error("FP4203", f"scale block of {columns} needs {' or '.join(scales)} scales on {target.name}", arg.span,
+                  f"`{fmt.name}` has {fmt.scale} scales", notes=_kind_notes(target),
+                  help="write `scale e8m0 per 1 x 32` (mxfp4) or `scale e4m3 per 1 x 16` (nvfp4)"),
+        ]  # fmt: skip
+    if not _same_placement(fmt.layout, LAYOUTS["blocked_128x4"]):
+        return [
+            error("FP4206", f"scales in layout {fmt.layout.name} cannot be multiplied yet", arg.span,
+                  f"`{fmt.name}` stores its scales in {fmt.layout.name}",
+                  notes=["the tensor core reads blocked_128x4; re-laying scales inside the kernel is not built yet"],
+                  help="quantize to a format with `layout blocked_128x4`"),
+        ]  # fmt: skip
+    return []
+
+
+def _same_placement(a: ScaleLayout, b: ScaleLayout) -> bool:
+    """Whether two layouts put every scale at the same offset (names do not matter)."""
+    return (a.coords, a.atom_shape, a.atom_stride, a.order, a.pad) == (
+        b.coords,
+        b.atom_shape,
+        b.atom_stride,
+        b.order,
+        b.pad,
+    )
+
+
+def _kind_notes(target: Target) -> tuple[str, ...]:
+    return tuple(
+        f"kind::{kind.name}: {'/'.join(kind.formats)} with "
+        + "; ".join(f"{' or '.join(scales)} per {block}" for block, scales in kind.blocks.items())
+        for kind in target.kinds
+    )
+
+
+def _or(blocks: dict[int, tuple[str, ...]]) -> str:
+    return " or ".join(f"1 x {block}" for block in sorted(blocks))

@@ -1,0 +1,176 @@
+"""Lowering: a typed kernel and a target in, every number decided out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from fp4cc.diagnostics import DiagnosticError, error
+from fp4cc.ir.kernel import Constraint, Expr, Kernel, Schedule
+from fp4cc.ir.lowered import Cluster, Launch, LoweredKernel, Problem, Raster, SmemBuffer, Tile
+from fp4cc.passes.decisions import explain_choices
+from fp4cc.passes.epilogue import plan_epilogue
+from fp4cc.passes.legality import Pair, instruction, k_multiple, operand_pair, tile_k
+from fp4cc.passes.memory import StageBytes, fitting_stages, plan_smem, plan_tmem, scale_atoms, stage_bytes
+from fp4cc.passes.params import plan_params
+from fp4cc.passes.pipeline import acc_ring_stages, plan_pipeline
+from fp4cc.passes.roles import find_roles
+from fp4cc.passes.schedule import Request, applicable, assumed_shape, rank, read
+from fp4cc.passes.sizes import Sizes, ceildiv, fold, mul
+from fp4cc.passes.estimate import Traffic
+from fp4cc.passes.tensor_maps import mainloop_maps
+from fp4cc.targets import TARGETS, Target
+
+#: Threads of a CTA: four epilogue warps, a load warp, an MMA warp.
+THREADS = 192
+
+
+def lower(kernel: Kernel, target: str) -> LoweredKernel:
+    """Lower a kernel whose static dims are set (`Dim.value`).
+
+    Where schedule blocks have conditions on dynamic dims, the result carries one variant for each, in source order,
+    before the plan that always applies. Raises DiagnosticError for what the target or this compiler cannot do.
+    """
+    if target not in TARGETS:
+        known = ", ".join(TARGETS)
+        raise DiagnosticError([
+            error("FP4012", f"kernels cannot be compiled for {target} yet", kernel.span, help=f"targets: {known}"),
+        ])  # fmt: skip
+    sheet = TARGETS[target]
+    sizes = Sizes.of(kernel.dims)
+    problem = find_roles(kernel, sizes)
+    pair = operand_pair(kernel, problem, sheet)
+    constraints = _constraints(kernel, problem, pair)
+    plans = [
+        _lower_with(kernel, problem, pair, sizes, sheet, when, schedule, constraints)
+        for when, schedule in applicable(kernel, sizes, sheet)
+    ]
+    return replace(plans[-1], variants=tuple(plans[:-1]))
+
+
+def _lower_with(
+    kernel: Kernel,
+    problem: Problem,
+    pair: Pair,
+    sizes: Sizes,
+    target: Target,
+    when: Expr | None,
+    schedule: Schedule | None,
+    constraints: tuple[Constraint, ...],
+) -> LoweredKernel:
+    request = read(schedule, tile_k(pair, target), target)
+    shape, assumed = assumed_shape(problem, when)
+    traffic = _traffic(kernel, problem, pair, target, shape.m, shape.n, shape.k, shape.batch)
+    ranked = rank(request, problem, shape, traffic, target)
+    option = ranked[0].option
+    mma = instruction(pair, problem, target, option.cta_group, option.tile_n)
+    tile = Tile(mma.m, mma.n, tile_k(pair, target), target.cta_rows)
+    cluster = Cluster(option.cluster_m, option.cluster_n)
+    stage = stage_bytes(mma, tile, target)
+    tmem = plan_tmem(mma, tile, target)
+    epilogue = plan_epilogue(kernel, problem, sizes, tile.n)
+    ring = acc_ring_stages(tmem, tile.n)
+    stages = _stages(kernel, request, stage, ring, epilogue.staging, target)
+    pipeline = plan_pipeline(problem, mma, cluster, stage, stages, tmem, tile.n)
+    raster = _raster(problem, tile, cluster, request)
+    maps = (*mainloop_maps(problem, mma, tile, pipeline), *epilogue.tensor_maps)
+    lowered = LoweredKernel(
+        name=kernel.name,
+        target=target.name,
+        kernel=kernel,
+        problem=problem,
+        schedule=schedule,
+        mma=mma,
+        tile=tile,
+        cluster=cluster,
+        raster=raster,
+        smem=plan_smem(stage, stages, ring, epilogue.staging, target),
+        tmem=tmem,
+        pipeline=pipeline,
+        tensor_maps=maps,
+        epilogue=epilogue.program,
+        launch=Launch(
+            kernel.name, THREADS, plan_params(problem, tile, raster, maps, epilogue.program, epilogue.params)
+        ),
+        constraints=constraints,
+        decisions=(),
+        when=when,
+    )
+    return replace(lowered, decisions=explain_choices(lowered, request, ranked, assumed, target))
+
+
+def _stages(
+    kernel: Kernel,
+    request: Request,
+    stage: StageBytes,
+    ring: int,
+    staging: Sequence[SmemBuffer],
+    target: Target,
+) -> int:
+    """Mainloop stages: those asked for, or as many as fit."""
+    fits = fitting_stages(stage, ring, staging, target)
+    if fits >= (request.stages or 1):
+        return request.stages or fits
+    span = request.schedule.field_spans.get("stages", request.schedule.span) if request.schedule else kernel.span
+    raise DiagnosticError([
+        error("FP5012", f"{request.stages or 1} stages do not fit in shared memory", span,
+              f"a stage takes {stage.total} bytes, the epilogue's buffers {sum(b.total for b in staging)}, "
+              f"and there are {target.smem_bytes}",
+              help=f"write `stages {fits}` or `stages auto`" if fits else "use a smaller tile"),
+    ])  # fmt: skip
+
+
+def _raster(problem: Problem, tile: Tile, cluster: Cluster, request: Request) -> Raster:
+    """Bands of about 8 tiles: clusters that run at the same time then share rows of A and columns of B in L2."""
+    tiles_m = ceildiv(problem.m, tile.cta_m * cluster.m)
+    tiles_n = ceildiv(problem.n, tile.n * cluster.n)
+    band = request.band or max(1, 8 // cluster.n)
+    if isinstance(tiles_n, int):
+        band = max(1, min(band, tiles_n))
+    tiles = mul(tiles_m, tiles_n, problem.batch)
+    return Raster(band, tiles_m, tiles_n, tiles)
+
+
+def _constraints(kernel: Kernel, problem: Problem, pair: Pair) -> tuple[Constraint, ...]:
+    """What the target asks of the sizes; what static sizes already break is an error here."""
+    multiple, reason = k_multiple(pair, problem)
+    condition = fold("eq", fold("mod", problem.k, multiple), 0)
+    span = kernel.arg(problem.a.arg).span
+    if condition is True:
+        return ()
+    if condition is False:
+        size = int(problem.k) if isinstance(problem.k, int) else 0
+        raise DiagnosticError([
+            error("FP4011", f"{problem.k_axis} = {size} is not a multiple of {multiple}", span, notes=[reason],
+                  help=f"pad {problem.k_axis} to {-(-size // multiple) * multiple} with zeros"),
+        ])  # fmt: skip
+    return (Constraint(condition, f"{problem.k_axis} % {multiple} == 0", span, reason),)
+
+
+def _traffic(
+    kernel: Kernel, problem: Problem, pair: Pair, target: Target, m: int, n: int, k: int, batch: int
+) -> Traffic:
+    mma = instruction(pair, problem, target, 1, 128)
+    outputs = sum(4 if arg.dtype == "f32" else 2 for arg in kernel.args if arg.direction in ("out", "inout"))
+    per_row = [k * o.format.bits / 8 + k / pair.block for o in (problem.a, problem.b)]
+    copies = [batch if o.batched else 1 for o in (problem.a, problem.b)]
+    total = m * per_row[0] * copies[0] + n * per_row[1] * copies[1] + m * n * outputs * batch
+    return Traffic(
+        tile_k=tile_k(pair, target),
+        row_bytes=target.tile_k_bytes,
+        atom_bytes=scale_atoms(mma) * 512,
+        instructions=mma.instructions_per_tile_k,
+        global_bytes=total,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Lowering:
+    """The pass as an object, for the list of passes."""
+
+    target: str
+    name: str = "lower"
+
+    def run(self, kernel: Kernel) -> LoweredKernel:
+        """See `lower`."""
+        return lower(kernel, self.target)

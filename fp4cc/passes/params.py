@@ -1,0 +1,51 @@
+"""The kernel's parameter list: tensor maps, then pointers, then integers, then floats."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fp4cc.ir.kernel import Expr
+from fp4cc.ir.lowered import EpilogueProgram, KernelParam, Problem, Raster, Tile
+from fp4cc.passes.sizes import ceildiv
+from fp4rt.manifest import Param, TensorMap
+
+_ORDER = ("tensor_map", "pointer", "i64", "i32", "f32")
+
+
+def plan_params(
+    problem: Problem,
+    tile: Tile,
+    raster: Raster,
+    maps: Sequence[TensorMap],
+    epilogue: EpilogueProgram,
+    epilogue_params: Sequence[KernelParam],
+) -> tuple[KernelParam, ...]:
+    """The parameters in order. Static sizes are no parameters: they are numbers in the kernel."""
+    params = [KernelParam(m.name, Param("tensor_map", m.name), m.source) for m in maps]
+    params.extend(
+        KernelParam(name, Param("i32", expr), what)
+        for name, expr, what in sizes(problem, tile, raster, epilogue)
+        if not isinstance(expr, int)
+    )
+    params.extend(epilogue_params)
+    return tuple(sorted(params, key=lambda p: _ORDER.index(p.param.kind)))
+
+
+def sizes(problem: Problem, tile: Tile, raster: Raster, epilogue: EpilogueProgram) -> list[tuple[str, Expr, str]]:
+    """The sizes the kernel uses: name, value, meaning. Those that are numbers become constants of the kernel."""
+    found: list[tuple[str, Expr, str]] = []
+    if clips(epilogue):
+        found.append(("m_size", problem.m, problem.m_axis))
+        found.append(("n_size", problem.n, problem.n_axis))
+    found.append(("k_tiles", ceildiv(problem.k, tile.k), f"steps of {tile.k} along {problem.k_axis}"))
+    found.append(("tiles_m", raster.tiles_m, f"cluster tiles along {problem.m_axis}"))
+    found.append(("tiles_n", raster.tiles_n, f"cluster tiles along {problem.n_axis}"))
+    found.append(("tiles", raster.tiles, "cluster tiles in all"))
+    return found
+
+
+def clips(epilogue: EpilogueProgram) -> bool:
+    """Whether the kernel itself must tell rows and columns past the end (else TMA's clipping does)."""
+    return any(o.store.via != "tma" for o in epilogue.outputs) or any(
+        i.kind in ("row", "column", "tile") for i in epilogue.inputs
+    )

@@ -1,0 +1,79 @@
+"""The rings between the warps: loads with their multicast, barriers with their arrivals and bytes.
+
+A CTA of rank m + n * cluster.m takes part in two multicasts. The CTAs with the same m need the same rows of A, those
+with the same n the same columns of B (with 2-CTA MMAs, where each CTA of a pair holds half of B's rows: those with the
+same n and the same half). Each cuts what they share into equal slices and loads one for all. A stage may be filled
+again only when every CTA that got data from us has consumed it, so each MMA warp commits to all CTAs that send to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fp4cc.ir.lowered import Barrier, Cluster, Load, Mma, Operand, Pipeline, Problem, Tmem
+from fp4cc.passes.memory import StageBytes, scale_atoms
+
+#: Epilogue warps of a CTA; one lane of each arrives when the accumulator has been read.
+EPILOGUE_WARPS = 4
+
+
+def plan_pipeline(
+    problem: Problem, mma: Mma, cluster: Cluster, stage: StageBytes, stages: int, tmem: Tmem, tile_n: int
+) -> Pipeline:
+    """The pipeline of a schedule: loads, masks, barriers."""
+    ranks = range(cluster.size)
+    group = mma.cta_group
+    at = [(rank % cluster.m, rank // cluster.m) for rank in ranks]
+
+    def sharing(same: Callable[[tuple[int, int], tuple[int, int]], bool]) -> list[int]:
+        return [sum(1 << other for other in ranks if same(at[rank], at[other])) for rank in ranks]
+
+    rows = sharing(lambda x, y: x[0] == y[0])
+    columns = sharing(lambda x, y: x[1] == y[1])
+    halves = sharing(lambda x, y: x[1] == y[1] and (x[0] - y[0]) % group == 0)
+    atoms = scale_atoms(mma)
+    a, b = problem.a, problem.b
+    loads = (
+        _load(f"{a.arg}_codes", "a_smem", stage.a, rows, stage.a, _counted(a, mma)),
+        _load(f"{b.arg}_codes", "b_smem", stage.b, halves, stage.b, _counted(b, mma)),
+        _load(f"{a.arg}_scales", "sfa_smem", stage.sfa, rows, atoms),
+        _load(f"{b.arg}_scales", "sfb_smem", stage.sfb, columns, atoms),
+    )
+    leaders = [rank for rank in ranks if at[rank][0] % group == 0]
+    # Whoever sends to either CTA of the pair: its two (or one) row groups and its column.
+    senders = [rows[rank] | rows[rank + group - 1] | columns[rank] if rank in leaders else 0 for rank in ranks]
+    pair = [((1 << group) - 1) << rank if rank in leaders else 0 for rank in ranks]
+    consumers = sum(1 for mask in senders if mask & 1)
+    bytes_per_cta = sum(load.tx_bytes * load.slices for load in loads)
+    acc_stages = acc_ring_stages(tmem, tile_n)
+    barriers = (
+        Barrier("ab_full", stages, 1, bytes_per_cta * group, "the load warp, with the bytes of the stage"
+                if group == 1 else "the leader's load warp, with the bytes of both CTAs", "the MMA warp"),
+        Barrier("ab_empty", stages, consumers, 0,
+                "tcgen05.commit of each MMA that reads what this CTA loads", "the load warp"),
+        Barrier("acc_full", acc_stages, 1, 0, "tcgen05.commit after a tile's last MMA", "the epilogue warps"),
+        Barrier("acc_empty", acc_stages, EPILOGUE_WARPS * group, 0, "a lane of each epilogue warp"
+                if group == 1 else "a lane of each epilogue warp of both CTAs", "the MMA warp"),
+    )  # fmt: skip
+    return Pipeline(stages, loads, barriers, tuple(senders), tuple(pair))
+
+
+def acc_ring_stages(tmem: Tmem, tile_n: int) -> int:
+    """Slots of the accumulator's ring: overlapping accumulators hand over one set of columns."""
+    return 1 if tmem.overlapped(tile_n) else tmem.acc_buffers
+
+
+def _counted(operand: Operand, mma: Mma) -> float:
+    """Bytes the transaction barrier counts for a byte of codes in shared memory.
+
+    Below 1 where TMA unpacks 4- or 6-bit elements to a byte each: the count is of the packed bytes.
+    """
+    return operand.format.bits / 8 if mma.kind == "mxf8f6f4" else 1.0
+
+
+def _load(tensor_map: str, buffer: str, total: int, groups: list[int], divisible: int, packing: float = 1.0) -> Load:
+    """A load whose multicast groups are `groups[rank]`; cut in slices if `divisible` is a multiple of the group."""
+    size = groups[0].bit_count()
+    slices = size if divisible % size == 0 else 1
+    masks = tuple(mask if slices == size or mask & -mask == 1 << rank else 0 for rank, mask in enumerate(groups))
+    return Load(tensor_map, buffer, slices, total // slices, round(total // slices * packing), masks)

@@ -1,0 +1,231 @@
+"""Schedules: which block applies, what its fields ask for, and what the compiler chooses where nothing is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
+from fp4cc.ir.kernel import Attr, Expr, Kernel, Schedule
+from fp4cc.ir.lowered import Problem
+from fp4cc.passes.estimate import Estimate, Option, Shape, Traffic, estimate
+from fp4cc.passes.sizes import Sizes, free_names
+from fp4cc.targets import Target
+from fp4rt.sizes import evaluate
+
+#: What a dynamic dim counts as when the compiler ranks schedules: large, so that the choice is one for throughput.
+ASSUMED = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a schedule block asks for; None: the compiler chooses."""
+
+    schedule: Schedule | None = None
+    tile: tuple[int, int] | None = None
+    cluster: tuple[int, int] | None = None
+    stages: int | None = None
+    band: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """An option with its estimate."""
+
+    option: Option
+    estimate: Estimate
+
+
+def applicable(kernel: Kernel, sizes: Sizes, target: Target) -> list[tuple[Expr | None, Schedule | None]]:
+    """The schedules that can apply, first match first, with the condition still to be tested at a call (None: none).
+
+    Ends with one that always applies: the first whose `when` holds for the static dims, or None for the compiler's.
+    """
+    found: list[tuple[Expr | None, Schedule | None]] = []
+    for schedule in kernel.schedules:
+        if schedule.target != target.name:
+            continue
+        when = True if schedule.when is None else sizes(schedule.when)
+        if when is True:
+            return [*found, (None, schedule)]
+        if when is not False:
+            found.append((when, schedule))
+    return [*found, (None, None)]
+
+
+def read(schedule: Schedule | None, tile_k: int, target: Target) -> Request:
+    """The fields of a block, judged for the target. Raises DiagnosticError with everything wrong in it."""
+    if schedule is None:
+        return Request()
+    errors: list[Diagnostic] = []
+    tile = _tile(schedule, tile_k, target, errors)
+    cluster = _cluster(schedule, tile, target, errors)
+    stages = _count(schedule, "stages", errors)
+    band = _count(schedule, "band", errors)
+    _not_built(schedule, "split_k", (1, "1", "no", "auto"), "splitting K over CTAs", errors)
+    _not_built(schedule, "swap_ab", ("no", False, "auto"), "swapping the operands", errors)
+    if errors:
+        raise DiagnosticError(errors)
+    return Request(schedule, tile, cluster, stages, band)
+
+
+def options(request: Request, problem: Problem, target: Target) -> Iterator[Option]:
+    """The legal options that fulfil a request, smaller clusters first."""
+    tiles = [request.tile] if request.tile else [(m, n) for m in (128, 256) for n in reversed(target.tile_n)]
+    clusters = [request.cluster] if request.cluster else target.cluster_shapes
+    for m, n in tiles:
+        group = m // target.cta_rows
+        for cluster in sorted(clusters, key=lambda c: c[0] * c[1]):
+            if cluster_problem(cluster, group, n, target) is not None:
+                continue
+            if request.cluster is None and not _fills(cluster, group, n, problem):
+                continue
+            yield Option(group, n, *cluster)
+
+
+def rank(request: Request, problem: Problem, shape: Shape, traffic: Traffic, target: Target) -> list[Ranked]:
+    """The options of a request, best first. Ties go to fewer CTAs in a cluster, then to the wider tile."""
+    ranked = [Ranked(o, estimate(o, shape, traffic, target)) for o in options(request, problem, target)]
+    # Differences under 2 % are below what the model knows: then the simpler schedule wins.
+    best = min(r.estimate.clocks for r in ranked)
+    return sorted(
+        ranked,
+        key=lambda r: (
+            max(r.estimate.clocks, best * 1.02),
+            r.option.cluster_m * r.option.cluster_n,
+            -r.option.tile_n,
+            -r.option.cta_group,
+        ),
+    )
+
+
+def assumed_shape(problem: Problem, when: Expr | None) -> tuple[Shape, tuple[str, ...]]:
+    """Sizes to rank schedules by, and the names of the dims that were assumed."""
+    names = tuple(
+        dict.fromkeys(name for expr in (problem.m, problem.n, problem.k, problem.batch) for name in free_names(expr))
+    )
+    values = {name: _bound(name, when) or ASSUMED for name in names}
+    for expr in (problem.batch,):
+        values.update({name: 1 for name in free_names(expr) if name in values})
+    m, n, k, batch = (max(1, int(evaluate(e, values))) for e in (problem.m, problem.n, problem.k, problem.batch))
+    return Shape(m, n, k, batch), names
+
+
+def cluster_problem(cluster: tuple[int, int], group: int, tile_n: int, target: Target) -> str | None:
+    """Why a cluster is not legal for a tile, or None if it is."""
+    m, n = cluster
+    if any(c < 1 or c & (c - 1) for c in cluster):
+        return "each side of a cluster is a power of two"
+    if m * n > target.cluster_max:
+        return f"a cluster has at most {target.cluster_max} CTAs"
+    if m % group:
+        return "a tile of 256 rows takes a pair of CTAs along M"
+    if tile_n // m % 8:
+        return f"{m} CTAs along M would share {tile_n} columns of B in slices of {tile_n / m:g}: TMA writes whole 8-row groups"
+    if target.cta_rows // n % 8:
+        return f"{n} CTAs along N would share 128 rows of A in slices of {target.cta_rows / n:g}: TMA writes whole 8-row groups"
+    return None
+
+
+def _fills(cluster: tuple[int, int], group: int, tile_n: int, problem: Problem) -> bool:
+    """Whether the problem, as far as it is static, has a tile for each CTA of the cluster."""
+    m_ok = not isinstance(problem.m, int) or cluster[0] <= max(group, -(-problem.m // 128))
+    n_ok = not isinstance(problem.n, int) or cluster[1] <= max(1, -(-problem.n // tile_n))
+    return m_ok and n_ok
+
+
+def _bound(name: str, when: Expr | None) -> int | None:
+    """The upper bound a condition gives for a dim, if it says so plainly."""
+    if not isinstance(when, tuple):
+        return None
+    if when[0] == "and":
+        bounds = [b for part in when[1:] if (b := _bound(name, part)) is not None]
+        return min(bounds) if bounds else None
+    if len(when) == 3 and when[1] == name and isinstance(when[2], int) and when[0] in ("le", "lt", "eq"):
+        return when[2] - (when[0] == "lt")
+    return None
+
+
+def _numbers(values: tuple[Attr, ...]) -> list[Attr]:
+    """The values of a field, with `256 x 128` given as one tuple or as separate numbers."""
+    flat: list[Attr] = []
+    for value in values:
+        flat.extend(value) if isinstance(value, tuple) else flat.append(value)
+    return flat
+
+
+def _tile(schedule: Schedule, tile_k: int, target: Target, errors: list[Diagnostic]) -> tuple[int, int] | None:
+    if "tile" not in schedule.fields:
+        return None
+    sizes = _numbers(schedule.fields["tile"])
+    span = schedule.field_spans["tile"]
+    if sizes == ["auto"]:
+        return None
+    numbers = [s for s in sizes if isinstance(s, int) and not isinstance(s, bool)]
+    if len(numbers) != 3 or len(sizes) != 3:
+        errors.append(
+            error("FP5010", "a tile is three sizes, M x N x K", span, help=f"write `tile 128 x 128 x {tile_k}`")
+        )
+        return None
+    m, n, k = numbers
+    rows = (target.cta_rows, 2 * target.cta_rows)
+    best = [min(rows, key=lambda r: abs(r - m)), min(target.tile_n, key=lambda c: (abs(c - n), c)), tile_k]
+    nearest = " x ".join(str(x) for x in best)
+    if m not in rows:
+        errors.append(error("FP5010", f"no tile of {m} rows on {target.name}", span, "M is 128 (one CTA) or 256 (a pair)",
+                            notes=["block-scaled tcgen05.mma has M = 128 a CTA"], help=f"write `tile {nearest}`"))  # fmt: skip
+    if n not in target.tile_n:
+        errors.append(error(
+            "FP5010", f"no tile of {n} columns on {target.name}", span, f"N is one of {', '.join(map(str, target.tile_n))}",
+            notes=["scales of B come in atoms of 128 columns, and the tensor core can start at a half of one only; N is at most 256"],
+            help=f"write `tile {nearest}`",
+        ))  # fmt: skip
+    if k != tile_k:
+        errors.append(error("FP5010", f"no tile {k} deep for these formats", span, f"K is {tile_k}",
+                            notes=["a row of a stage is one 128-byte swizzle row: 256 four-bit elements, or 128 of a byte each"],
+                            help=f"write `tile {nearest}`"))  # fmt: skip
+    return None if (m not in rows or n not in target.tile_n) else (m, n)
+
+
+def _cluster(
+    schedule: Schedule, tile: tuple[int, int] | None, target: Target, errors: list[Diagnostic]
+) -> tuple[int, int] | None:
+    if "cluster" not in schedule.fields:
+        return None
+    sizes = _numbers(schedule.fields["cluster"])
+    span = schedule.field_spans["cluster"]
+    if sizes == ["auto"]:
+        return None
+    numbers = [s for s in sizes if isinstance(s, int) and not isinstance(s, bool)]
+    if len(numbers) not in (2, 3) or len(numbers) != len(sizes) or numbers[2:] not in ([], [1]):
+        errors.append(error("FP5011", "a cluster is two sizes, CTAs along M x CTAs along N", span,
+                            help="write `cluster 2 x 1`"))  # fmt: skip
+        return None
+    m, n = numbers[:2]
+    group, tile_n = (tile[0] // target.cta_rows, tile[1]) if tile else (1, max(target.tile_n))
+    problem = cluster_problem((m, n), group, tile_n, target)
+    if problem is not None:
+        legal = [c for c in target.cluster_shapes if cluster_problem(c, group, tile_n, target) is None]
+        nearest = min(legal, key=lambda c: (abs(c[0] - m) + abs(c[1] - n), c))
+        errors.append(error("FP5011", f"no cluster of {m} x {n} CTAs here", span, problem,
+                            help=f"write `cluster {nearest[0]} x {nearest[1]}`"))  # fmt: skip
+        return None
+    return m, n
+
+
+def _count(schedule: Schedule, field: str, errors: list[Diagnostic]) -> int | None:
+    values = _numbers(schedule.fields.get(field, ("auto",)))
+    if values == ["auto"]:
+        return None
+    if len(values) != 1 or not isinstance(values[0], int) or isinstance(values[0], bool) or values[0] < 1:
+        errors.append(error("FP5004", f"`{field}` is a number of at least 1, or auto", schedule.field_spans[field],
+                            help=f"write `{field} auto`"))  # fmt: skip
+        return None
+    return values[0]
+
+
+def _not_built(schedule: Schedule, field: str, harmless: tuple[Attr, ...], what: str, errors: list[Diagnostic]) -> None:
+    values = _numbers(schedule.fields.get(field, harmless[:1]))
+    if len(values) != 1 or values[0] not in harmless:
+        errors.append(error("FP5013", f"{what} is not built yet", schedule.field_spans[field], f"`{field}`",
+                            help=f"remove `{field}`"))  # fmt: skip

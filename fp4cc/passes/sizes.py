@@ -1,0 +1,104 @@
+"""Sizes as the passes use them: static dims put in, constants folded, small algebraic clean-ups."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from fp4cc.ir.kernel import Dim, Expr
+from fp4rt.sizes import evaluate, names
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """The dims of a kernel: what is known of each, as an expression over the dynamic ones."""
+
+    known: Mapping[str, Expr]
+
+    @classmethod
+    def of(cls, dims: tuple[Dim, ...]) -> Sizes:
+        """Resolve static and derived dims in declaration order (a derived dim may use those before it)."""
+        known: dict[str, Expr] = {}
+        for dim in dims:
+            if dim.value is not None:
+                known[dim.name] = dim.value
+            elif dim.expr is not None:
+                known[dim.name] = _simplify(dim.expr, known)
+        return cls(known)
+
+    def __call__(self, expr: Expr) -> Expr:
+        """`expr` with static dims put in and constants folded: an int if everything in it is static."""
+        return _simplify(expr, self.known)
+
+
+def _simplify(expr: Expr, known: Mapping[str, Expr]) -> Expr:
+    if isinstance(expr, int):
+        return expr
+    if isinstance(expr, str):
+        return known.get(expr, expr)
+    return fold(str(expr[0]), *(_simplify(e, known) for e in expr[1:]))
+
+
+def fold(operator: str, *operands: Expr) -> Expr:
+    """The expression `operator(operands)`, folded where the operands are numbers."""
+    if all(isinstance(e, int) for e in operands):
+        value = evaluate((operator, *operands), {})
+        return value if isinstance(value, bool) else int(value)
+    return (operator, *operands)
+
+
+def mul(*factors: Expr) -> Expr:
+    """The product: numbers multiplied together, ones dropped, the number last."""
+    number, rest = 1, list[Expr]()
+    for factor in _flatten("mul", factors):
+        if isinstance(factor, int):
+            number *= factor
+        else:
+            rest.append(factor)
+    if number == 0 or not rest:
+        return number
+    if number != 1:
+        rest.append(number)
+    return rest[0] if len(rest) == 1 else ("mul", *rest)
+
+
+def scaled(value: Expr, numerator: int, denominator: int) -> Expr:
+    """value * numerator / denominator, exact: the bytes of a row of packed codes."""
+    if isinstance(value, int):
+        return value * numerator // denominator
+    if numerator % denominator == 0:
+        return mul(value, numerator // denominator)
+    return ("div", mul(value, numerator), denominator)
+
+
+def ceildiv(value: Expr, divisor: int) -> Expr:
+    """value / divisor rounded up."""
+    return value if divisor == 1 else fold("ceildiv", value, divisor)
+
+
+def all_of(*conditions: Expr) -> Expr | None:
+    """The conjunction: true ones dropped, None if none is left, False if one is false."""
+    left = list(dict.fromkeys(c for c in conditions if c is not True))
+    if any(c is False for c in left):
+        return False
+    if not left:
+        return None
+    return left[0] if len(left) == 1 else ("and", *left)
+
+
+def int_or_expr(expr: Expr) -> Expr:
+    """A folded condition as JSON carries it: 0 or 1 instead of false or true."""
+    return int(expr) if isinstance(expr, bool) else expr
+
+
+def free_names(expr: Expr) -> tuple[str, ...]:
+    """The dynamic dims in the expression, each once."""
+    return tuple(dict.fromkeys(names(expr)))
+
+
+def _flatten(operator: str, operands: tuple[Expr, ...]) -> Iterator[Expr]:
+    for operand in operands:
+        if isinstance(operand, tuple) and operand[0] == operator:
+            yield from _flatten(operator, operand[1:])
+        else:
+            yield operand

@@ -1,0 +1,61 @@
+"""The shape of a target's data sheet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fp4cc.ir.lowered import MmaKind
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A block-scaled tcgen05.mma kind (PTX ISA, tcgen05.mma, block scaling).
+
+    `formats` maps an element type to its number in the instruction descriptor. `blocks` maps a scale block (elements
+    along K) to the scale types it takes. An instruction takes `k` elements of K. `padded`: elements of under 8 bits lie
+    one in each byte of shared memory (16 elements in 16 bytes), so every element costs a byte there.
+    """
+
+    name: MmaKind
+    formats: Mapping[str, int]
+    blocks: Mapping[int, tuple[str, ...]]
+    k: int
+    padded: bool
+    flop_per_clock: int  # of one SM, dense
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Measured or published rates, for estimates only. Clocks in GHz, bandwidths in bytes a second or a clock."""
+
+    sms: int
+    clock_ghz: float
+    dram_bytes_per_s: float
+    l2_bytes: int
+    smem_fill_bytes_per_clock: float  # L2 to shared memory by TMA, one SM
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A GPU target. Shared memory in bytes a CTA, tensor memory in columns."""
+
+    name: str
+    kinds: tuple[Kind, ...]
+    scale_formats: Mapping[str, int]  # scale type -> number in the instruction descriptor
+    smem_bytes: int
+    tmem_columns: int
+    cta_rows: int  # accumulator rows (tensor memory lanes) of a CTA
+    tile_n: tuple[int, ...]
+    tile_k_bytes: int  # of a row of a stage in shared memory: one swizzle row
+    cluster_max: int
+    cluster_shapes: tuple[tuple[int, int], ...]  # the compiler's own choices, CTAs along M x N
+    stages_max: int
+    rates: Rates
+
+    def kind(self, name: str) -> Kind:
+        """The kind of that name; KeyError if there is none."""
+        for kind in self.kinds:
+            if kind.name == name:
+                return kind
+        raise KeyError(name)
