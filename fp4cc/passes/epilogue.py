@@ -126,11 +126,12 @@ class _Planner:
     def _input(self, index: int) -> EpilogueInput:
         value = self.kernel.values[index]
         if value.op == "dim":
-            name = str(value.attrs.get("name", f"size_{index}"))
-            return EpilogueInput(name, name, "dim", "i32", index)
+            size = self.sizes(_as_expr(value.attrs["expr"]))
+            name = size if isinstance(size, str) else f"size{index}"
+            return EpilogueInput(name, f"{name}_value", "dim", "i32", index)
         if value.op == "tensor_scale":
             arg = str(value.attrs["name"])
-            return EpilogueInput(f"{arg}_scale", f"{arg}_tensor_scale", "device_scalar", "f32", index)
+            return EpilogueInput(f"{arg}_scale", f"{arg}_scale_ptr", "device_scalar", "f32", index)
         arg = self.kernel.arg(str(value.attrs["name"]))
         dtype = arg.dtype
         if not isinstance(dtype, str) or dtype not in ELEMENT_BYTES:
@@ -141,7 +142,7 @@ class _Planner:
             )  # fmt: skip
             dtype = "f32"
         if arg.direction == "param":
-            return EpilogueInput(arg.name, arg.name, "scalar_param", dtype, index)
+            return EpilogueInput(arg.name, f"{arg.name}_value", "scalar_param", dtype, index)
         if not arg.axes:
             return EpilogueInput(arg.name, f"{arg.name}_ptr", "device_scalar", dtype, index)
         return self._tensor_input(arg, dtype, index)
@@ -300,19 +301,17 @@ class _Planner:
             if leaf.kind == "scalar_param":
                 params.append(KernelParam(leaf.param_name, Param("f32", leaf.name), "by value"))
             elif leaf.kind == "dim":
-                expr = value.attrs["expr"]
-                params.append(KernelParam(leaf.param_name, Param("i32", self.sizes(_as_expr(expr))), "a size"))
+                size = self.sizes(_as_expr(value.attrs["expr"]))
+                params.append(KernelParam(leaf.param_name, Param("i32", size), "a size used as a number"))
             else:
                 source = f"{value.attrs['name']}.tensor_scale" if value.op == "tensor_scale" else leaf.name
                 params.append(KernelParam(leaf.param_name, Param("pointer", source), f"{leaf.dtype}, {leaf.kind}"))
         for leaf in program.inputs:
-            params.extend(_stride_params(leaf.name, leaf))
             if leaf.vector is not None and leaf.vector is not True:
                 params.append(KernelParam(f"{leaf.name}_vector", Param("i32", leaf.vector), "rows start on 16 bytes"))
         for output in program.outputs:
             if output.store.via != "tma":
                 params.append(KernelParam(output.param_name, Param("pointer", output.arg), f"{output.dtype}"))
-                params.extend(_stride_params(output.arg, output))
             if output.store.flag is not None:
                 params.append(
                     KernelParam(output.store.flag, Param("i32", self._legal(output)), "rows start on 16 bytes")
@@ -370,15 +369,6 @@ def _bytes(output: EpilogueOutput) -> int:
     if not isinstance(output.dtype, str):
         raise TypeError(f"{output.arg} is quantized")
     return ELEMENT_BYTES[output.dtype]
-
-
-def _stride_params(name: str, tensor: EpilogueInput | EpilogueOutput) -> list[KernelParam]:
-    strides = (("batch", tensor.batch_stride), ("row", tensor.row_stride), ("column", tensor.column_stride))
-    return [
-        KernelParam(f"{name}_{what}_stride", Param("i64", stride), "elements")
-        for what, stride in strides
-        if not isinstance(stride, int)
-    ]
 
 
 def _as_expr(attr: object) -> Expr:
