@@ -1,9 +1,9 @@
 """fp4num: the arithmetic of block-scaled formats. Element codecs, scale layouts, quantizers; numpy only.
 
-    >>> import numpy as np, fp4num
-    >>> q = fp4num.quantize(np.ones((128, 64), np.float32), "nvfp4")
-    >>> q.codes.shape, q.scales.shape, float(fp4num.dequantize(q)[0, 0])
-    ((128, 32), (512,), 1.0)
+>>> import numpy as np, fp4num
+>>> q = fp4num.quantize(np.ones((128, 64), np.float32), "nvfp4")
+>>> q.codes.shape, q.scales.shape, float(fp4num.dequantize(q)[0, 0])
+((128, 32), (512,), 1.0)
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from fp4num.codecs import decode, encode, round_to
 from fp4num.elements import ELEMENTS, ElementFormat
 from fp4num.errors import DataError, FormatError, LayoutError, NumericsError
 from fp4num.formats import FORMATS, BlockFormat, block_format
+from fp4num.hadamard import hadamard
 from fp4num.layouts import LAYOUTS, ScaleLayout
 from fp4num.packing import pack, unpack
 from fp4num.proof import Proof
@@ -37,6 +38,7 @@ __all__ = [
     "decode",
     "dequantize",
     "encode",
+    "hadamard",
     "pack",
     "quantize",
     "round_to",

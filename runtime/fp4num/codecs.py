@@ -170,7 +170,8 @@ def _stochastic(e: ElementFormat, bits: _Bits, noise: NDArray[np.uint8] | None) 
     r = noise.astype(np.uint32)
     code = (magnitude + (r << (drop - 8))) >> drop
     code -= np.uint32((127 - e.bias) << e.mantissa_bits)
-    # Below the smallest normal value count in 1/256 of a step: the product is exact, and truncation drops what r cannot reach.
+    # Below the smallest normal value count in 1/256 of a step: the product is exact, and what truncation drops r cannot
+    # reach.
     scale = np.float32(2.0 ** (e.bias - 1 + e.mantissa_bits + 8))
     small = np.where(magnitude < smallest_normal, magnitude, np.uint32(0)).view(np.float32) * scale
     shifted = (small.astype(np.uint32) + r) >> 8
@@ -197,7 +198,7 @@ def _encode_e8m0(bits: _Bits, rounding: Rounding) -> NDArray[np.uint8]:
         # Between 0 and 2^-127 (code 0) float32 is subnormal: only what is above 2^-127 goes up to code 1.
         code = np.where(magnitude <= 0x00400000, np.uint32(0), (magnitude + 0x7FFFFF) >> 23)
     else:
-        # Ties at 1.5 * 2^e go to the even code; 2^-127 and 2^-126 lie in the subnormal range with their tie at 1.5 * 2^-127.
+        # Ties at 1.5 * 2^e go to the even code. 2^-127 is subnormal: its tie with 2^-126 lies at 1.5 * 2^-127.
         normal = (magnitude + 0x3FFFFF + ((magnitude >> 23) & 1)) >> 23
         code = np.where(magnitude <= 0x00600000, np.uint32(0), np.maximum(normal, np.uint32(1)))
     out = np.minimum(code, np.uint32(0xFE)).astype(np.uint8)

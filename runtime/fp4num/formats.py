@@ -38,7 +38,8 @@ class BlockFormat:
 
     `block` (rows, columns) is what shares a scale; columns lie on the tensor's last axis; "all" is the whole axis.
     `stored` is what one stored scale covers: smaller than `block` where a scale is repeated (16 x 16 blocks stored
-    1 x 16). `layout` places the stored scales; `quantizer` names the exact rule (docs/numerics.md). Raises `FormatError`.
+    1 x 16). `layout` places the stored scales; `quantizer` names the exact rule (docs/numerics.md). Raises
+    `FormatError`.
     """
 
     name: str
@@ -53,7 +54,8 @@ class BlockFormat:
 
     def __post_init__(self) -> None:
         if self.element not in BLOCK_ELEMENTS:
-            raise FormatError(f"format {self.name}: the element is one of {', '.join(BLOCK_ELEMENTS)}, not {self.element}")
+            names = ", ".join(BLOCK_ELEMENTS)
+            raise FormatError(f"format {self.name}: the element is one of {names}, not {self.element}")
         if self.scale is not None and self.scale not in SCALES:
             raise FormatError(f"format {self.name}: the scale is one of {', '.join(SCALES)}, not {self.scale}")
         wanted = "low_first" if self.bits < 8 else None
@@ -63,8 +65,10 @@ class BlockFormat:
             raise FormatError(f"format {self.name}: a tensor scale multiplies or divides, not {self.tensor_scale!r}")
         for block, stored, axis in zip(self.block, self.stored, ("rows", "columns"), strict=True):
             for extent in (block, stored):
-                if extent != "all" and (not isinstance(extent, int) or extent < 1):  # pyright: ignore[reportUnnecessaryIsInstance]
-                    raise FormatError(f"format {self.name}: {axis} of a block are a positive number or all, not {extent}")
+                if not _is_extent(extent):
+                    raise FormatError(
+                        f"format {self.name}: a block's {axis} are a positive number or all, not {extent!r}"
+                    )
             if block != stored and (stored == "all" or (block != "all" and block % stored)):
                 raise FormatError(f"format {self.name}: stored {axis} {stored} do not divide the block's {block}")
 
@@ -137,7 +141,12 @@ class BlockFormat:
         if len(block) != 2 or len(stored) != 2:
             raise FormatError(f"format {fields['name']}: a block has rows and columns, not {block} stored {stored}")
         layout = ScaleLayout.from_json(fields["layout"])
-        return BlockFormat(**{**fields, "block": block, "stored": stored, "layout": layout})
+        values: dict[str, Any] = {**fields, "block": block, "stored": stored, "layout": layout}
+        return BlockFormat(**values)
+
+
+def _is_extent(extent: object) -> bool:
+    return extent == "all" or (isinstance(extent, int) and extent >= 1)
 
 
 def _count(n: int, extent: Extent) -> int:

@@ -7,7 +7,7 @@ sequence of operations that numpy, the emulator and the tensor core's PTX do ali
 
 from __future__ import annotations
 
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 import numpy as np
 
@@ -51,6 +51,10 @@ class Ops(Protocol[V]):
         """Logical or of two truth values."""
         ...
 
+    def absolute(self, x: V) -> V:
+        """|x|: the sign bit cleared."""
+        ...
+
     def bits(self, x: V) -> V:
         """The bits of a float32 as int32."""
         ...
@@ -69,9 +73,9 @@ class Ops(Protocol[V]):
 
 
 class Numpy:
-    """`Ops` on numpy arrays. Run it under `np.errstate(all="ignore")`: division by zero and overflow are part of rules."""
+    """`Ops` on numpy arrays. Run it under `np.errstate(all="ignore")`: rules divide by zero and overflow."""
 
-    _FLOAT = {
+    _FLOAT: ClassVar[dict[FloatOp, np.ufunc]] = {
         "add": np.add,
         "sub": np.subtract,
         "mul": np.multiply,
@@ -79,7 +83,7 @@ class Numpy:
         "min": np.fmin,
         "max": np.fmax,
     }
-    _INT = {
+    _INT: ClassVar[dict[IntOp, np.ufunc]] = {
         "iadd": np.add,
         "isub": np.subtract,
         "iand": np.bitwise_and,
@@ -88,7 +92,7 @@ class Numpy:
         "imin": np.minimum,
         "imax": np.maximum,
     }
-    _TEST = {"eq": np.equal, "lt": np.less, "ieq": np.equal}
+    _TEST: ClassVar[dict[Test, np.ufunc]] = {"eq": np.equal, "lt": np.less, "ieq": np.equal}
 
     def constant(self, value: float) -> Any:
         return np.float32(value)
@@ -110,6 +114,9 @@ class Numpy:
 
     def either(self, a: Any, b: Any) -> Any:
         return np.logical_or(a, b)
+
+    def absolute(self, x: Any) -> Any:
+        return np.abs(x)
 
     def bits(self, x: Any) -> Any:
         return np.asarray(x, np.float32).view(np.int32)

@@ -24,7 +24,7 @@ def pack(codes: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
     if bits == 8:
         return codes
     if bits == 4:
-        return (codes[..., 0::2] & 0xF) | (codes[..., 1::2] << 4)
+        return (codes[..., 0::2] & np.uint8(0xF)) | (codes[..., 1::2] << np.uint8(4))
     c0, c1, c2, c3 = (codes[..., i::4] & 0x3F for i in range(4))
     out = np.empty((*codes.shape[:-1], codes.shape[-1] // 4, 3), np.uint8)
     out[..., 0] = c0 | (c1 << 6)

@@ -1,4 +1,4 @@
-"""Random numbers by logical index: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
+"""Random numbers by logical index: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011).
 
 The state is two 64-bit words, (seed, offset). The key is the seed, low half first. The 128-bit counter holds, from its
 lowest bit, the group index (48 bits), the stream (16 bits) and the offset (64 bits). A group is 16 elements for bytes

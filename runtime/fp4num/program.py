@@ -16,9 +16,9 @@ from fp4num.ops import FloatOp, IntOp, Test
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """`result = op(operands)`. `op` is a name of `Ops`' tables, or constant, integer, select, either, bits, encode, decode.
+    """`result = op(operands)`.
 
-    `value` is set for constant (exactly a float32) and integer; `element` and `rounding` for encode and decode.
+    `op` is a `FloatOp`, `IntOp` or `Test` of ops.py, or constant, integer, select, either, absolute, bits, encode, decode. `value` is set for constant (exactly a float32) and integer; `element` and `rounding` for encode and decode.
     """
 
     result: str
@@ -90,6 +90,9 @@ class Recorder:
     def either(self, a: str, b: str) -> str:
         return self._add("p", "either", a, b)
 
+    def absolute(self, x: str) -> str:
+        return self._add("t", "absolute", x)
+
     def bits(self, x: str) -> str:
         return self._add("n", "bits", x)
 
@@ -100,7 +103,7 @@ class Recorder:
         return self._add("t", "decode", code, element=element)
 
     def name(self, name: str, value: str) -> str:
-        """Renames the step that made `value`, which is the one recorded last; an input or a named step keeps its name."""
+        """Renames the step that made `value`, if it was recorded last; an input or an earlier step keeps its name."""
         fresh = self._fresh(name)
         if not self.steps or self.steps[-1].result != value:
             return value

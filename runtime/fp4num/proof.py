@@ -2,10 +2,10 @@
 
 An atom maps n coordinates to offsets by a sum of (index * stride) over its modes. That sum is a bijection onto
 0 .. n-1 exactly when, with the modes of extent 1 left out and the others sorted by stride, the first stride is 1 and
-each next stride is the stride before it times its extent (mixed radix). Necessary: offset 1 is reached only by a mode of
-stride 1 and extent s; the sums of the other modes must then tile 0 .. n-1 with runs of length s, so all are multiples
-of s, and the argument repeats on strides / s. The atoms lie side by side, also in mixed radix, so a bijective atom makes
-the whole layout one, whatever the grid; what the grid leaves of its last atoms is padding.
+each next stride is the stride before it times its extent (mixed radix). Necessary: offset 1 is reached only by a mode
+of stride 1 and extent s; the sums of the other modes must then tile 0 .. n-1 with runs of length s, so all are
+multiples of s, and the argument repeats on strides / s. The atoms lie side by side, also in mixed radix, so a bijective
+atom makes the whole layout one, whatever the grid; what the grid leaves of its last atoms is padding.
 """
 
 from __future__ import annotations

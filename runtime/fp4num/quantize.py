@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fp4num import philox, stats
-from fp4num.codecs import Floats, decode, decode_table, encode
+from fp4num import stats
+from fp4num.blocks import Job
+from fp4num.codecs import Floats, decode, decode_table
 from fp4num.errors import DataError
 from fp4num.formats import Block, BlockFormat, block_format
 from fp4num.ops import Numpy
 from fp4num.packing import pack, unpack
 from fp4num.quantized import Quantized
-from fp4num.rules import Factors, Rule, rule, unit
-
-#: Elements that are quantized at once, about: temporaries then stay in cache.
-_CHUNK = 1 << 17
+from fp4num.rules import Factors, FourOverSix, Rule, rule, unit
 
 
 def quantize(
@@ -35,8 +32,8 @@ def quantize(
 ) -> Quantized:
     """Quantize a tensor [.., rows, columns] along its last axis.
 
-    The rule is `quantizer`, or the format's own (docs/numerics.md). For a format with a tensor scale give that scale, in
-    the format's own sense, or the tensor's `amax`, or neither: then `amax` is taken from `x`. `scale` gives the block
+    The rule is `quantizer`, or the format's own (docs/numerics.md). For a format with a tensor scale give that scale,
+    in the format's own sense, or the tensor's `amax`, or neither: then `amax` is taken from `x`. `scale` gives the block
     scales instead of computing them: float32, one a block (in the block grid's order) or one number, for a format with
     f32 scales. Stochastic rounding needs `rng` = (seed, offset) and draws by logical element index (`fp4num.philox`).
     Raises `DataError` for a shape, `FormatError` for a format that the rule cannot make.
@@ -44,19 +41,18 @@ def quantize(
     f = block_format(fmt)
     values = _as_f32(x)
     the_rule = rule(quantizer or f.quantizer)
-    job = _Job(f, the_rule, Factors(np.float32(1), np.float32(1)), _noise(rounding, rng), stream)
+    noise = _noise(rounding, rng)
     f.check_shape(values.shape)
+    the_rule.check(f)
+    if noise is not None and isinstance(the_rule, FourOverSix):
+        raise DataError(f"{the_rule.name} compares errors of rounding to nearest: it does not round stochastically")
     with np.errstate(all="ignore"):
-        if scale is None:
-            the_rule.check(f)
-            job.factors = _factors(values, f, the_rule, tensor_scale, amax)
-            given = None
-        else:
-            given = _given_scale(scale, f, values.shape, tensor_scale, amax)
-        codes, scales = job.run(values, given)
+        given = None if scale is None else _given_scale(scale, f, values.shape, tensor_scale, amax)
+        factors = _factors(values, f, the_rule, tensor_scale, amax)
+        codes, scales = Job(f, the_rule, factors, noise, stream).run(values, given)
     stored = None
     if f.tensor_scale is not None:
-        chosen = job.factors.decode if f.tensor_scale == "multiplies" else job.factors.encode
+        chosen = factors.decode if f.tensor_scale == "multiplies" else factors.encode
         stored = np.asarray(chosen, np.float32).reshape(())
     packed = pack(codes, f.bits).reshape(f.codes_shape(values.shape))
     return Quantized(packed, f.layout.to_buffer(_stored(scales, f, values.shape)), stored, f, values.shape)
@@ -83,56 +79,6 @@ def dequantize(q: Quantized, *, tensor_scale: bool = True) -> Floats:
             ts = np.asarray(q.tensor_scale, np.float32)
             values = values * ts if f.tensor_scale == "multiplies" else values / ts
     return values
-
-
-@dataclass(slots=True)
-class _Job:
-    """One call of `quantize`: what every chunk needs."""
-
-    fmt: BlockFormat
-    rule: Rule
-    factors: Factors[Any]
-    rng: ArrayLike | None
-    stream: int
-
-    def run(self, x: Floats, given: Floats | None) -> tuple[NDArray[np.uint8], NDArray[Any]]:
-        """Codes, one a byte, in the shape of `x`, and the scales [batch, block row, block column]."""
-        f = self.fmt
-        grid = f.block_grid(x.shape)
-        rows = x.shape[-2] if x.ndim > 1 else 1
-        columns = x.shape[-1]
-        flat = x.reshape(grid.batches, rows, columns)
-        codes = np.empty(flat.shape, np.uint8)
-        scales = np.empty(grid, np.float32 if f.scale == "f32" else np.uint8)
-        tall = rows if f.block[0] == "all" else f.block[0]
-        step = max(1, _CHUNK // max(1, tall * columns))  # block rows a chunk
-        for b in range(grid.batches):
-            for i in range(0, grid.rows if flat.size else 0, step):
-                part = slice(i * tall, (i + step) * tall)
-                first = (b * rows + i * tall) * columns
-                chosen = None if given is None else given[b, i : i + step]
-                codes[b, part], scales[b, i : i + step] = self.chunk(flat[b, part], tall, first, chosen)
-        return codes, scales
-
-    def chunk(self, x: Floats, tall: int, first: int, given: Floats | None) -> tuple[NDArray[np.uint8], NDArray[Any]]:
-        """Whole block rows [rows, columns] of one batch; `first` is the logical index of their first element."""
-        o, f = Numpy(), self.fmt
-        wide = x.shape[1] if f.block[1] == "all" else f.block[1]
-        if given is None:
-            scale = self.rule.scale(o, stats.of(self.rule.statistic, x, tall, wide), self.factors, f)
-        else:
-            scale = given
-        factor = np.asarray(self.rule.factor(o, scale, self.factors, f), np.float32)
-        if tall > 1:
-            factor = np.repeat(factor, tall, axis=0)[: x.shape[0]]
-        blocks = x.reshape(x.shape[0], -1, wide)
-        scaled = blocks * factor[..., None] if self.rule.element_op == "mul" else blocks / factor[..., None]
-        if self.rng is None:
-            codes = encode(scaled, f.element)
-        else:
-            random = philox.random_bytes(first, x.size, self.rng, self.stream).reshape(scaled.shape)
-            codes = encode(scaled, f.element, "stochastic", random)
-        return codes.reshape(x.shape).astype(np.uint8, copy=False), np.asarray(scale)
 
 
 def _as_f32(x: Any) -> Floats:

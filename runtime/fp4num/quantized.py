@@ -41,7 +41,8 @@ class Quantized:
         dims = tuple(int(n) for n in shape)
         codes = _as_bytes(codes, "codes")
         if tuple(codes.shape) != f.codes_shape(dims):
-            raise DataError(f"codes of {f.name}{list(dims)} have the shape {f.codes_shape(dims)}, not {tuple(codes.shape)}")
+            wanted = f.codes_shape(dims)
+            raise DataError(f"codes of {f.name}{list(dims)} have the shape {wanted}, not {tuple(codes.shape)}")
         if f.scale == "f32":
             if _dtype(scales) != "float32":
                 raise DataError(f"scales of {f.name} are float32, not {_dtype(scales)}")
@@ -84,7 +85,7 @@ def _as_bytes(array: Any, what: str) -> Any:
         return array
     if isinstance(array, np.ndarray):
         return array.view(np.uint8)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    import torch  # the caller's array is a torch tensor, so torch is there
+    import torch  # pyright: ignore[reportMissingImports]  # the caller's array is a torch tensor, so torch is there
 
     return array.view(torch.uint8)
 
@@ -99,5 +100,6 @@ def _tensor_scale(value: Any, f: BlockFormat) -> Any:
     if isinstance(value, (int, float)):
         return np.asarray(value, np.float32)
     if _dtype(value) != "float32" or _count(value) != 1:
-        raise DataError(f"the tensor scale of {f.name} is one float32, not {_dtype(value)} of shape {tuple(value.shape)}")
+        what = f"{_dtype(value)} of shape {tuple(value.shape)}"
+        raise DataError(f"the tensor scale of {f.name} is one float32, not {what}")
     return value.reshape(())

@@ -12,8 +12,7 @@ def amax(x: Floats, *, nan: bool) -> np.float32:
     """The largest magnitude of a tensor, 0 if it is empty. A NaN makes it NaN, or is ignored, by `nan`."""
     magnitude = np.abs(x)
     reduce = np.maximum.reduce if nan else np.fmax.reduce
-    found = np.float32(reduce(magnitude, axis=None, initial=np.float32(0)))
-    return found
+    return np.float32(reduce(magnitude, axis=None, initial=np.float32(0)))
 
 
 def of(statistic: Statistic, x: Floats, tall: int, wide: int) -> Floats:

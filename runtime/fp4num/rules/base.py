@@ -23,6 +23,8 @@ class Factors(Generic[V]):
 
     encode: V
     decode: V
+    #: The tensor's largest magnitude, where the factors came from it.
+    amax: V | None = None
 
 
 class Rule(ABC):
@@ -31,7 +33,7 @@ class Rule(ABC):
     A rule is a sequence of `Ops`; the order of operations is its meaning.
     """
 
-    name: ClassVar[str]
+    name: str
     statistic: ClassVar[Statistic] = "amax"
     element_op: ClassVar[Literal["mul", "div"]] = "mul"
     #: Scale types that the rule can make.

@@ -15,27 +15,30 @@ def inverse_e8m0(o: Ops[V], scale: V) -> V:
     return o.decode(code, "e8m0")
 
 
-class _Mx(Rule):
+class Mx(Rule):
+    """A rule with a power-of-two scale: elements are multiplied by its inverse."""
+
     scales = ("e8m0",)
 
     def factor(self, o: Ops[V], scale: V, factors: Factors[V], fmt: BlockFormat) -> V:
         return o.name("factor", inverse_e8m0(o, scale))
 
 
-class _Exponent(_Mx):
-    """Rules that take the exponent field of (a rounded) amax and subtract emax. NaN and infinity give scale NaN."""
+class _Exponent(Mx):
+    """Rules that take the exponent field of (a rounded) amax and subtract emax. A NaN gives scale NaN.
+
+    An infinity counts as 2^128: its block saturates there and keeps what its other elements are worth.
+    """
 
     statistic = "amax_nan"
 
     def scale(self, o: Ops[V], statistic: V, factors: Factors[V], fmt: BlockFormat) -> V:
         bits = o.bits(statistic)
-        shift = o.integer(23)
-        exponent = o.int_op("ishr", self.rounded(o, bits, fmt), shift)
+        exponent = o.int_op("ishr", self.rounded(o, bits, fmt), o.integer(23))
         code = o.int_op("isub", exponent, o.integer(fmt.element_format.emax))
         code = o.int_op("imin", o.int_op("imax", code, o.integer(0)), o.integer(254))
-        nan = o.integer(255)
-        special = o.test("ieq", o.int_op("ishr", bits, shift), nan)
-        return o.name("scale", o.select(special, nan, code))
+        # Only a NaN differs from itself.
+        return o.name("scale", o.select(o.test("eq", statistic, statistic), code, o.integer(255)))
 
     @abstractmethod
     def rounded(self, o: Ops[V], bits: V, fmt: BlockFormat) -> V:
@@ -61,7 +64,7 @@ class MxCeil(_Exponent):
 
 
 class MxEven(_Exponent):
-    """2^(floor(log2 r) - emax) with r = amax rounded half up to the element's mantissa (torchao EVEN, compressed-tensors)."""
+    """2^(floor(log2 r) - emax), r = amax rounded half up to the element's mantissa (torchao, compressed-tensors)."""
 
     name = "mx_even"
 
@@ -69,7 +72,7 @@ class MxEven(_Exponent):
         return o.int_op("iadd", bits, o.integer(1 << (22 - fmt.element_format.mantissa_bits)))
 
 
-class MxRceil(_Mx):
+class MxRceil(Mx):
     """amax / max(element) rounded up to a power of two (Transformer Engine, FlashInfer, CUTLASS): nothing saturates."""
 
     name = "mx_rceil"

@@ -30,7 +30,7 @@ class Nvfp4Amax(_Nvfp4):
         zero, one = o.constant(0.0), o.constant(1.0)
         degenerate = o.either(o.test("eq", amax, zero), o.test("eq", raw, zero))
         encode = o.name("tensor_encode", o.select(degenerate, one, raw))
-        return Factors(encode, o.name("tensor_decode", o.float_op("div", one, encode)))
+        return Factors(encode, o.name("tensor_decode", o.float_op("div", one, encode)), amax)
 
     def from_tensor_scale(self, o: Ops[V], tensor_scale: V, sense: Sense) -> Factors[V]:
         zero, one = o.constant(0.0), o.constant(1.0)
@@ -51,7 +51,7 @@ class Nvfp4Amax(_Nvfp4):
 
 
 class _Divides(_Nvfp4):
-    """The rules written in torch: NaN propagates, and elements are divided by their step."""
+    """The rules written in torch: a NaN makes its block's scale NaN, and elements are divided by their step."""
 
     statistic = "amax_nan"
     element_op = "div"
@@ -91,9 +91,10 @@ class Nvfp4CompressedTensors(_Divides):
     name = "nvfp4_ct"
 
     def from_amax(self, o: Ops[V], amax: V, fmt: BlockFormat) -> Factors[V]:
-        zero, one = o.constant(0.0), o.constant(1.0)
+        one = o.constant(1.0)
         raw = o.float_op("div", o.constant(self.peak(fmt)), amax)
-        encode = o.name("tensor_encode", o.select(o.test("eq", amax, zero), one, raw))
+        finite = o.test("lt", raw, o.constant(float("inf")))
+        encode = o.name("tensor_encode", o.select(finite, raw, one))
         return Factors(encode, o.name("tensor_decode", o.float_op("div", one, encode)))
 
     def from_tensor_scale(self, o: Ops[V], tensor_scale: V, sense: Sense) -> Factors[V]:
@@ -116,6 +117,7 @@ class Nvfp4TorchAo(_Divides):
     """torchao: the tensor scale decodes and may be absent; scales are at least 2^-6, the smallest normal e4m3."""
 
     name = "nvfp4_torchao"
+    element_op = "mul"
 
     def from_amax(self, o: Ops[V], amax: V, fmt: BlockFormat) -> Factors[V]:
         return Nvfp4ModelOpt().from_amax(o, amax, fmt)
@@ -129,7 +131,8 @@ class Nvfp4TorchAo(_Divides):
         return o.name("scale", o.encode(_clamp(o, wanted, 2.0**-6, 448.0), "e4m3"))
 
     def factor(self, o: Ops[V], scale: V, factors: Factors[V], fmt: BlockFormat) -> V:
-        return o.name("step", o.float_op("mul", factors.decode, o.decode(scale, "e4m3")))
+        inverse = o.float_op("div", o.constant(1.0), factors.decode)
+        return o.name("factor", o.float_op("div", inverse, o.decode(scale, "e4m3")))
 
 
 def _clamp(o: Ops[V], x: V, low: float, high: float) -> V:
