@@ -140,8 +140,10 @@ def _constants(e: ElementFormat) -> tuple[int, int, int]:
 
 def _magnitude(e: ElementFormat, bits: _Bits, largest: int) -> _Bits:
     """The magnitude's bits, clamped to the largest finite value. Infinities and NaN compare above it as integers."""
-    magnitude = np.minimum(bits & _MAGNITUDE, np.uint32(largest))
-    return magnitude if e.signed else np.where(bits >> 31, np.uint32(0), magnitude)
+    magnitude: _Bits = np.minimum(bits & np.uint32(_MAGNITUDE), np.uint32(largest))
+    if not e.signed:
+        magnitude[bits >> 31 != 0] = 0
+    return magnitude
 
 
 def _nearest(e: ElementFormat, bits: _Bits) -> _Bits:
