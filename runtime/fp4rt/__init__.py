@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fp4num import BlockFormat, Quantized, decode, dequantize, quantize
-    from fp4rt.artifact import Artifact
     from fp4rt import compare
+    from fp4rt.artifact import Artifact
     from fp4rt.errors import (
         ArgumentError,
         ArtifactError,

@@ -15,7 +15,19 @@ import numpy as np
 Family = Literal["numpy", "torch"]
 
 #: Element type -> bytes of one.
-ITEM_SIZE = {"f32": 4, "bf16": 2, "f16": 2, "e4m3": 1, "e5m2": 1, "e8m0": 1, "i32": 4, "u32": 4, "u64": 8, "bool": 1, "u8": 1}
+ITEM_SIZE = {
+    "f32": 4,
+    "bf16": 2,
+    "f16": 2,
+    "e4m3": 1,
+    "e5m2": 1,
+    "e8m0": 1,
+    "i32": 4,
+    "u32": 4,
+    "u64": 8,
+    "bool": 1,
+    "u8": 1,
+}
 #: Element type -> names of the numpy dtypes that hold it; the first is the one that outputs get.
 NUMPY_DTYPES = {
     "f32": ("float32",), "bf16": ("uint16", "bfloat16"), "f16": ("float16",),

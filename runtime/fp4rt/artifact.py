@@ -20,6 +20,7 @@ from fp4rt.errors import ArtifactError
 from fp4rt.manifest import Manifest, dumps, loads
 
 if TYPE_CHECKING:
+    from fp4rt.devices.base import Device
     from fp4rt.kernel import Kernel
 
 #: A base name: no separators, no leading dot, nothing a shell or a file system reads specially.
@@ -112,8 +113,8 @@ class Artifact:
         """The cubin of a module (None: the only or main one); ArtifactError if it was not kept."""
         return self._file(module, "cubin")
 
-    def load_kernel(self, device: str = "auto") -> Kernel:
-        """A callable kernel on a device: "auto", "cuda", "cuda:1", "emulator" or "reference"."""
+    def load_kernel(self, device: str | Device = "auto") -> Kernel:
+        """A callable kernel on a device: "auto", "cuda", "cuda:1", "emulator", "reference", or a device object."""
         from fp4rt.kernel import Kernel
 
         return Kernel(self, device)
@@ -129,7 +130,9 @@ class Artifact:
 
 def _check_name(name: str) -> None:
     if not _BASE_NAME.fullmatch(name):
-        raise ArtifactError(f"{name!r} is not a plain file name", code="FP6005", help="letters, digits, and _ . + - only")
+        raise ArtifactError(
+            f"{name!r} is not a plain file name", code="FP6005", help="letters, digits, and _ . + - only"
+        )
 
 
 def _read(path: Path, limit: int) -> bytes:

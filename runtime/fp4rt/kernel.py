@@ -9,7 +9,7 @@ from typing import Any
 from fp4rt import arrays
 from fp4rt.artifact import Artifact
 from fp4rt.devices import open_device
-from fp4rt.devices.base import Executable, Launcher
+from fp4rt.devices.base import Device, Executable, Launcher
 from fp4rt.errors import ArgumentError
 from fp4rt.manifest import Manifest
 from fp4rt.resolve import Key, Resolved, resolve
@@ -19,8 +19,9 @@ from fp4rt.signature import Call, Signature, complete_dims
 _MAX_PLANS = 512
 
 
-def load(path: str | os.PathLike[str], device: str = "auto") -> Kernel:
-    """Load NAME.json and its files for a device: "auto", "cuda", "cuda:1", "emulator" or "reference".
+def load(path: str | os.PathLike[str], device: str | Device = "auto") -> Kernel:
+    """Load NAME.json and its files for a device: "auto", "cuda", "cuda:1", "emulator" or "reference", or a device
+    object such as `EmulatorDevice(mode="delayed", seed=1)`.
 
     Raises ArtifactError (see `Artifact.load`) and DeviceError (FP6301 unknown name, FP6302 not available).
     """
@@ -34,9 +35,9 @@ class Kernel:
     params plain numbers. Safe to call from several threads.
     """
 
-    def __init__(self, artifact: Artifact, device: str = "auto") -> None:
+    def __init__(self, artifact: Artifact, device: str | Device = "auto") -> None:
         self.artifact = artifact
-        self._device = open_device(device, artifact)
+        self._device = open_device(device, artifact) if isinstance(device, str) else device
         self._executable: Executable = self._device.load(artifact)
         self._signature = Signature(artifact.manifest.kernel, self._executable.memory)
         self._plans: dict[Key, Resolved] = {}
@@ -121,7 +122,8 @@ class Kernel:
     ) -> tuple[Call, Launcher]:
         call = self._signature.inputs(args)
         plan = self.resolve(call.dims)
-        self._signature.outputs(call, out)
+        with self._executable.allocating(call, stream):
+            self._signature.outputs(call, out)
         if workspace is not None:
             self._add_workspace(call, workspace, plan.workspace)
         return call, self._executable.bind(call, plan, stream)

@@ -136,9 +136,7 @@ def dump_kernel(kernel: TypedKernel) -> Json:
                 "name": a.name,
                 "direction": a.direction,
                 "dtype": dump_dtype(a.dtype),
-                "axes": [
-                    {"name": x.name, "extent": dump_expr(x.extent), "by": x.by, "upto": x.upto} for x in a.axes
-                ],
+                "axes": [{"name": x.name, "extent": dump_expr(x.extent), "by": x.by, "upto": x.upto} for x in a.axes],
                 "default": a.default,
             }
             for a in kernel.args

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, TypeAlias
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from fp4rt.artifact import Artifact
@@ -20,6 +21,10 @@ class Executable(Protocol):
     @property
     def memory(self) -> int | None:
         """The CUDA device whose memory torch tensors must be in, None for host memory."""
+        ...
+
+    def allocating(self, call: Call, stream: object | None) -> AbstractContextManager[object]:
+        """A scope in which the call's outputs are allocated, so that their memory is safe to use on `stream`."""
         ...
 
     def bind(self, call: Call, plan: Resolved, stream: object | None) -> Launcher:

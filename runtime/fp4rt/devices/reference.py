@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,6 +46,10 @@ class ReferenceExecutable:
 
     def __init__(self, kernel: TypedKernel) -> None:
         self._kernel = kernel
+
+    def allocating(self, call: Call, stream: object | None) -> AbstractContextManager[object]:
+        """Host memory needs no care."""
+        return nullcontext()
 
     def bind(self, call: Call, plan: Resolved, stream: object | None) -> Launcher:
         """A launcher that evaluates the kernel each time; streams mean nothing here."""

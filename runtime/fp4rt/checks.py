@@ -1,0 +1,231 @@
+"""The checks of single arguments: dtype, shape, memory, format. Each error names the argument and the fix."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from fp4num import BlockFormat, Quantized
+from fp4rt import arrays, sizes
+from fp4rt.arrays import View
+from fp4rt.errors import ArgumentError
+from fp4rt.typed import Arg, TypedKernel
+
+
+def part_names(arg: Arg) -> tuple[str, ...]:
+    """The buffers of an argument: "a.codes", "a.scales", "a.tensor_scale", or "c"; none for a param."""
+    fmt = arg.format
+    if fmt is None:
+        return () if arg.direction == "param" else (arg.name,)
+    names = [f"{arg.name}.codes"]
+    if fmt.scale is not None:
+        names.append(f"{arg.name}.scales")
+    if fmt.tensor_scale is not None:
+        names.append(f"{arg.name}.tensor_scale")
+    return tuple(names)
+
+
+def describe_axes(arg: Arg) -> str:
+    """The argument's type as the language writes it: `nvfp4[M, K]`."""
+    dtype = arg.dtype if isinstance(arg.dtype, str) else arg.dtype.name
+    axes = [
+        sizes.text(x.extent) + (f" by {x.by}" if x.by else "") + (f" upto {x.upto}" if x.upto else "") for x in arg.axes
+    ]
+    return f"{dtype}[{', '.join(axes)}]"
+
+
+def plain_part(arg: Arg, value: object, parts: dict[str, View]) -> tuple[int, ...]:
+    dtype = str(arg.dtype)
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and not arg.axes and dtype == "f32":
+        value = np.array(value, np.float32)
+    v = arrays.view(value)
+    if v is None:
+        raise ArgumentError(
+            f"{arg.name!r} is {describe_axes(arg)}: expected a numpy array or a torch tensor, "
+            f"found {type(value).__name__}",
+            argument=arg.name,
+            help="use np.asarray(x, np.float32) or a torch tensor" if not isinstance(value, Quantized) else "",
+        )
+    _check_part(arg.name, arg.name, v, dtype)
+    parts[arg.name] = v
+    return v.shape
+
+
+def quantized_parts(
+    arg: Arg, fmt: BlockFormat, value: object, parts: dict[str, View], *, tensor_scale: bool = True
+) -> tuple[int, ...]:
+    if not isinstance(value, Quantized):
+        raise ArgumentError(
+            f"{arg.name!r} is {describe_axes(arg)}: expected a Quantized, found {type(value).__name__}",
+            argument=arg.name,
+            help=f"fp4rt.quantize(x, {fmt.name!r}), or fp4rt.Quantized.from_parts(codes, scales, tensor_scale, ...)",
+        )
+    if difference := format_difference(fmt, value.format):
+        raise ArgumentError(
+            f"{arg.name!r} is {describe_axes(arg)}, but the value is {value.format.name}: {difference}",
+            argument=arg.name,
+            code="FP6108",
+        )
+    pieces: list[tuple[str, object, str]] = [("codes", value.codes, "u8")]
+    if fmt.scale is not None:
+        pieces.append(("scales", value.scales, fmt.scale if fmt.scale in ("f32", "e8m0") else "e4m3"))
+    if fmt.tensor_scale is not None and tensor_scale:
+        if value.tensor_scale is None:
+            raise ArgumentError(
+                f"{arg.name!r} has no tensor scale, but {fmt.name} says `tensor_scale f32 {fmt.tensor_scale}`",
+                argument=arg.name,
+                help="pass one to Quantized.from_parts (1.0 if there is none)",
+            )
+        pieces.append(("tensor_scale", value.tensor_scale, "f32"))
+    for piece, array, dtype in pieces:
+        name = f"{arg.name}.{piece}"
+        v = arrays.view(array)
+        if v is None:
+            raise ArgumentError(
+                f"{name} is a {type(array).__name__}; expected a numpy array or a torch tensor", argument=arg.name
+            )
+        _check_part(arg.name, name, v, dtype)
+        parts[name] = v
+    expected = tuple(fmt.codes_shape(value.shape))
+    if parts[f"{arg.name}.codes"].shape != expected:
+        raise ArgumentError(
+            f"{arg.name}.codes has shape {parts[f'{arg.name}.codes'].shape}; "
+            f"{fmt.name} of shape {tuple(value.shape)} has {expected} "
+            f"({fmt.bits} bits an element, packed along the last axis)",
+            argument=arg.name,
+            code="FP6105",
+        )
+    return tuple(value.shape)
+
+
+def _check_part(argument: str, name: str, v: View, dtype: str) -> None:
+    table = arrays.NUMPY_DTYPES if v.family == "numpy" else arrays.TORCH_DTYPES
+    allowed = table[dtype]
+    if v.dtype not in allowed:
+        raise ArgumentError(
+            f"{name!r} has dtype {v.dtype}; expected {' or '.join(allowed)}",
+            argument=argument,
+            code="FP6104",
+            help=_dtype_help(dtype, v),
+        )
+    if not v.contiguous:
+        fix = "np.ascontiguousarray(x)" if v.family == "numpy" else "x.contiguous()"
+        raise ArgumentError(
+            f"{name!r} is not contiguous: kernels take row-major arrays without gaps",
+            argument=argument,
+            code="FP6106",
+            help=f"pass {fix}",
+        )
+    if v.address % (v.nbytes // max(1, int(np.prod(v.shape))) or 1):
+        raise ArgumentError(f"{name!r} is not aligned to its elements", argument=argument, code="FP6106")
+
+
+def _dtype_help(dtype: str, v: View) -> str:
+    if v.family == "torch":
+        return f"x.to(torch.{arrays.TORCH_DTYPES[dtype][0]})"
+    if dtype in ("bf16", "e4m3", "e5m2"):
+        return f"numpy holds {dtype} as raw codes: fp4rt.encode(x, {dtype!r})"
+    return f"x.astype(np.{arrays.NUMPY_DTYPES[dtype][0]})"
+
+
+def check_scales(name: str, fmt: BlockFormat, shape: tuple[int, ...], parts: Mapping[str, View]) -> None:
+    if fmt.scale is not None:
+        scales = parts[f"{name}.scales"]
+        expected = fmt.scales_size(shape)
+        if scales.shape != (expected,):
+            raise ArgumentError(
+                f"{name}.scales has shape {scales.shape}; {fmt.name} of shape {shape} has ({expected},) "
+                f"scales in the layout {fmt.layout.name}, its padding included",
+                argument=name,
+                code="FP6105",
+                help="fp4rt.Quantized.from_parts checks it early; fp4num's layout.to_buffer builds it",
+            )
+    if f"{name}.tensor_scale" in parts and parts[f"{name}.tensor_scale"].shape not in ((), (1,)):
+        found = parts[f"{name}.tensor_scale"].shape
+        raise ArgumentError(f"{name}.tensor_scale has shape {found}; it is one number", argument=name, code="FP6105")
+
+
+def check_groups(arg: Arg, parts: Mapping[str, View], dims: Mapping[str, int]) -> None:
+    """Offsets and counts in host memory are checked; those on a device are the caller's word (a check would wait)."""
+    for axis in arg.axes:
+        source = axis.by or axis.upto
+        if source is None or source not in parts or parts[source].device is not None:
+            continue
+        values = arrays.to_host(parts[source].array).astype(np.int64)
+        limit = int(sizes.evaluate(axis.extent, dims))
+        if axis.by is not None:
+            good = values.size > 0 and values[0] == 0 and values[-1] == limit and bool(np.all(np.diff(values) >= 0))
+            rule = f"start at 0, not decrease, and end at {sizes.text(axis.extent)} = {limit}"
+        else:
+            good = bool(np.all((values >= 0) & (values <= limit)))
+            rule = f"be within 0 and {sizes.text(axis.extent)} = {limit}"
+        if not good:
+            raise ArgumentError(
+                f"{source!r} must {rule} (it divides {arg.name!r}): {values.tolist()[:16]}",
+                argument=source,
+                code="FP6112",
+            )
+
+
+def check_overlaps(parts: Mapping[str, View], written: Iterable[str]) -> None:
+    """ArgumentError FP6107 where a buffer the kernel writes shares memory with any other."""
+    for name in written:
+        out = parts[name]
+        if out.nbytes == 0:
+            continue
+        for other, v in parts.items():
+            if other == name or v.nbytes == 0:
+                continue
+            if out.address < v.address + v.nbytes and v.address < out.address + out.nbytes:
+                raise ArgumentError(
+                    f"output {name!r} overlaps {other!r} in memory",
+                    argument=name,
+                    code="FP6107",
+                    help="give the output its own memory; only an `inout` argument is read and written in place",
+                )
+
+
+def wrong_device(name: str, v: View, device: int | None) -> ArgumentError:
+    where = "the host" if v.device is None else f"cuda:{v.device}"
+    if v.family == "numpy":
+        return ArgumentError(
+            f"{name!r} is a numpy array among torch tensors",
+            argument=name,
+            code="FP6109",
+            help="pass torch tensors only",
+        )
+    wanted, fix = ("the host", ".cpu()") if device is None else (f"cuda:{device}", f".to('cuda:{device}')")
+    return ArgumentError(
+        f"{name!r} is on {where}; the kernel runs on {wanted}", argument=name, code="FP6109", help=f"pass x{fix}"
+    )
+
+
+def format_difference(expected: BlockFormat, found: BlockFormat) -> str:
+    """Where two formats' stored bits differ in meaning, or "". Names and the quantizer that made the bits are free."""
+    if expected is found:
+        return ""
+    for attribute in ("element", "pack", "scale", "block", "stored", "tensor_scale"):
+        a, b = getattr(expected, attribute), getattr(found, attribute)
+        if a != b:
+            return f"{attribute} {a} is expected, {b} found"
+    if expected.scale is not None:
+        for attribute in ("coords", "atom_shape", "atom_stride", "order", "pad"):
+            a, b = getattr(expected.layout, attribute), getattr(found.layout, attribute)
+            if a != b:
+                names = f"layout {expected.layout.name} is expected, {found.layout.name} found"
+                return f"{names} ({attribute} {a} against {b})"
+    return ""
+
+
+def scale_source(kernel: TypedKernel, arg: Arg) -> str | None:
+    """The input whose value is the tensor scale of a quantized output, if it is one: the output then shares it."""
+    if arg.format is None or arg.format.tensor_scale is None:
+        return None
+    for store in kernel.stores:
+        value = kernel.values[store.value]
+        if store.arg == arg.name and value.op == "quantize" and value.attrs.get("mode") == "tensor_scale":
+            source = kernel.values[value.operands[1]]
+            if source.op == "arg":
+                return str(source.attrs["name"])
+    return None

@@ -1,0 +1,176 @@
+"""The CUDA driver through cuda-python: one import, named errors, contexts, streams, and the guard against fork.
+
+Works with cuda-bindings 12.9 and later. The primary context of a device is used, as torch does.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from importlib import import_module
+from typing import Any
+
+from fp4rt.errors import DeviceError, ForkError
+
+_lock = threading.Lock()
+_driver: Any = None
+_forked = False
+
+
+def driver() -> Any:
+    """The module cuda.bindings.driver, initialized.
+
+    Raises DeviceError FP6302 where cuda-python, the driver library or a device is missing; ForkError in a child of a
+    process that had initialized CUDA.
+    """
+    global _driver
+    check_fork()
+    if _driver is not None:
+        return _driver
+    with _lock:
+        if _driver is None:
+            _driver = _initialize()
+    return _driver
+
+
+def _initialize() -> Any:
+    try:
+        bindings = import_module("cuda.bindings.driver")
+    except ImportError as error:
+        raise DeviceError(
+            f"the cuda device needs cuda-python: {error}",
+            help="pip install cuda-python (numpy and it are all fp4rt needs)",
+        ) from error
+    try:
+        result = bindings.cuInit(0)[0]
+    except RuntimeError as error:  # cuda-bindings found no libcuda.so.1
+        raise DeviceError(f"there is no NVIDIA driver here: {error}", help=_NO_GPU) from error
+    if result != bindings.CUresult.CUDA_SUCCESS:
+        raise DeviceError(f"CUDA does not start: {_name(bindings, result)}", help=_NO_GPU)
+    os.register_at_fork(after_in_child=_mark_forked)
+    return bindings
+
+
+_NO_GPU = "run on a machine with an NVIDIA GPU, or with device='emulator'"
+
+
+def _mark_forked() -> None:
+    global _forked
+    _forked = True
+
+
+def check_fork() -> None:
+    """Raise ForkError in a child of a process that had initialized CUDA: its contexts do not survive a fork."""
+    if _forked:
+        raise ForkError(
+            f"process {os.getpid()} was forked after CUDA had been initialized; CUDA does not work in such a child",
+            help="start workers with multiprocessing's 'spawn' or 'forkserver', or load the kernel after the fork",
+        )
+
+
+def check(results: Any, what: str) -> Any:
+    """The value of a driver call `(result, value)`; DeviceError FP6304 names the call and the error if it failed."""
+    result = results[0]
+    if result != _driver.CUresult.CUDA_SUCCESS:
+        raise failure(result, what)
+    return results[1] if len(results) == 2 else None
+
+
+def failure(result: Any, what: str) -> DeviceError:
+    """The error for a failed driver call."""
+    return DeviceError(f"{what}: {_name(_driver, result)}", code="FP6304")
+
+
+def _name(bindings: Any, result: Any) -> str:
+    name, text = (getattr(bindings, f)(result)[1] for f in ("cuGetErrorName", "cuGetErrorString"))
+    if name is None:
+        return str(result)
+    return f"{name.decode()} ({text.decode()})" if text else name.decode()
+
+
+class Context:
+    """The primary context of one device, kept for the life of the process. Use `context(ordinal)`."""
+
+    def __init__(self, ordinal: int) -> None:
+        cu = driver()
+        count = check(cu.cuDeviceGetCount(), "cuDeviceGetCount")
+        if count == 0:
+            raise DeviceError("there is no CUDA device here", help=_NO_GPU)
+        if ordinal >= count:
+            raise DeviceError(f"there is no cuda:{ordinal}: this machine has {count} device(s)", code="FP6302")
+        self.ordinal = ordinal
+        self.device = check(cu.cuDeviceGet(ordinal), "cuDeviceGet")
+        self.handle = check(cu.cuDevicePrimaryCtxRetain(self.device), "cuDevicePrimaryCtxRetain")
+        self._address = int(self.handle)
+        kind = cu.CUdevice_attribute
+        self.capability = (
+            self.attribute(kind.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR),
+            self.attribute(kind.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR),
+        )
+        self.max_shared = self.attribute(kind.CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)
+        self.load_lock = threading.Lock()
+
+    def attribute(self, which: Any) -> int:
+        """A device attribute."""
+        return check(driver().cuDeviceGetAttribute(which, self.device), "cuDeviceGetAttribute")
+
+    def __enter__(self) -> Context:
+        cu = driver()
+        current = cu.cuCtxGetCurrent()[1]
+        if int(current) != self._address:
+            check(cu.cuCtxPushCurrent(self.handle), "cuCtxPushCurrent")
+            _pushed.stack.append(True)
+        else:
+            _pushed.stack.append(False)
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        if _pushed.stack.pop():
+            check(driver().cuCtxPopCurrent(), "cuCtxPopCurrent")
+
+
+class _Pushed(threading.local):
+    """For each `with context` of this thread, whether it pushed the context."""
+
+    def __init__(self) -> None:
+        self.stack: list[bool] = []
+
+
+_pushed = _Pushed()
+_contexts: dict[int, Context] = {}
+
+
+def context(ordinal: int | None) -> Context:
+    """The context of a device; None is the current context's device, or the first one."""
+    cu = driver()
+    if ordinal is None:
+        result, device = cu.cuCtxGetDevice()
+        ordinal = int(device) if result == cu.CUresult.CUDA_SUCCESS else 0
+    with _lock:
+        if ordinal not in _contexts:
+            _contexts[ordinal] = Context(ordinal)
+        return _contexts[ordinal]
+
+
+def stream_handle(stream: object) -> int:
+    """The address of a stream: an int, torch's Stream, cuda-python's CUstream, or any with `__cuda_stream__`."""
+    if isinstance(stream, int):
+        return stream
+    for attribute in ("cuda_stream", "ptr"):
+        value = getattr(stream, attribute, None)
+        if isinstance(value, int):
+            return value
+    protocol: Any = getattr(stream, "__cuda_stream__", None)  # (version, address), of cuda.core and others
+    if protocol is not None:
+        return int((protocol() if callable(protocol) else protocol)[1])
+    if hasattr(stream, "__int__"):
+        return int(stream)  # type: ignore[call-overload]
+    raise DeviceError(f"stream: expected a CUDA stream, found {type(stream).__name__}", code="FP6304")
+
+
+def torch_stream(device: int) -> int:
+    """The address of torch's current stream on a device."""
+    torch = sys.modules["torch"]
+    raw = getattr(torch._C, "_cuda_getCurrentRawStream", None)  # what Triton uses: a tenth of the public call's time
+    return raw(device) if raw is not None else torch.cuda.current_stream(device).cuda_stream
