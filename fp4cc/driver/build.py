@@ -1,8 +1,8 @@
 """A spec to artifacts, through the cache.
 
 Two levels of cache. The upper one maps the spec's text, the files it uses and the options to finished artifacts: a
-warm build reads a few files and imports neither parser nor DSL. The lower one maps one emitted kernel file to its PTX and
-cubin: an edit that leaves the emitted text alone (a renamed format) compiles nothing.
+warm build reads a few files and imports neither parser nor DSL. The lower one maps one emitted kernel file to its PTX
+and cubin: an edit that leaves the emitted text alone (a renamed format) compiles nothing.
 """
 
 from __future__ import annotations

@@ -1,0 +1,75 @@
+"""`fp4cc explain`: what was chosen, why, and what it costs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from fp4cc.cli.options import json_option, kernel_option, print_json, set_option, spec_argument, target_option
+from fp4cc.cli.terminal import progress, table
+
+if TYPE_CHECKING:
+    from fp4cc.backend.elf import ResourceUsage
+    from fp4cc.driver.build import Request, Step
+    from fp4cc.explain.report import Report
+
+_EPILOG = """\b
+Examples:
+  fp4cc explain gemm.fp4
+  fp4cc explain gemm.fp4 --set M=128 --set N=7168 --set K=16384
+  fp4cc explain gemm.fp4 --no-compile --json
+
+Times are an estimate from published rates, not a measurement.
+"""
+
+
+@click.command(epilog=_EPILOG)
+@spec_argument
+@target_option
+@set_option
+@kernel_option
+@click.option("--no-compile", is_flag=True, help="Skip the compilation that registers and code size need.")
+@json_option
+def command(spec: str, target: str, sizes: dict[str, int], kernel: str | None, no_compile: bool, as_json: bool) -> None:
+    """Say what the compiler chose and why, what each resource costs, and what the alternatives were."""
+    from fp4cc.driver.build import Request
+    from fp4cc.driver.sizes import split_sizes
+    from fp4cc.driver.spec import read_spec
+    from fp4cc.driver.stages import lower_kernels
+    from fp4cc.explain.report import as_json as report_json
+    from fp4cc.explain.report import report
+
+    with progress(enabled=not as_json) as line:
+        line.step("checking and lowering the spec")
+        request, call = split_sizes(Request(read_spec(spec), target, {}, kernel), sizes)
+        lowered, _ = lower_kernels(request)
+        usage: dict[str, ResourceUsage] = {} if no_compile else _usage(request, line.step)
+    reports = [report(one, call, usage) for one in lowered]
+    if as_json:
+        print_json({"ok": True, "kernels": [report_json(found) for found in reports]})
+        return
+    for found in reports:
+        _print(found)
+
+
+def _usage(request: Request, step: Step) -> dict[str, ResourceUsage]:
+    from fp4cc.backend.elf import resource_usage
+    from fp4cc.driver.build import build
+
+    found: dict[str, ResourceUsage] = {}
+    for kernel in build(request, step=step).kernels:
+        for name, data in kernel.files.items():
+            if name.endswith(".cubin"):
+                found |= resource_usage(data)
+    return found
+
+
+def _print(found: Report) -> None:
+    from fp4cc.explain.report import choices, headline, sections
+
+    click.echo("\n".join(headline(found)))
+    for title, rows in (("choices", choices(found.plan.decisions)), *sections(found)):
+        click.echo(f"\n{title}")
+        click.echo("\n".join(table([list(row) for row in rows], indent="  ")))
+    click.echo()

@@ -1,0 +1,70 @@
+"""Which of the given sizes are constants of the kernel, and which belong to a call; and sizes for a call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from fp4cc.driver.build import Request
+
+if TYPE_CHECKING:
+    from fp4rt.manifest import Manifest
+
+#: Sizes tried for a dimension that nobody gave, the usual first. Small: the emulator runs them in a second.
+_TRIED = (256, 512, 128, 64, 1024, 384, 32, 1)
+
+
+def split_sizes(request: Request, given: Mapping[str, int]) -> tuple[Request, dict[str, int]]:
+    """Sizes of static dims go into the request, where they become constants; those of dynamic dims are for the call.
+
+    So `fp4cc run --set M=300` runs the kernel that was compiled for any M. Raises DiagnosticError for a spec that is
+    wrong and click's usage error (through `stages`) for a dim that no kernel has.
+    """
+    if not given:
+        return request, {}
+    from fp4cc.driver.stages import typed_kernels
+
+    kernels, _ = typed_kernels(replace(request, dims={}))
+    dynamic = {d.name for k in kernels for d in k.dims if d.value is None and d.expr is None}
+    fixed = {name: size for name, size in given.items() if name not in dynamic}
+    return replace(request, dims=fixed), {name: size for name, size in given.items() if name in dynamic}
+
+
+class NoSizes(ValueError):
+    """No sizes were found that meet a kernel's constraints: the user has to give them."""
+
+
+def call_sizes(manifest: Manifest, given: Mapping[str, int]) -> dict[str, int]:
+    """Sizes of every dim for a call: given ones, and small ones that meet the constraints for the rest.
+
+    Raises fp4rt.ConstraintError and its relatives for given sizes that cannot be, NoSizes where none of those tried do.
+    """
+    from fp4rt.errors import RuntimeFault
+    from fp4rt.resolve import resolve
+    from fp4rt.signature import complete_dims
+
+    free = [d.name for d in manifest.kernel.dims if d.value is None and d.expr is None and d.name not in given]
+    known = {**{d.name: d.value for d in manifest.kernel.dims if d.value is not None}, **given}
+    for sizes in _assignments(free):
+        try:
+            dims = dict(complete_dims(manifest.kernel, {**known, **sizes}))
+            resolve(manifest, dims)
+        except RuntimeFault:
+            if not free:
+                raise
+        else:
+            return dims
+    raise NoSizes(f"no usual size of {', '.join(free)} meets the constraints: give them with --set")
+
+
+def _assignments(names: list[str]) -> Iterable[dict[str, int]]:
+    """All the same first, then one at a time different."""
+    if not names:
+        yield {}
+        return
+    yield from (dict.fromkeys(names, size) for size in _TRIED)
+    for size in _TRIED:
+        for name in names:
+            for other in _TRIED:
+                yield {**dict.fromkeys(names, other), name: size}

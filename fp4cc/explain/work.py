@@ -1,0 +1,85 @@
+"""From a lowered kernel and the sizes of a call to the numbers that the timing model takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fp4cc.explain.roofline import Work
+from fp4cc.ir.kernel import Arg, Kernel
+from fp4cc.ir.lowered import LoweredKernel
+from fp4cc.passes.schedule import ASSUMED
+from fp4cc.targets import TARGETS
+from fp4rt.arrays import ITEM_SIZE
+from fp4rt.sizes import evaluate
+
+
+def sizes_of(kernel: Kernel, given: Mapping[str, int]) -> tuple[dict[str, int], tuple[str, ...]]:
+    """Every dim's size, and the names of the dynamic ones that were not given and are taken as `ASSUMED`."""
+    sizes: dict[str, int] = {}
+    assumed: list[str] = []
+    for dim in kernel.dims:
+        if dim.value is not None:
+            sizes[dim.name] = dim.value
+        elif dim.expr is not None:
+            sizes[dim.name] = int(evaluate(dim.expr, sizes))
+        elif dim.name in given:
+            sizes[dim.name] = given[dim.name]
+        else:
+            sizes[dim.name] = ASSUMED
+            assumed.append(dim.name)
+    return sizes, tuple(assumed)
+
+
+def plan_for(lowered: LoweredKernel, sizes: Mapping[str, int]) -> LoweredKernel:
+    """The variant that a call with these sizes runs: the first whose condition holds, else the plan for the rest."""
+    for variant in lowered.variants:
+        if variant.when is None or evaluate(variant.when, sizes):
+            return variant
+    return lowered
+
+
+def work_of(plan: LoweredKernel, sizes: Mapping[str, int]) -> Work:
+    """The work of one call."""
+
+    def size(expr: object) -> int:
+        return int(evaluate(expr, sizes))  # type: ignore[arg-type]
+
+    problem, cluster = plan.problem, plan.cluster
+    read = sum(_bytes(arg, sizes) for arg in plan.kernel.args if arg.direction in ("in", "inout"))
+    written = sum(_bytes(arg, sizes) for arg in plan.kernel.args if arg.direction in ("out", "inout"))
+    return Work(
+        m=size(problem.m),
+        n=size(problem.n),
+        k=size(problem.k),
+        batch=size(problem.batch),
+        tile_m=plan.tile.m,
+        tile_n=plan.tile.n,
+        tile_k=plan.tile.k,
+        cluster_m=cluster.m,
+        cluster_n=cluster.n,
+        cta_group=plan.mma.cta_group,
+        mma_k=plan.mma.k,
+        flop_per_clock=TARGETS[plan.target].kind(plan.mma.kind).flop_per_clock,
+        fill_bytes=fill_bytes(plan),
+        read_bytes=read,
+        written_bytes=written,
+        overlapped=plan.tmem.acc_buffers > 1,
+    )
+
+
+def fill_bytes(plan: LoweredKernel) -> int:
+    """What a CTA asks of L2 for one stage, on average over its cluster: a multicast load counts for its issuer only."""
+    total = sum(load.slice_bytes * sum(mask != 0 for mask in load.masks) for load in plan.pipeline.loads)
+    return round(total / plan.cluster.size)
+
+
+def _bytes(arg: Arg, sizes: Mapping[str, int]) -> int:
+    shape = tuple(int(evaluate(axis.extent, sizes)) for axis in arg.axes)
+    count = 1
+    for n in shape:
+        count *= n
+    fmt = arg.format
+    if fmt is None:
+        return count * ITEM_SIZE[str(arg.dtype)]
+    scales = 0 if fmt.scale is None else fmt.scales_size(shape) * (4 if fmt.scale == "f32" else 1)
+    return count * fmt.bits // 8 + scales + (4 if fmt.tensor_scale else 0)
