@@ -37,10 +37,10 @@ def encode(
 
     `rounding="stochastic"` needs `random`, one byte r for each value: the magnitude is rounded up when the dropped
     fraction of a step plus r/256 reaches 1 (PTX `cvt.rs`). `e8m0` takes "toward_zero" and "up", which are
-    `cvt.rz` and `cvt.rp` to `.ue8m0x2`, and "nearest"; its sign is ignored. Raises `DataError` for another rounding.
+    `cvt.rz` and `cvt.rp` to `.ue8m0x2`, and "nearest" with ties up; its sign is ignored. Raises `DataError` for another rounding.
     """
     e = element(to)
-    values = np.ascontiguousarray(x, dtype=np.float32)
+    values = np.asarray(x, dtype=np.float32)
     if rounding not in _roundings(e):
         raise DataError(f"{e.name} does not round {rounding!r}; it takes {', '.join(map(repr, _roundings(e)))}")
     if rounding == "stochastic":
@@ -140,7 +140,8 @@ def _constants(e: ElementFormat) -> tuple[int, int, int]:
 
 def _magnitude(e: ElementFormat, bits: _Bits, largest: int) -> _Bits:
     """The magnitude's bits, clamped to the largest finite value. Infinities and NaN compare above it as integers."""
-    magnitude: _Bits = np.minimum(bits & np.uint32(_MAGNITUDE), np.uint32(largest))
+    magnitude: _Bits = bits & np.uint32(_MAGNITUDE)
+    np.minimum(magnitude, np.uint32(largest), out=magnitude)
     if not e.signed:
         magnitude[bits >> 31 != 0] = 0
     return magnitude
@@ -150,7 +151,7 @@ def _nearest(e: ElementFormat, bits: _Bits) -> _Bits:
     largest, smallest_normal, drop = _constants(e)
     magnitude = _magnitude(e, bits, largest)
     # Half a step less one, plus the lowest kept bit: the carry rounds to nearest, ties to even.
-    code = magnitude >> drop
+    code: _Bits = magnitude >> np.uint32(drop)
     code &= 1
     code += magnitude
     code += np.uint32((1 << (drop - 1)) - 1)
@@ -161,7 +162,7 @@ def _nearest(e: ElementFormat, bits: _Bits) -> _Bits:
         # Adding a power of two whose last place is the format's smallest step rounds to that step in the f32 adder.
         offset = np.float32(2.0 ** (23 + 1 - e.bias - e.mantissa_bits))
         shifted = (magnitude.view(np.float32) + offset).view(np.uint32) - offset.view(np.uint32)
-        code = np.where(subnormal, shifted, code)
+        np.copyto(code, shifted, where=subnormal)
     return code
 
 
@@ -200,9 +201,9 @@ def _encode_e8m0(bits: _Bits, rounding: Rounding) -> NDArray[np.uint8]:
         # Between 0 and 2^-127 (code 0) float32 is subnormal: only what is above 2^-127 goes up to code 1.
         code = np.where(magnitude <= 0x00400000, np.uint32(0), (magnitude + 0x7FFFFF) >> 23)
     else:
-        # Ties at 1.5 * 2^e go to the even code. 2^-127 is subnormal: its tie with 2^-126 lies at 1.5 * 2^-127.
-        normal = (magnitude + 0x3FFFFF + ((magnitude >> 23) & 1)) >> 23
-        code = np.where(magnitude <= 0x00600000, np.uint32(0), np.maximum(normal, np.uint32(1)))
+        # Ties, at 1.5 * 2^e, go up. 2^-127 is subnormal: its tie with 2^-126 lies at 1.5 * 2^-127.
+        normal = np.maximum((magnitude + 0x400000) >> 23, np.uint32(1))
+        code = np.where(magnitude < 0x00600000, np.uint32(0), normal)
     out = np.minimum(code, np.uint32(0xFE)).astype(np.uint8)
     out[magnitude > _INFINITY] = 0xFF
     return out

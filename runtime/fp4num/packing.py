@@ -30,7 +30,7 @@ def pack(codes: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
     out[..., 0] = c0 | (c1 << 6)
     out[..., 1] = (c1 >> 2) | (c2 << 4)
     out[..., 2] = (c2 >> 4) | (c3 << 2)
-    return out.reshape(*codes.shape[:-1], -1)
+    return out.reshape(*codes.shape[:-1], codes.shape[-1] // 4 * 3)
 
 
 def unpack(data: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
@@ -53,7 +53,7 @@ def unpack(data: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
         out[..., 1] = (b0 >> 6) | ((b1 & 0xF) << 2)
         out[..., 2] = (b1 >> 4) | ((b2 & 0x3) << 4)
         out[..., 3] = b2 >> 2
-    return out.reshape(*data.shape[:-1], -1)
+    return out.reshape(*data.shape[:-1], data.shape[-1] // size * group)
 
 
 def _group(bits: int) -> int:

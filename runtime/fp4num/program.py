@@ -18,8 +18,8 @@ from fp4num.ops import FloatOp, IntOp, Test
 class Step:
     """`result = op(operands)`.
 
-    `op` is a `FloatOp`, `IntOp` or `Test` of ops.py, or constant, integer, select, either, absolute, bits, encode, decode.
-    `value` is set for constant (exactly a float32) and integer; `element` and `rounding` for encode and decode.
+    `op` is a `FloatOp`, `IntOp` or `Test` of ops.py, or constant, integer, select, either, absolute, bits, encode or
+    decode. `value` is set for constant (exactly a float32) and integer; `element` and `rounding` for encode and decode.
     """
 
     result: str

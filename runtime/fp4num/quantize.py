@@ -35,8 +35,8 @@ def quantize(
     The rule is `quantizer`, or the format's own (docs/numerics.md). For a format with a tensor scale give that scale,
     in the format's own sense, or the tensor's `amax`, or neither: then `amax` is taken from `x`. `scale` gives the
     block scales instead of computing them: float32, one a block (in the block grid's order) or one number, for a format
-    with f32 scales. Stochastic rounding needs `rng` = (seed, offset) and draws by logical element index (`fp4num.philox`).
-    Raises `DataError` for a shape, `FormatError` for a format that the rule cannot make.
+    with f32 scales. Stochastic rounding needs `rng` = (seed, offset) and draws by logical element index
+    (`fp4num.philox`). Raises `DataError` for a shape, `FormatError` for a format that the rule cannot make.
     """
     f = block_format(fmt)
     values = _as_f32(x)
