@@ -1,0 +1,107 @@
+"""Operand element formats of the tensor-core instructions: from bytes to float32 values.
+
+PTX ISA, "Alternate floating-point data formats" and "Packing formats used in shared memory" (tcgen05 `kind::f8f6f4`:
+4- and 6-bit elements come as 16 elements in 16 bytes, 8 or 12 bytes of data and padding behind).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+import fp4num
+
+Bytes = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+Packing = Literal["dense", "padded"]
+
+
+@dataclass(frozen=True, slots=True)
+class Element:
+    """`name` is the number format, `bits` its width, `packing` how 16 bytes hold elements: densely, or 16 with padding."""
+
+    name: str
+    bits: int
+    packing: Packing = "dense"
+
+    @property
+    def used(self) -> int:
+        """Bytes of a 16-byte chunk that hold data."""
+        return 2 * self.bits if self.packing == "padded" else 16
+
+    @property
+    def per_chunk(self) -> int:
+        """Elements in a 16-byte chunk."""
+        return 16 if self.packing == "padded" else 128 // self.bits
+
+
+F16, BF16, TF32 = Element("f16", 16), Element("bf16", 16), Element("tf32", 32)
+E4M3, E5M2 = Element("e4m3", 8), Element("e5m2", 8)
+U8, S8 = Element("u8", 8), Element("s8", 8)
+E2M1 = Element("e2m1", 4)
+E2M1_PADDED, E2M3_PADDED, E3M2_PADDED = (
+    Element("e2m1", 4, "padded"),
+    Element("e2m3", 6, "padded"),
+    Element("e3m2", 6, "padded"),
+)
+
+
+@cache
+def byte_table(name: str) -> Floats:
+    """float32 value of each byte as an 8-bit element."""
+    codes = np.arange(256, dtype=np.uint8)
+    if name == "u8":
+        return codes.astype(np.float32)
+    if name == "s8":
+        return codes.view(np.int8).astype(np.float32)
+    return fp4num.decode(codes, name)
+
+
+@cache
+def pair_table() -> Floats:
+    """[256, 2]: the two E2M1 values of a byte, low nibble first."""
+    codes = np.arange(256, dtype=np.uint8)
+    return np.stack([fp4num.decode(codes & 15, "e2m1"), fp4num.decode(codes >> 4, "e2m1")], axis=-1)
+
+
+@cache
+def scale_table(name: str) -> Floats:
+    """float32 value of each scale byte: "ue4m3" (sign bit ignored by the hardware's unsigned type) or "ue8m0"."""
+    codes = np.arange(256, dtype=np.uint8)
+    if name == "ue8m0":
+        return fp4num.decode(codes, "e8m0")
+    return fp4num.decode(codes & 0x7F, "e4m3")
+
+
+def decode_chunks(chunks: Bytes, element: Element) -> Floats:
+    """Values [rows, K] of 16-byte chunks [rows, n, 16] of a K-major operand."""
+    rows = len(chunks)
+    data = chunks[..., : element.used] if element.used != 16 else chunks
+    if element.bits == 4:
+        return pair_table()[data].reshape(rows, -1)
+    if element.bits == 6:
+        return byte_table(element.name)[unpack6(data)].reshape(rows, -1)
+    return decode_bytes(np.ascontiguousarray(data).reshape(rows, -1), element)
+
+
+def decode_bytes(data: Bytes, element: Element) -> Floats:
+    """Values of dense 8-, 16- or 32-bit elements; the last axis is in bytes."""
+    if element.bits == 8:
+        return byte_table(element.name)[data]
+    if element.name == "f16":
+        return data.view(np.float16).astype(np.float32)
+    if element.name == "bf16":
+        return (data.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+    return (data.view(np.uint32) & np.uint32(0xFFFF_E000)).view(np.float32)
+
+
+def unpack6(data: Bytes) -> Bytes:
+    """6-bit codes of bytes [..., 3n] -> [..., 4n], little-endian bit order."""
+    triples = data.reshape(*data.shape[:-1], -1, 3).astype(np.uint32)
+    word = triples[..., 0] | triples[..., 1] << 8 | triples[..., 2] << 16
+    codes = np.stack([word >> shift & 63 for shift in (0, 6, 12, 18)], axis=-1)
+    return codes.reshape(*data.shape[:-1], -1).astype(np.uint8)
