@@ -1,0 +1,191 @@
+"""Wheel, sdist, resources, and the runtime without the compiler's dependencies."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+import tarfile
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+RUNTIME = ("fp4num", "fp4rt", "fp4emu")
+
+
+def _hatch(target: str, source: Path, out: Path) -> Path:
+    done = subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", target, "-d", str(out)],
+        cwd=source, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (built,) = out.iterdir()
+    return built
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _hatch("wheel", ROOT, tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel's files, as pip would lay them out."""
+    folder = tmp_path_factory.mktemp("site")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder)
+    return folder
+
+
+def _names(wheel: Path) -> set[str]:
+    with zipfile.ZipFile(wheel) as archive:
+        return set(archive.namelist())
+
+
+def test_the_wheel_has_every_package_grammar_and_template(wheel: Path) -> None:
+    names = _names(wheel)
+    for package in ("fp4cc", *(f"runtime/{name}" for name in RUNTIME)):
+        for path in (ROOT / package).rglob("*.py"):
+            relative = path.relative_to(ROOT / "runtime" if package.startswith("runtime") else ROOT)
+            assert str(relative) in names
+    for folder in ("grammar", "templates"):
+        for path in (p for p in (ROOT / folder).rglob("*") if p.is_file()):
+            assert f"fp4cc/_data/{path.relative_to(ROOT)}" in names
+    assert {f"{package}/py.typed" for package in ("fp4cc", *RUNTIME)} <= names
+
+
+def test_the_wheel_has_nothing_else(wheel: Path) -> None:
+    tops = {name.split("/")[0] for name in _names(wheel)}
+    assert tops == {"fp4cc", *RUNTIME, f"fp4cc-{PROJECT['version']}.dist-info"}
+
+
+def test_the_sdist_builds_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
+    sdist = _hatch("sdist", ROOT, tmp_path / "sdist")
+    with tarfile.open(sdist) as archive:
+        archive.extractall(tmp_path / "source", filter="data")
+    (source,) = (tmp_path / "source").iterdir()
+    again = _hatch("wheel", source, tmp_path / "wheel")
+    assert _names(again) == _names(wheel)
+    assert (source / "tests" / "packaging" / "test_distribution.py").is_file()
+
+
+def _python(code: str, path: Path, *, blocked: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    """Run code with the unpacked wheel first on the path and some packages impossible to import."""
+    block = f"""
+import sys
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {blocked!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Block())
+"""
+    return subprocess.run(
+        [sys.executable, "-P", "-c", block + code],
+        env={**os.environ, "PYTHONPATH": str(path)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def test_an_installed_wheel_finds_its_own_resources(installed: Path) -> None:
+    done = _python(
+        "from fp4cc.resources import grammar_text, templates_dir\n"
+        "import fp4cc\n"
+        "print(fp4cc.__file__)\n"
+        "print(templates_dir())\n"
+        "grammar_text('fp4.lark')\n",
+        installed,
+    )
+    assert done.returncode == 0, done.stderr
+    assert all(line.startswith(str(installed)) for line in done.stdout.splitlines())
+
+
+COMPILER_ONLY = ("lark", "jinja2", "cutlass", "nvidia_cutlass_dsl", "click", "platformdirs", "filelock", "torch")
+
+
+def test_the_runtime_needs_numpy_alone(installed: Path) -> None:
+    """Everything a deployment imports, with all of the compiler's dependencies and cuda-python out of reach."""
+    done = _python(
+        "import sys, numpy as np\n"
+        "import fp4num, fp4rt, fp4emu\n"
+        "x = np.ones((4, 32), np.float32)\n"
+        "q = fp4rt.quantize(x, 'nvfp4')\n"
+        "assert (fp4rt.dequantize(q) == x).all()\n"
+        "fp4rt.Artifact, fp4rt.load, fp4emu.Gpu\n"
+        "print(sorted(m for m in sys.modules if m.split('.')[0] in ('fp4cc', 'cuda')))\n",
+        installed,
+        blocked=(*COMPILER_ONLY, "fp4cc", "cuda"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]"
+
+
+def test_readme_installs_the_runtime_with_the_declared_bounds() -> None:
+    (line,) = [
+        line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("pip install --no-deps")
+    ]
+    wanted = set(re.findall(r"'([^']+)'", line))
+    assert wanted == {r for r in PROJECT["dependencies"] if r.startswith(("numpy", "cuda-python"))}
+
+
+def test_every_dependency_has_a_lower_and_an_upper_bound() -> None:
+    extras = [r for group in PROJECT["optional-dependencies"].values() for r in group]
+    for requirement in (*PROJECT["dependencies"], *extras):
+        assert "==" in requirement or (">=" in requirement and "<" in requirement), requirement
+
+
+ALLOWED = {
+    "fp4num": {"fp4num"},
+    "fp4emu": {"fp4emu", "fp4num"},
+    "fp4rt": {"fp4rt", "fp4num"},
+    "fp4cc": {"fp4cc", "fp4rt", "fp4num"},
+}
+
+
+@pytest.mark.parametrize("package", ALLOWED)
+def test_packages_import_only_what_the_import_rule_allows(package: str) -> None:
+    """fp4num <- fp4emu, fp4num <- fp4rt <- fp4cc. The emulator's device adapter may reach fp4emu, inside a function."""
+    folder = ROOT / package if package == "fp4cc" else ROOT / "runtime" / package
+    ours = set(ALLOWED)
+    for path in folder.rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        lazy = {id(n) for f in ast.walk(tree) if isinstance(f, ast.FunctionDef) for n in ast.walk(f)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                names = {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names = {node.module.split(".")[0]}
+            else:
+                continue
+            if path.name == "emulator.py" and package == "fp4rt" and id(node) in lazy:
+                names -= {"fp4emu"}
+            assert names & ours <= ALLOWED[package], f"{path.relative_to(ROOT)}:{node.lineno}"
+
+
+def test_the_runtime_imports_no_third_party_package_but_numpy_at_import_time() -> None:
+    standard = sys.stdlib_module_names
+    for package in RUNTIME:
+        for path in (ROOT / "runtime" / package).rglob("*.py"):
+            for node in ast.parse(path.read_text()).body:
+                if isinstance(node, ast.Import):
+                    tops = {alias.name.split(".")[0] for alias in node.names}
+                elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                    tops = {node.module.split(".")[0]}
+                else:
+                    continue
+                foreign = tops - standard - {"numpy", *RUNTIME}
+                assert not foreign, f"{path.relative_to(ROOT)} imports {foreign}"
+
+
+def test_readme_commands_are_found_by_ci() -> None:
+    """`.ci/run` takes its commands from README by their marker comments."""
+    text = (ROOT / "README.md").read_text()
+    for marker in ("run", "tests"):
+        block = re.search(rf"<!-- {marker} -->\n```sh\n(.+)\n```", text)
+        assert block is not None
+        assert block.group(1).startswith("python3 -m venv .venv && .venv/bin/pip install")
