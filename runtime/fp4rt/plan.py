@@ -1,4 +1,4 @@
-"""How one call runs: launches, parameters, tensor maps, fills and workspace, with sizes as expressions over the dims."""
+"""How one call runs: launches, parameters, tensor maps, fills, workspace; sizes are expressions over the dims."""
 
 from __future__ import annotations
 

@@ -163,7 +163,8 @@ def stream_handle(stream: object) -> int:
             return value
     protocol: Any = getattr(stream, "__cuda_stream__", None)  # (version, address), of cuda.core and others
     if protocol is not None:
-        return int((protocol() if callable(protocol) else protocol)[1])
+        pair: Any = protocol() if callable(protocol) else protocol
+        return int(pair[1])
     if hasattr(stream, "__int__"):
         return int(stream)  # type: ignore[call-overload]
     raise DeviceError(f"stream: expected a CUDA stream, found {type(stream).__name__}", code="FP6304")
