@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Generator, Sequence
@@ -75,12 +77,22 @@ def progress(*, enabled: bool = True) -> Generator[Progress]:
         line.stop()
 
 
-def table(rows: Sequence[Sequence[str]], header: Sequence[str] = (), *, indent: str = "") -> list[str]:
-    """Lines of left-aligned columns; columns whose cells are all numbers are right-aligned."""
-    everything = [list(header), *map(list, rows)] if header else [list(row) for row in rows]
-    if not everything:
-        return []
-    widths = [max(len(row[i]) for row in everything) for i in range(len(everything[0]))]
+def definitions(rows: Sequence[tuple[str, str]], *, indent: str = "  ") -> list[str]:
+    """Lines of a name and its text, the texts wrapped to the terminal in a column of their own."""
+    column = max((len(name) for name, _ in rows), default=0) + 2
+    room = max(shutil.get_terminal_size((120, 24)).columns - len(indent) - column, 40)
+    lines: list[str] = []
+    for name, text in rows:
+        first, *rest = textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False) or [""]
+        lines.append(f"{indent}{name:<{column}}{first}".rstrip())
+        lines.extend(f"{indent}{'':<{column}}  {line}" for line in rest)
+    return lines
+
+
+def table(rows: Sequence[Sequence[str]], header: Sequence[str], *, indent: str = "") -> list[str]:
+    """Lines of left-aligned columns under a header; columns whose cells are all numbers are right-aligned."""
+    everything = [list(header), *map(list, rows)]
+    widths = [max(len(row[i]) for row in everything) for i in range(len(header))]
     right = [bool(rows) and all(_is_number(row[i]) for row in rows) for i in range(len(widths))]
     return [
         (

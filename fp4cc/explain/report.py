@@ -87,10 +87,8 @@ def headline(found: Report) -> list[str]:
     sizes = ", ".join(f"{name} = {value}" for name, value in found.sizes.items())
     lines = [f"{plan.name} for {plan.target}" + (f" at {sizes}" if sizes else "")]
     if found.assumed:
-        names = ", ".join(found.assumed)
-        lines.append(
-            f"{names} dynamic, taken as {found.sizes[found.assumed[0]]} here; --set {found.assumed[0]}=... asks for others"
-        )
+        names, first = ", ".join(found.assumed), found.assumed[0]
+        lines.append(f"{names} dynamic, taken as {found.sizes[first]} here; --set {first}=... asks for another size")
     if found.others:
         which = "where no other plan applies" if plan.when is None else f"where {size_text.text(plan.when)}"
         lines.append(f"one of {found.others + 1} plans: used {which}")
@@ -103,7 +101,7 @@ def choices(decisions: tuple[Decision, ...]) -> list[Row]:
     for decision in decisions:
         by = {"schedule": " (by the schedule)", "target": " (by the target)", "compiler": ""}[decision.chosen_by]
         rows.append((decision.what, f"{decision.chosen}{by}"))
-        rows.append(("", f"because {decision.why}" if decision.chosen_by != "schedule" else decision.why))
+        rows.append(("", decision.why))
         rows.extend(("", f"instead of {alternative}") for alternative in decision.alternatives)
     return rows
 
@@ -158,7 +156,8 @@ def _cost(found: Report) -> list[Row]:
         ("FLOP", f"{e.flop:.4g}"),
         ("bytes", f"{e.bytes:.4g}: {work.read_bytes} read, {work.written_bytes} written, each tensor once"),
         ("intensity", f"{e.intensity:.0f} FLOP a byte; the ridge is at {e.ridge:.0f}"),
-        ("tiles", f"{e.ctas} CTAs' worth in {e.waves} wave{'' if e.waves == 1 else 's'} of {_slots(found)}"),
+        ("tiles", f"{e.ctas // work.cta_group} of {work.tile_m} x {work.tile_n}, whole clusters counted"),
+        ("waves", f"{e.waves}, with {_slots(found)} CTAs at a time"),
         ("last wave", f"{e.last_wave:.0%} full"),
     ]
 

@@ -284,7 +284,8 @@ class StorePlan:
     """How a sub-tile reaches global memory.
 
     `tma`: registers -> `buffer` (a 32-row slab for each epilogue warp) -> TMA store; clipped at M and N by the
-    hardware. `direct`: predicated stores. `either`: `flag` (an i32 parameter) is 1 where the row pitch lets TMA do it.
+    hardware. `direct`: stores by the warp, from `buffer` or, without one, from registers. `either`: `flag` (an i32
+    parameter) is 1 where the row pitch lets TMA do it, else as `direct`.
     """
 
     via: Literal["tma", "direct", "either"]
@@ -316,7 +317,8 @@ class EpilogueOutput:
 class EpilogueProgram:
     """The epilogue: leaves, the values in order (leaves and the accumulator not repeated), and what is stored.
 
-    `staged`: the values of scope "column" that elements use; `columns_smem` holds tile.n f32 of each, in this order.
+    `staged`: the values of scope "column" that elements use; `columns_smem` holds their f32 in
+    this order, tile.n rounded up to 128 of each.
     """
 
     inputs: tuple[EpilogueInput, ...]

@@ -279,9 +279,11 @@ class _Planner:
     def _store(self, arg: Arg, dtype: Scalar, strides: _Strides) -> StorePlan:
         legal = self._divisible(strides.row, 16 // ELEMENT_BYTES[dtype])
         batch_first = tuple(str(a.name) for a in arg.axes[:-2]) == self.problem.batch_axes
-        if strides.column != 1 or not batch_first or legal is None:
+        if strides.column != 1 or not batch_first:
             return StorePlan("direct")
         row_bytes = SUBTILE * ELEMENT_BYTES[dtype]
+        if legal is None:
+            return StorePlan("direct", buffer=f"{arg.name}_smem", stages=1, row_bytes=row_bytes)
         return StorePlan(
             via="tma" if legal is True else "either",
             tensor_map=f"{arg.name}_map",
@@ -354,7 +356,8 @@ class _Planner:
         ]  # fmt: skip
         if program.staged:
             what = "column values of a tile, f32"
-            buffers.append(SmemBuffer("columns_smem", 0, 4 * self.tile_n * len(program.staged), 1, 16, what))
+            stride = -(-self.tile_n // (32 * WARPS)) * 32 * WARPS
+            buffers.append(SmemBuffer("columns_smem", 0, 4 * stride * len(program.staged), 1, 16, what))
         return tuple(buffers)
 
 

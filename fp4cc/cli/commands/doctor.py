@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from fp4cc.cli.options import json_option, print_json
-from fp4cc.cli.terminal import table
+from fp4cc.cli.terminal import definitions
 
 _EPILOG = """\b
 Exit status 1 means that something `fp4cc compile` or `fp4cc run` needs is missing;
@@ -29,14 +29,8 @@ def command(as_json: bool) -> int:
             }
         )
     else:
-        rows = [[_SIGNS[f.state], f.what, f.value] for f in findings]
-        for line in table(rows):
-            click.echo(line)
-        advice = [f for f in findings if f.fix]
-        if advice:
-            click.echo()
-            for finding in advice:
-                click.echo(f"{finding.what}: {finding.fix}")
+        rows = [(f"{_SIGNS[f.state]}  {f.what}", f.value + (f" -> {f.fix}" if f.fix else "")) for f in findings]
+        click.echo("\n".join(definitions(rows, indent="")))
     return 1 if broken else 0
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fp4cc.cli.options import json_option, kernel_option, print_json, set_option, spec_argument, target_option
-from fp4cc.cli.terminal import progress, table
+from fp4cc.cli.terminal import definitions, progress
 
 if TYPE_CHECKING:
     from fp4cc.backend.elf import ResourceUsage
@@ -71,5 +71,5 @@ def _print(found: Report) -> None:
     click.echo("\n".join(headline(found)))
     for title, rows in (("choices", choices(found.plan.decisions)), *sections(found)):
         click.echo(f"\n{title}")
-        click.echo("\n".join(table([list(row) for row in rows], indent="  ")))
+        click.echo("\n".join(definitions(rows)))
     click.echo()

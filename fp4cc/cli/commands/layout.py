@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fp4cc.cli.options import json_option, print_json
-from fp4cc.cli.terminal import table
+from fp4cc.cli.terminal import definitions
 
 if TYPE_CHECKING:
     from fp4num import BlockFormat, ScaleLayout
@@ -112,8 +112,7 @@ def _print_layout(layout: ScaleLayout, full: bool) -> None:
 
 
 def _print_rows(rows: list[tuple[str, str]]) -> None:
-    for line in table([list(row) for row in rows], indent="  "):
-        click.echo(line)
+    click.echo("\n".join(definitions(rows)))
 
 
 def _format_json(fmt: BlockFormat, shape: tuple[int, ...] | None) -> dict[str, Any]:

@@ -1,0 +1,166 @@
+"""How long fp4cc itself takes: compile, front end, import, emulator.
+
+    python benchmarks/compiler.py                 print a table
+    python benchmarks/compiler.py --write         and update benchmarks/results.md
+    python benchmarks/compiler.py --only cold     one measurement, by part of its name
+
+Every figure is the median of several runs with the least and the greatest. Run it on an otherwise idle machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy is imported: threads only cost here
+
+ROOT = Path(__file__).resolve().parents[1]
+SPEC = ROOT / "examples" / "nvfp4_gemm.fp4"
+RESULTS = Path(__file__).with_name("results.md")
+
+
+@dataclass(frozen=True)
+class Result:
+    """Seconds of each run of one measurement, and the limit it should stay under."""
+
+    name: str
+    seconds: list[float]
+    limit: float
+
+    def row(self) -> str:
+        low, middle, high = min(self.seconds), statistics.median(self.seconds), max(self.seconds)
+        return f"| {self.name} | {_ms(middle)} | {_ms(low)} | {_ms(high)} | {len(self.seconds)} | {_ms(self.limit)} |"
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1e3:.1f} ms" if seconds < 0.1 else f"{seconds:.2f} s"
+
+
+def _environment(cache: str) -> dict[str, str]:
+    return {**os.environ, "FP4CC_CACHE_DIR": cache}
+
+
+def _compile_once(cache: str, out: str) -> float:
+    started = time.perf_counter()
+    subprocess.run(
+        [sys.executable, "-m", "fp4cc", "compile", str(SPEC), "-o", out],
+        env=_environment(cache), check=True, capture_output=True,
+    )  # fmt: skip
+    return time.perf_counter() - started
+
+
+def cold_compile() -> list[float]:
+    """A whole `fp4cc compile` process with an empty cache."""
+    seconds: list[float] = []
+    for _ in range(5):
+        with tempfile.TemporaryDirectory() as folder:
+            seconds.append(_compile_once(f"{folder}/cache", f"{folder}/out"))
+    return seconds
+
+
+def cached_compile() -> list[float]:
+    """The same with the result in the cache."""
+    with tempfile.TemporaryDirectory() as folder:
+        _compile_once(f"{folder}/cache", f"{folder}/out")
+        return [_compile_once(f"{folder}/cache", f"{folder}/out") for _ in range(11)]
+
+
+def front_end() -> list[float]:
+    """Text to lowered kernel, in a process that has done it once."""
+    from fp4cc.driver.stages import lower_kernels
+
+    from fp4cc.driver.build import Request
+    from fp4cc.driver.spec import read_spec
+
+    request = Request(read_spec(SPEC))
+    lower_kernels(request)
+    return list(_timed(lambda: lower_kernels(request), 31))
+
+
+def import_runtime() -> list[float]:
+    """`import fp4rt` in a fresh process."""
+    code = "import time; t = time.perf_counter(); import fp4rt; print(time.perf_counter() - t)"
+    return [float(_python(code)) for _ in range(11)]
+
+
+def load_runtime() -> list[float]:
+    """`import fp4rt` and the names a program uses, which bring numpy, in a fresh process."""
+    code = (
+        "import time; t = time.perf_counter()\n"
+        "import fp4rt; fp4rt.load; fp4rt.quantize; fp4rt.Artifact; print(time.perf_counter() - t)"
+    )
+    return [float(_python(code)) for _ in range(11)]
+
+
+def _python(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    return done.stdout
+
+
+def emulator(size: int, runs: int) -> Callable[[], list[float]]:
+    """An NVFP4 GEMM of size^3 on the emulator, 2-CTA, the result checked once against the reference."""
+
+    def measure() -> list[float]:
+        import fp4cc
+        import fp4rt
+
+        artifact = fp4cc.compile(SPEC)
+        assert artifact.manifest.plan.launches[0].cluster[0] % 2 == 0, "the schedule is not 2-CTA"
+        kernel = artifact.load_kernel("emulator")
+        inputs = fp4rt.random_inputs(artifact.manifest, {"M": size, "N": size, "K": size}, seed=0)
+        kernel(**inputs)
+        return list(_timed(lambda: kernel(**inputs), runs))
+
+    return measure
+
+
+def _timed(work: Callable[[], object], runs: int) -> Iterator[float]:
+    for _ in range(runs):
+        started = time.perf_counter()
+        work()
+        yield time.perf_counter() - started
+
+
+MEASUREMENTS: dict[str, tuple[Callable[[], list[float]], float]] = {
+    "cold `fp4cc compile`, whole process": (cold_compile, 3.0),
+    "cached `fp4cc compile`, whole process": (cached_compile, 0.5),
+    "front end: text to lowered kernel": (front_end, 0.05),
+    "`import fp4rt`": (import_runtime, 0.15),
+    "`import fp4rt` with load and quantize": (load_runtime, 0.4),
+    "emulator, NVFP4 1024^3, 2-CTA": (emulator(1024, 3), 1.5),
+    "emulator, NVFP4 2048^3, 2-CTA": (emulator(2048, 2), 12.0),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true", help="update benchmarks/results.md")
+    parser.add_argument("--only", default="", help="measure only what has this in its name")
+    options = parser.parse_args()
+    lines = ["| what | median | least | greatest | runs | limit |", "|---|---|---|---|---|---|"]
+    for name, (measure, limit) in MEASUREMENTS.items():
+        if options.only in name:
+            lines.append(Result(name, measure(), limit).row())
+            print(lines[-1], flush=True)
+    if options.write:
+        heading = (
+            "# Compiler timings\n\n"
+            f"Measured {datetime.date.today().isoformat()} by `python benchmarks/compiler.py --write` on "
+            f"{os.cpu_count()} cores, {platform.machine().replace('_', '-')}, Python {platform.python_version()}.\n"
+            "The least and the greatest of the runs show the noise.\n\n"
+        )
+        RESULTS.write_text(heading + "\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
