@@ -37,7 +37,8 @@ def encode(
 
     `rounding="stochastic"` needs `random`, one byte r for each value: the magnitude is rounded up when the dropped
     fraction of a step plus r/256 reaches 1 (PTX `cvt.rs`). `e8m0` takes "toward_zero" and "up", which are
-    `cvt.rz` and `cvt.rp` to `.ue8m0x2`, and "nearest" with ties up; its sign is ignored. Raises `DataError` for another rounding.
+    `cvt.rz` and `cvt.rp` to `.ue8m0x2`, and "nearest" with ties up; its sign is ignored. Raises `DataError` for another
+    rounding.
     """
     e = element(to)
     values = np.asarray(x, dtype=np.float32)

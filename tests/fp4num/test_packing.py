@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from fp4num import DataError, pack, unpack
 from hypothesis import given
 from hypothesis import strategies as st
+
+from fp4num import DataError, pack, unpack
 
 
 def test_even_element_is_in_the_low_nibble() -> None:
