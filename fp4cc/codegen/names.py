@@ -8,22 +8,16 @@ from collections.abc import Iterable
 
 
 class Names:
-    """Hands out Python names, each once; a name that is taken gets underscores."""
+    """Hands out Python names, each once; a name that is taken gets a number."""
 
     def __init__(self, taken: Iterable[str]) -> None:
         self._taken = {*taken, *dir(builtins), *keyword.kwlist, *keyword.softkwlist}
 
     def new(self, wanted: str) -> str:
-        """`wanted`, or the first free name that starts with it."""
-        name = wanted
+        """`wanted`, or the first free one of wanted2, wanted3, ...."""
+        name, number = wanted, 1
         while name in self._taken:
-            name += "_"
+            number += 1
+            name = f"{wanted}{number}"
         self._taken.add(name)
         return name
-
-    def numbered(self, stem: str) -> str:
-        """The first free name of stem1, stem2, ..."""
-        number = 1
-        while f"{stem}{number}" in self._taken:
-            number += 1
-        return self.new(f"{stem}{number}")

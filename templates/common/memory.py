@@ -165,3 +165,84 @@ def shared_store_4_words(address, words):
     """Four words to shared memory, 16-byte aligned."""
     values = [address.ir_value(), *[word.ir_value() for word in words]]
     llvm.inline_asm(None, values, "st.shared.v4.b32 [$0], {$1, $2, $3, $4};", "r,r,r,r,r,~{memory}", has_side_effects=True)
+
+
+def load_f32(address, valid):
+    """An f32 of global memory, 0 where not valid."""
+    return from_bits(load_b32(address, valid))
+
+
+def load_i32(address, valid):
+    """An i32 of global memory as f32, 0 where not valid."""
+    return unpack_i32(load_b32(address, valid))[0]
+
+
+def load_u32(address, valid):
+    """A u32 of global memory as f32, 0 where not valid."""
+    return unpack_u32(load_b32(address, valid))[0]
+
+
+def load_bf16(address, valid):
+    """A bf16 of global memory, 0 where not valid."""
+    return unpack_bf16(load_b16(address, valid))[0]
+
+
+def load_f16(address, valid):
+    """An f16 of global memory, 0 where not valid."""
+    return unpack_f16(load_b16(address, valid))[0]
+
+
+def load_e4m3(address, valid):
+    """An e4m3 of global memory, 0 where not valid."""
+    return unpack_e4m3(load_b8(address, valid))[0]
+
+
+def load_e5m2(address, valid):
+    """An e5m2 of global memory, 0 where not valid."""
+    return unpack_e5m2(load_b8(address, valid))[0]
+
+
+def load_vectors(unpack, address, width, left, valid):
+    """32 adjacent elements of `width` bytes, 16 bytes a load; 0 from column `left` on and where not valid."""
+    values = []
+    for i in range(2 * width):
+        for word in load_4_words(address + 16 * i, both(valid, left > 16 // width * i)):
+            values.extend(unpack(word))
+    return values
+
+
+def load_elements(load, address, pitch, left, valid):
+    """32 elements `pitch` bytes apart, one a load; 0 from column `left` on and where not valid."""
+    return [load(address + Int64(pitch) * j, both(valid, left > j)) for j in range(32)]
+
+
+def stage_row(slab, lane, words):
+    """Write this lane's row to a slab of 32 rows, 16-byte chunks swizzled as TMA expects (rows of 128, 64, 32 bytes)."""
+    chunks = len(words) // 4
+    turn = (lane >> {8: 0, 4: 1, 2: 2}[chunks]) & (chunks - 1)
+    for i in range(chunks):
+        shared_store_4_words(slab + lane * (16 * chunks) + ((turn ^ i) << 4), words[4 * i : 4 * i + 4])
+
+
+@cute.jit
+def copy_rows_out(slab, address, pitch, width: cutlass.Constexpr, lane, rows, columns):
+    """Store a slab of 32 rows x 32 columns to global memory, a row at a time, within `rows` and `columns`."""
+    chunks = 2 * width
+    shift = {8: 0, 4: 1, 2: 2}[chunks]
+    for i in cutlass.range(32, unroll=1):
+        chunk = (lane * width >> 4) ^ ((i >> shift) & (chunks - 1))
+        word = shared_load_word(slab + i * (16 * chunks) + (chunk << 4) + (lane * width & 15), width)
+        target = address + Int64(pitch) * i + lane * width
+        store_word({4: "b32", 2: "b16", 1: "b8"}[width], target, word, both(i < rows, lane < columns))
+
+
+def shared_load_word(address, width):
+    """An element of `width` bytes of shared memory in the low bits of a word."""
+    text = "ld.shared.%s $0, [$1];" % {4: "b32", 2: "u16", 1: "u8"}[width]
+    return Int32(llvm.inline_asm(Int32.mlir_type, [address.ir_value()], text, "=r,r,~{memory}", has_side_effects=True))
+
+
+def store_elements(address, pitch, words, type_name, left, valid):
+    """Store 32 elements `pitch` bytes apart, those before column `left`."""
+    for j in range(32):
+        store_word(type_name, address + Int64(pitch) * j, words[j], both(valid, left > j))

@@ -1,0 +1,178 @@
+"""What the epilogue reads: scalars once a kernel, rows and columns once a tile, tile inputs with each sub-tile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from fp4cc.codegen.epilogue_values import ValuePrinter, title
+from fp4cc.codegen.names import Names
+from fp4cc.codegen.strides import bytes_text, offset, stride_text
+from fp4cc.ir.lowered import EpilogueInput, LoweredKernel
+
+#: Bytes of an element, and the 32-bit conversion of integers.
+WIDTHS = {"f32": 4, "i32": 4, "u32": 4, "bf16": 2, "f16": 2, "e4m3": 1, "e5m2": 1}
+_THREADS = 128
+_BARRIER = 1  # the named barrier of the epilogue warps
+
+
+@dataclass
+class Loads:
+    """Emits loads; afterwards the printer knows the loaded values by name."""
+
+    lowered: LoweredKernel
+    names: Names
+    printer: ValuePrinter
+    vectors: dict[int, str] = field(default_factory=dict[int, str])  # values with 32 columns: the list's name
+    guarded: dict[int, str] = field(default_factory=dict[int, str])  # inputs: the condition for reading them
+
+    def scalars(self) -> list[str]:
+        """Parameters by value get their name; device scalars are loaded."""
+        lines: list[str] = []
+        for leaf in self._inputs("scalar_param"):
+            self.printer.known[leaf.value] = leaf.param_name
+        for leaf in self._inputs("dim"):
+            self.printer.known[leaf.value] = f"Float32({leaf.param_name})"
+        for leaf in self._inputs("device_scalar"):
+            lines.append(self._load(leaf, "0", "True"))
+        return lines
+
+    def guards(self) -> list[str]:
+        """The conditions under which old values are read."""
+        lines: list[str] = []
+        for leaf in self.lowered.epilogue.inputs:
+            if leaf.guards:
+                tests = [f"ne({self.printer.text(guard, lines, self.names)}, 0.0)" for guard in leaf.guards]
+                text = tests[0]
+                for test in tests[1:]:
+                    text = f"either({text}, {test})"
+                    self.printer.helpers.add("either")
+                self.printer.helpers.add("ne")
+                self.guarded[leaf.value] = self.names.new(f"reads_{leaf.name}")
+                lines.append(f"{self.guarded[leaf.value]} = {text}")
+        return lines
+
+    def batch(self) -> list[str]:
+        """Values of this tile's batch."""
+        return [self._load(leaf, self._offset(leaf), "True") for leaf in self._inputs("batch")]
+
+    def rows(self) -> list[str]:
+        """Values of this thread's row."""
+        return [self._load(leaf, self._offset(leaf), "row_valid") for leaf in self._inputs("row")]
+
+    def column_values(self, printer: ValuePrinter) -> list[str]:
+        """Values of one column, for the thread that stages it."""
+        lines: list[str] = []
+        for leaf in self._inputs("column"):
+            text = self._load_text(leaf, self._offset(leaf, "n0 + staged_column"), "in_range")
+            printer.known[leaf.value] = self.names.new(leaf.name)
+            lines.append(f"{printer.known[leaf.value]} = {text}")
+        return lines
+
+    def staging(self, printer: ValuePrinter, values: list[str]) -> list[str]:
+        """All columns of the tile staged by all threads, between two barriers of the epilogue warps."""
+        self.printer.helpers |= {"shared_address", "shared_store_f32", "shared_load_4_f32"}
+        steps = -(-self.lowered.tile.n // _THREADS)
+        lines = [
+            f"prims.barrier_cta_sync({_BARRIER}, thread_count={_THREADS})  # the last tile's columns have been read",
+            f"for i in cutlass.range_constexpr({steps}):",
+            f"    staged_column = thread + {_THREADS} * i",
+            "    in_range = n0 + staged_column < n_size",
+            *(f"    {line}" for line in values),
+        ]
+        for place, value in enumerate(self.lowered.epilogue.staged):
+            address = f"shared_address(columns_smem) + {self._place(place, 'staged_column')}"
+            lines.append(f"    shared_store_f32({address}, {printer.known[value]})")
+        lines.append(f"prims.barrier_cta_sync({_BARRIER}, thread_count={_THREADS})")
+        return lines
+
+    def subtile(self) -> list[str]:
+        """Staged columns and tile inputs of a sub-tile, 32 values each."""
+        lines: list[str] = []
+        for place, value in enumerate(self.lowered.epilogue.staged):
+            name = self.names.new(f"{self._column_name(value)}_columns")
+            self.vectors[value] = name
+            address = f"shared_address(columns_smem) + {self._place(place, 'column - n0')}"
+            lines.append(f"{name} = [x for i in range(8) for x in shared_load_4_f32({address} + 16 * i)]")
+        for leaf in self._inputs("tile"):
+            lines += self._tile(leaf)
+        return lines
+
+    def element_text(self, value: int) -> str:
+        """The argument of `element` for column j."""
+        if value == self.lowered.epilogue.accumulator:
+            return "acc[j]"
+        if value in self.lowered.epilogue.staged:
+            return f"{self._vector_name(value)}[j]"
+        for leaf in self._inputs("tile"):
+            if leaf.value == value:
+                return f"{self._vector_name(value)}[j]"
+        return self.printer.known[value]
+
+    def _vector_name(self, value: int) -> str:
+        if value not in self.vectors:
+            raise KeyError(f"value {value} has no columns yet")
+        return self.vectors[value]
+
+    def _column_name(self, value: int) -> str:
+        for leaf in self.lowered.epilogue.inputs:
+            if leaf.value == value:
+                return leaf.name
+        return title(self.lowered.kernel, value)
+
+    def _place(self, place: int, column: str) -> str:
+        """The byte offset of a staged value's column."""
+        stride = -(-self.lowered.tile.n // _THREADS) * _THREADS
+        if place:
+            return f"4 * ({place * stride} + {column})"
+        return f"4 * {column}" if column.isidentifier() else f"4 * ({column})"
+
+    def _tile(self, leaf: EpilogueInput) -> list[str]:
+        name = self.names.new(f"{leaf.name}_columns")
+        self.vectors[leaf.value] = name
+        width = WIDTHS[leaf.dtype]
+        address = self.names.new(f"{leaf.name}_address")
+        where = "row_valid"
+        if leaf.value in self.guarded:
+            where = f"both(row_valid, {self.guarded[leaf.value]})"
+            self.printer.helpers.add("both")
+        lines = [f"{address} = global_address({leaf.param_name}, {self._offset(leaf)}, {width})"]
+        self.printer.helpers |= {"global_address", f"load_{leaf.dtype}", "load_elements"}
+        stride = self._stride_bytes(leaf)
+        one_by_one = f"{name} = load_elements(load_{leaf.dtype}, {address}, {stride}, n_size - column, {where})"
+        if leaf.vector is None:
+            return [*lines, one_by_one]
+        self.printer.helpers |= {"load_vectors", f"unpack_{leaf.dtype}"}
+        at_once = f"{name} = load_vectors(unpack_{leaf.dtype}, {address}, {width}, n_size - column, {where})"
+        if leaf.vector is True:
+            return [*lines, at_once]
+        return [
+            *lines,
+            f"{name} = [Float32(0.0)] * 32",
+            f"if {leaf.name}_vector != 0:",
+            f"    {at_once}",
+            "else:",
+            f"    {one_by_one}",
+        ]
+
+    def _stride_bytes(self, leaf: EpilogueInput) -> str:
+        return bytes_text(WIDTHS[leaf.dtype], stride_text(self.lowered.problem, leaf.column_stride))
+
+    def _inputs(self, kind: str) -> list[EpilogueInput]:
+        return [leaf for leaf in self.lowered.epilogue.inputs if leaf.kind == kind]
+
+    def _offset(self, leaf: EpilogueInput, column: str = "column") -> str:
+        return offset(
+            self.lowered.problem,
+            batch=(leaf.batch_stride, "batch"),
+            row=(leaf.row_stride, "row"),
+            column=(leaf.column_stride, column),
+        )
+
+    def _load(self, leaf: EpilogueInput, where: str, valid: str) -> str:
+        text = self._load_text(leaf, where, valid)
+        self.printer.known[leaf.value] = self.names.new(leaf.name)
+        return f"{self.printer.known[leaf.value]} = {text}"
+
+    def _load_text(self, leaf: EpilogueInput, where: str, valid: str) -> str:
+        self.printer.helpers |= {"global_address", f"load_{leaf.dtype}"}
+        return f"load_{leaf.dtype}(global_address({leaf.param_name}, {where}, {WIDTHS[leaf.dtype]}), {valid})"

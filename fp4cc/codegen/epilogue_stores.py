@@ -1,0 +1,163 @@
+"""How results leave: packed to words, staged in shared memory, and stored by TMA or by the warp itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fp4cc.codegen.epilogue_loads import WIDTHS
+from fp4cc.codegen.strides import bytes_text, offset, stride_text
+from fp4cc.codegen.wrap import call
+from fp4cc.ir.lowered import EpilogueOutput, LoweredKernel, StorePlan
+
+_INDENT = 16  # of the sub-tile hook in the kernel file
+_PER_WORD = {4: 1, 2: 2, 1: 4}
+_BITS = {4: "b32", 2: "b16", 1: "b8"}
+
+
+@dataclass(frozen=True, slots=True)
+class StoreText:
+    """Lines for the hooks of the same names."""
+
+    kernel: list[str]
+    subtile: list[str]
+    finish: list[str]
+
+
+def stores(lowered: LoweredKernel, results: Mapping[int, str], helpers: set[str]) -> StoreText:
+    """The stores of all outputs. `results` has the name of the list of 32 values of each stored value."""
+    outputs = lowered.epilogue.outputs
+    staged = [output for output in outputs if output.store.buffer is not None]
+    by_tma = [output for output in staged if output.store.via != "direct"]
+    kernel: list[str] = []
+    subtile: list[str] = []
+    finish: list[str] = []
+    if staged:
+        helpers |= {"shared_address", "stage_row"}
+    for output in staged:
+        store = output.store
+        slab = f"shared_address({store.buffer}) + warp * {32 * store.row_bytes}"
+        kernel.append(f"{output.arg}_slab = {slab}  # this warp's 32 rows of a stage")
+    stages = max((output.store.stages for output in by_tma), default=1)
+    slots = stages > 1
+    if slots:
+        kernel.append("store_slot = Int32(0)  # the stage of the next sub-tile")
+    if by_tma:
+        subtile += [
+            "if lane == 0:",
+            f"    prims.cp_async_bulk_wait_group({stages - 1}, read=True)  # the stage's last store has read it",
+        ]
+    if staged:
+        subtile.append("prims.bar_warp_sync(cute.arch.FULL_MASK)")
+    for output in staged:
+        subtile += _stage(output, results[output.value], helpers)
+    if by_tma:
+        subtile.append("prims.fence_proxy(prims.Proxy.ASYNC_SHARED, space=prims.SharedSpace.shared_cta)")
+    if staged:
+        subtile.append("prims.bar_warp_sync(cute.arch.FULL_MASK)")
+    for output in staged:
+        subtile += _leave(lowered, output, helpers)
+    if by_tma:
+        subtile += ["if lane == 0:", "    prims.cp_async_bulk_commit_group()"]
+        finish += ["if lane == 0:", "    prims.cp_async_bulk_wait_group(0, read=True)"]
+    if slots:
+        subtile.append(f"store_slot = {'store_slot ^ 1' if stages == 2 else f'(store_slot + 1) % {stages}'}")
+    for output in outputs:
+        if output.store.buffer is None:
+            subtile += _registers(lowered, output, results[output.value], helpers)
+    return StoreText(kernel, subtile, finish)
+
+
+def _stage(output: EpilogueOutput, values: str, helpers: set[str]) -> list[str]:
+    """Pack the row's 32 values and write them to the slab."""
+    width = _width(output)
+    step = _PER_WORD[width]
+    helpers.add(f"pack_{output.dtype}")
+    words = f"{output.arg}_words"
+    part = f"{values}[j : j + {step}]"
+    return [
+        f"{words} = [pack_{output.dtype}({part}) for j in range(0, 32, {step})]",
+        f"stage_row({_slab(output)}, lane, {words})",
+    ]
+
+
+def _slab(output: EpilogueOutput) -> str:
+    store = output.store
+    if store.stages == 1:
+        return f"{output.arg}_slab"
+    return f"{output.arg}_slab + store_slot * {_stage_bytes(store)}"
+
+
+def _stage_bytes(store: StorePlan) -> int:
+    return 4 * 32 * store.row_bytes
+
+
+def _leave(lowered: LoweredKernel, output: EpilogueOutput, helpers: set[str]) -> list[str]:
+    store = output.store
+    tma = [] if store.via == "direct" else _tma(lowered, output)
+    if store.via == "tma":
+        return tma
+    helpers |= {"copy_rows_out", "global_address"}
+    address = _address(lowered, output, "m0 + 32 * warp")
+    arguments = [
+        _slab(output), address, _pitch(lowered, output), str(_width(output)), "lane", "m_size - m0 - 32 * warp",
+        "n_size - column",
+    ]  # fmt: skip
+    copy = _dedented(call(_INDENT + 4, "copy_rows_out", arguments), 4)
+    if store.via == "direct":
+        return copy
+    return [f"if {store.flag} != 0:", *_indented(tma), "else:", *_indented(copy)]
+
+
+def _tma(lowered: LoweredKernel, output: EpilogueOutput) -> list[str]:
+    store = output.store
+    at = "store_slot * 4 + warp" if store.stages > 1 else "warp"
+    batch = ", batch" if lowered.problem.batch_axes else ""
+    source = f"{store.buffer}.subview(({at}) * {32 * store.row_bytes})"
+    coordinates = f"(column, m0 + 32 * warp{batch})"
+    arguments = [f"{store.tensor_map}.get_ptr()", source, coordinates]
+    text = call(_INDENT + 8, "prims.cp_async_bulk_tensor_global_shared_cta", arguments)
+    return ["if lane == 0:", *_indented(_dedented(text, 8))]
+
+
+def _registers(lowered: LoweredKernel, output: EpilogueOutput, values: str, helpers: set[str]) -> list[str]:
+    """One predicated store a value: for results whose columns are not adjacent in memory."""
+    width = _width(output)
+    helpers |= {"store_elements", f"pack_{output.dtype}", "global_address"}
+    pitch = bytes_text(width, stride_text(lowered.problem, output.column_stride))
+    words = f"{output.arg}_words"
+    arguments = [_address(lowered, output, "row"), pitch, words, f'"{_BITS[width]}"', "n_size - column", "row_valid"]
+    return [
+        f"{words} = [pack_{output.dtype}([x] * {_PER_WORD[width]}) for x in {values}]",
+        *_dedented(call(_INDENT, "store_elements", arguments), 0),
+    ]
+
+
+def _address(lowered: LoweredKernel, output: EpilogueOutput, row: str) -> str:
+    where = offset(
+        lowered.problem,
+        batch=(output.batch_stride, "batch"),
+        row=(output.row_stride, row),
+        column=(output.column_stride, "column"),
+    )
+    return f"global_address({output.param_name}, {where}, {_width(output)})"
+
+
+def _pitch(lowered: LoweredKernel, output: EpilogueOutput) -> str:
+    return bytes_text(_width(output), stride_text(lowered.problem, output.row_stride))
+
+
+def _width(output: EpilogueOutput) -> int:
+    if not isinstance(output.dtype, str):
+        raise TypeError(f"{output.arg} is quantized")
+    return WIDTHS[output.dtype]
+
+
+def _dedented(text: str, extra: int) -> list[str]:
+    """Lines of a call that was wrapped for its place in the file, at indent 0."""
+    first, *rest = text.split("\n")
+    return [first, *(line[_INDENT + extra :] for line in rest)]
+
+
+def _indented(lines: list[str]) -> list[str]:
+    return [f"    {line}" for line in lines]

@@ -1,0 +1,41 @@
+"""Element offsets in a tensor that has the product's axes, as text over the sizes the kernel has."""
+
+from __future__ import annotations
+
+from fp4cc.ir.kernel import Expr
+from fp4cc.ir.lowered import Problem
+from fp4cc.passes.sizes import mul
+
+Term = tuple[Expr, str]
+
+
+def offset(problem: Problem, batch: Term = (0, ""), row: Term = (0, ""), column: Term = (0, "")) -> str:
+    """The sum of stride * index as text: 64-bit where a stride is not 0 or 1. Sizes appear as m_size and n_size."""
+    terms = [_term(problem, stride, index) for stride, index in (batch, row, column) if stride != 0]
+    return " + ".join(terms) if terms else "0"
+
+
+def _term(problem: Problem, stride: Expr, index: str) -> str:
+    if stride == 1:
+        return index
+    return f"Int64({index}) * {stride_text(problem, stride)}"
+
+
+def bytes_text(width: int, stride: str) -> str:
+    """A stride of elements of `width` bytes, in bytes."""
+    if stride.isdigit():
+        return str(width * int(stride))
+    return stride if width == 1 else f"{width} * {stride}"
+
+
+def stride_text(problem: Problem, stride: Expr) -> str:
+    """A stride as text. ValueError if it is not a product of the problem's sizes."""
+    if isinstance(stride, int):
+        return str(stride)
+    if stride == problem.n:
+        return "n_size"
+    if stride == problem.m:
+        return "m_size"
+    if stride == mul(problem.m, problem.n):
+        return "m_size * n_size"
+    raise ValueError(f"stride {stride!r} is not made of {problem.m!r} and {problem.n!r}")
