@@ -331,7 +331,10 @@ class EpilogueProgram:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """Threads of a CTA: warps 0-3 the epilogue, 4 the TMA loads, 5 the MMA. `entry` is the kernel's symbol."""
+    """Threads of a CTA: warps 0-3 the epilogue, 4 the TMA loads, 5 the MMA.
+
+    `entry` is the kernel's symbol: the CuTe DSL numbers the kernels of a file, so it is the name and "_0".
+    """
 
     entry: str
     threads: int

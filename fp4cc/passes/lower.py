@@ -90,7 +90,7 @@ def _lower_with(
         tensor_maps=maps,
         epilogue=epilogue.program,
         launch=Launch(
-            kernel.name, THREADS, plan_params(problem, tile, raster, maps, epilogue.program, epilogue.params)
+            f"{kernel.name}_0", THREADS, plan_params(problem, tile, raster, maps, epilogue.program, epilogue.params)
         ),
         constraints=constraints,
         decisions=(),
