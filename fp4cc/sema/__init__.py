@@ -1,0 +1,5 @@
+"""The checker: names, types and axes; from the untyped tree to the typed kernel."""
+
+from fp4cc.sema.check import Checked, analyze, check, prelude_scope
+
+__all__ = ["Checked", "analyze", "check", "prelude_scope"]

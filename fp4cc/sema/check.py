@@ -1,0 +1,173 @@
+"""The checker's front door: a program to typed kernels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+from fp4cc.diagnostics import Collector, Diagnostic, DiagnosticError, error
+from fp4cc.frontend import Program, ast, load, prelude
+from fp4cc.ir.kernel import Kernel, Schedule
+from fp4cc.sema.formats import FormatNames, check_format
+from fp4cc.sema.functions import check_functions
+from fp4cc.sema.kernels import check_kernel
+from fp4cc.sema.layouts import check_layout
+from fp4cc.sema.schedules import check_schedule, refuse_unreachable
+from fp4cc.sema.scope import Scope, define
+from fp4cc.source import Source, Span
+from fp4num import BlockFormat, ScaleLayout
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What a program is: its kernels, the formats and layouts its main file defines, and what was found wrong."""
+
+    program: Program | None
+    kernels: tuple[Kernel, ...]
+    formats: dict[str, BlockFormat]
+    layouts: dict[str, ScaleLayout]
+    diagnostics: tuple[Diagnostic, ...]
+
+    @property
+    def failed(self) -> bool:
+        """Whether any finding is an error."""
+        return any(d.severity == "error" for d in self.diagnostics)
+
+    def raise_errors(self) -> Checked:
+        """Itself; raises DiagnosticError if there are errors."""
+        if self.failed:
+            raise DiagnosticError(self.diagnostics)
+        return self
+
+
+def analyze(source: Source | Path, folder: Path | None = None) -> Checked:
+    """Load and check a file (or a text, whose `use` paths start in `folder`). Never raises for the user's mistakes."""
+    collector = Collector()
+    try:
+        program = load(source, collector, folder)
+    except DiagnosticError as problem:
+        return Checked(None, (), {}, {}, problem.diagnostics)
+    scope, kernels = _check(program, collector)
+    formats = {n: f for (kind, n) in scope.places if kind == "format" and (f := scope.formats[n]) is not None}
+    layouts = {n: v for (kind, n) in scope.places if kind == "layout" and (v := scope.layouts[n]) is not None}
+    return Checked(program, kernels, formats, layouts, collector.diagnostics)
+
+
+def check(program: Program | ast.Module, collector: Collector | None = None) -> tuple[Kernel, ...]:
+    """The typed kernels of the program's main file, in order, those without errors.
+
+    Errors go to `collector`; without one they are raised as DiagnosticError.
+    """
+    found = Collector() if collector is None else collector
+    whole = program if isinstance(program, Program) else Program((program,), ((),))
+    kernels = _check(whole, found)[1]
+    if collector is None:
+        found.raise_errors()
+    return kernels
+
+
+@cache
+def prelude_scope() -> Scope:
+    """The definitions of the prelude, checked once a process."""
+    collector = Collector()
+    scope = _definitions(prelude(), Scope(), collector)
+    collector.raise_errors()
+    return scope
+
+
+def _check(program: Program, collector: Collector) -> tuple[Scope, tuple[Kernel, ...]]:
+    scopes: list[Scope] = []
+    for module, uses in zip(program.modules, program.uses, strict=True):
+        scope = prelude_scope().child()
+        for item, index in uses:
+            scope.take(scopes[index], item.span, collector)
+        scopes.append(_definitions(module, scope, collector))
+    kernels = _kernels(program.main, scopes[-1], collector)
+    for module, scope in zip(program.modules[:-1], scopes[:-1], strict=True):
+        _kernels(module, scope, collector)
+    return scopes[-1], kernels
+
+
+def _definitions(module: ast.Module, scope: Scope, collector: Collector) -> Scope:
+    """The scope with the layouts, formats and functions that a file defines."""
+    own: dict[tuple[str, str], Span] = {}
+    for item in module.items:
+        if isinstance(item, ast.Layout):
+            define("layout", scope.layouts, scope, own, item.name, collector, lambda item=item: check_layout(item, collector))
+    for name in module.broken:
+        scope.layouts.setdefault(name, None)
+        scope.formats.setdefault(name, None)
+        scope.functions.setdefault(name, None)
+    _formats(module, scope, own, collector)
+    functions = [item for item in module.items if isinstance(item, ast.Function)]
+    for function in functions:
+        define("function", scope.functions, scope, own, function.name, collector, lambda function=function: function)
+    check_functions(functions, scope, collector)
+    scope.places = own
+    return scope
+
+
+def _formats(module: ast.Module, scope: Scope, own: dict[tuple[str, str], Span], collector: Collector) -> None:
+    """Formats in an order where each comes after the one it extends; circles are reported."""
+    waiting = [item for item in module.items if isinstance(item, ast.Format)]
+    names = {item.name.text for item in waiting}
+    inherited = {n: f for n, f in scope.formats.items()}
+    done: set[str] = set()
+    while waiting:
+        ready = [i for i in waiting if i.base is None or i.base.text not in names or i.base.text in done
+                 or (i.base.text == i.name.text and i.base.text in inherited)]  # fmt: skip
+        if not ready:
+            item = waiting[0]
+            shown = " -> ".join(f"`{n}`" for n in _circle(item, waiting))
+            collector.report(
+                error("FP3008", "formats extend each other in a circle", item.name.span, shown,
+                      help="one of them must not extend another")
+            )  # fmt: skip
+            for item in waiting:
+                scope.formats[item.name.text] = None
+                own.setdefault(("format", item.name.text), item.name.span)
+            return
+        for item in ready:
+            waiting.remove(item)
+            done.add(item.name.text)
+            seen = FormatNames(scope.layouts, scope.formats)
+            define("format", scope.formats, scope, own, item.name, collector,
+                   lambda item=item, seen=seen: check_format(item, seen, collector))  # fmt: skip
+
+
+def _circle(item: ast.Format, waiting: list[ast.Format]) -> list[str]:
+    bases = {i.name.text: i.base.text for i in waiting if i.base is not None}
+    path = [item.name.text]
+    while (following := bases.get(path[-1])) is not None and following not in path:
+        path.append(following)
+    back = bases.get(path[-1], path[0])
+    return [*path[path.index(back) if back in path else 0 :], back]
+
+
+def _kernels(module: ast.Module, scope: Scope, collector: Collector) -> tuple[Kernel, ...]:
+    nodes: dict[str, ast.Kernel] = {}
+    kernels: dict[str, Kernel] = {}
+    for item in module.items:
+        if not isinstance(item, ast.Kernel):
+            continue
+        name = item.name.text
+        if name in nodes:
+            collector.report(
+                error("FP2002", f"the kernel `{name}` is defined twice", item.name.span, "defined again",
+                      also=[(nodes[name].name.span, "first defined here")], help="rename one of them")
+            )  # fmt: skip
+            continue
+        nodes[name] = item
+        kernel = check_kernel(item, scope, collector)
+        if kernel is not None:
+            kernels[name] = kernel
+    schedules: dict[str, list[Schedule]] = {}
+    for item in module.items:
+        if isinstance(item, ast.Schedule):
+            schedule = check_schedule(item, nodes, module.broken, collector)
+            if schedule is not None:
+                schedules.setdefault(item.kernel.text, []).append(schedule)
+    for written in schedules.values():
+        refuse_unreachable(written, collector)
+    return tuple(replace(k, schedules=tuple(schedules.get(n, ()))) for n, k in kernels.items())

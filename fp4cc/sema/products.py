@@ -1,0 +1,153 @@
+"""`@` and `.T`: which axis is contracted, what the batch axes are, and how tensor scales apply."""
+
+from __future__ import annotations
+
+from fp4cc.frontend import ast
+from fp4cc.ir.kernel import Arg
+from fp4cc.sema.context import Context
+from fp4cc.sema.operands import Operand, Val, dtype_name, type_text
+from fp4cc.source import Span
+from fp4num import BlockFormat
+
+_MULTIPLIED = ("f32", "bf16", "f16", "e4m3", "e5m2")
+
+
+def transpose(context: Context, value: Val, span: Span) -> Val:
+    """The value with its last two axes swapped; twice is the value itself."""
+    if len(value.axes) < 2:
+        raise context.fail("FP2011", "`.T` swaps the last two axes, and there are not two", span,
+                           f"this is {type_text(value.dtype, value.axes)}")  # fmt: skip
+    made = context.values.values[value.index]
+    if made.op == "arg" and (arg := _argument(context, value)) is not None and arg.direction == "inout":
+        raise context.fail(
+            "FP2022", f"`{arg.name}` is inout: its old value is read only at its own place", span,
+            "`.T` reads it elsewhere, where the kernel may have written already", also=[(arg.span, "declared here")],
+            help="take the old value as an `in` argument of its own",
+        )  # fmt: skip
+    axes = (*value.axes[:-2], value.axes[-1], value.axes[-2])
+    if made.op == "transpose":
+        inner = context.values.values[made.operands[0]]
+        return Val(made.operands[0], inner.dtype, axes)
+    return context.add("transpose", (value,), value.dtype, axes, span)
+
+
+def matmul(context: Context, left: tuple[Operand, Span], right: tuple[Operand, Span], node: ast.Binary) -> Val:
+    """The product of two operands, decoded, with their tensor scales applied."""
+    a, b = (_operand(context, operand, span) for operand, span in (left, right))
+    k = a.axes[-1]
+    if k != b.axes[-2] or not k:
+        raise _no_fit(context, a, b, left[1], right[1], node)
+    for operand, span in ((a, left[1]), (b, right[1])):
+        _check_blocks(context, operand, span, k, node)
+    m, n = a.axes[-2], b.axes[-1]
+    batch = context.merged([a.axes[:-2], b.axes[:-2]])
+    attrs: dict[str, object] = {"k": k}
+    ragged = _ragged(context, a)
+    if ragged is not None:
+        offsets, groups = ragged
+        if groups in b.axes[:-2] and groups not in a.axes:
+            batch = tuple(x for x in batch if x != groups)
+            attrs.update(ragged=offsets, groups=groups)
+    axes = (*batch, m, n)
+    if len(set(axes)) < len(axes) or k in axes:
+        repeated = next((x for x in axes if axes.count(x) > 1), k)
+        raise context.fail(
+            "FP2010", f"the product would have the axis `{repeated}` twice", node.span,
+            f"{type_text(a.dtype, a.axes)} @ {type_text(b.dtype, b.axes)}",
+            help=f"give one of them a dim of its own: `kernel k({repeated}, J = {repeated})`",
+        )  # fmt: skip
+    product = context.add("matmul", (a, b), "f32", axes, node.span, **attrs)
+    return _scaled(context, product, a, b, node.span)
+
+
+def _operand(context: Context, operand: Operand, span: Span) -> Val:
+    value = context.plain(operand, span)
+    if len(value.axes) < 2:
+        raise context.fail("FP2011", "an operand of `@` has two axes or more", span,
+                           f"this is {type_text(value.dtype, value.axes)}")  # fmt: skip
+    if context.values.inouts(value):
+        name = min(context.values.inouts(value))
+        raise context.fail("FP2022", f"`{name}` is inout: its old value is read only at its own place", span,
+                           "a product reads all of it", help="take it as an `in` argument of its own")  # fmt: skip
+    if isinstance(value.dtype, BlockFormat):
+        if _argument(context, value) is None:
+            raise context.fail("FP3014", "an operand of `@` that this kernel quantizes", span, "quantized in this kernel",
+                               help="output it, and multiply it in a second kernel")  # fmt: skip
+    elif value.dtype not in _MULTIPLIED:
+        raise context.fail("FP2018", f"`@` does not multiply {dtype_name(value.dtype)}", span, "not a number type for `@`",
+                           help="its operands are block formats, f32, bf16, f16, e4m3 or e5m2")  # fmt: skip
+    return value
+
+
+def _no_fit(context: Context, a: Val, b: Val, left: Span, right: Span, node: ast.Binary) -> Exception:
+    shown = f"{type_text(a.dtype, a.axes)} @ {type_text(b.dtype, b.axes)}"
+    l_text, r_text = (s.text if len(s.text) < 40 else "..." for s in (left, right))
+    if a.axes[-1] and a.axes[-1] == b.axes[-1]:
+        hint = f"write `{l_text} @ {r_text}.T`"
+    elif a.axes[-2] and a.axes[-2] == b.axes[-2]:
+        hint = f"write `{l_text}.T @ {r_text}`"
+    elif a.axes[-2] and a.axes[-2] == b.axes[-1]:
+        hint = f"write `{l_text}.T @ {r_text}.T`"
+    else:
+        hint = "give the axis to be contracted the same name in both"
+    return context.fail(
+        "FP2010", f"`@` cannot contract `{a.axes[-1] or '_'}` with `{b.axes[-2] or '_'}`", node.span, shown,
+        notes=["`@` contracts the last axis of its left with the second-last of its right: the same name on both"],
+        help=hint,
+    )  # fmt: skip
+
+
+def _check_blocks(context: Context, value: Val, span: Span, k: str, node: ast.Binary) -> None:
+    """A quantized operand can be contracted only along the axis its scale blocks lie on."""
+    arg = _argument(context, value)
+    if arg is None or arg.format is None or arg.axes[-1].name == k:
+        return
+    fmt, last = arg.format, arg.axes[-1].name or "_"
+    swapped = [a.name or "_" for a in arg.axes]
+    swapped[-2:] = reversed(swapped[-2:])
+    raise context.fail(
+        "FP2012", f"`{arg.name}` is {fmt.name}: its scale blocks lie along `{last}`, and `@` contracts `{k}`", span,
+        f"contracted along `{k}`", also=[(arg.span, f"blocks of {_block(fmt)} along `{last}`")],
+        notes=["scale blocks lie along the last axis of a tensor as it is stored; a product needs one scale for a run "
+               "of the contracted axis, so transposing the view does not help"],
+        help=f"quantize the transposed tensor instead: `in {arg.name} : {fmt.name}[{', '.join(swapped)}]`",
+    )  # fmt: skip
+
+
+def _block(fmt: BlockFormat) -> str:
+    return " x ".join(str(extent) for extent in fmt.block)
+
+
+def _argument(context: Context, value: Val) -> Arg | None:
+    """The argument that a value is, perhaps transposed."""
+    made = context.values.values[value.index]
+    if made.op == "transpose":
+        made = context.values.values[made.operands[0]]
+    return context.args.get(str(made.attrs["name"])) if made.op == "arg" else None
+
+
+def _ragged(context: Context, a: Val) -> tuple[str, str] | None:
+    """The offsets argument of the left operand's rows and the dim that counts its groups, if they are ragged."""
+    for arg in context.args.values():
+        for axis in arg.axes if arg is not None else ():
+            if axis.by is not None and axis.name == a.axes[-2]:
+                offsets = context.args.get(axis.by)
+                extent = offsets.axes[0].extent if offsets is not None else None
+                if isinstance(extent, tuple) and isinstance(extent[1], str):
+                    return axis.by, extent[1]
+    return None
+
+
+def _scaled(context: Context, product: Val, a: Val, b: Val, span: Span) -> Val:
+    """Tensor scales that multiply, the left operand's first, as one factor; then those that divide, as another."""
+    value = product
+    for sense, op in (("multiplies", "mul"), ("divides", "div")):
+        factor: Val | None = None
+        for operand in (a, b):
+            arg = _argument(context, operand)
+            if arg is not None and arg.format is not None and arg.format.tensor_scale == sense:
+                scale = context.add("tensor_scale", (), "f32", (), span, name=arg.name)
+                factor = scale if factor is None else context.add("mul", (factor, scale), "f32", (), span)
+        if factor is not None:
+            value = context.add(op, (value, factor), "f32", value.axes, span)
+    return value
