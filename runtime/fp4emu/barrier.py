@@ -14,6 +14,7 @@ class Clock:
     """Counts phase completions of a launch, so that the scheduler knows when polling the sleepers can pay."""
 
     ticks: int = 0
+    arrivals: int = 0
 
 
 @dataclass(slots=True)
@@ -47,6 +48,7 @@ class Barrier:
                 hint="the count given to mbarrier.init does not match the arrivals, or a phase is arrived at twice",
             )
         self.pending -= count
+        self.clock.arrivals += 1
         self._maybe_complete()
         return phase
 

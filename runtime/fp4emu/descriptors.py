@@ -143,6 +143,17 @@ def _mn_major(start: int, lbo: int, sbo: int, mode: Swizzle, rows: int, depth: i
     return result
 
 
+_CLEAN = np.uint64(0x0101_0101_0101_0101 * (ALLOCATED | WRITTEN))
+
+
+def _byte_mask(used: int) -> npt.NDArray[np.uint64]:
+    """Ones in the first `used` bytes of every chunk of 16, as the two words of a chunk."""
+    return np.frombuffer(b"\xff" * used + bytes(16 - used), np.uint64)
+
+
+_MASKS = {used: _byte_mask(used) for used in (8, 12)}
+
+
 def gather_chunks(shared: SharedMemory, addresses: Index, used: int = 16) -> Bytes:
     """The 16-byte chunks at `addresses` ([...] -> [..., 16]); the first `used` bytes of each must have been written."""
     first, last = int(addresses.min()), int(addresses.max())
@@ -153,10 +164,16 @@ def gather_chunks(shared: SharedMemory, addresses: Index, used: int = 16) -> Byt
         )
     rows = addresses >> 4
     limit = len(shared.data) // 16 * 16
-    state = shared.state[:limit].reshape(-1, 16)[rows]
-    if (state[..., :used] != (ALLOCATED | WRITTEN)).any():
-        _explain_unwritten(shared, addresses, state[..., :used])
-    return shared.data[:limit].reshape(-1, 16)[rows]
+    # A complex128 is 16 bytes, so one gather moves a chunk.
+    state = np.take(shared.state[:limit].view(np.complex128), rows).view(np.uint64)
+    if used != 16:
+        mask = np.tile(_MASKS[used], rows.size).reshape(state.shape)
+        wrong = (state & mask) != (mask & _CLEAN)
+    else:
+        wrong = state != _CLEAN
+    if wrong.any():
+        _explain_unwritten(shared, addresses, state.view(np.uint8).reshape(*rows.shape, 16)[..., :used])
+    return np.take(shared.data[:limit].view(np.complex128), rows).view(np.uint8).reshape(*rows.shape, 16)
 
 
 def gather_elements(shared: SharedMemory, addresses: Index, size: int) -> Bytes:

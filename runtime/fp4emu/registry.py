@@ -32,16 +32,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Style = Literal["thread", "warp", "lane", "emit"]
+Style = Literal["thread", "warp", "group", "lane", "emit"]
 Handler = Callable[..., Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Returned by a blocking handler: sleep until `ready()`. `describe()` is one line for the deadlock report."""
+    """Returned by a blocking handler: sleep until `ready()`. `describe()` is one line for the deadlock report.
+
+    `limited`: the wait may also give up (mbarrier.try_wait); if nothing else can run, it is tried once more with `group.impatient` set.
+    """
 
     ready: Callable[[], bool]
     describe: Callable[[], str]
+    limited: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,3 +131,24 @@ def instruction(
         return handler
 
     return register
+
+
+def find_rule(name: str, target: str) -> tuple[Rule, dict[str, str | None]]:
+    """The rule and the modifier values of a dotted opcode; LookupError says what is not known."""
+    parts = name.split(".")
+    known: list[Rule] = []
+    for count in range(len(parts), 0, -1):
+        rules = RULES.get(".".join(parts[:count]), [])
+        modifiers = tuple(parts[count:])
+        for rule in rules:
+            for form in rule.forms:
+                mods = form.match(modifiers)
+                if mods is not None:
+                    if rule.targets and target not in rule.targets:
+                        raise LookupError(f"{name} does not exist on {target} (only on {', '.join(rule.targets)})")
+                    return rule, mods
+        known += rules
+    if not known:
+        raise LookupError(f"unknown instruction {name}")
+    forms = "; ".join(dict.fromkeys(f"{rule.opcode} {text}".strip() for rule in known for text in rule.form_texts))
+    raise LookupError(f"{name}: these modifiers are not emulated; known forms: {forms}")

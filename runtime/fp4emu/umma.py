@@ -77,8 +77,8 @@ class Mma:
     def run(self) -> None:
         """The whole effect."""
         shape = self.shape
-        a = np.concatenate([self._operand_a(cta, r) for r, cta in enumerate(self.ctas)])
-        b = np.concatenate([self._operand_b(cta) for cta in self.ctas])
+        a = _stack([self._operand_a(cta, r) for r, cta in enumerate(self.ctas)])
+        b = _stack([self._operand_b(cta) for cta in self.ctas])
         if shape.negate_a:
             a = -a
         if shape.negate_b:
@@ -131,12 +131,10 @@ class Mma:
         shape = self.shape
         group = len(self.ctas)
         split_b = group == 2 and shape.m == 128
-        codes_a = np.concatenate(
-            [scale_bytes(c.tensor, self.scale_a, shape.m // group, shape.k // shape.block, shape.id_a, "A") for c in self.ctas]
-        )
+        count, rows = shape.k // shape.block, shape.m // group
+        codes_a = _stack([scale_bytes(c.tensor, self.scale_a, rows, count, shape.id_a, "A") for c in self.ctas])
         each_b = [
-            scale_bytes(c.tensor, self.scale_b, shape.n, shape.k // shape.block, shape.id_b, "B", halves=split_b)
-            for c in self.ctas
+            scale_bytes(c.tensor, self.scale_b, shape.n, count, shape.id_b, "B", halves=split_b) for c in self.ctas
         ]
         codes_b = each_b[0]
         if group == 2 and (each_b[1] != codes_b).any():
@@ -153,7 +151,7 @@ class Mma:
             raise Fault("a ue4m3 scale byte has its sign bit set", hint="scales are unsigned; was an e4m3 value stored?")
         table = operands.scale_table(shape.scale)
         kind = np.float64 if wide else np.float32
-        return _scaled(a, table[codes_a], kind), _scaled(b, table[codes_b], kind), wide
+        return _scaled(a, np.take(table, codes_a), kind), _scaled(b, np.take(table, codes_b), kind), wide
 
     # --- the accumulator ---
 
@@ -192,6 +190,10 @@ class Mma:
         if d == "f32":
             return np.ascontiguousarray(total, dtype=np.float32).view(np.uint32)
         return total.astype(np.float16).view(np.uint16).astype(np.uint32)
+
+
+def _stack(parts: list[npt.NDArray[np.generic]]) -> npt.NDArray[np.generic]:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def _from_shared(cta: Cta, value: int, rows: int, depth: int, element: Element, transposed: bool) -> Floats:

@@ -1,0 +1,213 @@
+"""Bulk copies without a tensor map, bulk reductions, and bulk async-groups (PTX ISA 9.7.9.25, "Asynchronous copy: bulk")."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from fp4emu import tma
+from fp4emu.effects import bulk_groups, submit, submit_in_group
+from fp4emu.errors import Fault
+from fp4emu.instruction import Instruction
+from fp4emu.isa.bulk_tensor import targets
+from fp4emu.machine import ThreadContext
+from fp4emu.memory import RANK_SHIFT, SharedMemory
+from fp4emu.registry import Wait, instruction
+from fp4emu.tensormap import DataType
+
+Bytes = npt.NDArray[np.uint8]
+
+SECTION = "9.7.9.25.4"
+HINT = "[hint=L2::cache_hint]"
+OFFSET_MASK = (1 << RANK_SHIFT) - 1
+
+
+def _check(size: int, *addresses: int) -> None:
+    if size % 16:
+        raise Fault(f"a bulk copy of {size} bytes; the size must be a multiple of 16")
+    for address in addresses:
+        if address % 16:
+            raise Fault(f"bulk copy address {address:#x} is not a multiple of 16")
+
+
+def _read_shared(shared: SharedMemory, offset: int, size: int) -> Bytes:
+    shared.check_read(offset, size)
+    return shared.data[offset : offset + size].copy()
+
+
+def _write_shared(shared: SharedMemory, offset: int, data: Bytes) -> None:
+    shared.check_write(offset, len(data))
+    shared.data[offset : offset + len(data)] = data
+
+
+def _own(thread: ThreadContext, address: int) -> SharedMemory:
+    if address >> RANK_SHIFT != thread.cta.rank:
+        raise Fault(f"the shared::cta address {address:#x} is not in the executing CTA (rank {thread.cta.rank})")
+    return thread.cta.shared
+
+
+def _same_cta(dst: int, barrier: int) -> None:
+    if dst >> RANK_SHIFT != barrier >> RANK_SHIFT:
+        raise Fault(f"the mbarrier {barrier:#x} is not in the CTA of the destination {dst:#x}")
+
+
+@instruction(
+    "cp.async.bulk",
+    f"dst=shared::cluster|shared::cta global mbarrier::complete_tx::bytes [multicast=multicast::cluster] {HINT}",
+    style="thread",
+    section=SECTION,
+)
+def load(thread: ThreadContext, ins: Instruction, dst: int, src: int, size: int, barrier: int, *rest: int) -> None:
+    """Global to shared memory of one CTA, or of all CTAs of a mask."""
+    _check(size, dst, src)
+    if ins.has("multicast"):
+        places = targets(thread, ins, barrier, rest[0] & 0xFFFF, pair=False)
+    else:
+        if ins.mod("dst") == "shared::cta":
+            _own(thread, dst)
+        _same_cta(dst, barrier)
+        places = [(dst >> RANK_SHIFT, barrier)]
+    for _, signal in places:
+        thread.cluster.barrier(signal)
+
+    def effect() -> None:
+        data = np.frombuffer(thread.memory.read(src, size), np.uint8)
+        for rank, signal in places:
+            _write_shared(thread.cluster.ctas[rank].shared, dst & OFFSET_MASK, data)
+            thread.cluster.barrier(signal).complete_tx(size)
+
+    submit(thread, ins, effect)
+
+
+@instruction(
+    "cp.async.bulk", "shared::cluster src=shared::cta mbarrier::complete_tx::bytes", style="thread", section=SECTION
+)
+def send(thread: ThreadContext, ins: Instruction, dst: int, src: int, size: int, barrier: int) -> None:
+    """Own shared memory to that of a CTA of the cluster."""
+    _check(size, dst, src)
+    _same_cta(dst, barrier)
+    source = _own(thread, src)
+    thread.cluster.barrier(barrier)
+
+    def effect() -> None:
+        data = _read_shared(source, src & OFFSET_MASK, size)
+        target, offset = thread.cluster.resolve(dst)
+        _write_shared(target, offset, data)
+        thread.cluster.barrier(barrier).complete_tx(size)
+
+    submit(thread, ins, effect)
+
+
+@instruction("cp.async.bulk", f"global src=shared::cta bulk_group {HINT} [cp_mask]", style="thread", section=SECTION)
+def store(thread: ThreadContext, ins: Instruction, dst: int, src: int, size: int, *rest: int) -> None:
+    """Own shared memory to global memory; with `.cp_mask`, bit i of the mask selects byte i of every 16."""
+    _check(size, dst, src)
+    source = _own(thread, src)
+    mask = rest[-1] & 0xFFFF if ins.has("cp_mask") else 0xFFFF
+
+    def read() -> Callable[[], None]:
+        data = _read_shared(source, src & OFFSET_MASK, size)
+        if mask == 0xFFFF:
+            return lambda: thread.memory.write(dst, data)
+        return lambda: _write_masked(thread, dst, data, mask)
+
+    submit_in_group(thread, ins, read)
+
+
+def _write_masked(thread: ThreadContext, dst: int, data: Bytes, mask: int) -> None:
+    for i in np.flatnonzero([mask >> (byte % 16) & 1 for byte in range(len(data))]):
+        thread.memory.write(dst + int(i), data[i : i + 1])
+
+
+_TYPES: dict[str, DataType] = {
+    "u32": DataType.U32,
+    "s32": DataType.I32,
+    "u64": DataType.U64,
+    "s64": DataType.I64,
+    "b32": DataType.U32,
+    "b64": DataType.U64,
+    "f16": DataType.F16,
+    "bf16": DataType.BF16,
+    "f32": DataType.F32_FTZ,
+    "f64": DataType.F64,
+}
+_OPERATIONS = "op=add|min|max|inc|dec|and|or|xor"
+_TYPE = "type=u32|s32|u64|s64|b32|b64|f16|bf16|f32|f64"
+
+
+@instruction(
+    "cp.reduce.async.bulk",
+    f"shared::cluster src=shared::cta mbarrier::complete_tx::bytes {_OPERATIONS} {_TYPE}",
+    style="thread",
+    section="9.7.9.25.5",
+)
+def reduce_shared(thread: ThreadContext, ins: Instruction, dst: int, src: int, size: int, barrier: int) -> None:
+    """Own shared memory reduced into that of a CTA of the cluster (integer types)."""
+    _check(size, dst, src)
+    _same_cta(dst, barrier)
+    if ins.mod("type") not in ("u32", "s32", "u64", "b32", "b64"):
+        raise Fault(f"cp.reduce.async.bulk to shared memory does not take .{ins.mod('type')}")
+    source = _own(thread, src)
+    thread.cluster.barrier(barrier)
+
+    def effect() -> None:
+        data = _read_shared(source, src & OFFSET_MASK, size)
+        target, offset = thread.cluster.resolve(dst)
+        old = _read_shared(target, offset, size)
+        _write_shared(target, offset, tma.reduce_bytes(old, data, _TYPES[ins.mod("type")], ins.mod("op")))
+        thread.cluster.barrier(barrier).complete_tx(size)
+
+    submit(thread, ins, effect)
+
+
+@instruction(
+    "cp.reduce.async.bulk",
+    f"global src=shared::cta bulk_group {HINT} {_OPERATIONS} [noftz] {_TYPE}",
+    style="thread",
+    section="9.7.9.25.5",
+)
+def reduce_global(thread: ThreadContext, ins: Instruction, dst: int, src: int, size: int, *_hint: int) -> None:
+    """Own shared memory reduced into global memory."""
+    _check(size, dst, src)
+    kind = ins.mod("type")
+    if (kind in ("f16", "bf16") and ins.mod("op") == "add") != ins.has("noftz"):
+        raise Fault(".noftz belongs to .add of .f16 and .bf16, and only there")
+    source = _own(thread, src)
+
+    def read() -> Callable[[], None]:
+        data = _read_shared(source, src & OFFSET_MASK, size)
+
+        def write() -> None:
+            old = np.frombuffer(thread.memory.read(dst, size), np.uint8).copy()
+            thread.memory.write(dst, tma.reduce_bytes(old, data, _TYPES[kind], ins.mod("op")))
+
+        return write
+
+    submit_in_group(thread, ins, read)
+
+
+@instruction("cp.async.bulk.prefetch", f"L2 global {HINT}", style="thread", section="9.7.9.25.4.2")
+def prefetch(thread: ThreadContext, ins: Instruction, address: int, size: int, *_hint: int) -> None:
+    """Has no effect on results."""
+    _check(size, address)
+    thread.memory.offset(address, size)
+
+
+@instruction("cp.async.bulk.commit_group", "", style="thread", section="9.7.9.25.6.1")
+def commit_group(thread: ThreadContext, ins: Instruction) -> None:
+    """Closes the thread's open bulk group, even an empty one."""
+    bulk_groups(thread).commit()
+
+
+@instruction("cp.async.bulk.wait_group", "[read]", style="thread", section="9.7.9.25.6.2", blocking=True)
+def wait_group(thread: ThreadContext, ins: Instruction, allowed: int) -> Wait | None:
+    """Waits until at most `allowed` of the newest groups are pending; with `.read`, until the others have read their source."""
+    groups, read = bulk_groups(thread), ins.has("read")
+    if groups.reached(allowed, read=read):
+        return None
+    return Wait(
+        lambda: groups.reached(allowed, read=read),
+        lambda: f"cp.async.bulk.wait_group{'.read' if read else ''} {allowed}: {len(groups.committed)} groups committed",
+    )
