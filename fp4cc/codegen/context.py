@@ -108,7 +108,8 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> dict[str
         "half_atoms": tile.n % 128 != 0,
         "atom": "atom" if lowered.mma.instructions_per_atom > 1 else "i",
         "commit_empty": _commit_empty(lowered),
-        "commit_acc": ", multicast_mask=3 << rank" if lowered.mma.cta_group == 2 else "",
+        "commit_acc": ["multicast_mask=3 << rank"] if lowered.mma.cta_group == 2 else [],
+        "sfb": "sfb_column" if tile.n % 128 else "SFB_COLUMN",
         "maybe_no_k": not isinstance(problem.k, int) or problem.k == 0,
         "zero_columns": lowered.tmem.acc_stride + tile.n,
         "subtile": lowered.epilogue.subtile,
@@ -289,18 +290,20 @@ def _mask(lowered: LoweredKernel, load: Load, of_a: bool) -> str:
     return f"{base:#x}" if cluster.n == 1 else f"{base:#x} << (cta_n * CLUSTER_M)"
 
 
-def _commit_empty(lowered: LoweredKernel) -> str:
+def _commit_empty(lowered: LoweredKernel) -> list[str]:
     """The mask of the CTAs whose loads a stage held: all that share rows or columns with this one (or this pair)."""
     cluster, group = lowered.cluster, lowered.mma.cta_group
     if cluster.size == 1:
-        return ""
+        return []
     row = sum(1 << (cluster.m * n) for n in range(cluster.n)) * ((1 << group) - 1)
     column = (1 << cluster.m) - 1
     if cluster.n == 1:
-        return f", multicast_mask={column:#x}"
-    if cluster.m == group:
-        return f", multicast_mask={row | column:#x}" if group == 2 else f", multicast_mask={row:#x}"
-    return f", multicast_mask={row:#x} << cta_m | {column:#x} << (cta_n * CLUSTER_M)"
+        mask = f"{column:#x}"
+    elif cluster.m == group:
+        mask = f"{row:#x}"
+    else:
+        mask = f"{row:#x} << cta_m | {column:#x} << (cta_n * CLUSTER_M)"
+    return [f"multicast_mask={mask}"]
 
 
 def _release(lowered: LoweredKernel, overlapped: bool) -> str:
