@@ -10,7 +10,7 @@ section of the PTX ISA that defines it, and the function that executes it, in on
     lanes (uint8/uint16/uint32/uint64 by the width of the register, bool for predicates, immediates as Python ints), vectors as lists of such
     arrays. For `.sync.aligned` and warp-wide instructions: tcgen05.ld, ldmatrix, mma.sync.
 
-The first `outputs` operands are destinations: they are not passed; the handler returns their values (one value, or a tuple if there are
+The first `outputs` operands are destinations: they are not passed (with `inout=True` they are, as the sources they also are); the handler returns their values (one value, or a tuple if there are
 several; a vector destination is a list or tuple of values, or a 2-D array [element, lane] in warp style). Handlers are called as
 `handler(context, instruction, *sources)`, where the context is a `ThreadContext` or a `WarpContext` (`fp4emu.machine`).
 
@@ -107,6 +107,12 @@ class Rule:
     family: str
     targets: tuple[str, ...]
     handler: Handler
+    inout: bool = False
+
+    @property
+    def first_source(self) -> int:
+        """Index of the first operand that the handler is given."""
+        return 0 if self.inout else self.outputs
 
 
 RULES: dict[str, list[Rule]] = {}
@@ -120,13 +126,14 @@ def instruction(
     outputs: int = 0,
     blocking: bool = False,
     targets: tuple[str, ...] = (),
+    inout: bool = False,
 ) -> Callable[[Handler], Handler]:
     """Registers a handler for `opcode` with the modifiers that `forms` allow. Several rules may share an opcode: the first form that fits wins."""
 
     def register(handler: Handler) -> Handler:
         family = handler.__module__.rsplit(".", 1)[-1]
         parsed = tuple(parse_form(form) for form in (forms or ("",)))
-        rule = Rule(opcode, parsed, forms or ("",), style, outputs, blocking, section, family, targets, handler)
+        rule = Rule(opcode, parsed, forms or ("",), style, outputs, blocking, section, family, targets, handler, inout)
         RULES.setdefault(opcode, []).append(rule)
         return handler
 
