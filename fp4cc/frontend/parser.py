@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -60,7 +60,7 @@ def _user() -> int:
 
 
 @contextmanager
-def session(source: Source) -> Iterator[UnitParser]:
+def session(source: Source) -> Generator[UnitParser]:
     """A parser for the units of one source; other threads wait."""
     with _lock:
         lark, builder = _tables()

@@ -1,6 +1,6 @@
 """The typed kernel as JSON: what the manifest carries and the reference interprets.
 
-The runtime has its own dataclasses for it (`fp4rt.typed`), so that a deployed kernel needs no compiler; `to_runtime`
+The runtime has its own dataclasses for it (`fp4rt.typed`), so that a deployed kernel needs no compiler; `to_typed`
 makes them, and `to_json` dumps them.
 """
 
@@ -13,10 +13,10 @@ from fp4rt.strict import Json
 
 def to_json(kernel: Kernel) -> Json:
     """The JSON of a typed kernel; docs/architecture.md lists its fields. Schedules are not part of the meaning."""
-    return typed.dump_kernel(to_runtime(kernel))
+    return typed.dump_kernel(to_typed(kernel))
 
 
-def to_runtime(kernel: Kernel) -> typed.TypedKernel:
+def to_typed(kernel: Kernel) -> typed.TypedKernel:
     """The same kernel in the runtime's dataclasses."""
     return typed.TypedKernel(
         name=kernel.name,
@@ -24,11 +24,11 @@ def to_runtime(kernel: Kernel) -> typed.TypedKernel:
         args=tuple(_arg(a) for a in kernel.args),
         values=tuple(_value(v) for v in kernel.values),
         stores=tuple(typed.Store(s.arg, s.value) for s in kernel.stores),
-        constraints=tuple(to_runtime_constraint(c) for c in kernel.constraints),
+        constraints=tuple(to_constraint(c) for c in kernel.constraints),
     )
 
 
-def to_runtime_constraint(c: Constraint) -> typed.Constraint:
+def to_constraint(c: Constraint) -> typed.Constraint:
     """A constraint in the runtime's dataclass; its span becomes "file:line:column"."""
     return typed.Constraint(c.expr, c.text, str(c.span), c.reason)
 

@@ -265,7 +265,8 @@ def _unzip(evaluator: Evaluator, given: Mapping[str, ast.Expr], node: ast.Call, 
     group = whole_number(evaluator, given["group"], names, "a group") if "group" in given else 1
     if isinstance(group, int) and group < 1:
         raise context.fail("FP2024", "a group is at least 1", given["group"].span, f"this is {group}")
-    context.require(("eq", axis, ("mul", 2, into)), renamings[0].span, f"unzip makes two halves of `{axis}`")
+    if context.derived.get(into) != ("div", axis, 2):
+        context.require(("eq", axis, ("mul", 2, into)), renamings[0].span, f"unzip makes two halves of `{axis}`")
     if group not in (1, into):
         context.require(("eq", ("mod", into, group), 0), node.span, "unzip takes whole groups")
     axes = tuple(into if a == axis else a for a in value.axes)

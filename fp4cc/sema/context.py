@@ -40,6 +40,7 @@ class Context:
     collector: Collector
     dims: Mapping[str, bool]
     args: Mapping[str, Arg | None]
+    derived: Mapping[str, Expr] = field(default_factory=dict[str, Expr])
     values: Values = field(default_factory=Values)
     constraints: list[Constraint] = field(default_factory=list[Constraint])
     calls: list[Span] = field(default_factory=list[Span])

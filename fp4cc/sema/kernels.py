@@ -43,7 +43,8 @@ class _Checker:
                 for name in statement.names:
                     args.setdefault(name, None)
         self.args = args
-        self.context = Context(scope, collector, self.sound, args)
+        derived = {d.name: d.expr for d in self.dims if d.expr is not None}
+        self.context = Context(scope, collector, self.sound, args, derived)
         self.evaluator = Evaluator(self.context)
         self.names: dict[str, Operand] = {}
         self.assigned: dict[str, Span] = {}
@@ -248,7 +249,7 @@ class _Checker:
         if value.axes == axes:
             return
         if arg.format is not None:
-            swapped = value.axes[:-2] + value.axes[:-3:-1] if len(value.axes) > 1 else ()
+            swapped = (*value.axes[:-2], *reversed(value.axes[-2:]))
             raise self.context.fail(
                 "FP2013", f"`{arg.name}` is quantized along `{axes[-1]}`: its value has the same axes in the same order",
                 place, f"this is {shown}", also=declared, help="quantize the transposed value: `quantize(h.T, ...)`"

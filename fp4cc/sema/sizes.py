@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from fp4cc.diagnostics import Collector, did_you_mean, error
 from fp4cc.frontend import ast
@@ -211,7 +211,7 @@ def resolved(dims: tuple[Dim, ...]) -> dict[str, Expr]:
     for _ in dims:
         for d in dims:
             if d.expr is not None:
-                known[d.name] = sizes.substitute(d.expr, known)
+                known[d.name] = cast("Expr", sizes.substitute(d.expr, known))
     return known
 
 
