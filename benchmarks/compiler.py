@@ -77,10 +77,9 @@ def cached_compile() -> list[float]:
 
 def front_end() -> list[float]:
     """Text to lowered kernel, in a process that has done it once."""
-    from fp4cc.driver.stages import lower_kernels
-
-    from fp4cc.driver.build import Request
+    from fp4cc.driver.request import Request
     from fp4cc.driver.spec import read_spec
+    from fp4cc.driver.stages import lower_kernels
 
     request = Request(read_spec(SPEC))
     lower_kernels(request)

@@ -39,6 +39,7 @@ class Failure:
 def failure_of(error: Exception) -> Failure:
     """The failure that an exception stands for; one nobody expected is our fault and says so."""
     from fp4cc.diagnostics import DiagnosticError, render, to_json
+    from fp4cc.driver.request import RequestError
     from fp4rt.errors import RuntimeFault
 
     if isinstance(error, DiagnosticError):
@@ -47,6 +48,8 @@ def failure_of(error: Exception) -> Failure:
     if isinstance(error, RuntimeFault):
         status = Status.NO_DEVICE if error.code in _NO_DEVICE else Status.WRONG
         return _plain(status, error.code, error.message, [error.help] if error.help else [])
+    if isinstance(error, RequestError):
+        return _plain(Status.USAGE, "", str(error), [])
     if isinstance(error, click.ClickException):
         return _plain(Status.USAGE, "", error.format_message(), [])
     if isinstance(error, OSError):

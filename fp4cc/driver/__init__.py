@@ -6,13 +6,25 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from fp4cc.driver.build import Built, BuiltKernel, Request, build
+from fp4cc.driver.build import Built, BuiltKernel, build
+from fp4cc.driver.request import Request, RequestError, only_kernel
 from fp4cc.driver.spec import Spec, read_spec
 
 if TYPE_CHECKING:
     from fp4rt import Artifact
 
-__all__ = ["Built", "BuiltKernel", "Request", "Spec", "artifact_of", "build", "compile", "read_spec"]
+__all__ = [
+    "Built",
+    "BuiltKernel",
+    "Request",
+    "RequestError",
+    "Spec",
+    "artifact_of",
+    "build",
+    "compile",
+    "only_kernel",
+    "read_spec",
+]
 
 
 def compile(
@@ -37,14 +49,11 @@ def compile(
 
     Raises:
         fp4cc.DiagnosticError: everything that is wrong with the spec, with places, reasons and help.
-        ValueError: the file has several kernels and none was named.
+        RequestError: the file has several kernels and none was named, or not the one that was.
         OSError: the file cannot be read.
     """
     built = build(Request(read_spec(spec), target, dict(dims or {}), kernel), use_cache=cache)
-    if len(built.kernels) != 1:
-        names = ", ".join(k.name for k in built.kernels)
-        raise ValueError(f"the spec has the kernels {names}: name one with kernel=")
-    return artifact_of(built.kernels[0])
+    return artifact_of(only_kernel(built.kernels))
 
 
 def artifact_of(kernel: BuiltKernel) -> Artifact:

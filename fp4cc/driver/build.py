@@ -12,33 +12,23 @@ import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from fp4cc.backend.process import BackendError, Compiled, Worker
 from fp4cc.backend.toolchain import toolchain
 from fp4cc.cache import Entry, Store, compiler_fingerprint, digest
 from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
-from fp4cc.driver.spec import Spec, used_files
+from fp4cc.driver.request import Request
+from fp4cc.driver.spec import used_files
 
 if TYPE_CHECKING:
     from fp4cc.cache.keys import Json
-    from fp4cc.ir.lowered import LoweredKernel
 
 #: Lines of the child's output that a diagnostic shows.
 _SHOWN_TAIL = 12
 
 Step = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What to build. `dims` fixes sizes; `kernel` picks one of the file's kernels, None means all."""
-
-    spec: Spec
-    target: str = "sm_100a"
-    dims: Mapping[str, int] = field(default_factory=dict[str, int])
-    kernel: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +102,11 @@ def request_key(request: Request) -> str | None:
 
 
 def _build(request: Request, cache: Store | None, step: Step, worker: Worker | None = None) -> Built:
-    from fp4cc.driver.stages import emit_kernel, lower_kernels, manifest_of, module_name
+    from fp4cc.driver.stages import emit_kernel, lower_kernels, manifest_text, plans_of
 
     step("checking and lowering the spec")
     lowered, warnings = lower_kernels(request)
-    texts = [{module_name(kernel, plan): emit_kernel(plan) for plan in _plans(kernel)} for kernel in lowered]
+    texts = [{stem: emit_kernel(plan) for stem, plan in plans_of(kernel).items()} for kernel in lowered]
     step("compiling with the CuTe DSL")
     jobs = {text: None for modules in texts for text in modules.values()}
     compiled = _compile_all(list(jobs), request.target, cache, worker)
@@ -126,14 +116,10 @@ def _build(request: Request, cache: Store | None, step: Step, worker: Worker | N
         for name, text in modules.items():
             files[f"{name}.cubin"] = compiled[text].cubin
             files[f"{name}.ptx"] = compiled[text].ptx.encode("ascii")
-        manifest = manifest_of(kernel, {name: hashlib.sha256(data).hexdigest() for name, data in files.items()})
-        files[f"{kernel.name}.json"] = manifest.encode()
+        hashes = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+        files[f"{kernel.name}.json"] = manifest_text(kernel, hashes).encode()
         kernels.append(BuiltKernel(kernel.name, files, {f"{name}.py": text.encode() for name, text in modules.items()}))
     return Built(tuple(kernels), warnings, cached=False)
-
-
-def _plans(kernel: LoweredKernel) -> tuple[LoweredKernel, ...]:
-    return (kernel, *kernel.variants)
 
 
 def _compile_all(texts: list[str], arch: str, cache: Store | None, worker: Worker | None) -> dict[str, Compiled]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from fp4cc.driver.build import Request
+from fp4cc.driver.request import Request, RequestError
 
 if TYPE_CHECKING:
     from fp4rt.manifest import Manifest
@@ -19,7 +19,7 @@ def split_sizes(request: Request, given: Mapping[str, int]) -> tuple[Request, di
     """Sizes of static dims go into the request, where they become constants; those of dynamic dims are for the call.
 
     So `fp4cc run --set M=300` runs the kernel that was compiled for any M. Raises DiagnosticError for a spec that is
-    wrong and click's usage error (through `stages`) for a dim that no kernel has.
+    wrong and RequestError for a dim that no kernel has.
     """
     if not given:
         return request, {}
@@ -31,14 +31,10 @@ def split_sizes(request: Request, given: Mapping[str, int]) -> tuple[Request, di
     return replace(request, dims=fixed), {name: size for name, size in given.items() if name in dynamic}
 
 
-class NoSizes(ValueError):
-    """No sizes were found that meet a kernel's constraints: the user has to give them."""
-
-
 def call_sizes(manifest: Manifest, given: Mapping[str, int]) -> dict[str, int]:
     """Sizes of every dim for a call: given ones, and small ones that meet the constraints for the rest.
 
-    Raises fp4rt.ConstraintError and its relatives for given sizes that cannot be, NoSizes where none of those tried do.
+    Raises fp4rt.ConstraintError and its relatives for given sizes that cannot be, RequestError where none of those tried do.
     """
     from fp4rt.errors import RuntimeFault
     from fp4rt.resolve import resolve
@@ -55,7 +51,7 @@ def call_sizes(manifest: Manifest, given: Mapping[str, int]) -> dict[str, int]:
                 raise
         else:
             return dims
-    raise NoSizes(f"no usual size of {', '.join(free)} meets the constraints: give them with --set")
+    raise RequestError(f"no usual size of {', '.join(free)} meets the constraints: give them with --set")
 
 
 def _assignments(names: list[str]) -> Iterable[dict[str, int]]:

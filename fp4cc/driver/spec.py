@@ -8,8 +8,6 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from fp4cc.diagnostics import DiagnosticError, error
-
 #: How a text given directly is called in diagnostics.
 TEXT_NAME = "<text>"
 #: Far over any spec; the front end has its own, tighter limit with a better message.
@@ -50,19 +48,11 @@ def read_spec(path_or_text: str | os.PathLike[str]) -> Spec:
 
 def _decode(data: bytes, name: str) -> str:
     try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as fault:
-        line = data.count(b"\n", 0, fault.start) + 1
-        raise DiagnosticError(
-            [
-                error(
-                    "FP1008",
-                    f"{name} is not UTF-8 text: byte {data[fault.start]:#04x} in line {line}",
-                    None,
-                    help="save the file as UTF-8; outside comments a spec is plain ASCII",
-                )
-            ]
-        ) from None
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        from fp4cc.frontend.program import decode
+
+        return decode(data, name).text  # raises, with the place
 
 
 def used_files(spec: Spec) -> dict[str, bytes] | None:

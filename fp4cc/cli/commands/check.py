@@ -29,7 +29,7 @@ def command(spec: str, target: str, no_target: bool, sizes: dict[str, int], as_j
     Prints all errors of the file at once, each with its place, the rule behind it and what would work.
     """
     from fp4cc.diagnostics import render, to_json
-    from fp4cc.driver.build import Request
+    from fp4cc.driver.request import Request
     from fp4cc.driver.spec import read_spec
     from fp4cc.driver.stages import lower_kernels, typed_kernels
 

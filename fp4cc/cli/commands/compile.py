@@ -65,7 +65,8 @@ def command(
 
     Needs no GPU. The same spec gives the same bytes; a second compile comes from the cache.
     """
-    from fp4cc.driver.build import Request, build
+    from fp4cc.driver.build import build
+    from fp4cc.driver.request import Request
     from fp4cc.driver.spec import read_spec
 
     started = time.perf_counter()

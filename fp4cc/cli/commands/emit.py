@@ -12,13 +12,14 @@ from fp4cc.cli.options import cache_option, kernel_option, set_option, spec_argu
 from fp4cc.cli.terminal import progress
 
 if TYPE_CHECKING:
-    from fp4cc.driver.build import Request, Step
+    from fp4cc.driver.build import Step
+    from fp4cc.driver.request import Request
 
 STAGES = ("ast", "ir", "lowered", "python", "ptx", "sass", "cubin")
 
 _EPILOG = """\b
 Stages, in order:
-  ast      the tree of the text               ir      the typed kernel, as JSON
+  ast      the tree of the text               ir      the typed kernel
   lowered  every number that was decided      python  the kernel in the CuTe DSL
   ptx      what the emulator runs             sass    needs NVIDIA's nvdisasm
   cubin    the binary (use -o, or a pipe)
@@ -50,7 +51,7 @@ def command(
     no_cache: bool,
 ) -> None:
     """Print one stage of the compilation."""
-    from fp4cc.driver.build import Request
+    from fp4cc.driver.request import Request
     from fp4cc.driver.spec import read_spec
 
     if stage == "cubin" and output is None and sys.stdout.isatty():
@@ -74,7 +75,7 @@ def _stage(request: Request, stage: str, use_cache: bool, step: Step) -> bytes:
     if stage == "lowered":
         return stages.lowered_text(request).encode()
     from fp4cc.driver.build import build
-    from fp4cc.driver.choose import only_kernel
+    from fp4cc.driver.request import only_kernel
 
     built = only_kernel(build(request, use_cache=use_cache, step=step).kernels)
     if stage == "python":

@@ -11,7 +11,8 @@ from fp4cc.cli.terminal import definitions, progress
 
 if TYPE_CHECKING:
     from fp4cc.backend.elf import ResourceUsage
-    from fp4cc.driver.build import Request, Step
+    from fp4cc.driver.build import Step
+    from fp4cc.driver.request import Request
     from fp4cc.explain.report import Report
 
 _EPILOG = """\b
@@ -33,7 +34,7 @@ Times are an estimate from published rates, not a measurement.
 @json_option
 def command(spec: str, target: str, sizes: dict[str, int], kernel: str | None, no_compile: bool, as_json: bool) -> None:
     """Say what the compiler chose and why, what each resource costs, and what the alternatives were."""
-    from fp4cc.driver.build import Request
+    from fp4cc.driver.request import Request
     from fp4cc.driver.sizes import split_sizes
     from fp4cc.driver.spec import read_spec
     from fp4cc.driver.stages import lower_kernels

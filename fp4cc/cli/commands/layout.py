@@ -80,7 +80,7 @@ def _find(what: str) -> tuple[list[BlockFormat], list[ScaleLayout]]:
         known = f"formats: {', '.join(FORMATS)}; layouts: {', '.join(LAYOUTS)}"
         hint = did_you_mean(what, (*FORMATS, *LAYOUTS)) or known
         raise click.UsageError(f"{what} is neither a file, nor a format, nor a layout; {hint}")
-    from fp4cc.driver.build import Request
+    from fp4cc.driver.request import Request
     from fp4cc.driver.spec import read_spec
     from fp4cc.driver.stages import formats_and_layouts
 

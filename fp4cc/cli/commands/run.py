@@ -1,0 +1,163 @@
+"""`fp4cc run`: compile, run, compare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fp4cc.cli.options import (
+    cache_option,
+    device_option,
+    input_option,
+    json_option,
+    kernel_option,
+    print_json,
+    seed_option,
+    set_option,
+    spec_argument,
+    target_option,
+)
+from fp4cc.cli.terminal import progress, table
+
+if TYPE_CHECKING:
+    from fp4cc.driver.trial import Trial
+    from fp4rt.typed import Arg
+
+_EPILOG = """\b
+Examples:
+  fp4cc run gemm.fp4                                 random inputs, small sizes
+  fp4cc run gemm.fp4 --set M=300 --set K=1024        other sizes
+  fp4cc run gemm.fp4 --input a=a.npy --input b=b.npz --save out
+  fp4cc run gemm.fp4 --device reference              the reference alone
+
+\b
+Files given with --input:
+  .npy  a plain argument, or floats that are quantized by the argument's format
+  .npz  a quantized argument: codes (uint8), scales (1-D, in the layout),
+        tensor_scale (float32) if the format has one
+
+Exit status 1: the outputs differ from the reference. 3: no such device.
+"""
+
+
+@click.command(epilog=_EPILOG)
+@spec_argument
+@device_option
+@set_option
+@input_option
+@seed_option
+@click.option(
+    "--save",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Write the outputs there: NAME.npy, or NAME.npz for quantized ones.",
+)
+@target_option
+@kernel_option
+@json_option
+@cache_option
+def command(
+    spec: str,
+    device: str,
+    sizes: dict[str, int],
+    inputs: dict[str, Path],
+    seed: int,
+    save: Path | None,
+    target: str,
+    kernel: str | None,
+    as_json: bool,
+    no_cache: bool,
+) -> int:
+    """Compile a spec, run it on a device, and compare the result with the reference.
+
+    Inputs that are not given are random, made so that sums are exact and the outputs can be compared bit for bit.
+    """
+    from fp4cc.cli.arrays import load_inputs, save_outputs, sizes_from
+    from fp4cc.driver import Request, artifact_of, build, read_spec
+    from fp4cc.driver.request import only_kernel
+    from fp4cc.driver.sizes import call_sizes, split_sizes
+    from fp4cc.driver.trial import run_trial
+
+    with progress(enabled=not as_json) as line:
+        request, call = split_sizes(Request(read_spec(spec), target, {}, kernel), sizes)
+        built = only_kernel(build(request, use_cache=not no_cache, step=line.step).kernels)
+        artifact = artifact_of(built)
+        typed = artifact.manifest.kernel
+        given = load_inputs(typed, inputs)
+        dims = call_sizes(artifact.manifest, {**sizes_from(typed, given), **call})
+        line.step(f"loading on {device}")
+        loaded = artifact.load_kernel(device)
+        from fp4rt.inputs import random_inputs
+
+        line.step(f"running on {loaded.device}")
+        arguments = {**random_inputs(artifact.manifest, dims, seed), **given}
+        trial = run_trial(loaded, artifact.load_kernel("reference"), arguments, dims)
+    if save is not None:
+        save_outputs(save, trial.outputs)
+    if as_json:
+        print_json({"ok": trial.equal, "kernel": typed.name, "target": target, **trial_json(trial)})
+    else:
+        click.echo(f"{typed.name} for {target} on {trial.device} at {sizes_text(trial)}")
+        types = {arg.name: arg for arg in typed.args}
+        click.echo("\n".join(table(*_rows(trial, types), indent="  ")))
+        click.echo(f"{trial.device} {trial.device_seconds:.2f} s, reference {trial.reference_seconds:.2f} s")
+        click.echo(verdict(trial))
+    return 0 if trial.equal else 1
+
+
+def sizes_text(trial: Trial) -> str:
+    """`M = 256, N = 256`."""
+    return ", ".join(f"{name} = {size}" for name, size in trial.dims.items()) or "fixed sizes"
+
+
+def verdict(trial: Trial) -> str:
+    """The last line: what the comparison says."""
+    if trial.device == "reference":
+        return "this is the reference: nothing to compare with"
+    if trial.equal:
+        return "equal to the reference, bit for bit"
+    return "DIFFERENT from the reference:\n" + "\n".join(f"  {c}" for c in trial.comparisons if not c.equal)
+
+
+def trial_json(trial: Trial) -> dict[str, Any]:
+    """A trial for machines."""
+    return {
+        "device": trial.device,
+        "sizes": dict(trial.dims),
+        "seconds": {"device": round(trial.device_seconds, 4), "reference": round(trial.reference_seconds, 4)},
+        "outputs": [
+            {
+                "name": c.name,
+                "elements": c.total,
+                "different": c.different,
+                "wrong": c.wrong,
+                "largest": c.largest,
+                "first": None if c.first is None else list(c.first),
+                "expected": c.expected,
+                "found": c.found,
+            }
+            for c in trial.comparisons
+        ],
+    }
+
+
+def _rows(trial: Trial, types: dict[str, Arg]) -> tuple[list[list[str]], list[str]]:
+    rows = [
+        [c.name, _type(c.name, types), str(c.total), str(c.different), str(c.largest), _RESULT[c.equal]]
+        for c in trial.comparisons
+    ]
+    return rows, ["output", "type", "elements", "differ", "largest, ulp", "result"]
+
+
+_RESULT = {True: "equal", False: "DIFFERS"}
+
+
+def _type(name: str, types: dict[str, Arg]) -> str:
+    base, _, part = name.partition(".")
+    arg = types[base]
+    fmt = arg.format
+    if fmt is None:
+        return str(arg.dtype)
+    return {"codes": fmt.element, "scales": str(fmt.scale), "tensor_scale": "f32"}[part]

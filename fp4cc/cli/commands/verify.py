@@ -1,0 +1,139 @@
+"""`fp4cc verify`: many runs against the reference."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from fp4cc.cli.commands.run import sizes_text, trial_json
+from fp4cc.cli.options import (
+    cache_option,
+    device_option,
+    json_option,
+    kernel_option,
+    print_json,
+    seed_option,
+    set_option,
+    spec_argument,
+    target_option,
+)
+from fp4cc.cli.terminal import Progress, progress, table
+
+if TYPE_CHECKING:
+    from fp4cc.driver import BuiltKernel
+    from fp4cc.driver.trial import Trial
+    from fp4rt import Artifact, Kernel
+
+#: SMs of the emulated GPU: few, so that persistent clusters take several tiles each.
+_FEW_SMS = 8
+
+_EPILOG = """\b
+Examples:
+  fp4cc verify gemm.fp4
+  fp4cc verify gemm.fp4 --set K=4096 --delays 5
+  fp4cc verify gemm.fp4 --device cuda
+
+On the emulator each shape runs once with asynchronous work done at once, and the
+first shapes again with random delays, which finds missing waits.
+"""
+
+
+@dataclass(frozen=True)
+class _Run:
+    mode: str
+    trial: Trial
+
+
+@click.command(epilog=_EPILOG)
+@spec_argument
+@device_option
+@set_option
+@click.option(
+    "--delays", default=2, show_default=True, type=click.IntRange(0, 1000), help="Runs with random completion delays."
+)
+@seed_option
+@target_option
+@kernel_option
+@json_option
+@cache_option
+def command(
+    spec: str,
+    device: str,
+    sizes: dict[str, int],
+    delays: int,
+    seed: int,
+    target: str,
+    kernel: str | None,
+    as_json: bool,
+    no_cache: bool,
+) -> int:
+    """Run the kernel at several shapes, residues and empty ones included, and compare each with the reference."""
+    from fp4cc.driver import Request, build, read_spec
+    from fp4cc.driver.sizes import split_sizes
+
+    started = time.perf_counter()
+    results: dict[str, list[_Run]] = {}
+    with progress(enabled=not as_json) as line:
+        request, call = split_sizes(Request(read_spec(spec), target, {}, kernel), sizes)
+        for built in build(request, use_cache=not no_cache, step=line.step).kernels:
+            results[built.name] = list(_runs(built, device, call, delays, seed, line))
+    equal = all(run.trial.equal for runs in results.values() for run in runs)
+    if as_json:
+        kernels = {name: [{"mode": r.mode, **trial_json(r.trial)} for r in runs] for name, runs in results.items()}
+        print_json({"ok": equal, "target": target, "kernels": kernels})
+        return 0 if equal else 1
+    for name, runs in results.items():
+        click.echo(f"{name} for {target} on {runs[0].trial.device}")
+        rows = [
+            [sizes_text(r.trial), r.mode, f"{r.trial.device_seconds:.2f} s", "equal" if r.trial.equal else "DIFFERS"]
+            for r in runs
+        ]
+        click.echo("\n".join(table(rows, ["sizes", "completion", "time", "result"], indent="  ")))
+        for r in runs:
+            for comparison in r.trial.comparisons:
+                if not comparison.equal:
+                    click.echo(f"  at {sizes_text(r.trial)}, {r.mode}: {comparison}")
+    count = sum(map(len, results.values()))
+    seconds = time.perf_counter() - started
+    verdict = "every run equals the reference, bit for bit" if equal else "NOT verified"
+    click.echo(f"{count} runs in {seconds:.1f} s: {verdict}")
+    return 0 if equal else 1
+
+
+def _runs(
+    built: BuiltKernel, device: str, call: dict[str, int], delays: int, seed: int, line: Progress
+) -> Iterator[_Run]:
+    from fp4cc.driver import artifact_of
+    from fp4cc.driver.shapes import interesting_shapes
+    from fp4cc.driver.trial import run_trial
+    from fp4rt.inputs import random_inputs
+
+    artifact = artifact_of(built)
+    reference = artifact.load_kernel("reference")
+    shapes = interesting_shapes(artifact.manifest, call)
+    kernel = artifact.load_kernel(device)
+    emulated = kernel.device == "emulator"
+    plans: list[tuple[str, Kernel, list[dict[str, int]]]]
+    if emulated:
+        plans = [("at once", _emulated(artifact, "immediate", 0), shapes)]
+        for i in range(delays):
+            # A shape or two for each seed: the delays matter, not the residues again.
+            chosen = [shapes[0], shapes[1 + i % (len(shapes) - 1)]] if len(shapes) > 1 else shapes
+            plans.append((f"delayed, seed {seed + i}", _emulated(artifact, "delayed", seed + i), chosen))
+    else:
+        plans = [("hardware", kernel, shapes)]
+    for mode, loaded, chosen in plans:
+        for dims in chosen:
+            line.step(f"{built.name}: " + ", ".join(f"{name} = {size}" for name, size in dims.items()) + f", {mode}")
+            yield _Run(mode, run_trial(loaded, reference, random_inputs(artifact.manifest, dims, seed), dims))
+
+
+def _emulated(artifact: Artifact, mode: Literal["immediate", "delayed"], seed: int) -> Kernel:
+    from fp4rt.devices.emulator import EmulatorDevice
+    from fp4rt.kernel import Kernel
+
+    return Kernel(artifact, EmulatorDevice(mode=mode, seed=seed, sms=_FEW_SMS))

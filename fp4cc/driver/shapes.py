@@ -1,0 +1,51 @@
+"""Sizes worth trying: whole tiles, residues in every dimension, more tiles than clusters, nothing at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from fp4cc.driver.sizes import call_sizes
+
+if TYPE_CHECKING:
+    from fp4rt.manifest import Manifest
+
+#: Tried for each dimension in turn, in this order; those that break a constraint are passed over.
+_RESIDUES = (200, 129, 72, 96, 320, 1, 160, 384, 17, 448)
+_PER_DIM = 2
+
+
+def interesting_shapes(manifest: Manifest, given: Mapping[str, int]) -> list[dict[str, int]]:
+    """Sets of dims for a call that keep to the constraints; `given` ones are the same in all of them."""
+    from fp4rt.errors import RuntimeFault
+    from fp4rt.resolve import resolve
+    from fp4rt.signature import complete_dims
+
+    base = call_sizes(manifest, given)
+    free = [d.name for d in manifest.kernel.dims if d.value is None and d.expr is None and d.name not in given]
+    known = {**{d.name: d.value for d in manifest.kernel.dims if d.value is not None}, **given}
+
+    def legal(sizes: Mapping[str, int]) -> dict[str, int] | None:
+        try:
+            dims = dict(complete_dims(manifest.kernel, {**known, **sizes}))
+            resolve(manifest, dims)
+        except RuntimeFault:
+            return None
+        return dims
+
+    start = {name: base[name] for name in free}
+    found = [base]
+    odd: dict[str, list[int]] = {name: [] for name in free}
+    for name in free:
+        for size in _RESIDUES:
+            if len(odd[name]) < _PER_DIM and size != base[name] and (dims := legal({**start, name: size})):
+                odd[name].append(size)
+                found.append(dims)
+    # All dimensions off at once, and one that is empty.
+    together = {name: (sizes or [base[name]])[-1] for name, sizes in odd.items()}
+    candidates = [together, *({**start, name: 0} for name in free[:1])]
+    for sizes in candidates:
+        dims = legal(sizes)
+        if dims is not None and dims not in found:
+            found.append(dims)
+    return found

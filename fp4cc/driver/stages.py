@@ -1,0 +1,180 @@
+"""The stages one by one: text, tree, typed kernel, lowered kernel, kernel file, manifest.
+
+Here the front end is imported; `build` comes here only when the cache has no answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+from fp4cc.diagnostics import Diagnostic, DiagnosticError, did_you_mean, error
+from fp4cc.driver.request import Request, RequestError
+from fp4cc.ir.kernel import Dim, Kernel
+from fp4cc.sema import Checked, analyze
+from fp4cc.source import Source
+from fp4rt.sizes import SizeError, evaluate
+
+if TYPE_CHECKING:
+    from fp4cc.driver.spec import Spec
+    from fp4cc.ir.lowered import LoweredKernel
+    from fp4num import BlockFormat, ScaleLayout
+
+Warnings = tuple[Diagnostic, ...]
+
+
+@lru_cache(maxsize=4)
+def _checked(spec: Spec) -> Checked:
+    """The checked file; commands ask for it more than once."""
+    return analyze(Source(spec.name, spec.text), spec.folder)
+
+
+def typed_kernels(request: Request) -> tuple[tuple[Kernel, ...], Warnings]:
+    """The typed kernels that were asked for, their fixed dims set. Raises DiagnosticError or RequestError."""
+    checked = _checked(request.spec).raise_errors()
+    kernels = checked.kernels
+    if request.kernel is not None:
+        kernels = tuple(k for k in kernels if k.name == request.kernel)
+        if not kernels:
+            names = [k.name for k in checked.kernels]
+            known = did_you_mean(request.kernel, names) or f"kernels: {', '.join(names) or 'none'}"
+            raise RequestError(f"{request.spec.name} has no kernel {request.kernel}; {known}")
+    _known_dims(request.dims, kernels)
+    return tuple(_fixed(kernel, request.dims) for kernel in kernels), checked.diagnostics
+
+
+def lower_kernels(request: Request) -> tuple[tuple[LoweredKernel, ...], Warnings]:
+    """The lowered kernels. Raises DiagnosticError with the errors of all of them, or RequestError."""
+    from fp4cc.passes import lower
+
+    kernels, warnings = typed_kernels(request)
+    lowered: list[LoweredKernel] = []
+    errors: list[Diagnostic] = []
+    for kernel in kernels:
+        try:
+            lowered.append(lower(kernel, request.target))
+        except DiagnosticError as failed:
+            errors.extend(failed.diagnostics)
+    if errors:
+        raise DiagnosticError([*dict.fromkeys(errors), *warnings])
+    return tuple(lowered), warnings
+
+
+def emit_kernel(plan: LoweredKernel) -> str:
+    """The kernel file of one plan."""
+    from fp4cc.codegen.emit import emit
+
+    return emit(plan)
+
+
+def plans_of(kernel: LoweredKernel) -> dict[str, LoweredKernel]:
+    """Each plan of a kernel by the stem of its files."""
+    from fp4cc.codegen.manifest import plans
+
+    return plans(kernel)
+
+
+def manifest_text(kernel: LoweredKernel, files: Mapping[str, str]) -> str:
+    """The manifest, with places named without folders, so that it does not depend on where it was built."""
+    from fp4cc.backend.toolchain import toolchain
+    from fp4cc.codegen.manifest import manifest
+    from fp4rt.manifest import dumps
+    from fp4rt.typed import Constraint
+
+    def located(constraints: tuple[Constraint, ...]) -> tuple[Constraint, ...]:
+        return tuple(replace(c, span=PurePath(c.span).name) for c in constraints)
+
+    made = manifest(kernel, files, toolchain())
+    return dumps(
+        replace(
+            made,
+            kernel=replace(made.kernel, constraints=located(made.kernel.constraints)),
+            constraints=located(made.constraints),
+            plan_constraints=located(made.plan_constraints),
+            variants=tuple(replace(v, constraints=located(v.constraints)) for v in made.variants),
+        )
+    )
+
+
+def ast_text(request: Request) -> str:
+    """The tree of the file, as far as it parses. Raises DiagnosticError for syntax errors."""
+    from fp4cc.driver.dump import dump
+    from fp4cc.frontend import parse
+
+    module = parse(Source(request.spec.name, request.spec.text))
+    return dump(module.items)
+
+
+def ir_text(request: Request) -> str:
+    """The typed kernels."""
+    from fp4cc.ir.print import format_kernel
+
+    return "\n".join(format_kernel(kernel) for kernel in typed_kernels(request)[0])
+
+
+def lowered_text(request: Request) -> str:
+    """The lowered kernels, without the typed kernel inside them."""
+    from fp4cc.driver.dump import dump
+
+    return "\n".join(dump(kernel, skip=frozenset(("kernel",))) for kernel in lower_kernels(request)[0])
+
+
+def formats_and_layouts(request: Request) -> tuple[list[BlockFormat], list[ScaleLayout]]:
+    """The formats and layouts that the file defines, and the formats its kernels use."""
+    checked = _checked(request.spec).raise_errors()
+    formats = dict(checked.formats)
+    for kernel in checked.kernels:
+        for arg in kernel.args:
+            if arg.format is not None:
+                formats.setdefault(arg.format.name, arg.format)
+    return list(formats.values()), list(checked.layouts.values())
+
+
+def _known_dims(dims: Mapping[str, int], kernels: tuple[Kernel, ...]) -> None:
+    """Every fixed dim is one of the kernels', and none is derived."""
+    derived = {d.name: d for k in kernels for d in k.dims if d.expr is not None}
+    names = {d.name for k in kernels for d in k.dims}
+    for name in dims:
+        if name in derived:
+            raise RequestError(f"{name} is derived from other dimensions and cannot be set")
+        if name not in names:
+            known = did_you_mean(name, names) or f"dimensions: {', '.join(sorted(names)) or 'none'}"
+            raise RequestError(f"no kernel has a dimension {name}; {known}")
+
+
+def _fixed(kernel: Kernel, dims: Mapping[str, int]) -> Kernel:
+    """The kernel with dims fixed; DiagnosticError where that breaks one of its conditions."""
+    if not dims:
+        return kernel
+    fixed = replace(kernel, dims=tuple(replace(d, value=dims.get(d.name, d.value)) for d in kernel.dims))
+    sizes = _static_sizes(fixed.dims)
+    broken: list[Diagnostic] = []
+    for constraint in fixed.constraints:
+        try:
+            holds = evaluate(constraint.expr, sizes)
+        except SizeError:
+            continue  # it depends on a dynamic dim: the runtime checks it
+        if not holds:
+            values = ", ".join(f"{name} = {size}" for name, size in dims.items())
+            broken.append(
+                error("FP2017", f"{constraint.text} does not hold for {values}", constraint.span, "asked for here")
+            )
+    if broken:
+        raise DiagnosticError(broken)
+    return fixed
+
+
+def _static_sizes(dims: tuple[Dim, ...]) -> dict[str, int]:
+    sizes: dict[str, int] = {}
+    for dim in dims:
+        if dim.value is not None:
+            sizes[dim.name] = dim.value
+        elif dim.expr is not None:
+            try:
+                sizes[dim.name] = int(evaluate(dim.expr, sizes))
+            except SizeError:
+                continue
+    return sizes
