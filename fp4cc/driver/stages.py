@@ -11,12 +11,11 @@ from functools import lru_cache
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from fp4cc.diagnostics import Diagnostic, DiagnosticError, did_you_mean, error
+from fp4cc.diagnostics import Diagnostic, DiagnosticError, did_you_mean
 from fp4cc.driver.request import Request, RequestError
-from fp4cc.ir.kernel import Dim, Kernel
-from fp4cc.sema import Checked, analyze
+from fp4cc.ir.kernel import Kernel
+from fp4cc.sema import Checked, analyze, specialize
 from fp4cc.source import Source
-from fp4rt.sizes import SizeError, evaluate
 
 if TYPE_CHECKING:
     from fp4cc.driver.spec import Spec
@@ -146,35 +145,6 @@ def _known_dims(dims: Mapping[str, int], kernels: tuple[Kernel, ...]) -> None:
 
 
 def _fixed(kernel: Kernel, dims: Mapping[str, int]) -> Kernel:
-    """The kernel with dims fixed; DiagnosticError where that breaks one of its conditions."""
-    if not dims:
-        return kernel
-    fixed = replace(kernel, dims=tuple(replace(d, value=dims.get(d.name, d.value)) for d in kernel.dims))
-    sizes = _static_sizes(fixed.dims)
-    broken: list[Diagnostic] = []
-    for constraint in fixed.constraints:
-        try:
-            holds = evaluate(constraint.expr, sizes)
-        except SizeError:
-            continue  # it depends on a dynamic dim: the runtime checks it
-        if not holds:
-            values = ", ".join(f"{name} = {size}" for name, size in dims.items())
-            broken.append(
-                error("FP2017", f"{constraint.text} does not hold for {values}", constraint.span, "asked for here")
-            )
-    if broken:
-        raise DiagnosticError(broken)
-    return fixed
-
-
-def _static_sizes(dims: tuple[Dim, ...]) -> dict[str, int]:
-    sizes: dict[str, int] = {}
-    for dim in dims:
-        if dim.value is not None:
-            sizes[dim.name] = dim.value
-        elif dim.expr is not None:
-            try:
-                sizes[dim.name] = int(evaluate(dim.expr, sizes))
-            except SizeError:
-                continue
-    return sizes
+    """The kernel with those of the dims fixed that are its own; DiagnosticError where that breaks a condition."""
+    own = {d.name for d in kernel.dims}
+    return specialize(kernel, {name: size for name, size in dims.items() if name in own})
