@@ -1,0 +1,190 @@
+"""The device "emulator": runs the artifact's PTX on `fp4emu`, with the same manifest, tensor maps and parameters as a GPU.
+
+Inputs are copied to the emulated GPU and outputs back. Outputs start out unwritten, so a byte that the kernel leaves
+out is reported.
+"""
+
+from __future__ import annotations
+
+import struct
+import threading
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from fp4rt import arrays
+from fp4rt.errors import ArtifactError, DeviceError, KernelFault
+
+if TYPE_CHECKING:
+    from fp4emu.gpu import Gpu
+    from fp4emu.tensormap import TensorMap
+    from fp4rt.artifact import Artifact
+    from fp4rt.devices.base import Launcher
+    from fp4rt.resolve import Resolved, ResolvedLaunch, ResolvedMap
+    from fp4rt.signature import Call
+
+#: SMs of the GPU that persistent grids see: a B200's.
+DEFAULT_SMS = 148
+
+
+class EmulatorDevice:
+    """An emulated GPU.
+
+    `mode` says when asynchronous operations complete: "immediate", or "delayed" by a random time from `seed`. `sms`
+    bounds persistent grids: few make each cluster take many tiles.
+    """
+
+    name = "emulator"
+
+    def __init__(
+        self,
+        ordinal: int | None = None,
+        *,
+        mode: Literal["immediate", "delayed"] = "immediate",
+        seed: int = 0,
+        sms: int = DEFAULT_SMS,
+    ) -> None:
+        if ordinal:
+            raise DeviceError(f"there is one emulator, not emulator:{ordinal}", code="FP6301")
+        try:
+            import fp4emu  # noqa: F401  # pyright: ignore[reportUnusedImport]
+        except ImportError as error:
+            raise DeviceError(f"the emulator is not installed: {error}", help="pip install fp4cc") from error
+        self.mode: Literal["immediate", "delayed"] = mode
+        self.seed = seed
+        self.sms = sms
+
+    def supports(self, target: str) -> bool:
+        """Whether the emulator has the target's instructions."""
+        from fp4emu.gpu import TARGETS
+
+        return target in TARGETS
+
+    def load(self, artifact: Artifact) -> EmulatorExecutable:
+        """Parse the PTX; ArtifactError FP6006 where it cannot be loaded or is for another target."""
+        if not artifact.manifest.modules():
+            raise DeviceError(
+                f"{artifact.manifest.name} was not compiled: it has a typed kernel, but no launches",
+                help="compile it, or use device='reference'",
+            )
+        if not self.supports(artifact.manifest.target):
+            raise ArtifactError(f"the emulator has no {artifact.manifest.target}", code="FP6007")
+        return EmulatorExecutable(artifact, self)
+
+
+class EmulatorExecutable:
+    """An artifact's modules on one emulated GPU. Runs one call at a time."""
+
+    memory: int | None = None
+
+    def __init__(self, artifact: Artifact, device: EmulatorDevice) -> None:
+        from fp4emu.errors import Fault
+        from fp4emu.gpu import Gpu
+
+        self._sms = device.sms
+        self._lock = threading.Lock()
+        self._gpu: Gpu = Gpu(artifact.manifest.target, mode=device.mode, seed=device.seed)
+        self._modules: dict[str, Any] = {}
+        for module in artifact.manifest.modules():
+            try:
+                self._modules[module] = self._gpu.load(artifact.ptx(module))
+            except Fault as fault:
+                raise ArtifactError(f"the emulator does not load {module}.ptx: {fault}", code="FP6006") from fault
+
+    def allocating(self, call: Call, stream: object | None) -> AbstractContextManager[object]:
+        """Host memory needs no care."""
+        return nullcontext()
+
+    def bind(self, call: Call, plan: Resolved, stream: object | None) -> Launcher:
+        """A launcher that runs the call each time; streams mean nothing here."""
+        return lambda _stream: self._run(call, plan)
+
+    def _run(self, call: Call, plan: Resolved) -> None:
+        from fp4emu.errors import Fault
+
+        with self._lock:
+            addresses: dict[str, int] = {}
+            try:
+                self._copy_in(call, plan, addresses)
+                for launch in plan.launches:
+                    if not launch.empty:
+                        self._launch(launch, plan, call.scalars, addresses)
+                self._copy_out(call, addresses)
+            except Fault as fault:
+                raise KernelFault(str(fault)) from fault
+            finally:
+                for address in addresses.values():
+                    self._gpu.free(address)
+
+    def _copy_in(self, call: Call, plan: Resolved, addresses: dict[str, int]) -> None:
+        gpu = self._gpu
+        for name, v in call.parts.items():
+            if name == "workspace":
+                continue
+            addresses[name] = gpu.alloc(max(v.nbytes, 1))
+            if v.nbytes and (name not in call.written or name.partition(".")[0] in call.inout):
+                gpu.write(addresses[name], arrays.host_bytes(v))
+        addresses["workspace"] = gpu.alloc(max(plan.workspace, 1))
+        for init in plan.init:
+            pattern = np.full(init.count, init.value, f"<u{init.width}")
+            gpu.write(addresses[init.source] + init.byte_offset, pattern.view(np.uint8))
+
+    def _copy_out(self, call: Call, addresses: Mapping[str, int]) -> None:
+        from fp4emu.errors import Fault
+
+        for name in call.written:
+            v = call.parts[name]
+            if name == "workspace" or not v.nbytes:
+                continue
+            try:
+                content = self._gpu.read(addresses[name], v.nbytes)
+            except Fault as fault:
+                raise KernelFault(f"the kernel did not write all of {name!r} ({v.nbytes} bytes): {fault}") from fault
+            arrays.host_bytes(v)[:] = np.frombuffer(content, np.uint8)
+
+    def _launch(
+        self, launch: ResolvedLaunch, plan: Resolved, scalars: Mapping[str, float], addresses: Mapping[str, int]
+    ) -> None:
+        size = launch.cluster[0] * launch.cluster[1] * launch.cluster[2]
+        maps = {m.name: m for m in plan.tensor_maps}
+        params: list[bytes | TensorMap] = []
+        for p in launch.params:
+            if p.kind == "tensor_map":
+                params.append(_tensor_map(maps[p.source], addresses))
+            elif p.kind == "pointer":
+                params.append(struct.pack("<Q", addresses[p.source] + p.byte_offset))
+            elif p.kind == "f32":
+                params.append(struct.pack("<f", scalars[p.source]))
+            else:
+                params.append(struct.pack("<i" if p.kind == "i32" else "<q", p.value))
+        self._gpu.launch(
+            self._modules[launch.module],
+            launch.entry,
+            launch.grid_for(max(1, self._sms // size)),
+            launch.block,
+            cluster=launch.cluster,
+            shared_bytes=launch.smem,
+            params=params,
+        )
+
+
+def _tensor_map(m: ResolvedMap, addresses: Mapping[str, int]) -> bytes | TensorMap:
+    from fp4emu.tensormap import DataType, L2Promotion, OobFill, Swizzle, TensorMap
+
+    if not m.active:
+        return bytes(128)
+    swizzles = {"none": Swizzle.NONE, "32B": Swizzle.B32, "64B": Swizzle.B64, "128B": Swizzle.B128}
+    promotions = {"none": L2Promotion.NONE, "64B": L2Promotion.B64, "128B": L2Promotion.B128, "256B": L2Promotion.B256}
+    return TensorMap(
+        DataType[m.dtype],
+        addresses[m.source] + m.byte_offset,
+        m.dims,
+        m.strides,
+        m.box,
+        m.element_strides,
+        swizzle=swizzles[m.swizzle],
+        l2=promotions[m.l2],
+        oob_fill=OobFill.NAN if m.fill == "nan" else OobFill.ZERO,
+    )
