@@ -34,7 +34,7 @@ def split_sizes(request: Request, given: Mapping[str, int]) -> tuple[Request, di
 def call_sizes(manifest: Manifest, given: Mapping[str, int]) -> dict[str, int]:
     """Sizes of every dim for a call: given ones, and small ones that meet the constraints for the rest.
 
-    Raises fp4rt.ConstraintError and its relatives for given sizes that cannot be, RequestError where none of those tried do.
+    Raises a fp4rt.RuntimeFault for given sizes that cannot be, RequestError where none of those tried will do.
     """
     from fp4rt.errors import RuntimeFault
     from fp4rt.resolve import resolve

@@ -121,6 +121,11 @@ def lowered_text(request: Request) -> str:
     return "\n".join(dump(kernel, skip=frozenset(("kernel",))) for kernel in lower_kernels(request)[0])
 
 
+def python_text(request: Request) -> str:
+    """The kernel files, one after the other where there are several."""
+    return "\n\n".join(emit_kernel(plan) for kernel in lower_kernels(request)[0] for plan in plans_of(kernel).values())
+
+
 def formats_and_layouts(request: Request) -> tuple[list[BlockFormat], list[ScaleLayout]]:
     """The formats and layouts that the file defines, and the formats its kernels use."""
     checked = _checked(request.spec).raise_errors()

@@ -74,12 +74,12 @@ def _stage(request: Request, stage: str, use_cache: bool, step: Step) -> bytes:
         return stages.ir_text(request).encode()
     if stage == "lowered":
         return stages.lowered_text(request).encode()
+    if stage == "python":
+        return stages.python_text(request).encode()
     from fp4cc.driver.build import build
     from fp4cc.driver.request import only_kernel
 
     built = only_kernel(build(request, use_cache=use_cache, step=step).kernels)
-    if stage == "python":
-        return b"\n\n".join(built.python.values())
     if stage == "sass":
         from fp4cc.backend.sass import SassUnavailable, disassemble
 
