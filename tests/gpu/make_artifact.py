@@ -75,10 +75,10 @@ def manifest(entry: str) -> Manifest:
 def main() -> None:
     """Compile and write."""
     sys.path.insert(0, str(HERE))
-    import scale_shift_kernel
+    with tempfile.TemporaryDirectory() as scratch:
+        os.chdir(scratch)  # before the import: the DSL drops files where it started
+        import scale_shift_kernel
 
-    with tempfile.TemporaryDirectory() as scratch:  # the DSL drops files where it runs
-        os.chdir(scratch)
         compiled = scale_shift_kernel.compile()
     ptx = compiled.__ptx__ if isinstance(compiled.__ptx__, bytes) else compiled.__ptx__.encode()
     entry = next(x.split("(")[0].split()[-1] for x in ptx.decode().splitlines() if ".visible .entry" in x)
