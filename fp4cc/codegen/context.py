@@ -97,7 +97,7 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> dict[str
         "arrivals": {name: lowered.pipeline.barrier(name).arrivals for name in ("ab_empty", "acc_empty")},
         "sync": _sync(lowered),
         "batched": batched,
-        "band_all": isinstance(lowered.raster.tiles_n, int) and lowered.raster.band >= lowered.raster.tiles_n,
+        "band": lowered.raster.band,
         "loads": [_load(lowered, load) for load in lowered.pipeline.loads],
         "load_place": _place(batched, problem.a.batched or problem.b.batched),
         "mma_place": _place(batched, batch_used=False),
@@ -148,9 +148,8 @@ def _constants(lowered: LoweredKernel, overlapped: bool) -> list[list[Constant]]
         shape.append(Constant("CLUSTER_M", cluster.m, "CTAs of a cluster, by tile"))
         shape.append(Constant("CLUSTER_N", cluster.n))
         shape.append(Constant("CLUSTER_SIZE", cluster.size))
-    raster = lowered.raster
-    if not (isinstance(raster.tiles_n, int) and raster.band >= raster.tiles_n):
-        shape.append(Constant("BAND", raster.band, "cluster tiles along N that are taken before the next row of tiles"))
+    if lowered.raster.band > 1:
+        shape.append(Constant("BAND", lowered.raster.band, "cluster tiles along N that are taken before the next row of tiles"))
     barrier = lowered.pipeline.barrier("ab_full")
     ring = [
         Constant("STAGES", lowered.pipeline.stages),

@@ -40,9 +40,10 @@ def _plan(lowered: LoweredKernel) -> str:
     makers = "a pair of CTAs" if mma.cta_group == 2 else "each CTA"
     clusters = f", clusters of {cluster.m} x {cluster.n} CTAs that share loads by multicast" if cluster.size > 1 else ""
     overlapping = " overlapping" if lowered.tmem.overlapped(tile.n) else ""
+    accumulators = f"two{overlapping} accumulators" if lowered.tmem.acc_buffers == 2 else "one accumulator"
     plan = (
         f"Tiles of {tile.m} x {tile.n}, {tile.k} deep, made by {makers} with kind::{mma.kind}{clusters}. "
-        f"{lowered.pipeline.stages} stages of operands in shared memory, two{overlapping} accumulators in tensor "
+        f"{lowered.pipeline.stages} stages of operands in shared memory, {accumulators} in tensor "
         "memory; persistent: a cluster takes every n-th tile, its epilogue under the next tile's mainloop."
     )
     return textwrap.fill(plan, _WIDTH)

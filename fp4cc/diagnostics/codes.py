@@ -117,6 +117,7 @@ _TITLES = {
     "FP5011": "no such cluster on this target",
     "FP5012": "the stages do not fit in shared memory",
     "FP5013": "a schedule field asks for something not built yet",
+    "FP5014": "a schedule field has a value the target does not have",
     # Faults of the compiler.
     "FP9001": "fp4cc made an invalid program",
     "FP9002": "the CuTe DSL failed on an emitted kernel",

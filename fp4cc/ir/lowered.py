@@ -110,7 +110,7 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True)
 class Raster:
-    """The order of cluster tiles: bands of `band` along N, walked along M within a band, then the next batch."""
+    """The order of cluster tiles: bands of `band` columns (0: all of them), along N first within a band; then batches."""
 
     band: int
     tiles_m: Expr  # cluster tiles along M

@@ -97,6 +97,8 @@ def _stages(lowered: LoweredKernel, request: Request) -> Decision:
 
 def _accumulators(lowered: LoweredKernel) -> Decision:
     tmem, tile = lowered.tmem, lowered.tile
+    if tmem.acc_buffers == 1:
+        return Decision("accumulators", "1", "asked for", ("2: the epilogue runs under the next mainloop",), "schedule")
     if tmem.overlapped(tile.n):
         shared = tile.n - tmem.acc_stride
         why = (
@@ -109,10 +111,14 @@ def _accumulators(lowered: LoweredKernel) -> Decision:
 
 
 def _raster(lowered: LoweredKernel, request: Request) -> Decision:
-    band = lowered.raster.band
-    why = "asked for" if request.band else "clusters that run together share rows of A and columns of B in L2"
-    return Decision("order of tiles", f"bands of {band} cluster tiles along {lowered.problem.n_axis}", why,
-                    chosen_by="schedule" if request.band else "compiler")  # fmt: skip
+    band, problem = lowered.raster.band, lowered.problem
+    chosen = f"bands of {band} cluster tiles along {problem.n_axis}"
+    if band < 2:
+        chosen = f"along {problem.m_axis if band else problem.n_axis} first"
+    if request.band is not None:
+        return Decision("order of tiles", chosen, "asked for", chosen_by="schedule")
+    why = "clusters that run together share rows of A and columns of B in L2"
+    return Decision("order of tiles", chosen, why if band else f"one band holds all of {problem.n_axis}")
 
 
 def _stores(lowered: LoweredKernel) -> list[Decision]:

@@ -67,7 +67,7 @@ def _lower_with(
     tile = Tile(mma.m, mma.n, tile_k(pair, target), target.cta_rows)
     cluster = Cluster(option.cluster_m, option.cluster_n)
     stage = stage_bytes(mma, tile, target)
-    tmem = plan_tmem(mma, tile, target)
+    tmem = plan_tmem(mma, tile, request.accumulators or 2, target)
     epilogue = plan_epilogue(kernel, problem, sizes, tile.n)
     ring = acc_ring_stages(tmem, tile.n)
     stages = _stages(kernel, request, stage, ring, epilogue.staging, target)
@@ -124,11 +124,10 @@ def _raster(problem: Problem, tile: Tile, cluster: Cluster, request: Request) ->
     """Bands of about 8 tiles: clusters that run at the same time then share rows of A and columns of B in L2."""
     tiles_m = ceildiv(problem.m, tile.cta_m * cluster.m)
     tiles_n = ceildiv(problem.n, tile.n * cluster.n)
-    band = request.band or max(1, 8 // cluster.n)
-    if isinstance(tiles_n, int):
-        band = max(1, min(band, tiles_n))
-    tiles = mul(tiles_m, tiles_n, problem.batch)
-    return Raster(band, tiles_m, tiles_n, tiles)
+    band = max(1, 8 // cluster.n) if request.band is None else request.band
+    if isinstance(tiles_n, int) and band >= tiles_n:
+        band = 0
+    return Raster(band, tiles_m, tiles_n, mul(tiles_m, tiles_n, problem.batch))
 
 
 def _constraints(kernel: Kernel, problem: Problem, pair: Pair) -> tuple[Constraint, ...]:

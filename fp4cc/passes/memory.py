@@ -78,8 +78,8 @@ def plan_smem(stage: StageBytes, stages: int, acc_stages: int, staging: Sequence
     return Smem(tuple(placed), end, target.smem_bytes)
 
 
-def plan_tmem(mma: Mma, tile: Tile, target: Target) -> Tmem:
-    """Two accumulators if they fit beside the scales; overlapping ones if two do not fit apart.
+def plan_tmem(mma: Mma, tile: Tile, accumulators: int, target: Target) -> Tmem:
+    """One or two accumulators beside the scales; overlapping ones if two do not fit apart.
 
     Two accumulators of 256 columns and the scales exceed 512 columns, so the second then starts early enough to leave
     room for the scales, and the columns both use are read first in each tile.
@@ -87,11 +87,11 @@ def plan_tmem(mma: Mma, tile: Tile, target: Target) -> Tmem:
     atoms = scale_atoms(mma)
     sfa = atoms * ATOM_COLUMNS
     sfb = atoms * row_atoms(tile.n) * ATOM_COLUMNS
-    needed = 2 * tile.n + sfa + sfb
+    needed = accumulators * tile.n + sfa + sfb
     if needed <= target.tmem_columns:
         stride, release = tile.n, tile.n // 32
         columns = max(32, 1 << (needed - 1).bit_length())
-        scales = 2 * tile.n
+        scales = accumulators * tile.n
     else:
         columns = target.tmem_columns
         scales = (columns - sfa - sfb) // 16 * 16
@@ -99,7 +99,7 @@ def plan_tmem(mma: Mma, tile: Tile, target: Target) -> Tmem:
         release = -(-(tile.n - stride) // 32)
     return Tmem(
         columns=columns,
-        acc_buffers=2,
+        acc_buffers=accumulators,
         acc_stride=stride,
         release_after=release,
         sfa=scales,

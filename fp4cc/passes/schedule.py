@@ -23,9 +23,11 @@ class Request:
 
     schedule: Schedule | None = None
     tile: tuple[int, int] | None = None
+    cta_group: int | None = None
     cluster: tuple[int, int] | None = None
     stages: int | None = None
-    band: int | None = None
+    accumulators: int | None = None
+    band: int | None = None  # 0: no bands, along N
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +61,26 @@ def read(schedule: Schedule | None, tile_k: int, target: Target) -> Request:
         return Request()
     errors: list[Diagnostic] = []
     tile = _tile(schedule, tile_k, target, errors)
-    cluster = _cluster(schedule, tile, target, errors)
-    stages = _count(schedule, "stages", errors)
-    band = _count(schedule, "band", errors)
-    _not_built(schedule, "split_k", (1, "1", "no", "auto"), "splitting K over CTAs", errors)
-    _not_built(schedule, "swap_ab", ("no", False, "auto"), "swapping the operands", errors)
+    group = _one_of(schedule, "cta_group", (1, 2), errors)
+    if tile is not None and group is not None and tile[0] != group * target.cta_rows:
+        errors.append(
+            error("FP5010", f"a tile of {tile[0]} rows is not made by {group} CTA{'s' * (group > 1)}",
+                  schedule.field_spans["cta_group"], f"cta_group {group} makes {group * target.cta_rows} rows",
+                  also=[(schedule.field_spans["tile"], "the tile")], help=f"write `cta_group {tile[0] // target.cta_rows}`")
+        )  # fmt: skip
+    group = tile[0] // target.cta_rows if tile is not None else group
+    cluster = _cluster(schedule, group or 1, tile[1] if tile else max(target.tile_n), target, errors)
+    stages = _count(schedule, "stages")
+    accumulators = _one_of(schedule, "accumulators", (1, 2), errors)
+    raster = schedule.fields.get("raster", ("auto",))[0]
+    band = {"along_n": 0, "along_m": 1}.get(str(raster), raster if isinstance(raster, int) else None)
+    _not_built(schedule, "split_k", (1, "auto"), "splitting K over CTAs", errors)
+    _not_built(schedule, "swap_ab", (False,), "swapping the operands", errors)
+    _not_built(schedule, "reduce", ("ordered",), "reducing with atomics", errors)
+    _not_built(schedule, "store", ("auto",), "choosing how results are stored", errors)
     if errors:
         raise DiagnosticError(errors)
-    return Request(schedule, tile, cluster, stages, band)
+    return Request(schedule, tile, group, cluster, stages, accumulators, band)
 
 
 def options(request: Request, problem: Problem, target: Target) -> Iterator[Option]:
@@ -75,6 +89,8 @@ def options(request: Request, problem: Problem, target: Target) -> Iterator[Opti
     clusters = [request.cluster] if request.cluster else target.cluster_shapes
     for m, n in tiles:
         group = m // target.cta_rows
+        if request.cta_group not in (None, group):
+            continue
         for cluster in sorted(clusters, key=lambda c: c[0] * c[1]):
             if cluster_problem(cluster, group, n, target) is not None:
                 continue
@@ -146,86 +162,75 @@ def _bound(name: str, when: Expr | None) -> int | None:
     return None
 
 
-def _numbers(values: tuple[Attr, ...]) -> list[Attr]:
-    """The values of a field, with `256 x 128` given as one tuple or as separate numbers."""
-    flat: list[Attr] = []
-    for value in values:
-        flat.extend(value) if isinstance(value, tuple) else flat.append(value)
-    return flat
-
-
 def _tile(schedule: Schedule, tile_k: int, target: Target, errors: list[Diagnostic]) -> tuple[int, int] | None:
     if "tile" not in schedule.fields:
         return None
-    sizes = _numbers(schedule.fields["tile"])
+    m, n, k = (int(size) for size in schedule.fields["tile"] if isinstance(size, int))
     span = schedule.field_spans["tile"]
-    if sizes == ["auto"]:
-        return None
-    numbers = [s for s in sizes if isinstance(s, int) and not isinstance(s, bool)]
-    if len(numbers) != 3 or len(sizes) != 3:
-        errors.append(
-            error("FP5010", "a tile is three sizes, M x N x K", span, help=f"write `tile 128 x 128 x {tile_k}`")
-        )
-        return None
-    m, n, k = numbers
     rows = (target.cta_rows, 2 * target.cta_rows)
-    best = [min(rows, key=lambda r: abs(r - m)), min(target.tile_n, key=lambda c: (abs(c - n), c)), tile_k]
-    nearest = " x ".join(str(x) for x in best)
+    nearest = (min(rows, key=lambda r: abs(r - m)), min(target.tile_n, key=lambda c: (abs(c - n), c)), tile_k)
+    help = f"write `tile {' x '.join(str(size) for size in nearest)}`"
     if m not in rows:
-        errors.append(error("FP5010", f"no tile of {m} rows on {target.name}", span, "M is 128 (one CTA) or 256 (a pair)",
-                            notes=["block-scaled tcgen05.mma has M = 128 a CTA"], help=f"write `tile {nearest}`"))  # fmt: skip
+        errors.append(
+            error("FP5010", f"no tile of {m} rows on {target.name}", span, "M is 128 (one CTA) or 256 (a pair of CTAs)",
+                  notes=["block-scaled tcgen05.mma makes 128 rows in each CTA"], help=help)
+        )  # fmt: skip
     if n not in target.tile_n:
-        errors.append(error(
-            "FP5010", f"no tile of {n} columns on {target.name}", span, f"N is one of {', '.join(map(str, target.tile_n))}",
-            notes=["scales of B come in atoms of 128 columns, and the tensor core can start at a half of one only; N is at most 256"],
-            help=f"write `tile {nearest}`",
-        ))  # fmt: skip
+        legal = ", ".join(str(size) for size in target.tile_n)
+        errors.append(
+            error("FP5010", f"no tile of {n} columns on {target.name}", span, f"N is one of {legal}",
+                  notes=["scales of B come in atoms of 128 columns, and an MMA can start at a half of one; N is at most 256"],
+                  help=help)
+        )  # fmt: skip
     if k != tile_k:
-        errors.append(error("FP5010", f"no tile {k} deep for these formats", span, f"K is {tile_k}",
-                            notes=["a row of a stage is one 128-byte swizzle row: 256 four-bit elements, or 128 of a byte each"],
-                            help=f"write `tile {nearest}`"))  # fmt: skip
-    return None if (m not in rows or n not in target.tile_n) else (m, n)
+        errors.append(
+            error("FP5010", f"no tile {k} deep for these formats", span, f"K is {tile_k}",
+                  notes=["a row of a stage is one 128-byte swizzle row: 256 packed four-bit elements, or 128 of a byte each"],
+                  help=help)
+        )  # fmt: skip
+    return (m, n) if (m, n, k) == nearest else None
 
 
 def _cluster(
-    schedule: Schedule, tile: tuple[int, int] | None, target: Target, errors: list[Diagnostic]
+    schedule: Schedule, group: int, tile_n: int, target: Target, errors: list[Diagnostic]
 ) -> tuple[int, int] | None:
     if "cluster" not in schedule.fields:
         return None
-    sizes = _numbers(schedule.fields["cluster"])
-    span = schedule.field_spans["cluster"]
-    if sizes == ["auto"]:
-        return None
-    numbers = [s for s in sizes if isinstance(s, int) and not isinstance(s, bool)]
-    if len(numbers) not in (2, 3) or len(numbers) != len(sizes) or numbers[2:] not in ([], [1]):
-        errors.append(error("FP5011", "a cluster is two sizes, CTAs along M x CTAs along N", span,
-                            help="write `cluster 2 x 1`"))  # fmt: skip
-        return None
-    m, n = numbers[:2]
-    group, tile_n = (tile[0] // target.cta_rows, tile[1]) if tile else (1, max(target.tile_n))
+    m, n = (int(size) for size in schedule.fields["cluster"] if isinstance(size, int))
     problem = cluster_problem((m, n), group, tile_n, target)
-    if problem is not None:
-        legal = [c for c in target.cluster_shapes if cluster_problem(c, group, tile_n, target) is None]
-        nearest = min(legal, key=lambda c: (abs(c[0] - m) + abs(c[1] - n), c))
-        errors.append(error("FP5011", f"no cluster of {m} x {n} CTAs here", span, problem,
-                            help=f"write `cluster {nearest[0]} x {nearest[1]}`"))  # fmt: skip
-        return None
-    return m, n
+    if problem is None:
+        return m, n
+    legal = [c for c in target.cluster_shapes if cluster_problem(c, group, tile_n, target) is None]
+    nearest = min(legal, key=lambda c: (abs(c[0] - m) + abs(c[1] - n), c))
+    errors.append(
+        error("FP5011", f"no cluster of {m} x {n} CTAs here", schedule.field_spans["cluster"], problem,
+              help=f"write `cluster {nearest[0]} x {nearest[1]}`")
+    )  # fmt: skip
+    return None
 
 
-def _count(schedule: Schedule, field: str, errors: list[Diagnostic]) -> int | None:
-    values = _numbers(schedule.fields.get(field, ("auto",)))
-    if values == ["auto"]:
-        return None
-    if len(values) != 1 or not isinstance(values[0], int) or isinstance(values[0], bool) or values[0] < 1:
-        errors.append(error("FP5004", f"`{field}` is a number of at least 1, or auto", schedule.field_spans[field],
-                            help=f"write `{field} auto`"))  # fmt: skip
-        return None
-    return values[0]
+def _count(schedule: Schedule, field: str) -> int | None:
+    value = schedule.fields.get(field, ("auto",))[0]
+    return value if isinstance(value, int) else None
 
 
-def _not_built(schedule: Schedule, field: str, harmless: tuple[Attr, ...], what: str, errors: list[Diagnostic]) -> None:
-    values = _numbers(schedule.fields.get(field, harmless[:1]))
-    if len(values) != 1 or values[0] not in harmless:
-        errors.append(error("FP5013", f"{what} is not built yet", schedule.field_spans[field], f"`{field}`",
-                            help=f"remove `{field}`"))  # fmt: skip
+def _one_of(schedule: Schedule, field: str, legal: tuple[int, ...], errors: list[Diagnostic]) -> int | None:
+    value = _count(schedule, field)
+    if value is None or value in legal:
+        return value
+    choices = " or ".join(str(choice) for choice in legal)
+    errors.append(
+        error("FP5014", f"`{field} {value}` is not possible", schedule.field_spans[field], f"it is {choices}",
+              help=f"write `{field} {legal[-1]}`")
+    )  # fmt: skip
+    return None
+
+
+def _not_built(
+    schedule: Schedule, field: str, harmless: tuple[Attr, ...], what: str, errors: list[Diagnostic]
+) -> None:
+    if schedule.fields.get(field, harmless)[0] not in harmless:
+        errors.append(
+            error("FP5013", f"{what} is not built yet", schedule.field_spans[field], f"`{field}`",
+                  help=f"remove `{field}`")
+        )  # fmt: skip

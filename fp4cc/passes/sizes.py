@@ -48,7 +48,7 @@ def fold(operator: str, *operands: Expr) -> Expr:
 
 
 def mul(*factors: Expr) -> Expr:
-    """The product: numbers multiplied together, ones dropped, the number last."""
+    """The product in one form: names in order, then the numbers multiplied together (1 is left out)."""
     number, rest = 1, list[Expr]()
     for factor in _flatten("mul", factors):
         if isinstance(factor, int):
@@ -57,6 +57,7 @@ def mul(*factors: Expr) -> Expr:
             rest.append(factor)
     if number == 0 or not rest:
         return number
+    rest.sort(key=str)
     if number != 1:
         rest.append(number)
     return rest[0] if len(rest) == 1 else ("mul", *rest)
