@@ -5,8 +5,8 @@ def word_asm(text, constraints, *operands):
 
 
 def pack_f32(x):
-    """[x] as a word."""
-    return bits(x)
+    """One float as a word."""
+    return bits(x[0])
 
 
 def pack_bf16(x):
