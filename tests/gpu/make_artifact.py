@@ -16,6 +16,8 @@ from fp4rt.manifest import Init, Launch, Manifest, Param, PersistentGrid, Plan, 
 from fp4rt.typed import Arg, Axis, Constraint, Dim, Store, TypedKernel, Value
 
 HERE = Path(__file__).resolve().parent
+#: The DSL's arrays lie in dynamic shared memory: two tiles and a barrier.
+SHARED = 64 * 32 * 4 + 32 * 32 * 4 + 8
 TILES = ("mul", ("ceildiv", "M", 64), ("ceildiv", "N", 32))
 
 
@@ -51,7 +53,7 @@ def manifest(entry: str) -> Manifest:
         PersistentGrid(TILES, 2),
         (128, 1, 1),
         (2, 1, 1),
-        0,
+        SHARED,
         place(
             (
                 Param("tensor_map", "x_map"),

@@ -150,8 +150,12 @@ class TensorCall:
             handle = self._stream
         else:
             handle = cuda.torch_stream(self._context.ordinal)
-        with self._context:
+        pushed = self._context.activate()
+        try:
             self._launches.run(handle)
+        finally:
+            if pushed:
+                self._context.deactivate()
 
 
 class HostCall:
@@ -168,7 +172,7 @@ class HostCall:
     def __call__(self, stream: object | None) -> None:
         check_fork()
         handle = self._stream if stream is None else cuda.stream_handle(stream)
-        with self._packer.context:
+        with self._packer.context.current():
             memory = _DeviceMemory(handle)
             try:
                 self._run(memory, handle)

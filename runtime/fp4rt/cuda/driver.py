@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
@@ -115,29 +117,29 @@ class Context:
         """A device attribute."""
         return check(driver().cuDeviceGetAttribute(which, self.device), "cuDeviceGetAttribute")
 
-    def __enter__(self) -> Context:
+    def activate(self) -> bool:
+        """Make this the thread's current context. True if it was not: then `deactivate` afterwards."""
         cu = driver()
-        current = cu.cuCtxGetCurrent()[1]
-        if int(current) != self._address:
-            check(cu.cuCtxPushCurrent(self.handle), "cuCtxPushCurrent")
-            _pushed.stack.append(True)
-        else:
-            _pushed.stack.append(False)
-        return self
+        if int(cu.cuCtxGetCurrent()[1]) == self._address:
+            return False
+        check(cu.cuCtxPushCurrent(self.handle), "cuCtxPushCurrent")
+        return True
 
-    def __exit__(self, *_exc: object) -> None:
-        if _pushed.stack.pop():
-            check(driver().cuCtxPopCurrent(), "cuCtxPopCurrent")
+    def deactivate(self) -> None:
+        """Undo an `activate` that returned True."""
+        check(driver().cuCtxPopCurrent(), "cuCtxPopCurrent")
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """This context is the thread's current one within the block."""
+        pushed = self.activate()
+        try:
+            yield
+        finally:
+            if pushed:
+                self.deactivate()
 
 
-class _Pushed(threading.local):
-    """For each `with context` of this thread, whether it pushed the context."""
-
-    def __init__(self) -> None:
-        self.stack: list[bool] = []
-
-
-_pushed = _Pushed()
 _contexts: dict[int, Context] = {}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,7 +60,7 @@ def load_entries(artifact: Artifact, context: Context) -> dict[Launch, Entry]:
     for launch in launches:
         key = (launch.module or manifest.name, launch.entry)
         shared[key] = max(shared.get(key, 0), launch.smem)
-    with context:
+    with context.current():
         return {x: _entry(artifact, context, x, shared) for x in dict.fromkeys(launches)}
 
 
@@ -71,7 +71,7 @@ def _entry(artifact: Artifact, context: Context, launch: Launch, shared: Mapping
     result, kernel = cu.cuLibraryGetKernel(library, launch.entry.encode())
     if result != cu.CUresult.CUDA_SUCCESS:
         raise ArtifactError(f"{module}.cubin has no entry {launch.entry!r}", code="FP6006")
-    _check_params(module, launch, _params(kernel))
+    _check_params(module, launch, _param_sizes(kernel))
     attribute = cu.CUfunction_attribute
     static = check(
         cu.cuKernelGetAttribute(attribute.CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES, kernel, context.device),
@@ -109,28 +109,31 @@ def _library(cubin: bytes, name: str) -> Any:
         return _libraries[key]
 
 
-def _params(kernel: Any) -> list[tuple[int, int]]:
-    """(offset, size) of each parameter of a kernel."""
+def _param_sizes(kernel: Any) -> list[int]:
+    """The bytes of each parameter of a kernel.
+
+    The offsets that CUDA gives are not compared: they count from the start of a constant bank whose alignment is the
+    device's (a leading 64-aligned tensor map lies at 48 on sm_90a). Launches pass parameters by index.
+    """
     cu = driver()
-    out: list[tuple[int, int]] = []
+    out: list[int] = []
     while True:
         result, *info = cu.cuKernelGetParamInfo(kernel, len(out))
         if result == cu.CUresult.CUDA_ERROR_INVALID_VALUE:  # past the last one
             return out
         if result != cu.CUresult.CUDA_SUCCESS:
             raise failure(result, "cuKernelGetParamInfo")
-        out.append((int(info[0]), int(info[1])))
+        out.append(int(info[1]))
 
 
-def _check_params(module: str, launch: Launch, actual: Iterable[tuple[int, int]]) -> None:
-    found = list(actual)
-    expected = [(p.offset, p.size) for p in launch.params]
+def _check_params(module: str, launch: Launch, found: list[int]) -> None:
+    expected = [p.size for p in launch.params]
     if found != expected:
         where = next((i for i, (a, b) in enumerate(zip(found, expected, strict=False)) if a != b), None)
         detail = (
             f"{len(found)} parameters against {len(expected)}"
             if where is None
-            else f"parameter {where} is {found[where]} (offset, size) against {expected[where]}"
+            else f"parameter {where} has {found[where]} bytes against {expected[where]}"
         )
         raise ArtifactError(
             f"{launch.entry} of {module}.cubin does not have the manifest's parameters: {detail}", code="FP6006"

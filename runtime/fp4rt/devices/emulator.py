@@ -1,4 +1,4 @@
-"""The device "emulator": runs the artifact's PTX on `fp4emu`, with the same manifest, tensor maps and parameters as a GPU.
+"""The device "emulator": runs the artifact's PTX on `fp4emu`, with the manifest, maps and parameters a GPU would get.
 
 Inputs are copied to the emulated GPU and outputs back. Outputs start out unwritten, so a byte that the kernel leaves
 out is reported.
