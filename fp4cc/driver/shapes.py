@@ -27,11 +27,11 @@ def interesting_shapes(manifest: Manifest, given: Mapping[str, int]) -> list[dic
 
     def legal(sizes: Mapping[str, int]) -> dict[str, int] | None:
         try:
-            dims = dict(complete_dims(manifest.kernel, {**known, **sizes}))
+            dims = complete_dims(manifest.kernel, {**known, **sizes})
             resolve(manifest, dims)
         except RuntimeFault:
             return None
-        return dims
+        return {d.name: dims[d.name] for d in manifest.kernel.dims}
 
     start = {name: base[name] for name in free}
     found = [base]

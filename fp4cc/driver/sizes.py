@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from fp4cc.driver.request import Request, RequestError
+from fp4cc.driver.request import Request
 
 if TYPE_CHECKING:
     from fp4rt.manifest import Manifest
@@ -32,9 +32,9 @@ def split_sizes(request: Request, given: Mapping[str, int]) -> tuple[Request, di
 
 
 def call_sizes(manifest: Manifest, given: Mapping[str, int]) -> dict[str, int]:
-    """Sizes of every dim for a call: given ones, and small ones that meet the constraints for the rest.
+    """Sizes of every dim for a call, in the kernel's order: given ones, and small ones that meet the constraints.
 
-    Raises a fp4rt.RuntimeFault for given sizes that cannot be, RequestError where none of those tried will do.
+    Raises the fp4rt.RuntimeFault of the usual sizes where none of those tried will do: it names what does not hold.
     """
     from fp4rt.errors import RuntimeFault
     from fp4rt.resolve import resolve
@@ -42,16 +42,17 @@ def call_sizes(manifest: Manifest, given: Mapping[str, int]) -> dict[str, int]:
 
     free = [d.name for d in manifest.kernel.dims if d.value is None and d.expr is None and d.name not in given]
     known = {**{d.name: d.value for d in manifest.kernel.dims if d.value is not None}, **given}
+    fault: RuntimeFault | None = None
     for sizes in _assignments(free):
         try:
-            dims = dict(complete_dims(manifest.kernel, {**known, **sizes}))
+            dims = complete_dims(manifest.kernel, {**known, **sizes})
             resolve(manifest, dims)
-        except RuntimeFault:
-            if not free:
-                raise
+        except RuntimeFault as found:
+            fault = fault or found
         else:
-            return dims
-    raise RequestError(f"no usual size of {', '.join(free)} meets the constraints: give them with --set")
+            return {d.name: dims[d.name] for d in manifest.kernel.dims}
+    assert fault is not None, "there is at least one assignment"
+    raise fault
 
 
 def _assignments(names: list[str]) -> Iterable[dict[str, int]]:

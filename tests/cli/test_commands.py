@@ -1,0 +1,252 @@
+"""What each command prints and writes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+import fp4rt
+from fp4num import Quantized, quantize
+
+Run = Callable[..., Any]
+
+WRONG = """\
+kernel wrong(M, N, K) {
+    in  a : nvfp5[M, K]
+    in  b : nvfp4[N, J]
+    out c : bf16[M, N]
+    c = a @ b.T
+}
+"""
+
+
+def test_check_accepts_a_right_spec(fp4cc: Run, gemm: Path) -> None:
+    ran = fp4cc("check", gemm)
+    assert (ran.status, ran.err) == (0, "")
+    assert ran.out == f"{gemm}: 1 kernel, no errors\n"
+    answer = json.loads(fp4cc("check", gemm, "--json").out)
+    assert answer == {"ok": True, "kernels": ["gemm"], "diagnostics": []}
+
+
+def test_check_prints_all_errors_with_their_places(fp4cc: Run, tmp_path: Path) -> None:
+    path = tmp_path / "wrong.fp4"
+    path.write_text(WRONG)
+    ran = fp4cc("check", path)
+    assert ran.status == 1
+    assert ran.out == ""
+    assert f"{path}:2:13" in ran.err
+    assert f"{path}:3:22" in ran.err
+    assert "did you mean `nvfp4`?" in ran.err
+    answer = json.loads(fp4cc("check", path, "--json").out)
+    assert answer["ok"] is False
+    assert {d["labels"][0]["line"] for d in answer["diagnostics"]} >= {2, 3}
+    assert all(d["code"].startswith("FP") for d in answer["diagnostics"])
+
+
+def test_check_reads_standard_input(fp4cc: Run, monkeypatch: pytest.MonkeyPatch, gemm: Path) -> None:
+    class Stdin:
+        buffer = gemm.open("rb")
+
+    monkeypatch.setattr("sys.stdin", Stdin)
+    ran = fp4cc("check", "-")
+    assert ran.out == "<stdin>: 1 kernel, no errors\n"
+
+
+def test_a_file_that_is_not_text_is_a_coded_error(fp4cc: Run, tmp_path: Path) -> None:
+    path = tmp_path / "binary.fp4"
+    path.write_bytes(b"kernel \xff\xfe")
+    ran = fp4cc("check", path)
+    assert ran.status == 1
+    assert "error[FP1008]" in ran.err
+
+
+def test_compile_writes_the_artifact_and_nothing_else(fp4cc: Run, gemm: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    ran = fp4cc("compile", gemm, "-o", out)
+    assert ran.status == 0, ran.err
+    assert {p.name for p in out.iterdir()} == {"gemm.cubin", "gemm.ptx", "gemm.json"}
+    assert set(ran.out.split()) == {str(p) for p in out.iterdir()}
+    artifact = fp4rt.Artifact.load(out / "gemm.json")
+    assert artifact.manifest.target == "sm_100a"
+    assert not [c for c in artifact.manifest.constraints if "/" in c.span], "a folder got into the manifest"
+
+
+def test_compile_keeps_the_python_on_request_and_answers_in_json(fp4cc: Run, gemm: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    answer = json.loads(fp4cc("compile", gemm, "-o", out, "--keep-python", "--json").out)
+    assert answer["ok"] is True
+    assert {Path(p).name for p in answer["kernels"]["gemm"]} == {"gemm.cubin", "gemm.ptx", "gemm.json", "gemm.py"}
+    compile((out / "gemm.py").read_text(), "gemm.py", "exec")
+
+
+def test_static_dims_that_break_a_condition_are_errors(fp4cc: Run, gemm: Path, tmp_path: Path) -> None:
+    ran = fp4cc("compile", gemm, "-o", tmp_path / "out", "--set", "K=100")
+    assert ran.status == 1
+    assert "K" in ran.err
+    assert "error[FP" in ran.err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("stage", "expected"),
+    [
+        ("ast", "Kernel @1:1"),
+        ("ir", "kernel gemm(M, N, K) {"),
+        ("lowered", "LoweredKernel"),
+        ("python", "def compile(arch"),
+        ("ptx", ".visible .entry gemm"),
+    ],
+)
+def test_emit_prints_each_stage(fp4cc: Run, gemm: Path, tmp_path: Path, stage: str, expected: str) -> None:
+    path = tmp_path / "stage"
+    ran = fp4cc("emit", gemm, "--stage", stage, "-o", path)
+    assert ran.status == 0, ran.err
+    assert expected in path.read_text()
+
+
+def test_emit_writes_the_same_cubin_as_compile(fp4cc: Run, gemm: Path, tmp_path: Path) -> None:
+    fp4cc("compile", gemm, "-o", tmp_path / "out")
+    fp4cc("emit", gemm, "--stage", "cubin", "-o", tmp_path / "x.cubin")
+    assert (tmp_path / "x.cubin").read_bytes() == (tmp_path / "out" / "gemm.cubin").read_bytes()
+
+
+def test_sass_without_nvdisasm_says_how_to_get_it(
+    fp4cc: Run, gemm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fp4cc.backend.sass.find_nvdisasm", lambda: None)
+    ran = fp4cc("emit", gemm, "--stage", "sass", "-o", tmp_path / "x.sass")
+    assert ran.status == 2
+    assert "pip install nvidia-cuda-nvdisasm" in ran.err
+
+
+def test_run_compares_the_emulator_with_the_reference(fp4cc: Run, gemm: Path) -> None:
+    ran = fp4cc("run", gemm, "--device", "emulator", "--set", "M=130", "--set", "N=72")
+    assert ran.status == 0, ran.out + ran.err
+    assert "M = 130, N = 72" in ran.out
+    assert ran.out.endswith("equal to the reference, bit for bit\n")
+
+
+def test_run_answers_in_json(fp4cc: Run, gemm: Path) -> None:
+    answer = json.loads(fp4cc("run", gemm, "--device", "reference", "--set", "M=8", "--json").out)
+    assert answer["ok"] is True
+    assert answer["sizes"]["M"] == 8
+    assert answer["outputs"][0]["name"] == "c"
+    assert answer["outputs"][0]["elements"] == 8 * answer["sizes"]["N"]
+
+
+def test_run_says_which_constraint_fails(fp4cc: Run, gemm: Path) -> None:
+    ran = fp4cc("run", gemm, "--device", "reference", "--set", "K=24")
+    assert ran.status == 1
+    assert "K" in ran.err
+    assert "error[FP6" in ran.err
+
+
+def test_run_takes_arrays_and_quantized_arguments_from_files(fp4cc: Run, gemm: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x, w = rng.standard_normal((40, 64), np.float32), rng.standard_normal((48, 64), np.float32)
+    q = quantize(w, "nvfp4")
+    np.save(tmp_path / "a.npy", x)
+    np.savez(tmp_path / "b.npz", codes=q.codes, scales=q.scales, tensor_scale=q.tensor_scale)
+    inputs = ("--input", f"a={tmp_path}/a.npy", "--input", f"b={tmp_path}/b.npz")
+    ran = fp4cc("run", gemm, "--device", "reference", *inputs, "--save", tmp_path / "out")
+    assert ran.status == 0, ran.err
+    assert "M = 40, N = 48, K = 64" in ran.out
+    c = (np.load(tmp_path / "out" / "c.npy").astype(np.uint32) << 16).view(np.float32)
+    exact = fp4rt.dequantize(quantize(x, "nvfp4")) @ fp4rt.dequantize(q).T
+    np.testing.assert_allclose(c, exact, rtol=2**-7, atol=1e-4)
+
+
+def test_files_that_do_not_fit_are_named(fp4cc: Run, gemm: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "ints.npy", np.zeros((4, 64), np.int64))
+    np.savez(tmp_path / "parts.npz", codes=np.zeros((4, 32), np.uint8))
+    (tmp_path / "text.npy").write_text("not an array")
+    for name, message in (("ints.npy", "dtype int64"), ("parts.npz", "scales"), ("text.npy", "cannot be read")):
+        ran = fp4cc("run", gemm, "--device", "reference", "--input", f"a={tmp_path / name}")
+        assert ran.status == 2
+        assert message in ran.err
+    ran = fp4cc("run", gemm, "--device", "reference", "--input", f"z={tmp_path}/ints.npy")
+    assert "gemm has no input 'z'; inputs: a, b" in ran.err
+
+
+def test_a_pickled_array_is_refused(fp4cc: Run, gemm: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.array([{}], object), allow_pickle=True)
+    ran = fp4cc("run", gemm, "--device", "reference", "--input", f"a={tmp_path}/a.npy")
+    assert ran.status == 2
+    assert "cannot be read" in ran.err
+
+
+def test_saved_quantized_outputs_can_be_read_back(tmp_path: Path) -> None:
+    from fp4cc.cli.arrays import save_outputs
+
+    q = quantize(np.ones((3, 32), np.float32), "nvfp4")
+    save_outputs(tmp_path, {"q": q})
+    parts = np.load(tmp_path / "q.npz")
+    back = Quantized.from_parts(parts["codes"], parts["scales"], parts["tensor_scale"], "nvfp4", tuple(parts["shape"]))
+    assert (fp4rt.dequantize(back) == 1).all()
+
+
+def test_verify_runs_shapes_and_delays(fp4cc: Run, gemm: Path) -> None:
+    ran = fp4cc("verify", gemm, "--set", "N=64", "--set", "K=128", "--delays", "1")
+    assert ran.status == 0, ran.out + ran.err
+    assert "delayed, seed 0" in ran.out
+    assert "every run equals the reference" in ran.out
+
+
+def test_explain_gives_choices_resources_and_time(fp4cc: Run, gemm: Path) -> None:
+    ran = fp4cc("explain", gemm, "--set", "M=4096")
+    assert ran.status == 0, ran.err
+    for part in ("choices", "tcgen05.mma kind::mxf4nvf4", "instead of", "shared memory", "tensor memory",
+                 "registers", "nothing spilled", "intensity", "roofline", "waves"):  # fmt: skip
+        assert part in ran.out
+    assert "N, K dynamic, taken as" in ran.out
+    answer = json.loads(fp4cc("explain", gemm, "--no-compile", "--json").out)["kernels"][0]
+    assert answer["resources"]["registers"] is None
+    assert answer["resources"]["shared_memory"]["bytes"] <= answer["resources"]["shared_memory"]["limit"]
+    assert answer["estimate"]["time"] >= answer["estimate"]["roofline_time"]
+
+
+def test_layout_describes_formats_files_and_tensors(fp4cc: Run, tmp_path: Path) -> None:
+    ran = fp4cc("layout", "nvfp4", "--shape", "200x96")
+    assert ran.status == 0
+    assert "element * scale * tensor_scale" in ran.out
+    assert "uint8 [200, 48], 9600 bytes" in ran.out
+    assert "127  508  509  510  511" in ran.out
+    path = tmp_path / "mine.fp4"
+    path.write_text("layout mine {\n coords row : 4, k : 2\n atom (4, 2) : (2, 1)\n order k, row, batch\n pad 0\n}\n")
+    assert "layout mine" in fp4cc("layout", path).out
+    svg = tmp_path / "mine.svg"
+    assert fp4cc("layout", path, "--svg", svg).status == 0
+    ElementTree.fromstring(svg.read_text())
+    answer = json.loads(fp4cc("layout", path, "--json").out)
+    assert answer["layouts"][0]["atom_offsets"] == [[0, 1], [2, 3], [4, 5], [6, 7]]
+
+
+def test_layout_of_a_colliding_definition_is_a_coded_error(fp4cc: Run, tmp_path: Path) -> None:
+    path = tmp_path / "bad.fp4"
+    path.write_text("layout bad {\n coords row : 4, k : 4\n atom (4, 4) : (4, 2)\n order k, row, batch\n pad 0\n}\n")
+    ran = fp4cc("layout", path)
+    assert ran.status == 1
+    assert "error[FP3004]" in ran.err
+
+
+def test_doctor_reports_what_is_here(fp4cc: Run) -> None:
+    ran = fp4cc("doctor", "--json")
+    answer = json.loads(ran.out)
+    assert ran.status == 0, ran.out
+    found = {f["what"]: f for f in answer["findings"]}
+    assert found["nvidia-cutlass-dsl"]["state"] == "fine"
+    assert found["cache"]["state"] == "fine"
+    assert all(f["fix"] for f in answer["findings"] if f["state"] == "missing")
+
+
+def test_doctor_names_a_missing_dependency(fp4cc: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fp4cc.cli.checkup.requires", lambda _: ["no-such-thing<2,>=1", 'torch>=2; extra == "torch"'])
+    ran = fp4cc("doctor")
+    assert ran.status == 1
+    assert 'pip install "no-such-thing<2,>=1"' in ran.out

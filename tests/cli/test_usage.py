@@ -1,0 +1,125 @@
+"""Exit statuses, help, and messages for command lines that are wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fp4cc.cli.main import COMMANDS
+
+Run = Callable[..., Any]
+
+
+def test_help_lists_every_command_and_the_exit_statuses(fp4cc: Run) -> None:
+    ran = fp4cc("--help")
+    assert ran.status == 0
+    assert all(name in ran.out for name in COMMANDS)
+    assert "Exit status" in ran.out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_has_help_with_examples_or_notes(fp4cc: Run, name: str) -> None:
+    ran = fp4cc(name, "--help")
+    assert ran.status == 0
+    assert ran.out.startswith(f"Usage: fp4cc {name}")
+    assert "Example" in ran.out or "Exit status" in ran.out
+
+
+def test_version(fp4cc: Run) -> None:
+    ran = fp4cc("--version")
+    assert ran.status == 0
+    assert ran.out.startswith("fp4cc, version ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["chek", "x.fp4"], "did you mean `check`?"),
+        (["check"], "Missing argument"),
+        (["check", "no-such-file.fp4"], "does not exist"),
+        (["compile", "GEMM"], "Missing option '-o'"),
+        (["emit", "GEMM", "--stage", "llvm"], "is not one of"),
+        (["run", "GEMM", "--set", "M"], "is not NAME=SIZE"),
+        (["run", "GEMM", "--set", "M=many"], "is not a whole number"),
+        (["run", "GEMM", "--set", "M=-1"], "is outside"),
+        (["run", "GEMM", "--set", "M=1", "--set", "M=2"], "M is given twice"),
+        (["run", "GEMM", "--set", "Q=1"], "no kernel has a dimension Q"),
+        (["run", "GEMM", "--kernel", "gem"], "did you mean `gemm`?"),
+        (["run", "GEMM", "--input", "a=missing.npy"], "there is no file missing.npy"),
+        (["run", "GEMM", "--input", "a=GEMM"], "neither .npy nor .npz"),
+        (["run", "GEMM", "--seed", "-3"], "seed"),
+        (["layout", "nvfp5"], "did you mean `nvfp4`?"),
+        (["layout", "nvfp4", "--shape", "4xfoo"], "is not a shape"),
+    ],
+)
+def test_a_wrong_command_line_is_status_2_and_says_why(
+    fp4cc: Run, gemm: Path, arguments: list[str], message: str
+) -> None:
+    ran = fp4cc(*(a.replace("GEMM", str(gemm)) for a in arguments))
+    assert ran.status == 2
+    assert message in ran.err
+    assert "Traceback" not in ran.err
+    assert ran.out == ""
+
+
+def test_a_wrong_command_line_with_json_is_json(fp4cc: Run, gemm: Path) -> None:
+    ran = fp4cc("run", gemm, "--set", "Q=1", "--json")
+    assert ran.status == 2
+    answer = json.loads(ran.out)
+    assert answer["ok"] is False
+    assert "no kernel has a dimension Q" in answer["diagnostics"][0]["title"]
+
+
+def test_an_unknown_device_is_status_3(fp4cc: Run, gemm: Path) -> None:
+    ran = fp4cc("run", gemm, "--device", "tpu")
+    assert ran.status == 3
+    assert "error[FP6301]" in ran.err
+    assert "emulator" in ran.err
+
+
+def test_an_unexpected_failure_is_reported_as_ours(fp4cc: Run, gemm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise KeyError("lost")
+
+    monkeypatch.setattr("fp4cc.driver.stages.lower_kernels", broken)
+    ran = fp4cc("check", gemm)
+    assert ran.status == 1
+    assert "error[FP9003]" in ran.err
+    assert "this is a bug in fp4cc" in ran.err
+    assert "KeyError: 'lost'" in ran.err
+
+
+def test_color_only_on_a_terminal_and_never_with_no_color(gemm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fp4cc.cli.terminal import wants_color
+
+    class Terminal:
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    assert wants_color(Terminal())  # type: ignore[arg-type]
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not wants_color(Terminal())  # type: ignore[arg-type]
+    gemm.write_text("kernel {")
+    done = subprocess.run(
+        [sys.executable, "-m", "fp4cc", "check", str(gemm)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "\x1b" not in done.stderr + done.stdout
+
+
+def test_a_closed_pipe_is_quiet(gemm: Path) -> None:
+    done = subprocess.run(
+        f"{sys.executable} -m fp4cc layout blocked_128x4 --full | head -1",
+        shell=True, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )  # fmt: skip
+    assert done.stdout.startswith("layout blocked_128x4")
+    assert done.stderr == ""
