@@ -116,6 +116,21 @@ class BlockFormat:
         rows = shape[-2] if len(shape) > 1 else 1
         return Grid(batches, _count(rows, block[0]), _count(shape[-1], block[1]))
 
+    def mismatches(self, other: BlockFormat) -> tuple[str, ...]:
+        """Where bytes of this format mean something else in `other`. Names and quantizers do not matter."""
+        mine, theirs = (" x ".join(map(str, f.block)) for f in (self, other))
+        stored = tuple(" x ".join(map(str, f.stored)) for f in (self, other))
+        pairs = (
+            (self.element, other.element, "element {} is not {}"),
+            (self.scale, other.scale, "scale {} is not {}"),
+            (mine, theirs, "scale per {}, not {}"),
+            (*stored, "scale stored {}, not {}"),
+            (replace(self.layout, name=""), replace(other.layout, name=""), None),
+            (self.tensor_scale, other.tensor_scale, "tensor scale {}, not {}"),
+        )
+        layouts = f"layout {self.layout.name} is not {other.layout.name}"
+        return tuple(layouts if text is None else text.format(a, b) for a, b, text in pairs if a != b)
+
     def to_json(self) -> dict[str, Any]:
         """A JSON object that `from_json` reads; it names every property, nothing is implied."""
         return {

@@ -87,7 +87,7 @@ def _as_f32(x: Any) -> Floats:
     values = np.asarray(x)
     if values.dtype.kind not in "fiuV" and values.dtype.name != "bfloat16":
         raise DataError(f"quantize takes real numbers, not {values.dtype}")
-    return np.ascontiguousarray(values, dtype=np.float32)
+    return np.asarray(values, dtype=np.float32, order="C")
 
 
 def _noise(rounding: str, rng: ArrayLike | None) -> ArrayLike | None:
