@@ -149,7 +149,7 @@ def _constants(lowered: LoweredKernel, overlapped: bool) -> list[list[Constant]]
         shape.append(Constant("CLUSTER_N", cluster.n))
         shape.append(Constant("CLUSTER_SIZE", cluster.size))
     if lowered.raster.band > 1:
-        shape.append(Constant("BAND", lowered.raster.band, "cluster tiles along N that are taken before the next row of tiles"))
+        shape.append(Constant("BAND", lowered.raster.band, "cluster tiles side by side before the next row of them"))
     barrier = lowered.pipeline.barrier("ab_full")
     ring = [
         Constant("STAGES", lowered.pipeline.stages),

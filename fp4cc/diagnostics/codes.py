@@ -88,7 +88,6 @@ _TITLES = {
     # What a target can do.
     "FP4001": "a kernel without a product cannot be compiled yet",
     "FP4002": "a kernel with more than one product cannot be compiled yet",
-    "FP4003": "an operand does not have the contracted axis last",
     "FP4004": "an operand of a product is computed",
     "FP4005": "an operand of a product is not quantized",
     "FP4006": "ragged and masked axes cannot be compiled yet",
@@ -100,11 +99,9 @@ _TITLES = {
     "FP4022": "an output does not have the axes of the product",
     "FP4023": "an epilogue cannot read this type yet",
     "FP4024": "an input has axes that the epilogue cannot read yet",
-    "FP4201": "an operand of a product has no scales",
     "FP4202": "the target takes no scale blocks of this size",
     "FP4203": "the target takes another scale type with blocks of this size",
     "FP4204": "the operands' scales differ",
-    "FP4205": "the target does not multiply these formats",
     "FP4206": "the target does not read scales in this layout",
     # Schedules.
     "FP5001": "a schedule names no kernel",

@@ -23,6 +23,7 @@ from fp4cc.ir.lowered import (
     SmemBuffer,
     StorePlan,
 )
+from fp4cc.passes import epilogue_quantize as quantized
 from fp4cc.passes.divides import divides
 from fp4cc.passes.sizes import Sizes, mul
 from fp4rt.manifest import Param, TensorMap
@@ -70,7 +71,7 @@ class _Planner:
         for index in self.live:
             self._check_operation(self.kernel.values[index])
         for store in self.kernel.stores:
-            self._check_output(self.kernel.arg(store.arg))
+            self._check_output(self.kernel.arg(store.arg), self.kernel.values[store.value])
         if self.errors:
             raise DiagnosticError(self.errors)
         inputs = tuple(self._input(i) for i in self.live if OPS[self.kernel.values[i].op].kind == "leaf"
@@ -90,8 +91,9 @@ class _Planner:
             accumulator=self.problem.accumulator,
             statements=statements,
             outputs=outputs,
-            staged=self._staged(scopes),
+            staged=self._staged(scopes, outputs),
             subtile=SUBTILE,
+            init=tuple(fill for o in outputs if o.quantize for fill in quantized.fills(o, self.problem)),
         )
         return EpiloguePlan(program, self._params(program), self._tensor_maps(program), self._staging(program))
 
@@ -105,13 +107,15 @@ class _Planner:
                       help="it runs on the reference: `fp4cc run --device reference`"),
             )  # fmt: skip
 
-    def _check_output(self, arg: Arg) -> None:
+    def _check_output(self, arg: Arg, value: Value) -> None:
+        if arg.format is not None:
+            self.errors.extend(quantized.refusals(arg, value, self.problem))
+            return
         axes = tuple(axis.name for axis in arg.axes)
         product = (*self.problem.batch_axes, self.problem.m_axis, self.problem.n_axis)
-        if arg.format is not None or arg.dtype not in STORED:
-            what = arg.format.name if arg.format else arg.dtype
+        if arg.dtype not in STORED:
             self.errors.append(
-                error("FP4021", f"an epilogue cannot store {what} yet", arg.span, "declared here",
+                error("FP4021", f"an epilogue cannot store {arg.dtype} yet", arg.span, "declared here",
                       help=f"types it stores: {', '.join(STORED)}"),
             )  # fmt: skip
         elif sorted(map(str, axes)) != sorted(product):
@@ -246,10 +250,10 @@ class _Planner:
             return "column"
         return "element"
 
-    def _staged(self, scopes: Mapping[int, Scope]) -> tuple[int, ...]:
+    def _staged(self, scopes: Mapping[int, Scope], outputs: Sequence[EpilogueOutput]) -> tuple[int, ...]:
         """Column values that elements or outputs use, in order."""
         used = {o for i in self.live if scopes[i] == "element" for o in self.kernel.values[i].operands}
-        used |= {store.value for store in self.kernel.stores}
+        used |= {output.value for output in outputs}
         return tuple(i for i in self.live if i in used and scopes[i] == "column")
 
     def _name(self, index: int, stored: Mapping[int, str]) -> str | None:
@@ -262,7 +266,10 @@ class _Planner:
         arg = self.kernel.arg(name)
         dtype = arg.dtype
         if not isinstance(dtype, str):
-            raise TypeError(f"{name} is quantized")
+            node = self.kernel.values[value]
+            return quantized.plan_quantized(
+                self.kernel, arg, node, self.problem, self.sizes, self.tile_n, STORE_STAGES
+            )
         strides = self._strides(arg)
         return EpilogueOutput(
             arg=name,
@@ -312,7 +319,9 @@ class _Planner:
             if leaf.vector is not None and leaf.vector is not True:
                 params.append(KernelParam(f"{leaf.name}_vector", Param("i32", leaf.vector), "rows start on 16 bytes"))
         for output in program.outputs:
-            if output.store.via != "tma":
+            if output.quantize is not None:
+                params.extend(quantized.params(output))
+            elif output.store.via != "tma":
                 params.append(KernelParam(output.param_name, Param("pointer", output.arg), f"{output.dtype}"))
             if output.store.flag is not None:
                 params.append(
@@ -321,6 +330,8 @@ class _Planner:
         return tuple({param.name: param for param in params}.values())
 
     def _legal(self, output: EpilogueOutput) -> Expr:
+        if output.quantize is not None:
+            return quantized.legal(output)
         return ("eq", ("mod", output.row_stride, 16 // _bytes(output)), 0)
 
     def _tensor_maps(self, program: EpilogueProgram) -> tuple[TensorMap, ...]:
@@ -328,6 +339,9 @@ class _Planner:
         for output in program.outputs:
             store = output.store
             if store.tensor_map is None:
+                continue
+            if output.quantize is not None:
+                maps.append(quantized.tensor_map(output, self.problem))
                 continue
             problem, width = self.problem, _bytes(output)
             batched = bool(problem.batch_axes)
@@ -354,6 +368,7 @@ class _Planner:
             )
             for output in program.outputs if output.store.buffer is not None
         ]  # fmt: skip
+        buffers.extend(quantized.transposition(program.outputs, WARPS))
         if program.staged:
             what = "column values of a tile, f32"
             stride = -(-self.tile_n // (32 * WARPS)) * 32 * WARPS
@@ -383,9 +398,12 @@ def _as_expr(attr: object) -> Expr:
 
 
 def _live(kernel: Kernel, accumulator: int) -> tuple[int, ...]:
-    """The values that reach a store, without the product and what is before it, in order."""
+    """The values that reach a store, without the product, what is before it, and the quantization at the store."""
     seen: set[int] = set()
-    pending = [store.value for store in kernel.stores]
+    pending: list[int] = []
+    for store in kernel.stores:
+        value = kernel.values[store.value]
+        pending.extend(value.operands if value.op == "quantize" else (store.value,))
     while pending:
         index = pending.pop()
         if index == accumulator or index in seen:

@@ -37,14 +37,13 @@ def operand_pair(kernel: Kernel, problem: Problem, target: Target) -> Pair:
                   help="quantize both to formats with the same scale type and block"),
         ])  # fmt: skip
     block, scale = _block(problem.a), str(a.scale)
-    for kind in target.kinds:
-        if a.element in kind.formats and b.element in kind.formats and scale in kind.blocks.get(block, ()):
-            return Pair(kind, block, scale)
-    raise DiagnosticError([
-        error("FP4205", f"{target.name} multiplies no {a.element} by {b.element} with scales {ours}", a_arg.span, a.name,
-              also=[(b_arg.span, b.name)], notes=_kind_notes(target),
-              help="use a four-bit format on both sides, or formats with e8m0 scales per 32"),
-    ])  # fmt: skip
+    # Four-bit elements share every block and scale with themselves, all others only e8m0 per 32: some kind takes both.
+    kind = next(
+        kind
+        for kind in target.kinds
+        if {a.element, b.element} <= kind.formats.keys() and scale in kind.blocks.get(block, ())
+    )
+    return Pair(kind, block, scale)
 
 
 def instruction(pair: Pair, problem: Problem, target: Target, cta_group: int, tile_n: int) -> Mma:
@@ -97,11 +96,6 @@ def _block(operand: Operand) -> int:
 def _operand_errors(arg: Arg, operand: Operand, target: Target) -> list[Diagnostic]:
     fmt = operand.format
     kinds = [kind for kind in target.kinds if fmt.element in kind.formats]
-    if fmt.scale is None:
-        return [
-            error("FP4201", f"`{fmt.name}` has no scales: only block-scaled operands can be multiplied yet", arg.span,
-                  "not block-scaled", help="use a format with a `scale`, such as mxfp8_e4m3"),
-        ]  # fmt: skip
     rows, columns = fmt.stored
     blocks = {block: scales for kind in kinds for block, scales in kind.blocks.items()}
     if rows != 1 or columns not in blocks:

@@ -10,6 +10,7 @@ from fp4cc.ir.kernel import Constraint, Expr, Kernel, Schedule
 from fp4cc.ir.lowered import Cluster, Launch, LoweredKernel, Problem, Raster, SmemBuffer, Tile
 from fp4cc.passes.decisions import explain_choices
 from fp4cc.passes.epilogue import plan_epilogue
+from fp4cc.passes.estimate import Traffic
 from fp4cc.passes.legality import Pair, instruction, k_multiple, operand_pair, tile_k
 from fp4cc.passes.memory import StageBytes, fitting_stages, plan_smem, plan_tmem, scale_atoms, stage_bytes
 from fp4cc.passes.params import plan_params
@@ -17,7 +18,6 @@ from fp4cc.passes.pipeline import acc_ring_stages, plan_pipeline
 from fp4cc.passes.roles import find_roles
 from fp4cc.passes.schedule import Request, applicable, assumed_shape, rank, read
 from fp4cc.passes.sizes import Sizes, ceildiv, fold, mul
-from fp4cc.passes.estimate import Traffic
 from fp4cc.passes.tensor_maps import mainloop_maps
 from fp4cc.targets import TARGETS, Target
 
@@ -108,9 +108,9 @@ def _stages(
     target: Target,
 ) -> int:
     """Mainloop stages: those asked for, or as many as fit."""
-    fits = fitting_stages(stage, ring, staging, target)
+    fits = fitting_stages(stage, ring, staging, max(target.stages_max, request.stages or 0), target)
     if fits >= (request.stages or 1):
-        return request.stages or fits
+        return request.stages or min(fits, target.stages_max)
     span = request.schedule.field_spans.get("stages", request.schedule.span) if request.schedule else kernel.span
     raise DiagnosticError([
         error("FP5012", f"{request.stages or 1} stages do not fit in shared memory", span,
@@ -134,7 +134,7 @@ def _constraints(kernel: Kernel, problem: Problem, pair: Pair) -> tuple[Constrai
     """What the target asks of the sizes; what static sizes already break is an error here."""
     multiple, reason = k_multiple(pair, problem)
     condition = fold("eq", fold("mod", problem.k, multiple), 0)
-    span = kernel.arg(problem.a.arg).span
+    span = next((d.span for d in kernel.dims if d.name == problem.k_axis), kernel.arg(problem.a.arg).span)
     if condition is True:
         return ()
     if condition is False:

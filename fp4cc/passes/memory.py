@@ -37,7 +37,7 @@ def row_atoms(rows: int) -> int:
 
 
 def stage_bytes(mma: Mma, tile: Tile, target: Target) -> StageBytes:
-    """What a stage takes: rows are one swizzle row long; scales come as whole atoms, all of B's in each CTA of a pair."""
+    """What a stage takes: rows one swizzle row long, and whole scale atoms (all of B's in each CTA of a pair)."""
     atoms = scale_atoms(mma)
     return StageBytes(
         a=tile.cta_m * target.tile_k_bytes,
@@ -47,9 +47,11 @@ def stage_bytes(mma: Mma, tile: Tile, target: Target) -> StageBytes:
     )
 
 
-def fitting_stages(stage: StageBytes, acc_stages: int, staging: Sequence[SmemBuffer], target: Target) -> int:
-    """The most stages that fit beside the epilogue's buffers, by the target's limit (0: not even one)."""
-    stages = target.stages_max
+def fitting_stages(
+    stage: StageBytes, acc_stages: int, staging: Sequence[SmemBuffer], most: int, target: Target
+) -> int:
+    """The most stages that fit beside the epilogue's buffers, up to `most` (0: not even one)."""
+    stages = most
     while stages and plan_smem(stage, stages, acc_stages, staging, target).total > target.smem_bytes:
         stages -= 1
     return stages

@@ -26,7 +26,7 @@ def find_roles(kernel: Kernel, sizes: Sizes) -> Problem:
     found: list[Arg] = []
     errors: list[Diagnostic] = []
     for role, index in zip(("A", "B"), product.operands, strict=True):
-        arg = _argument(kernel, kernel.values[index], role)
+        arg = _argument(kernel, kernel.values[index], role, product)
         if isinstance(arg, Diagnostic):
             errors.append(arg)
         else:
@@ -57,29 +57,26 @@ def _operand(role: Role, arg: Arg, sizes: Sizes) -> Operand:
     return Operand(role, arg.name, arg.format, sizes(arg.axes[-2].extent), len(arg.axes) > 2)
 
 
-def _argument(kernel: Kernel, value: Value, role: Role) -> Arg | Diagnostic:
+def _argument(kernel: Kernel, value: Value, role: Role, product: Value) -> Arg | Diagnostic:
     """The argument under an operand (A: as it is, B: under one transpose), or why it cannot be multiplied."""
     side = "left" if role == "A" else "right"
     leaf = kernel.values[value.operands[0]] if value.op == "transpose" else value
     if leaf.op != "arg":
         return error(
             "FP4004", f"the {side} operand of `@` is computed: an operand must be an input of the kernel", value.span,
-            "computed inside the kernel", help="write the computed tensor with one kernel and multiply it in a second one",
+            "computed inside the kernel",
+            help="write the computed tensor with one kernel and multiply it in a second one",
         )  # fmt: skip
     arg = kernel.arg(str(leaf.attrs["name"]))
-    if (value.op == "transpose") != (role == "B"):
-        return error(
-            "FP4003", f"the {side} operand of `@` does not have the contracted axis last", value.span,
-            "its rows do not run along the contracted axis", also=[(arg.span, "declared here")],
-            notes=["tcgen05.mma reads 4-bit operands and all block scales along K, the last axis of each operand"],
-            help="write `a @ b.T` with a : [M, K] and b : [N, K]; quantize the transposed tensor if you have b : [K, N]",
-        )  # fmt: skip
     if arg.format is None:
         return error(
             "FP4005", f"the {side} operand of `@` is {arg.dtype}: only block-scaled operands can be multiplied yet",
-            value.span, "not quantized", also=[(arg.span, "declared here")],
+            arg.span, "not quantized", also=[(product.span, "multiplied here")],
             help="give it a block format such as nvfp4 or mxfp8_e4m3",
         )  # fmt: skip
+    if (value.op == "transpose") != (role == "B"):
+        # The checker has refused this: scale blocks lie on the last axis, so that is the one to contract.
+        raise ValueError(f"{arg.name} does not have the contracted axis last")
     return arg
 
 
@@ -92,7 +89,7 @@ def _axis_errors(arg: Arg, batch_axes: tuple[str, ...]) -> list[Diagnostic]:
                       help="it runs on the reference: `fp4cc run --device reference`"),
             ]  # fmt: skip
     names = tuple(axis.name for axis in arg.axes[:-2])
-    if names and names != batch_axes:
+    if batch_axes and names and names != batch_axes:
         wanted = ", ".join(batch_axes)
         return [
             error("FP4007", f"`{arg.name}` does not have the batch axes [{wanted}] in that order", arg.span,

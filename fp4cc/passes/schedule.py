@@ -66,7 +66,8 @@ def read(schedule: Schedule | None, tile_k: int, target: Target) -> Request:
         errors.append(
             error("FP5010", f"a tile of {tile[0]} rows is not made by {group} CTA{'s' * (group > 1)}",
                   schedule.field_spans["cta_group"], f"cta_group {group} makes {group * target.cta_rows} rows",
-                  also=[(schedule.field_spans["tile"], "the tile")], help=f"write `cta_group {tile[0] // target.cta_rows}`")
+                  also=[(schedule.field_spans["tile"], "the tile")],
+                  help=f"write `cta_group {tile[0] // target.cta_rows}`")
         )  # fmt: skip
     group = tile[0] // target.cta_rows if tile is not None else group
     cluster = _cluster(schedule, group or 1, tile[1] if tile else max(target.tile_n), target, errors)
@@ -137,9 +138,9 @@ def cluster_problem(cluster: tuple[int, int], group: int, tile_n: int, target: T
     if m % group:
         return "a tile of 256 rows takes a pair of CTAs along M"
     if tile_n // m % 8:
-        return f"{m} CTAs along M would share {tile_n} columns of B in slices of {tile_n / m:g}: TMA writes whole 8-row groups"
+        return f"{m} CTAs along M would share B in slices of {tile_n / m:g} rows, and TMA writes groups of 8"
     if target.cta_rows // n % 8:
-        return f"{n} CTAs along N would share 128 rows of A in slices of {target.cta_rows / n:g}: TMA writes whole 8-row groups"
+        return f"{n} CTAs along N would share A in slices of {target.cta_rows / n:g} rows, and TMA writes groups of 8"
     return None
 
 
@@ -168,7 +169,7 @@ def _tile(schedule: Schedule, tile_k: int, target: Target, errors: list[Diagnost
     m, n, k = (int(size) for size in schedule.fields["tile"] if isinstance(size, int))
     span = schedule.field_spans["tile"]
     rows = (target.cta_rows, 2 * target.cta_rows)
-    nearest = (min(rows, key=lambda r: abs(r - m)), min(target.tile_n, key=lambda c: (abs(c - n), c)), tile_k)
+    nearest = (min(rows, key=lambda r: abs(r - m)), min(target.tile_n, key=lambda c: (abs(c - n), -c)), tile_k)
     help = f"write `tile {' x '.join(str(size) for size in nearest)}`"
     if m not in rows:
         errors.append(
@@ -179,13 +180,13 @@ def _tile(schedule: Schedule, tile_k: int, target: Target, errors: list[Diagnost
         legal = ", ".join(str(size) for size in target.tile_n)
         errors.append(
             error("FP5010", f"no tile of {n} columns on {target.name}", span, f"N is one of {legal}",
-                  notes=["scales of B come in atoms of 128 columns, and an MMA can start at a half of one; N is at most 256"],
+                  notes=["scales of B come in atoms of 128 columns, and an MMA can start at the half of one"],
                   help=help)
         )  # fmt: skip
     if k != tile_k:
         errors.append(
             error("FP5010", f"no tile {k} deep for these formats", span, f"K is {tile_k}",
-                  notes=["a row of a stage is one 128-byte swizzle row: 256 packed four-bit elements, or 128 of a byte each"],
+                  notes=["a row of a stage has 128 bytes: 256 packed four-bit elements, or 128 of a byte each"],
                   help=help)
         )  # fmt: skip
     return (m, n) if (m, n, k) == nearest else None

@@ -26,8 +26,8 @@ SM100A = Target(
     smem_bytes=227 * 1024,
     tmem_columns=512,
     cta_rows=128,
-    # A scale atom covers 128 rows of B and the two halves of it can be told apart by a column offset; a tile that starts
-    # at a quarter of an atom cannot, so tiles along N are multiples of 64.
+    # A scale atom covers 128 rows of B. An MMA can start at its second half, by a column offset, but not at a quarter:
+    # so tiles along N are multiples of 64.
     tile_n=(64, 128, 192, 256),
     tile_k_bytes=128,
     cluster_max=16,

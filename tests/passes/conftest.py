@@ -29,11 +29,11 @@ def lower_text() -> Lower:
 def lower_gemm(lower_text: Lower) -> Lower:
     """Lower `c = a @ b.T` with formats `a` and `b`, an output type, and a schedule's fields as text."""
 
-    def run(a: str = "nvfp4", b: str | None = None, *, out: str = "bf16", fields: str = "", **dims: int) -> LoweredKernel:
-        block = f"schedule gemm on sm_100a {{ {fields} }}\n" if fields else ""
-        text = (
-            f"kernel gemm(M, N, K) {{ in a : {a}[M, K]; in b : {b or a}[N, K]; out c : {out}[M, N]; c = a @ b.T }}\n{block}"
-        )
+    def run(a: str = "nvfp4", b: str = "", *, out: str = "bf16", fields: str = "", **dims: int) -> LoweredKernel:
+        args = f"in a : {a}[M, K]; in b : {b or a}[N, K]; out c : {out}[M, N]"
+        text = f"kernel gemm(M, N, K) {{ {args}; c = a @ b.T }}\n"
+        if fields:
+            text += f"schedule gemm on sm_100a {{ {fields} }}\n"
         return lower_text(text, **dims)
 
     return run

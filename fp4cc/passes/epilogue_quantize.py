@@ -1,0 +1,183 @@
+"""How an epilogue quantizes an output: which direction its blocks lie in, and where codes, scales and padding go."""
+
+from __future__ import annotations
+
+from fp4cc.diagnostics import Diagnostic, error
+from fp4cc.ir.kernel import Arg, Expr, Kernel, Value
+from fp4cc.ir.lowered import EpilogueOutput, KernelParam, Problem, QuantizePlan, SmemBuffer, StorePlan
+from fp4cc.passes.divides import divides
+from fp4cc.passes.sizes import Sizes, ceildiv, mul, scaled
+from fp4num import BlockFormat
+from fp4num.rules import FourOverSix, rule
+from fp4rt.manifest import Init, Param, TensorMap
+
+LINE = 32  # elements one thread quantizes at a time
+CTA_ROWS = 128
+TRANSPOSE_BUFFER = "transpose_smem"
+
+
+def refusals(arg: Arg, value: Value, problem: Problem) -> list[Diagnostic]:
+    """Why this quantized output cannot be built yet; empty if it can."""
+    fmt = arg.format
+    if fmt is None or value.op != "quantize":
+        return [_refusal(arg, "a quantized output must be assigned `quantize(...)`")]
+    found: list[Diagnostic] = []
+    axes = tuple(str(axis.name) for axis in arg.axes)
+    m, n = problem.m_axis, problem.n_axis
+    product = (*problem.batch_axes, m, n)
+    if axes not in (product, (*problem.batch_axes, n, m)):
+        found.append(_refusal(arg, f"its axes are [{', '.join(axes)}], the product's [{', '.join(product)}]"))
+    if value.attrs.get("rounding", "nearest") != "nearest":
+        found.append(_refusal(arg, "stochastic rounding"))
+    if value.attrs.get("mode") == "scale":
+        found.append(_refusal(arg, "scales that are given"))
+    the_rule = rule(fmt.quantizer)
+    if isinstance(the_rule, FourOverSix) or the_rule.statistic == "std":
+        found.append(_refusal(arg, f"the quantizer {the_rule.name}"))
+    rows, columns = fmt.block
+    if not isinstance(columns, int) or LINE % columns or fmt.stored[1] != columns:
+        found.append(_refusal(arg, f"blocks of {rows} x {columns}: a thread sees {LINE} elements at a time"))
+    elif not isinstance(rows, int) or LINE % rows or fmt.stored[0] not in (1, rows):
+        found.append(_refusal(arg, f"blocks of {rows} x {columns}: a warp sees {LINE} rows at a time"))
+    return found
+
+
+def _refusal(arg: Arg, what: str) -> Diagnostic:
+    return error("FP4025", f"`{arg.name}` cannot be quantized in an epilogue yet: {what}", arg.span, "declared here",
+                 help="it runs on the reference: `fp4cc run --device reference`")  # fmt: skip
+
+
+def plan_quantized(
+    kernel: Kernel, arg: Arg, value: Value, problem: Problem, sizes: Sizes, tile_n: int, stages: int
+) -> EpilogueOutput:
+    """The plan of an output that `refusals` has no word against."""
+    fmt = _format(arg)
+    along = "columns" if str(arg.axes[-1].name) == problem.n_axis else "rows"
+    length = problem.n if along == "columns" else problem.m
+    lines = problem.m if along == "columns" else problem.n
+    pitch = scaled(length, fmt.bits, 8)
+    line_bytes = LINE * fmt.bits // 8
+    given = value.operands[1] if value.attrs.get("mode") in ("tensor_scale", "amax") else None
+    shared = value.attrs.get("mode") == "tensor_scale" and given is not None and kernel.values[given].op == "arg"
+    return EpilogueOutput(
+        arg=arg.name,
+        param_name=f"{arg.name}_codes_ptr",
+        kind="quantized",
+        dtype=fmt,
+        value=value.operands[0],
+        batch_stride=mul(lines, pitch) if problem.batch_axes else 0,
+        row_stride=pitch if along == "columns" else 0,
+        column_stride=pitch if along == "rows" else 0,
+        store=_store(arg.name, fmt, divides(128 // fmt.bits, length, kernel.constraints, sizes), line_bytes, stages),
+        quantize=QuantizePlan(
+            mode=str(value.attrs.get("mode", "none")),
+            given=given,
+            along=along,
+            line_bytes=line_bytes,
+            scales_param=f"{arg.name}_scales_ptr",
+            tensor_scale_param=None if shared or fmt.tensor_scale is None else f"{arg.name}_tensor_scale_ptr",
+            pads=_pads(fmt, along, tile_n),
+            transpose_buffer=TRANSPOSE_BUFFER if along == "rows" else None,
+        ),
+    )
+
+
+def _store(name: str, fmt: BlockFormat, always: bool, line_bytes: int, stages: int) -> StorePlan:
+    if line_bytes % 16:
+        return StorePlan("direct", buffer=f"{name}_smem", stages=1, row_bytes=line_bytes)
+    return StorePlan(
+        via="tma" if always else "either",
+        tensor_map=f"{name}_map",
+        flag=None if always else f"{name}_by_tma",
+        buffer=f"{name}_smem",
+        stages=stages,
+        row_bytes=line_bytes,
+        swizzle="32B" if line_bytes == 32 else "none",
+    )
+
+
+def _pads(fmt: BlockFormat, along: str, tile_n: int) -> bool:
+    """Whether whole tiles cover whole atoms, so that the threads at the edges see all padding."""
+    rows, k = fmt.layout.extent("row"), fmt.layout.extent("k")
+    tile_lines, tile_length = (CTA_ROWS, tile_n) if along == "columns" else (tile_n, CTA_ROWS)
+    tall, wide = (e if isinstance(e, int) else 1 for e in fmt.stored)
+    return fmt.layout.extent("batch") == 1 and tile_lines % (rows * tall) == 0 and tile_length % (k * wide) == 0
+
+
+def params(output: EpilogueOutput) -> list[KernelParam]:
+    """The parameters of a quantized output, but for its tensor map and flag."""
+    plan = _plan(output)
+    found = [KernelParam(plan.scales_param, Param("pointer", f"{output.arg}.scales"), "scales")]
+    if output.store.via != "tma":
+        found.append(KernelParam(output.param_name, Param("pointer", f"{output.arg}.codes"), "codes"))
+    if plan.tensor_scale_param is not None:
+        stored = Param("pointer", f"{output.arg}.tensor_scale")
+        found.append(KernelParam(plan.tensor_scale_param, stored, "tensor scale"))
+    return found
+
+
+def legal(output: EpilogueOutput) -> Expr:
+    """Whether TMA can store the codes: lines start on 16 bytes."""
+    pitch = output.row_stride if _plan(output).along == "columns" else output.column_stride
+    return ("eq", ("mod", pitch, 16), 0)
+
+
+def tensor_map(output: EpilogueOutput, problem: Problem) -> TensorMap:
+    """The map that stores 32 lines of codes."""
+    along_columns = _plan(output).along == "columns"
+    pitch = output.row_stride if along_columns else output.column_stride
+    batched = bool(problem.batch_axes)
+    lines = problem.m if along_columns else problem.n
+    return TensorMap(
+        name=str(output.store.tensor_map),
+        source=f"{output.arg}.codes",
+        dtype="U8",
+        dims=(pitch, lines, *((problem.batch,) if batched else ())),
+        strides=(pitch, *((output.batch_stride,) if batched else ())),
+        box=(output.store.row_bytes, LINE, *((1,) if batched else ())),
+        element_strides=(1, 1, *((1,) if batched else ())),
+        swizzle=output.store.swizzle,
+        when=legal(output) if output.store.via == "either" else None,
+    )
+
+
+def fills(output: EpilogueOutput, problem: Problem) -> list[Init]:
+    """What fills the scale buffer's padding where the kernel does not."""
+    plan, fmt = _plan(output), _format_of(output)
+    if plan.pads:
+        return []
+    lines, length = (problem.m, problem.n) if plan.along == "columns" else (problem.n, problem.m)
+    tall, wide = (e if isinstance(e, int) else 1 for e in fmt.stored)
+    layout = fmt.layout
+    count = mul(
+        ceildiv(problem.batch, layout.extent("batch")),
+        ceildiv(lines, tall * layout.extent("row")),
+        ceildiv(length, wide * layout.extent("k")),
+        layout.atom_size,
+    )
+    return [Init(f"{output.arg}.scales", count, layout.pad, 4 if fmt.scale == "f32" else 1)]
+
+
+def transposition(outputs: tuple[EpilogueOutput, ...], warps: int) -> list[SmemBuffer]:
+    """The buffer in which each warp transposes a sub-tile, if an output needs it."""
+    if not any(o.quantize and o.quantize.transpose_buffer for o in outputs):
+        return []
+    return [SmemBuffer(TRANSPOSE_BUFFER, 0, warps * LINE * LINE * 4, 1, 1024, "a sub-tile of each warp, turned around")]
+
+
+def _plan(output: EpilogueOutput) -> QuantizePlan:
+    if output.quantize is None:
+        raise TypeError(f"{output.arg} is not quantized")
+    return output.quantize
+
+
+def _format_of(output: EpilogueOutput) -> BlockFormat:
+    if isinstance(output.dtype, str):
+        raise TypeError(f"{output.arg} is not quantized")
+    return output.dtype
+
+
+def _format(arg: Arg) -> BlockFormat:
+    if arg.format is None:
+        raise TypeError(f"{arg.name} is not quantized")
+    return arg.format
