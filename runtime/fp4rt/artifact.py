@@ -145,12 +145,13 @@ def _read(path: Path, limit: int) -> bytes:
                 f"{path} is a symbolic link", code="FP6005", help="name the file itself: links are not followed"
             ) from error
         raise ArtifactError(f"cannot read {path}: {error.strerror}", code="FP6001") from error
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
+        os.close(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise ArtifactError(f"{path} is not a regular file", code="FP6001")
-        if status.st_size > limit:
-            raise ArtifactError(f"{path} has {status.st_size} bytes; the limit is {limit}", code="FP6001")
+        raise ArtifactError(f"{path} has {status.st_size} bytes; the limit is {limit}", code="FP6001")
+    with os.fdopen(descriptor, "rb") as file:
         return file.read()
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
@@ -130,7 +130,7 @@ class Context:
         check(driver().cuCtxPopCurrent(), "cuCtxPopCurrent")
 
     @contextmanager
-    def current(self) -> Iterator[None]:
+    def current(self) -> Generator[None]:
         """This context is the thread's current one within the block."""
         pushed = self.activate()
         try:
