@@ -110,9 +110,9 @@ def save_outputs(folder: Path, outputs: Mapping[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, value in outputs.items():
         if isinstance(value, Quantized):
-            parts = {"codes": value.codes, "scales": value.scales, "shape": np.asarray(value.shape, np.int64)}
+            parts: dict[str, Any] = {"codes": value.codes, "scales": value.scales, "shape": np.asarray(value.shape)}
             if value.tensor_scale is not None:
                 parts["tensor_scale"] = np.asarray(value.tensor_scale, np.float32)
-            np.savez(folder / f"{name}.npz", **parts)
+            np.savez(folder / f"{name}.npz", **parts)  # pyright: ignore[reportArgumentType]
         else:
             np.save(folder / f"{name}.npy", value)

@@ -6,6 +6,7 @@ import os
 import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -137,11 +138,10 @@ def _nvdisasm() -> Finding:
 
 def _gpu() -> Iterator[Finding]:
     try:
-        from cuda.bindings import driver
+        cuda: Any = import_module("cuda.bindings.driver")
     except ImportError as error:
         yield Finding("GPU", "absent", f"cuda-python cannot be imported ({error}); kernels run on the emulator")
         return
-    cuda: Any = driver
     try:
         (status,) = cuda.cuInit(0)
     except RuntimeError as error:

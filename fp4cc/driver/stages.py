@@ -13,21 +13,26 @@ from typing import TYPE_CHECKING
 
 from fp4cc.diagnostics import Diagnostic, DiagnosticError, did_you_mean
 from fp4cc.driver.request import Request, RequestError
+from fp4cc.driver.spec import Spec, used_files
 from fp4cc.ir.kernel import Kernel
 from fp4cc.sema import Checked, analyze, specialize
 from fp4cc.source import Source
 
 if TYPE_CHECKING:
-    from fp4cc.driver.spec import Spec
     from fp4cc.ir.lowered import LoweredKernel
     from fp4num import BlockFormat, ScaleLayout
 
 Warnings = tuple[Diagnostic, ...]
 
 
-@lru_cache(maxsize=4)
 def _checked(spec: Spec) -> Checked:
-    """The checked file; commands ask for it more than once."""
+    """The checked file. Commands ask for it more than once; the files it uses may change in between."""
+    used = used_files(spec)
+    return _analyzed.__wrapped__(spec, ()) if used is None else _analyzed(spec, tuple(used.items()))
+
+
+@lru_cache(maxsize=4)
+def _analyzed(spec: Spec, _used: tuple[tuple[str, bytes], ...]) -> Checked:
     return analyze(Source(spec.name, spec.text), spec.folder)
 
 

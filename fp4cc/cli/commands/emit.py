@@ -60,7 +60,7 @@ def command(
     with progress() as line:
         data = _stage(request, stage, not no_cache, line.step)
     if output is None:
-        click.get_binary_stream("stdout").write(data)
+        sys.stdout.buffer.write(data)
     else:
         output.write_bytes(data)
 
