@@ -6,7 +6,7 @@ one and that docs/numerics.md prints.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -28,6 +28,8 @@ class Step:
     value: float | int | None = None
     element: str | None = None
     rounding: Rounding | None = None
+    #: Whether the rule gave `result` its name; other names are t1, t2, ..
+    named: bool = False
 
     def __str__(self) -> str:
         if self.op in ("constant", "integer"):
@@ -68,40 +70,48 @@ class Recorder:
             if step.result in live:
                 live.update(step.operands)
                 kept.append(step)
-        return Program(inputs, tuple(reversed(kept)), outputs)
+        kept.reverse()
+        temporaries = [step.result for step in kept if not step.named]
+        names = {name: f"t{n}" for n, name in enumerate(temporaries, start=1)}
+
+        def renamed(step: Step) -> Step:
+            operands = tuple(names.get(name, name) for name in step.operands)
+            return replace(step, result=names.get(step.result, step.result), operands=operands)
+
+        return Program(inputs, tuple(map(renamed, kept)), tuple(names.get(name, name) for name in outputs))
 
     def constant(self, value: float) -> str:
-        return self._add("c", "constant", value=float(np.float32(value)))
+        return self._add("constant", value=float(np.float32(value)))
 
     def integer(self, value: int) -> str:
-        return self._add("i", "integer", value=value)
+        return self._add("integer", value=value)
 
     def float_op(self, op: FloatOp, a: str, b: str) -> str:
-        return self._add("t", op, a, b)
+        return self._add(op, a, b)
 
     def int_op(self, op: IntOp, a: str, b: str) -> str:
-        return self._add("n", op, a, b)
+        return self._add(op, a, b)
 
     def test(self, op: Test, a: str, b: str) -> str:
-        return self._add("p", op, a, b)
+        return self._add(op, a, b)
 
     def select(self, condition: str, yes: str, no: str) -> str:
-        return self._add("t", "select", condition, yes, no)
+        return self._add("select", condition, yes, no)
 
     def either(self, a: str, b: str) -> str:
-        return self._add("p", "either", a, b)
+        return self._add("either", a, b)
 
     def absolute(self, x: str) -> str:
-        return self._add("t", "absolute", x)
+        return self._add("absolute", x)
 
     def bits(self, x: str) -> str:
-        return self._add("n", "bits", x)
+        return self._add("bits", x)
 
     def encode(self, x: str, element: str, rounding: Rounding = "nearest") -> str:
-        return self._add("n", "encode", x, element=element, rounding=rounding)
+        return self._add("encode", x, element=element, rounding=rounding)
 
     def decode(self, code: str, element: str) -> str:
-        return self._add("t", "decode", code, element=element)
+        return self._add("decode", code, element=element)
 
     def name(self, name: str, value: str) -> str:
         """Renames the step that made `value`, if it was recorded last; an input or an earlier step keeps its name."""
@@ -110,13 +120,12 @@ class Recorder:
             return value
         last = self.steps.pop()
         self.names.discard(value)
-        self.steps.append(Step(fresh, last.op, last.operands, last.value, last.element, last.rounding))
+        self.steps.append(replace(last, result=fresh, named=True))
         self.names.add(fresh)
         return fresh
 
     def _add(
         self,
-        prefix: str,
         op: str,
         *operands: str,
         value: float | int | None = None,
@@ -126,7 +135,7 @@ class Recorder:
         for step in self.steps:  # one name a constant
             if value is not None and step.op == op and step.value == value:
                 return step.result
-        result = self._fresh(f"{prefix}{len(self.steps)}")
+        result = self._fresh(f"step {len(self.steps)}")
         self.names.add(result)
         self.steps.append(Step(result, op, operands, value, element, rounding))
         return result

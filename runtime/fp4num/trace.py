@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from fp4num.errors import FormatError
 from fp4num.formats import BlockFormat
 from fp4num.program import Program, Recorder
 from fp4num.rules import Factors, FourOverSix, Statistic, rule, unit
@@ -26,9 +27,10 @@ class QuantizerProgram:
     """The programs of one quantizer.
 
     `tensor`: amax or tensor_scale -> tensor_encode, tensor_decode. `block`: block_statistic (the `statistic` of the
-    block) and those factors -> scale (a code; float32 for f32 scales) and factor. `element`: x, factor -> scaled, which
-    is then encoded. `alternative` and `error` are set for four over six: the second candidate's block program, and the
-    error term of x, element (decoded) and scale. `stored` names the factor that the format stores, if it has one.
+    block) and those factors -> scale (a code; float32 for f32 scales) and factor (or step, which divides). `element`: x
+    and that -> scaled, which is then encoded. `alternative` and `error` are set for four over six: the second
+    candidate's block program, and the error term of x, element (decoded) and scale. `stored` names the factor that the
+    format stores, if it has one.
     """
 
     statistic: Statistic
@@ -44,18 +46,17 @@ def trace(fmt: BlockFormat, mode: Mode, quantizer: str | None = None) -> Quantiz
     """The programs of the format's quantizer (or of another); `FormatError` if they do not fit."""
     the_rule = rule(quantizer or fmt.quantizer)
     the_rule.check(fmt)
-    amax = mode == "amax"
 
     o = Recorder()
-    if mode in ("none", "scale"):
-        source, made = "none", unit(o)
-    else:
-        source = o.input(mode)
-        if amax:
-            made = the_rule.from_amax(o, source, fmt)
-        else:
-            made = the_rule.from_tensor_scale(o, source, fmt.tensor_scale or "multiplies")
-    tensor = o.program((source,), (made.encode, made.decode))
+    tensor, stored = Program((), (), ()), None
+    if mode in ("amax", "tensor_scale"):
+        source, sense = o.input(mode), fmt.tensor_scale
+        if sense is None:
+            raise FormatError(f"{fmt.name} has no tensor scale: its quantizer takes neither amax nor tensor_scale")
+        amax = mode == "amax"
+        made = the_rule.from_amax(o, source, fmt) if amax else the_rule.from_tensor_scale(o, source, sense)
+        tensor = o.program((source,), (made.encode, made.decode))
+        stored = tensor.outputs[1 if sense == "multiplies" else 0]
 
     def block(other: bool) -> Program:
         o = Recorder()
@@ -73,7 +74,7 @@ def trace(fmt: BlockFormat, mode: Mode, quantizer: str | None = None) -> Quantiz
         return o.program(tuple(inputs), (scale, factor))
 
     o = Recorder()
-    x, factor = o.input("x"), o.input("factor")
+    x, factor = o.input("x"), o.input("factor" if the_rule.element_op == "mul" else "step")
     scaled = o.name("scaled", o.float_op(the_rule.element_op, x, factor))
     element = o.program((x, factor), (scaled,))
 
@@ -84,7 +85,6 @@ def trace(fmt: BlockFormat, mode: Mode, quantizer: str | None = None) -> Quantiz
         names = tuple(o.input(name) for name in ("x", "element", "scale", *_FACTORS))
         term = the_rule.error(o, names[0], names[1], names[2], _factors(o, mode), fmt)
         error = o.program(names, (o.name("error", term),))
-    stored = {"multiplies": made.decode, "divides": made.encode}.get(fmt.tensor_scale or "")
     return QuantizerProgram(the_rule.statistic, tensor, block(False), element, alternative, error, stored)
 
 

@@ -54,7 +54,7 @@ class FourOverSix(Nvfp4Amax):
             value = o.float_op("div", scaled, factors.encode)
         else:
             value = o.float_op("mul", scaled, factors.decode)
-        difference = o.float_op("sub", value, x)
+        difference = o.name("difference", o.float_op("sub", value, x))
         return o.float_op("mul", difference, difference) if self.metric == "mse" else o.absolute(difference)
 
     def _base(self, o: Ops[V], statistic: V, factors: Factors[V]) -> V:

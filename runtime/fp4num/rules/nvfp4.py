@@ -26,7 +26,8 @@ class Nvfp4Amax(_Nvfp4):
     name = "nvfp4_amax"
 
     def from_amax(self, o: Ops[V], amax: V, fmt: BlockFormat) -> Factors[V]:
-        raw = o.float_op("min", o.float_op("div", o.constant(self.peak(fmt)), amax), o.constant(FLT_MAX))
+        ratio = o.float_op("div", o.constant(self.peak(fmt)), amax)
+        raw = o.name("encode_raw", o.float_op("min", ratio, o.constant(FLT_MAX)))
         zero, one = o.constant(0.0), o.constant(1.0)
         degenerate = o.either(o.test("eq", amax, zero), o.test("eq", raw, zero))
         encode = o.name("tensor_encode", o.select(degenerate, one, raw))
@@ -64,7 +65,7 @@ class Nvfp4ModelOpt(_Divides):
 
     def from_amax(self, o: Ops[V], amax: V, fmt: BlockFormat) -> Factors[V]:
         zero, one = o.constant(0.0), o.constant(1.0)
-        raw = o.float_op("div", amax, o.constant(self.peak(fmt)))
+        raw = o.name("decode_raw", o.float_op("div", amax, o.constant(self.peak(fmt))))
         decode = o.name("tensor_decode", o.select(o.test("eq", raw, zero), one, raw))
         return Factors(o.name("tensor_encode", o.float_op("div", one, decode)), decode)
 
@@ -78,8 +79,8 @@ class Nvfp4ModelOpt(_Divides):
         largest = o.constant(fmt.element_format.max)
         wanted = o.float_op("div", statistic, o.float_op("mul", largest, factors.decode))
         zero_block = o.test("eq", statistic, o.constant(0.0))
-        wanted = _clamp(o, o.select(zero_block, o.constant(1.0), wanted), 2.0**-9, 448.0)
-        return o.name("scale", o.encode(wanted, "e4m3"))
+        wanted = o.name("wanted", o.select(zero_block, o.constant(1.0), wanted))
+        return o.name("scale", o.encode(_clamp(o, wanted, 2.0**-9, 448.0), "e4m3"))
 
     def factor(self, o: Ops[V], scale: V, factors: Factors[V], fmt: BlockFormat) -> V:
         return o.name("step", o.float_op("mul", o.decode(scale, "e4m3"), factors.decode))
@@ -92,7 +93,7 @@ class Nvfp4CompressedTensors(_Divides):
 
     def from_amax(self, o: Ops[V], amax: V, fmt: BlockFormat) -> Factors[V]:
         one = o.constant(1.0)
-        raw = o.float_op("div", o.constant(self.peak(fmt)), amax)
+        raw = o.name("encode_raw", o.float_op("div", o.constant(self.peak(fmt)), amax))
         finite = o.test("lt", raw, o.constant(float("inf")))
         encode = o.name("tensor_encode", o.select(finite, raw, one))
         return Factors(encode, o.name("tensor_decode", o.float_op("div", one, encode)))
@@ -105,7 +106,7 @@ class Nvfp4CompressedTensors(_Divides):
 
     def scale(self, o: Ops[V], statistic: V, factors: Factors[V], fmt: BlockFormat) -> V:
         local = o.float_op("div", statistic, o.constant(fmt.element_format.max))
-        code = o.encode(o.float_op("mul", factors.encode, local), "e4m3")
+        code = o.name("rounded", o.encode(o.float_op("mul", factors.encode, local), "e4m3"))
         eighth = o.integer(0x20)  # the code of 0.125
         return o.name("scale", o.select(o.test("ieq", code, o.integer(0)), eighth, code))
 
@@ -127,7 +128,7 @@ class Nvfp4TorchAo(_Divides):
 
     def scale(self, o: Ops[V], statistic: V, factors: Factors[V], fmt: BlockFormat) -> V:
         local = o.float_op("div", statistic, o.constant(fmt.element_format.max))
-        wanted = o.float_op("div", local, factors.decode)
+        wanted = o.name("wanted", o.float_op("div", local, factors.decode))
         return o.name("scale", o.encode(_clamp(o, wanted, 2.0**-6, 448.0), "e4m3"))
 
     def factor(self, o: Ops[V], scale: V, factors: Factors[V], fmt: BlockFormat) -> V:
@@ -138,5 +139,5 @@ class Nvfp4TorchAo(_Divides):
 def _clamp(o: Ops[V], x: V, low: float, high: float) -> V:
     """torch.clamp, which keeps a NaN: comparisons with it are false."""
     lower, upper = o.constant(low), o.constant(high)
-    x = o.select(o.test("lt", x, lower), lower, x)
+    x = o.name("at_least", o.select(o.test("lt", x, lower), lower, x))
     return o.select(o.test("lt", upper, x), upper, x)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from fp4num.formats import BlockFormat
 from fp4num.ops import Ops, V
 from fp4num.rules.base import Factors
-from fp4num.rules.mx import Mx, MxFloor
+from fp4num.rules.mx import Mx, MxFloor, inverse_e8m0
 
 #: Clipping point, in standard deviations, that is best for a normal distribution on the E2M1 grid.
 GAUSSIAN = 2.92247856
@@ -35,4 +35,4 @@ class QuartetStochastic(MxFloor):
     name = "quartet_stochastic"
 
     def factor(self, o: Ops[V], scale: V, factors: Factors[V], fmt: BlockFormat) -> V:
-        return o.name("factor", o.float_op("mul", super().factor(o, scale, factors, fmt), o.constant(0.75)))
+        return o.name("factor", o.float_op("mul", inverse_e8m0(o, scale), o.constant(0.75)))
