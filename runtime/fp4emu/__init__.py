@@ -3,5 +3,7 @@
 from __future__ import annotations
 
 from fp4emu.errors import Deadlock, Fault, PtxError
+from fp4emu.gpu import Gpu
+from fp4emu.tensormap import TensorMap
 
-__all__ = ["Deadlock", "Fault", "PtxError"]
+__all__ = ["Deadlock", "Fault", "Gpu", "PtxError", "TensorMap"]

@@ -2,7 +2,9 @@
 `cp.async.bulk.tensor`, `cp.reduce.async.bulk.tensor`), tile mode without interleave.
 
 Global addresses of a box are an affine function of its indices, so a box is one strided view of the arena. In shared
-memory the box is dense, innermost dimension first, 16 bytes at a time placed by the swizzle.
+memory a box is one row after the other, innermost dimension first, 16 bytes at a time placed by the swizzle; a row that
+is shorter than the swizzle span is padded to it. What the ISA leaves open was settled by running boxes of every shape
+on a Hopper GPU: that padding, which coordinates are illegal, the NaNs of the fill, the rounding of tf32.
 """
 
 from __future__ import annotations
@@ -15,15 +17,24 @@ import numpy.typing as npt
 from numpy.lib.stride_tricks import as_strided
 
 from fp4emu.errors import Fault
-from fp4emu.memory import ALLOCATED, BARRIER, READ_ONLY, WRITTEN, GlobalMemory, SharedMemory
+from fp4emu.memory import (
+    ALLOCATED,
+    BARRIER,
+    READ_ONLY,
+    SHARED_RESERVED,
+    WRITTEN,
+    GlobalMemory,
+    SharedMemory,
+)
 from fp4emu.swizzle import PATTERNS, Swizzle, swizzle
-from fp4emu.tensormap import BITS, PADDED, SUB_BYTE, DataType, Interleave, OobFill, TensorMap
+from fp4emu.tensormap import BITS, PADDED, DataType, Interleave, OobFill, TensorMap
 
 Bytes = npt.NDArray[np.uint8]
 ALIGNMENT = 128
 """Shared-memory alignment of a box (PTX ISA, `cp.async.bulk.tensor`: "dstMem must be 128 byte aligned")."""
 
-_NAN_BYTES: dict[int, bytes] = {16: b"\xff\x7f", 32: b"\xff\xff\xff\x7f", 64: b"\xff\xff\xff\xff\xff\xff\xff\x7f"}
+_NAN_FILL = np.uint16(0x7FF7)
+"""Repeated in every 16 bits, whatever the float type."""
 _DATA_OF_16: dict[DataType, int] = {DataType.B4X16_P64: 8, DataType.B6X16_P32: 12}
 
 
@@ -80,9 +91,12 @@ def _check_supported(tmap: TensorMap, coordinates: tuple[int, ...]) -> None:
         raise Fault("interleaved tensor maps are not modelled")
     if tmap.element_strides[0] != 1:
         raise Fault("TMA ignores an element stride of the innermost dimension; it must be 1")
-    multiple = 128 if tmap.dtype in PADDED else 2 if tmap.dtype in SUB_BYTE else 1
+    multiple = 128 if tmap.dtype in PADDED else max(1, 128 // tmap.bits)
     if coordinates[0] % multiple:
-        raise Fault(f"coordinate 0 is {coordinates[0]}; {tmap.dtype.name} needs a multiple of {multiple}")
+        raise Fault(
+            f"coordinate 0 is {coordinates[0]}; with {tmap.dtype.name} it must be a multiple of {multiple}",
+            hint="the inner coordinate moves in steps of 16 bytes; anything else is an illegal instruction",
+        )
 
 
 def _view(array: Bytes, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> Bytes:
@@ -113,8 +127,7 @@ def read_box(memory: GlobalMemory, tmap: TensorMap, coordinates: tuple[int, ...]
     """The packed bytes of a box, `Box.shape`, with zeros or NaNs for what lies outside of the tensor."""
     box = locate(tmap, coordinates)
     if tmap.oob_fill is OobFill.NAN:
-        pattern = np.frombuffer(_NAN_BYTES[tmap.bits], np.uint8)
-        out = np.tile(pattern, int(np.prod(box.shape)) // len(pattern)).reshape(box.shape)
+        out = np.full(int(np.prod(box.shape)) // 2, _NAN_FILL).view(np.uint8).reshape(box.shape)
     else:
         out = np.zeros(box.shape, np.uint8)
     if not box.empty:
@@ -214,61 +227,69 @@ def _f32_to_bf16(x: npt.NDArray[np.floating]) -> npt.NDArray[np.uint16]:
 # --- the shared-memory side ---
 
 
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a box lies in shared memory: `reach` bytes from its start, cut into units of `unit` bytes, of which `order`
+    (relative to the start) hold the box's units one after the other. `used` bytes of a unit carry data."""
+
+    reach: int
+    unit: int
+    used: int
+    order: npt.NDArray[np.int64]
+
+
 @lru_cache(maxsize=512)
-def _chunk_order(base: int, size: int, mode: Swizzle, unit: int) -> npt.NDArray[np.int64]:
-    """Physical chunk index, relative to `base`, of each logical chunk of `unit` bytes."""
-    logical = base + np.arange(0, size, unit, dtype=np.int64)
-    return (swizzle(logical, mode) - base) // unit
+def _placement(base: int, rows: int, row_bytes: int, mode: Swizzle, used: int) -> Placement:
+    pattern = PATTERNS[mode]
+    unit = 8 if pattern.flip else 16
+    pitch = row_bytes if mode is Swizzle.NONE else pattern.span
+    offset = np.arange(rows, dtype=np.int64)[:, None] * pitch + np.arange(0, row_bytes, unit, dtype=np.int64)[None, :]
+    order = (swizzle(base + offset, mode) - base) // unit
+    return Placement(rows * pitch, unit, min(used, unit), order.reshape(-1))
 
 
-def shared_bytes(tmap: TensorMap) -> int:
-    """Bytes that a box occupies in shared memory, padding of the padded types included."""
-    total = tmap.transaction_bytes
-    return total * 16 // _DATA_OF_16[tmap.dtype] if tmap.dtype in PADDED else total
-
-
-def _extent(tmap: TensorMap, offset: int) -> tuple[int, int]:
-    """(size, reach): bytes of the box, and of the region that its swizzle may touch."""
-    size = shared_bytes(tmap)
+def placement(tmap: TensorMap, offset: int) -> Placement:
+    """The placement of a box of `tmap` at byte `offset` of shared memory."""
     if offset % ALIGNMENT:
         raise Fault(f"the shared-memory address {offset:#x} of a TMA box is not a multiple of {ALIGNMENT}")
-    span = PATTERNS[tmap.swizzle].span
-    return size, -(-size // span) * span
+    rows = 1
+    for count in tmap.counts[1:]:
+        rows *= count
+    used = _DATA_OF_16.get(tmap.dtype, 16)
+    row_bytes = tmap.counts[0] * tmap.bits // 8 * 16 // used
+    return _placement(offset % 1024, rows, row_bytes, tmap.swizzle, used)
+
+
+def _window(shared: SharedMemory, offset: int, reach: int) -> tuple[Bytes, Bytes]:
+    """(data, state) of the bytes, which must lie in the CTA's shared memory."""
+    if offset < SHARED_RESERVED or offset + reach > shared.size:
+        raise Fault(
+            f"a TMA box of {reach} bytes at shared {shared.base + offset:#x} is outside of the CTA's {shared.size} bytes"
+        )
+    return shared.data[offset : offset + reach], shared.state[offset : offset + reach]
 
 
 def place_box(shared: SharedMemory, offset: int, tmap: TensorMap, packed: Bytes) -> None:
-    """Writes the packed bytes of a box to shared memory at `offset`. Padding bytes of padded types stay as they are."""
-    size, reach = _extent(tmap, offset)
-    unit = 8 if tmap.swizzle is Swizzle.B128_ATOM_32B_FLIP_8B else 16
-    shared._check(offset, reach)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-    order = _chunk_order(offset % 1024, size, tmap.swizzle, unit)
-    data = shared.data[offset : offset + reach].reshape(-1, unit)
-    state = shared.state[offset : offset + reach].reshape(-1, unit)
+    """Writes the packed bytes of a box to shared memory at `offset`. Padding bytes stay as they are."""
+    place = placement(tmap, offset)
+    data, state = _window(shared, offset, place.reach)
     if (state & BARRIER).any():
-        shared.check_write(offset, reach)
-    if tmap.dtype in PADDED:
-        used = _DATA_OF_16[tmap.dtype]
-        data[order, :used] = packed.reshape(-1, used)
-        state[order, :used] |= WRITTEN
-    else:
-        data[order] = packed.reshape(-1, unit)
-        state[order] |= WRITTEN
+        shared.check_write(offset, place.reach)
+    used = place.used
+    data.reshape(-1, place.unit)[place.order, :used] = packed.reshape(-1, used)
+    state.reshape(-1, place.unit)[place.order, :used] |= WRITTEN
 
 
 def fetch_box(shared: SharedMemory, offset: int, tmap: TensorMap) -> Bytes:
     """The packed bytes of a box in shared memory at `offset`, all of which must have been written."""
-    size, reach = _extent(tmap, offset)
-    unit = 8 if tmap.swizzle is Swizzle.B128_ATOM_32B_FLIP_8B else 16
-    shared._check(offset, reach)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-    order = _chunk_order(offset % 1024, size, tmap.swizzle, unit)
-    state = shared.state[offset : offset + reach].reshape(-1, unit)[order]
-    used = _DATA_OF_16.get(tmap.dtype, unit)
-    if (state[:, :used] != (ALLOCATED | WRITTEN)).any():
-        chunk = int(np.argwhere((state[:, :used] != (ALLOCATED | WRITTEN)).any(axis=1))[0][0])
-        where = shared.describe(offset + int(order[chunk]) * unit)
+    place = placement(tmap, offset)
+    data, state = _window(shared, offset, place.reach)
+    wrong = state.reshape(-1, place.unit)[place.order, : place.used] != (ALLOCATED | WRITTEN)
+    if wrong.any():
+        unit = int(np.flatnonzero(wrong.any(axis=1))[0])
+        where = shared.describe(offset + int(place.order[unit]) * place.unit)
         raise Fault(
-            f"the TMA store reads {where}, which was never written (chunk {chunk} of the box)",
+            f"the TMA store reads {where}, which was never written ({place.unit}-byte unit {unit} of the box)",
             hint="the epilogue did not fill the box, or wrote it with another swizzle",
         )
-    data = shared.data[offset : offset + reach].reshape(-1, unit)[order, :used]
-    return data.reshape(-1)
+    return data.reshape(-1, place.unit)[place.order, : place.used].reshape(-1)

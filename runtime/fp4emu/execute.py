@@ -1,0 +1,129 @@
+"""Calls the handlers of styles "thread", "warp" and "group" for the rows and lanes that execute."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fp4emu.builder import width_of
+from fp4emu.instruction import Instruction, Operand, Pair, Register, Vector
+from fp4emu.machine import ThreadContext
+from fp4emu.registry import Wait
+
+if TYPE_CHECKING:
+    from fp4emu.group import Group
+
+Mask = NDArray[np.bool_] | None
+_DTYPES = {1: np.bool_, 8: np.uint8, 16: np.uint16, 32: np.uint32, 64: np.uint64}
+_BITS = np.uint32(1) << np.arange(32, dtype=np.uint32)
+
+
+def _scalar(value: Any, row: int, lane: int) -> Any:
+    """The element of one thread."""
+    if isinstance(value, np.ndarray):
+        rows, lanes = value.shape
+        return value[row if rows > 1 else 0, lane if lanes > 1 else 0].item()
+    if isinstance(value, tuple):
+        return tuple(_scalar(item, row, lane) for item in value)
+    return value
+
+
+def _lanes(value: Any, row: int, operand: Operand | None) -> Any:
+    """The 32 lanes of one warp; immediates stay ints."""
+    if isinstance(value, np.ndarray):
+        line = value[row if value.shape[0] > 1 else 0]
+        return line if len(line) == 32 else np.broadcast_to(line, (32,))
+    if isinstance(value, tuple):
+        items = operand.items if isinstance(operand, Vector) else (None,) * len(value)
+        return [_lanes(item, row, inner) for item, inner in zip(value, items, strict=True)]
+    if isinstance(operand, Register):
+        return np.full(32, value, _DTYPES[width_of(operand.type)])
+    return value
+
+
+def _shape(operand: Operand, rows: int) -> Any:
+    """Zeroed result arrays for a destination."""
+    if isinstance(operand, Vector):
+        return [_shape(item, rows) for item in operand.items]
+    if isinstance(operand, Pair):
+        return [_shape(operand.first, rows), _shape(operand.second, rows)]
+    if isinstance(operand, Register):
+        return np.zeros((rows, 32), _DTYPES[width_of(operand.type)])
+    return None
+
+
+def _store(target: Any, result: Any, where: Any) -> None:
+    if target is None:
+        return
+    if isinstance(target, list):
+        for item, value in zip(target, result, strict=True):
+            _store(item, value, where)
+        return
+    target[where] = result
+
+
+def blank(g: Group, ins: Instruction) -> Any:
+    """Zeros in the shape of the results of an instruction that nobody executes."""
+    results = [_shape(operand, len(g.warps)) for operand in ins.operands[: ins.rule.outputs]]
+    return results[0] if len(results) == 1 else results
+
+
+def threads(g: Group, ins: Instruction, mask: Mask, arguments: tuple[Any, ...]) -> Any:
+    """Once for each executing thread, in order of row and lane."""
+    rule = ins.rule
+    results = [_shape(operand, len(g.warps)) for operand in ins.operands[: rule.outputs]]
+    handler, waits = rule.handler, g.waits
+    every = g.live if mask is None else mask
+    for row, warp in enumerate(g.warps):
+        if every is None:
+            lanes: Any = range(32)
+        else:
+            lanes = np.flatnonzero(every[row if every.shape[0] > 1 else 0]).tolist()
+        for lane in lanes:
+            g.row, g.lane = row, lane
+            result = handler(ThreadContext(warp, lane), ins, *[_scalar(a, row, lane) for a in arguments])
+            if isinstance(result, Wait):
+                waits[row] = result
+                break
+            if results:
+                _assign(results, result, (row, lane))
+    g.row = g.lane = None
+    return results[0] if len(results) == 1 else results
+
+
+def warps(g: Group, ins: Instruction, mask: Mask, arguments: tuple[Any, ...]) -> Any:
+    """Once for each warp with an executing lane."""
+    rule = ins.rule
+    results = [_shape(operand, len(g.warps)) for operand in ins.operands[: rule.outputs]]
+    sources = ins.operands[rule.first_source :]
+    every = g.live if mask is None else mask
+    for row, warp in enumerate(g.warps):
+        active = 0xFFFF_FFFF
+        if every is not None:
+            active = int(_BITS[every[row if every.shape[0] > 1 else 0]].sum())
+            if not active:
+                continue
+        g.row, warp.active = row, active
+        values = [_lanes(a, row, operand) for a, operand in zip(arguments, sources, strict=True)]
+        result = rule.handler(warp, ins, *values)
+        if isinstance(result, Wait):
+            g.waits[row] = result
+        elif results:
+            _assign(results, result, row)
+    g.row = None
+    return results[0] if len(results) == 1 else results
+
+
+def groups(g: Group, ins: Instruction, mask: Mask, arguments: tuple[Any, ...]) -> Any:
+    """Once for the whole group: `handler(group, instruction, mask, *arguments)` of ints and arrays."""
+    return ins.rule.handler(g, ins, g.live if mask is None else mask, *arguments)
+
+
+def _assign(results: list[Any], result: Any, where: Any) -> None:
+    if len(results) == 1:
+        _store(results[0], result, where)
+    else:
+        for target, value in zip(results, result, strict=True):
+            _store(target, value, where)

@@ -1,0 +1,168 @@
+"""The public face of the emulator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from fp4emu.asynchronous import Mode
+from fp4emu.errors import Fault, PtxError
+from fp4emu.isa import load_families
+from fp4emu.launch import MAX_SHARED, Configuration, Launch, Triple
+from fp4emu.memory import GLOBAL_BASE, READ_ONLY, GlobalMemory
+from fp4emu.program import Program
+from fp4emu.ptx import parse
+from fp4emu.ptx.tree import Function, Module, Variable
+from fp4emu.symbols import Symbols
+
+TARGETS = ("sm_90a", "sm_100a", "sm_103a", "sm_120a")
+
+
+@runtime_checkable
+class Encodable(Protocol):
+    """A parameter that makes its own bytes, as `fp4emu.TensorMap` does."""
+
+    def encode(self) -> bytes: ...
+
+
+@dataclass(slots=True)
+class LoadedModule:
+    """A module whose variables are in the GPU's memory. `entries` are the names that `launch` takes."""
+
+    tree: Module
+    addresses: dict[str, int]
+    programs: dict[str, Program] = field(default_factory=dict[str, Program])
+
+    @property
+    def entries(self) -> tuple[str, ...]:
+        return tuple(name for name, function in self.tree.functions.items() if function.entry and function.defined)
+
+    def program(self, entry: str) -> Program:
+        function = self.tree.functions.get(entry)
+        if function is None or not function.entry:
+            raise Fault(f"the module has no entry {entry}", hint=f"it has: {', '.join(self.entries) or 'none'}")
+        if entry not in self.programs:
+            self.programs[entry] = Program.build(function, Symbols.build(self.tree, function, self.addresses))
+        return self.programs[entry]
+
+
+class Gpu:
+    """One emulated GPU: memory, loaded modules, launches. Not thread-safe.
+
+    `target` is the architecture ("sm_90a", "sm_100a"); `mode` and `seed` say when asynchronous operations complete (`fp4emu.asynchronous`);
+    `lockstep` how far warps run together (`fp4emu.launch.Configuration`): it changes speed and interleaving, never a correct kernel's result.
+    """
+
+    def __init__(self, target: str = "sm_100a", *, mode: Mode = "immediate", seed: int = 0, lockstep: str | None = None) -> None:
+        if target not in TARGETS:
+            raise Fault(f"unknown target {target}", hint=f"emulated: {', '.join(TARGETS)}")
+        if mode not in ("immediate", "delayed"):
+            raise Fault(f"unknown mode {mode!r}", hint='"immediate" or "delayed"')
+        load_families()
+        self.target = target
+        self.memory = GlobalMemory()
+        self.configuration = Configuration(mode, seed, lockstep or ("grid" if mode == "immediate" else "warp"))
+
+    def alloc(self, size: int) -> int:
+        """Address of `size` fresh bytes, 512-byte aligned. Reading them before they are written is a fault."""
+        return self.memory.allocate(size)
+
+    def free(self, address: int) -> None:
+        self.memory.free(address)
+
+    def write(self, address: int, data: bytes | bytearray | memoryview | np.ndarray[Any, Any]) -> None:
+        """Copies host bytes to the GPU."""
+        raw = np.ascontiguousarray(data).view(np.uint8).reshape(-1) if isinstance(data, np.ndarray) else data
+        self.memory.write(address, raw)
+
+    def read(self, address: int, size: int) -> bytes:
+        """Copies GPU bytes to the host; a byte that was never written is a fault."""
+        return self.memory.read(address, size)
+
+    def load(self, text: str | bytes) -> LoadedModule:
+        """Parses PTX and places its variables. `PtxError` names the line of what is not understood."""
+        if isinstance(text, bytes):
+            text = text.rstrip(b"\0").decode()
+        tree = parse(text.rstrip("\0"))
+        if tree.target != self.target:
+            raise PtxError(f"the module is for {tree.target}, the GPU is {self.target}")
+        addresses: dict[str, int] = {}
+        placed = [*tree.variables.values(), *(v for f in tree.functions.values() for v in f.variables.values())]
+        variables = [v for v in placed if v.space in ("global", "const")]
+        for variable in variables:
+            if variable.extern:
+                raise PtxError(f"{variable.name} is extern: modules are not linked")
+            addresses[variable.name] = self.memory.allocate(variable.size, alignment=max(variable.alignment, 16))
+        for variable in variables:
+            self._initialise(variable, addresses)
+        return LoadedModule(tree, addresses)
+
+    def _initialise(self, variable: Variable, addresses: dict[str, int]) -> None:
+        data = bytearray(variable.initial if variable.initial is not None else bytes(variable.size))
+        for offset, symbol, addend, width in variable.relocations:
+            if symbol not in addresses:
+                raise PtxError(f"the initialiser of {variable.name} names {symbol}, which is no variable of the module")
+            data[offset : offset + width] = (addresses[symbol] + addend).to_bytes(width, "little")
+        self.memory.write(addresses[variable.name], bytes(data))
+
+    def launch(
+        self, module: LoadedModule, entry: str, grid: Sequence[int], block: Sequence[int], *, cluster: Sequence[int] = (1, 1, 1),
+        shared_bytes: int = 0, params: Sequence[Encodable | bytes | bytearray | memoryview] = (),
+    ) -> None:  # fmt: skip
+        """Runs a kernel to its end.
+
+        `params` are the bytes of the entry's parameters in order, a `TensorMap` (or its 128 bytes) for a tensor map. `shared_bytes` is the dynamic
+        shared memory. Raises `Fault` or `Deadlock`.
+        """
+        program = module.program(entry)
+        function = program.function
+        g, b, c = _triple(grid, "grid"), _triple(block, "block"), _triple(cluster, "cluster")
+        self._check(function, program, g, b, c, shared_bytes)
+        packed = self._pack(function, program.symbols, params)
+        address = self.memory.allocate(max(len(packed), 1), alignment=64)
+        self.memory.write(address, packed)
+        start = address - GLOBAL_BASE
+        self.memory.state[start : start + len(packed)] |= READ_ONLY
+        try:
+            Launch(program, self.memory, self.target, g, b, c, shared_bytes, address, self.configuration).run()
+        finally:
+            self.memory.free(address)
+
+    def _check(self, function: Function, program: Program, grid: Triple, block: Triple, cluster: Triple, shared: int) -> None:
+        threads = block[0] * block[1] * block[2]
+        if not 1 <= threads <= 1024:
+            raise Fault(f"a block of {threads} threads; it must be 1 to 1024")
+        if function.required_block is not None and block != function.required_block:
+            raise Fault(f"{function.name} requires blocks of {function.required_block} (.reqntid), the launch has {block}")
+        if function.max_block is not None and threads > function.max_block[0] * function.max_block[1] * function.max_block[2]:
+            raise Fault(f"{function.name} allows blocks of at most {function.max_block} (.maxntid), the launch has {block}")
+        if function.required_cluster is not None and cluster != function.required_cluster:
+            raise Fault(f"{function.name} requires clusters of {function.required_cluster} (.reqnctapercluster), the launch has {cluster}")
+        if any(n % m for n, m in zip(grid, cluster, strict=True)):
+            raise Fault(f"the grid {grid} is not a multiple of the cluster {cluster}")
+        if cluster[0] * cluster[1] * cluster[2] > 16:
+            raise Fault(f"a cluster of {cluster} has more than 16 CTAs")
+        if program.symbols.static_shared + shared > MAX_SHARED + 1024:
+            raise Fault(f"{program.symbols.static_shared - 1024 + shared} bytes of shared memory exceed {MAX_SHARED}")
+
+    def _pack(self, function: Function, symbols: Symbols, params: Sequence[Encodable | bytes | bytearray | memoryview]) -> bytes:
+        if len(params) != len(function.params):
+            raise Fault(f"{function.name} takes {len(function.params)} parameters, {len(params)} were given")
+        packed = bytearray(symbols.param_bytes)
+        for variable, value in zip(function.params, params, strict=True):
+            raw = value.encode() if isinstance(value, Encodable) and not isinstance(value, bytes | bytearray | memoryview) else bytes(value)  # type: ignore[arg-type]
+            if len(raw) != variable.size:
+                raise Fault(f"parameter {variable.name} has {variable.size} bytes, {len(raw)} were given")
+            offset = symbols.params[variable.name][0]
+            packed[offset : offset + variable.size] = raw
+        return bytes(packed)
+
+
+def _triple(numbers: Sequence[int], what: str) -> Triple:
+    padded = (*(int(n) for n in numbers), 1, 1)[:3]
+    if len(numbers) > 3 or any(n < 1 for n in padded):
+        raise Fault(f"{what} {tuple(numbers)} must be up to three positive numbers")
+    return padded[0], padded[1], padded[2]

@@ -1,0 +1,435 @@
+"""Warps that run in lockstep.
+
+A group is a set of warps (rows), of one or several CTAs, that are at the same place of the program; its registers are arrays over all of them. It
+splits where the warps' control flow differs and merges with groups that it meets at the same block, so that e.g. the four epilogue warps of all CTAs
+run as one. Inside of a group, lanes diverge along paths: each has a block and a mask; the path with the lowest block runs first, and paths that
+meet at a block become one (reconvergence).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fp4emu.builder import LANE0, NOT_LANE0, Context
+from fp4emu.errors import Fault, Place
+from fp4emu.machine import WarpContext
+from fp4emu.program import BLOCKED, EXIT, NEXT, SPLIT, TABLE, Program, Specialised
+from fp4emu.registry import Wait
+
+if TYPE_CHECKING:
+    from fp4emu.launch import Launch
+
+Mask = NDArray[np.bool_]
+_REP = {"I": "u", "Q": "u", "H": "u", "B": "u", "f": "f", "d": "f", "e": "f", "?": "b"}
+_TURN = 4096  # blocks that a group may run before others get their turn
+
+
+def kind_of(value: Any) -> Any:
+    """The run-time kind of a register's value (`Builder.load`)."""
+    if value is None:
+        return None
+    kind = type(value)
+    if kind is int:
+        return "Uu"
+    if kind is np.ndarray:
+        return ("W" if value.shape[1] == 1 else "V") + _REP[value.dtype.char]
+    if kind is bool:
+        return "Ub"
+    if kind is tuple:
+        return ("P", kind_of(value[0]), kind_of(value[1]))
+    return "Uf"
+
+
+@dataclass(slots=True)
+class Path:
+    """Lanes of a group at one block. `mask` None: all lanes of all rows. `waits`: what its rows wait for, by row."""
+
+    block: int
+    mask: Mask | None
+    code: Specialised | None = None
+    waits: dict[int, Wait] = field(default_factory=dict[int, Wait])
+
+
+class Group:
+    """Rows in lockstep; see the module. Attributes in lower case are read by generated code and handlers."""
+
+    def __init__(self, launch: Launch, program: Program, warps: list[WarpContext], live: Mask | None) -> None:
+        self.launch = launch
+        self.program = program
+        self.warps = warps
+        self.live = live
+        self.regs: list[Any] = [None] * len(program.bits)
+        self.paths = [Path(0, live)]
+        self.mask: Mask | None = live
+        self.taken: Mask | None = None
+        self.way = NEXT
+        self.waits: dict[int, Wait] = {}
+        self.row: int | None = None
+        self.lane: int | None = None
+        self.eager = False
+        self.impatient = False
+        self.age = 0
+        self.cache: dict[str, Any] = {}
+        self._describe_rows()
+
+    def _describe_rows(self) -> None:
+        warps = self.warps
+        first = warps[0].cta
+        self.single_row = len(warps) == 1
+        self.single_cta = all(warp.cta is first for warp in warps)
+        self.single_rank = self.single_cta or all(warp.cta.rank == first.rank for warp in warps)
+        self.rank_base = self._per_row([warp.cta.shared.base for warp in warps], np.uint32, self.single_rank)
+        offset = self.launch.arena_offset
+        self.cluster_base = self._per_row([offset(warp.cta.cluster.ctas[0]) for warp in warps], np.int64, self.single_cta)
+        self.arena_base = self._per_row([offset(warp.cta) for warp in warps], np.int64, self.single_cta)
+
+    def _per_row(self, values: list[int], dtype: Any, same: bool) -> Any:
+        return values[0] if same else np.array(values, dtype).reshape(-1, 1)
+
+    # --- called by generated code ---
+
+    def special(self, name: str) -> Any:
+        """A special register (`fp4emu.symbols`), cached for the life of the group."""
+        found = self.cache.get(name)
+        if found is None:
+            found = self.cache[name] = self.launch.special(self, name)
+        return found
+
+    def branch(self, predicate: Mask, mask: Mask | None, way: int) -> int:
+        """The way out at a branch whose predicate is not uniform."""
+        if mask is None:
+            if predicate.all():
+                return way
+            if not predicate.any():
+                return NEXT
+            self.taken = predicate
+        else:
+            taken = predicate & mask
+            if not taken.any():
+                return NEXT
+            if not (mask & ~predicate).any():
+                return way
+            self.taken = taken
+        self.way = way
+        return SPLIT
+
+    def branch_table(self, index: Any, mask: Mask | None, count: int) -> int:
+        """brx.idx: the entry; lanes with other entries stay at the branch."""
+        if not isinstance(index, np.ndarray):
+            return TABLE + index
+        every = np.ones((len(self.warps), 32), np.bool_) if mask is None else np.broadcast_to(mask, (len(self.warps), 32))
+        chosen = np.broadcast_to(index, every.shape)
+        entry = int(chosen[every][0])
+        taken = every & (chosen == entry)
+        if (taken == every).all():
+            return TABLE + entry
+        self.taken, self.way = taken, TABLE + entry
+        return SPLIT
+
+    def trap(self, mask: Mask | None) -> None:
+        if mask is not None:
+            rows, lanes = np.nonzero(np.broadcast_to(mask, (len(self.warps), 32)))
+            if not len(rows):
+                return
+            self.row, self.lane = int(rows[0]), int(lanes[0])
+        raise Fault("trap", hint="the kernel stopped itself: an assertion or an unreachable place")
+
+    # --- running ---
+
+    def run(self, limit: int) -> str:
+        """Runs the lowest path until it blocks ("blocked"), all lanes have exited ("exit"), it reaches `limit` or another group ("yield"),
+        rows were split off ("split") or its turn is over ("turn")."""
+        path = self.paths[0]
+        if path.waits:
+            path = next((p for p in self.paths if not p.waits), path)
+        path.waits = {}
+        code = path.code or self._code(path)
+        regs, left = self.regs, _TURN
+        while True:
+            self.mask = path.mask
+            way = code.run(regs, self)
+            left -= 1
+            if way < SPLIT or way >= TABLE:
+                target = self.program.successor(code.block, way)
+                path.block = target
+                if len(self.paths) > 1 and self._meets(path):
+                    path = self.paths[0]
+                    if path.waits:
+                        return "blocked"
+                    code = self._code(path)
+                else:
+                    following = code.links.get(way)
+                    if following is None:
+                        following = code.links[way] = self._code(path)
+                    code = following
+                if path.block >= limit or left <= 0 or (self.launch.meeting and path.block in self.launch.meeting):
+                    path.code = code
+                    return "turn" if left <= 0 else "yield"
+                continue
+            path.code = None
+            if way == BLOCKED:
+                return self._block(path)
+            if way == EXIT:
+                if not self._exit(path, path.mask):
+                    return "exit"
+            elif way == SPLIT and self._split_rows(path, code.block):
+                return "split"
+            regs = self.regs
+            path = next((p for p in self.paths if not p.waits), self.paths[0])
+            if path.waits:
+                return "blocked"
+            if path.block >= limit:
+                return "yield"
+            code = self._code(path)
+
+    def _code(self, path: Path) -> Specialised:
+        keep, live = 0, self.program.blocks
+        for other in self.paths:
+            if other is not path:
+                keep |= live[other.block].live_in
+        mask = "F" if path.mask is None else ("E" if path.mask is LANE0 else "D")
+        context = Context(self.single_row, self.single_cta, self.single_rank, mask, keep)
+        regs = self.regs
+        kinds = tuple([kind_of(regs[slot]) for slot in live[path.block].live_slots])
+        return self.program.specialise(path.block, context, kinds)
+
+    def _meets(self, path: Path) -> bool:
+        """Restores the order of paths after one moved, merging those at one block. False if the moved path still runs alone in front."""
+        others = [p for p in self.paths if p is not path]
+        for other in others:
+            if other.block == path.block:
+                assert other.mask is not None and path.mask is not None
+                path.mask = self._whole(np.logical_or(path.mask, other.mask))
+                path.waits = {}
+                others.remove(other)
+                break
+        else:
+            if path.block < others[0].block:
+                return False
+        self.paths = sorted([path, *others], key=lambda p: p.block)
+        for p in self.paths:
+            p.code = None
+        return True
+
+    def _whole(self, mask: Mask) -> Mask | None:
+        """None if the mask is every lane of the group."""
+        return None if self.live is None and mask.all() else mask
+
+    def _full(self, mask: Mask | None) -> Mask:
+        shape = (len(self.warps), 32)
+        return np.ones(shape, np.bool_) if mask is None else np.broadcast_to(mask, shape)
+
+    def _exit(self, path: Path, leaving: Mask | None) -> bool:
+        """Ends the lanes of a mask; False if none is left."""
+        self.paths.remove(path)
+        if not self.paths:
+            return False
+        self.live = self._full(self.live) & ~self._full(leaving)
+        return True
+
+    def _split_rows(self, path: Path, block: int) -> bool:
+        """A branch that lanes take differently: by rows if each warp is of one mind (True), else along two paths."""
+        assert self.taken is not None
+        way = self.way
+        successor = block if way >= TABLE else block + 1
+        target = -1 if way == EXIT else self.program.successor(block, way)
+        taken = np.broadcast_to(self.taken, (len(self.warps), 32))
+        if path.mask is None and len(self.paths) == 1 and not self.single_row:
+            some, every = taken.any(axis=1), taken.all(axis=1)
+            if (some == every).all():
+                path.block = successor
+                other = self.select(np.flatnonzero(every))
+                self.shrink(np.flatnonzero(~every))
+                other.paths[0].block = target
+                if target >= 0:
+                    self.launch.add(other)
+                else:
+                    self.launch.finish(other)
+                return True
+        rest = ~self.taken if path.mask is None else path.mask & ~self.taken
+        if path.mask is None and self.taken is NOT_LANE0:
+            rest = LANE0
+        if way == EXIT:
+            self.live = self._full(self.live) & ~taken
+            if path.mask is None or len(self.paths) == 1:
+                rest = self.live
+            path.mask, path.block = rest, successor
+            self._drop_dead_rows()
+            return False
+        path.mask, path.block = rest, successor
+        self._join(Path(target, self.taken))
+        self._settle(path)
+        return False
+
+    def _join(self, path: Path) -> None:
+        for other in self.paths:
+            if other.block == path.block:
+                assert other.mask is not None and path.mask is not None
+                other.mask = self._whole(np.logical_or(other.mask, path.mask))
+                other.waits = {}
+                return
+        self.paths.append(path)
+        self.paths.sort(key=lambda p: p.block)
+        for p in self.paths:
+            p.code = None
+
+    def _settle(self, path: Path) -> None:
+        """Merges a moved path with one that was already there."""
+        for other in self.paths:
+            if other is not path and other.block == path.block:
+                self.paths.remove(other)
+                assert other.mask is not None and path.mask is not None
+                path.mask = self._whole(np.logical_or(path.mask, other.mask))
+        self.paths.sort(key=lambda p: p.block)
+        for p in self.paths:
+            p.code = None
+
+    def _drop_dead_rows(self) -> None:
+        """Rows without a live lane leave the group, as their warps have ended."""
+        if self.live is None or self.single_row:
+            return
+        alive = self.live.any(axis=1)
+        if not alive.all():
+            dead = self.select(np.flatnonzero(~alive))
+            self.shrink(np.flatnonzero(alive))
+            self.launch.finish(dead)
+        if self.live.all():
+            self.live = None
+            if len(self.paths) == 1:
+                self.paths[0].mask = None
+
+    def _block(self, path: Path) -> str:
+        """Some or all rows wait. Rows that could go on are split off as a group of their own."""
+        waits, self.waits = self.waits, {}
+        full = self._full(path.mask)
+        going = [row for row in range(len(self.warps)) if row not in waits and full[row].any()]
+        if going and len(going) + len(waits) <= len(self.warps):
+            idle = [row for row in range(len(self.warps)) if row not in waits and row not in going]
+            rest = self.select(np.array(going))
+            position = self.paths.index(path)
+            moved = rest.paths[position]
+            moved.block = path.block + 1
+            keep = sorted([*waits, *idle])
+            path.waits = {keep.index(row): wait for row, wait in waits.items()}
+            self.shrink(np.array(keep))
+            rest._settle(moved)
+            self.launch.add(rest)
+            return "split"
+        path.waits = waits
+        return "blocked"
+
+    # --- rows ---
+
+    def select(self, rows: NDArray[np.intp]) -> Group:
+        """A new group of some of the rows, with their registers and paths."""
+        live = None if self.live is None else self.live[rows]
+        if live is not None and live.all():
+            live = None
+        other = Group(self.launch, self.program, [self.warps[row] for row in rows], live)
+        other.age = self.age
+        other.paths = []
+        for path in self.paths:
+            mask = None if path.mask is None else (path.mask if path.mask.shape[0] == 1 else path.mask[rows])
+            if mask is not None and not mask.any():
+                continue
+            other.paths.append(Path(path.block, other._whole(mask) if mask is not None else live))
+        if not other.paths:
+            other.paths.append(Path(self.paths[0].block, live))
+        needed = 0
+        for path in self.paths:
+            needed |= self.program.blocks[path.block].live_in
+        single = len(rows) == 1
+        for slot, value in enumerate(self.regs):
+            if value is not None and needed >> slot & 1:
+                other.regs[slot] = _rows_of(value, rows, single)
+        return other
+
+    def shrink(self, rows: NDArray[np.intp]) -> None:
+        """Keeps only some rows, in place."""
+        waits = [path.waits for path in self.paths]
+        blocks = [path.block for path in self.paths]
+        other = self.select(rows)
+        self.warps, self.live, self.regs, self.paths = other.warps, other.live, other.regs, other.paths
+        self.cache = {}
+        for path in self.paths:
+            path.waits = waits[blocks.index(path.block)]
+        self._describe_rows()
+
+    def mergeable(self) -> bool:
+        """Whether it may take other groups in: one path, all lanes alive."""
+        return len(self.paths) == 1 and self.live is None and self.paths[0].mask is None
+
+    def absorb(self, others: list[Group]) -> None:
+        """Takes in the rows of groups at the same block; their waits are tried again."""
+        groups = [self, *others]
+        block = self.paths[0].block
+        sizes = [len(group.warps) for group in groups]
+        regs: list[Any] = [None] * len(self.regs)
+        for slot in self.program.blocks[block].live_slots:
+            regs[slot] = _concatenate([group.regs[slot] for group in groups], sizes, self.program.bits[slot])
+        self.warps = [warp for group in groups for warp in group.warps]
+        self.regs = regs
+        self.paths = [Path(block, None)]
+        self.age = max(group.age for group in groups)
+        self.cache = {}
+        self._describe_rows()
+
+    def place(self) -> Place:
+        """Who is executing, as far as known."""
+        warp = self.warps[self.row if self.row is not None and self.row < len(self.warps) else 0]
+        return Place(entry=self.program.function.name, cta=warp.cta.id, warp=warp.index, lane=self.lane)
+
+
+def _rows_of(value: Any, rows: NDArray[np.intp], single: bool) -> Any:
+    if type(value) is np.ndarray:
+        part = value if value.shape[0] == 1 else value[rows]
+        if single and part.shape[1] == 1:
+            return part[0, 0] if part.dtype.kind == "f" else part[0, 0].item()
+        return part
+    if type(value) is tuple:
+        return tuple(_rows_of(item, rows, single) for item in value)
+    return value
+
+
+_DTYPES = {1: np.bool_, 8: np.uint8, 16: np.uint16, 32: np.uint32, 64: np.uint64}
+
+
+def _concatenate(parts: list[Any], sizes: list[int], bits: int) -> Any:
+    """One register of several groups, row after row."""
+    kinds = {type(part) for part in parts if part is not None}
+    if not kinds:
+        return None
+    if kinds == {int} or kinds == {bool}:
+        first = next(part for part in parts if part is not None)
+        if all(part is None or part == first for part in parts):
+            return first
+    if tuple in kinds:
+        if kinds == {tuple}:
+            return tuple(_concatenate([part and part[i] for part in parts], sizes, bits // 2) for i in (0, 1))
+        parts = [_unpaired(part, bits) for part in parts]
+    arrays: list[NDArray[Any]] = []
+    for part in parts:
+        array = part if isinstance(part, np.ndarray) else np.array([[0 if part is None else part]])
+        if array.dtype.kind == "f" and any(isinstance(p, int) or getattr(p, "dtype", np.dtype("f4")).kind != "f" for p in parts if p is not None):
+            array = array.view(_DTYPES[bits])
+        arrays.append(array)
+    floating = all(array.dtype.kind == "f" for array in arrays)
+    dtype = arrays[0].dtype if floating else _DTYPES[bits]
+    lanes = max(array.shape[1] for array in arrays)
+    return np.concatenate([np.broadcast_to(array.astype(dtype, copy=False), (size, lanes)) for array, size in zip(arrays, sizes, strict=True)])
+
+
+def _unpaired(value: Any, bits: int) -> Any:
+    """A 64-bit pair as one value."""
+    if not isinstance(value, tuple):
+        return value
+    halves = [half.view(np.uint32) if getattr(half, "dtype", np.dtype("u4")).kind == "f" else half for half in value]
+    if bits != 64:
+        raise Fault("128-bit registers of groups that differ cannot be merged")
+    wide = [np.asarray(half, np.uint64) for half in halves]
+    joined = wide[0] | (wide[1] << np.uint64(32))
+    return joined if joined.ndim else int(joined)

@@ -1,0 +1,245 @@
+"""Barriers of a CTA, a cluster and a warp (PTX ISA 9.7.13.1 to 9.7.13.3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from fp4emu.errors import Fault
+from fp4emu.instruction import Instruction
+from fp4emu.machine import Cta, WarpContext
+from fp4emu.registry import Wait, instruction
+
+CTA_SECTION, CLUSTER_SECTION, WARP_SECTION = "9.7.13.1", "9.7.13.3", "9.7.13.2"
+BARRIERS = 16
+
+
+@dataclass(slots=True)
+class NamedBarrier:
+    """One of a CTA's sixteen. `expected` threads, None for all that have not exited. `results` of reductions, by generation."""
+
+    cta: Cta
+    number: int
+    arrived: int = 0
+    generation: int = 0
+    expected: int | None = None
+    counts: list[int] = field(default_factory=lambda: [0, 0])
+    results: dict[int, tuple[int, int]] = field(default_factory=dict[int, "tuple[int, int]"])
+
+    def needed(self) -> int:
+        if self.expected is not None:
+            return self.expected
+        return 32 * len(self.cta.scratch["live warps"])
+
+    def arrive(self, threads: int, expected: int | None, true: int = 0) -> int:
+        """Counts threads in; returns the generation that they wait to end."""
+        if self.arrived and expected != self.expected:
+            raise Fault(
+                f"barrier {self.number} is used with thread count {expected} while threads with count {self.expected} wait at it",
+                hint="all arrivals of one barrier phase must name the same count",
+            )
+        self.expected = expected
+        generation = self.generation
+        self.arrived += threads
+        self.counts[0] += true
+        self.counts[1] += threads
+        self.check()
+        return generation
+
+    def check(self) -> None:
+        """Ends the phase if all have arrived (called again when warps exit)."""
+        needed = self.needed()
+        if self.arrived > needed:
+            raise Fault(f"{self.arrived} threads arrived at barrier {self.number}, which expects {needed}")
+        if self.arrived and self.arrived == needed:
+            self.results = {self.generation: (self.counts[0], self.counts[1])}
+            self.generation += 1
+            self.arrived, self.counts = 0, [0, 0]
+            self.cta.cluster.machine.clock.ticks += 1
+
+
+def named_barrier(cta: Cta, number: int) -> NamedBarrier:
+    if not 0 <= number < BARRIERS:
+        raise Fault(f"barrier {number} is outside of 0..{BARRIERS - 1}")
+    table: dict[int, NamedBarrier] = cta.scratch.setdefault("named barriers", {})
+    if number not in table:
+        table[number] = NamedBarrier(cta, number)
+    return table[number]
+
+
+def _row(value: Any, row: int, mask: Any) -> int:
+    """A warp-uniform operand of one row; faults if the lanes differ."""
+    if not isinstance(value, np.ndarray):
+        return int(value)
+    line = value[row if value.shape[0] > 1 else 0]
+    if mask is not None and len(line) == 32:
+        line = line[mask[row if mask.shape[0] > 1 else 0]]
+    if (line != line[0]).any():
+        raise Fault("this operand must be the same in all lanes of the warp")
+    return int(line[0])
+
+
+def active_rows(g: Any, mask: Any) -> list[tuple[int, WarpContext, int]]:
+    """(row, warp, lane mask) of each warp that executes."""
+    if mask is None:
+        return [(row, warp, 0xFFFF_FFFF) for row, warp in enumerate(g.warps)]
+    full = np.broadcast_to(mask, (len(g.warps), 32))
+    words = (full.astype(np.uint64) << np.arange(32, dtype=np.uint64)).sum(axis=1).tolist()
+    return [(row, g.warps[row], int(word)) for row, word in enumerate(words) if word]
+
+
+def _threads(g: Any, row: int, word: int) -> int:
+    """How many threads a warp brings to a barrier: 32 if all that live are here."""
+    live = 0xFFFF_FFFF if g.live is None else int((g.live[row].astype(np.uint64) << np.arange(32, dtype=np.uint64)).sum())
+    return 32 if word & live == live else word.bit_count()
+
+
+def _count(value: Any, row: int, mask: Any) -> int | None:
+    if value is None:
+        return None
+    count = _row(value, row, mask)
+    if count % 32 or not count:
+        raise Fault(f"barrier thread count {count} is not a positive multiple of the warp size")
+    return count
+
+
+def _synchronize(g: Any, mask: Any, number: Any, count: Any, true: Any = None) -> list[tuple[int, NamedBarrier, int]]:
+    """Arrives, and makes the rows wait whose barrier has not opened. Returns (row, barrier, generation) of those that pass."""
+    rows = active_rows(g, mask)
+    tokens: list[tuple[int, WarpContext, int, NamedBarrier, int]] = []
+    for row, warp, word in rows:
+        key = ("barrier", word)
+        g.row = row
+        if key not in warp.scratch:
+            barrier = named_barrier(warp.cta, _row(number, row, mask))
+            hits = 0
+            if true is not None:
+                line = np.broadcast_to(true, (len(g.warps), 32))[row]
+                hits = sum(bool(line[lane]) for lane in range(32) if word >> lane & 1)
+            warp.scratch[key] = (barrier, barrier.arrive(_threads(g, row, word), _count(count, row, mask), hits))
+        barrier, generation = warp.scratch[key]
+        tokens.append((row, warp, word, barrier, generation))
+    g.row = None
+    passed: list[tuple[int, NamedBarrier, int]] = []
+    for row, warp, word, barrier, generation in tokens:
+        if barrier.generation > generation:
+            del warp.scratch["barrier", word]
+            passed.append((row, barrier, generation))
+        else:
+            g.waits[row] = Wait(lambda b=barrier, n=generation: b.generation > n, lambda b=barrier: _describe(b))
+    return passed
+
+
+def _describe(barrier: NamedBarrier) -> str:
+    return f"named barrier {barrier.number}: {barrier.arrived} of {barrier.needed()} threads have arrived"
+
+
+@instruction("barrier", "[cta] sync [aligned]", style="group", section=CTA_SECTION, blocking=True)
+@instruction("bar", "[cta] sync", style="group", section=CTA_SECTION, blocking=True)
+def barrier_sync(g: Any, ins: Instruction, mask: Any, number: Any, count: Any = None) -> None:
+    _synchronize(g, mask, number, count)
+
+
+@instruction("barrier", "[cta] arrive [aligned]", style="group", section=CTA_SECTION)
+@instruction("bar", "[cta] arrive", style="group", section=CTA_SECTION)
+def barrier_arrive(g: Any, ins: Instruction, mask: Any, number: Any, count: Any) -> None:
+    for row, warp, word in active_rows(g, mask):
+        g.row = row
+        named_barrier(warp.cta, _row(number, row, mask)).arrive(_threads(g, row, word), _count(count, row, mask))
+    g.row = None
+
+
+@instruction("barrier", "[cta] red op=popc [aligned] u32", "[cta] red op=and|or [aligned] pred", style="group", section=CTA_SECTION, outputs=1, blocking=True)
+@instruction("bar", "[cta] red op=popc u32", "[cta] red op=and|or pred", style="group", section=CTA_SECTION, outputs=1, blocking=True)
+def barrier_red(g: Any, ins: Instruction, mask: Any, number: Any, *rest: Any) -> Any:
+    count, predicate = (None, rest[0]) if len(rest) == 1 else rest
+    op = ins.mod("op")
+    result = np.zeros((len(g.warps), 1), np.uint32 if op == "popc" else np.bool_)
+    for row, barrier, generation in _synchronize(g, mask, number, count, predicate):
+        true, threads = barrier.results[generation]
+        result[row] = {"popc": true, "and": true == threads, "or": true > 0}[op]
+    return result
+
+
+# --- cluster ---
+
+
+@dataclass(slots=True)
+class ClusterBarrier:
+    """Arrivals of whole warps of the cluster; a warp that has exited counts as arrived."""
+
+    arrived: set[tuple[int, int]] = field(default_factory=set["tuple[int, int]"])
+    generation: int = 0
+
+    def check(self, ctas: list[Cta]) -> None:
+        live = {(cta.rank, index) for cta in ctas for index in cta.scratch["live warps"]}
+        if self.arrived and live <= self.arrived:
+            self.arrived = set()
+            self.generation += 1
+            ctas[0].cluster.machine.clock.ticks += 1
+
+
+def cluster_barrier(warp: WarpContext) -> ClusterBarrier:
+    found: ClusterBarrier = warp.cluster.scratch.setdefault("cluster barrier", ClusterBarrier())
+    return found
+
+
+@instruction("barrier.cluster", "arrive [sem=release|relaxed] [aligned]", style="group", section=CLUSTER_SECTION)
+def cluster_arrive(g: Any, ins: Instruction, mask: Any) -> None:
+    rows = active_rows(g, mask)
+    for row, warp, word in rows:
+        g.row = row
+        barrier = cluster_barrier(warp)
+        if warp.scratch.get("cluster token") is not None:
+            raise Fault("barrier.cluster.arrive twice without barrier.cluster.wait")
+        if _threads(g, row, word) != 32:
+            raise Fault("barrier.cluster.arrive by a part of a warp is not emulated")
+        warp.scratch["cluster token"] = barrier.generation
+        barrier.arrived.add((warp.cta.rank, warp.index))
+    for _, warp, _ in rows:
+        cluster_barrier(warp).check(warp.cluster.ctas)
+    g.row = None
+
+
+@instruction("barrier.cluster", "wait [sem=acquire] [aligned]", style="group", section=CLUSTER_SECTION, blocking=True)
+def cluster_wait(g: Any, ins: Instruction, mask: Any) -> None:
+    for row, warp, _ in active_rows(g, mask):
+        g.row = row
+        barrier, token = cluster_barrier(warp), warp.scratch.get("cluster token")
+        if token is None:
+            raise Fault("barrier.cluster.wait without barrier.cluster.arrive")
+        if barrier.generation > token:
+            warp.scratch["cluster token"] = None
+        else:
+            g.waits[row] = Wait(lambda b=barrier, n=token: b.generation > n, lambda b=barrier, w=warp: _describe_cluster(b, w))
+    g.row = None
+
+
+def _describe_cluster(barrier: ClusterBarrier, warp: WarpContext) -> str:
+    live = sum(len(cta.scratch["live warps"]) for cta in warp.cluster.ctas)
+    return f"cluster barrier: {len(barrier.arrived)} of {live} warps have arrived"
+
+
+def warps_exited(cta: Cta) -> None:
+    """Barriers count a warp that has exited as arrived: look again whether they open."""
+    table: dict[int, NamedBarrier] = cta.scratch.get("named barriers", {})
+    for barrier in table.values():
+        if barrier.expected is None:
+            barrier.check()
+    found: ClusterBarrier | None = cta.cluster.scratch.get("cluster barrier")
+    if found is not None:
+        found.check(cta.cluster.ctas)
+
+
+# --- warp ---
+
+
+@instruction("bar.warp.sync", "", style="group", section=WARP_SECTION, blocking=True)
+def warp_sync(g: Any, ins: Instruction, mask: Any, members: Any) -> None:
+    """Waits until the lanes of the mask have met here: they come along other paths of the group."""
+    for row, _, word in active_rows(g, mask):
+        live = 0xFFFF_FFFF if g.live is None else int((g.live[row].astype(np.uint64) << np.arange(32, dtype=np.uint64)).sum())
+        if _row(members, row, mask) & live & ~word:
+            g.waits[row] = Wait(lambda: False, lambda: "bar.warp.sync: lanes of its mask have not come")

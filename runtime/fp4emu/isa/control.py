@@ -1,0 +1,29 @@
+"""Control flow (PTX ISA 9.7.12) and what only advises the hardware (9.7.19, 9.7.13.13)."""
+
+from __future__ import annotations
+
+from fp4emu.builder import Builder
+from fp4emu.instruction import Instruction
+from fp4emu.registry import instruction
+
+
+def _ending(e: Builder, ins: Instruction) -> None:
+    """Branches and exits end a block: `fp4emu.program` writes them."""
+
+
+def _nothing(e: Builder, ins: Instruction) -> None:
+    """Has no effect on results."""
+
+
+instruction("bra", "[uni]", style="emit", section="9.7.12.3")(_ending)
+instruction("brx.idx", "[uni]", style="emit", section="9.7.12.4")(_ending)
+instruction("ret", "[uni]", style="emit", section="9.7.12.6")(_ending)
+instruction("exit", "", style="emit", section="9.7.12.7")(_ending)
+instruction("trap", "", style="emit", section="9.7.19.4")(_ending)
+instruction("brkpt", "", style="emit", section="9.7.19.1")(_nothing)
+instruction("pmevent", "[mask]", style="emit", section="9.7.19.3")(_nothing)
+instruction("nanosleep", "u32", style="emit", section="9.7.19.2")(_nothing)
+instruction("setmaxnreg", "action=inc|dec sync aligned u32", style="emit", section="9.7.19.5")(_nothing)
+instruction("griddepcontrol", "action=launch_dependents|wait", style="emit", section="9.7.13.13")(_nothing)
+
+

@@ -1,0 +1,184 @@
+"""mbarrier (PTX ISA 9.7.13.15)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fp4emu.barrier import Barrier
+from fp4emu.builder import Builder
+from fp4emu.errors import Fault
+from fp4emu.instruction import Instruction, Sink
+from fp4emu.isa.barriers import active_rows
+from fp4emu.machine import Cluster, WarpContext
+from fp4emu.memory import GLOBAL_BASE, RANK_SHIFT, SHARED_WINDOW
+from fp4emu.program import argument
+from fp4emu.registry import Wait, instruction
+
+LOCAL = "[space=shared|shared::cta]"
+ANY = "[space=shared|shared::cta|shared::cluster]"
+SEMANTICS = "[sem=release|relaxed] [scope=cta|cluster]"
+
+
+def _address(address: int) -> int:
+    """A shared::cluster address from a shared or a generic one."""
+    if address >= GLOBAL_BASE or (address >= 1 << 32 and address < SHARED_WINDOW):
+        raise Fault(f"mbarrier address {address:#x} is not in shared memory")
+    return address - SHARED_WINDOW if address >= SHARED_WINDOW else address
+
+
+def _at(warp: WarpContext, address: int, local: bool) -> Barrier:
+    place = _address(address)
+    if local and place >> RANK_SHIFT != warp.cta.rank:
+        raise Fault(f"the shared::cta mbarrier {place:#x} is not in the executing CTA (rank {warp.cta.rank})")
+    return warp.cta.cluster.barrier(place)
+
+
+def _offset(warp: WarpContext, address: int) -> int:
+    place = _address(address)
+    if place >> RANK_SHIFT != warp.cta.rank:
+        raise Fault(f"the mbarrier {place:#x} is not in the executing CTA (rank {warp.cta.rank})")
+    return place & ((1 << RANK_SHIFT) - 1)
+
+
+def _each(g: Any, mask: Any, *values: Any) -> list[tuple[int, WarpContext, int, list[int]]]:
+    """(row, warp, number of lanes, operands) of the executing lanes, those of a warp with the same operands together."""
+    result: list[tuple[int, WarpContext, int, list[int]]] = []
+    for row, warp, word in active_rows(g, mask):
+        lines = [v[row if v.shape[0] > 1 else 0] if isinstance(v, np.ndarray) else v for v in values]
+        if all(not isinstance(line, np.ndarray) or len(line) == 1 for line in lines):
+            result.append((row, warp, word.bit_count(), [int(line[0]) if isinstance(line, np.ndarray) else int(line) for line in lines]))
+            continue
+        groups: dict[tuple[int, ...], int] = {}
+        for lane in range(32):
+            if word >> lane & 1:
+                key = tuple(int(line[lane if len(line) > 1 else 0]) if isinstance(line, np.ndarray) else int(line) for line in lines)
+                groups[key] = groups.get(key, 0) + 1
+        result += [(row, warp, lanes, list(key)) for key, lanes in groups.items()]
+    return result
+
+
+@instruction("mbarrier.init", f"{LOCAL} b64", style="group", section="9.7.13.15.9")
+def init(g: Any, ins: Instruction, mask: Any, address: Any, count: Any) -> None:
+    for g.row, warp, _, (place, expected) in _each(g, mask, address, count):
+        warp.cta.barrier_init(_offset(warp, place), expected)
+
+
+@instruction("mbarrier.inval", f"{LOCAL} b64", style="group", section="9.7.13.15.10")
+def inval(g: Any, ins: Instruction, mask: Any, address: Any) -> None:
+    for g.row, warp, _, (place,) in _each(g, mask, address):
+        warp.cta.barrier_invalidate(_offset(warp, place))
+
+
+@instruction("mbarrier.expect_tx", f"[sem=relaxed] [scope=cta|cluster] {ANY} b64", style="group", section="9.7.13.15.11")
+def expect_tx(g: Any, ins: Instruction, mask: Any, address: Any, count: Any) -> None:
+    for g.row, warp, lanes, (place, tx) in _each(g, mask, address, count):
+        _at(warp, place, False).expect_tx(lanes * tx)
+
+
+@instruction("mbarrier.complete_tx", f"[sem=relaxed] [scope=cta|cluster] {ANY} b64", style="group", section="9.7.13.15.12")
+def complete_tx(g: Any, ins: Instruction, mask: Any, address: Any, count: Any) -> None:
+    for g.row, warp, lanes, (place, tx) in _each(g, mask, address, count):
+        _at(warp, place, False).complete_tx(lanes * tx)
+
+
+def _arrive(e: Builder, ins: Instruction, drop: bool = False) -> None:
+    """The state is the phase that was current, the same for all lanes that arrive together."""
+    target = ins.operands[0]
+    arguments = ", ".join(e.assign(argument(e, ins, operand)) for operand in ins.operands[1:])
+    remote = ins.mod("space") == "shared::cluster"
+    call = f"{e.constant(arrive)}(g, {e.mask()}, {remote}, {ins.has('expect')}, {drop}, {arguments})"
+    if isinstance(target, Sink):
+        with e.when():
+            e.emit(call)
+        return
+    if remote:
+        e.fail("an arrival at shared::cluster has no state: write `_`")
+    if e.guard is not None and e.kind(e.guard) == "U":
+        call = f"({call} if {e.rep(e.guard, 'b')} else vector(0, U8))"
+    e.set(target, "V", "u", call, 64)
+
+
+def arrive(g: Any, mask: Any, remote: bool, expect: bool, drop: bool, address: Any, count: Any = 1) -> Any:
+    """`count` is the number of arrivals, or with `expect` the bytes to expect before one arrival."""
+    states = np.zeros((len(g.warps), 1), np.uint64)
+    mask = g.live if mask is None else mask
+    for g.row, warp, lanes, (place, number) in _each(g, mask, address, count):
+        barrier = _at(warp, place, not remote and place < 1 << 32)
+        if expect:
+            barrier.expect_tx(lanes * number)
+        amount = lanes if expect else lanes * number
+        states[g.row] = barrier.arrive_drop(amount) if drop else barrier.arrive(amount)
+    g.row = None
+    return states
+
+
+_ARRIVE = f"[expect=expect_tx] {SEMANTICS} {ANY} b64"
+instruction("mbarrier.arrive", _ARRIVE, f"[expect=expect_tx] [noComplete] {SEMANTICS} {LOCAL} b64", style="emit", section="9.7.13.15.13", outputs=1)(_arrive)
+
+
+@instruction("mbarrier.arrive_drop", _ARRIVE, style="emit", section="9.7.13.15.14", outputs=1)
+def _arrive_drop(e: Builder, ins: Instruction) -> None:
+    _arrive(e, ins, drop=True)
+
+
+@instruction("mbarrier.pending_count", "b64", style="group", section="9.7.13.15.18", outputs=1)
+def pending_count(g: Any, ins: Instruction, mask: Any, state: Any) -> Any:
+    raise Fault("mbarrier.pending_count is not emulated: a state holds the phase only")
+
+
+# --- waiting ---
+
+_WAIT = "[sem=acquire|relaxed] [scope=cta|cluster]"
+
+
+def _wait(e: Builder, ins: Instruction) -> None:
+    """A failed test is asked again when the phase has completed: a warp may always be that late."""
+    arguments = ", ".join(e.assign(argument(e, ins, operand)) for operand in ins.operands[1:3])
+    call = f"{e.constant(wait)}(g, {e.constant(ins)}, {e.mask()}, {arguments})"
+    if e.guard is not None and e.kind(e.guard) == "U":
+        call = f"({call} if {e.rep(e.guard, 'b')} else False)"
+    e.set(ins.operands[0], "U", "b", call, 1)
+
+
+def wait(g: Any, ins: Instruction, mask: Any, address: Any, phase: Any) -> bool:
+    """True if the phase has completed for all rows that go on; False only if the group may not wait any longer."""
+    by_parity = ins.has("parity")
+    pending: list[tuple[int, WarpContext, Barrier, int, int]] = []
+    ready: set[int] = set()
+    for g.row, warp, _, (place, wanted) in _each(g, g.live if mask is None else mask, address, phase):
+        barrier = _at(warp, place, True)
+        ready.add(g.row)
+        if not (barrier.passed(wanted) if by_parity else barrier.phase != wanted):
+            pending.append((g.row, warp, barrier, place, wanted))
+    g.row = None
+    if not pending:
+        return True
+    if g.impatient:
+        return False
+    for row, warp, barrier, place, wanted in pending:
+        g.waits[row] = _waiting(warp.cta.cluster, barrier, place, wanted, by_parity)
+        ready.discard(row)
+    if not g.eager:
+        for row in ready:
+            g.waits[row] = READY
+    return True
+
+
+READY = Wait(lambda: True, lambda: "ready, but waiting for the warps it runs with", limited=True)
+
+
+def _waiting(cluster: Cluster, barrier: Barrier, place: int, wanted: int, by_parity: bool) -> Wait:
+    def describe() -> str:
+        shared, offset = cluster.resolve(_address(place))
+        what = f"parity {wanted & 1}" if by_parity else f"phase {wanted}"
+        return f"mbarrier {shared.describe(offset)}: waits for {what}; it is in {barrier}"
+
+    if by_parity:
+        return Wait(lambda: barrier.passed(wanted), describe, limited=True)
+    return Wait(lambda: barrier.phase != wanted, describe, limited=True)
+
+
+instruction("mbarrier.test_wait", f"[parity] {_WAIT} {LOCAL} b64", style="emit", section="9.7.13.15.16", outputs=1, blocking=True)(_wait)
+instruction("mbarrier.try_wait", f"[parity] {_WAIT} {LOCAL} b64", style="emit", section="9.7.13.15.16", outputs=1, blocking=True)(_wait)

@@ -1,0 +1,213 @@
+"""Communication in a warp (PTX ISA 9.7.9.6, 9.7.13.7 to 9.7.13.12)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fp4emu.builder import Builder, Value, join
+from fp4emu.errors import Fault
+from fp4emu.instruction import Instruction, Pair, Sink
+from fp4emu.registry import instruction
+from fp4emu.values import F4, Array
+
+LANE = np.arange(32, dtype=np.int64).reshape(1, 32)
+_WEIGHTS = np.uint64(1) << np.arange(32, dtype=np.uint64)
+
+
+def words(flags: Array) -> Array:
+    """[row, lane] flags as one uint32 a row, [row, 1]."""
+    return (flags * _WEIGHTS).sum(axis=1, keepdims=True).astype(np.uint32)
+
+
+def _active(g: Any, mask: Any) -> Array:
+    every = g.live if mask is None else mask
+    shape = (len(g.warps), 32)
+    return np.ones(shape, np.bool_) if every is None else np.broadcast_to(every, shape)
+
+
+def check_members(g: Any, mask: Any, members: Any) -> None:
+    """Every live lane that a membermask names must execute the instruction, and every lane that executes must be named."""
+    if mask is None and g.live is None and not isinstance(members, np.ndarray) and members == 0xFFFF_FFFF:
+        return
+    active = words(_active(g, mask)).astype(np.int64)
+    live = words(_active(g, None)).astype(np.int64)
+    named = np.asarray(members, np.int64)
+    if named.ndim == 2 and named.shape[1] == 32:
+        lanes = _active(g, mask)
+        named = np.where(lanes, named, 0).max(axis=1, keepdims=True)
+    if ((named & live & ~active) & np.where(active != 0, -1, 0)).any():
+        raise Fault("the membermask names lanes that do not execute this instruction", hint="the warp has diverged here: the result is undefined")
+    if (active & ~named).any():
+        raise Fault("a lane executes this instruction without being in its membermask")
+
+
+def _members(e: Builder, ins: Instruction, index: int) -> None:
+    """The check of the membermask, where it can fail."""
+    text, kind = e.source(ins.operands[index], "u", 32)
+    if e.context.mask == "F" and e.guard is None and text == str(0xFFFF_FFFF):
+        return
+    with e.when():
+        e.emit(f"{e.constant(check_members)}(g, {e.mask()}, {text})")
+
+
+@instruction("elect.sync", "", style="emit", section="9.7.13.12", outputs=1)
+def elect(e: Builder, ins: Instruction) -> None:
+    """The leader is the lowest lane of the membermask."""
+    target = ins.operands[0]
+    if not isinstance(target, Pair):
+        e.fail("elect.sync writes a register and a predicate: d|p")
+    text, kind = e.source(ins.operands[1], "u", 32)
+    _members(e, ins, 1)
+    if kind != "U":
+        e.fail("elect.sync needs a uniform membermask")
+    if text == str(0xFFFF_FFFF):
+        if not isinstance(target.second, Sink):
+            e.put(target.second, Value("V", 1, {}, None, "E"))
+        leader = "0"
+    else:
+        leader = e.assign(f"(({text} & -{text}).bit_length() - 1)")
+        if not isinstance(target.second, Sink):
+            e.set(target.second, "V", "b", f"(LANES == {leader})", 1)
+    if not isinstance(target.first, Sink):
+        e.set(target.first, "U", "u", leader, 32)
+
+
+@instruction("shfl.sync", "mode=up|down|bfly|idx b32", style="emit", section="9.7.9.6", outputs=1)
+def shfl(e: Builder, ins: Instruction) -> None:
+    target = ins.operands[0]
+    first, second = (target.first, target.second) if isinstance(target, Pair) else (target, Sink())
+    value = e.value(ins.operands[1], 32)
+    rep = "f" if "f" in value.reps and "u" not in value.reps and not value.parts else "u"
+    text, kind = e.rep(value, rep), e.kind(value)
+    lane, lane_kind = e.source(ins.operands[2], "u", 32)
+    clamp, clamp_kind = e.source(ins.operands[3], "u", 32)
+    _members(e, ins, 4)
+    full = e.context.mask == "F" and e.guard is None
+    if kind != "V" and isinstance(second, Sink) and full:
+        if not isinstance(first, Sink):
+            e.set(first, kind, rep, text, 32)
+        return
+    if ins.mod("mode") == "idx" and clamp == "31" and lane.isdigit() and isinstance(second, Sink) and full:
+        index = int(lane) & 31
+        if e.context.single_row:
+            got = f"{text}[0, {index}]" if rep == "f" else f"int({text}[0, {index}])"
+            e.set(first, "U", rep, got, 32)
+        else:
+            e.set(first, "W", rep, f"{text}[:, {index}:{index + 1}]", 32)
+        return
+    pair = e.assign(f"{e.constant(shuffle)}(g, {e.mask()}, {ins.mod('mode')!r}, {text}, {lane}, {clamp})")
+    result_kind = join("V", kind, lane_kind, clamp_kind)
+    if not isinstance(first, Sink):
+        e.set(first, result_kind, rep, f"{pair}[0]", 32)
+    if not isinstance(second, Sink):
+        e.set(second, result_kind, "b", f"{pair}[1]", 1)
+
+
+def shuffle(g: Any, mask: Any, mode: str, value: Any, lane: Any, clamp: Any) -> tuple[Array, Array]:
+    """(values, in-range flags)."""
+    rows = len(g.warps)
+    source = np.broadcast_to(value if isinstance(value, np.ndarray) else np.array([[value]], F4 if isinstance(value, np.floating) else np.uint32), (rows, 32))
+    b, c = np.asarray(lane, np.int64) & 31, np.asarray(clamp, np.int64)
+    limit, segment = c & 31, (c >> 8) & 31
+    top = (LANE & segment) | (limit & ~segment)
+    low = LANE & segment
+    if mode == "up":
+        chosen = LANE - b
+        ok = chosen >= top
+    elif mode == "down":
+        chosen = LANE + b
+        ok = chosen <= top
+    elif mode == "bfly":
+        chosen = LANE ^ b
+        ok = chosen <= top
+    else:
+        chosen = low | (b & ~segment)
+        ok = chosen <= top
+    chosen = np.broadcast_to(np.where(ok, chosen, LANE), (rows, 32))
+    active = _active(g, mask)
+    if mask is not None or g.live is not None:
+        from_idle = active & ~np.take_along_axis(active, chosen, axis=1)
+        if from_idle.any():
+            row, lane_number = (int(i[0]) for i in np.nonzero(from_idle))
+            g.row, g.lane = row, lane_number
+            raise Fault(f"shfl reads lane {int(chosen[row, lane_number])}, which does not execute it")
+    return np.take_along_axis(source, chosen, axis=1), np.broadcast_to(ok, (rows, 32))
+
+
+@instruction("vote.sync", "op=all|any|uni pred", style="group", section="9.7.13.8", outputs=1)
+def vote(g: Any, ins: Instruction, mask: Any, predicate: Any, members: Any) -> Any:
+    check_members(g, mask, members)
+    active = _active(g, mask)
+    flags = np.broadcast_to(predicate, active.shape)
+    every = (flags | ~active).all(axis=1, keepdims=True)
+    some = (flags & active).any(axis=1, keepdims=True)
+    return {"all": every, "any": some, "uni": every | ~some}[ins.mod("op")]
+
+
+@instruction("vote.sync", "op=ballot b32", style="group", section="9.7.13.8", outputs=1)
+def ballot(g: Any, ins: Instruction, mask: Any, predicate: Any, members: Any) -> Any:
+    check_members(g, mask, members)
+    active = _active(g, mask)
+    return words(np.broadcast_to(predicate, active.shape) & active)
+
+
+@instruction("activemask", "b32", style="group", section="9.7.13.10", outputs=1)
+def activemask(g: Any, ins: Instruction, mask: Any) -> Any:
+    return words(_active(g, mask))
+
+
+@instruction("match.sync", "op=any b32", "op=any b64", "op=all b32", "op=all b64", style="group", section="9.7.13.9", outputs=1)
+def match(g: Any, ins: Instruction, mask: Any, value: Any, members: Any) -> Any:
+    check_members(g, mask, members)
+    active = _active(g, mask)
+    lanes = np.broadcast_to(value, active.shape)
+    same = (lanes[:, :, None] == lanes[:, None, :]) & active[:, None, :]
+    found = (same * _WEIGHTS).sum(axis=2).astype(np.uint32)
+    if ins.mod("op") == "any":
+        return found
+    everyone = words(active)
+    agree = ((found == everyone) | ~active).all(axis=1, keepdims=True)
+    masks = np.where(agree, everyone, np.uint32(0))
+    return (masks, agree) if isinstance(ins.operands[0], Pair) else masks
+
+
+_INTEGER = {"add": np.add, "min": np.minimum, "max": np.maximum, "and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor}
+
+
+@instruction("redux.sync", "op=add|min|max type=u32|s32", "op=and|or|xor type=b32", style="group", section="9.7.13.11", outputs=1)
+def redux(g: Any, ins: Instruction, mask: Any, value: Any, members: Any) -> Any:
+    check_members(g, mask, members)
+    op, active = ins.mod("op"), _active(g, mask)
+    lanes = np.array(np.broadcast_to(np.asarray(value, np.uint32), active.shape))
+    if ins.mod("type") == "s32":
+        lanes = lanes.view(np.int32)
+    kind = lanes.dtype
+    info = np.iinfo(kind)
+    neutral = {"add": 0, "min": info.max, "max": info.min, "and": info.max if kind == np.uint32 else -1, "or": 0, "xor": 0}[op]
+    filled = np.where(active, lanes, kind.type(neutral))
+    return _INTEGER[op].reduce(filled, axis=1, keepdims=True, dtype=kind).view(np.uint32)
+
+
+@instruction("redux.sync", "op=min|max [abs] [NaN] f32", style="group", section="9.7.13.11", outputs=1, targets=("sm_100a", "sm_103a"))
+def redux_float(g: Any, ins: Instruction, mask: Any, value: Any, members: Any) -> Any:
+    """NaNs are ignored unless .NaN is given or all are NaN; -0 is below +0."""
+    check_members(g, mask, members)
+    active = _active(g, mask)
+    bits = np.array(np.broadcast_to(np.asarray(value, np.uint32), active.shape))
+    if ins.has("abs"):
+        bits &= np.uint32(0x7FFF_FFFF)
+    lanes = bits.view(F4)
+    low = ins.mod("op") == "min"
+    # Order by value with the sign of zero: the integer image of a float.
+    image = np.where(bits >> np.uint32(31) != 0, ~bits, bits | np.uint32(0x8000_0000)).astype(np.int64)
+    usable = active & (lanes == lanes)
+    image = np.where(usable, image, (1 << 40) if low else -1)
+    best = (image.min if low else image.max)(axis=1, keepdims=True)
+    none = ~usable.any(axis=1, keepdims=True)
+    value32 = (best & 0xFFFF_FFFF).astype(np.uint32)
+    result = np.where(value32 >> np.uint32(31) != 0, value32 & np.uint32(0x7FFF_FFFF), ~value32)
+    if ins.has("NaN"):
+        none |= (active & (lanes != lanes)).any(axis=1, keepdims=True)
+    return np.where(none, np.uint32(0x7FFF_FFFF), result)
