@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy is imported: threads only cost here
@@ -81,9 +81,11 @@ def front_end() -> list[float]:
     from fp4cc.driver.spec import read_spec
     from fp4cc.driver.stages import lower_kernels
 
-    request = Request(read_spec(SPEC))
-    lower_kernels(request)
-    return list(_timed(lambda: lower_kernels(request), 31))
+    spec = read_spec(SPEC)
+    # A text of its own for each run: the driver remembers what it has checked.
+    requests = iter([Request(replace(spec, text=spec.text + "\n" * i)) for i in range(32)])
+    lower_kernels(next(requests))
+    return list(_timed(lambda: lower_kernels(next(requests)), 31))
 
 
 def import_runtime() -> list[float]:
