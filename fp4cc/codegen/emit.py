@@ -19,12 +19,12 @@ _TEMPLATES = {"sm_100a": "sm100/gemm.py.j2"}
 def emit(lowered: LoweredKernel) -> str:
     """The text of the kernel file. The same lowered kernel gives the same text."""
     template = _environment().get_template(_TEMPLATES[lowered.target])
-    return template.render(template_context(lowered, emit_epilogue(lowered, TAKEN)))
+    return template.render(template_context(lowered, emit_epilogue(lowered, TAKEN)), call=call)
 
 
 @cache
 def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
+    return jinja2.Environment(
         loader=jinja2.FileSystemLoader(templates_dir()),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -32,5 +32,3 @@ def _environment() -> jinja2.Environment:
         keep_trailing_newline=True,
         autoescape=False,
     )
-    environment.globals["call"] = call
-    return environment

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from fp4cc.targets import Target
 
-#: Clocks to start a CTA, fill its first stages and drain its last tile.
+#: Clocks to start a CTA, fill its first stages and drain its last tile; more for each doubling of the cluster.
 _RAMP = 2500.0
+_CLUSTER_RAMP = 150.0
 #: Clocks the epilogue takes for a column of a tile (128 rows: tensor memory read, arithmetic, store).
 _EPILOGUE_PER_COLUMN = 4.0
 
@@ -77,6 +78,7 @@ def estimate(option: Option, shape: Shape, traffic: Traffic, target: Target) -> 
     tiles = -(-shape.m // rows) * -(-shape.n // columns) * shape.batch
     waves = -(-tiles // clusters)
     compute = waves * max(mainloop, n * _EPILOGUE_PER_COLUMN) + _RAMP
+    compute += _CLUSTER_RAMP * (size.bit_length() - 1)
     dram = traffic.global_bytes / (target.rates.dram_bytes_per_s / (target.rates.clock_ghz * 1e9))
     bound = "DRAM" if dram > compute else "L2 to shared memory" if fill > mma * traffic.instructions else "tensor core"
     return Estimate(max(compute, dram), waves, bound, fill_bytes / max(stage, 1e-9))

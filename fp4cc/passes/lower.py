@@ -61,7 +61,7 @@ def _lower_with(
     request = read(schedule, tile_k(pair, target), target)
     shape, assumed = assumed_shape(problem, when)
     traffic = _traffic(kernel, problem, pair, target, shape.m, shape.n, shape.k, shape.batch)
-    ranked = rank(request, problem, shape, traffic, target)
+    ranked = rank(request, shape, traffic, target)
     option = ranked[0].option
     mma = instruction(pair, problem, target, option.cta_group, option.tile_n)
     tile = Tile(mma.m, mma.n, tile_k(pair, target), target.cta_rows)

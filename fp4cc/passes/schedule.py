@@ -80,29 +80,31 @@ def read(schedule: Schedule | None, tile_k: int, target: Target) -> Request:
     _not_built(schedule, "reduce", ("ordered",), "reducing with atomics", errors)
     _not_built(schedule, "store", ("auto",), "choosing how results are stored", errors)
     if errors:
-        raise DiagnosticError(errors)
+        raise DiagnosticError(sorted(errors, key=lambda d: d.span.start if d.span else 0))
     return Request(schedule, tile, group, cluster, stages, accumulators, band)
 
 
-def options(request: Request, problem: Problem, target: Target) -> Iterator[Option]:
-    """The legal options that fulfil a request, smaller clusters first."""
+def options(request: Request, shape: Shape, target: Target) -> Iterator[Option]:
+    """The legal options that fulfil a request, smaller clusters first; of the compiler's own, only fitting ones."""
     tiles = [request.tile] if request.tile else [(m, n) for m in (128, 256) for n in reversed(target.tile_n)]
     clusters = [request.cluster] if request.cluster else target.cluster_shapes
     for m, n in tiles:
         group = m // target.cta_rows
         if request.cta_group not in (None, group):
             continue
+        if request.tile is None and request.cta_group is None and not _fills_tile(m, n, shape):
+            continue
         for cluster in sorted(clusters, key=lambda c: c[0] * c[1]):
             if cluster_problem(cluster, group, n, target) is not None:
                 continue
-            if request.cluster is None and not _fills(cluster, group, n, problem):
+            if request.cluster is None and not _fills_cluster(cluster, group, n, shape):
                 continue
             yield Option(group, n, *cluster)
 
 
-def rank(request: Request, problem: Problem, shape: Shape, traffic: Traffic, target: Target) -> list[Ranked]:
+def rank(request: Request, shape: Shape, traffic: Traffic, target: Target) -> list[Ranked]:
     """The options of a request, best first. Ties go to fewer CTAs in a cluster, then to the wider tile."""
-    ranked = [Ranked(o, estimate(o, shape, traffic, target)) for o in options(request, problem, target)]
+    ranked = [Ranked(o, estimate(o, shape, traffic, target)) for o in options(request, shape, target)]
     # Differences under 2 % are below what the model knows: then the simpler schedule wins.
     best = min(r.estimate.clocks for r in ranked)
     return sorted(
@@ -144,11 +146,14 @@ def cluster_problem(cluster: tuple[int, int], group: int, tile_n: int, target: T
     return None
 
 
-def _fills(cluster: tuple[int, int], group: int, tile_n: int, problem: Problem) -> bool:
-    """Whether the problem, as far as it is static, has a tile for each CTA of the cluster."""
-    m_ok = not isinstance(problem.m, int) or cluster[0] <= max(group, -(-problem.m // 128))
-    n_ok = not isinstance(problem.n, int) or cluster[1] <= max(1, -(-problem.n // tile_n))
-    return m_ok and n_ok
+def _fills_cluster(cluster: tuple[int, int], group: int, tile_n: int, shape: Shape) -> bool:
+    """Whether the problem has rows and columns for each CTA of the cluster (a pair is never torn)."""
+    return cluster[0] <= max(group, -(-shape.m // 128)) and cluster[1] <= -(-shape.n // tile_n)
+
+
+def _fills_tile(m: int, n: int, shape: Shape) -> bool:
+    """Whether a tile is no larger than the problem, but for the smallest tile."""
+    return (m == 128 or shape.m > 128) and n <= max(64, -(-shape.n // 64) * 64)
 
 
 def _bound(name: str, when: Expr | None) -> int | None:
