@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fp4emu.launch import Launch
 
 Mask = NDArray[np.bool_]
-_REP = {"I": "u", "Q": "u", "H": "u", "B": "u", "f": "f", "d": "f", "e": "f", "?": "b"}
+_REP = {"I": "u", "L": "u", "Q": "u", "H": "u", "B": "u", "f": "f", "d": "f", "e": "f", "?": "b"}
 _TURN = 4096  # blocks that a group may run before others get their turn
 
 

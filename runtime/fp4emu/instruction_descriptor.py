@@ -79,10 +79,12 @@ def decode(value: int, kind: str, group: int, block: int, ws: bool = False) -> M
     """Decodes and checks a descriptor for `.kind::<kind>.cta_group::<group>`; `block` elements a scale (0: no scaling)."""
     what = f"instruction descriptor {value:#010x} for kind::{kind}"
     types = _TYPES[kind]
-    a, b = types.get(value >> 7 & 7), types.get(value >> 10 & 7)
+    # B's type has two bits for the 4-bit kinds; bit 12 is ignored there, and the CuTe DSL does set it.
+    code_a, code_b = value >> 7 & 7, value >> 10 & (3 if kind.startswith("mxf4") else 7)
+    a, b = types.get(code_a), types.get(code_b)
     if a is None or b is None:
         raise Fault(
-            f"{what}: operand type codes {value >> 7 & 7} (A) and {value >> 10 & 7} (B); legal codes are {sorted(types)}",
+            f"{what}: operand type codes {code_a} (A) and {code_b} (B); legal codes are {sorted(types)}",
             hint="the descriptor was built for another kind",
         )
     if value >> 2 & 1 or value & 3:

@@ -60,9 +60,15 @@ class Box:
     empty: bool
 
 
-def locate(tmap: TensorMap, coordinates: tuple[int, ...]) -> Box:
-    """Where the box at `coordinates` (elements, innermost first, signed) lies."""
+def locate(tmap: TensorMap, coordinates: tuple[int, ...], *, store: bool = False) -> Box:
+    """Where the box at `coordinates` (elements, innermost first, signed) lies.
+
+    Stores and reductions clip the innermost dimension to whole 16 bytes, not to elements, and take no negative
+    coordinates.
+    """
     _check_supported(tmap, coordinates)
+    if store and min(coordinates) < 0:
+        raise Fault(f"a TMA store at the negative coordinates {coordinates} is an illegal instruction")
     bits = tmap.bits
     slices: list[slice] = []
     strides: list[int] = []
@@ -74,7 +80,8 @@ def locate(tmap: TensorMap, coordinates: tuple[int, ...]) -> Box:
         empty = empty or high <= low
         first = origin + low * step
         if axis == 0:
-            slices.append(slice(low * bits // 8, high * bits // 8))
+            end = high * bits // 8
+            slices.append(slice(low * bits // 8, min(-(-end // 16) * 16, count * bits // 8) if store else end))
             start += first * bits // 8
         else:
             slices.append(slice(low, high))
@@ -131,13 +138,22 @@ def read_box(memory: GlobalMemory, tmap: TensorMap, coordinates: tuple[int, ...]
     else:
         out = np.zeros(box.shape, np.uint8)
     if not box.empty:
-        out[box.inside], _ = _global_view(memory, box, ALLOCATED | WRITTEN, "the TMA load")
+        data, _ = _global_view(memory, box, ALLOCATED | WRITTEN, "the TMA load")
+        out[box.inside] = _round_tf32(data) if tmap.dtype in (DataType.TF32, DataType.TF32_FTZ) else data
     return out
+
+
+def _round_tf32(data: Bytes) -> Bytes:
+    """float32 rounded to the 10-bit mantissa of tf32, to nearest even; every NaN becomes 0x7FFFE000."""
+    bits = np.ascontiguousarray(data).view(np.uint32)
+    rounded = (bits + 0xFFF + ((bits >> 13) & 1)) & np.uint32(0xFFFF_E000)
+    nan = (bits & 0x7FFF_FFFF) > 0x7F80_0000
+    return np.where(nan, np.uint32(0x7FFF_E000), rounded).view(np.uint8)
 
 
 def write_box(memory: GlobalMemory, tmap: TensorMap, coordinates: tuple[int, ...], packed: Bytes) -> None:
     """Stores the part of a box that lies inside of the tensor."""
-    box = locate(tmap, coordinates)
+    box = locate(tmap, coordinates, store=True)
     if box.empty:
         return
     data, state = _global_view(memory, box, ALLOCATED, "the TMA store")
@@ -149,7 +165,7 @@ def write_box(memory: GlobalMemory, tmap: TensorMap, coordinates: tuple[int, ...
 
 def reduce_box(memory: GlobalMemory, tmap: TensorMap, coordinates: tuple[int, ...], packed: Bytes, op: str) -> None:
     """Reduces a box into global memory (`cp.reduce.async.bulk.tensor`); both sides must have been written."""
-    box = locate(tmap, coordinates)
+    box = locate(tmap, coordinates, store=True)
     if box.empty:
         return
     data, _ = _global_view(memory, box, ALLOCATED | WRITTEN, "the TMA reduction")
@@ -165,31 +181,45 @@ _INTEGER: dict[DataType, type[np.generic]] = {
     DataType.U64: np.uint64,
     DataType.I64: np.int64,
 }
+_HALVES = frozenset({DataType.F16, DataType.BF16})
+_ADDS = frozenset({DataType.U32, DataType.I32, DataType.U64, DataType.F32, DataType.F32_FTZ, DataType.F64}) | _HALVES
+_ORDERED = frozenset({DataType.U32, DataType.I32, DataType.U64, DataType.I64}) | _HALVES
+_BITWISE = frozenset({DataType.U32, DataType.I32, DataType.U64, DataType.I64})
+REDUCTIONS: dict[str, frozenset[DataType]] = {
+    "add": _ADDS,
+    "min": _ORDERED,
+    "max": _ORDERED,
+    "inc": frozenset({DataType.U32}),
+    "dec": frozenset({DataType.U32}),
+    "and": _BITWISE,
+    "or": _BITWISE,
+    "xor": _BITWISE,
+}
+"""Element types that each reduction takes; the others are illegal instructions."""
 
 
 def reduce_bytes(old: Bytes, new: Bytes, dtype: DataType, op: str) -> Bytes:
     """`old op new` elementwise on bytes of `dtype` elements, as an array of bytes."""
+    if dtype not in REDUCTIONS[op]:
+        raise Fault(f"reduction .{op} of {dtype.name} does not exist", hint=f"types: {sorted(t.name for t in REDUCTIONS[op])}")
     if op in ("and", "or", "xor"):
         return {"and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor}[op](old, new)
     if dtype in _INTEGER:
         a, b = old.view(_INTEGER[dtype]), new.view(_INTEGER[dtype])
         return _integer_reduce(a, b, op).view(np.uint8)
-    if op not in ("add", "min", "max"):
-        raise Fault(f"reduction .{op} is not defined for {dtype.name}")
     if dtype is DataType.BF16:
         wide = _float_reduce(_bf16_to_f32(old), _bf16_to_f32(new), op)
         return _f32_to_bf16(wide).view(np.uint8)
     kinds: dict[int, type[np.floating]] = {16: np.float16, 32: np.float32, 64: np.float64}
-    kind = kinds.get(BITS[dtype])
-    if kind is None or dtype in (DataType.TF32, DataType.TF32_FTZ):
-        raise Fault(f"reductions of {dtype.name} are not modelled")
+    kind = kinds[BITS[dtype]]
     a, b = old.view(kind), new.view(kind)
     if dtype is DataType.F32_FTZ:
-        a, b = _flush(a), _flush(b)
+        return _flush(_float_reduce(_flush(a), _flush(b), op)).view(np.uint8)
     return _float_reduce(a, b, op).astype(kind).view(np.uint8)
 
 
 def _integer_reduce(a: npt.NDArray[np.generic], b: npt.NDArray[np.generic], op: str) -> npt.NDArray[np.generic]:
+    one = np.ones_like(a)
     if op == "add":
         return a + b  # type: ignore[operator]
     if op == "min":
@@ -197,10 +227,8 @@ def _integer_reduce(a: npt.NDArray[np.generic], b: npt.NDArray[np.generic], op: 
     if op == "max":
         return np.maximum(a, b)
     if op == "inc":
-        return np.where(a >= b, np.zeros_like(a), a + np.ones_like(a))  # type: ignore[operator]
-    if op == "dec":
-        return np.where((a == 0) | (a > b), b, a - np.ones_like(a))  # type: ignore[operator]
-    raise Fault(f"unknown reduction .{op}")
+        return np.where(a >= b, np.zeros_like(a), a + one)  # type: ignore[operator]
+    return np.where((a == 0) | (a > b), b, a - one)  # type: ignore[operator]
 
 
 def _float_reduce(a: npt.NDArray[np.floating], b: npt.NDArray[np.floating], op: str) -> npt.NDArray[np.floating]:
