@@ -1,7 +1,8 @@
 """The untyped tree of a file: what was written, with spans. Names are not resolved and nothing is judged.
 
-Every node is frozen and carries its span. An expression knows its `depth`, so that the parser can refuse text nested
-so deeply that a recursive walk would exhaust the stack.
+Every node is frozen, carries its span, and is equal only to itself: two nodes that look alike stand in two places. An
+expression knows its `depth`, so that the parser can refuse text nested so deeply that a recursive walk would exhaust
+the stack.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Literal, TypeAlias
 from fp4cc.source import Source, Span
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Ident:
     """A name where it stands."""
 
@@ -23,38 +24,44 @@ class Ident:
 # Expressions.
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Name:
+    """A name used as an expression."""
+
     text: str
     span: Span
-    depth: int = field(default=1, compare=False, repr=False)
+    depth: int = field(default=1, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Number:
+    """A whole number or a decimal fraction."""
+
     value: int | float
     span: Span
-    depth: int = field(default=1, compare=False, repr=False)
+    depth: int = field(default=1, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class String:
+    """A string; `value` is without its quotes."""
+
     value: str
     span: Span
-    depth: int = field(default=1, compare=False, repr=False)
+    depth: int = field(default=1, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Unary:
     """`-x`, `+x` or `not x`."""
 
     op: Literal["-", "+", "not"]
     operand: Expr
     span: Span
-    depth: int = field(default=1, compare=False, repr=False)
+    depth: int = field(default=1, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Binary:
     """`op` is as written: + - * / // % @, a comparison, `and` or `or`."""
 
@@ -63,20 +70,20 @@ class Binary:
     right: Expr
     op_span: Span
     span: Span
-    depth: int = field(default=1, compare=False, repr=False)
+    depth: int = field(default=1, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Attribute:
     """`value.name`; the language knows `.T` only."""
 
     value: Expr
     name: Ident
     span: Span
-    depth: int = field(default=1, compare=False, repr=False)
+    depth: int = field(default=1, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Argument:
     """One argument of a call; `name` is that of a keyword argument."""
 
@@ -89,39 +96,43 @@ class Argument:
         return self.value.depth
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Renaming:
     """`N -> F` among the arguments of a call."""
 
     source: Ident
     target: Ident
     span: Span
-    depth: int = field(default=1, compare=False, repr=False)
+    depth: int = field(default=1, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Call:
+    """`function(arguments)`."""
+
     function: Expr
     arguments: tuple[Argument | Renaming, ...]
     span: Span
-    depth: int = field(default=1, compare=False, repr=False)
+    depth: int = field(default=1, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Subscript:
     """`value[i, j]`: it parses, so that the checker can say why there is none."""
 
     value: Expr
     items: tuple[Expr, ...]
     span: Span
-    depth: int = field(default=1, compare=False, repr=False)
+    depth: int = field(default=1, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Tuple:
+    """`(a, b)`: as the axes of a reduction."""
+
     items: tuple[Expr, ...]
     span: Span
-    depth: int = field(default=1, compare=False, repr=False)
+    depth: int = field(default=1, repr=False)
 
 
 Expr: TypeAlias = Name | Number | String | Unary | Binary | Attribute | Call | Subscript | Tuple
@@ -130,13 +141,15 @@ Expr: TypeAlias = Name | Number | String | Unary | Binary | Attribute | Call | S
 # Items.
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Use:
+    """`use "path"`."""
+
     path: String
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Parameter:
     """A parameter of a `fn`, perhaps with a default."""
 
@@ -145,15 +158,17 @@ class Parameter:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Function:
+    """`fn name(parameters) = body`."""
+
     name: Ident
     parameters: tuple[Parameter, ...]
     body: Expr
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Dim:
     """A dimension of a kernel: `M`, `N = 4096` or `F = N / 2`."""
 
@@ -162,7 +177,7 @@ class Dim:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class AxisItem:
     """One item between the brackets of a type: a size, and the tensor behind `by` or `upto` if there is one."""
 
@@ -172,7 +187,7 @@ class AxisItem:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Type:
     """`name[axes]`; `axes` is None where no brackets were written."""
 
@@ -181,8 +196,10 @@ class Type:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Declaration:
+    """`in name : type`, with a default if it is a param."""
+
     direction: Ident
     name: Ident
     type: Type
@@ -190,14 +207,16 @@ class Declaration:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Assignment:
+    """`targets = value`."""
+
     targets: tuple[Ident, ...]
     value: Expr
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Broken:
     """A unit that did not parse. `names` are those it would define, so that their uses are not errors too."""
 
@@ -208,7 +227,7 @@ class Broken:
 Statement: TypeAlias = Declaration | Assignment | Broken
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Kernel:
     """`whole` is False if the head did not parse; its statements are then not judged."""
 
@@ -224,41 +243,53 @@ class Kernel:
 Tree: TypeAlias = "int | tuple[Tree, ...]"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class TreeNode:
+    """A CuTe tree where it stands."""
+
     tree: Tree
     span: Span
-    depth: int = field(default=1, compare=False, repr=False)
+    depth: int = field(default=1, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Coord:
+    """`row : 128` among the coordinates of a layout."""
+
     name: Ident
     extent: Number
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class CoordsField:
+    """`coords row : 128, k : 4`."""
+
     coords: tuple[Coord, ...]
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class AtomField:
+    """`atom shape : stride`."""
+
     shape: TreeNode
     stride: TreeNode
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class OrderField:
+    """`order k, row, batch`."""
+
     names: tuple[Ident, ...]
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class PadField:
+    """`pad 0`."""
+
     value: Number
     span: Span
 
@@ -266,15 +297,17 @@ class PadField:
 LayoutField: TypeAlias = CoordsField | AtomField | OrderField | PadField | Broken
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Layout:
+    """`layout name { fields }`."""
+
     name: Ident
     fields: tuple[LayoutField, ...]
     span: Span
     whole: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Extents:
     """`128 x 64 x 256`; None stands for `all`."""
 
@@ -282,36 +315,46 @@ class Extents:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ElementField:
+    """`element e2m1 pack low_first`."""
+
     element: Ident
     pack: Ident | None
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ScaleField:
+    """`scale e4m3 per 1 x 16 stored 1 x 16`."""
+
     element: Ident
     per: Extents
     stored: Extents | None
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class LayoutNameField:
+    """`layout name`, in a format."""
+
     layout: Ident
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class TensorScaleField:
+    """`tensor_scale f32 multiplies`."""
+
     element: Ident
     sense: Ident
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class QuantizerField:
+    """`quantizer name`."""
+
     quantizer: Ident
     span: Span
 
@@ -319,8 +362,10 @@ class QuantizerField:
 FormatField: TypeAlias = ElementField | ScaleField | LayoutNameField | TensorScaleField | QuantizerField | Broken
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Format:
+    """`format name extends base { fields }`."""
+
     name: Ident
     base: Ident | None
     fields: tuple[FormatField, ...]
@@ -328,7 +373,7 @@ class Format:
     whole: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ScheduleField:
     """`tile 128 x 64 x 256`: a name and its values, each extents, a number or a word."""
 
@@ -337,8 +382,10 @@ class ScheduleField:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Schedule:
+    """`schedule kernel on target when condition { fields }`."""
+
     kernel: Ident
     target: Ident
     when: Expr | None
@@ -350,7 +397,7 @@ class Schedule:
 Item: TypeAlias = Use | Function | Kernel | Layout | Format | Schedule
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Module:
     """One file. `broken` are names of items whose head did not parse."""
 

@@ -63,6 +63,7 @@ _WORDS = {
 }
 _OPERATORS = frozenset(("COMPARE", "SIGN", "TIMES", "AND", "OR", "DOT", "MINUSMORETHAN"))
 _EXPRESSION = frozenset(("NAME", "NUMBER", "STRING", "LPAR", "SIGN", "NOT"))
+_DIRECTIONS = ("in", "out", "inout", "param")
 _RESERVED = frozenset(("in", "out", "inout", "param", "and", "or", "not"))
 _WORD = re.compile(r"[A-Za-z_]\w*")
 
@@ -117,9 +118,10 @@ def _wanted(expected: Collection[str]) -> str:
         words.append("a name")
         names.discard("NAME")
     if names & {"SIGN", "TIMES"}:
-        words.append("an operator")
-        # After a whole expression nearly everything can follow; only what closes or continues it is worth saying.
+        # After a whole expression nearly everything can follow; what closes or continues the list is worth saying.
         names -= _OPERATORS | {"LPAR", "LSQB"}
+        if not names:
+            words.append("an operator")
     for name in sorted(names):
         words.append(_WORDS.get(name, f"`{name.lower()}`"))
     if len(words) > 4:
@@ -140,8 +142,9 @@ def _help(rule: str, unit: Span, found: Span) -> tuple[str, ...]:
         hints.append("assign with `=`")
     if found.text == "*" and before.endswith("*"):
         hints.append("there is no power operator; multiply")
-    if rule == "statement" and (word := _WORD.match(unit.text)) and "=" not in unit.text:
-        hints.append(did_you_mean(word.group(), ("in", "out", "inout", "param")))
+    word = _WORD.match(unit.text)
+    if rule == "statement" and word and word.group() not in _DIRECTIONS and "=" not in unit.text:
+        hints.append(did_you_mean(word.group(), _DIRECTIONS))
     kind = {"kernel_head": "a kernel starts with", "statement": "a statement is", "use": "a use is",
             "function": "a function is", "layout_head": "a layout starts with", "format_head": "a format starts with",
             "schedule_head": "a schedule starts with"}[rule]  # fmt: skip

@@ -10,6 +10,7 @@ from typing import Any
 
 from lark import Lark, TextSlice, UnexpectedInput
 
+from fp4cc.cache import cache_dir
 from fp4cc.frontend.build import BuildError, Builder
 from fp4cc.resources import grammar_text
 from fp4cc.source import Source
@@ -40,9 +41,7 @@ def _tables() -> tuple[Lark, Builder]:
 
 def _cache_file() -> str | None:
     """Where the tables are kept for the next process (Lark checks grammar and version); None if nowhere can be."""
-    from platformdirs import user_cache_path
-
-    folder = user_cache_path("fp4cc") / "grammar"
+    folder = cache_dir() / "grammar"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError:

@@ -171,7 +171,7 @@ class _Splitter:
                 self.at += 1
                 continue
             if token.kind == "end" or token.text in ("{", "}", ";"):
-                if token.text == "{" and not head:
+                if token.text == "{" and not head and not open_brackets:
                     sound = self.stray_block(token, sound)
                     end = self.tokens[self.at - 1].end
                     continue
@@ -189,7 +189,7 @@ class _Splitter:
             elif token.text in (")", "]"):
                 if open_brackets and _OPENERS[open_brackets[-1][0].text] == token.text:
                     open_brackets.pop()
-                else:
+                elif sound:  # one error of bracketing a unit: those after it mostly follow from it
                     sound = self.mismatched(token, open_brackets)
             last = token.text if token.kind in ("word", "mark") else "1"
             end = token.end
@@ -285,14 +285,14 @@ class _Splitter:
 
     def foreign(self, token: Token) -> None:
         """A character outside the language. A run of them in one line is one error."""
-        place = self.span(token.start, token.end)
         if token.text == '"':
+            while self.tokens[self.at + 1].kind not in ("newline", "end"):
+                self.at += 1
+            place = self.span(token.start, self.tokens[self.at].end)
             self.collector.report(
                 error("FP1005", "a string is never closed", place, 'no `"` closes it in this line',
                       help='strings end on the line they start on: add `"`')
             )  # fmt: skip
-            while self.tokens[self.at + 1].kind not in ("newline", "end"):
-                self.at += 1
             return
         if self.at and (previous := self.tokens[self.at - 1]).kind == "other" and previous.end == token.start:
             return

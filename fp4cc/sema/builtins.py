@@ -16,6 +16,7 @@ from fp4cc.sema.sizes import SizeReader
 from fp4cc.source import Span
 from fp4num import BlockFormat
 from fp4rt.ops import OPS
+from fp4rt.sizes import text as size_text
 
 if TYPE_CHECKING:
     from fp4cc.sema.expressions import Evaluator, Names
@@ -109,13 +110,13 @@ def bind(context: Context, name: str, node: ast.Call) -> dict[str, ast.Expr]:
 
 def _plain_arguments(context: Context, name: str, node: ast.Call, arity: int) -> Sequence[ast.Expr]:
     values: list[ast.Expr] = []
+    reduction = f"for a reduction say over which axis: `{name}(x, over = N)`" if name in REDUCTIONS else ""
     for argument in node.arguments:
         if isinstance(argument, ast.Renaming) or argument.name is not None:
-            raise _wrong(context, name, argument.span, "its arguments are given by position")
+            raise _wrong(context, name, argument.span, "its arguments are given by position", reduction)
         values.append(argument.value)
     if len(values) != arity:
         count = f"it takes {arity} argument{'s' if arity != 1 else ''}, not {len(values)}"
-        reduction = f"for a reduction say over which axis: `{name}(x, over = N)`" if name in REDUCTIONS else ""
         raise _wrong(context, name, node.span, count, reduction)
     return values
 
@@ -241,8 +242,9 @@ def _hadamard(evaluator: Evaluator, given: Mapping[str, ast.Expr], node: ast.Cal
         signs = evaluator.value(given["signs"], names)
         arg = context.args.get(str(context.values.values[signs.index].attrs.get("name")))
         if signs.dtype != "f32" or signs.axes != ("",) or arg is None or arg.axes[0].extent != size:
+            extents = [size_text(a.extent) for a in arg.axes] if arg is not None else signs.axes
             raise context.fail("FP2028", f"the signs of {size} points are f32[{size}]", given["signs"].span,
-                               f"this is {type_text(signs.dtype, signs.axes)}",
+                               f"this is {type_text(signs.dtype, tuple(extents))}",
                                help=f"declare them as `in signs : f32[{size}]`, each 1 or -1")  # fmt: skip
         operands.append(signs)
     context.require(("eq", ("mod", axes[0], size), 0), node.span, f"a Hadamard transform of {size} points needs whole runs")

@@ -80,6 +80,8 @@ def _check(program: Program, collector: Collector) -> tuple[Scope, tuple[Kernel,
     scopes: list[Scope] = []
     for module, uses in zip(program.modules, program.uses, strict=True):
         scope = prelude_scope().child()
+        wanted = {item.path.value for item in module.items if isinstance(item, ast.Use)}
+        scope.partial = len(wanted) > len({item.path.value for item, _ in uses}) or any(scopes[i].partial for _, i in uses)
         for item, index in uses:
             scope.take(scopes[index], item.span, collector)
         scopes.append(_definitions(module, scope, collector))
@@ -131,7 +133,7 @@ def _formats(module: ast.Module, scope: Scope, own: dict[tuple[str, str], Span],
         for item in ready:
             waiting.remove(item)
             done.add(item.name.text)
-            seen = FormatNames(scope.layouts, scope.formats)
+            seen = FormatNames(scope.layouts, scope.formats, scope.partial)
             define("format", scope.formats, scope, own, item.name, collector,
                    lambda item=item, seen=seen: check_format(item, seen, collector))  # fmt: skip
 
@@ -157,10 +159,8 @@ def _kernels(module: ast.Module, scope: Scope, collector: Collector) -> tuple[Ke
                 error("FP2002", f"the kernel `{name}` is defined twice", item.name.span, "defined again",
                       also=[(nodes[name].name.span, "first defined here")], help="rename one of them")
             )  # fmt: skip
-            continue
-        nodes[name] = item
         kernel = check_kernel(item, scope, collector)
-        if kernel is not None:
+        if nodes.setdefault(name, item) is item and kernel is not None:
             kernels[name] = kernel
     schedules: dict[str, list[Schedule]] = {}
     for item in module.items:

@@ -72,6 +72,8 @@ class Declarations:
             return self.scope.formats[name.text]
         if name.text in BUILT_IN_TYPES:
             return name.text  # type: ignore[return-value]  # the tuple holds exactly these names
+        if self.scope.partial:
+            return None
         known = (*self.scope.formats, *BUILT_IN_TYPES)
         self._error("FP2019", f"no type is called `{name.text}`", name.span, "unknown type",
                     did_you_mean(name.text, known) or "types are f32, bf16, f16, e4m3, e5m2, i32, u32, u64 and the formats")  # fmt: skip
@@ -213,8 +215,7 @@ def check_determined(dims: tuple[Dim, ...], args: Mapping[str, Arg | None], soun
             collector.report(
                 error("FP2015", f"the dimension `{dim.name}` cannot be found from the inputs", dim.span,
                       "no `in` or `inout` argument has it as an axis",
-                      help=f"give it a value (`{dim.name} = 4096`), define it by others (`{dim.name} = N / 2`), or use it "
-                           "as an axis of an input")
+                      help=f"give it a value (`{dim.name} = 4096`), define it by other dims, or use it as an axis of an input")
             )  # fmt: skip
 
 

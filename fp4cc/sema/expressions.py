@@ -145,6 +145,11 @@ class Evaluator:
             return builtins.call(self, name, node, names)
         functions = self.context.scope.functions
         if name not in functions:
+            for argument in node.arguments:
+                if isinstance(argument, ast.Argument):
+                    self.evaluate(argument.value, names)
+            if self.context.scope.partial:
+                return POISON
             known = (*functions, *BUILT_INS)
             raise self.context.fail("FP2003", f"no function is called `{name}`", node.function.span, "unknown function",
                                     help=did_you_mean(name, known))  # fmt: skip

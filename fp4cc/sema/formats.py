@@ -30,10 +30,14 @@ _PACKED = ("e2m1", "e3m2", "e2m3")
 
 @dataclass(frozen=True, slots=True)
 class FormatNames:
-    """What a format's fields may name. A name that maps to None was defined wrongly: it is known, and not judged."""
+    """What a format's fields may name. A name that maps to None was defined wrongly: it is known, and not judged.
+
+    `partial`: a used file could not be read, so an unknown name is not judged either.
+    """
 
     layouts: Mapping[str, ScaleLayout | None]
     formats: Mapping[str, BlockFormat | None]
+    partial: bool = False
 
 
 def check_format(node: ast.Format, names: FormatNames, collector: Collector) -> BlockFormat | None:
@@ -43,7 +47,7 @@ def check_format(node: ast.Format, names: FormatNames, collector: Collector) -> 
     if node.base is not None:
         base = names.formats.get(node.base.text)
         sound = sound and base is not None
-        if node.base.text not in names.formats:
+        if node.base.text not in names.formats and not names.partial:
             collector.report(
                 error("FP2001", f"no format is called `{node.base.text}`", node.base.span, "unknown format",
                       help=did_you_mean(node.base.text, names.formats))
@@ -99,7 +103,9 @@ class _Fields:
             case ast.ScaleField():
                 self._scale(field)
             case ast.LayoutNameField():
-                if self._known(field.layout, self.names.layouts, "layout"):
+                if self.names.partial and field.layout.text not in self.names.layouts:
+                    self.failed = True
+                elif self._known(field.layout, self.names.layouts, "layout"):
                     self.properties["layout"] = self.names.layouts[field.layout.text]
                     self.failed |= self.properties["layout"] is None
             case ast.TensorScaleField():
@@ -195,4 +201,4 @@ def differences(a: BlockFormat, b: BlockFormat) -> tuple[str, ...]:
 def _shown(value: object) -> str:
     if isinstance(value, tuple):
         return " x ".join(str(v) for v in cast("tuple[object, ...]", value))
-    return value.name if isinstance(value, ScaleLayout) else str(value)
+    return value.name if isinstance(value, ScaleLayout) else "none" if value is None else str(value)

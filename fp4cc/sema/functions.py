@@ -46,7 +46,8 @@ def _names(function: ast.Function, scope: Scope, collector: Collector) -> bool:
 
 def _known(node: ast.Name | ast.Call, names: dict[str, ast.Parameter], scope: Scope, collector: Collector) -> None:
     if isinstance(node, ast.Call):
-        if isinstance(node.function, ast.Name) and node.function.text not in (*BUILT_INS, *scope.functions):
+        named = isinstance(node.function, ast.Name) and not scope.partial
+        if named and node.function.text not in (*BUILT_INS, *scope.functions):
             name = node.function
             collector.report(
                 error("FP2003", f"no function is called `{name.text}`", name.span, "unknown function",

@@ -72,8 +72,9 @@ class _Checker:
         args = [a for a in self.args.values() if a is not None]
         constraints = self._constraints(written)
         check_static(constraints, self.dims, self.collector)
-        if self.collector.failed or len(args) < len(self.args):
-            return None
+        outputs = [a for a in args if a.direction in ("out", "inout")]
+        if self.collector.failed or len(args) < len(self.args) or len(self.stores) < len(outputs):
+            return None  # without an error of its own: what it names was defined wrongly elsewhere
         values, stores = self.context.values.finish(self.stores)
         return Kernel(self.node.name.text, self.dims, tuple(args), values, stores, constraints, (), self.node.span)
 

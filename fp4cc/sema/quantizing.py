@@ -58,6 +58,8 @@ def _format(context: Context, given: Mapping[str, ast.Expr], node: ast.Call, des
         return destination
     written = given["format"]
     formats = context.scope.formats
+    if context.scope.partial and isinstance(written, ast.Name) and written.text not in formats:
+        raise Failed
     if not isinstance(written, ast.Name) or written.text not in formats:
         text = written.text if isinstance(written, ast.Name) else ""
         raise context.fail("FP2019", f"no format is called `{written.span.text}`", written.span, "unknown format",

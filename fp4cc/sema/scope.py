@@ -34,17 +34,19 @@ T = TypeVar("T")
 class Scope:
     """Definitions by name. A value of None: defined, but wrongly; its uses are not judged.
 
-    `places` are where the file's own definitions stand; while it is read, those of the files it uses.
+    `places` are where the file's own definitions stand; while it is read, those of the files it uses. `partial`: one of
+    those could not be read, so that an unknown format, layout or function may well be its.
     """
 
     layouts: dict[str, ScaleLayout | None] = field(default_factory=dict[str, "ScaleLayout | None"])
     formats: dict[str, BlockFormat | None] = field(default_factory=dict[str, "BlockFormat | None"])
     functions: dict[str, ast.Function | None] = field(default_factory=dict[str, "ast.Function | None"])
     places: dict[tuple[str, str], Span] = field(default_factory=dict[tuple[str, str], Span])
+    partial: bool = False
 
     def child(self) -> Scope:
         """A scope that sees these definitions and may define them anew."""
-        return Scope(dict(self.layouts), dict(self.formats), dict(self.functions), {})
+        return Scope(dict(self.layouts), dict(self.formats), dict(self.functions))
 
     def take(self, other: Scope, span: Span, collector: Collector) -> None:
         """See what a used file defines itself."""
