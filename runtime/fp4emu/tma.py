@@ -213,9 +213,11 @@ def reduce_bytes(old: Bytes, new: Bytes, dtype: DataType, op: str) -> Bytes:
     kinds: dict[int, type[np.floating]] = {16: np.float16, 32: np.float32, 64: np.float64}
     kind = kinds[BITS[dtype]]
     a, b = old.view(kind), new.view(kind)
-    if dtype is DataType.F32_FTZ:
-        return _flush(_float_reduce(_flush(a), _flush(b), op)).view(np.uint8)
-    return _float_reduce(a, b, op).astype(kind).view(np.uint8)
+    flush = dtype is DataType.F32_FTZ
+    result = _flush(_float_reduce(_flush(a), _flush(b), op)) if flush else _float_reduce(a, b, op).astype(kind)
+    if kind is not np.float64:
+        result[np.isnan(result)] = np.frombuffer(b"\xff" * (result.itemsize - 1) + b"\x7f", kind)[0]
+    return result.view(np.uint8)
 
 
 def _integer_reduce(a: npt.NDArray[np.generic], b: npt.NDArray[np.generic], op: str) -> npt.NDArray[np.generic]:
