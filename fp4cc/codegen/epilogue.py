@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from fp4cc.codegen.epilogue_loads import Loads
+from fp4cc.codegen.epilogue_quantize import quantize_functions, quantize_setup
 from fp4cc.codegen.epilogue_stores import stores
 from fp4cc.codegen.epilogue_values import ValuePrinter, title
 from fp4cc.codegen.hooks import EpilogueText
@@ -50,6 +51,7 @@ class _Emitter:
         kernel = loads.scalars()
         kernel += self._scope("kernel")
         kernel += loads.guards()
+        kernel += self._quantizers()
         tile = loads.batch()
         tile += self._scope("tile")
         tile += loads.rows()
@@ -59,7 +61,8 @@ class _Emitter:
         element, call = self._element(loads)
         subtile += call
         out = stores(self.lowered, self.results, self.helpers)
-        functions = "\n\n\n".join([library().text(self.helpers), element])
+        quantizers = quantize_functions(self.lowered, self.helpers)
+        functions = "\n\n\n".join([library().text(self.helpers), element, *quantizers])
         return EpilogueText(
             functions=functions,
             kernel="\n".join([*kernel, *out.kernel]),
@@ -76,10 +79,22 @@ class _Emitter:
         """Assignments of a scope's values; all that an inner scope uses have names afterwards."""
         values = self._statements(scope)
         inside = set(values)
-        outer = {o for s in self.program.statements if s.value not in inside for o in self.kernel.values[s.value].operands}
+        others = [s.value for s in self.program.statements if s.value not in inside]
+        outer = {o for other in others for o in self.kernel.values[other].operands}
         outer |= {output.value for output in self.program.outputs}
+        outer |= {output.quantize.given for output in self.program.outputs if output.quantize and output.quantize.given}
         outer |= {guard for leaf in self.program.inputs for guard in leaf.guards}
         return self.printer.lines(values, self.named, outer & inside, self.names)
+
+    def _quantizers(self) -> list[str]:
+        """What quantized outputs need once a kernel."""
+        lines: list[str] = []
+        given = {
+            output.arg: self.printer.text(output.quantize.given, lines, self.names)
+            for output in self.program.outputs
+            if output.quantize is not None and output.quantize.given is not None
+        }
+        return [*lines, *quantize_setup(self.lowered, given, self.helpers)]
 
     def _columns(self, loads: Loads) -> list[str]:
         """Stage the column values that elements use, as f32 in shared memory."""
@@ -102,12 +117,13 @@ class _Emitter:
             name = names.new(self._argument_name(value))
             inner.known[value] = name
             arguments[name] = loads.element_text(value)
-        stored = list(dict.fromkeys(output.value for output in self.program.outputs))
+        stored = list(dict.fromkeys(inner.resolve(output.value) for output in self.program.outputs))
         lines = inner.lines(statements, self.named, (), names)
         returned = [inner.text(value, lines, names) for value in stored]
         body = [f'"""{_quoted(self.program, self.kernel)}"""', *lines, f"return {', '.join(returned)}"]
         text = f"def element({', '.join(arguments)}):\n" + _indent("\n".join(body))
-        self.results = {value: self._result_name(value) for value in stored}
+        self.results = {value: self._result_name(value, inner) for value in stored}
+        self.results |= {o.value: self.results[inner.resolve(o.value)] for o in self.program.outputs}
         call = f"element({', '.join(arguments.values())}) for j in range({self.program.subtile})"
         if len(stored) == 1:
             return text, [f"{self.results[stored[0]]} = [{call}]"]
@@ -123,8 +139,8 @@ class _Emitter:
                 return leaf.name
         return title(self.kernel, value)
 
-    def _result_name(self, value: int) -> str:
-        names = [output.arg for output in self.program.outputs if output.value == value]
+    def _result_name(self, value: int, inner: ValuePrinter) -> str:
+        names = [output.arg for output in self.program.outputs if inner.resolve(output.value) == value]
         return self.names.new(f"{names[0]}_values")
 
 

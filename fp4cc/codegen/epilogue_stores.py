@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fp4cc.codegen.epilogue_loads import WIDTHS
+from fp4cc.codegen.epilogue_quantize import quantize_lines, quantized_coordinates, quantized_place
 from fp4cc.codegen.strides import bytes_text, offset, stride_text
 from fp4cc.codegen.wrap import call
 from fp4cc.ir.lowered import EpilogueOutput, LoweredKernel, StorePlan
@@ -33,7 +34,7 @@ def stores(lowered: LoweredKernel, results: Mapping[int, str], helpers: set[str]
     subtile: list[str] = []
     finish: list[str] = []
     if staged:
-        helpers |= {"shared_address", "stage_row"}
+        helpers.add("shared_address")
     for output in staged:
         store = output.store
         slab = f"shared_address({store.buffer}) + warp * {32 * store.row_bytes}"
@@ -50,7 +51,7 @@ def stores(lowered: LoweredKernel, results: Mapping[int, str], helpers: set[str]
     if staged:
         subtile.append("prims.bar_warp_sync(cute.arch.FULL_MASK)")
     for output in staged:
-        subtile += _stage(output, results[output.value], helpers)
+        subtile += _stage(lowered, output, results[output.value], helpers)
     if by_tma:
         subtile.append("prims.fence_proxy(prims.Proxy.ASYNC_SHARED, space=prims.SharedSpace.shared_cta)")
     if staged:
@@ -68,17 +69,18 @@ def stores(lowered: LoweredKernel, results: Mapping[int, str], helpers: set[str]
     return StoreText(kernel, subtile, finish)
 
 
-def _stage(output: EpilogueOutput, values: str, helpers: set[str]) -> list[str]:
-    """Pack the row's 32 values and write them to the slab."""
-    width = _width(output)
-    step = _PER_WORD[width]
-    helpers.add(f"pack_{output.dtype}")
+def _stage(lowered: LoweredKernel, output: EpilogueOutput, values: str, helpers: set[str]) -> list[str]:
+    """Pack a line of 32 values and write it to the slab."""
     words = f"{output.arg}_words"
-    part = f"{values}[j : j + {step}]"
-    return [
-        f"{words} = [pack_{output.dtype}({part}) for j in range(0, 32, {step})]",
-        f"stage_row({_slab(output)}, lane, {words})",
-    ]
+    if output.quantize is not None:
+        lines = quantize_lines(lowered, output, values, helpers)
+    else:
+        step = _PER_WORD[_width(output)]
+        helpers.add(f"pack_{output.dtype}")
+        lines = [f"{words} = [pack_{output.dtype}({values}[j : j + {step}]) for j in range(0, 32, {step})]"]
+    stage = "stage_row" if output.store.row_bytes % 16 == 0 else "stage_row_of_words"
+    helpers.add(stage)
+    return [*lines, f"{stage}({_slab(output)}, lane, {words})"]
 
 
 def _slab(output: EpilogueOutput) -> str:
@@ -98,23 +100,36 @@ def _leave(lowered: LoweredKernel, output: EpilogueOutput, helpers: set[str]) ->
     if store.via == "tma":
         return tma
     helpers |= {"copy_rows_out", "global_address"}
-    address = _address(lowered, output, "m0 + 32 * warp")
-    arguments = [
-        _slab(output), address, _pitch(lowered, output), str(_width(output)), "lane", "m_size - m0 - 32 * warp",
-        "n_size - column",
-    ]  # fmt: skip
-    copy = _dedented(call(_INDENT + 4, "copy_rows_out", arguments), 4)
+    arguments = [_slab(output), *_place(lowered, output)]
+    indent = 0 if store.via == "direct" else 4
+    copy = _dedented(call(_INDENT + indent, "copy_rows_out", arguments), indent)
     if store.via == "direct":
         return copy
     return [f"if {store.flag} != 0:", *_indented(tma), "else:", *_indented(copy)]
 
 
+def _place(lowered: LoweredKernel, output: EpilogueOutput) -> list[str]:
+    """Where a slab goes: address, pitch, bytes of a row and of a unit, lane, and the rows and units that are left."""
+    if output.quantize is not None:
+        return quantized_place(lowered, output)
+    width = _width(output)
+    return [
+        _address(lowered, output, "m0 + 32 * warp"),
+        bytes_text(width, stride_text(lowered.problem, output.row_stride)),
+        str(output.store.row_bytes),
+        str(width),
+        "lane",
+        "m_size - m0 - 32 * warp",
+        "n_size - column",
+    ]
+
+
 def _tma(lowered: LoweredKernel, output: EpilogueOutput) -> list[str]:
     store = output.store
     at = "store_slot * 4 + warp" if store.stages > 1 else "warp"
-    batch = ", batch" if lowered.problem.batch_axes else ""
     source = f"{store.buffer}.subview(({at}) * {32 * store.row_bytes})"
-    coordinates = f"(column, m0 + 32 * warp{batch})"
+    inner, outer = ("column", "m0 + 32 * warp") if output.quantize is None else quantized_coordinates(output)
+    coordinates = f"({inner}, {outer}{', batch' if lowered.problem.batch_axes else ''})"
     arguments = [f"{store.tensor_map}.get_ptr()", source, coordinates]
     text = call(_INDENT + 8, "prims.cp_async_bulk_tensor_global_shared_cta", arguments)
     return ["if lane == 0:", *_indented(_dedented(text, 8))]
@@ -141,10 +156,6 @@ def _address(lowered: LoweredKernel, output: EpilogueOutput, row: str) -> str:
         column=(output.column_stride, "column"),
     )
     return f"global_address({output.param_name}, {where}, {_width(output)})"
-
-
-def _pitch(lowered: LoweredKernel, output: EpilogueOutput) -> str:
-    return bytes_text(_width(output), stride_text(lowered.problem, output.row_stride))
 
 
 def _width(output: EpilogueOutput) -> int:

@@ -30,7 +30,9 @@ class ValuePrinter:
         """A printer for an inner scope, which knows what this one knows."""
         return ValuePrinter(self.kernel, dict(self.known), self.helpers)
 
-    def lines(self, values: Sequence[int], named: Mapping[int, str | None], results: Iterable[int], names: Names) -> list[str]:
+    def lines(
+        self, values: Sequence[int], named: Mapping[int, str | None], results: Iterable[int], names: Names
+    ) -> list[str]:
         """Assignments that compute `values`, in order.
 
         A value gets its own line if the spec names it, if it is used more than once, or if it is one of `results`
@@ -52,6 +54,11 @@ class ValuePrinter:
     def text(self, value: int, lines: list[str], names: Names) -> str:
         """The value as an expression; parts that make it too long are assigned in `lines` first."""
         return self._text(value, lines, names, top=False)
+
+    def resolve(self, index: int) -> int:
+        """The value of which this one is just another name."""
+        alias = self._alias(index)
+        return index if alias is None else self.resolve(alias)
 
     def _is_line(self, value: int) -> bool:
         """Whether it computes something: a constant or another name for a value does not."""

@@ -58,4 +58,4 @@ def _plan(lowered: LoweredKernel, module: str) -> Plan:
         params=place(p.param for p in lowered.launch.params),
         module=module,
     )
-    return Plan(launches=(launch,), tensor_maps=lowered.tensor_maps)
+    return Plan(launches=(launch,), tensor_maps=lowered.tensor_maps, init=lowered.epilogue.init)

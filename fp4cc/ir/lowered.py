@@ -21,7 +21,7 @@ from typing import Literal
 
 from fp4cc.ir.kernel import Constraint, Expr, Kernel, Scalar, Schedule
 from fp4num import BlockFormat
-from fp4rt.manifest import Param, TensorMap
+from fp4rt.manifest import Init, Param, TensorMap
 
 Role = Literal["A", "B"]
 MmaKind = Literal["mxf4nvf4", "mxf4", "mxf8f6f4"]
@@ -81,9 +81,8 @@ class Mma:
     @property
     def descriptor(self) -> int:
         """The instruction descriptor with scale ids 0 (PTX ISA, tcgen05 instruction descriptor of block scaling)."""
-        return (
-            self.a_format << 7 | self.b_format << 10 | (self.n // 8) << 17 | self.scale_format << 23 | (self.m // 128) << 27
-        )
+        formats = self.a_format << 7 | self.b_format << 10 | self.scale_format << 23
+        return formats | (self.n // 8) << 17 | (self.m // 128) << 27
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +109,7 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True)
 class Raster:
-    """The order of cluster tiles: bands of `band` columns (0: all of them), along N first within a band; then batches."""
+    """The order of cluster tiles: in bands of `band` columns (0: all), along N first within a band; then batches."""
 
     band: int
     tiles_m: Expr  # cluster tiles along M
@@ -298,8 +297,32 @@ class StorePlan:
 
 
 @dataclass(frozen=True, slots=True)
+class QuantizePlan:
+    """How an output is quantized. A block's columns lie along N (`along` "columns") or, for a transposed one, along M.
+
+    A line is what one thread quantizes of a sub-tile: 32 elements of a row, or of a column after a transposition through
+    `transpose_buffer`. `given` is the IR value of the tensor scale or amax (None: the format has no tensor scale).
+    `tensor_scale_param`: a pointer to where the kernel stores the tensor scale (None: it is the input's).
+    `pads`: tiles cover the padding of the scale buffer and write it; else it is filled before the launch.
+    """
+
+    mode: str
+    given: int | None
+    along: Literal["columns", "rows"]
+    line_bytes: int
+    scales_param: str
+    tensor_scale_param: str | None
+    pads: bool
+    transpose_buffer: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class EpilogueOutput:
-    """One stored argument. `value` is the IR value stored; strides in elements as in `EpilogueInput`."""
+    """One stored argument. `value` is the IR value stored; strides in elements as in `EpilogueInput`.
+
+    A quantized one (`dtype` is a format, `quantize` says how) stores the codes of `value`, which is not yet quantized;
+    its strides are in bytes of codes.
+    """
 
     arg: str
     param_name: str
@@ -310,7 +333,7 @@ class EpilogueOutput:
     row_stride: Expr
     column_stride: Expr
     store: StorePlan
-    scales_param: str | None = None  # pointer to the scales of a quantized output
+    quantize: QuantizePlan | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,6 +349,7 @@ class EpilogueProgram:
     statements: tuple[EpilogueStatement, ...]
     outputs: tuple[EpilogueOutput, ...]
     staged: tuple[int, ...] = ()
+    init: tuple[Init, ...] = ()  # what is filled before the launch
     subtile: int = 32  # columns
 
 

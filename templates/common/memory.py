@@ -219,21 +219,32 @@ def load_elements(load, address, pitch, left, valid):
 def stage_row(slab, lane, words):
     """Write this lane's row to a slab of 32 rows, 16-byte chunks swizzled as TMA expects (rows of 128, 64, 32 bytes)."""
     chunks = len(words) // 4
-    turn = (lane >> {8: 0, 4: 1, 2: 2}[chunks]) & (chunks - 1)
+    turn = (lane >> {8: 0, 4: 1, 2: 2, 1: 3}[chunks]) & (chunks - 1)
     for i in range(chunks):
         shared_store_4_words(slab + lane * (16 * chunks) + ((turn ^ i) << 4), words[4 * i : 4 * i + 4])
 
 
+def stage_row_of_words(slab, lane, words):
+    """Write this lane's row to a slab of 32 rows as it is."""
+    for i in range(len(words)):
+        shared_store_f32(slab + lane * (4 * len(words)) + 4 * i, from_bits(words[i]))
+
+
 @cute.jit
-def copy_rows_out(slab, address, pitch, width: cutlass.Constexpr, lane, rows, columns):
-    """Store a slab of 32 rows x 32 columns to global memory, a row at a time, within `rows` and `columns`."""
-    chunks = 2 * width
-    shift = {8: 0, 4: 1, 2: 2}[chunks]
-    for i in cutlass.range(32, unroll=1):
-        chunk = (lane * width >> 4) ^ ((i >> shift) & (chunks - 1))
-        word = shared_load_word(slab + i * (16 * chunks) + (chunk << 4) + (lane * width & 15), width)
-        target = address + Int64(pitch) * i + lane * width
-        store_word({4: "b32", 2: "b16", 1: "b8"}[width], target, word, both(i < rows, lane < columns))
+def copy_rows_out(
+    slab, address, pitch, row_bytes: cutlass.Constexpr, width: cutlass.Constexpr, lane, rows, units
+):
+    """Store a slab of 32 rows to global memory in units of `width` bytes, within `rows` and `units` of a row."""
+    count = row_bytes // width
+    shift = {128: 0, 64: 1, 32: 2}.get(row_bytes, 3)
+    mask = {128: 7, 64: 3, 32: 1}.get(row_bytes, 0)
+    for i in cutlass.range(count, unroll=1):
+        unit = (i * 32 + lane) % count
+        row = (i * 32 + lane) // count
+        source = unit * width ^ ((row >> shift & mask) << 4)
+        word = shared_load_word(slab + row * row_bytes + source, width)
+        target = address + Int64(pitch) * row + unit * width
+        store_word({4: "b32", 2: "b16", 1: "b8"}[width], target, word, both(row < rows, unit < units))
 
 
 def shared_load_word(address, width):

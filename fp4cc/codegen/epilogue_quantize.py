@@ -1,0 +1,249 @@
+"""Quantized outputs: the functions they need, and the lines that quantize a sub-tile and store its scales."""
+
+from __future__ import annotations
+
+from fp4cc.codegen.quantizers import quantizer
+from fp4cc.codegen.wrap import call
+from fp4cc.ir.lowered import EpilogueOutput, LoweredKernel, QuantizePlan
+from fp4num import BlockFormat, ScaleLayout
+
+_INDENT = 16  # of the sub-tile hook in the kernel file
+_LINE = 32
+
+
+def quantize_functions(lowered: LoweredKernel, helpers: set[str]) -> list[str]:
+    """Module-level functions of all quantized outputs."""
+    texts: list[str] = []
+    for output in lowered.epilogue.outputs:
+        if output.quantize is None:
+            continue
+        fmt = _format(output)
+        where = "" if output.quantize.along == "columns" else " of a column"
+        made = quantizer(fmt, output.arg, output.quantize.mode, where)
+        helpers |= made.helpers | {f"words_{fmt.element}", "store_word", "global_address", "both", "where_int"}
+        texts += [made.factors] if made.factors is not None else []
+        texts += [made.block, _offset_function(lowered, output.arg, fmt.layout), _store_function(lowered, output)]
+    return texts
+
+
+def quantize_setup(lowered: LoweredKernel, given: dict[str, str], helpers: set[str]) -> list[str]:
+    """Lines of the kernel hook: tensor scales both ways, and the store of one that the kernel makes.
+
+    `given` has the text of each output's tensor scale or amax.
+    """
+    lines: list[str] = []
+    for output in lowered.epilogue.outputs:
+        plan = output.quantize
+        if plan is None:
+            continue
+        if plan.given is not None:
+            lines.append(f"{output.arg}_encode, {output.arg}_decode = {output.arg}_factors({given[output.arg]})")
+        if plan.tensor_scale_param is not None:
+            helpers |= {"store_word", "global_address", "bits"}
+            stored = f"{output.arg}_decode" if _format(output).tensor_scale == "multiplies" else f"{output.arg}_encode"
+            address = f"global_address({plan.tensor_scale_param}, 0, 4)"
+            lines.append(f'store_word("b32", {address}, bits({stored}), first_tile + thread == 0)')
+        if plan.transpose_buffer is not None and not any("transpose_slab" in line for line in lines):
+            helpers |= {"transpose_in_warp", "shared_address"}
+            lines.append(f"transpose_slab = shared_address({plan.transpose_buffer}) + warp * {4 * _LINE * _LINE}")
+    return lines
+
+
+def quantize_lines(lowered: LoweredKernel, output: EpilogueOutput, values: str, helpers: set[str]) -> list[str]:
+    """Quantize this thread's line of a sub-tile to `NAME_words`, and store its scales."""
+    plan, fmt, name = _plan(output), _format(output), output.arg
+    wide = _wide(fmt)
+    lines: list[str] = []
+    line, rows, start, length = _extent(plan)
+    if plan.along == "rows":
+        lines.append(f"{name}_line = transpose_in_warp(transpose_slab, lane, {values})")
+        values = f"{name}_line"
+    arguments = [f"{values}[j : j + {wide}]"]
+    if fmt.tensor_scale is not None:
+        arguments += [f"{name}_encode", f"{name}_decode"]
+    if fmt.block[0] != 1:
+        arguments.append(f"{line} < {rows}")
+    lines.append(f"{name}_blocks = [quantize_{name}({', '.join(arguments)}) for j in range(0, 32, {wide})]")
+    lines.append(f"{name}_words = words_{fmt.element}([value for scaled, _ in {name}_blocks for value in scaled])")
+    first, *rest = _scales(lowered, output, (line, rows, start, length)).split("\n")
+    return [*lines, first, *(part[_INDENT:] for part in rest)]
+
+
+def quantized_place(lowered: LoweredKernel, output: EpilogueOutput) -> list[str]:
+    """Where a slab of codes goes, for `copy_rows_out`."""
+    plan, fmt = _plan(output), _format(output)
+    line, rows, start, length = _extent(plan)
+    first = line.replace(" + lane", "") if plan.along == "rows" else "m0 + 32 * warp"
+    pitch = _packed(length, fmt.bits)
+    number = f"Int64({first}) + Int64(batch) * {rows}" if lowered.problem.batch_axes else f"Int64({first})"
+    where = f"{_parens(number)} * {_parens(pitch)} + {_parens(_packed(_parens(start), fmt.bits))}"
+    return [
+        f"global_address({output.param_name}, {where}, 1)",
+        pitch,
+        str(output.store.row_bytes),
+        "4",
+        "lane",
+        f"{rows} - {_parens(first)}",
+        f"{_parens(_packed(f'({length} - {_parens(start)})', fmt.bits))} >> 2",
+    ]
+
+
+def quantized_coordinates(output: EpilogueOutput) -> tuple[str, str]:
+    """The TMA coordinates of a slab of codes: the byte in a line, and the first line."""
+    plan, fmt = _plan(output), _format(output)
+    if plan.along == "columns":
+        return _packed("column", fmt.bits), "m0 + 32 * warp"
+    return _packed("(m0 + 32 * warp)", fmt.bits), "column"
+
+
+def _extent(plan: QuantizePlan) -> tuple[str, str, str, str]:
+    """This thread's line and how many there are; where its 32 elements start and how long a line is."""
+    if plan.along == "columns":
+        return "row", "m_size", "column", "n_size"
+    return "column + lane", "n_size", "m0 + 32 * warp", "m_size"
+
+
+def _scales(lowered: LoweredKernel, output: EpilogueOutput, extent: tuple[str, str, str, str]) -> str:
+    """The call that stores the scales of this thread's line."""
+    plan, fmt, name = _plan(output), _format(output), output.arg
+    line, rows, start, length = extent
+    batch = ["batch"] if lowered.problem.batch_axes else []
+    arguments = [
+        plan.scales_param, *batch, line, divided(_parens(start), _wide(fmt)), f"[scale for _, scale in {name}_blocks]",
+        rows, divided(length, _wide(fmt)),
+    ]  # fmt: skip
+    return call(_INDENT, f"store_{name}_scales", arguments)
+
+
+def _store_function(lowered: LoweredKernel, output: EpilogueOutput) -> str:
+    """A function that stores adjacent scales of a line, and the padding beyond the edges."""
+    plan, fmt, name = _plan(output), _format(output), output.arg
+    layout = fmt.layout
+    batch = ["batch"] if lowered.problem.batch_axes else []
+    tall = fmt.stored[0] if isinstance(fmt.stored[0], int) else 1
+    width = 4 if fmt.scale == "f32" else 1
+    place = ", ".join([*batch, "row", "k", "rows", "blocks"])
+    body = ["for scale in scales:", f"    offset = {name}_scale_offset({place})"]
+    value, stored = "scale", "both(row < rows, k < blocks)"
+    if plan.pads and _padded(layout):
+        body.append(f"    scale = where_int({stored}, scale, {_pad(fmt)})")
+        lines, columns = (_rounded(c, layout.extent(e)) for c, e in (("rows", "row"), ("blocks", "k")))
+        stored = f"both(row < {lines}, k < {columns})"
+    if tall != 1:
+        stored = f"both(first, {stored})"
+    address = f"global_address(scales_ptr, offset, {width})"
+    body += [f'    store_word("b{8 * width}", {address}, {value}, {stored})', "    k += 1"]
+    if tall != 1:
+        first = f"first = {remainder('row', tall)} == 0  # one row of a block stores its scale"
+        body = [first, f"row, rows = {divided('row', tall)}, {_rounded_up('rows', tall)}", *body]
+    pads = ", padding included" if plan.pads and _padded(layout) else ""
+    arguments = ", ".join(["scales_ptr", *batch, "row", "k", "scales", "rows", "blocks"])
+    return "\n".join(
+        [
+            f"def store_{name}_scales({arguments}):",
+            f'    """Store the scales of blocks k, k + 1, ... of a row{pads}."""',
+            *(f"    {text}" for text in body),
+        ]
+    )
+
+
+def _offset_function(lowered: LoweredKernel, name: str, layout: ScaleLayout) -> str:
+    """The layout as a function of the coordinates."""
+    batched = bool(lowered.problem.batch_axes)
+    coordinates = [c for c in ("batch", "row", "k") if batched or c != "batch"]
+    counts = {"row": "rows", "k": "blocks"}
+    strides = [str(layout.atom_size)]
+    body: list[str] = []
+    parts: list[str] = []
+    for coordinate in layout.order:
+        if coordinate not in coordinates:
+            continue
+        extent = layout.extent(coordinate)
+        parts.append(f"Int64({divided(coordinate, extent)}) * ({' * '.join(strides)})")
+        if coordinate in counts:
+            strides.append(f"atoms_{coordinate}")
+            body.append(f"atoms_{coordinate} = {_rounded_up(counts[coordinate], extent)}")
+    body.append(f"atom = {' + '.join(parts)}".replace(f"({layout.atom_size})", str(layout.atom_size)))
+    inside = [term for c in coordinates for term in _inside(layout, c)]
+    used = [line for line in body if line.split(" = ")[0] in " ".join(body[-1:])]
+    return "\n".join(
+        [
+            f"def {name}_scale_offset({', '.join([*coordinates, 'rows', 'blocks'])}):",
+            f'    """Where layout {layout.name} has the scale of block k of a row."""',
+            *(f"    {line}" for line in used),
+            f"    return {' + '.join(['atom', *inside])}",
+        ]
+    )
+
+
+def _inside(layout: ScaleLayout, coordinate: str) -> list[str]:
+    """The offset inside the atom along a coordinate, a term a mode."""
+    terms: list[str] = []
+    below = 1
+    for extent, stride in layout.modes(coordinate):
+        if extent > 1 and stride:
+            index = f"({remainder(divided(coordinate, below), extent)})"
+            terms.append(f"{index} * {stride}" if stride != 1 else index)
+        below *= extent
+    return terms
+
+
+def _padded(layout: ScaleLayout) -> bool:
+    return layout.extent("row") > 1 or layout.extent("k") > 1
+
+
+def _pad(fmt: BlockFormat) -> str:
+    if fmt.scale != "f32":
+        return str(fmt.layout.pad)
+    return f"bits({float(fmt.layout.pad)!r})"
+
+
+def _rounded(count: str, multiple: int) -> str:
+    """A count rounded up to a multiple, as text."""
+    return count if multiple == 1 else f"({_rounded_up(count, multiple)}) * {multiple}"
+
+
+def _rounded_up(count: str, divisor: int) -> str:
+    """A count divided and rounded up, as text."""
+    return count if divisor == 1 else divided(f"({count} + {divisor - 1})", divisor)
+
+
+def divided(text: str, divisor: int) -> str:
+    """A number that is not negative, divided, as text: a shift where the divisor is a power of two."""
+    if divisor == 1:
+        return text
+    return f"{text} >> {divisor.bit_length() - 1}" if divisor & (divisor - 1) == 0 else f"{text} // {divisor}"
+
+
+def remainder(text: str, divisor: int) -> str:
+    """Its remainder, as text."""
+    return f"{text} & {divisor - 1}" if divisor & (divisor - 1) == 0 else f"({text}) % {divisor}"
+
+
+def _packed(elements: str, bits: int) -> str:
+    """Bytes of packed codes."""
+    if bits == 8:
+        return elements
+    return f"{elements} >> 1" if bits == 4 else f"({elements} >> 2) * 3"
+
+
+def _parens(text: str) -> str:
+    return text if text.isidentifier() else f"({text})"
+
+
+def _wide(fmt: BlockFormat) -> int:
+    if not isinstance(fmt.block[1], int):
+        raise TypeError(f"{fmt.name} has one scale a row")
+    return fmt.block[1]
+
+
+def _plan(output: EpilogueOutput) -> QuantizePlan:
+    if output.quantize is None:
+        raise TypeError(f"{output.arg} is not quantized")
+    return output.quantize
+
+
+def _format(output: EpilogueOutput) -> BlockFormat:
+    if isinstance(output.dtype, str):
+        raise TypeError(f"{output.arg} is not quantized")
+    return output.dtype

@@ -1,0 +1,134 @@
+def largest_magnitude(x):
+    """max |x| over a list, NaN ignored."""
+    largest = Float32(0.0)
+    for value in x:
+        largest = maximum(largest, absolute(value))
+    return largest
+
+
+def largest_magnitude_or_nan(x):
+    """max |x| over a list; a NaN makes it NaN."""
+    largest = Float32(0.0)
+    for value in x:
+        largest = at_least(absolute(value), largest)
+    return largest
+
+
+def largest_of_lanes(x, lanes):
+    """The largest x of each group of adjacent lanes; a NaN makes it NaN."""
+    step = 1
+    while step < lanes:
+        other = from_bits(prims.shfl_sync(cute.arch.FULL_MASK, bits(x), step, 31, prims.Shfl.BFLY))
+        x = at_least(x, other)
+        step *= 2
+    return x
+
+
+def where_int(condition, a, b):
+    """The integer `a` where the condition holds, else `b`."""
+    return Int32(cutlass.select_(condition, Int32(a), Int32(b)))
+
+
+def encode_e4m3(x):
+    """The e4m3 code of x (saturating; NaN is 0x7f)."""
+    return word_asm(
+        "{ .reg .b16 code; cvt.rn.satfinite.e4m3x2.f32 code, 0f00000000, $1; cvt.u32.u16 $0, code; }", "=r,f", x
+    )
+
+
+def decode_e4m3(code):
+    """The value of an e4m3 code."""
+    return unpack_e4m3(code)[0]
+
+
+def encode_e8m0_up(x):
+    """The e8m0 code of x, rounded up to a power of two."""
+    return word_asm(
+        "{ .reg .b16 code; .reg .b32 t; cvt.rp.satfinite.ue8m0x2.f32 code, 0f00000000, $1; cvt.u32.u16 t, code; and.b32 $0, t, 255; }",
+        "=r,f",
+        x,
+    )
+
+
+def decode_e8m0(code):
+    """2^(code - 127); 255 is NaN."""
+    power = where_int(code == 0, 0x00400000, code << 23)
+    return from_bits(where_int(code == 255, 0x7FFFFFFF, power))
+
+
+def pack_e2m1(x):
+    """Eight floats rounded to e2m1 (saturating), the first in the lowest nibble."""
+    return word_asm(
+        "{ .reg .b8 a, b, c, d; cvt.rn.satfinite.e2m1x2.f32 a, $2, $1; cvt.rn.satfinite.e2m1x2.f32 b, $4, $3; "
+        "cvt.rn.satfinite.e2m1x2.f32 c, $6, $5; cvt.rn.satfinite.e2m1x2.f32 d, $8, $7; mov.b32 $0, {a, b, c, d}; }",
+        "=r,f,f,f,f,f,f,f,f",
+        *x,
+    )
+
+
+def pack_four_e3m2(x):
+    """Four floats rounded to e3m2 (saturating) in the low 24 bits, the first lowest."""
+    return pack_four_of_six_bits("e3m2", x)
+
+
+def pack_four_e2m3(x):
+    """Four floats rounded to e2m3 (saturating) in the low 24 bits, the first lowest."""
+    return pack_four_of_six_bits("e2m3", x)
+
+
+def pack_four_of_six_bits(element, x):
+    """Four codes of six bits in the low 24 bits, the first lowest."""
+    spread = word_asm(
+        "{ .reg .b16 low, high; cvt.rn.satfinite.%sx2.f32 low, $2, $1; cvt.rn.satfinite.%sx2.f32 high, $4, $3; "
+        "mov.b32 $0, {low, high}; }" % (element, element),
+        "=r,f,f,f,f",
+        *x,
+    )
+    codes = [(spread >> 8 * i) & 63 for i in range(4)]
+    return codes[0] | codes[1] << 6 | codes[2] << 12 | codes[3] << 18
+
+
+def words_of_24_bits(groups):
+    """Groups of 24 bits, four to three words."""
+    words = []
+    for i in range(0, len(groups), 4):
+        a, b, c, d = groups[i : i + 4]
+        words += [a | b << 24, ((b >> 8) & 0xFFFF) | c << 16, ((c >> 16) & 0xFF) | d << 8]
+    return words
+
+
+def words_e2m1(x):
+    """The codes of a list of floats as words."""
+    return [pack_e2m1(x[j : j + 8]) for j in range(0, len(x), 8)]
+
+
+def words_e4m3(x):
+    """The codes of a list of floats as words."""
+    return [pack_e4m3(x[j : j + 4]) for j in range(0, len(x), 4)]
+
+
+def words_e5m2(x):
+    """The codes of a list of floats as words."""
+    return [pack_e5m2(x[j : j + 4]) for j in range(0, len(x), 4)]
+
+
+def words_e3m2(x):
+    """The codes of a list of floats as words."""
+    return words_of_24_bits([pack_four_e3m2(x[j : j + 4]) for j in range(0, len(x), 4)])
+
+
+def words_e2m3(x):
+    """The codes of a list of floats as words."""
+    return words_of_24_bits([pack_four_e2m3(x[j : j + 4]) for j in range(0, len(x), 4)])
+
+
+def transpose_in_warp(slab, lane, x):
+    """Turn a 32 x 32 sub-tile around: lane i gives row i and gets column i. 16-byte chunks are swizzled in the slab."""
+    prims.bar_warp_sync(cute.arch.FULL_MASK)  # the last transposition has been read
+    for j in range(32):
+        shared_store_f32(slab + 128 * j + (((lane >> 2) ^ (j & 7)) << 4) + ((lane & 3) << 2), Float32(x[j]))
+    prims.bar_warp_sync(cute.arch.FULL_MASK)
+    column = []
+    for i in range(8):
+        column += shared_load_4_f32(slab + lane * 128 + (((lane & 7) ^ i) << 4))
+    return column
