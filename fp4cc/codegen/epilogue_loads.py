@@ -81,7 +81,7 @@ class Loads:
         ]
         for place, value in enumerate(self.lowered.epilogue.staged):
             address = f"shared_address(columns_smem) + {self._place(place, 'staged_column')}"
-            lines.append(f"    shared_store_f32({address}, {printer.known[value]})")
+            lines.append(f"    shared_store_f32({address}, {printer.known[printer.resolve(value)]})")
         lines.append(f"prims.barrier_cta_sync({_BARRIER}, thread_count={_THREADS})")
         return lines
 
@@ -106,7 +106,7 @@ class Loads:
         for leaf in self._inputs("tile"):
             if leaf.value == value:
                 return f"{self._vector_name(value)}[j]"
-        return self.printer.known[value]
+        return self.printer.known[self.printer.resolve(value)]
 
     def _vector_name(self, value: int) -> str:
         if value not in self.vectors:
