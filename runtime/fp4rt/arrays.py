@@ -43,14 +43,18 @@ TORCH_DTYPES = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class View:
-    """One array: `device` is None for host memory, else the CUDA device's index; `dtype` numpy's or torch's name."""
+    """One array: `device` is None for host memory, else the CUDA device's index; `dtype` numpy's or torch's name.
+
+    Not frozen only because that would double the time it takes to make one, several times a call.
+    """
 
     array: Any
     family: Family
     address: int
     nbytes: int
+    item_size: int
     shape: tuple[int, ...]
     dtype: str
     contiguous: bool
@@ -60,7 +64,9 @@ class View:
 
 def view(array: object) -> View | None:
     """Describe a numpy array or a torch tensor; None for anything else."""
-    if isinstance(array, (np.ndarray, np.generic)):
+    if isinstance(array, np.ndarray):
+        return _numpy_view(array)
+    if isinstance(array, np.generic):
         return _numpy_view(np.asarray(array))
     torch = sys.modules.get("torch")  # a tensor exists only where torch was imported
     if torch is not None and isinstance(array, torch.Tensor):
@@ -68,38 +74,41 @@ def view(array: object) -> View | None:
     return None
 
 
+#: dtype -> its name: both libraries compute it anew each time.
+_numpy_names: dict[Any, str] = {}
+_torch_names: dict[Any, str] = {}
+
+
 def _numpy_view(array: np.ndarray) -> View:
+    dtype = _numpy_names.get(array.dtype)
+    if dtype is None:
+        dtype = _numpy_names.setdefault(array.dtype, array.dtype.name)
+    address = array.__array_interface__["data"][0]
+    flags = array.flags
     return View(
         array,
         "numpy",
-        array.__array_interface__["data"][0],
+        address,
         array.nbytes,
+        array.itemsize,
         array.shape,
-        array.dtype.name,
-        array.flags.c_contiguous,
+        dtype,
+        flags.c_contiguous,
         None,
-        array.flags.writeable,
+        flags.writeable,
     )
-
-
-_torch_names: dict[Any, str] = {}
 
 
 def _torch_view(tensor: Any) -> View:
     dtype = _torch_names.get(tensor.dtype)
     if dtype is None:
         dtype = _torch_names.setdefault(tensor.dtype, str(tensor.dtype).removeprefix("torch."))
-    device = tensor.device
+    item_size = tensor.itemsize
+    device = tensor.get_device() if tensor.is_cuda else None
+    nbytes = tensor.numel() * item_size
+    contiguous = tensor.is_contiguous()
     return View(
-        tensor,
-        "torch",
-        tensor.data_ptr(),
-        tensor.nbytes,
-        tuple(tensor.shape),
-        dtype,
-        tensor.is_contiguous(),
-        device.index if device.type == "cuda" else None,
-        True,
+        tensor, "torch", tensor.data_ptr(), nbytes, item_size, tuple(tensor.shape), dtype, contiguous, device, True
     )
 
 

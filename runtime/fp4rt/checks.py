@@ -12,6 +12,132 @@ from fp4rt.arrays import View
 from fp4rt.errors import ArgumentError
 from fp4rt.typed import Arg, TypedKernel
 
+#: Shapes whose buffer sizes an argument remembers; past it all are dropped.
+_MAX_SHAPES = 512
+
+
+class Slot:
+    """One tensor argument, prepared for checking values against it."""
+
+    def __init__(self, arg: Arg) -> None:
+        self.arg = arg
+        self.name = arg.name
+        self.format = arg.format
+        self.extents = tuple(x.extent for x in arg.axes)
+        #: For (axis, name) of each extent that is one dim, and whether there are others to compute.
+        self.bare = tuple((i, e) for i, e in enumerate(self.extents) if isinstance(e, str))
+        self.computed = len(self.bare) < len(self.extents)
+        self.grouped = any(x.by or x.upto for x in arg.axes)
+        self.parts = part_names(arg)
+        self._buffers: dict[tuple[int, ...], tuple[tuple[int, ...], int]] = {}
+        #: Formats that were found to mean the same, by id; held so that an id stays theirs.
+        self._same: dict[int, BlockFormat] = {}
+
+    def shape(self, dims: Mapping[str, int]) -> tuple[int, ...]:
+        """The argument's shape for these dims."""
+        if not self.computed:
+            return tuple([dims[name] for _, name in self.bare])
+        return tuple(int(sizes.evaluate(e, dims)) for e in self.extents)
+
+    def buffers(self, fmt: BlockFormat, shape: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
+        """The shape of a quantized argument's codes and the elements of its scales."""
+        found = self._buffers.get(shape)
+        if found is None:
+            found = tuple(fmt.codes_shape(shape)), fmt.scales_size(shape)
+            if len(self._buffers) >= _MAX_SHAPES:
+                self._buffers.clear()
+            self._buffers[shape] = found
+        return found
+
+    def read(self, value: object, parts: dict[str, View], *, tensor_scale: bool = True) -> tuple[int, ...]:
+        """Check a value, add its memory to `parts`, and return its shape."""
+        if self.format is not None:
+            return self._read_quantized(self.format, value, parts, tensor_scale)
+        arg = self.arg
+        if not self.extents and arg.dtype == "f32" and isinstance(value, (int, float)) and not isinstance(value, bool):
+            value = np.array(value, np.float32)
+        v = arrays.view(value)
+        if v is None:
+            raise ArgumentError(
+                f"{arg.name!r} is {describe_axes(arg)}: expected a numpy array or a torch tensor, "
+                f"found {type(value).__name__}",
+                argument=arg.name,
+                help="use np.asarray(x, np.float32) or a torch tensor" if not isinstance(value, Quantized) else "",
+            )
+        _check_memory(arg.name, arg.name, v, str(arg.dtype))
+        parts[arg.name] = v
+        return v.shape
+
+    def _read_quantized(
+        self, fmt: BlockFormat, value: object, parts: dict[str, View], tensor_scale: bool
+    ) -> tuple[int, ...]:
+        arg = self.arg
+        if not isinstance(value, Quantized):
+            raise ArgumentError(
+                f"{arg.name!r} is {describe_axes(arg)}: expected a Quantized, found {type(value).__name__}",
+                argument=arg.name,
+                help=f"fp4rt.quantize(x, {fmt.name!r}), or fp4rt.Quantized.from_parts(codes, scales, ...)",
+            )
+        self._check_format(fmt, value.format)
+        shape = tuple(value.shape)
+        codes_shape, scale_count = self.buffers(fmt, shape)
+        codes = self._piece("codes", value.codes, "u8", parts)
+        if codes.shape != codes_shape:
+            raise ArgumentError(
+                f"{arg.name}.codes has shape {codes.shape}; {fmt.name} of shape {shape} has {codes_shape} "
+                f"({fmt.bits} bits an element, packed along the last axis)",
+                argument=arg.name,
+                code="FP6105",
+            )
+        if fmt.scale is not None:
+            scales = self._piece("scales", value.scales, fmt.scale, parts)
+            if scales.shape != (scale_count,):
+                raise ArgumentError(
+                    f"{arg.name}.scales has shape {scales.shape}; {fmt.name} of shape {shape} has ({scale_count},) "
+                    f"scales in the layout {fmt.layout.name}, its padding included",
+                    argument=arg.name,
+                    code="FP6105",
+                    help="fp4rt.Quantized.from_parts checks it early; the layout's to_buffer builds it",
+                )
+        if fmt.tensor_scale is not None and tensor_scale:
+            if value.tensor_scale is None:
+                raise ArgumentError(
+                    f"{arg.name!r} has no tensor scale, but {fmt.name} says `tensor_scale f32 {fmt.tensor_scale}`",
+                    argument=arg.name,
+                    help="pass one to Quantized.from_parts (1.0 if there is none)",
+                )
+            scale = self._piece("tensor_scale", value.tensor_scale, "f32", parts)
+            if scale.shape not in ((), (1,)):
+                raise ArgumentError(
+                    f"{arg.name}.tensor_scale has shape {scale.shape}; it is one number",
+                    argument=arg.name,
+                    code="FP6105",
+                )
+        return shape
+
+    def _piece(self, piece: str, array: object, dtype: str, parts: dict[str, View]) -> View:
+        name = f"{self.name}.{piece}"
+        v = arrays.view(array)
+        if v is None:
+            raise ArgumentError(
+                f"{name} is a {type(array).__name__}; expected a numpy array or a torch tensor", argument=self.name
+            )
+        _check_memory(self.name, name, v, dtype)
+        parts[name] = v
+        return v
+
+    def _check_format(self, expected: BlockFormat, found: BlockFormat) -> None:
+        if found is expected or id(found) in self._same:
+            return
+        if difference := format_difference(expected, found):
+            raise ArgumentError(
+                f"{self.name!r} is {describe_axes(self.arg)}, but the value is {found.name}: {difference}",
+                argument=self.name,
+                code="FP6108",
+            )
+        if len(self._same) < _MAX_SHAPES:
+            self._same[id(found)] = found
+
 
 def part_names(arg: Arg) -> tuple[str, ...]:
     """The buffers of an argument: "a.codes", "a.scales", "a.tensor_scale", or "c"; none for a param."""
@@ -35,73 +161,8 @@ def describe_axes(arg: Arg) -> str:
     return f"{dtype}[{', '.join(axes)}]"
 
 
-def plain_part(arg: Arg, value: object, parts: dict[str, View]) -> tuple[int, ...]:
-    dtype = str(arg.dtype)
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and not arg.axes and dtype == "f32":
-        value = np.array(value, np.float32)
-    v = arrays.view(value)
-    if v is None:
-        raise ArgumentError(
-            f"{arg.name!r} is {describe_axes(arg)}: expected a numpy array or a torch tensor, "
-            f"found {type(value).__name__}",
-            argument=arg.name,
-            help="use np.asarray(x, np.float32) or a torch tensor" if not isinstance(value, Quantized) else "",
-        )
-    _check_part(arg.name, arg.name, v, dtype)
-    parts[arg.name] = v
-    return v.shape
-
-
-def quantized_parts(
-    arg: Arg, fmt: BlockFormat, value: object, parts: dict[str, View], *, tensor_scale: bool = True
-) -> tuple[int, ...]:
-    if not isinstance(value, Quantized):
-        raise ArgumentError(
-            f"{arg.name!r} is {describe_axes(arg)}: expected a Quantized, found {type(value).__name__}",
-            argument=arg.name,
-            help=f"fp4rt.quantize(x, {fmt.name!r}), or fp4rt.Quantized.from_parts(codes, scales, tensor_scale, ...)",
-        )
-    if difference := format_difference(fmt, value.format):
-        raise ArgumentError(
-            f"{arg.name!r} is {describe_axes(arg)}, but the value is {value.format.name}: {difference}",
-            argument=arg.name,
-            code="FP6108",
-        )
-    pieces: list[tuple[str, object, str]] = [("codes", value.codes, "u8")]
-    if fmt.scale is not None:
-        pieces.append(("scales", value.scales, fmt.scale if fmt.scale in ("f32", "e8m0") else "e4m3"))
-    if fmt.tensor_scale is not None and tensor_scale:
-        if value.tensor_scale is None:
-            raise ArgumentError(
-                f"{arg.name!r} has no tensor scale, but {fmt.name} says `tensor_scale f32 {fmt.tensor_scale}`",
-                argument=arg.name,
-                help="pass one to Quantized.from_parts (1.0 if there is none)",
-            )
-        pieces.append(("tensor_scale", value.tensor_scale, "f32"))
-    for piece, array, dtype in pieces:
-        name = f"{arg.name}.{piece}"
-        v = arrays.view(array)
-        if v is None:
-            raise ArgumentError(
-                f"{name} is a {type(array).__name__}; expected a numpy array or a torch tensor", argument=arg.name
-            )
-        _check_part(arg.name, name, v, dtype)
-        parts[name] = v
-    expected = tuple(fmt.codes_shape(value.shape))
-    if parts[f"{arg.name}.codes"].shape != expected:
-        raise ArgumentError(
-            f"{arg.name}.codes has shape {parts[f'{arg.name}.codes'].shape}; "
-            f"{fmt.name} of shape {tuple(value.shape)} has {expected} "
-            f"({fmt.bits} bits an element, packed along the last axis)",
-            argument=arg.name,
-            code="FP6105",
-        )
-    return tuple(value.shape)
-
-
-def _check_part(argument: str, name: str, v: View, dtype: str) -> None:
-    table = arrays.NUMPY_DTYPES if v.family == "numpy" else arrays.TORCH_DTYPES
-    allowed = table[dtype]
+def _check_memory(argument: str, name: str, v: View, dtype: str) -> None:
+    allowed = (arrays.NUMPY_DTYPES if v.family == "numpy" else arrays.TORCH_DTYPES)[dtype]
     if v.dtype not in allowed:
         raise ArgumentError(
             f"{name!r} has dtype {v.dtype}; expected {' or '.join(allowed)}",
@@ -117,7 +178,7 @@ def _check_part(argument: str, name: str, v: View, dtype: str) -> None:
             code="FP6106",
             help=f"pass {fix}",
         )
-    if v.address % (v.nbytes // max(1, int(np.prod(v.shape))) or 1):
+    if v.address % v.item_size:
         raise ArgumentError(f"{name!r} is not aligned to its elements", argument=argument, code="FP6106")
 
 
@@ -127,23 +188,6 @@ def _dtype_help(dtype: str, v: View) -> str:
     if dtype in ("bf16", "e4m3", "e5m2"):
         return f"numpy holds {dtype} as raw codes: fp4rt.encode(x, {dtype!r})"
     return f"x.astype(np.{arrays.NUMPY_DTYPES[dtype][0]})"
-
-
-def check_scales(name: str, fmt: BlockFormat, shape: tuple[int, ...], parts: Mapping[str, View]) -> None:
-    if fmt.scale is not None:
-        scales = parts[f"{name}.scales"]
-        expected = fmt.scales_size(shape)
-        if scales.shape != (expected,):
-            raise ArgumentError(
-                f"{name}.scales has shape {scales.shape}; {fmt.name} of shape {shape} has ({expected},) "
-                f"scales in the layout {fmt.layout.name}, its padding included",
-                argument=name,
-                code="FP6105",
-                help="fp4rt.Quantized.from_parts checks it early; fp4num's layout.to_buffer builds it",
-            )
-    if f"{name}.tensor_scale" in parts and parts[f"{name}.tensor_scale"].shape not in ((), (1,)):
-        found = parts[f"{name}.tensor_scale"].shape
-        raise ArgumentError(f"{name}.tensor_scale has shape {found}; it is one number", argument=name, code="FP6105")
 
 
 def check_groups(arg: Arg, parts: Mapping[str, View], dims: Mapping[str, int]) -> None:
@@ -170,14 +214,12 @@ def check_groups(arg: Arg, parts: Mapping[str, View], dims: Mapping[str, int]) -
 
 def check_overlaps(parts: Mapping[str, View], written: Iterable[str]) -> None:
     """ArgumentError FP6107 where a buffer the kernel writes shares memory with any other."""
+    spans = [(name, v.address, v.address + v.nbytes) for name, v in parts.items() if v.nbytes]
     for name in written:
         out = parts[name]
-        if out.nbytes == 0:
-            continue
-        for other, v in parts.items():
-            if other == name or v.nbytes == 0:
-                continue
-            if out.address < v.address + v.nbytes and v.address < out.address + out.nbytes:
+        start, end = out.address, out.address + out.nbytes
+        for other, low, high in spans:
+            if start < high and low < end and other != name:
                 raise ArgumentError(
                     f"output {name!r} overlaps {other!r} in memory",
                     argument=name,
@@ -187,6 +229,7 @@ def check_overlaps(parts: Mapping[str, View], written: Iterable[str]) -> None:
 
 
 def wrong_device(name: str, v: View, device: int | None) -> ArgumentError:
+    """The error for an array that is not where the kernel runs."""
     where = "the host" if v.device is None else f"cuda:{v.device}"
     if v.family == "numpy":
         return ArgumentError(
@@ -203,8 +246,6 @@ def wrong_device(name: str, v: View, device: int | None) -> ArgumentError:
 
 def format_difference(expected: BlockFormat, found: BlockFormat) -> str:
     """Where two formats' stored bits differ in meaning, or "". Names and the quantizer that made the bits are free."""
-    if expected is found:
-        return ""
     for attribute in ("element", "pack", "scale", "block", "stored", "tensor_scale"):
         a, b = getattr(expected, attribute), getattr(found, attribute)
         if a != b:

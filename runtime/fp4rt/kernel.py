@@ -41,6 +41,7 @@ class Kernel:
         self._executable: Executable = self._device.load(artifact)
         self._signature = Signature(artifact.manifest.kernel, self._executable.memory)
         self._plans: dict[Key, Resolved] = {}
+        self._dim_names = [d.name for d in artifact.manifest.kernel.dims]
 
     @property
     def manifest(self) -> Manifest:
@@ -104,7 +105,7 @@ class Kernel:
 
     def resolve(self, dims: Mapping[str, int]) -> Resolved:
         """The plan for a full set of dims; every constraint is checked. Cached."""
-        key = tuple(dims[d.name] for d in self.manifest.kernel.dims)
+        key = tuple([dims[name] for name in self._dim_names])
         plan = self._plans.get(key)
         if plan is None:
             plan = resolve(self.manifest, dims)

@@ -16,19 +16,9 @@ import numpy as np
 from fp4num import BlockFormat, Quantized
 from fp4rt import arrays, sizes
 from fp4rt.arrays import Family, View
-from fp4rt.checks import (
-    check_groups,
-    check_overlaps,
-    check_scales,
-    describe_axes,
-    part_names,
-    plain_part,
-    quantized_parts,
-    scale_source,
-    wrong_device,
-)
+from fp4rt.checks import Slot, check_groups, check_overlaps, describe_axes, scale_source, wrong_device
 from fp4rt.errors import ArgumentError
-from fp4rt.typed import Arg, TypedKernel
+from fp4rt.typed import TypedKernel
 
 Dims = dict[str, int]
 
@@ -61,54 +51,52 @@ class Signature:
     def __init__(self, kernel: TypedKernel, device: int | None) -> None:
         self.kernel = kernel
         self.device = device
-        self._ins = [a for a in kernel.args if a.direction in ("in", "inout")]
-        self._outs = [a for a in kernel.args if a.direction == "out"]
-        self._inout = frozenset(a.name for a in self._ins if a.direction == "inout")
+        self._ins = [Slot(a) for a in kernel.args if a.direction in ("in", "inout")]
+        self._outs = [Slot(a) for a in kernel.args if a.direction == "out"]
+        self._inouts = [s for s in self._ins if s.arg.direction == "inout"]
         self._params = [a for a in kernel.args if a.direction == "param"]
-        self._aliases = {a.name: source for a in self._outs if (source := scale_source(kernel, a)) is not None}
+        self._inout = frozenset(s.name for s in self._inouts)
+        self._outputs = [a.name for a in kernel.outputs]
+        self._known = frozenset((*(s.name for s in self._ins), *(a.name for a in self._params)))
+        self._required = frozenset((*(s.name for s in self._ins), *(a.name for a in self._params if a.default is None)))
+        self._static = {d.name: d.value for d in kernel.dims if d.value is not None}
+        self._derived = any(d.expr is not None for d in kernel.dims)
+        self._aliases = {s.name: source for s in self._outs if (source := scale_source(kernel, s.arg)) is not None}
 
     # inputs
 
     def inputs(self, args: Mapping[str, object]) -> Call:
         """Check the values passed by name; the call's dims are then known."""
-        self._check_names(args)
+        if not self._required <= args.keys() <= self._known:
+            raise self._wrong_names(args)
         parts: dict[str, View] = {}
-        shapes: dict[str, tuple[int, ...]] = {}
-        for arg in self._ins:
-            if arg.format is not None:
-                shapes[arg.name] = quantized_parts(arg, arg.format, args[arg.name], parts)
-            else:
-                shapes[arg.name] = plain_part(arg, args[arg.name], parts)
+        shapes = [slot.read(args[slot.name], parts) for slot in self._ins]
         family = self._family(parts)
         dims = self._solve(shapes)
-        for arg in self._ins:
-            self._check_shape(arg, shapes[arg.name], dims)
-            if arg.format is not None:
-                check_scales(arg.name, arg.format, shapes[arg.name], parts)
-        for arg in self._ins:
-            check_groups(arg, parts, dims)
+        for slot, shape in zip(self._ins, shapes, strict=True):
+            if slot.computed and shape != slot.shape(dims):
+                raise _wrong_shape(slot, shape, slot.shape(dims), "")
+            if slot.grouped:
+                check_groups(slot.arg, parts, dims)
         call = Call(dims, self._scalars(args), parts, family, inout=self._inout)
-        for arg in self._ins:
-            if arg.direction == "inout":
-                call.outputs[arg.name] = args[arg.name]
-                self._mark_written(arg, call)
+        for slot in self._inouts:
+            call.outputs[slot.name] = args[slot.name]
+            _mark_written(slot, call)
         return call
 
-    def _check_names(self, args: Mapping[str, object]) -> None:
-        known = [a.name for a in (*self._ins, *self._params)]
+    def _wrong_names(self, args: Mapping[str, object]) -> ArgumentError:
+        known = [*(s.name for s in self._ins), *(a.name for a in self._params)]
         for name in args:
             if name not in known:
                 near = difflib.get_close_matches(name, known, 1)
-                is_output = any(a.name == name for a in self._outs)
+                is_output = any(s.name == name for s in self._outs)
                 hint = f"pass out={{{name!r}: array}}" if is_output else f"did you mean {near[0]!r}?" if near else ""
                 kind = "an output" if is_output else "not an argument"
                 message = f"{name!r} is {kind} of {self.kernel.name}; arguments: {', '.join(known)}"
-                raise ArgumentError(message, argument=name, code="FP6101", help=hint)
-        missing = [a.name for a in self._ins if a.name not in args]
-        missing += [a.name for a in self._params if a.name not in args and a.default is None]
-        if missing:
-            names = ", ".join(map(repr, missing))
-            raise ArgumentError(f"{self.kernel.name} needs {names}", argument=missing[0], code="FP6102")
+                return ArgumentError(message, argument=name, code="FP6101", help=hint)
+        missing = [name for name in known if name in self._required and name not in args]
+        names = ", ".join(map(repr, missing))
+        return ArgumentError(f"{self.kernel.name} needs {names}", argument=missing[0], code="FP6102")
 
     def _scalars(self, args: Mapping[str, object]) -> dict[str, float]:
         out: dict[str, float] = {}
@@ -120,10 +108,12 @@ class Signature:
                     argument=arg.name,
                     help="a value on the device is declared `in x : f32[]` in the spec",
                 )
-            integral = isinstance(arg.dtype, str) and arg.dtype in ("i32", "u32", "u64")
-            if integral and float(value) != int(value):
+            if arg.dtype == "f32":
+                out[arg.name] = float(value)
+                continue
+            if float(value) != int(value):
                 raise ArgumentError(f"param {arg.name!r} is {arg.dtype}: {value} is not an integer", argument=arg.name)
-            out[arg.name] = int(value) if integral else float(value)
+            out[arg.name] = int(value)
         return out
 
     def _family(self, parts: Mapping[str, View]) -> Family:
@@ -142,113 +132,105 @@ class Signature:
                 )
         return "numpy" if first is None else first[1].family
 
-    # dims
-
-    def _solve(self, shapes: Mapping[str, tuple[int, ...]]) -> Dims:
-        dims: Dims = {d.name: d.value for d in self.kernel.dims if d.value is not None}
-        origin = dict.fromkeys(dims, "the spec")
-        for arg in self._ins:
-            shape = shapes[arg.name]
-            if len(shape) != len(arg.axes):
+    def _solve(self, shapes: list[tuple[int, ...]]) -> Dims:
+        """The dims that stand bare in the inputs' shapes, then the derived ones."""
+        dims: Dims = dict(self._static)
+        for slot, shape in zip(self._ins, shapes, strict=True):
+            if len(shape) != len(slot.extents):
                 raise ArgumentError(
-                    f"{arg.name!r} has {len(shape)} axes {shape}; its type is {describe_axes(arg)}",
-                    argument=arg.name,
+                    f"{slot.name!r} has {len(shape)} axes {shape}; its type is {describe_axes(slot.arg)}",
+                    argument=slot.name,
                     code="FP6105",
                 )
-            for axis, extent in zip(arg.axes, shape, strict=True):
-                if not isinstance(axis.extent, str):
-                    continue
-                known = dims.setdefault(axis.extent, extent)
-                if known != extent:
-                    raise ArgumentError(
-                        f"{arg.name!r} has {axis.extent} = {extent}, but {origin[axis.extent]} has {known}: "
-                        f"its type is {describe_axes(arg)}, its shape {shape}",
-                        argument=arg.name,
-                        code="FP6105",
-                    )
-                origin.setdefault(axis.extent, repr(arg.name))
-        return complete_dims(self.kernel, dims)
+            for axis, name in slot.bare:
+                if dims.setdefault(name, shape[axis]) != shape[axis]:
+                    raise self._disagreement(slot, shape, name, dims[name])
+        if self._derived or len(dims) < len(self.kernel.dims):
+            return complete_dims(self.kernel, dims)
+        return dims
 
-    def _check_shape(self, arg: Arg, shape: tuple[int, ...], dims: Dims) -> None:
-        expected = tuple(int(sizes.evaluate(x.extent, dims)) for x in arg.axes)
-        if shape != expected:
-            raise ArgumentError(
-                f"{arg.name!r} has shape {shape}; {describe_axes(arg)} is {expected} here",
-                argument=arg.name,
-                code="FP6105",
-            )
+    def _disagreement(self, slot: Slot, shape: tuple[int, ...], name: str, known: int) -> ArgumentError:
+        first = next((s.name for s in self._ins if any(n == name for _, n in s.bare)), slot.name)
+        origin = "the spec" if name in self._static else repr(first)
+        found = next(shape[i] for i, n in slot.bare if n == name)
+        return ArgumentError(
+            f"{slot.name!r} has {name} = {found}, but {origin} has {known}: "
+            f"its type is {describe_axes(slot.arg)}, its shape {shape}",
+            argument=slot.name,
+            code="FP6105",
+        )
 
     # outputs
 
     def outputs(self, call: Call, out: Mapping[str, object] | None) -> None:
         """Allocate the outputs, or check those given, and add them to the call; then look for overlaps."""
-        given = dict(out or {})
-        for arg in self._outs:
-            shape = tuple(int(sizes.evaluate(x.extent, call.dims)) for x in arg.axes)
-            value = given.pop(arg.name, None)
-            if arg.format is not None:
-                self._quantized_output(call, arg, arg.format, shape, value)
+        given = {} if out is None else out
+        taken = 0
+        for slot in self._outs:
+            value = given.get(slot.name)
+            taken += slot.name in given
+            shape = slot.shape(call.dims)
+            if slot.format is not None:
+                self._quantized_output(call, slot, slot.format, shape, value)
             else:
                 if value is None:
-                    value = arrays.empty(shape, str(arg.dtype), call.family, self.device)
-                actual = plain_part(arg, value, call.parts)
-                self._check_output(call, arg, actual, shape)
-                call.outputs[arg.name] = value
-                self._mark_written(arg, call)
-        if given:
-            name = next(iter(given))
-            known = ", ".join(a.name for a in self._outs) or "none"
+                    value = arrays.empty(shape, str(slot.arg.dtype), call.family, self.device)
+                self._check_output(call, slot, slot.read(value, call.parts), shape)
+                call.outputs[slot.name] = value
+            _mark_written(slot, call)
+        if taken != len(given):
+            name = next(n for n in given if all(n != s.name for s in self._outs))
+            known = ", ".join(s.name for s in self._outs) or "none"
             raise ArgumentError(
                 f"out: {name!r} is not an output of {self.kernel.name}; outputs: {known}", argument=name, code="FP6101"
             )
-        call.outputs = {a.name: call.outputs[a.name] for a in self.kernel.outputs}
+        if self._inouts:
+            call.outputs = {name: call.outputs[name] for name in self._outputs}
         check_overlaps(call.parts, call.written)
 
     def _quantized_output(
-        self, call: Call, arg: Arg, fmt: BlockFormat, shape: tuple[int, ...], value: object | None
+        self, call: Call, slot: Slot, fmt: BlockFormat, shape: tuple[int, ...], value: object | None
     ) -> None:
-        alias = self._aliases.get(arg.name)
+        alias = self._aliases.get(slot.name)
         own_scale = fmt.tensor_scale is not None and alias is None
         if value is None:
-            codes = arrays.empty(fmt.codes_shape(shape), "u8", call.family, self.device)
-            scale_type = "f32" if fmt.scale == "f32" else "u8"
-            scales = arrays.empty((fmt.scales_size(shape),), scale_type, call.family, self.device)
+            codes_shape, scale_count = slot.buffers(fmt, shape)
+            codes = arrays.empty(codes_shape, "u8", call.family, self.device)
+            scales = arrays.empty((scale_count,), "f32" if fmt.scale == "f32" else "u8", call.family, self.device)
             tensor_scale = arrays.empty((), "f32", call.family, self.device) if own_scale else None
             value = Quantized(codes, scales, tensor_scale, fmt, shape)
-        actual = quantized_parts(arg, fmt, value, call.parts, tensor_scale=own_scale)
-        self._check_output(call, arg, actual, shape)
-        check_scales(arg.name, fmt, shape, call.parts)
-        assert isinstance(value, Quantized)
-        if alias is not None:
-            source = call.parts[alias].array
-            value = Quantized(value.codes, value.scales, source, fmt, shape)
-        call.outputs[arg.name] = value
-        self._mark_written(arg, call)
+        self._check_output(call, slot, slot.read(value, call.parts, tensor_scale=own_scale), shape)
+        if alias is not None and isinstance(value, Quantized):
+            value = Quantized(value.codes, value.scales, call.parts[alias].array, fmt, shape)
+        call.outputs[slot.name] = value
 
-    def _check_output(self, call: Call, arg: Arg, actual: tuple[int, ...], shape: tuple[int, ...]) -> None:
+    def _check_output(self, call: Call, slot: Slot, actual: tuple[int, ...], shape: tuple[int, ...]) -> None:
         if actual != shape:
-            raise ArgumentError(
-                f"out: {arg.name!r} has shape {actual}; {describe_axes(arg)} is {shape} here",
-                argument=arg.name,
-                code="FP6105",
-            )
-        for name in part_names(arg):
+            raise _wrong_shape(slot, actual, shape, "out: ")
+        for name in slot.parts:
             part = call.parts.get(name)
             if part is None:
                 continue
             if part.family != call.family or (part.family == "torch" and part.device != self.device):
                 raise wrong_device(name, part, self.device)
 
-    def _mark_written(self, arg: Arg, call: Call) -> None:
-        for name in part_names(arg):
-            part = call.parts.get(name)
-            if part is None:
-                continue
-            if not part.writable:
-                raise ArgumentError(
-                    f"{name!r} is read-only, but the kernel writes it", argument=arg.name, code="FP6103"
-                )
-            call.written.append(name)
+
+def _wrong_shape(slot: Slot, actual: tuple[int, ...], expected: tuple[int, ...], where: str) -> ArgumentError:
+    return ArgumentError(
+        f"{where}{slot.name!r} has shape {actual}; {describe_axes(slot.arg)} is {expected} here",
+        argument=slot.name,
+        code="FP6105",
+    )
+
+
+def _mark_written(slot: Slot, call: Call) -> None:
+    for name in slot.parts:
+        part = call.parts.get(name)
+        if part is None:
+            continue
+        if not part.writable:
+            raise ArgumentError(f"{name!r} is read-only, but the kernel writes it", argument=slot.name)
+        call.written.append(name)
 
 
 def complete_dims(kernel: TypedKernel, known: Mapping[str, int]) -> Dims:

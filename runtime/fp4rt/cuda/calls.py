@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
 import struct
 from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
 
 from fp4rt import arrays
 from fp4rt.cuda import driver as cuda
@@ -30,21 +31,29 @@ class CallPacker:
         plans = {"": manifest.plan, **{v.name: v.plan for v in manifest.variants}}
         self._entries = {name: [entries[x] for x in plan.launches] for name, plan in plans.items()}
         self._maps = MapCache()
+        self._templates: dict[tuple[str, Key], list[LaunchTemplate]] = {}
         self._configs: dict[tuple[str, Key, int, int], Any] = {}
 
     def pack(self, plan: Resolved, addresses: Mapping[str, int], scalars: Mapping[str, float]) -> list[PackedLaunch]:
-        """The launches of a plan with their parameter buffers, for buffers at these addresses."""
+        """The launches of a plan with their parameters, for buffers at these addresses. The context is current."""
+        key = (plan.variant, plan.key)
+        templates = self._templates.get(key)
+        if templates is None:
+            entries = self._entries[plan.variant]
+            templates = [LaunchTemplate(x, entries[x.index]) for x in plan.launches if not x.empty]
+            if len(self._templates) >= _MAX_CONFIGS:
+                self._templates.clear()
+            self._templates[key] = templates
         maps = {m.name: self._maps.get(plan, m, addresses[m.source]) for m in plan.tensor_maps}
-        entries = self._entries[plan.variant]
-        return [PackedLaunch(x, entries[x.index], maps, addresses, scalars) for x in plan.launches if not x.empty]
+        return [template.pack(maps, addresses, scalars) for template in templates]
 
-    def config(self, plan: Resolved, packed: PackedLaunch, stream: int) -> Any:
+    def config(self, plan: Resolved, template: LaunchTemplate, stream: int) -> Any:
         """The launch configuration; built once for each launch, set of sizes and stream, then only read."""
-        key = (plan.variant, plan.key, packed.launch.index, stream)
+        launch = template.launch
+        key = (plan.variant, plan.key, launch.index, stream)
         config = self._configs.get(key)
         if config is None:
-            launch = packed.launch
-            grid = launch.grid_for(packed.entry.max_clusters)
+            grid = launch.grid_for(template.entry.max_clusters)
             config = launch_config(launch.block, launch.cluster, launch.smem, grid, stream)
             if len(self._configs) >= _MAX_CONFIGS:
                 self._configs.clear()
@@ -52,49 +61,67 @@ class CallPacker:
         return config
 
 
-class PackedLaunch:
-    """One launch and its parameters in memory of its own, which outlives the launch with it."""
+class LaunchTemplate:
+    """How one launch of a resolved plan is packed: the format of its parameters, and where each value comes from."""
 
-    __slots__ = ("_pointers", "_storage", "entry", "launch", "pointers")
+    __slots__ = ("_format", "_offsets", "_pointers", "_size", "_sources", "entry", "launch")
 
-    def __init__(
-        self,
-        launch: ResolvedLaunch,
-        entry: Entry,
-        maps: Mapping[str, bytes],
-        addresses: Mapping[str, int],
-        scalars: Mapping[str, float],
-    ) -> None:
+    def __init__(self, launch: ResolvedLaunch, entry: Entry) -> None:
         self.launch = launch
         self.entry = entry
-        end = max((p.offset + p.size for p in launch.params), default=0)
-        buffer = bytearray(end)
+        codes = {"tensor_map": "128s", "pointer": "Q", "i32": "i", "i64": "q", "f32": "f"}
+        text, end = "<", 0
         for p in launch.params:
-            if p.kind == "tensor_map":
-                buffer[p.offset : p.offset + 128] = maps[p.source]
-            elif p.kind == "pointer":
-                struct.pack_into(
-                    "<Q", buffer, p.offset, _pointer(addresses[p.source], p.align, p.source) + p.byte_offset
-                )
+            text += f"{p.offset - end}x{codes[p.kind]}"
+            end = p.offset + p.size
+        self._format = struct.Struct(text)
+        self._sources = launch.params
+        self._pointers = struct.Struct(f"<{len(launch.params)}Q")
+        self._offsets = [self._pointers.size + p.offset for p in launch.params]
+        self._size = self._pointers.size + end
+
+    def pack(
+        self, maps: Mapping[str, bytes], addresses: Mapping[str, int], scalars: Mapping[str, float]
+    ) -> PackedLaunch:
+        """A buffer with the addresses of the parameters, then the parameters."""
+        values: list[object] = []
+        for p in self._sources:
+            if p.kind == "pointer":
+                address = addresses[p.source]
+                if address % p.align:
+                    raise _misaligned(address, p.align, p.source)
+                values.append(address + p.byte_offset)
+            elif p.kind == "tensor_map":
+                values.append(maps[p.source])
             elif p.kind == "f32":
-                struct.pack_into("<f", buffer, p.offset, scalars[p.source])
+                values.append(scalars[p.source])
             else:
-                struct.pack_into("<i" if p.kind == "i32" else "<q", buffer, p.offset, p.value)
-        self._storage = (ctypes.c_char * end).from_buffer(buffer)
-        base = ctypes.addressof(self._storage)
-        self._pointers = (ctypes.c_void_p * len(launch.params))(*(base + p.offset for p in launch.params))
-        self.pointers = ctypes.addressof(self._pointers)
+                values.append(p.value)
+        memory = np.empty(self._size, np.uint8)
+        base: int = memory.__array_interface__["data"][0]
+        self._pointers.pack_into(memory.data, 0, *[base + offset for offset in self._offsets])
+        self._format.pack_into(memory.data, self._pointers.size, *values)
+        return PackedLaunch(self, memory, base)
 
 
-def _pointer(address: int, align: int, source: str) -> int:
-    if address % align:
-        raise ArgumentError(
-            f"{source!r} lies at {address:#x}: the kernel needs a multiple of {align} bytes",
-            argument=source.partition(".")[0],
-            code="FP6106",
-            help="pass a whole tensor, or a copy of the slice",
-        )
-    return address
+class PackedLaunch:
+    """One launch and its parameters in memory of its own. `pointers` is the address of the list of their addresses."""
+
+    __slots__ = ("memory", "pointers", "template")
+
+    def __init__(self, template: LaunchTemplate, memory: np.ndarray, pointers: int) -> None:
+        self.template = template
+        self.memory = memory  # held for as long as the launch may be queued again
+        self.pointers = pointers
+
+
+def _misaligned(address: int, align: int, source: str) -> ArgumentError:
+    return ArgumentError(
+        f"{source!r} lies at {address:#x}: the kernel needs a multiple of {align} bytes",
+        argument=source.partition(".")[0],
+        code="FP6106",
+        help="pass a whole tensor, or a copy of the slice",
+    )
 
 
 class Launches:
@@ -113,7 +140,10 @@ class Launches:
         """Queue the fills and the launches. The context is current."""
         ready = self._configured.get(stream)
         if ready is None:
-            ready = [(self._packer.config(self._plan, p, stream), p.entry.function, p.pointers) for p in self._packed]
+            ready = [
+                (self._packer.config(self._plan, p.template, stream), p.template.entry.function, p.pointers)
+                for p in self._packed
+            ]
             self._configured[stream] = ready
         cu = driver()
         for address, value, count, width in self._fills:
@@ -140,7 +170,8 @@ class TensorCall:
             self._workspace = arrays.empty((plan.workspace,), "u8", "torch", packer.context.ordinal)
             addresses["workspace"] = self._workspace.data_ptr()
         addresses.setdefault("workspace", 0)
-        self._launches = Launches(packer, plan, addresses, call.scalars)
+        with self._context.current():
+            self._launches = Launches(packer, plan, addresses, call.scalars)
 
     def __call__(self, stream: object | None) -> None:
         check_fork()
