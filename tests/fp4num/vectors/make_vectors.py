@@ -1,12 +1,12 @@
 """Compare fp4num's quantizers with other projects' own code on 10^6 values, and write vectors.npz from its output.
 
-Needs what the tests do not: torch, torchao, compressed-tensors, and a checkout of Transformer Engine, of which only the
-reference quantizer (plain torch) is loaded.
+Needs what the tests do not: torch, torchao, compressed-tensors, and checkouts of Transformer Engine and DeepGEMM, of
+which only a reference quantizer in plain torch is loaded.
 
-    python make_vectors.py --transformer-engine ~/TransformerEngine
+    python make_vectors.py --transformer-engine ~/TransformerEngine --deepgemm ~/DeepGEMM
 
-Run on 2026-11-23 with torch 2.13.0, torchao 0.18.0, compressed-tensors 0.20.0 and Transformer Engine of 2026-08-22,
-nothing differs but what torchao's rceil does through a rounded log2 (one block in two million, where amax / 6 is a few
+Run on 2026-11-23 with torch 2.13.0, torchao 0.18.0, compressed-tensors 0.20.0, Transformer Engine of 2026-08-22
+and DeepGEMM of 2026-06-23, nothing differs but what torchao's rceil does through a rounded log2 (one block in two million, where amax / 6 is a few
 ulp over a power of two). Transformer Engine's reference and compressed-tensors write +0 for some -0: zeros are compared
 as equal.
 """
@@ -63,12 +63,16 @@ def te_reference(path: Path) -> Any:
     storage = types.ModuleType("transformer_engine.pytorch.quantized_tensor")
     storage.QuantizedTensorStorage = storage.Quantizer = object  # type: ignore[attr-defined]
     sys.modules[storage.__name__] = storage
-    file = path / "transformer_engine/pytorch/custom_recipes/reference_nvfp4.py"
-    spec = importlib.util.spec_from_file_location("te_reference", file)
+    return load(path / "transformer_engine/pytorch/custom_recipes/reference_nvfp4.py").NVFP4QuantizerRef
+
+
+def load(file: Path) -> Any:
+    """One file of a checkout as a module."""
+    spec = importlib.util.spec_from_file_location(file.stem, file)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.NVFP4QuantizerRef
+    return module
 
 
 def plus_zero(codes: np.ndarray, bits: int) -> np.ndarray:
@@ -108,6 +112,15 @@ def torchao_mx(fmt: str, mode: str) -> Callable[[np.ndarray], Pair]:
     return run
 
 
+def deepgemm(function: Callable[..., Any], ue8m0: bool) -> Callable[[np.ndarray], Pair]:
+    def run(x: np.ndarray) -> Pair:
+        codes, scales = function(torch.from_numpy(x), use_ue8m0=ue8m0)
+        numbers = scales.numpy()
+        return raw(codes), fp4num.encode(numbers, "e8m0") if ue8m0 else numbers
+
+    return run
+
+
 def compressed_tensors(x: np.ndarray) -> Pair:
     t = torch.from_numpy(x)
     args = QuantizationArgs(
@@ -121,7 +134,7 @@ def compressed_tensors(x: np.ndarray) -> Pair:
     return fp4num.pack(codes, 4), fp4num.encode(scale.float().numpy(), "e4m3")
 
 
-def cases(ref: Any) -> dict[str, tuple[Callable[[np.ndarray], Pair], str, dict[str, Any]]]:
+def cases(ref: Any, dg: Any) -> dict[str, tuple[Callable[[np.ndarray], Pair], str, dict[str, Any]]]:
     """name -> (their code, our format, our arguments)."""
     out: dict[str, tuple[Callable[[np.ndarray], Pair], str, dict[str, Any]]] = {
         "te_1d": (te(ref, 1), "nvfp4", {}),
@@ -136,6 +149,9 @@ def cases(ref: Any) -> dict[str, tuple[Callable[[np.ndarray], Pair], str, dict[s
                 options = {"nvfp4_use_4over6": True, "nvfp4_e4m3_max": top, "nvfp4_4over6_err_mode": metric}
                 name = f"nvfp4_4over6_{metric.lower()}{suffix}"
                 out[f"te_{name}_{rows}"] = (te(ref, rows, **options), fmt, {"quantizer": name})
+    out["dg_act"] = (deepgemm(dg.per_token_cast_to_fp8, False), "ds_act", {})
+    out["dg_weight"] = (deepgemm(dg.per_block_cast_to_fp8, False), "ds_weight", {})
+    out["dg_act_ue8m0"] = (deepgemm(dg.per_token_cast_to_fp8, True), "ds_act_ue8m0", {})
     for fmt in ELEMENTS:
         for mode, theirs in MODES.items():
             out[f"ao_{fmt}_{mode}"] = (torchao_mx(fmt, theirs), fmt, {"quantizer": f"mx_{mode}"})
@@ -146,23 +162,27 @@ def linear(name: str) -> fp4num.BlockFormat:
     if name == "nvfp4_single":
         single = replace(fp4num.FORMATS["nvfp4"], tensor_scale=None, quantizer="nvfp4_torchao")
         return replace(single, layout=fp4num.LAYOUTS["linear"])
+    if name == "ds_act_ue8m0":
+        return replace(fp4num.FORMATS["ds_act"], scale="e8m0")
     return replace(fp4num.FORMATS[name], layout=fp4num.LAYOUTS["linear"])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--transformer-engine", type=Path, required=True)
-    ref = te_reference(parser.parse_args().transformer_engine)
-    small = inputs(32, 64, 7)
+    parser.add_argument("--deepgemm", type=Path, required=True)
+    arguments = parser.parse_args()
+    everything = cases(te_reference(arguments.transformer_engine), load(arguments.deepgemm / "deep_gemm/utils/math.py"))
+    small = inputs(32, 128, 7)
     vectors = {"x": small, "blocked_in": np.arange(200 * 6, dtype=np.uint32).astype(np.uint8).reshape(200, 6)}
     vectors["blocked_out"] = raw(to_blocked(torch.from_numpy(vectors["blocked_in"]))).reshape(-1)
-    for name, (theirs, fmt, arguments) in cases(ref).items():
+    for name, (theirs, fmt, options) in everything.items():
         for seed in range(2):
             x = inputs(1024, 1024, seed)
             if "mx" in name:
                 x[8, 3], x[9, 40] = np.inf, -np.inf
             codes, scales = theirs(x)
-            q = fp4num.quantize(x, linear(fmt), **arguments)
+            q = fp4num.quantize(x, linear(fmt), **options)
             ours, theirs_plain = (plus_zero(c.reshape(q.codes.shape), q.format.bits) for c in (q.codes, codes))
             wrong = int((ours != theirs_plain).sum()), int((scales.reshape(-1) != q.scales).sum())
             print(f"{name}: {x.size} values, {wrong[0]} codes and {wrong[1]} scales differ")
