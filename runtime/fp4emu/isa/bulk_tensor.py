@@ -55,6 +55,8 @@ def targets(thread: ThreadContext, ins: Instruction, barrier: int, mask: int | N
     "cp.async.bulk.tensor",
     f"{DIMS} dst=shared::cta|shared::cluster global [tile] mbarrier::complete_tx::bytes "
     f"[multicast=multicast::cluster] [cta_group=cta_group::1|cta_group::2] {HINT}",
+    f"{DIMS} dst=shared::cta|shared::cluster global [tile] mbarrier::complete_tx::bytes "
+    f"[multicast=multicast::cluster] {HINT} cta_group=cta_group::1|cta_group::2",
     style="thread",
     section=SECTION,
     targets=("sm_90a", "sm_100a", "sm_103a", "sm_120a"),
