@@ -99,6 +99,7 @@ _TITLES = {
     "FP4022": "an output does not have the axes of the product",
     "FP4023": "an epilogue cannot read this type yet",
     "FP4024": "an input has axes that the epilogue cannot read yet",
+    "FP4025": "an output cannot be quantized in an epilogue yet",
     "FP4202": "the target takes no scale blocks of this size",
     "FP4203": "the target takes another scale type with blocks of this size",
     "FP4204": "the operands' scales differ",

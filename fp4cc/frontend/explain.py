@@ -73,7 +73,10 @@ def explain(problem: UnexpectedInput, rule: str, unit: Span) -> Diagnostic:
     found, expected = _where(problem, unit)
     if (fields := _FIELDS.get(rule)) is not None and (word := _WORD.match(unit.text)) and word.group() not in fields:
         return _unknown_field(rule, fields, unit, word.group())
-    if found.text in _RESERVED and "NAME" in expected:
+    before = Span(unit.source, unit.start, found.start)
+    if found.text == "=" and (word := before.text.strip()) in _RESERVED:
+        found = Span(unit.source, unit.start, unit.start + len(word))
+    if found.text in _RESERVED and ("NAME" in expected or found.start == unit.start):
         return error("FP1012", f"`{found.text}` is a reserved word", found, "not free as a name",
                      help=f"take another name, such as `{found.text}_`")  # fmt: skip
     if found.text in ("<", ">", "<=", ">=", "==", "!=") and "AND" in expected:
