@@ -78,8 +78,7 @@ class Nvfp4ModelOpt(_Divides):
     def scale(self, o: Ops[V], statistic: V, factors: Factors[V], fmt: BlockFormat) -> V:
         largest = o.constant(fmt.element_format.max)
         wanted = o.float_op("div", statistic, o.float_op("mul", largest, factors.decode))
-        zero_block = o.test("eq", statistic, o.constant(0.0))
-        wanted = o.name("wanted", o.select(zero_block, o.constant(1.0), wanted))
+        wanted = o.name("wanted", o.select(o.test("eq", wanted, o.constant(0.0)), o.constant(1.0), wanted))
         return o.name("scale", o.encode(_clamp(o, wanted, 2.0**-9, 448.0), "e4m3"))
 
     def factor(self, o: Ops[V], scale: V, factors: Factors[V], fmt: BlockFormat) -> V:

@@ -1,14 +1,14 @@
 """Compare fp4num's quantizers with other projects' own code on 10^6 values, and write vectors.npz from its output.
 
-Needs what the tests do not: torch, torchao, compressed-tensors, and checkouts of Transformer Engine and DeepGEMM, of
-which only a reference quantizer in plain torch is loaded.
+Needs what the tests do not: torch, torchao, compressed-tensors, nvidia-modelopt, and checkouts of Transformer Engine
+and DeepGEMM, of which only a reference quantizer in plain torch is loaded.
 
     python make_vectors.py --transformer-engine ~/TransformerEngine --deepgemm ~/DeepGEMM
 
-Run on 2026-11-23 with torch 2.13.0, torchao 0.18.0, compressed-tensors 0.20.0, Transformer Engine of 2026-08-22
-and DeepGEMM of 2026-06-23, nothing differs but what torchao's rceil does through a rounded log2 (one block in two million, where amax / 6 is a few
-ulp over a power of two). Transformer Engine's reference and compressed-tensors write +0 for some -0: zeros are compared
-as equal.
+Run on 2026-11-23 with torch 2.13.0, torchao 0.18.0, compressed-tensors 0.20.0, ModelOpt 0.47.0, Transformer Engine of
+2026-08-22 and DeepGEMM of 2026-06-23, nothing differs but what torchao's rceil does through a rounded log2 (one block in
+two million, where amax / 6 is a few ulp over a power of two). Transformer Engine's reference, compressed-tensors and
+ModelOpt write +0 for some -0: zeros are compared as equal.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ import torch
 from compressed_tensors.quantization import QuantizationArgs
 from compressed_tensors.quantization.lifecycle.forward import quantize as ct_quantize
 from compressed_tensors.quantization.utils.helpers import calculate_qparams, generate_gparam
+from modelopt.torch.quantization.qtensor import NVFP4QTensor
 from torchao.prototype.mx_formats.mx_tensor import ScaleCalculationMode, to_mx
 from torchao.prototype.mx_formats.nvfp4_tensor import nvfp4_quantize
 from torchao.prototype.mx_formats.utils import to_blocked
@@ -121,6 +122,11 @@ def deepgemm(function: Callable[..., Any], ue8m0: bool) -> Callable[[np.ndarray]
     return run
 
 
+def modelopt(x: np.ndarray) -> Pair:
+    quantized, scales, _ = NVFP4QTensor.quantize(torch.from_numpy(x.copy()), 16)
+    return raw(quantized._quantized_data), raw(scales)
+
+
 def compressed_tensors(x: np.ndarray) -> Pair:
     t = torch.from_numpy(x)
     args = QuantizationArgs(
@@ -140,6 +146,7 @@ def cases(ref: Any, dg: Any) -> dict[str, tuple[Callable[[np.ndarray], Pair], st
         "te_1d": (te(ref, 1), "nvfp4", {}),
         "te_2d": (te(ref, 16), "nvfp4_2d", {}),
         "ct_nvfp4": (compressed_tensors, "nvfp4", {"quantizer": "nvfp4_ct"}),
+        "mo_nvfp4": (modelopt, "nvfp4", {"quantizer": "nvfp4_modelopt"}),
         "ao_nvfp4": (torchao_nvfp4(None), "nvfp4_single", {}),
         "ao_nvfp4_scaled": (torchao_nvfp4(0.0123), "nvfp4", {"quantizer": "nvfp4_torchao", "tensor_scale": 0.0123}),
     }
