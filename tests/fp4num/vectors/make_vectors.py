@@ -6,8 +6,8 @@ and DeepGEMM, of which only a reference quantizer in plain torch is loaded.
     python make_vectors.py --transformer-engine ~/TransformerEngine --deepgemm ~/DeepGEMM
 
 Run on 2026-11-23 with torch 2.13.0, torchao 0.18.0, compressed-tensors 0.20.0, ModelOpt 0.47.0, Transformer Engine of
-2026-08-22 and DeepGEMM of 2026-06-23, nothing differs but what torchao's rceil does through a rounded log2 (one block in
-two million, where amax / 6 is a few ulp over a power of two). Transformer Engine's reference, compressed-tensors and
+2026-08-22 and DeepGEMM of 2026-06-23. Nothing differs but what torchao's rceil does with a rounded log2: one block in
+two million, where amax / 6 is a few ulp over a power of two. Transformer Engine's reference, compressed-tensors and
 ModelOpt write +0 for some -0: zeros are compared as equal.
 """
 
