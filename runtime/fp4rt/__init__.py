@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fp4num import BlockFormat, Quantized, decode, dequantize, quantize
+    from fp4num import BlockFormat, Quantized, decode, dequantize, encode, quantize
     from fp4rt import compare
     from fp4rt.artifact import Artifact
     from fp4rt.errors import (
@@ -46,6 +46,7 @@ _HOME = {
     "RuntimeFault": "fp4rt.errors",
     "decode": "fp4num",
     "dequantize": "fp4num",
+    "encode": "fp4num",
     "load": "fp4rt.kernel",
     "quantize": "fp4num",
     "random_inputs": "fp4rt.inputs",
@@ -69,6 +70,7 @@ __all__ = [
     "compare",
     "decode",
     "dequantize",
+    "encode",
     "load",
     "quantize",
     "random_inputs",

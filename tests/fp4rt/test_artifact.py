@@ -70,7 +70,7 @@ def test_links_are_refused(saved: Path, which: str) -> None:
     path = saved.with_suffix(f".{which}")
     real = path.rename(path.with_name("elsewhere"))
     path.symlink_to(real)
-    with pytest.raises(ArtifactError, match="FP6005: .* is a symbolic link"):
+    with pytest.raises(ArtifactError, match=r"FP6005: .* is a symbolic link"):
         Artifact.load(saved)
 
 
@@ -85,7 +85,7 @@ def test_only_base_names(saved: Path, name: str) -> None:
 
 def test_a_pipe_is_refused_without_waiting(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "x.json")
-    with pytest.raises(ArtifactError, match="FP6001.*not a regular file"):
+    with pytest.raises(ArtifactError, match=r"FP6001.*not a regular file"):
         Artifact.load(tmp_path / "x.json")
 
 

@@ -1,0 +1,261 @@
+"""What a call accepts, and what each wrong argument is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fp4rt
+from fp4num import FORMATS, LAYOUTS, Quantized
+from fp4rt import ArgumentError, ConstraintError, Kernel
+from fp4rt.typed import Arg, Axis, Constraint, Dim, Store, TypedKernel, Value
+
+Load = Callable[[TypedKernel], Kernel]
+RNG = np.random.default_rng(0)
+
+
+def q(rows: int, columns: int, fmt: str = "nvfp4") -> Quantized:
+    return fp4rt.quantize(RNG.standard_normal((rows, columns)).astype(np.float32), fmt)
+
+
+@pytest.fixture
+def kernel(gemm: TypedKernel, reference: Load) -> Kernel:
+    return reference(gemm)
+
+
+def broken(**changes: Any) -> Quantized:
+    good = q(8, 64)
+    fields: dict[str, Any] = {
+        name: getattr(good, name) for name in ("codes", "scales", "tensor_scale", "format", "shape")
+    }
+    return Quantized(**{**fields, **changes})
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ({"a": q(8, 64)}, "FP6102: gemm needs 'b'"),
+        ({"a": q(8, 64), "b": q(8, 64), "x": 1}, "FP6101: 'x' is not an argument of gemm; arguments: a, b"),
+        ({"a": q(8, 64), "b": q(8, 64), "c": 1}, r"FP6101: 'c' is an output of gemm(.|\n)*out=\{'c': array\}"),
+        ({"a": np.zeros((8, 64)), "b": q(8, 64)}, r"FP6103: 'a' is nvfp4\[M, K\]: expected a Quantized, found ndarray"),
+        ({"a": q(8, 64), "b": q(8, 64, "mxfp4")}, "FP6108: .*mxfp4: scale e4m3 is expected, e8m0 found"),
+        ({"a": q(8, 64), "b": q(8, 32)}, "FP6105: 'b' has K = 32, but 'a' has 64"),
+        ({"a": broken(codes=np.zeros((8, 64), np.uint8)), "b": q(8, 64)}, r"FP6105: a\.codes has shape \(8, 64\)"),
+        ({"a": broken(scales=np.zeros(32, np.uint8)), "b": q(8, 64)}, r"FP6105: a\.scales .*\(32,\).*has \(512,\)"),
+        ({"a": broken(scales=np.zeros(512, np.int8)), "b": q(8, 64)}, r"FP6104: 'a\.scales' has dtype int8"),
+        ({"a": broken(tensor_scale=None), "b": q(8, 64)}, "FP6103: 'a' has no tensor scale"),
+        ({"a": broken(tensor_scale=np.zeros(2, np.float32)), "b": q(8, 64)}, "FP6105: .*it is one number"),
+        ({"a": broken(tensor_scale=1.0), "b": q(8, 64)}, r"FP6103: a\.tensor_scale is a float"),
+        (
+            {"a": broken(codes=np.zeros((32, 8), np.uint8).T), "b": q(8, 64)},
+            r"FP6106: 'a\.codes' is not contiguous(.|\n)*np\.ascontiguousarray",
+        ),
+    ],
+)
+def test_wrong_arguments(kernel: Kernel, args: dict[str, Any], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        kernel(**args)
+
+
+def test_a_format_of_the_same_meaning_is_accepted(kernel: Kernel) -> None:
+    from dataclasses import replace
+
+    renamed = replace(
+        FORMATS["nvfp4"], name="mine", quantizer="modelopt", layout=replace(LAYOUTS["blocked_128x4"], name="l")
+    )
+    a = q(8, 64)
+    same = Quantized(a.codes, a.scales, a.tensor_scale, renamed, a.shape)
+    np.testing.assert_array_equal(kernel(a=same, b=a)["c"], kernel(a=a, b=a)["c"])
+
+
+def test_another_layout_is_named(kernel: Kernel) -> None:
+    from dataclasses import replace
+
+    linear = replace(FORMATS["nvfp4"], layout=LAYOUTS["linear"])
+    with pytest.raises(ArgumentError, match=r"FP6108: .*layout blocked_128x4 is expected, linear found"):
+        kernel(a=q(8, 64), b=fp4rt.quantize(np.ones((8, 64), np.float32), linear))
+
+
+def test_a_constraint_names_its_text_place_and_sizes(make_gemm: Callable[..., TypedKernel], reference: Load) -> None:
+    rule = Constraint(("eq", ("mod", "K", 64), 0), "K % 64 == 0", "gemm.fp4:1:30", "a row of codes is 32 bytes")
+    kernel = reference(make_gemm(constraints=(rule,)))
+    kernel(a=q(8, 64), b=q(8, 64))
+    with pytest.raises(
+        ConstraintError, match=r"FP6201: constraint 'K % 64 == 0' \(gemm.fp4:1:30\) does not hold: K = 32; a row"
+    ):
+        kernel(a=q(8, 32), b=q(8, 32))
+
+
+# plain arguments: y = x * gain + shift, with derived and static dims
+
+
+def _plain(x_dtype: str = "f32") -> TypedKernel:
+    m, n = Axis("M", "M"), Axis("N", "N")
+    args = (
+        Arg("x", "in", x_dtype, (m, n)),
+        Arg("half", "in", "f32", (Axis("H", "H"),)),
+        Arg("edges", "in", "i32", (Axis(None, ("add", "M", 1)),)),
+        Arg("shift", "in", "f32", ()),
+        Arg("gain", "param", "f32", (), 2.0),
+        Arg("steps", "param", "i32", (), 1.0),
+        Arg("y", "out", "f32", (m, n)),
+    )
+    values = (
+        Value("arg", (), x_dtype, ("M", "N"), {"name": "x"}),
+        Value("arg", (), "f32", (), {"name": "gain"}),
+        Value("mul", (0, 1), "f32", ("M", "N")),
+        Value("arg", (), "f32", (), {"name": "shift"}),
+        Value("add", (2, 3), "f32", ("M", "N")),
+    )
+    dims = (Dim("M"), Dim("N", 8), Dim("H", expr=("div", "M", 2)))
+    return TypedKernel("plain", dims, args, values, (Store("y", 4),))
+
+
+def plain_args(rows: int = 4, **changes: Any) -> dict[str, Any]:
+    good = {
+        "x": np.ones((rows, 8), np.float32),
+        "half": np.zeros(rows // 2, np.float32),
+        "edges": np.zeros(rows + 1, np.int32),
+        "shift": np.float32(1),
+    }
+    return {**good, **changes}
+
+
+@pytest.fixture
+def plain(reference: Load) -> Kernel:
+    return reference(_plain())
+
+
+def test_plain_call(plain: Kernel) -> None:
+    assert (plain(**plain_args())["y"] == 3).all()
+    assert (plain(**plain_args(gain=np.float64(4), shift=0.5))["y"] == 4.5).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"x": np.ones((4, 8))}, r"FP6104: 'x' has dtype float64; expected float32(.|\n)*x\.astype\(np\.float32\)"),
+        ({"x": np.ones((8, 4), np.float32).T}, "FP6106: 'x' is not contiguous"),
+        ({"x": np.ones((4, 9), np.float32)}, "FP6105: 'x' has N = 9, but the spec has 8"),
+        ({"x": np.ones(8, np.float32)}, r"FP6105: 'x' has 1 axes \(8,\); its type is f32\[M, N\]"),
+        ({"x": [[1.0]]}, "FP6103: 'x' is .*found list"),
+        ({"x": q(4, 16)}, "FP6103: 'x' is .*found Quantized"),
+        ({"half": np.zeros(3, np.float32)}, "FP6105: H = M / 2 is 2, but the shapes say 3"),
+        ({"edges": np.zeros(4, np.int32)}, r"FP6105: 'edges' has shape \(4,\); i32\[M \+ 1\] is \(5,\) here"),
+        ({"shift": np.zeros(1, np.float32)}, r"FP6105: 'shift' has 1 axes"),
+        (
+            {"gain": np.zeros(1, np.float32)},
+            "FP6103: param 'gain' is passed by value: expected a number, found ndarray",
+        ),
+        ({"gain": True}, "FP6103: param 'gain'.*found bool"),
+        ({"steps": 1.5}, "FP6103: param 'steps' is i32: 1.5 is not an integer"),
+        ({"out": {"y": np.empty((4, 7), np.float32)}}, r"FP6105: out: 'y' has shape \(4, 7\); f32\[M, N\] is \(4, 8\)"),
+        ({"out": {"z": 1}}, "FP6101: out: 'z' is not an output of plain; outputs: y"),
+        ({"workspace": "x"}, "FP6111: workspace: expected"),
+        ({"gains": 1}, r"FP6101: 'gains' is not an argument(.|\n)*did you mean 'gain'\?"),
+    ],
+)
+def test_wrong_plain_arguments(plain: Kernel, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        plain(**plain_args(**changes))
+
+
+def test_a_derived_dim_must_divide(plain: Kernel) -> None:
+    args = plain_args(4)
+    args.update(x=np.ones((5, 8), np.float32), edges=np.zeros(6, np.int32))
+    with pytest.raises(ArgumentError, match=r"FP6110: H = M / 2: 5 / 2 leaves a remainder of 1"):
+        plain(**args)
+
+
+def test_read_only_outputs_are_refused(plain: Kernel) -> None:
+    y = np.empty((4, 8), np.float32)
+    y.flags.writeable = False
+    with pytest.raises(ArgumentError, match="FP6103: 'y' is read-only"):
+        plain(**plain_args(out={"y": y}))
+
+
+def test_overlaps_are_refused(plain: Kernel) -> None:
+    memory = np.zeros(64, np.float32)
+    x, y = memory[:32].reshape(4, 8), memory[28:60].reshape(4, 8)
+    with pytest.raises(ArgumentError, match="FP6107: output 'y' overlaps 'x'"):
+        plain(**plain_args(x=x, out={"y": y}))
+    plain(**plain_args(x=x, out={"y": memory[32:].reshape(4, 8)}))
+
+
+def test_outputs_given_are_returned(plain: Kernel) -> None:
+    y = np.empty((4, 8), np.float32)
+    assert plain(**plain_args(out={"y": y}))["y"] is y
+
+
+def test_bind_reads_the_memory_again(plain: Kernel) -> None:
+    args = plain_args()
+    bound = plain.bind(**args)
+    assert (bound()["y"] == 3).all()
+    args["x"][:] = 5
+    assert (bound()["y"] == 11).all()
+    assert bound()["y"] is bound.outputs["y"]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "values"),
+    [
+        ("bf16", np.array([[0x3F80, 0xC000]], np.uint16)),
+        ("f16", np.array([[1, -2]], np.float16)),
+        ("e4m3", np.array([[0x38, 0xC0]], np.uint8)),
+        ("e5m2", np.array([[0x3C, 0xC0]], np.uint8)),
+    ],
+)
+def test_narrow_floats(reference: Load, dtype: str, values: np.ndarray) -> None:
+    x = np.tile(values, (4, 4))
+    y = reference(_plain(dtype))(**plain_args(x=x))["y"]
+    assert y.tolist() == [[3.0, -3.0] * 4] * 4
+    with pytest.raises(ArgumentError, match="FP6104"):
+        reference(_plain(dtype))(**plain_args())
+
+
+def test_ml_dtypes_arrays_are_accepted(reference: Load) -> None:
+    import ml_dtypes
+
+    x = np.ones((4, 8), ml_dtypes.bfloat16)
+    assert (reference(_plain("bf16"))(**plain_args(x=x))["y"] == 3).all()
+
+
+def test_workspace_size_needs_all_dims(plain: Kernel) -> None:
+    assert plain.workspace_size(M=4) == 0
+    with pytest.raises(ArgumentError, match="FP6110: no argument determines the dim M"):
+        plain.workspace_size()
+    with pytest.raises(ArgumentError, match="FP6101: plain has no dim 'Q'"):
+        plain.workspace_size(Q=1)
+
+
+def test_a_workspace_that_is_too_small(plain: Kernel) -> None:
+    small = np.empty(3, np.uint8)
+    plain(**plain_args(workspace=small))  # none is needed
+
+
+def test_ragged_and_masked_arguments_are_checked(reference: Load) -> None:
+    args = (
+        Arg("offsets", "in", "i32", (Axis(None, ("add", "E", 1)),)),
+        Arg("e", "in", "f32", (Axis("E", "E"),)),
+        Arg("x", "in", "f32", (Axis("M", "M", by="offsets"),)),
+        Arg("y", "out", "f32", (Axis("M", "M", by="offsets"),)),
+    )
+    values = (Value("arg", (), "f32", ("M",), {"name": "x"}),)
+    kernel = reference(TypedKernel("ragged", (Dim("E"), Dim("M")), args, values, (Store("y", 0),)))
+    x, e = np.ones(7, np.float32), np.zeros(2, np.float32)
+    kernel(x=x, e=e, offsets=np.array([0, 7, 7], np.int32))
+    for bad in ([0, 8, 7], [1, 3, 7], [0, 3, 6]):
+        with pytest.raises(ArgumentError, match=r"FP6112: 'offsets' must start at 0, .* end at M = 7"):
+            kernel(x=x, e=e, offsets=np.array(bad, np.int32))
+
+
+def test_every_error_has_a_listed_code() -> None:
+    from fp4rt.errors import CODES
+
+    error = ArgumentError("x", argument="x")
+    assert error.code in CODES
+    assert error.title == "argument has the wrong kind of value"
+    assert str(ConstraintError("x", help="do y")) == "FP6201: x\n  help: do y"
