@@ -49,7 +49,7 @@ def compile(
 
     Raises:
         fp4cc.DiagnosticError: everything that is wrong with the spec, with places, reasons and help.
-        RequestError: the file has several kernels and none was named, or not the one that was.
+        fp4cc.RequestError: the file has several kernels and none was named, or not the one that was.
         OSError: the file cannot be read.
     """
     built = build(Request(read_spec(spec), target, dict(dims or {}), kernel), use_cache=cache)

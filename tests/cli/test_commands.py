@@ -194,7 +194,7 @@ def test_saved_quantized_outputs_can_be_read_back(tmp_path: Path) -> None:
 def test_verify_runs_shapes_and_delays(fp4cc: Run, gemm: Path) -> None:
     ran = fp4cc("verify", gemm, "--set", "N=64", "--set", "K=128", "--delays", "1")
     assert ran.status == 0, ran.out + ran.err
-    assert "delayed, seed 0" in ran.out
+    assert "delays of seed 0" in ran.out
     assert "every run equals the reference" in ran.out
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,7 +100,7 @@ def command(
     if as_json:
         print_json({"ok": trial.equal, "kernel": typed.name, "target": target, **trial_json(trial)})
     else:
-        click.echo(f"{typed.name} for {target} on {trial.device} at {sizes_text(trial)}")
+        click.echo(f"{typed.name} for {target} on {trial.device} at {sizes_text(trial.dims)}")
         types = {arg.name: arg for arg in typed.args}
         click.echo("\n".join(table(*_rows(trial, types), indent="  ")))
         click.echo(f"{trial.device} {trial.device_seconds:.2f} s, reference {trial.reference_seconds:.2f} s")
@@ -107,9 +108,9 @@ def command(
     return 0 if trial.equal else 1
 
 
-def sizes_text(trial: Trial) -> str:
+def sizes_text(dims: Mapping[str, int]) -> str:
     """`M = 256, N = 256`."""
-    return ", ".join(f"{name} = {size}" for name, size in trial.dims.items()) or "fixed sizes"
+    return ", ".join(f"{name} = {size}" for name, size in dims.items()) or "fixed sizes"
 
 
 def verdict(trial: Trial) -> str:

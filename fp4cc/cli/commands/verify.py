@@ -42,10 +42,33 @@ first shapes again with random delays, which finds missing waits.
 """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Run:
+    """One run: its trial, or the fault that stopped the kernel."""
+
     mode: str
-    trial: Trial
+    dims: dict[str, int]
+    trial: Trial | None
+    fault: str = ""
+
+    @property
+    def equal(self) -> bool:
+        return self.trial is not None and self.trial.equal
+
+    @property
+    def row(self) -> list[str]:
+        seconds = "-" if self.trial is None else f"{self.trial.device_seconds:.2f} s"
+        result = "equal" if self.equal else "FAULT" if self.fault else "DIFFERS"
+        return [sizes_text(self.dims), self.mode, seconds, result]
+
+    @property
+    def problems(self) -> list[str]:
+        found = [] if self.trial is None else [str(c) for c in self.trial.comparisons if not c.equal]
+        return [f"at {sizes_text(self.dims)}, {self.mode}: {text}" for text in ([self.fault] if self.fault else found)]
+
+    def json(self) -> dict[str, object]:
+        trial = {"sizes": self.dims} if self.trial is None else trial_json(self.trial)
+        return {"mode": self.mode, "ok": self.equal, "fault": self.fault, **trial}
 
 
 @click.command(epilog=_EPILOG)
@@ -81,22 +104,16 @@ def command(
         request, call = split_sizes(Request(read_spec(spec), target, {}, kernel), sizes)
         for built in build(request, use_cache=not no_cache, step=line.step).kernels:
             results[built.name] = list(_runs(built, device, call, delays, seed, line))
-    equal = all(run.trial.equal for runs in results.values() for run in runs)
+    equal = all(run.equal for runs in results.values() for run in runs)
     if as_json:
-        kernels = {name: [{"mode": r.mode, **trial_json(r.trial)} for r in runs] for name, runs in results.items()}
+        kernels = {name: [run.json() for run in runs] for name, runs in results.items()}
         print_json({"ok": equal, "target": target, "kernels": kernels})
         return 0 if equal else 1
     for name, runs in results.items():
-        click.echo(f"{name} for {target} on {runs[0].trial.device}")
-        rows = [
-            [sizes_text(r.trial), r.mode, f"{r.trial.device_seconds:.2f} s", "equal" if r.trial.equal else "DIFFERS"]
-            for r in runs
-        ]
-        click.echo("\n".join(table(rows, ["sizes", "completion", "time", "result"], indent="  ")))
-        for r in runs:
-            for comparison in r.trial.comparisons:
-                if not comparison.equal:
-                    click.echo(f"  at {sizes_text(r.trial)}, {r.mode}: {comparison}")
+        click.echo(f"{name} for {target}")
+        click.echo("\n".join(table([r.row for r in runs], ["sizes", "mode", "time", "result"], indent="  ")))
+        for problem in (text for r in runs for text in r.problems):
+            click.echo(f"  {problem}")
     count = sum(map(len, results.values()))
     seconds = time.perf_counter() - started
     verdict = "every run equals the reference, bit for bit" if equal else "NOT verified"
@@ -110,6 +127,7 @@ def _runs(
     from fp4cc.driver import artifact_of
     from fp4cc.driver.shapes import interesting_shapes
     from fp4cc.driver.trial import run_trial
+    from fp4rt.errors import KernelFault
     from fp4rt.inputs import random_inputs
 
     artifact = artifact_of(built)
@@ -119,17 +137,22 @@ def _runs(
     emulated = kernel.device == "emulator"
     plans: list[tuple[str, Kernel, list[dict[str, int]]]]
     if emulated:
-        plans = [("at once", _emulated(artifact, "immediate", 0), shapes)]
+        plans = [("emulator, at once", _emulated(artifact, "immediate", 0), shapes)]
         for i in range(delays):
             # A shape or two for each seed: the delays matter, not the residues again.
             chosen = [shapes[0], shapes[1 + i % (len(shapes) - 1)]] if len(shapes) > 1 else shapes
-            plans.append((f"delayed, seed {seed + i}", _emulated(artifact, "delayed", seed + i), chosen))
+            plans.append((f"emulator, delays of seed {seed + i}", _emulated(artifact, "delayed", seed + i), chosen))
     else:
-        plans = [("hardware", kernel, shapes)]
+        plans = [(kernel.device, kernel, shapes)]
     for mode, loaded, chosen in plans:
         for dims in chosen:
-            line.step(f"{built.name}: " + ", ".join(f"{name} = {size}" for name, size in dims.items()) + f", {mode}")
-            yield _Run(mode, run_trial(loaded, reference, random_inputs(artifact.manifest, dims, seed), dims))
+            line.step(f"{built.name}: {sizes_text(dims)}, {mode}")
+            try:
+                trial = run_trial(loaded, reference, random_inputs(artifact.manifest, dims, seed), dims)
+            except KernelFault as fault:
+                yield _Run(mode, dims, None, fault.message)
+            else:
+                yield _Run(mode, dims, trial)
 
 
 def _emulated(artifact: Artifact, mode: Literal["immediate", "delayed"], seed: int) -> Kernel:
