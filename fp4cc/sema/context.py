@@ -223,17 +223,27 @@ class Context:
     # Axes.
 
     def merged(self, axes: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
-        """The axes of several operands together: the order of the one with most, the others' put in as the kernel's
-        head orders them."""
-        if not axes:
-            return ()
-        rank = {name: i for i, name in enumerate(self.dims)}
-        merged = list(max(axes, key=len))
-        for name in (n for some in axes for n in some):
-            if name not in merged:
-                later = [i for i, m in enumerate(merged) if rank.get(m, 0) > rank.get(name, 0)]
-                merged.insert(later[0] if later else len(merged), name)
+        """The axes of several operands together.
+
+        The order is that of the operand with most axes. Another one's axis comes after the one it follows in its own
+        operand, or before the one it precedes; an axis with no such neighbor comes where the kernel's head has it.
+        """
+        merged = list(max(axes, key=len, default=()))
+        for some in axes:
+            for position, name in enumerate(some):
+                if name not in merged:
+                    merged.insert(self._place(merged, some, position), name)
         return tuple(merged)
+
+    def _place(self, merged: list[str], axes: tuple[str, ...], position: int) -> int:
+        if position and axes[position - 1] in merged:
+            return merged.index(axes[position - 1]) + 1
+        following = [merged.index(n) for n in axes[position + 1 :] if n in merged]
+        if following:
+            return following[0]
+        rank = {name: i for i, name in enumerate(self.dims)}
+        later = [i for i, m in enumerate(merged) if rank.get(m, 0) > rank.get(axes[position], 0)]
+        return later[0] if later else len(merged)
 
     def require(self, expr: Expr, span: Span, reason: str) -> None:
         """Add a derived constraint, once."""
