@@ -83,9 +83,9 @@ def definitions(rows: Sequence[tuple[str, str]], *, indent: str = "  ") -> list[
     room = max(shutil.get_terminal_size((120, 24)).columns - len(indent) - column, 40)
     lines: list[str] = []
     for name, text in rows:
-        first, *rest = textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False) or [""]
-        lines.append(f"{indent}{name:<{column}}{first}".rstrip())
-        lines.extend(f"{indent}{'':<{column}}  {line}" for line in rest)
+        wrapped = textwrap.wrap(text, room, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+        for i, line in enumerate(wrapped or [""]):
+            lines.append(f"{indent}{'' if i else name:<{column}}{line}".rstrip())
     return lines
 
 
