@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fp4num import BlockFormat, Quantized, decode, dequantize, encode, quantize
     from fp4rt import compare
     from fp4rt.artifact import Artifact
+    from fp4rt.compare import Comparison
     from fp4rt.errors import (
         ArgumentError,
         ArtifactError,
@@ -35,6 +36,7 @@ _HOME = {
     "ArtifactError": "fp4rt.errors",
     "BlockFormat": "fp4num",
     "Bound": "fp4rt.kernel",
+    "Comparison": "fp4rt.compare",
     "ConstraintError": "fp4rt.errors",
     "DeviceError": "fp4rt.errors",
     "DimensionError": "fp4rt.errors",
@@ -58,6 +60,7 @@ __all__ = [
     "ArtifactError",
     "BlockFormat",
     "Bound",
+    "Comparison",
     "ConstraintError",
     "DeviceError",
     "DimensionError",
