@@ -113,7 +113,8 @@ class _Emitter:
         inner = ValuePrinter(self.kernel, helpers=self.helpers)
         names = Names(library().names())
         arguments: dict[str, str] = {}
-        for value in sorted(v for v in used - inside if self.kernel.values[v].op != "const"):
+        outside = [v for v in used - inside if self.kernel.values[v].op != "const"]
+        for value in sorted(outside, key=self._argument_order):
             name = names.new(self._argument_name(value))
             inner.known[value] = name
             arguments[name] = loads.element_text(value)
@@ -130,10 +131,16 @@ class _Emitter:
         unzip = ", ".join(self.results[value] for value in stored)
         return text, [f"{unzip} = zip(*[{call}])"]
 
+    def _argument_order(self, value: int) -> tuple[int, int]:
+        """The product first, then what changes least."""
+        axes = self.kernel.values[value].axes
+        return (-1 if value == self.program.accumulator else len(axes), value)
+
     def _argument_name(self, value: int) -> str:
         if value == self.program.accumulator:
             name = self.kernel.values[value].attrs.get("name")
             return str(name) if name is not None else "product"
+        value = self.printer.resolve(value)
         for leaf in self.program.inputs:
             if leaf.value == value:
                 return leaf.name

@@ -114,6 +114,7 @@ class Loads:
         return self.vectors[value]
 
     def _column_name(self, value: int) -> str:
+        value = self.printer.resolve(value)
         for leaf in self.lowered.epilogue.inputs:
             if leaf.value == value:
                 return leaf.name

@@ -43,9 +43,9 @@ def quantize_setup(lowered: LoweredKernel, given: dict[str, str], helpers: set[s
             stored = f"{output.arg}_decode" if _format(output).tensor_scale == "multiplies" else f"{output.arg}_encode"
             address = f"global_address({plan.tensor_scale_param}, 0, 4)"
             lines.append(f'store_word("b32", {address}, bits({stored}), first_tile + thread == 0)')
-        if plan.transpose_buffer is not None and not any("transpose_slab" in line for line in lines):
+        if plan.transpose_buffer is not None and not any("slab_to_transpose" in line for line in lines):
             helpers |= {"transpose_in_warp", "shared_address"}
-            lines.append(f"transpose_slab = shared_address({plan.transpose_buffer}) + warp * {4 * _LINE * _LINE}")
+            lines.append(f"slab_to_transpose = shared_address({plan.transpose_buffer}) + warp * {4 * _LINE * _LINE}")
     return lines
 
 
@@ -56,7 +56,7 @@ def quantize_lines(lowered: LoweredKernel, output: EpilogueOutput, values: str, 
     lines: list[str] = []
     line, rows, start, length = _extent(plan)
     if plan.along == "rows":
-        lines.append(f"{name}_line = transpose_in_warp(transpose_slab, lane, {values})")
+        lines.append(f"{name}_line = transpose_in_warp(slab_to_transpose, lane, {values})")
         values = f"{name}_line"
     arguments = [f"{values}[j : j + {wide}]"]
     if fmt.tensor_scale is not None:

@@ -290,12 +290,12 @@ class _Planner:
             return StorePlan("direct")
         row_bytes = SUBTILE * ELEMENT_BYTES[dtype]
         if legal is None:
-            return StorePlan("direct", buffer=f"{arg.name}_smem", stages=1, row_bytes=row_bytes)
+            return StorePlan("direct", buffer=f"{arg.name}_slabs", stages=1, row_bytes=row_bytes)
         return StorePlan(
             via="tma" if legal is True else "either",
-            tensor_map=f"{arg.name}_map",
+            tensor_map=f"{arg.name}_store",
             flag=None if legal is True else f"{arg.name}_by_tma",
-            buffer=f"{arg.name}_smem",
+            buffer=f"{arg.name}_slabs",
             stages=STORE_STAGES,
             row_bytes=row_bytes,
             swizzle=_SWIZZLE[row_bytes],

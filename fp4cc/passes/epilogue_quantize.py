@@ -84,12 +84,12 @@ def plan_quantized(
 
 def _store(name: str, fmt: BlockFormat, always: bool, line_bytes: int, stages: int) -> StorePlan:
     if line_bytes % 16:
-        return StorePlan("direct", buffer=f"{name}_smem", stages=1, row_bytes=line_bytes)
+        return StorePlan("direct", buffer=f"{name}_slabs", stages=1, row_bytes=line_bytes)
     return StorePlan(
         via="tma" if always else "either",
-        tensor_map=f"{name}_map",
+        tensor_map=f"{name}_store",
         flag=None if always else f"{name}_by_tma",
-        buffer=f"{name}_smem",
+        buffer=f"{name}_slabs",
         stages=stages,
         row_bytes=line_bytes,
         swizzle="32B" if line_bytes == 32 else "none",

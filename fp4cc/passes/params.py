@@ -46,6 +46,6 @@ def sizes(problem: Problem, tile: Tile, raster: Raster, epilogue: EpilogueProgra
 
 def clips(epilogue: EpilogueProgram) -> bool:
     """Whether the kernel itself must tell rows and columns past the end (else TMA's clipping does)."""
-    return any(o.store.via != "tma" for o in epilogue.outputs) or any(
+    return any(o.store.via != "tma" or o.quantize is not None for o in epilogue.outputs) or any(
         i.kind in ("row", "column", "tile") for i in epilogue.inputs
     )

@@ -53,10 +53,12 @@ def build(spec: str | Kernel) -> Built:
     return Built(lowered, texts[lowered.name], artifact.ptx(), artifact)
 
 
-def run(built: Built, dims: Mapping[str, int], seed: int = 0, **given: Any) -> list[Comparison]:
-    """Run on the emulator and the reference with the same random inputs, and compare every output."""
+def run(
+    built: Built, dims: Mapping[str, int], seed: int = 0, device: Any = "emulator", **given: Any
+) -> list[Comparison]:
+    """Run on an emulator and the reference with the same random inputs, and compare every output."""
     inputs = {**random_inputs(built.artifact.manifest, dims, seed), **given}
-    found = built.artifact.load_kernel("emulator")(**_fresh(built, inputs))
+    found = built.artifact.load_kernel(device)(**_fresh(built, inputs))
     expected = built.artifact.load_kernel("reference")(**_fresh(built, inputs))
     return list(compare_outputs(built.artifact.manifest, found, expected))
 
