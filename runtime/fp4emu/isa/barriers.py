@@ -188,16 +188,17 @@ def cluster_barrier(warp: WarpContext) -> ClusterBarrier:
 
 @instruction("barrier.cluster", "arrive [sem=release|relaxed] [aligned]", style="group", section=CLUSTER_SECTION)
 def cluster_arrive(g: Any, ins: Instruction, mask: Any) -> None:
+    """Lanes of a warp may come one after the other: the warp has arrived when all its live lanes have."""
     rows = active_rows(g, mask)
     for row, warp, word in rows:
         g.row = row
         barrier = cluster_barrier(warp)
-        if warp.scratch.get("cluster token") is not None:
+        lanes = _cluster_lanes(warp)
+        if any(word & arrived for arrived in lanes.values()):
             raise Fault("barrier.cluster.arrive twice without barrier.cluster.wait")
-        if _threads(g, row, word) != 32:
-            raise Fault("barrier.cluster.arrive by a part of a warp is not emulated")
-        warp.scratch["cluster token"] = barrier.generation
-        barrier.arrived.add((warp.cta.rank, warp.index))
+        lanes[barrier.generation] = lanes.get(barrier.generation, 0) | word
+        if not _live(g, row) & ~lanes[barrier.generation]:
+            barrier.arrived.add((warp.cta.rank, warp.index))
     for _, warp, _ in rows:
         cluster_barrier(warp).check(warp.cluster.ctas)
     g.row = None
@@ -205,16 +206,34 @@ def cluster_arrive(g: Any, ins: Instruction, mask: Any) -> None:
 
 @instruction("barrier.cluster", "wait [sem=acquire] [aligned]", style="group", section=CLUSTER_SECTION, blocking=True)
 def cluster_wait(g: Any, ins: Instruction, mask: Any) -> None:
-    for row, warp, _ in active_rows(g, mask):
+    for row, warp, word in active_rows(g, mask):
         g.row = row
-        barrier, token = cluster_barrier(warp), warp.scratch.get("cluster token")
-        if token is None:
+        barrier, lanes = cluster_barrier(warp), _cluster_lanes(warp)
+        tokens = [generation for generation, arrived in lanes.items() if arrived & word]
+        if word & ~sum(lanes.values()):
             raise Fault("barrier.cluster.wait without barrier.cluster.arrive")
+        token = max(tokens)
         if barrier.generation > token:
-            warp.scratch["cluster token"] = None
+            for generation in tokens:
+                lanes[generation] &= ~word
         else:
             g.waits[row] = Wait(lambda b=barrier, n=token: b.generation > n, lambda b=barrier, w=warp: _describe_cluster(b, w))
     g.row = None
+
+
+def _cluster_lanes(warp: WarpContext) -> dict[int, int]:
+    """The lanes of a warp that have arrived and not yet waited, by the barrier's generation at their arrival."""
+    found: dict[int, int] = warp.scratch.setdefault("cluster lanes", {})
+    for generation in [n for n, lanes in found.items() if not lanes]:
+        del found[generation]
+    return found
+
+
+def _live(g: Any, row: int) -> int:
+    """The lanes of a warp that have not exited."""
+    if g.live is None:
+        return 0xFFFF_FFFF
+    return int((g.live[row].astype(np.uint64) << np.arange(32, dtype=np.uint64)).sum())
 
 
 def _describe_cluster(barrier: ClusterBarrier, warp: WarpContext) -> str:
@@ -240,6 +259,5 @@ def warps_exited(cta: Cta) -> None:
 def warp_sync(g: Any, ins: Instruction, mask: Any, members: Any) -> None:
     """Waits until the lanes of the mask have met here: they come along other paths of the group."""
     for row, _, word in active_rows(g, mask):
-        live = 0xFFFF_FFFF if g.live is None else int((g.live[row].astype(np.uint64) << np.arange(32, dtype=np.uint64)).sum())
-        if _row(members, row, mask) & live & ~word:
+        if _row(members, row, mask) & _live(g, row) & ~word:
             g.waits[row] = Wait(lambda: False, lambda: "bar.warp.sync: lanes of its mask have not come")
