@@ -25,6 +25,8 @@ _MAGNITUDE = 0x7FFFFFFF
 _INFINITY = 0x7F800000
 #: Values handled at once: the temporaries of one chunk stay in cache.
 _CHUNK = 1 << 16
+#: Up to this many values a search in a table costs less than the dozen array operations it saves.
+_FEW = 1 << 11
 
 
 def encode(
@@ -50,8 +52,10 @@ def encode(
         noise = np.ascontiguousarray(random).reshape(-1)
     else:
         noise = None
-    step = _encoder(e, rounding)
     flat = values.reshape(-1).view(np.uint32)
+    if e.bits < 16 and rounding == "nearest" and flat.size <= _FEW and e.name != "e8m0":
+        return _search(e, flat).reshape(values.shape)
+    step = _encoder(e, rounding)
     out = np.empty(flat.shape, _code_type(e))
     for start in range(0, flat.size, _CHUNK):
         part = slice(start, start + _CHUNK)
@@ -165,6 +169,29 @@ def _nearest(e: ElementFormat, bits: _Bits) -> _Bits:
         shifted = (magnitude.view(np.float32) + offset).view(np.uint32) - offset.view(np.uint32)
         np.copyto(code, shifted, where=subnormal)
     return code
+
+
+def _search(e: ElementFormat, bits: _Bits) -> NDArray[np.uint8]:
+    """The codes of a few values: the place of their magnitudes among the thresholds, looked up."""
+    thresholds, codes = _places(e.name)
+    place = np.searchsorted(thresholds, bits & np.uint32(_MAGNITUDE), side="right")
+    place += (bits >> np.uint32(31)).astype(np.intp) * (len(codes) // 2)
+    return np.take(codes, place)
+
+
+@cache
+def _places(name: str) -> tuple[_Bits, NDArray[np.uint8]]:
+    """The bits of the smallest float32 that rounds to code 1, 2, .. and to NaN; the codes of the places, both signs."""
+    e = element(name)
+    values = decode_table(name)[: e.max_code + 1].astype(np.float64)
+    middle = ((values[:-1] + values[1:]) / 2).astype(np.float32).view(np.uint32)
+    # A tie goes to the even code: up from an odd one.
+    upward = middle + (np.arange(e.max_code, dtype=np.uint32) % 2 == 0)
+    thresholds = np.append(upward, np.uint32(_INFINITY + 1))
+    positive = np.append(np.arange(e.max_code + 1), e.nan_code)
+    negative = positive | (1 << (e.bits - 1)) if e.signed else np.zeros_like(positive)
+    negative[-1] = e.nan_code
+    return thresholds, np.concatenate([positive, negative]).astype(np.uint8)
 
 
 def _stochastic(e: ElementFormat, bits: _Bits, noise: NDArray[np.uint8] | None) -> _Bits:

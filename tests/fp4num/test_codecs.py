@@ -204,3 +204,11 @@ def test_shapes_are_kept() -> None:
     for shape in ((), (0,), (3, 0), (2, 3, 4)):
         assert encode(np.zeros(shape, np.float32), "e2m1").shape == shape
         assert decode(np.zeros(shape, np.uint8), "e2m1").shape == shape
+
+
+@pytest.mark.parametrize("name", [*SMALL, "ue4m3"])
+def test_few_and_many_values_are_encoded_alike(name: str) -> None:
+    x = np.concatenate([around_ties(name), np.float32([np.inf, -np.inf, np.nan, 0.0, -0.0, 1e-42])])
+    many = encode(np.resize(x, 1 << 16), name)[: x.size]
+    few = np.concatenate([encode(part, name) for part in np.array_split(x, 50)])
+    np.testing.assert_array_equal(few, many)
