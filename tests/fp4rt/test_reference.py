@@ -117,22 +117,27 @@ def test_batched_gemm(reference: Load, shared: bool) -> None:
     np.testing.assert_array_equal(reference(kernel)(**args)["c"], a @ np.swapaxes(b, -1, -2))
 
 
-def test_beta_zero_does_not_read_inout(reference: Load) -> None:
+def test_inout_is_read_and_written_in_place(reference: Load) -> None:
+    """c = x + (0 where beta == 0, else beta * c): what the checker writes for `x + beta * c`."""
+    m_n = ("M", "N")
     kernel = build(
         [
-            Arg("x", "in", "f32", axes("M", "N")),
+            Arg("x", "in", "f32", axes(*m_n)),
             Arg("beta", "param", "f32", (), 0.0),
-            Arg("c", "inout", "bf16", axes("M", "N")),
+            Arg("c", "inout", "bf16", axes(*m_n)),
         ],
         [
-            Value("arg", (), "f32", ("M", "N"), {"name": "x"}),
+            Value("arg", (), "f32", m_n, {"name": "x"}),
             Value("arg", (), "f32", (), {"name": "beta"}),
-            Value("arg", (), "bf16", ("M", "N"), {"name": "c"}),
-            Value("cast", (2,), "f32", ("M", "N")),
-            Value("mul", (1, 3), "f32", ("M", "N")),
-            Value("add", (0, 4), "f32", ("M", "N")),
+            Value("arg", (), "bf16", m_n, {"name": "c"}),
+            Value("cast", (2,), "f32", m_n),
+            Value("mul", (1, 3), "f32", m_n),
+            Value("const", (), "f32", (), {"value": 0.0}),
+            Value("eq", (1, 5), "bool", ()),
+            Value("where", (6, 5, 4), "f32", m_n),
+            Value("add", (0, 7), "f32", m_n),
         ],
-        [Store("c", 5)],
+        [Store("c", 8)],
     )
     x = np.ones((4, 8), np.float32)
     c = np.full((4, 8), 0x7FC0, np.uint16)  # NaN

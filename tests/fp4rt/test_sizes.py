@@ -15,9 +15,12 @@ DIMS = {"M": 7, "N": 64, "Z": 0}
 
 @pytest.mark.parametrize("expr, value", [
     (5, 5), ("N", 64), (["mul", "N", 2, 3], 384), (["div", "N", 4], 16), (["floordiv", "M", 2], 3),
-    (["ceildiv", "M", 2], 4), (["mod", "M", 4], 3), (["sub", "M", 9], -2), (["neg", "M"], -7), (["min", "M", "N", 3], 3),
-    (["max", "M", "N"], 64), (["eq", "M", 7], True), (["ne", "M", 7], False), (["and", ["lt", "M", 8], ["ge", "N", 64]], True),
-    (["or", ["gt", "M", 8], ["le", "N", 3]], False), (["not", ["eq", "M", 7]], False), (["where", ["eq", "Z", 0], 1, ["div", 1, "Z"]], 1),
+    (["ceildiv", "M", 2], 4), (["mod", "M", 4], 3), (["sub", "M", 9], -2),
+    (["neg", "M"], -7), (["min", "M", "N", 3], 3),
+    (["max", "M", "N"], 64), (["eq", "M", 7], True), (["ne", "M", 7], False),
+    (["and", ["lt", "M", 8], ["ge", "N", 64]], True),
+    (["or", ["gt", "M", 8], ["le", "N", 3]], False), (["not", ["eq", "M", 7]], False),
+    (["where", ["eq", "Z", 0], 1, ["div", 1, "Z"]], 1),
     (["and", ["ne", "Z", 0], ["eq", ["mod", "M", "Z"], 0]], False), (["ceildiv", -7, 2], -3),
 ])  # fmt: skip
 def test_values(expr: Any, value: object) -> None:
@@ -26,8 +29,10 @@ def test_values(expr: Any, value: object) -> None:
 
 
 @pytest.mark.parametrize("expr", [
-    "Q", ["div", "M", 2], ["div", 1, 0], ["mod", 1, "Z"], ["floordiv", 1, 0], ["ceildiv", 1, 0], ["pow", 2, 3], [], [5, 1],
-    ["add"], ["sub", 1], ["neg", 1, 2], ["where", 1, 2], None, 1.5, {"a": 1}, ["mul", 2**40, 2**40], 2**63, ["neg", -(2**63)],
+    "Q", ["div", "M", 2], ["div", 1, 0], ["mod", 1, "Z"], ["floordiv", 1, 0], ["ceildiv", 1, 0], ["pow", 2, 3],
+    [], [5, 1],
+    ["add"], ["sub", 1], ["neg", 1, 2], ["where", 1, 2], None, 1.5, {"a": 1}, ["mul", 2**40, 2**40],
+    2**63, ["neg", -(2**63)],
 ])  # fmt: skip
 def test_refused(expr: Any) -> None:
     with pytest.raises(SizeError):

@@ -43,7 +43,7 @@ def evaluate(kernel: TypedKernel, env: Environment) -> list[Operand]:
         elif value.op in _SPECIAL:
             values.append(_SPECIAL[value.op](value, operands, env))
         elif value.op in OPS and OPS[value.op].kind == "elementwise":
-            values.append(_elementwise(value, _beta_zero(kernel, value, operands)))
+            values.append(_elementwise(value, operands))
         else:
             raise DeviceError(f"the reference has no operation {value.op!r}", code="FP6307")
     return values
@@ -122,24 +122,6 @@ _LEAVES: dict[str, Callable[[TypedKernel, Value, Environment], Operand]] = {
 
 
 # elementwise
-
-
-def _beta_zero(kernel: TypedKernel, value: Value, operands: list[Operand]) -> list[Operand]:
-    """`beta * c` with beta == 0 does not read an inout `c`: it counts as 0, whatever its memory holds (NaN too)."""
-    if value.op != "mul":
-        return operands
-    out = list(operands)
-    for i, other in ((0, 1), (1, 0)):
-        source = kernel.values[value.operands[i]]
-        while source.op == "cast":
-            source = kernel.values[source.operands[0]]
-        scalar = operands[other]
-        if source.op != "arg" or kernel.arg(str(source.attrs["name"])).direction != "inout":
-            continue
-        held = operands[i]
-        if isinstance(scalar, Tensor) and isinstance(held, Tensor) and not scalar.axes and scalar.data == 0:
-            out[i] = Tensor(np.zeros_like(held.data), held.axes)
-    return out
 
 
 def _elementwise(value: Value, operands: list[Operand]) -> Tensor:
