@@ -105,31 +105,63 @@ def _count(value: Any, row: int, mask: Any) -> int | None:
     return count
 
 
+@dataclass(slots=True)
+class _Arrival:
+    """Lanes of a warp that have arrived at a barrier and not yet left it; they counted as `threads`."""
+
+    lanes: int
+    barrier: NamedBarrier
+    generation: int
+    threads: int
+
+
 def _synchronize(g: Any, mask: Any, number: Any, count: Any, true: Any = None) -> list[tuple[int, NamedBarrier, int]]:
-    """Arrives, and makes the rows wait whose barrier has not opened. Returns (row, barrier, generation) of those that pass."""
+    """Arrives, and makes the rows wait whose barrier has not opened. Returns (row, barrier, generation) of those that pass.
+
+    Lanes of a warp may come one after the other, and lanes that wait may meet others here and try again with them.
+    """
     rows = active_rows(g, mask)
-    tokens: list[tuple[int, WarpContext, int, NamedBarrier, int]] = []
     for row, warp, word in rows:
-        key = ("barrier", word)
         g.row = row
-        if key not in warp.scratch:
+        fresh = word & ~sum(arrival.lanes for arrival in _arrivals(warp))
+        if fresh:
             barrier = named_barrier(warp.cta, _row(number, row, mask))
             hits = 0
             if true is not None:
                 line = np.broadcast_to(true, (len(g.warps), 32))[row]
-                hits = sum(bool(line[lane]) for lane in range(32) if word >> lane & 1)
-            warp.scratch[key] = (barrier, barrier.arrive(_threads(g, row, word), _count(count, row, mask), hits))
-        barrier, generation = warp.scratch[key]
-        tokens.append((row, warp, word, barrier, generation))
+                hits = sum(bool(line[lane]) for lane in range(32) if fresh >> lane & 1)
+            _arrive(g, row, warp, fresh, barrier, _count(count, row, mask), hits)
     g.row = None
     passed: list[tuple[int, NamedBarrier, int]] = []
-    for row, warp, word, barrier, generation in tokens:
-        if barrier.generation > generation:
-            del warp.scratch["barrier", word]
-            passed.append((row, barrier, generation))
-        else:
-            g.waits[row] = Wait(lambda b=barrier, n=generation: b.generation > n, lambda b=barrier: _describe(b))
+    for row, warp, word in rows:
+        mine = [arrival for arrival in _arrivals(warp) if arrival.lanes & word]
+        closed = next((arrival for arrival in mine if arrival.barrier.generation <= arrival.generation), None)
+        if closed is not None:
+            g.waits[row] = Wait(
+                lambda b=closed.barrier, n=closed.generation: b.generation > n, lambda b=closed.barrier: _describe(b)
+            )
+            continue
+        passed.append((row, mine[-1].barrier, mine[-1].generation))
+        for arrival in mine:
+            arrival.lanes &= ~word
     return passed
+
+
+def _arrivals(warp: WarpContext) -> list[_Arrival]:
+    """The arrivals of a warp whose lanes still wait."""
+    found: list[_Arrival] = warp.scratch.setdefault("arrivals", [])
+    found[:] = [arrival for arrival in found if arrival.lanes]
+    return found
+
+
+def _arrive(
+    g: Any, row: int, warp: WarpContext, lanes: int, barrier: NamedBarrier, expected: int | None, hits: int
+) -> None:
+    """Counts lanes in. With its last live lanes a warp has brought 32 threads, those that have exited included."""
+    earlier = [a for a in _arrivals(warp) if a.barrier is barrier and a.generation == barrier.generation]
+    all_live = not _live(g, row) & ~(lanes | sum(a.lanes for a in earlier))
+    threads = 32 - sum(a.threads for a in earlier) if all_live else lanes.bit_count()
+    _arrivals(warp).append(_Arrival(lanes, barrier, barrier.arrive(threads, expected, hits), threads))
 
 
 def _describe(barrier: NamedBarrier) -> str:
