@@ -241,8 +241,10 @@ class Group:
         if path.mask is None and len(self.paths) == 1 and not self.single_row:
             some, every = taken.any(axis=1), taken.all(axis=1)
             if (some == every).all():
-                path.block = successor
+                # Each part keeps the registers that are live where it goes on.
+                path.block = target if target >= 0 else successor
                 other = self.select(np.flatnonzero(every))
+                path.block = successor
                 self.shrink(np.flatnonzero(~every))
                 other.paths[0].block = target
                 if target >= 0:
