@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fp4rt.errors import (
         ArgumentError,
         ArtifactError,
+        CheckpointError,
         ConstraintError,
         DeviceError,
         DimensionError,
@@ -37,6 +38,7 @@ _HOME = {
     "BlockFormat": "fp4num",
     "Bound": "fp4rt.kernel",
     "Comparison": "fp4rt.compare",
+    "CheckpointError": "fp4rt.errors",
     "ConstraintError": "fp4rt.errors",
     "DeviceError": "fp4rt.errors",
     "DimensionError": "fp4rt.errors",
@@ -60,6 +62,7 @@ __all__ = [
     "ArtifactError",
     "BlockFormat",
     "Bound",
+    "CheckpointError",
     "Comparison",
     "ConstraintError",
     "DeviceError",

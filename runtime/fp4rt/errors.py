@@ -42,6 +42,12 @@ CODES: dict[str, str] = {
     "FP6305": "kernel needs more than the device has",
     "FP6306": "emulated kernel faulted",
     "FP6307": "reference does not know an operation",
+    # checkpoints
+    "FP6401": "checkpoint cannot be read or written",
+    "FP6402": "checkpoint lacks a tensor",
+    "FP6403": "checkpoint's tensor has the wrong dtype",
+    "FP6404": "checkpoint's tensor has the wrong shape",
+    "FP6405": "checkpoint does not hold this format",
 }
 
 
@@ -102,6 +108,12 @@ class DeviceError(RuntimeFault):
     """The device does not exist, is not available, or failed (FP63xx)."""
 
     default_code = "FP6302"
+
+
+class CheckpointError(RuntimeFault):
+    """A checkpoint's file or tensors are not what their convention says (FP640x)."""
+
+    default_code = "FP6405"
 
 
 class ForkError(DeviceError):

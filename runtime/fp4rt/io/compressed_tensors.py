@@ -1,0 +1,83 @@
+"""compressed-tensors (LLM Compressor, vLLM) checkpoints.
+
+NVFP4's tensor scales encode: value = element * scale / global_scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+
+from fp4num import BlockFormat, Quantized
+from fp4rt.errors import CheckpointError
+from fp4rt.io import convert
+from fp4rt.io.convert import Linear
+from fp4rt.io.tensors import Tensor, get, scalar
+
+#: The `format` of the checkpoint's quantization config.
+Scheme = Literal["nvfp4-pack-quantized", "mxfp4-pack-quantized", "mxfp8-quantized"]
+
+_DEFAULT = {"nvfp4-pack-quantized": "nvfp4", "mxfp4-pack-quantized": "mxfp4", "mxfp8-quantized": "mxfp8_e4m3"}
+
+
+def from_compressed_tensors(
+    tensors: Mapping[str, Any], name: str, scheme: Scheme, fmt: BlockFormat | str | None = None
+) -> Linear:
+    """The linear layer `name` in one of three schemes.
+
+    nvfp4-pack-quantized: NAME.weight_packed U8 [N, K/2], .weight_scale F8_E4M3 [N, K/16], .weight_global_scale and,
+    if there, .input_global_scale F32. mxfp4-pack-quantized: .weight_packed U8 [N, K/2], .weight_scale U8 [N, K/32].
+    mxfp8-quantized: .weight F8_E4M3 [N, K], .weight_scale U8 [N, K/32]. `fmt` is the type that the kernel wants (by
+    default the prelude's); for `multiplies` the reciprocal of a global scale is taken, rounded once.
+    """
+    f, columns = _format(scheme, fmt)
+    mx8 = scheme == "mxfp8-quantized"
+    codes = get(tensors, f"{name}.weight" if mx8 else f"{name}.weight_packed", ("F8_E4M3",) if mx8 else ("U8",))
+    width = codes.shape[-1] * 8 // f.bits // columns
+    scale_dtypes = ("F8_E4M3",) if f.scale == "e4m3" else ("U8", "F8_E8M0")
+    scales = get(tensors, f"{name}.weight_scale", scale_dtypes, (*codes.shape[:-1], width))
+    if f.scale == "e8m0":
+        return Linear(convert.assemble(codes.data, scales.data, f, None))
+    sense = convert.sense_of(f, scheme)
+    overall = scalar(tensors, f"{name}.weight_global_scale")
+    given = scalar(tensors, f"{name}.input_global_scale") if f"{name}.input_global_scale" in tensors else None
+    weight = convert.assemble(codes.data, scales.data, f, convert.change_sense(overall, "divides", sense))
+    return Linear(weight, None if given is None else convert.change_sense(given, "divides", sense))
+
+
+def to_compressed_tensors(layer: Linear | Quantized, name: str, scheme: Scheme) -> dict[str, Tensor]:
+    """The tensors that `from_compressed_tensors` reads."""
+    linear = layer if isinstance(layer, Linear) else Linear(layer)
+    q = linear.weight
+    f, _ = _format(scheme, q.format)
+    convert.one_weight(q, scheme)
+    codes, scales = np.asarray(q.codes), convert.linear_scales(q)
+    if f.scale == "e8m0":
+        packed = Tensor("F8_E4M3", codes) if f.bits == 8 else Tensor("U8", codes)
+        weight = f"{name}.weight" if f.bits == 8 else f"{name}.weight_packed"
+        return {weight: packed, f"{name}.weight_scale": Tensor("U8", scales)}
+    overall = convert.tensor_scale_as(q, "divides", scheme)
+    out = {
+        f"{name}.weight_packed": Tensor("U8", codes),
+        f"{name}.weight_scale": Tensor("F8_E4M3", scales),
+        f"{name}.weight_global_scale": Tensor("F32", np.asarray([overall])),
+    }
+    if linear.input_scale is not None:
+        scale = convert.change_sense(linear.input_scale, convert.sense_of(f, scheme), "divides")
+        out[f"{name}.input_global_scale"] = Tensor("F32", np.asarray([scale]))
+    return out
+
+
+def _format(scheme: str, fmt: BlockFormat | str | None) -> tuple[BlockFormat, int]:
+    if scheme not in _DEFAULT:
+        raise CheckpointError(
+            f"no compressed-tensors scheme is called {scheme!r}", code="FP6405", help=f"one of {', '.join(_DEFAULT)}"
+        )
+    element, scale, columns = {
+        "nvfp4-pack-quantized": ("e2m1", "e4m3", 16),
+        "mxfp4-pack-quantized": ("e2m1", "e8m0", 32),
+        "mxfp8-quantized": ("e4m3", "e8m0", 32),
+    }[scheme]
+    return convert.checked_format(fmt or _DEFAULT[scheme], element, scale, columns, scheme), columns
