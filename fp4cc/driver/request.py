@@ -37,4 +37,4 @@ def only_kernel(kernels: Sequence[N]) -> N:
         return kernels[0]
     if not kernels:
         raise RequestError("the file has no kernel")
-    raise RequestError(f"the file has the kernels {', '.join(k.name for k in kernels)}: choose one of them")
+    raise RequestError(f"the file has the kernels {', '.join(k.name for k in kernels)}: choose one with --kernel")

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from fp4cc.driver.sizes import call_sizes
+from fp4cc.driver.sizes import call_sizes, is_batch
 
 if TYPE_CHECKING:
     from fp4rt.manifest import Manifest
 
 #: Tried for each dimension in turn, in this order; those that break a constraint are passed over.
 _RESIDUES = (200, 129, 72, 96, 320, 1, 160, 384, 17, 448)
+_RESIDUES_OF_BATCHES = (3, 1)
 _PER_DIM = 2
 
 
@@ -37,13 +38,13 @@ def interesting_shapes(manifest: Manifest, given: Mapping[str, int]) -> list[dic
     found = [base]
     odd: dict[str, list[int]] = {name: [] for name in free}
     for name in free:
-        for size in _RESIDUES:
+        for size in _RESIDUES_OF_BATCHES if is_batch(manifest, name) else _RESIDUES:
             if len(odd[name]) < _PER_DIM and size != base[name] and (dims := legal({**start, name: size})):
                 odd[name].append(size)
                 found.append(dims)
-    # All dimensions off at once, and one that is empty.
+    # All dimensions off at once, and each of them empty.
     together = {name: (sizes or [base[name]])[-1] for name, sizes in odd.items()}
-    candidates = [together, *({**start, name: 0} for name in free[:1])]
+    candidates = [together, *({**start, name: 0} for name in free)]
     for sizes in candidates:
         dims = legal(sizes)
         if dims is not None and dims not in found:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 #: Sizes tried for a dimension that nobody gave, the usual first. Small: the emulator runs them in a second.
 _TRIED = (256, 512, 128, 64, 1024, 384, 32, 1)
+#: The same for a batch dimension: each batch costs as much as a whole product.
+_TRIED_BATCHES = (2, 3, 4, 1, 8, 16)
 
 
 def split_sizes(request: Request, given: Mapping[str, int]) -> tuple[Request, dict[str, int]]:
@@ -43,7 +45,7 @@ def call_sizes(manifest: Manifest, given: Mapping[str, int]) -> dict[str, int]:
     free = [d.name for d in manifest.kernel.dims if d.value is None and d.expr is None and d.name not in given]
     known = {**{d.name: d.value for d in manifest.kernel.dims if d.value is not None}, **given}
     fault: RuntimeFault | None = None
-    for sizes in _assignments(free):
+    for sizes in _assignments({name: _TRIED_BATCHES if is_batch(manifest, name) else _TRIED for name in free}):
         try:
             dims = complete_dims(manifest.kernel, {**known, **sizes})
             resolve(manifest, dims)
@@ -55,13 +57,23 @@ def call_sizes(manifest: Manifest, given: Mapping[str, int]) -> dict[str, int]:
     raise fault
 
 
-def _assignments(names: list[str]) -> Iterable[dict[str, int]]:
-    """All the same first, then one at a time different."""
-    if not names:
+def is_batch(manifest: Manifest, name: str) -> bool:
+    """Whether a dim is only ever an axis before the last two."""
+    places = [
+        len(arg.axes) - i for arg in manifest.kernel.args for i, axis in enumerate(arg.axes) if axis.extent == name
+    ]
+    return bool(places) and min(places) > 2
+
+
+def _assignments(tried: Mapping[str, tuple[int, ...]]) -> Iterator[dict[str, int]]:
+    """All usual at first, then the next of each together, then one dimension at a time different from the rest."""
+    if not tried:
         yield {}
         return
-    yield from (dict.fromkeys(names, size) for size in _TRIED)
-    for size in _TRIED:
-        for name in names:
-            for other in _TRIED:
-                yield {**dict.fromkeys(names, other), name: size}
+    rounds = max(map(len, tried.values()))
+    for i in range(rounds):
+        yield {name: sizes[min(i, len(sizes) - 1)] for name, sizes in tried.items()}
+    for name, sizes in tried.items():
+        for size in sizes:
+            for i in range(rounds):
+                yield {**{n: s[min(i, len(s) - 1)] for n, s in tried.items()}, name: size}

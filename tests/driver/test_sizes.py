@@ -34,7 +34,7 @@ def manifest() -> Manifest:
 
 
 def test_dims_nobody_gave_get_small_sizes_in_the_kernels_order(manifest: Manifest) -> None:
-    assert call_sizes(manifest, {}) == {"L": 256, "M": 256, "N": 96, "K": 256, "F": 512}
+    assert call_sizes(manifest, {}) == {"L": 2, "M": 256, "N": 96, "K": 256, "F": 512}
     assert call_sizes(manifest, {"M": 40, "L": 3}) == {"L": 3, "M": 40, "N": 96, "K": 256, "F": 512}
 
 
