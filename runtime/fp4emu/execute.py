@@ -20,13 +20,27 @@ _DTYPES = {1: np.bool_, 8: np.uint8, 16: np.uint16, 32: np.uint32, 64: np.uint64
 _BITS = np.uint32(1) << np.arange(32, dtype=np.uint32)
 
 
-def _scalar(value: Any, row: int, lane: int) -> Any:
-    """The element of one thread."""
+def _row_of(value: Any, row: int) -> Any:
+    """A source operand of one warp: an int, or the list of its lanes' values; tuples stay tuples."""
     if isinstance(value, np.ndarray):
-        rows, lanes = value.shape
-        return value[row if rows > 1 else 0, lane if lanes > 1 else 0].item()
+        line = value[row if value.shape[0] > 1 else 0]
+        return line.item() if len(line) == 1 else line.tolist()
     if isinstance(value, tuple):
-        return tuple(_scalar(item, row, lane) for item in value)
+        return tuple(_row_of(item, row) for item in value)
+    return value
+
+
+def _uniform(value: Any) -> bool:
+    """Whether a `_row_of` has no list in it."""
+    return all(_uniform(item) for item in value) if isinstance(value, tuple) else not isinstance(value, list)
+
+
+def _scalar(value: Any, lane: int) -> Any:
+    """The element of one thread from a `_row_of`."""
+    if isinstance(value, list):
+        return value[lane]
+    if isinstance(value, tuple):
+        return tuple(_scalar(item, lane) for item in value)
     return value
 
 
@@ -44,8 +58,13 @@ def _lanes(value: Any, row: int, operand: Operand | None) -> Any:
 
 
 def _shape(operand: Operand, rows: int) -> Any:
-    """Zeroed result arrays for a destination."""
+    """Zeroed result arrays for a destination; a vector of equal registers is one array [register, row, lane]."""
     if isinstance(operand, Vector):
+        types = {item.type if isinstance(item, Register) else None for item in operand.items}
+        if len(types) == 1 and None not in types:
+            register = operand.items[0]
+            assert isinstance(register, Register)
+            return np.zeros((len(operand.items), rows, 32), _DTYPES[width_of(register.type)])
         return [_shape(item, rows) for item in operand.items]
     if isinstance(operand, Pair):
         return [_shape(operand.first, rows), _shape(operand.second, rows)]
@@ -54,14 +73,14 @@ def _shape(operand: Operand, rows: int) -> Any:
     return None
 
 
-def _store(target: Any, result: Any, where: Any) -> None:
+def _store(target: Any, result: Any, where: tuple[Any, ...]) -> None:
     if target is None:
         return
     if isinstance(target, list):
         for item, value in zip(target, result, strict=True):
             _store(item, value, where)
         return
-    target[where] = result
+    target[where if target.ndim == 2 else (slice(None), *where)] = result
 
 
 def blank(g: Group, ins: Instruction) -> Any:
@@ -81,9 +100,18 @@ def threads(g: Group, ins: Instruction, mask: Mask, arguments: tuple[Any, ...]) 
             lanes: Any = range(32)
         else:
             lanes = np.flatnonzero(every[row if every.shape[0] > 1 else 0]).tolist()
+        g.row = row
+        own = [_row_of(a, row) for a in arguments]
+        uniform = all(map(_uniform, own))
+        done: set[Any] = set()
         for lane in lanes:
-            g.row, g.lane = row, lane
-            result = handler(ThreadContext(warp, lane), ins, *[_scalar(a, row, lane) for a in arguments])
+            g.lane = lane
+            values = own if uniform else [_scalar(a, lane) for a in own]
+            if rule.once:
+                if (key := tuple(values)) in done:
+                    continue
+                done.add(key)
+            result = handler(ThreadContext(warp, lane), ins, *values)
             if isinstance(result, Wait):
                 waits[row] = result
                 break
@@ -111,7 +139,7 @@ def warps(g: Group, ins: Instruction, mask: Mask, arguments: tuple[Any, ...]) ->
         if isinstance(result, Wait):
             g.waits[row] = result
         elif results:
-            _assign(results, result, row)
+            _assign(results, result, (row,))
     g.row = None
     return results[0] if len(results) == 1 else results
 
@@ -121,7 +149,7 @@ def groups(g: Group, ins: Instruction, mask: Mask, arguments: tuple[Any, ...]) -
     return ins.rule.handler(g, ins, g.live if mask is None else mask, *arguments)
 
 
-def _assign(results: list[Any], result: Any, where: Any) -> None:
+def _assign(results: list[Any], result: Any, where: tuple[Any, ...]) -> None:
     if len(results) == 1:
         _store(results[0], result, where)
     else:

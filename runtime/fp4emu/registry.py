@@ -17,6 +17,9 @@ several; a vector destination is a list or tuple of values, or a 2-D array [elem
 A handler that cannot go on yet returns `Wait(ready, describe)`: the warp sleeps until `ready()` is true and the instruction is executed again.
 Only rules registered with `blocking=True` may do so.
 
+With `once=True` a thread handler runs only once for the lanes of a warp that have equal operands, because repeating it would change nothing (a store by
+TMA that a whole warp issues).
+
 Forms are strings of slots in PTX's order; a slot is `name=alternative|alternative` or just `alternative|alternative` (its name is then its first
 alternative), in brackets if optional. The opcode itself is matched by its longest registered prefix. Everything that no form allows is a
 load error which names the line: the emulator does not guess.
@@ -108,6 +111,7 @@ class Rule:
     targets: tuple[str, ...]
     handler: Handler
     inout: bool = False
+    once: bool = False
 
     @property
     def first_source(self) -> int:
@@ -127,13 +131,14 @@ def instruction(
     blocking: bool = False,
     targets: tuple[str, ...] = (),
     inout: bool = False,
+    once: bool = False,
 ) -> Callable[[Handler], Handler]:
     """Registers a handler for `opcode` with the modifiers that `forms` allow. Several rules may share an opcode: the first form that fits wins."""
 
     def register(handler: Handler) -> Handler:
         family = handler.__module__.rsplit(".", 1)[-1]
         parsed = tuple(parse_form(form) for form in (forms or ("",)))
-        rule = Rule(opcode, parsed, forms or ("",), style, outputs, blocking, section, family, targets, handler, inout)
+        rule = Rule(opcode, parsed, forms or ("",), style, outputs, blocking, section, family, targets, handler, inout, once)
         RULES.setdefault(opcode, []).append(rule)
         return handler
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fp4emu import tma
-from fp4emu.effects import bulk_groups, submit, submit_in_group
+from fp4emu.effects import BulkGroups, submit, submit_in_group
 from fp4emu.errors import Fault
 from fp4emu.instruction import Instruction
+from fp4emu.isa.barriers import active_rows
 from fp4emu.isa.bulk_tensor import targets
-from fp4emu.machine import ThreadContext
+from fp4emu.machine import ThreadContext, WarpContext
 from fp4emu.memory import RANK_SHIFT, SharedMemory
 from fp4emu.registry import Wait, instruction
 from fp4emu.tensormap import DataType
@@ -100,7 +102,7 @@ def send(thread: ThreadContext, ins: Instruction, dst: int, src: int, size: int,
     submit(thread, ins, effect)
 
 
-@instruction("cp.async.bulk", f"global src=shared::cta bulk_group {HINT} [cp_mask]", style="thread", section=SECTION)
+@instruction("cp.async.bulk", f"global src=shared::cta bulk_group {HINT} [cp_mask]", style="thread", section=SECTION, once=True)
 def store(thread: ThreadContext, ins: Instruction, dst: int, src: int, size: int, *rest: int) -> None:
     """Own shared memory to global memory; with `.cp_mask`, bit i of the mask selects byte i of every 16."""
     _check(size, dst, src)
@@ -195,19 +197,33 @@ def prefetch(thread: ThreadContext, ins: Instruction, address: int, size: int, *
     thread.memory.offset(address, size)
 
 
-@instruction("cp.async.bulk.commit_group", "", style="thread", section="9.7.9.25.6.1")
-def commit_group(thread: ThreadContext, ins: Instruction) -> None:
-    """Closes the thread's open bulk group, even an empty one."""
-    bulk_groups(thread).commit()
+def _lanes_with_groups(g: Any, mask: Any) -> list[tuple[int, WarpContext, BulkGroups]]:
+    """(row, warp, groups) of the executing threads that have ever issued a bulk operation: for the others there is nothing to do."""
+    found: list[tuple[int, WarpContext, BulkGroups]] = []
+    for row, warp, word in active_rows(g, mask):
+        threads: dict[int, dict[str, Any]] = warp.scratch.get("threads", {})
+        for lane, scratch in threads.items():
+            if word >> lane & 1 and "bulk" in scratch:
+                found.append((row, warp, scratch["bulk"]))
+    return found
 
 
-@instruction("cp.async.bulk.wait_group", "[read]", style="thread", section="9.7.9.25.6.2", blocking=True)
-def wait_group(thread: ThreadContext, ins: Instruction, allowed: int) -> Wait | None:
+@instruction("cp.async.bulk.commit_group", "", style="group", section="9.7.9.25.6.1")
+def commit_group(g: Any, ins: Instruction, mask: Any) -> None:
+    """Closes the open bulk group of each thread, even an empty one."""
+    for _, _, groups in _lanes_with_groups(g, mask):
+        groups.commit()
+
+
+@instruction("cp.async.bulk.wait_group", "[read]", style="group", section="9.7.9.25.6.2", blocking=True)
+def wait_group(g: Any, ins: Instruction, mask: Any, allowed: Any) -> None:
     """Waits until at most `allowed` of the newest groups are pending; with `.read`, until the others have read their source."""
-    groups, read = bulk_groups(thread), ins.has("read")
-    if groups.reached(allowed, read=read):
-        return None
-    return Wait(
-        lambda: groups.reached(allowed, read=read),
-        lambda: f"cp.async.bulk.wait_group{'.read' if read else ''} {allowed}: {len(groups.committed)} groups committed",
-    )
+    read, limit = ins.has("read"), int(allowed)
+    for row, _, groups in _lanes_with_groups(g, mask):
+        if not groups.reached(limit, read=read):
+            g.waits[row] = Wait(
+                lambda groups=groups: groups.reached(limit, read=read),
+                lambda groups=groups: (
+                    f"cp.async.bulk.wait_group{'.read' if read else ''} {limit}: {len(groups.committed)} groups committed"
+                ),
+            )

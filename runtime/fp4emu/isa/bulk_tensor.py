@@ -100,6 +100,7 @@ def load(thread: ThreadContext, ins: Instruction, dst: int, source: TensorOperan
     f"{DIMS} global shared::cta [tile] bulk_group {HINT}",
     style="thread",
     section=SECTION,
+    once=True,
 )
 def store(thread: ThreadContext, ins: Instruction, target: TensorOperand, src: int, *_hint: int) -> None:
     """Shared to global memory, in the thread's bulk group."""
@@ -137,14 +138,14 @@ def _own_shared(thread: ThreadContext, address: int):  # noqa: ANN202
     return thread.cta.shared
 
 
-@instruction("cp.async.bulk.prefetch.tensor", f"{DIMS} L2 global [tile] {HINT}", style="thread", section="9.7.9.27.4")
+@instruction("cp.async.bulk.prefetch.tensor", f"{DIMS} L2 global [tile] {HINT}", style="thread", section="9.7.9.27.4", once=True)
 def prefetch(thread: ThreadContext, ins: Instruction, source: TensorOperand, *_hint: int) -> None:
     """Has no effect on results; the map is still checked."""
     tmap, coordinates = _map(thread, ins, source)
     tma.locate(tmap, coordinates)
 
 
-@instruction("prefetch", "[param|const] tensormap", style="thread", section="9.7.9.16")
+@instruction("prefetch", "[param|const] tensormap", style="thread", section="9.7.9.16", once=True)
 def prefetch_tensormap(thread: ThreadContext, ins: Instruction, address: int) -> None:
     """Has no effect on results; the map must be legal."""
     if any(raw := thread.memory.read(address, MAP_BYTES)):
