@@ -184,7 +184,7 @@ _INTEGER: dict[DataType, type[np.generic]] = {
 _HALVES = frozenset({DataType.F16, DataType.BF16})
 _ADDS = frozenset({DataType.U32, DataType.I32, DataType.U64, DataType.F32, DataType.F32_FTZ, DataType.F64}) | _HALVES
 _ORDERED = frozenset({DataType.U32, DataType.I32, DataType.U64, DataType.I64}) | _HALVES
-_BITWISE = frozenset({DataType.U32, DataType.I32, DataType.U64, DataType.I64})
+_BITWISE = frozenset({DataType.U32, DataType.I32, DataType.U64})
 REDUCTIONS: dict[str, frozenset[DataType]] = {
     "add": _ADDS,
     "min": _ORDERED,
