@@ -1,0 +1,45 @@
+"""Every example runs as README says: compiled, emulated, equal to the reference."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = sorted((ROOT / "examples").rglob("*.fp4"))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_an_example_equals_the_reference(fp4cc: Callable[..., Any], path: Path) -> None:
+    ran = fp4cc("run", path, "--device", "emulator")
+    assert ran.status == 0, ran.out + ran.err
+    assert ran.out.endswith("equal to the reference, bit for bit\n")
+
+
+def test_readmes_spec_is_the_first_example() -> None:
+    shown = re.search(r"```fp4\n# examples/nvfp4_gemm.fp4\n(.+?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert shown is not None
+    code = [
+        line for line in (ROOT / "examples" / "nvfp4_gemm.fp4").read_text().splitlines() if not line.startswith("#")
+    ]
+    assert shown.group(1).split() == "\n".join(code).split()
+
+
+def test_the_main_job_of_readme_runs_in_a_process_of_its_own(tmp_path: Path) -> None:
+    """The last part of README's first command, with an empty cache: a fresh machine after the installation."""
+    command = re.search(r"\.venv/bin/fp4cc (run \S+)", (ROOT / "README.md").read_text())
+    assert command is not None
+    done = subprocess.run(
+        [sys.executable, "-m", "fp4cc", *shlex.split(command.group(1))],
+        cwd=ROOT, env={**os.environ, "FP4CC_CACHE_DIR": str(tmp_path)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("equal to the reference, bit for bit\n")
