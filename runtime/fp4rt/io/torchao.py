@@ -61,7 +61,8 @@ def to_torchao(q: Quantized, prefix: str, *, swizzled: bool) -> dict[str, Tensor
     if swizzled:
         stored = LAYOUTS["blocked_128x4"].to_buffer(scales)
         grid = f.scale_grid(q.shape)
-        stored = stored.reshape(-(-grid.rows // 128) * 128, -(-grid.columns // 4) * 4)
+        # torchao gives an atom of 512 bytes the shape 32 x 16.
+        stored = stored.reshape(-(-grid.rows // 128) * 32, -(-grid.columns // 4) * 16)
     else:
         stored = scales.reshape(scales.shape[1:])
     dtype = "U8" if f.bits == 4 else f"F8_{f.element.upper()}"
