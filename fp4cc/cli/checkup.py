@@ -6,11 +6,10 @@ import os
 import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import import_module
 from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from fp4cc.version import version as fp4cc_version
 
@@ -137,28 +136,27 @@ def _nvdisasm() -> Finding:
 
 
 def _gpu() -> Iterator[Finding]:
+    from fp4rt.cuda.driver import check, driver
+    from fp4rt.errors import DeviceError
+
     try:
-        cuda: Any = import_module("cuda.bindings.driver")
-    except ImportError as error:
-        yield Finding("GPU", "absent", f"cuda-python cannot be imported ({error}); kernels run on the emulator")
-        return
-    try:
-        (status,) = cuda.cuInit(0)
-    except RuntimeError as error:
-        yield Finding("GPU", "absent", f"no NVIDIA driver ({_first_line(error)}); kernels run on the emulator")
-        return
-    if int(status) != 0:
-        yield Finding("GPU", "absent", f"no usable GPU ({status.name}); kernels run on the emulator")
-        return
-    number = cuda.cuDriverGetVersion()[1]
-    yield Finding("driver", "fine", f"CUDA {number // 1000}.{number % 1000 // 10}")
-    attributes = cuda.CUdevice_attribute
-    for ordinal in range(cuda.cuDeviceGetCount()[1]):
-        device = cuda.cuDeviceGet(ordinal)[1]
-        name = cuda.cuDeviceGetName(128, device)[1].decode().rstrip("\0")
-        major = cuda.cuDeviceGetAttribute(attributes.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, device)[1]
-        minor = cuda.cuDeviceGetAttribute(attributes.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, device)[1]
-        yield Finding(f"cuda:{ordinal}", "fine", f"{name}, sm_{major}{minor}{'a' if major >= 9 else ''}")
+        cuda = driver()
+        number = check(cuda.cuDriverGetVersion(), "cuDriverGetVersion")
+        yield Finding("driver", "fine", f"CUDA {number // 1000}.{number % 1000 // 10}")
+        kind = cuda.CUdevice_attribute
+        for ordinal in range(check(cuda.cuDeviceGetCount(), "cuDeviceGetCount")):
+            device = check(cuda.cuDeviceGet(ordinal), "cuDeviceGet")
+            name = check(cuda.cuDeviceGetName(128, device), "cuDeviceGetName").decode().rstrip("\0")
+            major, minor = (
+                check(cuda.cuDeviceGetAttribute(which, device), "cuDeviceGetAttribute")
+                for which in (
+                    kind.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR,
+                    kind.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
+                )
+            )
+            yield Finding(f"cuda:{ordinal}", "fine", f"{name}, sm_{major}{minor}{'a' if major >= 9 else ''}")
+    except DeviceError as error:
+        yield Finding("GPU", "absent", f"{_first_line(error.message)}; kernels run on the emulator")
 
 
 def _torch() -> Finding:
@@ -170,5 +168,5 @@ def _torch() -> Finding:
         return Finding("torch", "fine", "found, version unknown")
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+def _first_line(text: str) -> str:
+    return text.strip().partition("\n")[0]
