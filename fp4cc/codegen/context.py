@@ -72,6 +72,9 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> dict[str
     problem, tile, cluster = lowered.problem, lowered.tile, lowered.cluster
     sizes = kernel_sizes(problem, tile, lowered.raster, lowered.epilogue)
     batched = bool(problem.batch_axes)
+    # Of an unzipped product a sub-tile takes as many columns from each half.
+    step = lowered.epilogue.subtile * len(lowered.epilogue.accumulators)
+    width = "TILE_N" if lowered.epilogue.group is None else "(TILE_N // 2)"
     return {
         "version": version(),
         "title": title(lowered),
@@ -103,18 +106,20 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> dict[str
         "mma_place": _place(batched, batch_used=False),
         "epilogue_place": _place(batched, mentions(text, "batch")),
         "m0": f"(tile_m * CLUSTER_M + cta_m) * {tile.cta_m}" if cluster.m > 1 else f"tile_m * {tile.cta_m}",
-        "n0": "(tile_n * CLUSTER_N + cta_n) * TILE_N" if cluster.n > 1 else "tile_n * TILE_N",
+        "n0": f"(tile_n * CLUSTER_N + cta_n) * {width}" if cluster.n > 1 else f"tile_n * {width}",
+        "group": lowered.epilogue.group,
         "overlapped": overlapped,
         "half_atoms": tile.n % 128 != 0,
         "atom": "atom" if lowered.mma.instructions_per_atom > 1 else "i",
         "commit_empty": _commit_empty(lowered),
-        "commit_acc": ["multicast_mask=3 << rank"] if lowered.mma.cta_group == 2 else [],
+        "commit_acc": ["multicast_mask=0b11 << rank"] if lowered.mma.cta_group == 2 else [],
         "sfb": "sfb_column" if tile.n % 128 else "SFB_COLUMN",
         "maybe_no_k": not isinstance(problem.k, int) or problem.k == 0,
         "zero_columns": lowered.tmem.acc_stride + tile.n,
         "subtile": lowered.epilogue.subtile,
         "clips": clips(lowered.epilogue),
-        "release_step": lowered.tmem.release_after - 1 if overlapped else f"TILE_N // {lowered.epilogue.subtile} - 1",
+        "steps": f"TILE_N // {step}",
+        "release_step": lowered.tmem.release_after - 1 if overlapped and step == 32 else f"TILE_N // {step} - 1",
         "release_why": "what the next tile overwrites has been read" if overlapped else "all of it has been read",
         "release": _release(lowered, overlapped),
         "threads": lowered.launch.threads,
@@ -131,11 +136,20 @@ def mentions(text: str, name: str) -> bool:
 def _imports(epilogue: EpilogueText) -> list[str]:
     """Import lines in the order a linter sorts them, each once."""
     standard = [_IMPORTS[0]]
+    text = "\n".join((epilogue.functions, epilogue.kernel, epilogue.tile, epilogue.subtile, epilogue.finish))
+    wanted = {line for line in (_used(line, text) for line in epilogue.imports) if line is not None}
     others = sorted(
-        {*_IMPORTS[2:], *epilogue.imports},
+        {*_IMPORTS[2:], *wanted},
         key=lambda line: (line.startswith("from "), line.replace("from ", "").replace("import ", "")),
     )
     return [*standard, "", *others]
+
+
+def _used(line: str, text: str) -> str | None:
+    """An import line with only the names that the text uses; None if it uses none of them."""
+    head, _, names = line.partition(" import ")
+    used = [name for name in names.split(", ") if mentions(text, name)]
+    return f"{head} import {', '.join(used)}" if used else None
 
 
 def _constants(lowered: LoweredKernel, overlapped: bool) -> list[list[Constant]]:
@@ -280,13 +294,13 @@ def _mask(lowered: LoweredKernel, load: Load, of_a: bool) -> str:
     cluster, group = lowered.cluster, lowered.mma.cta_group
     if of_a:
         base = sum(1 << (cluster.m * n) for n in range(cluster.n))
-        return f"{base:#x} << cta_m"
+        return f"{base:#b} << cta_m"
     if load.buffer == "b_smem" and group == 2:
         base = sum(1 << m for m in range(0, cluster.m, 2))
         shift = "cta_m % 2" if cluster.n == 1 else "(cta_n * CLUSTER_M + cta_m % 2)"
-        return f"{base:#x} << {shift}"
+        return f"{base:#b} << {shift}"
     base = (1 << cluster.m) - 1
-    return f"{base:#x}" if cluster.n == 1 else f"{base:#x} << (cta_n * CLUSTER_M)"
+    return f"{base:#b}" if cluster.n == 1 else f"{base:#b} << (cta_n * CLUSTER_M)"
 
 
 def _commit_empty(lowered: LoweredKernel) -> list[str]:
@@ -297,11 +311,11 @@ def _commit_empty(lowered: LoweredKernel) -> list[str]:
     row = sum(1 << (cluster.m * n) for n in range(cluster.n)) * ((1 << group) - 1)
     column = (1 << cluster.m) - 1
     if cluster.n == 1:
-        mask = f"{column:#x}"
+        mask = f"{column:#b}"
     elif cluster.m == group:
-        mask = f"{row:#x}"
+        mask = f"{row:#b}"
     else:
-        mask = f"{row:#x} << cta_m | {column:#x} << (cta_n * CLUSTER_M)"
+        mask = f"{row:#b} << cta_m | {column:#b} << (cta_n * CLUSTER_M)"
     return [f"multicast_mask={mask}"]
 
 
