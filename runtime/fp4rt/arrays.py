@@ -74,9 +74,9 @@ def view(array: object) -> View | None:
     return None
 
 
-#: dtype -> its name: both libraries compute it anew each time.
+#: numpy dtype -> its name, and torch dtype -> its name and bytes: both libraries compute them anew each time.
 _numpy_names: dict[Any, str] = {}
-_torch_names: dict[Any, str] = {}
+_torch_types: dict[Any, tuple[str, int]] = {}
 
 
 def _numpy_view(array: np.ndarray) -> View:
@@ -100,15 +100,23 @@ def _numpy_view(array: np.ndarray) -> View:
 
 
 def _torch_view(tensor: Any) -> View:
-    dtype = _torch_names.get(tensor.dtype)
-    if dtype is None:
-        dtype = _torch_names.setdefault(tensor.dtype, str(tensor.dtype).removeprefix("torch."))
-    item_size = tensor.itemsize
-    device = tensor.get_device() if tensor.is_cuda else None
-    nbytes = tensor.numel() * item_size
-    contiguous = tensor.is_contiguous()
+    known = _torch_types.get(tensor.dtype)
+    if known is None:
+        name = str(tensor.dtype).removeprefix("torch.")
+        known = _torch_types.setdefault(tensor.dtype, (name, tensor.element_size()))
+    name, item_size = known
+    device = tensor.get_device()  # -1 in host memory
     return View(
-        tensor, "torch", tensor.data_ptr(), nbytes, item_size, tuple(tensor.shape), dtype, contiguous, device, True
+        tensor,
+        "torch",
+        tensor.data_ptr(),
+        tensor.nbytes,
+        item_size,
+        tensor.shape,
+        name,
+        tensor.is_contiguous(),
+        device if device >= 0 else None,
+        True,
     )
 
 

@@ -123,8 +123,11 @@ class Kernel:
     ) -> tuple[Call, Launcher]:
         call = self._signature.inputs(args)
         plan = self.resolve(call.dims)
-        with self._executable.allocating(call, stream):
+        if stream is None:
             self._signature.outputs(call, out)
+        else:
+            with self._executable.allocating(call, stream):
+                self._signature.outputs(call, out)
         if workspace is not None:
             self._add_workspace(call, workspace, plan.workspace)
         return call, self._executable.bind(call, plan, stream)

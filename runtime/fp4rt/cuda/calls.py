@@ -30,12 +30,12 @@ class CallPacker:
         self.context = context
         plans = {"": manifest.plan, **{v.name: v.plan for v in manifest.variants}}
         self._entries = {name: [entries[x] for x in plan.launches] for name, plan in plans.items()}
-        self._maps = MapCache()
+        self._maps = MapCache(context)
         self._templates: dict[tuple[str, Key], list[LaunchTemplate]] = {}
         self._configs: dict[tuple[str, Key, int, int], Any] = {}
 
     def pack(self, plan: Resolved, addresses: Mapping[str, int], scalars: Mapping[str, float]) -> list[PackedLaunch]:
-        """The launches of a plan with their parameters, for buffers at these addresses. The context is current."""
+        """The launches of a plan with their parameters, for buffers at these addresses."""
         key = (plan.variant, plan.key)
         templates = self._templates.get(key)
         if templates is None:
@@ -170,8 +170,7 @@ class TensorCall:
             self._workspace = arrays.empty((plan.workspace,), "u8", "torch", packer.context.ordinal)
             addresses["workspace"] = self._workspace.data_ptr()
         addresses.setdefault("workspace", 0)
-        with self._context.current():
-            self._launches = Launches(packer, plan, addresses, call.scalars)
+        self._launches = Launches(packer, plan, addresses, call.scalars)
 
     def __call__(self, stream: object | None) -> None:
         check_fork()

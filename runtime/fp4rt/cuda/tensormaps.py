@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from typing import Any
 
-from fp4rt.cuda.driver import check, driver
+from fp4rt.cuda.driver import Context, check, driver
 from fp4rt.errors import ArgumentError
 from fp4rt.resolve import Key, Resolved, ResolvedMap
 
@@ -24,7 +24,8 @@ _MAX_CACHED = 4096
 class MapCache:
     """The encoded maps of one loaded kernel."""
 
-    def __init__(self) -> None:
+    def __init__(self, context: Context) -> None:
+        self._context = context
         self._encoded: dict[tuple[str, Key, str, int], bytes] = {}
 
     def get(self, plan: Resolved, m: ResolvedMap, address: int) -> bytes:
@@ -34,7 +35,8 @@ class MapCache:
         key = (plan.variant, plan.key, m.name, address)
         found = self._encoded.get(key)
         if found is None:
-            found = encode(m, address + m.byte_offset)
+            with self._context.current():  # CUDA encodes for the device of the current context
+                found = encode(m, address + m.byte_offset)
             if len(self._encoded) >= _MAX_CACHED:
                 self._encoded.clear()
             self._encoded[key] = found

@@ -68,5 +68,7 @@ class CudaExecutable:
         """Torch tensors: launches on their memory. Numpy arrays: copies in, launches, copies out, waits."""
         if call.family == "numpy":
             return HostCall(self._packer, call, plan, stream)
-        with self.allocating(call, stream):
+        if stream is None or not plan.workspace:
+            return TensorCall(self._packer, call, plan, stream)
+        with self.allocating(call, stream):  # the workspace
             return TensorCall(self._packer, call, plan, stream)
