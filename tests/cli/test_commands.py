@@ -250,3 +250,34 @@ def test_doctor_names_a_missing_dependency(fp4cc: Run, monkeypatch: pytest.Monke
     ran = fp4cc("doctor")
     assert ran.status == 1
     assert 'pip install "no-such-thing<2,>=1"' in ran.out
+
+
+def test_doctor_lists_the_gpus_of_a_machine_that_has_some(fp4cc: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Driver:
+        """What cuda-python answers on a machine with one GPU."""
+
+        class CUdevice_attribute:
+            CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR = "major"
+            CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR = "minor"
+
+        def cuDriverGetVersion(self) -> tuple[int, int]:
+            return 0, 13010
+
+        def cuDeviceGetCount(self) -> tuple[int, int]:
+            return 0, 1
+
+        def cuDeviceGet(self, ordinal: int) -> tuple[int, int]:
+            return 0, ordinal
+
+        def cuDeviceGetName(self, length: int, device: int) -> tuple[int, bytes]:
+            return 0, b"NVIDIA B200".ljust(length, b"\0")
+
+        def cuDeviceGetAttribute(self, which: str, device: int) -> tuple[int, int]:
+            return 0, {"major": 10, "minor": 0}[which]
+
+    monkeypatch.setattr("fp4rt.cuda.driver.driver", Driver)
+    monkeypatch.setattr("fp4rt.cuda.driver.check", lambda results, what: results[1])
+    ran = fp4cc("doctor")
+    assert "driver" in ran.out
+    assert "CUDA 13.1" in ran.out
+    assert "NVIDIA B200, sm_100a" in ran.out
