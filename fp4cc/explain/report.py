@@ -145,7 +145,7 @@ def _barriers(plan: LoweredKernel) -> list[Row]:
         for b in plan.pipeline.barriers
     ]
     for load in plan.pipeline.loads:
-        how = f"multicast in {load.slices} slices" if load.multicast else "one load a CTA"
+        how = f"multicast in {load.slices} slice{'' if load.slices == 1 else 's'}" if load.multicast else "one load a CTA"
         rows.append((load.tensor_map, f"into {load.buffer}, {load.slice_bytes * load.slices} bytes, {how}"))
     return rows
 
