@@ -37,6 +37,7 @@ _TITLES = {
     "FP1010": "a file holds items only",
     "FP1011": "comparisons do not chain",
     "FP1012": "a reserved word is used as a name",
+    "FP1013": "too many errors",
     # Names, types, axes.
     "FP2001": "unknown name",
     "FP2002": "a name is defined twice",

@@ -74,6 +74,9 @@ class Collector:
     def __init__(self) -> None:
         self._seen: dict[Diagnostic, None] = {}
 
+    def __len__(self) -> int:
+        return len(self._seen)
+
     def report(self, diagnostic: Diagnostic) -> None:
         """Keep a diagnostic, unless the same one is there already."""
         self._seen.setdefault(diagnostic)

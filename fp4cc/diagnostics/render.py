@@ -15,7 +15,14 @@ from fp4cc.source import Source, Span
 _TAB = 4
 _WIDTH = 160  # columns of a source line that are shown; longer ones are cut around the span
 
-_RED, _YELLOW, _BLUE, _CYAN, _BOLD, _RESET = "\x1b[1;31m", "\x1b[1;33m", "\x1b[1;34m", "\x1b[1;36m", "\x1b[1m", "\x1b[0m"
+_RED, _YELLOW, _BLUE, _CYAN, _BOLD, _RESET = (
+    "\x1b[1;31m",
+    "\x1b[1;33m",
+    "\x1b[1;34m",
+    "\x1b[1;36m",
+    "\x1b[1m",
+    "\x1b[0m",
+)
 
 
 def render(diagnostics: Iterable[Diagnostic], *, color: bool = False) -> str:

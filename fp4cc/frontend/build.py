@@ -55,9 +55,14 @@ class Builder:
         depth = 1 + max((c.depth for c in children), default=0)
         if depth > MAX_DEPTH:
             raise BuildError(
-                error("FP1006", f"an expression nested more than {MAX_DEPTH} deep", children[-1].span,
-                      "this is the innermost part that fits", help="give parts of it names of their own")
-            )  # fmt: skip
+                error(
+                    "FP1006",
+                    f"an expression nested more than {MAX_DEPTH} deep",
+                    children[-1].span,
+                    "this is the innermost part that fits",
+                    help="give parts of it names of their own",
+                )
+            )
         return depth
 
     @staticmethod
@@ -208,9 +213,14 @@ class Builder:
         value = int(digits, 16 if digits is not text else 10) if len(digits) <= _MOST_DIGITS else _LARGEST_INT + 1
         if value > _LARGEST_INT:
             raise BuildError(
-                error("FP1007", "a whole number of more than 63 bits", span, f"the largest is {_LARGEST_INT}",
-                      help="write it as a decimal fraction (`1e20`) if it is not a size")
-            )  # fmt: skip
+                error(
+                    "FP1007",
+                    "a whole number of more than 63 bits",
+                    span,
+                    f"the largest is {_LARGEST_INT}",
+                    help="write it as a decimal fraction (`1e20`) if it is not a size",
+                )
+            )
         return value
 
     def string(self, c: list[Any]) -> ast.String:

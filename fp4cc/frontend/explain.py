@@ -77,11 +77,17 @@ def explain(problem: UnexpectedInput, rule: str, unit: Span) -> Diagnostic:
     if found.text == "=" and (word := before.text.strip()) in _RESERVED:
         found = Span(unit.source, unit.start, unit.start + len(word))
     if found.text in _RESERVED and ("NAME" in expected or found.start == unit.start):
-        return error("FP1012", f"`{found.text}` is a reserved word", found, "not free as a name",
-                     help=f"take another name, such as `{found.text}_`")  # fmt: skip
+        return error(
+            "FP1012",
+            f"`{found.text}` is a reserved word",
+            found,
+            "not free as a name",
+            help=f"take another name, such as `{found.text}_`",
+        )
     if found.text in ("<", ">", "<=", ">=", "==", "!=") and "AND" in expected:
-        return error("FP1011", "comparisons do not chain", found, "a second comparison",
-                     help="compare twice: `a < b and b < c`")  # fmt: skip
+        return error(
+            "FP1011", "comparisons do not chain", found, "a second comparison", help="compare twice: `a < b and b < c`"
+        )
     wanted = _wanted(expected)
     if not found.text:
         title = f"{_UNITS[rule]} ends too early"
@@ -148,17 +154,28 @@ def _help(rule: str, unit: Span, found: Span) -> tuple[str, ...]:
     word = _WORD.match(unit.text)
     if rule == "statement" and word and word.group() not in _DIRECTIONS and "=" not in unit.text:
         hints.append(did_you_mean(word.group(), _DIRECTIONS))
-    kind = {"kernel_head": "a kernel starts with", "statement": "a statement is", "use": "a use is",
-            "function": "a function is", "layout_head": "a layout starts with", "format_head": "a format starts with",
-            "schedule_head": "a schedule starts with"}[rule]  # fmt: skip
+    kind = {
+        "kernel_head": "a kernel starts with",
+        "statement": "a statement is",
+        "use": "a use is",
+        "function": "a function is",
+        "layout_head": "a layout starts with",
+        "format_head": "a format starts with",
+        "schedule_head": "a schedule starts with",
+    }[rule]
     return (*hints, f"{kind} {_SHAPES[rule]}")
 
 
 def _unknown_field(rule: str, fields: dict[str, str], unit: Span, word: str) -> Diagnostic:
     owner = "layout" if rule == "layout_field" else "format"
     place = Span(unit.source, unit.start, unit.start + len(word))
-    return error("FP1001", f"a {owner} has no field `{word}`", place, "unknown field",
-                 help=(did_you_mean(word, fields), f"its fields are {', '.join(f'`{f}`' for f in fields)}"))  # fmt: skip
+    return error(
+        "FP1001",
+        f"a {owner} has no field `{word}`",
+        place,
+        "unknown field",
+        help=(did_you_mean(word, fields), f"its fields are {', '.join(f'`{f}`' for f in fields)}"),
+    )
 
 
 def _quoted(text: str) -> str:

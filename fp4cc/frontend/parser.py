@@ -11,7 +11,7 @@ from typing import Any
 from lark import Lark, TextSlice, UnexpectedInput
 
 from fp4cc.cache import cache_dir
-from fp4cc.frontend.build import BuildError, Builder
+from fp4cc.frontend.build import Builder, BuildError
 from fp4cc.resources import grammar_text
 from fp4cc.source import Source
 

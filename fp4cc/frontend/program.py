@@ -13,7 +13,7 @@ from fp4cc.resources import grammar_dir, grammar_text
 from fp4cc.source import Source, Span
 
 #: Files over this many bytes are refused (FP1009).
-MAX_BYTES = 1 << 20
+MAX_BYTES = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,20 +51,34 @@ def read_source(path: Path, name: str, at: Span | None = None) -> Source:
 def decode(data: bytes, name: str, at: Span | None = None) -> Source:
     """Bytes as a source. A byte-order mark is dropped. Raises DiagnosticError for what is not UTF-8 text."""
     if len(data) > MAX_BYTES:
-        raise DiagnosticError([
-            error("FP1009", f"`{name}` has more than {MAX_BYTES} bytes", at, "used here",
-                  help="a spec of that size is generated: split it into files and `use` them")
-        ])  # fmt: skip
+        raise DiagnosticError(
+            [
+                error(
+                    "FP1009",
+                    f"`{name}` has more than {MAX_BYTES} bytes",
+                    at,
+                    "used here",
+                    help="a spec of that size is generated: split it into files and `use` them",
+                )
+            ]
+        )
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as problem:
         before = data[: problem.start].decode("utf-8-sig", errors="replace")
         place = Source(name, before + "\ufffd")
         title = f"`{name}` is not UTF-8: byte 0x{data[problem.start]:02X}"
-        raise DiagnosticError([
-            error("FP1008", title, Span(place, len(before), len(before) + 1), "this byte is not UTF-8",
-                  help="save the file as UTF-8")
-        ]) from problem  # fmt: skip
+        raise DiagnosticError(
+            [
+                error(
+                    "FP1008",
+                    title,
+                    Span(place, len(before), len(before) + 1),
+                    "this byte is not UTF-8",
+                    help="save the file as UTF-8",
+                )
+            ]
+        ) from problem
     return Source(name, text)
 
 
@@ -113,24 +127,38 @@ class _Loader:
         path = PurePosixPath(written)
         if not written or path.is_absolute() or ".." in path.parts or "\\" in written or "\0" in written:
             self.collector.report(
-                error("FP2031", "a used path is relative and stays in its folder", place,
-                      "empty, absolute, or with `..`" if written else "empty",
-                      help="put the file beside this one or in a folder below it")
-            )  # fmt: skip
+                error(
+                    "FP2031",
+                    "a used path is relative and stays in its folder",
+                    place,
+                    "empty, absolute, or with `..`" if written else "empty",
+                    help="put the file beside this one or in a folder below it",
+                )
+            )
             return None
         if folder is None:
             self.collector.report(
-                error("FP2030", "a spec given as text cannot use files", place, "there is no folder to look in",
-                      help="save the spec in a file, or paste what it uses")
-            )  # fmt: skip
+                error(
+                    "FP2030",
+                    "a spec given as text cannot use files",
+                    place,
+                    "there is no folder to look in",
+                    help="save the spec in a file, or paste what it uses",
+                )
+            )
             return None
         file = (folder / path).resolve()
         if file in self.open:
             names = " -> ".join(f"`{p.name}`" for p in [*self.open[self.open.index(file) :], file])
             self.collector.report(
-                error("FP2032", "files use each other in a circle", place, f"the circle is {names}",
-                      help="move what they share into a third file")
-            )  # fmt: skip
+                error(
+                    "FP2032",
+                    "files use each other in a circle",
+                    place,
+                    f"the circle is {names}",
+                    help="move what they share into a third file",
+                )
+            )
             return None
         if file not in self.done:
             shown = PurePosixPath(place.source.name).parent / path

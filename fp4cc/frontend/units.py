@@ -19,6 +19,12 @@ Keyword = Literal["use", "fn", "kernel", "layout", "format", "schedule"]
 BLOCKS = ("kernel", "layout", "format", "schedule")
 ITEMS = ("use", "fn", *BLOCKS)
 
+#: After so many errors of bracketing and of stray text in one file the rest of it is not read.
+MAX_ERRORS = 100
+
+#: A unit that goes on over lines for more tokens than this has a bracket that is never closed.
+MAX_UNIT = 4096
+
 _TOKEN = re.compile(
     r"""(?P<blank>[ \t\r]+) | (?P<comment>\#[^\n]*) | (?P<newline>\n) | (?P<string>"[^"\n]*")
       | (?P<word>[A-Za-z_][A-Za-z0-9_]*) | (?P<number>[0-9][A-Za-z0-9_.]*)
@@ -80,20 +86,22 @@ class _Splitter:
         self.source = source
         self.collector = collector
         text = source.text
-        self.tokens = [
-            Token(m.lastgroup or "other", m.group(), m.start(), m.end())
-            for m in _TOKEN.finditer(text)
-            if m.lastgroup not in ("blank", "comment")
-        ]
+        self.tokens: list[Token] = []
+        for m in _TOKEN.finditer(text):
+            kind = m.lastgroup or "other"
+            empty_line = kind == "newline" and self.tokens and self.tokens[-1].kind == "newline"
+            if kind not in ("blank", "comment") and not empty_line:
+                self.tokens.append(Token(kind, m.group(), m.start(), m.end()))
         self.tokens.append(Token("end", "", len(text), len(text)))
         self.at = 0
+        self.errors_before = len(collector)
 
     def span(self, start: int, end: int) -> Span:
         return Span(self.source, start, end)
 
     def run(self) -> list[RawItem]:
         items: list[RawItem] = []
-        while (token := self.tokens[self.at]).kind != "end":
+        while (token := self.tokens[self.at]).kind != "end" and not self.hopeless(token):
             if token.kind == "newline" or token.text == ";":
                 self.at += 1
             elif token.text in ITEMS:
@@ -101,6 +109,17 @@ class _Splitter:
             else:
                 self.stray(token)
         return items
+
+    def hopeless(self, token: Token) -> bool:
+        """Whether there are so many errors that the rest of the file is not read: more would tell nobody anything."""
+        if len(self.collector) - self.errors_before < MAX_ERRORS:
+            return False
+        place = self.span(token.start, token.end)
+        self.collector.report(
+            error("FP1013", f"{MAX_ERRORS} errors in this file", place, "the rest of the file is not read")
+        )
+        self.at = len(self.tokens) - 1
+        return True
 
     # Items.
 
@@ -115,9 +134,14 @@ class _Splitter:
             if head.sound:
                 place = self.span(head.end - 1 if head.end > head.start else head.start, head.end)
                 self.collector.report(
-                    error("FP1001", f"expected `{{` after the head of this {keyword}", place, "the head ends here",
-                          help=f"a {keyword} is `{_SHAPES[keyword]}`")
-                )  # fmt: skip
+                    error(
+                        "FP1001",
+                        f"expected `{{` after the head of this {keyword}",
+                        place,
+                        "the head ends here",
+                        help=f"a {keyword} is `{_SHAPES[keyword]}`",
+                    )
+                )
             item.head = Unit(head.start, head.end, sound=False)
             return item
         self.at += 1
@@ -133,13 +157,20 @@ class _Splitter:
                 self.at += 1
                 item.end = token.end
                 return
+            elif self.hopeless(token):
+                item.end = token.start
+                return
             elif token.kind == "end" or self.looks_like_item():
                 self.collector.report(
-                    error("FP1002", "`{` is never closed", self.span(opener.start, opener.end),
-                          f"this {item.keyword} goes on to here without its `}}`",
-                          also=[] if token.kind == "end" else [(self.span(token.start, token.end), "the next item")],
-                          help="add `}` after its last line")
-                )  # fmt: skip
+                    error(
+                        "FP1002",
+                        "`{` is never closed",
+                        self.span(opener.start, opener.end),
+                        f"this {item.keyword} goes on to here without its `}}`",
+                        also=[] if token.kind == "end" else [(self.span(token.start, token.end), "the next item")],
+                        help="add `}` after its last line",
+                    )
+                )
                 item.end = token.start
                 return
             else:
@@ -158,6 +189,7 @@ class _Splitter:
 
     def unit(self, *, block: bool, head: bool) -> Unit:
         """Scan one unit from here. Stops before the newline, `;`, `{` or `}` that ends it."""
+        first = self.at
         start = self.tokens[self.at].start
         end = start
         sound = True
@@ -169,6 +201,8 @@ class _Splitter:
                 if not open_brackets and self.line_ends(last, head):
                     break
                 self.at += 1
+                if self.at - first > MAX_UNIT:
+                    break
                 continue
             if token.kind == "end" or token.text in ("{", "}", ";"):
                 if token.text == "{" and not head and not open_brackets:
@@ -198,20 +232,21 @@ class _Splitter:
             opener, index = open_brackets[0]
             if sound:
                 self.collector.report(
-                    error("FP1002", f"`{opener.text}` is never closed", self.span(opener.start, opener.end),
-                          f"no `{_OPENERS[opener.text]}` closes it", help=f"add `{_OPENERS[opener.text]}`")
-                )  # fmt: skip
+                    error(
+                        "FP1002",
+                        f"`{opener.text}` is never closed",
+                        self.span(opener.start, opener.end),
+                        f"no `{_OPENERS[opener.text]}` closes it",
+                        help=f"add `{_OPENERS[opener.text]}`",
+                    )
+                )
             sound = False
             end = self.give_up_line(index)
         return Unit(start, end, sound)
 
     def line_ends(self, last: str, head: bool) -> bool:
         """Go's rule and ours: a newline ends a unit unless the last token or the next line says that it goes on."""
-        following = self.tokens[self.at]
-        index = self.at
-        while following.kind == "newline":
-            index += 1
-            following = self.tokens[index]
+        following = self.tokens[self.at + 1]
         if following.text in _CONTINUES or (head and following.text in _HEAD_GOES_ON):
             return False
         return bool(last) and (last[-1] in ")]}1" or (last[0].isalpha() or last[0] == "_") and last not in _NEVER_LAST)
@@ -236,9 +271,14 @@ class _Splitter:
         else:
             help = did_you_mean(token.text, ITEMS) if token.kind == "word" else ""
             self.collector.report(
-                error("FP1010", f"expected {listed(ITEMS)}, found {_shown(token)}", self.span(token.start, token.end),
-                      "no item starts like this", help=(help, "statements stand inside a `kernel NAME(...) { ... }`"))
-            )  # fmt: skip
+                error(
+                    "FP1010",
+                    f"expected {listed(ITEMS)}, found {_shown(token)}",
+                    self.span(token.start, token.end),
+                    "no item starts like this",
+                    help=(help, "statements stand inside a `kernel NAME(...) { ... }`"),
+                )
+            )
         depth = 0
         self.at += 1
         while (token := self.tokens[self.at]).kind != "end":
@@ -254,9 +294,14 @@ class _Splitter:
     def stray_block(self, opener: Token, sound: bool) -> bool:
         if sound:
             self.collector.report(
-                error("FP1001", "unexpected `{`", self.span(opener.start, opener.end), "no block can start here",
-                      help="only `kernel`, `layout`, `format` and `schedule` have braces, and they do not nest")
-            )  # fmt: skip
+                error(
+                    "FP1001",
+                    "unexpected `{`",
+                    self.span(opener.start, opener.end),
+                    "no block can start here",
+                    help="only `kernel`, `layout`, `format` and `schedule` have braces, and they do not nest",
+                )
+            )
         depth = 0
         while (token := self.tokens[self.at]).kind != "end" and not (depth and self.looks_like_item()):
             depth += (token.text == "{") - (token.text == "}")
@@ -271,17 +316,26 @@ class _Splitter:
             return False
         opener = open_brackets.pop()[0]
         self.collector.report(
-            error("FP1003", f"`{token.text}` does not close `{opener.text}`", self.span(token.start, token.end),
-                  f"expected `{_OPENERS[opener.text]}`",
-                  also=[(self.span(opener.start, opener.end), "opened here")])
-        )  # fmt: skip
+            error(
+                "FP1003",
+                f"`{token.text}` does not close `{opener.text}`",
+                self.span(token.start, token.end),
+                f"expected `{_OPENERS[opener.text]}`",
+                also=[(self.span(opener.start, opener.end), "opened here")],
+            )
+        )
         return False
 
     def closing_without_opening(self, token: Token) -> None:
         self.collector.report(
-            error("FP1003", f"`{token.text}` closes nothing", self.span(token.start, token.end),
-                  "no bracket is open here", help="remove it, or add the opening bracket")
-        )  # fmt: skip
+            error(
+                "FP1003",
+                f"`{token.text}` closes nothing",
+                self.span(token.start, token.end),
+                "no bracket is open here",
+                help="remove it, or add the opening bracket",
+            )
+        )
 
     def foreign(self, token: Token) -> None:
         """A character outside the language. A run of them in one line is one error."""
@@ -290,9 +344,14 @@ class _Splitter:
                 self.at += 1
             place = self.span(token.start, self.tokens[self.at].end)
             self.collector.report(
-                error("FP1005", "a string is never closed", place, 'no `"` closes it in this line',
-                      help='strings end on the line they start on: add `"`')
-            )  # fmt: skip
+                error(
+                    "FP1005",
+                    "a string is never closed",
+                    place,
+                    'no `"` closes it in this line',
+                    help='strings end on the line they start on: add `"`',
+                )
+            )
             return
         if self.at and (previous := self.tokens[self.at - 1]).kind == "other" and previous.end == token.start:
             return

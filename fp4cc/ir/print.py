@@ -9,8 +9,21 @@ from fp4num import BlockFormat
 from fp4rt.ops import OPS
 from fp4rt.sizes import text as size_text
 
-_INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==",
-          "ne": "!=", "and": "and", "or": "or", "matmul": "@"}  # fmt: skip
+_INFIX = {
+    "add": "+",
+    "sub": "-",
+    "mul": "*",
+    "div": "/",
+    "lt": "<",
+    "le": "<=",
+    "gt": ">",
+    "ge": ">=",
+    "eq": "==",
+    "ne": "!=",
+    "and": "and",
+    "or": "or",
+    "matmul": "@",
+}
 _HIDDEN = frozenset(("name", "k"))
 
 

@@ -33,8 +33,13 @@ def verify(kernel: Kernel, after: str = "sema") -> None:
 
 def found_in(kernel: Kernel, after: str, text: str) -> Diagnostic:
     """The diagnostic of a broken invariant."""
-    return error("FP9001", f"fp4cc made an invalid program of `{kernel.name}` after {after}", kernel.span, text,
-                 help="this is a fault of fp4cc: please report it with the spec")  # fmt: skip
+    return error(
+        "FP9001",
+        f"fp4cc made an invalid program of `{kernel.name}` after {after}",
+        kernel.span,
+        text,
+        help="this is a fault of fp4cc: please report it with the spec",
+    )
 
 
 def _problems(kernel: Kernel) -> Iterator[str]:
@@ -128,5 +133,7 @@ def _stores(kernel: Kernel) -> Iterator[str]:
         axes = tuple(a.name or "" for a in arg.axes)
         if arg.format is not None and (value.dtype != arg.format or value.axes != axes):
             yield f"`{arg.name}` is not given its own type"
-        if arg.format is None and (isinstance(value.dtype, BlockFormat) or tuple(a for a in axes if a in value.axes) != value.axes):
+        if arg.format is None and (
+            isinstance(value.dtype, BlockFormat) or tuple(a for a in axes if a in value.axes) != value.axes
+        ):
             yield f"`{arg.name}` is given a value it cannot hold"

@@ -62,8 +62,13 @@ def call(evaluator: Evaluator, name: str, node: ast.Call, names: Names) -> Opera
         (operand,) = _plain_arguments(context, name, node, 1)
         return _cast(context, evaluator.evaluate(operand, names), name, operand.span, node.span)
     if name == "stochastic":
-        raise context.fail("FP2026", "`stochastic` is a way of rounding, not a value", node.span, "not a value",
-                           help="write `quantize(x, rounding = stochastic(rng, stream = 0))`")  # fmt: skip
+        raise context.fail(
+            "FP2026",
+            "`stochastic` is a way of rounding, not a value",
+            node.span,
+            "not a value",
+            help="write `quantize(x, rounding = stochastic(rng, stream = 0))`",
+        )
     given = bind(context, name, node)
     if name == "quantize":
         from fp4cc.sema.quantizing import quantize
@@ -138,13 +143,21 @@ def axes_named(evaluator: Evaluator, node: ast.Expr, names: Names, value: Val, w
         operand = names.get(item.text) if isinstance(item, ast.Name) else None
         axis = operand.expr if isinstance(operand, Size) and isinstance(operand.expr, str) else None
         if axis is None:
-            raise context.fail("FP2023", f"{what} needs the name of an axis", item.span, "not an axis",
-                               help=did_you_mean(item.span.text, value.axes) or "axes are dims of the kernel")  # fmt: skip
+            raise context.fail(
+                "FP2023",
+                f"{what} needs the name of an axis",
+                item.span,
+                "not an axis",
+                help=did_you_mean(item.span.text, value.axes) or "axes are dims of the kernel",
+            )
         if axis not in value.axes:
             raise context.fail(
-                "FP2011", f"the value has no axis `{axis}`", item.span, f"the value is {type_text(value.dtype, value.axes)}",
+                "FP2011",
+                f"the value has no axis `{axis}`",
+                item.span,
+                f"the value is {type_text(value.dtype, value.axes)}",
                 help=did_you_mean(axis, value.axes),
-            )  # fmt: skip
+            )
         if axis in found:
             raise context.fail("FP2011", f"the axis `{axis}` is named twice", item.span, "again")
         found.append(axis)
@@ -170,8 +183,13 @@ def rng_state(evaluator: Evaluator, node: ast.Expr, names: Names) -> Val:
         raise Failed
     if not isinstance(operand, Val) or operand.dtype != "u64" or operand.axes != ("",):
         shown = type_text(operand.dtype, operand.axes) if isinstance(operand, Val) else "a number"
-        raise context.fail("FP2026", "a random-number state is needed", node.span, f"this is {shown}",
-                           help="declare it as `in rng : u64[2]`: a seed and an offset on the device")  # fmt: skip
+        raise context.fail(
+            "FP2026",
+            "a random-number state is needed",
+            node.span,
+            f"this is {shown}",
+            help="declare it as `in rng : u64[2]`: a seed and an offset on the device",
+        )
     return operand
 
 
@@ -182,8 +200,13 @@ def stream_number(evaluator: Evaluator, given: Mapping[str, ast.Expr], names: Na
     node = given["stream"]
     size = whole_number(evaluator, node, names, "a stream")
     if not isinstance(size, int) or not 0 <= size <= _LARGEST_STREAM:
-        raise evaluator.context.fail("FP2026", "a stream is a whole number below 2^32", node.span, "not one",
-                                     help="give each use of random numbers a stream of its own: 0, 1, 2, ...")  # fmt: skip
+        raise evaluator.context.fail(
+            "FP2026",
+            "a stream is a whole number below 2^32",
+            node.span,
+            "not one",
+            help="give each use of random numbers a stream of its own: 0, 1, 2, ...",
+        )
     return size
 
 
@@ -219,8 +242,13 @@ def _reduce(evaluator: Evaluator, name: str, node: ast.Call, names: Names) -> Op
 def _dequantize(evaluator: Evaluator, node: ast.Expr, names: Names) -> Operand:
     value = evaluator.value(node, names)
     if not isinstance(value.dtype, BlockFormat):
-        raise evaluator.context.fail("FP3014", f"this is {dtype_name(value.dtype)}: nothing to dequantize", node.span,
-                                     "not quantized", help="use it as it is")  # fmt: skip
+        raise evaluator.context.fail(
+            "FP3014",
+            f"this is {dtype_name(value.dtype)}: nothing to dequantize",
+            node.span,
+            "not quantized",
+            help="use it as it is",
+        )
     return evaluator.context.dequantized(value, node.span)
 
 
@@ -235,19 +263,26 @@ def _hadamard(evaluator: Evaluator, given: Mapping[str, ast.Expr], node: ast.Cal
         raise context.fail("FP2028", "a Hadamard transform runs along one axis", given["over"].span, "not one axis")
     size = whole_number(evaluator, given["size"], names, "the size of a Hadamard transform")
     if not isinstance(size, int) or size not in HADAMARD_SIZES:
-        raise context.fail("FP2028", "a Hadamard transform has 16, 32, 64 or 128 points", given["size"].span,
-                           "not one of them")  # fmt: skip
+        raise context.fail(
+            "FP2028", "a Hadamard transform has 16, 32, 64 or 128 points", given["size"].span, "not one of them"
+        )
     operands = [value]
     if "signs" in given:
         signs = evaluator.value(given["signs"], names)
         arg = context.args.get(str(context.values.values[signs.index].attrs.get("name")))
         if signs.dtype != "f32" or signs.axes != ("",) or arg is None or arg.axes[0].extent != size:
             extents = [size_text(a.extent) for a in arg.axes] if arg is not None else signs.axes
-            raise context.fail("FP2028", f"the signs of {size} points are f32[{size}]", given["signs"].span,
-                               f"this is {type_text(signs.dtype, tuple(extents))}",
-                               help=f"declare them as `in signs : f32[{size}]`, each 1 or -1")  # fmt: skip
+            raise context.fail(
+                "FP2028",
+                f"the signs of {size} points are f32[{size}]",
+                given["signs"].span,
+                f"this is {type_text(signs.dtype, tuple(extents))}",
+                help=f"declare them as `in signs : f32[{size}]`, each 1 or -1",
+            )
         operands.append(signs)
-    context.require(("eq", ("mod", axes[0], size), 0), node.span, f"a Hadamard transform of {size} points needs whole runs")
+    context.require(
+        ("eq", ("mod", axes[0], size), 0), node.span, f"a Hadamard transform of {size} points needs whole runs"
+    )
     return context.add("hadamard", operands, "f32", value.axes, node.span, axis=axes[0], size=size)
 
 
@@ -262,8 +297,13 @@ def _unzip(evaluator: Evaluator, given: Mapping[str, ast.Expr], node: ast.Call, 
         for i, allowed in ((renamings[0].source, value.axes), (renamings[0].target, tuple(context.dims)))
     )
     if into in value.axes:
-        raise context.fail("FP2024", f"the value has an axis `{into}` already", renamings[0].target.span, "taken",
-                           help=f"name the halves with a dim of their own: `F = {axis} / 2`")  # fmt: skip
+        raise context.fail(
+            "FP2024",
+            f"the value has an axis `{into}` already",
+            renamings[0].target.span,
+            "taken",
+            help=f"name the halves with a dim of their own: `F = {axis} / 2`",
+        )
     group = whole_number(evaluator, given["group"], names, "a group") if "group" in given else 1
     if isinstance(group, int) and group < 1:
         raise context.fail("FP2024", "a group is at least 1", given["group"].span, f"this is {group}")

@@ -81,7 +81,9 @@ def _check(program: Program, collector: Collector) -> tuple[Scope, tuple[Kernel,
     for module, uses in zip(program.modules, program.uses, strict=True):
         scope = prelude_scope().child()
         wanted = {item.path.value for item in module.items if isinstance(item, ast.Use)}
-        scope.partial = len(wanted) > len({item.path.value for item, _ in uses}) or any(scopes[i].partial for _, i in uses)
+        scope.partial = len(wanted) > len({item.path.value for item, _ in uses}) or any(
+            scopes[i].partial for _, i in uses
+        )
         for item, index in uses:
             scope.take(scopes[index], item.span, collector)
         scopes.append(_definitions(module, scope, collector))
@@ -96,7 +98,15 @@ def _definitions(module: ast.Module, scope: Scope, collector: Collector) -> Scop
     own: dict[tuple[str, str], Span] = {}
     for item in module.items:
         if isinstance(item, ast.Layout):
-            define("layout", scope.layouts, scope, own, item.name, collector, lambda item=item: check_layout(item, collector))
+            define(
+                "layout",
+                scope.layouts,
+                scope,
+                own,
+                item.name,
+                collector,
+                lambda item=item: check_layout(item, collector),
+            )
     for name in module.broken:
         scope.layouts.setdefault(name, None)
         scope.formats.setdefault(name, None)
@@ -114,18 +124,29 @@ def _formats(module: ast.Module, scope: Scope, own: dict[tuple[str, str], Span],
     """Formats in an order where each comes after the one it extends; circles are reported."""
     waiting = [item for item in module.items if isinstance(item, ast.Format)]
     names = {item.name.text for item in waiting}
-    inherited = {n: f for n, f in scope.formats.items()}
+    inherited = set(scope.formats)
     done: set[str] = set()
     while waiting:
-        ready = [i for i in waiting if i.base is None or i.base.text not in names or i.base.text in done
-                 or (i.base.text == i.name.text and i.base.text in inherited)]  # fmt: skip
+        ready = [
+            i
+            for i in waiting
+            if i.base is None
+            or i.base.text not in names
+            or i.base.text in done
+            or (i.base.text == i.name.text and i.base.text in inherited)
+        ]
         if not ready:
             item = waiting[0]
             shown = " -> ".join(f"`{n}`" for n in _circle(item, waiting))
             collector.report(
-                error("FP3008", "formats extend each other in a circle", item.name.span, shown,
-                      help="one of them must not extend another")
-            )  # fmt: skip
+                error(
+                    "FP3008",
+                    "formats extend each other in a circle",
+                    item.name.span,
+                    shown,
+                    help="one of them must not extend another",
+                )
+            )
             for item in waiting:
                 scope.formats[item.name.text] = None
                 own.setdefault(("format", item.name.text), item.name.span)
@@ -134,8 +155,15 @@ def _formats(module: ast.Module, scope: Scope, own: dict[tuple[str, str], Span],
             waiting.remove(item)
             done.add(item.name.text)
             seen = FormatNames(scope.layouts, scope.formats, scope.partial)
-            define("format", scope.formats, scope, own, item.name, collector,
-                   lambda item=item, seen=seen: check_format(item, seen, collector))  # fmt: skip
+            define(
+                "format",
+                scope.formats,
+                scope,
+                own,
+                item.name,
+                collector,
+                lambda item=item, seen=seen: check_format(item, seen, collector),
+            )
 
 
 def _circle(item: ast.Format, waiting: list[ast.Format]) -> list[str]:
@@ -156,9 +184,15 @@ def _kernels(module: ast.Module, scope: Scope, collector: Collector) -> tuple[Ke
         name = item.name.text
         if name in nodes:
             collector.report(
-                error("FP2002", f"the kernel `{name}` is defined twice", item.name.span, "defined again",
-                      also=[(nodes[name].name.span, "first defined here")], help="rename one of them")
-            )  # fmt: skip
+                error(
+                    "FP2002",
+                    f"the kernel `{name}` is defined twice",
+                    item.name.span,
+                    "defined again",
+                    also=[(nodes[name].name.span, "first defined here")],
+                    help="rename one of them",
+                )
+            )
         kernel = check_kernel(item, scope, collector)
         if nodes.setdefault(name, item) is item and kernel is not None:
             kernels[name] = kernel

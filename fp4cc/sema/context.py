@@ -9,7 +9,19 @@ import numpy as np
 
 from fp4cc.diagnostics import Collector, error
 from fp4cc.ir.kernel import Arg, Constraint, Expr
-from fp4cc.sema.operands import POISON, Deferred, DType, Literal, Operand, Pair, Poison, Size, Val, dtype_name, type_text
+from fp4cc.sema.operands import (
+    POISON,
+    Deferred,
+    DType,
+    Literal,
+    Operand,
+    Pair,
+    Poison,
+    Size,
+    Val,
+    dtype_name,
+    type_text,
+)
 from fp4cc.sema.scope import Scope
 from fp4cc.sema.values import Values
 from fp4cc.source import Span
@@ -65,7 +77,9 @@ class Context:
 
     # Making values.
 
-    def add(self, op: str, operands: Sequence[Val], dtype: DType, axes: tuple[str, ...], span: Span, **attrs: object) -> Val:
+    def add(
+        self, op: str, operands: Sequence[Val], dtype: DType, axes: tuple[str, ...], span: Span, **attrs: object
+    ) -> Val:
         """An operation; its span is the outermost call of a user function, if it is in one."""
         place = self.calls[0] if self.calls else span
         return self.values.add(op, operands, dtype, axes, place, attrs)  # type: ignore[arg-type]
@@ -75,7 +89,9 @@ class Context:
         with np.errstate(over="ignore"):
             rounded = np.float32(value)
         if np.isinf(rounded) and not np.isinf(value):
-            raise self.fail("FP1007", f"{value:g} does not fit f32", span, "too large", help="the largest f32 is 3.4028235e38")
+            raise self.fail(
+                "FP1007", f"{value:g} does not fit f32", span, "too large", help="the largest f32 is 3.4028235e38"
+            )
         return self.add("const", (), "f32", (), span, value=float(rounded))
 
     def plain(self, operand: Operand, span: Span) -> Val:
@@ -91,13 +107,21 @@ class Context:
             case Deferred():
                 if not operand.axes:
                     raise self.fail(
-                        "FP2026", "`uniform` has no axes here", operand.span, "one number for each element of what?",
+                        "FP2026",
+                        "`uniform` has no axes here",
+                        operand.span,
+                        "one number for each element of what?",
                         help="use it in an expression with a tensor, or say whose axes: `uniform(rng, like = h)`",
-                    )  # fmt: skip
+                    )
                 return operand.build(operand.axes)
             case Pair():
-                raise self.fail("FP2024", "`unzip` makes two values", span, "two values where one is needed",
-                                help="write `g, u = unzip(...)`")  # fmt: skip
+                raise self.fail(
+                    "FP2024",
+                    "`unzip` makes two values",
+                    span,
+                    "two values where one is needed",
+                    help="write `g, u = unzip(...)`",
+                )
             case Poison():
                 raise Failed
 
@@ -115,24 +139,36 @@ class Context:
             value = self.dequantized(value, span)
         if "" in value.axes:
             raise self.fail(
-                "FP2027", f"{type_text(value.dtype, value.axes)} has an anonymous axis", span,
+                "FP2027",
+                f"{type_text(value.dtype, value.axes)} has an anonymous axis",
+                span,
                 "it cannot meet other tensors elementwise",
                 help="give the axis the name of a dim of the kernel: tensors meet by the names of their axes",
-            )  # fmt: skip
+            )
         if value.dtype == "f32":
             return value
         if value.dtype in _NUMBERS:
             return self.add("cast", (value,), "f32", value.axes, span)
         help = "choose with it: `where(condition, a, b)`" if value.dtype == "bool" else ""
-        raise self.fail("FP2018", f"a number is needed, and this is {dtype_name(value.dtype)}", span,
-                        f"a {dtype_name(value.dtype)}", help=help)  # fmt: skip
+        raise self.fail(
+            "FP2018",
+            f"a number is needed, and this is {dtype_name(value.dtype)}",
+            span,
+            f"a {dtype_name(value.dtype)}",
+            help=help,
+        )
 
     def condition(self, operand: Operand, span: Span) -> Val:
         """The operand as a bool value."""
         value = self.plain(operand, span)
         if value.dtype != "bool":
-            raise self.fail("FP2018", f"a condition is needed, and this is {dtype_name(value.dtype)}", span,
-                            "a number", help="compare it: `x > 0`, `x != 0`")  # fmt: skip
+            raise self.fail(
+                "FP2018",
+                f"a condition is needed, and this is {dtype_name(value.dtype)}",
+                span,
+                "a number",
+                help="compare it: `x > 0`, `x != 0`",
+            )
         return value
 
     def dequantized(self, value: Val, span: Span) -> Val:
@@ -141,7 +177,9 @@ class Context:
 
     # Elementwise operations.
 
-    def elementwise(self, op: str, operands: Sequence[tuple[Operand, Span]], span: Span, dtype: DType = "f32") -> Operand:
+    def elementwise(
+        self, op: str, operands: Sequence[tuple[Operand, Span]], span: Span, dtype: DType = "f32"
+    ) -> Operand:
         """An operation of the table on operands that broadcast by axis name."""
         if any(isinstance(o, Poison) for o, _ in operands):
             return POISON
@@ -176,7 +214,9 @@ class Context:
         wants_bool = OPS[op].takes == "bool" or (op == "where" and position == 0)
         if op != "cast" and wants_bool != (operand.dtype == "bool"):
             wanted = "a condition" if wants_bool else "a number"
-            raise self.fail("FP2018", f"{wanted} is needed, and this is {dtype_name(operand.dtype)}", span, f"not {wanted}")
+            raise self.fail(
+                "FP2018", f"{wanted} is needed, and this is {dtype_name(operand.dtype)}", span, f"not {wanted}"
+            )
 
     def _castable(self, operand: Operand, span: Span) -> Val:
         value = self.plain(operand, span)

@@ -45,14 +45,25 @@ class Declarations:
     def _declare(self, node: ast.Declaration) -> None:
         name = node.name.text
         if name in self.dims:
-            self._error("FP2002", f"`{name}` is a dimension of this kernel", node.name.span, "taken",
-                        "take another name; a case difference is enough")  # fmt: skip
+            self._error(
+                "FP2002",
+                f"`{name}` is a dimension of this kernel",
+                node.name.span,
+                "taken",
+                "take another name; a case difference is enough",
+            )
             return
         if name in self._spans:
             self.collector.report(
-                error("FP2002", f"`{name}` is declared twice", node.name.span, "declared again",
-                      also=[(self._spans[name], "first declared here")], help="rename one of them")
-            )  # fmt: skip
+                error(
+                    "FP2002",
+                    f"`{name}` is declared twice",
+                    node.name.span,
+                    "declared again",
+                    also=[(self._spans[name], "first declared here")],
+                    help="rename one of them",
+                )
+            )
             return
         self._spans[name] = node.name.span
         self._nodes[name] = node
@@ -75,31 +86,65 @@ class Declarations:
         if self.scope.partial:
             return None
         known = (*self.scope.formats, *BUILT_IN_TYPES)
-        self._error("FP2019", f"no type is called `{name.text}`", name.span, "unknown type",
-                    did_you_mean(name.text, known) or "types are f32, bf16, f16, e4m3, e5m2, i32, u32, u64 and the formats")  # fmt: skip
+        self._error(
+            "FP2019",
+            f"no type is called `{name.text}`",
+            name.span,
+            "unknown type",
+            did_you_mean(name.text, known) or "types are f32, bf16, f16, e4m3, e5m2, i32, u32, u64 and the formats",
+        )
         return None
 
     def _makes_sense(self, node: ast.Declaration, dtype: Scalar | BlockFormat, axes: tuple[Axis, ...]) -> bool:
         direction, name, type_ = node.direction.text, node.name.text, node.type
         if dtype == "bool":
-            self._error("FP2020", "tensors of bool are not stored", type_.name.span, "not a type of tensors",
-                        "store f32 or i32, and compare: `m != 0`")  # fmt: skip
+            self._error(
+                "FP2020",
+                "tensors of bool are not stored",
+                type_.name.span,
+                "not a type of tensors",
+                "store f32 or i32, and compare: `m != 0`",
+            )
         elif direction == "param" and (type_.axes or dtype not in _PARAMS):
-            self._error("FP2020", f"the param `{name}` is a number passed by value", type_.span,
-                        f"not {listed(_PARAMS)}" if not type_.axes else "it has axes",
-                        f"write `param {name} : f32`, or `in {name} : ...` for a tensor")  # fmt: skip
+            self._error(
+                "FP2020",
+                f"the param `{name}` is a number passed by value",
+                type_.span,
+                f"not {listed(_PARAMS)}" if not type_.axes else "it has axes",
+                f"write `param {name} : f32`, or `in {name} : ...` for a tensor",
+            )
         elif direction != "param" and type_.axes is None:
-            self._error("FP2020", f"`{name}` has no axes", type_.span, "a tensor has `[...]`",
-                        f"write `{type_.name.text}[]` for a device scalar, or `param {name} : f32` for a number by value")  # fmt: skip
+            self._error(
+                "FP2020",
+                f"`{name}` has no axes",
+                type_.span,
+                "a tensor has `[...]`",
+                f"write `{type_.name.text}[]` for a device scalar, or `param {name} : f32` for a number by value",
+            )
         elif direction in ("out", "inout") and not isinstance(dtype, BlockFormat) and dtype not in _OUTPUTS:
-            self._error("FP2020", f"an output cannot be {dtype}", type_.name.span, "not an output type",
-                        f"outputs are {listed(_OUTPUTS)}, or a format")  # fmt: skip
+            self._error(
+                "FP2020",
+                f"an output cannot be {dtype}",
+                type_.name.span,
+                "not an output type",
+                f"outputs are {listed(_OUTPUTS)}, or a format",
+            )
         elif direction == "inout" and isinstance(dtype, BlockFormat):
-            self._error("FP2020", f"`{name}` is inout and quantized", type_.name.span, "its old value has other scales",
-                        "read the old tensor as an `in` argument and write an `out` one")  # fmt: skip
+            self._error(
+                "FP2020",
+                f"`{name}` is inout and quantized",
+                type_.name.span,
+                "its old value has other scales",
+                "read the old tensor as an `in` argument and write an `out` one",
+            )
         elif isinstance(dtype, BlockFormat) and not axes:
-            self._error("FP2020", f"`{name}` is quantized and has no axes", type_.span, "nothing for blocks to lie on",
-                        f"write `{dtype.name}[M, K]`")  # fmt: skip
+            self._error(
+                "FP2020",
+                f"`{name}` is quantized and has no axes",
+                type_.span,
+                "nothing for blocks to lie on",
+                f"write `{dtype.name}[M, K]`",
+            )
         else:
             return True
         return False
@@ -111,8 +156,13 @@ class Declarations:
         if isinstance(value, ast.Unary) and value.op == "-":
             value, sign = value.operand, -1
         if node.direction.text != "param":
-            self._error("FP2020", f"`{node.name.text}` is a tensor: it has no default", node.default.span, "not here",
-                        "only a `param` has one")  # fmt: skip
+            self._error(
+                "FP2020",
+                f"`{node.name.text}` is a tensor: it has no default",
+                node.default.span,
+                "not here",
+                "only a `param` has one",
+            )
         elif not isinstance(value, ast.Number):
             self._error("FP2020", "the default of a param is a number", node.default.span, "not a number")
         else:
@@ -134,11 +184,16 @@ class Declarations:
             name = extent if isinstance(extent, str) else None
             if name is not None and name in spans:
                 self.collector.report(
-                    error("FP2014", f"the axis `{name}` occurs twice in one type", item.span, "again",
-                          also=[(spans[name], "first here")],
-                          notes=["tensors meet by the names of their axes, so a name stands for one axis of a tensor"],
-                          help=f"for a square matrix add a dim: `kernel k({name}, J = {name})` and `[{name}, J]`")
-                )  # fmt: skip
+                    error(
+                        "FP2014",
+                        f"the axis `{name}` occurs twice in one type",
+                        item.span,
+                        "again",
+                        also=[(spans[name], "first here")],
+                        notes=["tensors meet by the names of their axes, so a name stands for one axis of a tensor"],
+                        help=f"for a square matrix add a dim: `kernel k({name}, J = {name})` and `[{name}, J]`",
+                    )
+                )
                 sound = False
                 continue
             if name is not None:
@@ -147,7 +202,9 @@ class Declarations:
                 self._error("FP2016", f"an axis of size {extent}", item.span, "a size is at least 1")
                 sound = False
             tensor = item.tensor.text if item.tensor is not None else None
-            axes.append(Axis(name, extent, tensor if item.kind == "by" else None, tensor if item.kind == "upto" else None))
+            axes.append(
+                Axis(name, extent, tensor if item.kind == "by" else None, tensor if item.kind == "upto" else None)
+            )
         return tuple(axes) if sound else None
 
     def _grouped(self, arg: Arg, node: ast.Declaration) -> bool:
@@ -177,9 +234,15 @@ class Declarations:
             what = "counts: the valid rows of each group, an axis that the tensor has before this one"
         if tensor.direction != "in" or tensor.dtype != "i32" or not fits:
             self.collector.report(
-                error("FP2025", f"`{name}` cannot say which rows of `{arg.name}` are used", item.tensor.span,
-                      f"it must be `in {name} : {shape}`", also=[(tensor.span, "declared here")], notes=[f"they are {what}"])
-            )  # fmt: skip
+                error(
+                    "FP2025",
+                    f"`{name}` cannot say which rows of `{arg.name}` are used",
+                    item.tensor.span,
+                    f"it must be `in {name} : {shape}`",
+                    also=[(tensor.span, "declared here")],
+                    notes=[f"they are {what}"],
+                )
+            )
             return False
         return True
 
@@ -193,10 +256,16 @@ class Declarations:
                 seen, where = first.setdefault(axis.name, (axis, arg))
                 if (axis.by, axis.upto) != (seen.by, seen.upto):
                     self.collector.report(
-                        error("FP2025", f"the axis `{axis.name}` is `{_axis_text(axis)}` in `{arg.name}` and "
-                              f"`{_axis_text(seen)}` in `{where.name}`", arg.span, "declared here",
-                              also=[(where.span, "and here")], help="write it the same way in both")
-                    )  # fmt: skip
+                        error(
+                            "FP2025",
+                            f"the axis `{axis.name}` is `{_axis_text(axis)}` in `{arg.name}` and "
+                            f"`{_axis_text(seen)}` in `{where.name}`",
+                            arg.span,
+                            "declared here",
+                            also=[(where.span, "and here")],
+                            help="write it the same way in both",
+                        )
+                    )
 
 
 def _axis_text(axis: Axis) -> str:
@@ -205,7 +274,9 @@ def _axis_text(axis: Axis) -> str:
     return f"{axis.name} upto {axis.upto}" if axis.upto is not None else str(axis.name)
 
 
-def check_determined(dims: tuple[Dim, ...], args: Mapping[str, Arg | None], sound: Mapping[str, bool], collector: Collector) -> None:
+def check_determined(
+    dims: tuple[Dim, ...], args: Mapping[str, Arg | None], sound: Mapping[str, bool], collector: Collector
+) -> None:
     """Every dynamic dim stands bare in some input, so that the arguments of a call say what it is."""
     if any(arg is None for arg in args.values()):
         return
@@ -213,10 +284,14 @@ def check_determined(dims: tuple[Dim, ...], args: Mapping[str, Arg | None], soun
     for dim in dims:
         if dim.value is None and dim.expr is None and sound[dim.name] and dim.name not in found:
             collector.report(
-                error("FP2015", f"the dimension `{dim.name}` cannot be found from the inputs", dim.span,
-                      "no `in` or `inout` argument has it as an axis",
-                      help=f"give it a value (`{dim.name} = 4096`), define it by other dims, or use it as an axis of an input")
-            )  # fmt: skip
+                error(
+                    "FP2015",
+                    f"the dimension `{dim.name}` cannot be found from the inputs",
+                    dim.span,
+                    "no `in` or `inout` argument has it as an axis",
+                    help=f"give it a value (`{dim.name} = 4096`), define it by others, or make it an axis of an input",
+                )
+            )
 
 
 def block_constraints(args: Mapping[str, Arg | None], spans: Mapping[str, Span]) -> list[Constraint]:
@@ -228,7 +303,9 @@ def block_constraints(args: Mapping[str, Arg | None], spans: Mapping[str, Span])
         fmt = arg.format
         columns = fmt.block[1]
         if isinstance(columns, int):
-            reason = f"{fmt.name} has one scale for {fmt.block[0]} x {columns}: the last axis of `{name}` is whole blocks"
+            reason = (
+                f"{fmt.name} has one scale for {fmt.block[0]} x {columns}: the last axis of `{name}` is whole blocks"
+            )
         else:
             columns = {4: 2, 6: 4, 8: 1}[fmt.bits]
             reason = f"{fmt.name} has {fmt.bits}-bit elements: a row of `{name}` is whole bytes"

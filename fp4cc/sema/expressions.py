@@ -39,10 +39,12 @@ class Evaluator:
         try:
             if self.depth > MAX_NESTING or self.steps > MAX_STEPS:
                 raise self.context.fail(
-                    "FP2029", "this kernel is too large once its functions are put in", node.span,
+                    "FP2029",
+                    "this kernel is too large once its functions are put in",
+                    node.span,
                     f"more than {MAX_NESTING} deep" if self.depth > MAX_NESTING else f"more than {MAX_STEPS} steps",
                     help="compute shared parts once and give them names",
-                )  # fmt: skip
+                )
             return self._evaluate(node, names)
         except Failed:
             return POISON
@@ -64,8 +66,13 @@ class Evaluator:
             case ast.Attribute():
                 return self._attribute(node, names)
             case ast.Subscript():
-                raise self.context.fail("FP2023", "values are not indexed", node.span, "no index here",
-                                        help="tensors meet by the names of their axes; write the name alone")  # fmt: skip
+                raise self.context.fail(
+                    "FP2023",
+                    "values are not indexed",
+                    node.span,
+                    "no index here",
+                    help="tensors meet by the names of their axes; write the name alone",
+                )
             case ast.Tuple():
                 raise self.context.fail("FP2023", "a tuple is not a value", node.span, "one value is needed")
             case ast.String():
@@ -80,23 +87,36 @@ class Evaluator:
             return POISON
         scope = self.context.scope
         if node.text in BUILT_INS or node.text in scope.functions:
-            raise self.context.fail("FP2001", f"`{node.text}` is a function", node.span, "used without arguments",
-                                    help=f"call it: `{node.text}(...)`")  # fmt: skip
+            raise self.context.fail(
+                "FP2001",
+                f"`{node.text}` is a function",
+                node.span,
+                "used without arguments",
+                help=f"call it: `{node.text}(...)`",
+            )
         if node.text in scope.formats:
             raise self.context.fail("FP2001", f"`{node.text}` is a format, not a value", node.span, "a type")
-        raise self.context.fail("FP2001", f"nothing is called `{node.text}`", node.span, "unknown name",
-                                help=did_you_mean(node.text, names))  # fmt: skip
+        raise self.context.fail(
+            "FP2001", f"nothing is called `{node.text}`", node.span, "unknown name", help=did_you_mean(node.text, names)
+        )
 
     def _output_read(self, node: ast.Name, arg: Arg) -> Failed:
         if arg.direction == "inout":
             return self.context.fail(
-                "FP2009", f"`{arg.name}` is read after it is assigned", node.span, "which of its values is meant?",
+                "FP2009",
+                f"`{arg.name}` is read after it is assigned",
+                node.span,
+                "which of its values is meant?",
                 help="give the new value a name, assign that, and use the name",
-            )  # fmt: skip
+            )
         return self.context.fail(
-            "FP2009", f"`{arg.name}` is an output: it cannot be read", node.span, "read here",
-            also=[(arg.span, "declared here")], help="give the value a name, assign that, and use the name",
-        )  # fmt: skip
+            "FP2009",
+            f"`{arg.name}` is an output: it cannot be read",
+            node.span,
+            "read here",
+            also=[(arg.span, "declared here")],
+            help="give the value a name, assign that, and use the name",
+        )
 
     def _binary(self, node: ast.Binary, names: Names) -> Operand:
         left, right = self.evaluate(node.left, names), self.evaluate(node.right, names)
@@ -108,8 +128,9 @@ class Evaluator:
             return size
         op = _ARITHMETIC.get(node.op) or _COMPARISONS.get(node.op) or (node.op if node.op in ("and", "or") else None)
         if op is None:
-            raise self.context.fail("FP2018", f"`{node.op}` is for sizes only", node.op_span, "not for values",
-                                    help="divide with `/`")  # fmt: skip
+            raise self.context.fail(
+                "FP2018", f"`{node.op}` is for sizes only", node.op_span, "not for values", help="divide with `/`"
+            )
         return self.context.elementwise(op, ((left, node.left.span), (right, node.right.span)), node.span)
 
     def _unary(self, node: ast.Unary, names: Names) -> Operand:
@@ -131,8 +152,9 @@ class Evaluator:
             hint = "write `.T` to swap the last two axes"
             if node.name.text in ("codes", "scales", "tensor_scale"):
                 hint = "an operand is used whole: the compiler applies its scales"
-            raise self.context.fail("FP2023", f"values have no `.{node.name.text}`", node.name.span, "unknown",
-                                    help=hint)  # fmt: skip
+            raise self.context.fail(
+                "FP2023", f"values have no `.{node.name.text}`", node.name.span, "unknown", help=hint
+            )
         return products.transpose(self.context, self.context.plain(operand, node.value.span), node.span)
 
     # Calls.
@@ -151,8 +173,13 @@ class Evaluator:
             if self.context.scope.partial:
                 return POISON
             known = (*functions, *BUILT_INS)
-            raise self.context.fail("FP2003", f"no function is called `{name}`", node.function.span, "unknown function",
-                                    help=did_you_mean(name, known))  # fmt: skip
+            raise self.context.fail(
+                "FP2003",
+                f"no function is called `{name}`",
+                node.function.span,
+                "unknown function",
+                help=did_you_mean(name, known),
+            )
         function = functions[name]
         if function is None:
             return POISON
@@ -175,7 +202,9 @@ class Evaluator:
                 raise self._wrong(function, argument.span, f"it takes {len(order)}")
             key = order[position] if argument.name is None else argument.name.text
             if key not in parameters:
-                raise self._wrong(function, argument.span, f"it has no parameter `{key}`", did_you_mean(key, parameters))
+                raise self._wrong(
+                    function, argument.span, f"it has no parameter `{key}`", did_you_mean(key, parameters)
+                )
             if key in bound:
                 raise self._wrong(function, argument.span, f"`{key}` is given already")
             bound[key] = self.evaluate(argument.value, names)
@@ -189,8 +218,14 @@ class Evaluator:
     def _wrong(self, function: ast.Function, span: Span, text: str, *help: str) -> Failed:
         shape = ", ".join(p.name.text + (" = ..." if p.default else "") for p in function.parameters)
         name = function.name.text
-        return self.context.fail("FP2004", f"wrong arguments to `{name}`", span, text,
-                                 also=[(function.name.span, "defined here")], help=(*help, f"it is `{name}({shape})`"))  # fmt: skip
+        return self.context.fail(
+            "FP2004",
+            f"wrong arguments to `{name}`",
+            span,
+            text,
+            also=[(function.name.span, "defined here")],
+            help=(*help, f"it is `{name}({shape})`"),
+        )
 
     # For the built-in functions.
 

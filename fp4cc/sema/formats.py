@@ -49,9 +49,14 @@ def check_format(node: ast.Format, names: FormatNames, collector: Collector) -> 
         sound = sound and base is not None
         if node.base.text not in names.formats and not names.partial:
             collector.report(
-                error("FP2001", f"no format is called `{node.base.text}`", node.base.span, "unknown format",
-                      help=did_you_mean(node.base.text, names.formats))
-            )  # fmt: skip
+                error(
+                    "FP2001",
+                    f"no format is called `{node.base.text}`",
+                    node.base.span,
+                    "unknown format",
+                    help=did_you_mean(node.base.text, names.formats),
+                )
+            )
     fields = _once(node, collector)
     if base is not None and not fields and sound:
         return base
@@ -59,9 +64,14 @@ def check_format(node: ast.Format, names: FormatNames, collector: Collector) -> 
         for name, shape in _NEEDED.items():
             if name not in fields and sound:
                 collector.report(
-                    error("FP3001", f"the format `{node.name.text}` has no `{name}`", node.name.span, f"no `{name}`",
-                          help=f"add a field such as `{shape}`")
-                )  # fmt: skip
+                    error(
+                        "FP3001",
+                        f"the format `{node.name.text}` has no `{name}`",
+                        node.name.span,
+                        f"no `{name}`",
+                        help=f"add a field such as `{shape}`",
+                    )
+                )
     made = _Fields(node, names, collector)
     for field in fields.values():
         made.read(field)
@@ -78,9 +88,15 @@ def _once(node: ast.Format, collector: Collector) -> dict[str, ast.FormatField]:
         name = _FIELDS[type(field)]
         if name in found:
             collector.report(
-                error("FP3002", f"`{name}` is given twice", field.span, "given again",
-                      also=[(found[name].span, "first given here")], help="keep one of them")
-            )  # fmt: skip
+                error(
+                    "FP3002",
+                    f"`{name}` is given twice",
+                    field.span,
+                    "given again",
+                    also=[(found[name].span, "first given here")],
+                    help="keep one of them",
+                )
+            )
             continue
         found[name] = field
     return found
@@ -138,18 +154,29 @@ class _Fields:
     def _problem(self, code: str, problem: FormatError, place: Span, text: str) -> None:
         name = self.node.name.text
         self.collector.report(
-            error(code, f"the format `{name}` contradicts itself", place, text,
-                  notes=[str(problem).removeprefix(f"format {name}: ")])
-        )  # fmt: skip
+            error(
+                code,
+                f"the format `{name}` contradicts itself",
+                place,
+                text,
+                notes=[str(problem).removeprefix(f"format {name}: ")],
+            )
+        )
 
     def _known(self, name: ast.Ident, known: Mapping[str, object] | tuple[str, ...], what: str) -> bool:
         if name.text in known:
             return True
         self.failed = True
         self.collector.report(
-            error("FP3003", f"no {what} is called `{name.text}`", name.span, f"unknown {what}",
-                  help=did_you_mean(name.text, known) or f"there {'are' if len(known) > 1 else 'is'} {listed(known, 'and')}")
-        )  # fmt: skip
+            error(
+                "FP3003",
+                f"no {what} is called `{name.text}`",
+                name.span,
+                f"unknown {what}",
+                help=did_you_mean(name.text, known)
+                or f"there {'are' if len(known) > 1 else 'is'} {listed(known, 'and')}",
+            )
+        )
         return False
 
     def _element(self, field: ast.ElementField) -> None:
@@ -160,7 +187,9 @@ class _Fields:
         if packed != (field.pack is not None) or (field.pack is not None and field.pack.text != "low_first"):
             self.failed = True
             place = field.span if field.pack is None else field.pack.span
-            text = "several of them share a byte: say which comes first" if packed else "it fills a byte: nothing to pack"
+            text = (
+                "several of them share a byte: say which comes first" if packed else "it fills a byte: nothing to pack"
+            )
             if packed and field.pack is not None:
                 text = "the first element is in the low bits, in every producer we know"
             right = f"element {element} pack low_first" if packed else f"element {element}"
@@ -181,9 +210,14 @@ class _Fields:
         if len(values) != 2 or any(v is not None and not 1 <= v <= 1 << 20 for v in values):
             self.failed = True
             self.collector.report(
-                error("FP3009", "a block has rows and columns", extents.span,
-                      "two extents from 1 on, or `all`", help="write `1 x 16`, `128 x 128` or `1 x all`")
-            )  # fmt: skip
+                error(
+                    "FP3009",
+                    "a block has rows and columns",
+                    extents.span,
+                    "two extents from 1 on, or `all`",
+                    help="write `1 x 16`, `128 x 128` or `1 x all`",
+                )
+            )
             return None
         return cast("Block", tuple("all" if v is None else v for v in values))
 

@@ -25,20 +25,25 @@ def check_functions(functions: Sequence[ast.Function], scope: Scope, collector: 
 
 def _names(function: ast.Function, scope: Scope, collector: Collector) -> bool:
     parameters: dict[str, ast.Parameter] = {}
-    before = len(collector.diagnostics)
+    before = len(collector)
     for parameter in function.parameters:
         if parameter.name.text in parameters:
             collector.report(
-                error("FP2002", f"the parameter `{parameter.name.text}` occurs twice", parameter.name.span, "again",
-                      also=[(parameters[parameter.name.text].name.span, "first here")])
-            )  # fmt: skip
+                error(
+                    "FP2002",
+                    f"the parameter `{parameter.name.text}` occurs twice",
+                    parameter.name.span,
+                    "again",
+                    also=[(parameters[parameter.name.text].name.span, "first here")],
+                )
+            )
         parameters[parameter.name.text] = parameter
         if parameter.default is not None:
             for node in _leaves(parameter.default):
                 _known(node, {}, scope, collector)
     for node in _leaves(function.body):
         _known(node, parameters, scope, collector)
-    if len(collector.diagnostics) > before:
+    if len(collector) > before:
         scope.functions[function.name.text] = None
         return False
     return True
@@ -46,18 +51,27 @@ def _names(function: ast.Function, scope: Scope, collector: Collector) -> bool:
 
 def _known(node: ast.Name | ast.Call, names: dict[str, ast.Parameter], scope: Scope, collector: Collector) -> None:
     if isinstance(node, ast.Call):
-        named = isinstance(node.function, ast.Name) and not scope.partial
-        if named and node.function.text not in (*BUILT_INS, *scope.functions):
-            name = node.function
+        name = node.function
+        if isinstance(name, ast.Name) and not scope.partial and name.text not in (*BUILT_INS, *scope.functions):
             collector.report(
-                error("FP2003", f"no function is called `{name.text}`", name.span, "unknown function",
-                      help=did_you_mean(name.text, (*scope.functions, *BUILT_INS)))
-            )  # fmt: skip
+                error(
+                    "FP2003",
+                    f"no function is called `{name.text}`",
+                    name.span,
+                    "unknown function",
+                    help=did_you_mean(name.text, (*scope.functions, *BUILT_INS)),
+                )
+            )
     elif node.text not in names and node.text not in _WORDS and node.text not in scope.formats:
         collector.report(
-            error("FP2001", f"nothing is called `{node.text}`", node.span, "unknown in this function",
-                  help=did_you_mean(node.text, names) or "a function sees its parameters only: pass it what it needs")
-        )  # fmt: skip
+            error(
+                "FP2001",
+                f"nothing is called `{node.text}`",
+                node.span,
+                "unknown in this function",
+                help=did_you_mean(node.text, names) or "a function sees its parameters only: pass it what it needs",
+            )
+        )
 
 
 def _leaves(node: ast.Expr) -> Iterator[ast.Name | ast.Call]:
@@ -98,10 +112,14 @@ def _visit(
         if current in path:
             circle = path[path.index(current) :]
             collector.report(
-                error("FP2005", f"the function `{current}` calls itself", own[current].name.span,
-                      " -> ".join(f"`{n}`" for n in [*circle, current]),
-                      help="a function is an expression that replaces its call: write it without itself")
-            )  # fmt: skip
+                error(
+                    "FP2005",
+                    f"the function `{current}` calls itself",
+                    own[current].name.span,
+                    " -> ".join(f"`{n}`" for n in [*circle, current]),
+                    help="a function is an expression that replaces its call: write it without itself",
+                )
+            )
             for member in circle:
                 scope.functions[member] = None
             continue
@@ -109,5 +127,9 @@ def _visit(
             continue
         path.append(current)
         todo.append((current, True))
-        calls = [n.function.text for n in _leaves(own[current].body) if isinstance(n, ast.Call) and isinstance(n.function, ast.Name)]
+        calls = [
+            n.function.text
+            for n in _leaves(own[current].body)
+            if isinstance(n, ast.Call) and isinstance(n.function, ast.Name)
+        ]
         todo.extend((c, False) for c in dict.fromkeys(calls) if c in own)

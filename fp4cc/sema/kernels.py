@@ -64,9 +64,14 @@ class _Checker:
                     self.names.update((n, POISON) for n in statement.names if n not in self.names)
         except TooManyValues:
             self.collector.report(
-                error("FP2029", f"the kernel `{self.node.name.text}` has more than {MAX_VALUES} operations",
-                      self.node.name.span, "too large", help="split it into several kernels")
-            )  # fmt: skip
+                error(
+                    "FP2029",
+                    f"the kernel `{self.node.name.text}` has more than {MAX_VALUES} operations",
+                    self.node.name.span,
+                    "too large",
+                    help="split it into several kernels",
+                )
+            )
             return None
         self._all_assigned()
         args = [a for a in self.args.values() if a is not None]
@@ -116,7 +121,7 @@ class _Checker:
     # Assignments.
 
     def _assign(self, node: ast.Assignment) -> None:
-        if len(node.targets) > 1:
+        if len(node.targets) != 1:
             self._assign_pair(node)
             return
         target = node.targets[0]
@@ -136,10 +141,13 @@ class _Checker:
             axes = tuple(a.name or "" for a in arg.axes) if arg is not None else ()
             if arg is not None and fmt is None:
                 raise self.context.fail(
-                    "FP3014", f"`{arg.name}` is {dtype_name(arg.dtype)}: it is not quantized", value.span, "quantized here",
+                    "FP3014",
+                    f"`{arg.name}` is {dtype_name(arg.dtype)}: it is not quantized",
+                    value.span,
+                    "quantized here",
                     also=[(arg.span, "declared here")],
                     help=f"assign the value itself, or declare `{arg.name}` with a format",
-                )  # fmt: skip
+                )
             if arg is not None or "format" in given:
                 return quantize(self.evaluator, given, value, self.names, fmt, axes)
         return self.evaluator.evaluate(value, self.names)
@@ -151,22 +159,37 @@ class _Checker:
             halves = (operand.first, operand.second)
         elif not isinstance(operand, Poison):
             count = "2 values" if isinstance(operand, Pair) else "one value"
-            self.context.fail("FP2024", f"{len(node.targets)} names for {count}", node.span, "they do not match",
-                              help="`g, u = unzip(x, N -> F)` makes two values; everything else makes one")  # fmt: skip
+            self.context.fail(
+                "FP2024",
+                f"{len(node.targets)} names for {count}",
+                node.span,
+                "they do not match",
+                help="`g, u = unzip(x, N -> F)` makes two values; everything else makes one",
+            )
         for target, half in zip(node.targets, halves, strict=True):
             self._bind_target(target, half, node)
 
     def _bind_target(self, target: ast.Ident, operand: Operand, node: ast.Assignment) -> None:
         name = target.text
         if name in self.assigned:
-            self.context.fail("FP2006", f"`{name}` is assigned twice", target.span, "assigned again",
-                              also=[(self.assigned[name], "first assigned here")],
-                              help="a name has one value: take a new name")  # fmt: skip
+            self.context.fail(
+                "FP2006",
+                f"`{name}` is assigned twice",
+                target.span,
+                "assigned again",
+                also=[(self.assigned[name], "first assigned here")],
+                help="a name has one value: take a new name",
+            )
             return
         if name in self.sound or (name in self.args and (arg := self.args[name]) and arg.direction in ("in", "param")):
             what = "a dimension" if name in self.sound else "an input"
-            self.context.fail("FP2008", f"`{name}` is {what}: it cannot be assigned", target.span, "not assignable",
-                              help="assign to a new name, or to an `out` or `inout` argument")  # fmt: skip
+            self.context.fail(
+                "FP2008",
+                f"`{name}` is {what}: it cannot be assigned",
+                target.span,
+                "not assignable",
+                help="assign to a new name, or to an `out` or `inout` argument",
+            )
             return
         self.assigned[name] = target.span
         if name in self.args:
@@ -199,10 +222,12 @@ class _Checker:
         self._check_axes(arg, axes, value, node)
         if arg.direction == "inout" and arg.name in self.context.values.moved_inouts(value):
             raise self.context.fail(
-                "FP2022", f"`{arg.name}` is inout: its old value is read only at its own place", node.value.span,
+                "FP2022",
+                f"`{arg.name}` is inout: its old value is read only at its own place",
+                node.value.span,
                 "depends on old values elsewhere, which the kernel may have written already",
                 help=f"take the old value as an `in` argument, and declare `{arg.name}` as `out`",
-            )  # fmt: skip
+            )
         self.stores.append((arg.name, value, node.span))
 
     def _converted(self, arg: Arg, value: Val, node: ast.Assignment) -> Val:
@@ -214,24 +239,34 @@ class _Checker:
                 return self.context.number(value, place)
             if arg.format is None:
                 raise self.context.fail(
-                    "FP3014", f"a {value.dtype.name} value is stored in {dtype_name(arg.dtype)}", place, "quantized",
-                    also=declared, help="write `dequantize(...)` to store what it decodes to",
-                )  # fmt: skip
+                    "FP3014",
+                    f"a {value.dtype.name} value is stored in {dtype_name(arg.dtype)}",
+                    place,
+                    "quantized",
+                    also=declared,
+                    help="write `dequantize(...)` to store what it decodes to",
+                )
             if made.op != "quantize" or value.dtype != arg.format:
                 lines = differences(value.dtype, arg.format)
                 raise self.context.fail(
-                    "FP3014", f"a {value.dtype.name} value is stored in {arg.format.name}", place,
-                    "another format" if lines else "not quantized by this kernel", also=declared,
+                    "FP3014",
+                    f"a {value.dtype.name} value is stored in {arg.format.name}",
+                    place,
+                    "another format" if lines else "not quantized by this kernel",
+                    also=declared,
                     notes=[f"they differ in {line}" for line in lines],
                     help="dequantize it and quantize it anew: `quantize(dequantize(q), ...)`",
-                )  # fmt: skip
+                )
             return value
         if arg.format is not None:
             raise self.context.fail(
-                "FP3014", f"`{arg.name}` is {arg.format.name}: its value must be quantized", place,
-                f"this is {type_text(value.dtype, value.axes)}", also=declared,
+                "FP3014",
+                f"`{arg.name}` is {arg.format.name}: its value must be quantized",
+                place,
+                f"this is {type_text(value.dtype, value.axes)}",
+                also=declared,
                 help=f"write `{arg.name} = quantize(...)`",
-            )  # fmt: skip
+            )
         if value.dtype == arg.dtype:
             return value
         return self.context.number(value, place)
@@ -244,38 +279,66 @@ class _Checker:
         if extra:
             help = did_you_mean(extra[0], axes) if not axes else ""
             raise self.context.fail(
-                "FP2013", f"`{arg.name}` has no axis `{extra[0] or '_'}`", place, f"this is {shown}", also=declared,
+                "FP2013",
+                f"`{arg.name}` has no axis `{extra[0] or '_'}`",
+                place,
+                f"this is {shown}",
+                also=declared,
                 help=(help, f"reduce over it, such as `sum(x, over = {extra[0]})`, or add it to the output"),
-            )  # fmt: skip
+            )
         if value.axes == axes:
             return
         if arg.format is not None:
             swapped = (*value.axes[:-2], *reversed(value.axes[-2:]))
             raise self.context.fail(
-                "FP2013", f"`{arg.name}` is quantized along `{axes[-1]}`: its value has the same axes in the same order",
-                place, f"this is {shown}", also=declared, help="quantize the transposed value: `quantize(h.T, ...)`"
-                if swapped == axes else "",
-            )  # fmt: skip
+                "FP2013",
+                f"`{arg.name}` is quantized along `{axes[-1]}`: its value has the same axes in the same order",
+                place,
+                f"this is {shown}",
+                also=declared,
+                help="quantize the transposed value: `quantize(h.T, ...)`" if swapped == axes else "",
+            )
         if tuple(a for a in axes if a in value.axes) != value.axes:
             raise self.context.fail(
-                "FP2013", f"the axes of `{arg.name}` are in another order", place, f"this is {shown}", also=declared,
+                "FP2013",
+                f"the axes of `{arg.name}` are in another order",
+                place,
+                f"this is {shown}",
+                also=declared,
                 help="`.T` swaps the last two axes",
-            )  # fmt: skip
+            )
 
     def _all_assigned(self) -> None:
         for name, arg in self.args.items():
             if arg is not None and arg.direction in ("out", "inout") and name not in self.assigned:
                 self.collector.report(
-                    error("FP2007", f"the output `{name}` is never assigned", arg.span, "declared here",
-                          help=f"assign it: `{name} = ...`" if arg.direction == "out" else "declare it as `in`, or assign it")
-                )  # fmt: skip
+                    error(
+                        "FP2007",
+                        f"the output `{name}` is never assigned",
+                        arg.span,
+                        "declared here",
+                        help=f"assign it: `{name} = ...`"
+                        if arg.direction == "out"
+                        else "declare it as `in`, or assign it",
+                    )
+                )
         if not self.args and _whole(self.node):
             self.collector.report(
-                error("FP2007", f"the kernel `{self.node.name.text}` computes nothing", self.node.name.span,
-                      "no output", help="declare one: `out y : bf16[M, N]`")
-            )  # fmt: skip
+                error(
+                    "FP2007",
+                    f"the kernel `{self.node.name.text}` computes nothing",
+                    self.node.name.span,
+                    "no output",
+                    help="declare one: `out y : bf16[M, N]`",
+                )
+            )
         elif _whole(self.node) and not any(a is None or a.direction in ("out", "inout") for a in self.args.values()):
             self.collector.report(
-                error("FP2007", f"the kernel `{self.node.name.text}` has no output", self.node.name.span, "no output",
-                      help="declare one: `out y : bf16[M, N]`")
-            )  # fmt: skip
+                error(
+                    "FP2007",
+                    f"the kernel `{self.node.name.text}` has no output",
+                    self.node.name.span,
+                    "no output",
+                    help="declare one: `out y : bf16[M, N]`",
+                )
+            )

@@ -16,7 +16,7 @@ def check_layout(node: ast.Layout, collector: Collector) -> ScaleLayout | None:
     fields = _fields(node, collector)
     if fields is None:
         return None
-    before = len(collector.diagnostics)
+    before = len(collector)
     coords = fields.get("coords")
     atom = fields.get("atom")
     order = fields.get("order")
@@ -27,17 +27,22 @@ def check_layout(node: ast.Layout, collector: Collector) -> ScaleLayout | None:
     names = _order(order, collector) if isinstance(order, ast.OrderField) else ("k", "row", "batch")
     fill = _pad(pad, collector) if isinstance(pad, ast.PadField) else 0
     _atom(atom, collector)
-    if len(collector.diagnostics) > before:
+    if len(collector) > before:
         return None
     try:
         layout = ScaleLayout(node.name.text, extents, atom.shape.tree, atom.stride.tree, names, fill)
     except LayoutError as problem:
         text = str(problem).removeprefix(f"layout {node.name.text}: ")
         collector.report(
-            error("FP3005", f"the atom of `{node.name.text}` does not fit its coordinates", atom.span, text,
-                  also=[(coords.span, "the coordinates")],
-                  notes=["mode i of the atom belongs to coordinate i, and its sizes multiply to that extent"])
-        )  # fmt: skip
+            error(
+                "FP3005",
+                f"the atom of `{node.name.text}` does not fit its coordinates",
+                atom.span,
+                text,
+                also=[(coords.span, "the coordinates")],
+                notes=["mode i of the atom belongs to coordinate i, and its sizes multiply to that extent"],
+            )
+        )
         return None
     return layout if _proved(layout, atom, collector) else None
 
@@ -54,11 +59,18 @@ def _proved(layout: ScaleLayout, atom: ast.AtomField, collector: Collector) -> b
         else:
             title = f"`{layout.name}` cannot be proved"
         collector.report(
-            error("FP3004", title, atom.span, text,
-                  notes=["a layout is a bijection: sorted by stride, the first stride is 1 and each next one is the "
-                         "extent times the stride before it"],
-                  help="the strides of the modes, sorted, must be " + _right_strides(layout))
-        )  # fmt: skip
+            error(
+                "FP3004",
+                title,
+                atom.span,
+                text,
+                notes=[
+                    "a layout is a bijection: sorted by stride, the first stride is 1 and each next one is the "
+                    "extent times the stride before it"
+                ],
+                help="the strides of the modes, sorted, must be " + _right_strides(layout),
+            )
+        )
         return False
     return True
 
@@ -84,9 +96,15 @@ def _fields(node: ast.Layout, collector: Collector) -> dict[str, ast.LayoutField
         name = _FIELDS[type(field)]
         if name in found:
             collector.report(
-                error("FP3002", f"`{name}` is given twice", field.span, "given again",
-                      also=[(found[name].span, "first given here")], help="keep one of them")
-            )  # fmt: skip
+                error(
+                    "FP3002",
+                    f"`{name}` is given twice",
+                    field.span,
+                    "given again",
+                    also=[(found[name].span, "first given here")],
+                    help="keep one of them",
+                )
+            )
             continue
         found[name] = field
     if broken:
@@ -94,9 +112,14 @@ def _fields(node: ast.Layout, collector: Collector) -> dict[str, ast.LayoutField
     for name, shape in (("coords", "coords row : 128, k : 4"), ("atom", "atom ((32, 4), 4) : ((16, 4), 1)")):
         if name not in found:
             collector.report(
-                error("FP3001", f"the layout `{node.name.text}` has no `{name}`", node.name.span, f"no `{name}`",
-                      help=f"add a field such as `{shape}`")
-            )  # fmt: skip
+                error(
+                    "FP3001",
+                    f"the layout `{node.name.text}` has no `{name}`",
+                    node.name.span,
+                    f"no `{name}`",
+                    help=f"add a field such as `{shape}`",
+                )
+            )
     return found
 
 
@@ -106,16 +129,25 @@ def _coords(field: ast.CoordsField, collector: Collector) -> tuple[tuple[str, in
         name, extent = coord.name.text, coord.extent.value
         if name not in _COORDINATES:
             collector.report(
-                error("FP3006", f"no coordinate is called `{name}`", coord.name.span, "unknown coordinate",
-                      help=(did_you_mean(name, _COORDINATES), "coordinates are `row`, `k` and `batch`"))
-            )  # fmt: skip
+                error(
+                    "FP3006",
+                    f"no coordinate is called `{name}`",
+                    coord.name.span,
+                    "unknown coordinate",
+                    help=(did_you_mean(name, _COORDINATES), "coordinates are `row`, `k` and `batch`"),
+                )
+            )
         elif name in out:
             collector.report(error("FP3006", f"the coordinate `{name}` occurs twice", coord.name.span, "again"))
         if not isinstance(extent, int) or not 1 <= extent <= _LARGEST_ATOM:
             collector.report(
-                error("FP3007", f"the extent of `{name}` is a whole number from 1 to {_LARGEST_ATOM}",
-                      coord.extent.span, "out of range")
-            )  # fmt: skip
+                error(
+                    "FP3007",
+                    f"the extent of `{name}` is a whole number from 1 to {_LARGEST_ATOM}",
+                    coord.extent.span,
+                    "out of range",
+                )
+            )
         else:
             out[name] = extent
     return tuple(out.items())
@@ -125,9 +157,14 @@ def _order(field: ast.OrderField, collector: Collector) -> tuple[str, ...]:
     names = tuple(n.text for n in field.names)
     if sorted(names) != sorted(_COORDINATES):
         collector.report(
-            error("FP3006", "`order` names `row`, `k` and `batch` once each", field.span,
-                  "nearest atom first", help="write `order k, row, batch`")
-        )  # fmt: skip
+            error(
+                "FP3006",
+                "`order` names `row`, `k` and `batch` once each",
+                field.span,
+                "nearest atom first",
+                help="write `order k, row, batch`",
+            )
+        )
     return names
 
 
@@ -143,10 +180,14 @@ def _atom(field: ast.AtomField, collector: Collector) -> None:
     size = _product(field.shape.tree)
     if not 1 <= size <= _LARGEST_ATOM:
         collector.report(
-            error("FP3007", "the atom's size is out of range", field.shape.span,
-                  "a shape is made of numbers from 1 on" if size < 1 else "too many elements",
-                  help=f"an atom has 1 to {_LARGEST_ATOM} elements")
-        )  # fmt: skip
+            error(
+                "FP3007",
+                "the atom's size is out of range",
+                field.shape.span,
+                "a shape is made of numbers from 1 on" if size < 1 else "too many elements",
+                help=f"an atom has 1 to {_LARGEST_ATOM} elements",
+            )
+        )
 
 
 def _product(tree: ast.Tree) -> int:

@@ -15,15 +15,22 @@ _MULTIPLIED = ("f32", "bf16", "f16", "e4m3", "e5m2")
 def transpose(context: Context, value: Val, span: Span) -> Val:
     """The value with its last two axes swapped; twice is the value itself."""
     if len(value.axes) < 2:
-        raise context.fail("FP2011", "`.T` swaps the last two axes, and there are not two", span,
-                           f"this is {type_text(value.dtype, value.axes)}")  # fmt: skip
+        raise context.fail(
+            "FP2011",
+            "`.T` swaps the last two axes, and there are not two",
+            span,
+            f"this is {type_text(value.dtype, value.axes)}",
+        )
     made = context.values.values[value.index]
     if made.op == "arg" and (arg := _argument(context, value)) is not None and arg.direction == "inout":
         raise context.fail(
-            "FP2022", f"`{arg.name}` is inout: its old value is read only at its own place", span,
-            "`.T` reads it elsewhere, where the kernel may have written already", also=[(arg.span, "declared here")],
+            "FP2022",
+            f"`{arg.name}` is inout: its old value is read only at its own place",
+            span,
+            "`.T` reads it elsewhere, where the kernel may have written already",
+            also=[(arg.span, "declared here")],
             help="take the old value as an `in` argument of its own",
-        )  # fmt: skip
+        )
     axes = (*value.axes[:-2], value.axes[-1], value.axes[-2])
     if made.op == "transpose":
         inner = context.values.values[made.operands[0]]
@@ -52,10 +59,12 @@ def matmul(context: Context, left: tuple[Operand, Span], right: tuple[Operand, S
     if len(set(axes)) < len(axes) or k in axes:
         repeated = next((x for x in axes if axes.count(x) > 1), k)
         raise context.fail(
-            "FP2010", f"the product would have the axis `{repeated}` twice", node.span,
+            "FP2010",
+            f"the product would have the axis `{repeated}` twice",
+            node.span,
             f"{type_text(a.dtype, a.axes)} @ {type_text(b.dtype, b.axes)}",
             help=f"give one of them a dim of its own: `kernel k({repeated}, J = {repeated})`",
-        )  # fmt: skip
+        )
     product = context.add("matmul", (a, b), "f32", axes, node.span, **attrs)
     return _scaled(context, product, a, b, node.span)
 
@@ -63,19 +72,35 @@ def matmul(context: Context, left: tuple[Operand, Span], right: tuple[Operand, S
 def _operand(context: Context, operand: Operand, span: Span) -> Val:
     value = context.plain(operand, span)
     if len(value.axes) < 2:
-        raise context.fail("FP2011", "an operand of `@` has two axes or more", span,
-                           f"this is {type_text(value.dtype, value.axes)}")  # fmt: skip
+        raise context.fail(
+            "FP2011", "an operand of `@` has two axes or more", span, f"this is {type_text(value.dtype, value.axes)}"
+        )
     if context.values.inouts(value):
         name = min(context.values.inouts(value))
-        raise context.fail("FP2022", f"`{name}` is inout: its old value is read only at its own place", span,
-                           "a product reads all of it", help="take it as an `in` argument of its own")  # fmt: skip
+        raise context.fail(
+            "FP2022",
+            f"`{name}` is inout: its old value is read only at its own place",
+            span,
+            "a product reads all of it",
+            help="take it as an `in` argument of its own",
+        )
     if isinstance(value.dtype, BlockFormat):
         if _argument(context, value) is None:
-            raise context.fail("FP3014", "an operand of `@` that this kernel quantizes", span, "quantized in this kernel",
-                               help="output it, and multiply it in a second kernel")  # fmt: skip
+            raise context.fail(
+                "FP3014",
+                "an operand of `@` that this kernel quantizes",
+                span,
+                "quantized in this kernel",
+                help="output it, and multiply it in a second kernel",
+            )
     elif value.dtype not in _MULTIPLIED:
-        raise context.fail("FP2018", f"`@` does not multiply {dtype_name(value.dtype)}", span, "not a number type for `@`",
-                           help="its operands are block formats, f32, bf16, f16, e4m3 or e5m2")  # fmt: skip
+        raise context.fail(
+            "FP2018",
+            f"`@` does not multiply {dtype_name(value.dtype)}",
+            span,
+            "not a number type for `@`",
+            help="its operands are block formats, f32, bf16, f16, e4m3 or e5m2",
+        )
     return value
 
 
@@ -91,10 +116,13 @@ def _no_fit(context: Context, a: Val, b: Val, left: Span, right: Span, node: ast
     else:
         hint = "give the axis to be contracted the same name in both"
     return context.fail(
-        "FP2010", f"`@` cannot contract `{a.axes[-1] or '_'}` with `{b.axes[-2] or '_'}`", node.span, shown,
+        "FP2010",
+        f"`@` cannot contract `{a.axes[-1] or '_'}` with `{b.axes[-2] or '_'}`",
+        node.span,
+        shown,
         notes=["`@` contracts the last axis of its left with the second-last of its right: the same name on both"],
         help=hint,
-    )  # fmt: skip
+    )
 
 
 def _check_blocks(context: Context, value: Val, span: Span, k: str, node: ast.Binary) -> None:
@@ -106,12 +134,17 @@ def _check_blocks(context: Context, value: Val, span: Span, k: str, node: ast.Bi
     swapped = [a.name or "_" for a in arg.axes]
     swapped[-2:] = reversed(swapped[-2:])
     raise context.fail(
-        "FP2012", f"`{arg.name}` is {fmt.name}: its scale blocks lie along `{last}`, and `@` contracts `{k}`", span,
-        f"contracted along `{k}`", also=[(arg.span, f"blocks of {_block(fmt)} along `{last}`")],
-        notes=["scale blocks lie along the last axis of a tensor as it is stored; a product needs one scale for a run "
-               "of the contracted axis, so transposing the view does not help"],
+        "FP2012",
+        f"`{arg.name}` is {fmt.name}: its scale blocks lie along `{last}`, and `@` contracts `{k}`",
+        span,
+        f"contracted along `{k}`",
+        also=[(arg.span, f"blocks of {_block(fmt)} along `{last}`")],
+        notes=[
+            "scale blocks lie along the last axis of a tensor as it is stored; a product needs one scale for a run "
+            "of the contracted axis, so transposing the view does not help"
+        ],
         help=f"quantize the transposed tensor instead: `in {arg.name} : {fmt.name}[{', '.join(swapped)}]`",
-    )  # fmt: skip
+    )
 
 
 def _block(fmt: BlockFormat) -> str:

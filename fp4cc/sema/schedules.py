@@ -52,18 +52,28 @@ def check_schedule(
 
     `known` are names of kernels whose head did not parse: a schedule for one of them is not judged.
     """
-    before = len(collector.diagnostics)
+    before = len(collector)
     if node.target.text not in TARGETS:
         collector.report(
-            error("FP5002", f"no target is called `{node.target.text}`", node.target.span, "unknown target",
-                  help=did_you_mean(node.target.text, TARGETS) or f"targets are {listed(TARGETS, 'and')}")
-        )  # fmt: skip
+            error(
+                "FP5002",
+                f"no target is called `{node.target.text}`",
+                node.target.span,
+                "unknown target",
+                help=did_you_mean(node.target.text, TARGETS) or f"targets are {listed(TARGETS, 'and')}",
+            )
+        )
     kernel = kernels.get(node.kernel.text)
     if kernel is None and node.kernel.text not in known:
         collector.report(
-            error("FP5001", f"no kernel is called `{node.kernel.text}`", node.kernel.span, "unknown kernel",
-                  help=(did_you_mean(node.kernel.text, kernels), "a schedule stands in the same file as its kernel"))
-        )  # fmt: skip
+            error(
+                "FP5001",
+                f"no kernel is called `{node.kernel.text}`",
+                node.kernel.span,
+                "unknown kernel",
+                help=(did_you_mean(node.kernel.text, kernels), "a schedule stands in the same file as its kernel"),
+            )
+        )
     when = None
     if kernel is not None and node.when is not None:
         dims = read_dims(kernel, Collector())[1]
@@ -74,7 +84,7 @@ def check_schedule(
         if isinstance(field, ast.ScheduleField):
             _read_field(field, fields, spans, collector)
     broken = any(isinstance(f, ast.Broken) for f in node.fields)
-    if kernel is None or broken or len(collector.diagnostics) > before:
+    if kernel is None or broken or len(collector) > before:
         return None
     return Schedule(node.target.text, when, fields, node.span, spans)
 
@@ -86,15 +96,26 @@ def _read_field(
     spec = FIELDS.get(name)
     if spec is None:
         collector.report(
-            error("FP5003", f"a schedule has no field `{name}`", field.name.span, "unknown field",
-                  help=did_you_mean(name, FIELDS) or f"its fields are {listed(FIELDS, 'and')}")
-        )  # fmt: skip
+            error(
+                "FP5003",
+                f"a schedule has no field `{name}`",
+                field.name.span,
+                "unknown field",
+                help=did_you_mean(name, FIELDS) or f"its fields are {listed(FIELDS, 'and')}",
+            )
+        )
         return
     if name in spans:
         collector.report(
-            error("FP5005", f"`{name}` is given twice", field.span, "given again",
-                  also=[(spans[name], "first given here")], help="keep one of them")
-        )  # fmt: skip
+            error(
+                "FP5005",
+                f"`{name}` is given twice",
+                field.span,
+                "given again",
+                also=[(spans[name], "first given here")],
+                help="keep one of them",
+            )
+        )
         return
     spans[name] = field.span
     value = _value(field, spec)
@@ -107,9 +128,14 @@ def _read_field(
             kinds.append("a whole number from 1 on")
         kinds.extend(f"`{w}`" for w in spec.words)
         collector.report(
-            error("FP5004", f"`{name}` has the wrong value", place, f"not {' or '.join(kinds)}",
-                  help=f"write it like `{spec.shape}`")
-        )  # fmt: skip
+            error(
+                "FP5004",
+                f"`{name}` has the wrong value",
+                place,
+                f"not {' or '.join(kinds)}",
+                help=f"write it like `{spec.shape}`",
+            )
+        )
         return
     fields[name] = value
 
@@ -135,9 +161,14 @@ def refuse_unreachable(schedules: list[Schedule], collector: Collector) -> None:
     for schedule in schedules:
         if schedule.target in always:
             collector.report(
-                error("FP5006", "this schedule can never be chosen", schedule.span, "an earlier one always matches",
-                      also=[(always[schedule.target].span, "it has no `when`")],
-                      help="put the one without `when` last")
-            )  # fmt: skip
+                error(
+                    "FP5006",
+                    "this schedule can never be chosen",
+                    schedule.span,
+                    "an earlier one always matches",
+                    also=[(always[schedule.target].span, "it has no `when`")],
+                    help="put the one without `when` last",
+                )
+            )
         elif schedule.when is None:
             always[schedule.target] = schedule

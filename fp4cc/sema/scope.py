@@ -53,10 +53,15 @@ class Scope:
         for (kind, name), place in other.places.items():
             if (kind, name) in self.places:
                 collector.report(
-                    error("FP2002", f"two used files define the {kind} `{name}`", span, "the second is used here",
-                          also=[(self.places[kind, name], "first defined here"), (place, "and here")],
-                          help="rename one of them")
-                )  # fmt: skip
+                    error(
+                        "FP2002",
+                        f"two used files define the {kind} `{name}`",
+                        span,
+                        "the second is used here",
+                        also=[(self.places[kind, name], "first defined here"), (place, "and here")],
+                        help="rename one of them",
+                    )
+                )
             self.places[kind, name] = place
         self.layouts.update({n: v for n, v in other.layouts.items() if ("layout", n) in other.places})
         self.formats.update({n: v for n, v in other.formats.items() if ("format", n) in other.places})
@@ -64,30 +69,52 @@ class Scope:
 
 
 def define(
-    kind: str, table: dict[str, T | None], scope: Scope, own: dict[tuple[str, str], Span], name: ast.Ident,
-    collector: Collector, make: Callable[[], T | None],
-) -> None:  # fmt: skip
+    kind: str,
+    table: dict[str, T | None],
+    scope: Scope,
+    own: dict[tuple[str, str], Span],
+    name: ast.Ident,
+    collector: Collector,
+    make: Callable[[], T | None],
+) -> None:
     """Put a definition of this file in its table; a second one of the same name in the file is reported."""
     key = (kind, name.text)
     taken = BUILT_IN_TYPES if kind == "format" else BUILT_INS if kind == "function" else ()
     if name.text in taken:
         what = "type" if kind == "format" else "function"
         collector.report(
-            error("FP2002", f"`{name.text}` is a built-in {what}", name.span, "cannot be defined again",
-                  help="take another name")
-        )  # fmt: skip
+            error(
+                "FP2002",
+                f"`{name.text}` is a built-in {what}",
+                name.span,
+                "cannot be defined again",
+                help="take another name",
+            )
+        )
         return
     if key in own:
         collector.report(
-            error("FP2002", f"the {kind} `{name.text}` is defined twice", name.span, "defined again",
-                  also=[(own[key], "first defined here")], help="rename or remove one of them")
-        )  # fmt: skip
+            error(
+                "FP2002",
+                f"the {kind} `{name.text}` is defined twice",
+                name.span,
+                "defined again",
+                also=[(own[key], "first defined here")],
+                help="rename or remove one of them",
+            )
+        )
         return
     if key in scope.places:
         collector.report(
-            error("FP2002", f"a used file defines the {kind} `{name.text}` already", name.span, "defined again",
-                  also=[(scope.places[key], "first defined here")], help="rename one of them")
-        )  # fmt: skip
+            error(
+                "FP2002",
+                f"a used file defines the {kind} `{name.text}` already",
+                name.span,
+                "defined again",
+                also=[(scope.places[key], "first defined here")],
+                help="rename one of them",
+            )
+        )
         return
     own[key] = name.span
     table[name.text] = make()

@@ -48,8 +48,12 @@ class SizeReader:
         if typed is None:
             return None
         if not typed.condition:
-            self._report("a size where a condition is needed", node.span, "this is a number",
-                         "compare it: `M % 8 == 0`, `M <= 128`")  # fmt: skip
+            self._report(
+                "a size where a condition is needed",
+                node.span,
+                "this is a number",
+                "compare it: `M % 8 == 0`, `M <= 128`",
+            )
             return None
         return typed.expr
 
@@ -72,8 +76,12 @@ class SizeReader:
             case ast.Call(function=ast.Name(text=name)) if name in _FUNCTIONS:
                 return self._call(node, _FUNCTIONS[name])
             case _:
-                self._report(f"{self.where} is made of dims and whole numbers", node.span, "not a size",
-                             "use + - * / // %, comparisons, `and`, `or`, `not`, `min`, `max`, `ceildiv`")  # fmt: skip
+                self._report(
+                    f"{self.where} is made of dims and whole numbers",
+                    node.span,
+                    "not a size",
+                    "use + - * / // %, comparisons, `and`, `or`, `not`, `min`, `max`, `ceildiv`",
+                )
                 return None
 
     def _name(self, node: ast.Name) -> Typed | None:
@@ -147,10 +155,15 @@ def read_dims(node: ast.Kernel, collector: Collector) -> tuple[tuple[Dim, ...], 
     for dim in node.dims:
         if dim.name.text in spans:
             collector.report(
-                error("FP2002", f"the dimension `{dim.name.text}` is defined twice", dim.name.span, "defined again",
-                      also=[(spans[dim.name.text], "first defined here")],
-                      help=f"for a square matrix give the second a name of its own: `J = {dim.name.text}`")
-            )  # fmt: skip
+                error(
+                    "FP2002",
+                    f"the dimension `{dim.name.text}` is defined twice",
+                    dim.name.span,
+                    "defined again",
+                    also=[(spans[dim.name.text], "first defined here")],
+                    help=f"for a square matrix give the second a name of its own: `J = {dim.name.text}`",
+                )
+            )
             continue
         spans[dim.name.text] = dim.name.span
         sound[dim.name.text] = True
@@ -193,9 +206,14 @@ def _refuse_circles(dims: Mapping[str, Dim], sound: dict[str, bool], collector: 
                 if not reported & set(circle):
                     shown = " -> ".join(f"`{n}`" for n in [*circle, back[0]])
                     collector.report(
-                        error("FP2021", f"the dimension `{back[0]}` is defined by itself", dims[back[0]].span, shown,
-                              help="leave one of them without a definition: it is then found from the inputs")
-                    )  # fmt: skip
+                        error(
+                            "FP2021",
+                            f"the dimension `{back[0]}` is defined by itself",
+                            dims[back[0]].span,
+                            shown,
+                            help="leave one of them without a definition: it is then found from the inputs",
+                        )
+                    )
                 reported.update(circle)
                 for member in circle:
                     sound[member] = False

@@ -21,14 +21,24 @@ def specialize(kernel: Kernel, sizes: Mapping[str, int]) -> Kernel:
     for name, value in sizes.items():
         if name not in known:
             collector.report(
-                error("FP2001", f"the kernel `{kernel.name}` has no dimension `{name}`", kernel.span, "this kernel",
-                      help=did_you_mean(name, known) or f"its dims are {', '.join(known)}")
-            )  # fmt: skip
+                error(
+                    "FP2001",
+                    f"the kernel `{kernel.name}` has no dimension `{name}`",
+                    kernel.span,
+                    "this kernel",
+                    help=did_you_mean(name, known) or f"its dims are {', '.join(known)}",
+                )
+            )
         elif known[name].expr is not None:
             collector.report(
-                error("FP2016", f"the dimension `{name}` follows from others: it cannot be set", known[name].span,
-                      "defined here", help="set the dims that it is defined by")
-            )  # fmt: skip
+                error(
+                    "FP2016",
+                    f"the dimension `{name}` follows from others: it cannot be set",
+                    known[name].span,
+                    "defined here",
+                    help="set the dims that it is defined by",
+                )
+            )
         elif not 1 <= value < 2**63:
             collector.report(
                 error("FP2016", f"the dimension `{name}` is set to {value}", known[name].span, "a size is at least 1")

@@ -70,7 +70,9 @@ def test_too_large_a_file() -> None:
 
 
 def test_json_has_places() -> None:
-    (found,) = analyze(Source("x.fp4", "kernel k(M) {\n    in x : f33[M]\n    out y : f32[M]\n    y = x\n}\n")).diagnostics
+    (found,) = analyze(
+        Source("x.fp4", "kernel k(M) {\n    in x : f33[M]\n    out y : f32[M]\n    y = x\n}\n")
+    ).diagnostics
     (entry,) = to_json([found])
     assert entry["code"] == "FP2019"
     assert entry["labels"] == [

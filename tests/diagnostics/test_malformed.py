@@ -20,11 +20,76 @@ ROOT = Path(__file__).parents[2]
 LANGUAGE = Path(__file__).parent.parent / "sema" / "specs"
 SPECS = [p.read_text(encoding="utf-8") for p in sorted([*(ROOT / "examples").glob("*.fp4"), *LANGUAGE.glob("*.fp4")])]
 TOKEN = re.compile(r"[A-Za-z_]\w*|\d+|\S|\s+")
-WORDS = (
-    "nvfp4 mxfp4 e4m3 f32 bf16 u64 M N K R in out inout param where when and not over by upto fn use kernel layout format "
-    "schedule quantize hadamard unzip uniform stochastic max sum fma T all x y a b @ .T ( ) [ ] { } == -> = : ; , # / // % "
-    '-1 0 1 7 16 1e400 99999999999999999999 0x "'
-).split()
+WORDS = [
+    "nvfp4",
+    "mxfp4",
+    "e4m3",
+    "f32",
+    "bf16",
+    "u64",
+    "M",
+    "N",
+    "K",
+    "R",
+    "in",
+    "out",
+    "inout",
+    "param",
+    "where",
+    "when",
+    "and",
+    "not",
+    "over",
+    "by",
+    "upto",
+    "fn",
+    "use",
+    "kernel",
+    "layout",
+    "format",
+    "schedule",
+    "quantize",
+    "hadamard",
+    "unzip",
+    "uniform",
+    "stochastic",
+    "max",
+    "sum",
+    "fma",
+    "T",
+    "all",
+    "x",
+    "y",
+    "a",
+    "b",
+    "@",
+    ".T",
+    "(",
+    ")",
+    "[",
+    "]",
+    "{",
+    "}",
+    "==",
+    "->",
+    "=",
+    ":",
+    ";",
+    ",",
+    "#",
+    "/",
+    "//",
+    "%",
+    "-1",
+    "0",
+    "1",
+    "7",
+    "16",
+    "1e400",
+    "99999999999999999999",
+    "0x",
+    '"',
+]
 ODD = ["\0", "\t", "\r\n", "é", "漢", "\ufeff", "\x1b[31m", "\u2028", "'", "`", "$", "\\"]
 
 
@@ -96,7 +161,9 @@ def test_random_bytes(seed: int) -> None:
     judge(source.text)
 
 
-@pytest.mark.parametrize("opening, closing", [("(", ")"), ("-", ""), ("exp(", ")"), ("x + ", ""), ("not ", ""), ("(x, ", ")")])
+@pytest.mark.parametrize(
+    "opening, closing", [("(", ")"), ("-", ""), ("exp(", ")"), ("x + ", ""), ("not ", ""), ("(x, ", ")")]
+)
 def test_deep_nesting(opening: str, closing: str) -> None:
     for depth in (60, 200, 20_000):
         text = f"kernel k(M) {{\n in x : f32[M]\n out y : f32[M]\n y = {opening * depth}x{closing * depth}\n}}\n"
@@ -129,7 +196,9 @@ def test_calls_that_double() -> None:
     assert {d.code for d in judge(spec).diagnostics} == {"FP2029"}
 
 
-@pytest.mark.parametrize("number", ["9" * 5000, "1e" + "9" * 50, "0x" + "f" * 5000, "1." + "0" * 5000 + "1", "0" * 5000])
+@pytest.mark.parametrize(
+    "number", ["9" * 5000, "1e" + "9" * 50, "0x" + "f" * 5000, "1." + "0" * 5000 + "1", "0" * 5000]
+)
 def test_huge_numbers(number: str) -> None:
     judge(f"kernel k(M, N = {number}) {{\n in x : f32[M, {number}]\n out y : f32[M]\n y = {number}\n}}\n")
     judge(f"layout v {{ coords row : {number}, k : 4; atom ({number}, 4) : ({number}, 1); pad {number} }}")
@@ -140,7 +209,11 @@ def test_huge_numbers(number: str) -> None:
 def test_line_ends_and_marks_mean_nothing() -> None:
     text = SPECS[0]
     wanted = [k.name for k in judge(text).kernels]
-    for other in (text.replace("\n", "\r\n"), text.replace("    ", "\t"), decode(b"\xef\xbb\xbf" + text.encode(), "s").text):
+    for other in (
+        text.replace("\n", "\r\n"),
+        text.replace("    ", "\t"),
+        decode(b"\xef\xbb\xbf" + text.encode(), "s").text,
+    ):
         checked = judge(other)
         assert not checked.failed
         assert [k.name for k in checked.kernels] == wanted

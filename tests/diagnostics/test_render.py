@@ -55,7 +55,9 @@ def test_a_long_line_is_cut_around_the_span() -> None:
 
 
 def test_labels_in_two_files() -> None:
-    found = error("FP2002", "twice", _at("fn f(x) = x", "f(", "b.fp4"), "again", also=[(_at("fn f(y) = y", "f("), "first")])
+    found = error(
+        "FP2002", "twice", _at("fn f(x) = x", "f(", "b.fp4"), "again", also=[(_at("fn f(y) = y", "f("), "first")]
+    )
     shown = render([found])
     assert "--> b.fp4:1:4" in shown and "::: x.fp4:1:4" in shown
 

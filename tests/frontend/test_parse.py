@@ -132,7 +132,9 @@ def test_all_errors_of_a_file() -> None:
 
 def test_what_parses_is_kept() -> None:
     collector = Collector()
-    found = parse(Source("t.fp4", "kernel k(M) {\n in a f32[M]\n x, y = = 1\n z = a\n}\nfn f(x = x\nfn g(x) = x\n"), collector)
+    found = parse(
+        Source("t.fp4", "kernel k(M) {\n in a f32[M]\n x, y = = 1\n z = a\n}\nfn f(x = x\nfn g(x) = x\n"), collector
+    )
     kernel, function = found.items
     assert isinstance(kernel, ast.Kernel) and isinstance(function, ast.Function)
     first, second, third = kernel.statements
@@ -143,7 +145,15 @@ def test_what_parses_is_kept() -> None:
 
 
 def test_errors_never_name_tokens() -> None:
-    for text in ("y = 1", "kernel k(M) { y = ", "kernel k(M) { in a : }", "format f { scale }", "schedule k on { }", "fn f", "use x"):
+    for text in (
+        "y = 1",
+        "kernel k(M) { y = ",
+        "kernel k(M) { in a : }",
+        "format f { scale }",
+        "schedule k on { }",
+        "fn f",
+        "use x",
+    ):
         with pytest.raises(DiagnosticError) as caught:
             module(text)
         shown = "".join(str(vars_) for d in caught.value.diagnostics for vars_ in (d.title, d.labels[0].text, *d.help))

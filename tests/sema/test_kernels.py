@@ -85,7 +85,10 @@ def test_broadcasting_is_by_name(expression: str, axes: tuple[str, ...]) -> None
 
 
 def test_products_take_batch_axes_by_name() -> None:
-    text = "kernel k(A, B, M, N, K) { in p : bf16[A, B, M, K]; in q : bf16[B, N, K]; out y : f32[A, B, M, N]; y = p @ q.T }"
+    text = (
+        "kernel k(A, B, M, N, K) { in p : bf16[A, B, M, K]; in q : bf16[B, N, K]; "
+        "out y : f32[A, B, M, N]; y = p @ q.T }"
+    )
     assert made(kernel_of(text), "y").axes == ("A", "B", "M", "N")
 
 
@@ -185,7 +188,8 @@ def test_functions_are_put_in() -> None:
 
 def test_quantize() -> None:
     kernel = body(
-        "in ts : f32[]; in rng : u64[2]; in r : f32[M]\nout a : nvfp4[M, N]; out b : fp8_token[M, N]; out c : bf16[M, N]\n"
+        "in ts : f32[]; in rng : u64[2]; in r : f32[M]\n"
+        "out a : nvfp4[M, N]; out b : fp8_token[M, N]; out c : bf16[M, N]\n"
         "a = quantize(x, amax = 2 * ts, rounding = stochastic(rng, stream = 7))\n"
         "b = quantize(x, scale = r)\nc = dequantize(quantize(x, format = mxfp4))"
     )
@@ -210,7 +214,9 @@ def test_constraints_are_named_one_by_one() -> None:
 
 
 def test_specialize() -> None:
-    kernel = kernel_of("kernel k(M, N = 64, F = N / 2) { in x : mxfp4[M, N]; out y : f32[M, F]; g, u = unzip(x, N -> F); y = g }")
+    kernel = kernel_of(
+        "kernel k(M, N = 64, F = N / 2) { in x : mxfp4[M, N]; out y : f32[M, F]; g, u = unzip(x, N -> F); y = g }"
+    )
     fixed = specialize(kernel, {"M": 7, "N": 128})
     assert {d.name: d.value for d in fixed.dims} == {"M": 7, "N": 128, "F": None}
     for sizes, code in (({"N": 33}, "FP2017"), ({"Q": 1}, "FP2001"), ({"F": 1}, "FP2016"), ({"M": 0}, "FP2016")):
@@ -237,5 +243,8 @@ def test_schedules_belong_to_kernels_in_order() -> None:
 
 
 def test_one_mistake_is_one_error() -> None:
-    text = "kernel k(M, N) {\n in x : f33[M, N]\n out y : f32[M, N]\n h = x + 1\n g = exp(h) @ h.T\n y = quantize(g)\n z = sum(g, over = Q)\n}\n"
+    text = (
+        "kernel k(M, N) {\n in x : f33[M, N]\n out y : f32[M, N]\n h = x + 1\n"
+        " g = exp(h) @ h.T\n y = quantize(g)\n z = sum(g, over = Q)\n}\n"
+    )
     assert [d.code for d in analyze(Source("t", text)).diagnostics] == ["FP2019", "FP3014"]
