@@ -106,7 +106,8 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> dict[str
         "mma_place": _place(batched, batch_used=False),
         "epilogue_place": _place(batched, mentions(text, "batch")),
         "m0": f"(tile_m * CLUSTER_M + cta_m) * {tile.cta_m}" if cluster.m > 1 else f"tile_m * {tile.cta_m}",
-        "n0": f"(tile_n * CLUSTER_N + cta_n) * {width}" if cluster.n > 1 else f"tile_n * {width}",
+        "n0": "(tile_n * CLUSTER_N + cta_n) * TILE_N" if cluster.n > 1 else "tile_n * TILE_N",
+        "epilogue_n0": f"(tile_n * CLUSTER_N + cta_n) * {width}" if cluster.n > 1 else f"tile_n * {width}",
         "group": lowered.epilogue.group,
         "overlapped": overlapped,
         "half_atoms": tile.n % 128 != 0,
@@ -130,7 +131,7 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> dict[str
 
 def mentions(text: str, name: str) -> bool:
     """Whether Python text uses a name."""
-    return re.search(rf"\b{name}\b", text) is not None
+    return re.search(rf"(?<![\w.]){name}\b", text) is not None
 
 
 def _imports(epilogue: EpilogueText) -> list[str]:
