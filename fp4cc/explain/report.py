@@ -145,7 +145,8 @@ def _barriers(plan: LoweredKernel) -> list[Row]:
         for b in plan.pipeline.barriers
     ]
     for load in plan.pipeline.loads:
-        how = f"multicast in {load.slices} slice{'' if load.slices == 1 else 's'}" if load.multicast else "one load a CTA"
+        slices = f"{load.slices} slice{'' if load.slices == 1 else 's'}"
+        how = f"multicast in {slices}" if load.multicast else "one load a CTA"
         rows.append((load.tensor_map, f"into {load.buffer}, {load.slice_bytes * load.slices} bytes, {how}"))
     return rows
 
