@@ -51,7 +51,7 @@ def failure_of(error: Exception) -> Failure:
     if isinstance(error, RequestError):
         return _plain(Status.USAGE, "", str(error), [])
     if isinstance(error, click.ClickException):
-        return _plain(Status.USAGE, "", error.format_message(), [])
+        return _plain(Status(error.exit_code), "", error.format_message(), [])
     if isinstance(error, OSError):
         return _plain(Status.WRONG, "FP6001", _os_error(error), [])
     if type(error).__module__.partition(".")[0] == "fp4num" and isinstance(error, ValueError):

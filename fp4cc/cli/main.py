@@ -89,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if "--json" in arguments:
             sys.exit(fail(failure_of(error), as_json=True))
         error.show()
-        sys.exit(Status.USAGE)
+        sys.exit(error.exit_code)
     except BrokenPipeError:
         # The reader went away (`fp4cc emit ... | head`): keep the interpreter from complaining when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
