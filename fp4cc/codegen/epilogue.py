@@ -44,7 +44,8 @@ class _Emitter:
 
     @property
     def kernel(self) -> Kernel:
-        return self.lowered.kernel
+        """The typed kernel as the epilogue sees it."""
+        return self.lowered.epilogue.kernel
 
     def emit(self) -> EpilogueText:
         loads = Loads(self.lowered, self.names, self.printer)
@@ -134,12 +135,13 @@ class _Emitter:
     def _argument_order(self, value: int) -> tuple[int, int]:
         """The product first, then what changes least."""
         axes = self.kernel.values[value].axes
-        return (-1 if value == self.program.accumulator else len(axes), value)
+        return (-1 if value in self.program.accumulators else len(axes), value)
 
     def _argument_name(self, value: int) -> str:
-        if value == self.program.accumulator:
-            name = self.kernel.values[value].attrs.get("name")
-            return str(name) if name is not None else "product"
+        if value in self.program.accumulators:
+            name = str(self.kernel.values[value].attrs.get("name", "product"))
+            number = self.program.accumulators.index(value) + 1
+            return name if self.program.group is None else f"{name}{number}"
         value = self.printer.resolve(value)
         for leaf in self.program.inputs:
             if leaf.value == value:
@@ -153,7 +155,8 @@ class _Emitter:
 
 #: Names in scope at the hooks (`fp4cc.ir.lowered`) and module names of a kernel file.
 RESERVED = (
-    "warp", "lane", "thread", "m_size", "n_size", "m0", "n0", "batch", "row", "row_valid", "column", "acc", "subtile",
+    "warp", "lane", "thread", "m_size", "n_size", "m0", "n0", "batch", "row", "row_valid", "column", "acc", "acc2",
+    "subtile",
     "cutlass", "cute", "cuda", "prims", "llvm", "Boolean", "Float32", "Int32", "Int64", "element", "store_slot",
     "staged", "staged_column", "in_range", "j", "columns_smem",
 )  # fmt: skip

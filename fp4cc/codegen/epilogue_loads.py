@@ -71,7 +71,7 @@ class Loads:
     def staging(self, printer: ValuePrinter, values: list[str]) -> list[str]:
         """All columns of the tile staged by all threads, between two barriers of the epilogue warps."""
         self.printer.helpers |= {"shared_address", "shared_store_f32", "shared_load_4_f32"}
-        steps = -(-self.lowered.tile.n // _THREADS)
+        steps = -(-self._columns() // _THREADS)
         lines = [
             f"prims.barrier_cta_sync({_BARRIER}, thread_count={_THREADS})  # the last tile's columns have been read",
             f"for i in cutlass.range_constexpr({steps}):",
@@ -99,14 +99,26 @@ class Loads:
 
     def element_text(self, value: int) -> str:
         """The argument of `element` for column j."""
-        if value == self.lowered.epilogue.accumulator:
-            return "acc[j]"
+        if value in self.lowered.epilogue.accumulators:
+            return self._accumulator(self.lowered.epilogue.accumulators.index(value))
         if value in self.lowered.epilogue.staged:
             return f"{self._vector_name(value)}[j]"
         for leaf in self._inputs("tile"):
             if leaf.value == value:
                 return f"{self._vector_name(value)}[j]"
         return self.printer.known[self.printer.resolve(value)]
+
+    def _accumulator(self, half: int) -> str:
+        """Column j of a half, out of 32 columns in `acc` and 32 more in `acc2`."""
+        group, width = self.lowered.epilogue.group, self.lowered.epilogue.subtile
+        if group is None:
+            return "acc[j]"
+        if group >= width:
+            return "acc2[j]" if half else "acc[j]"
+        place = "2 * j" if group == 1 else f"j // {group} * {2 * group} + j % {group}"
+        place += f" + {half * group}" if half else ""
+        self.printer.helpers.add("either_half")
+        return f"either_half(acc, acc2, {place})"
 
     def _vector_name(self, value: int) -> str:
         if value not in self.vectors:
@@ -118,11 +130,15 @@ class Loads:
         for leaf in self.lowered.epilogue.inputs:
             if leaf.value == value:
                 return leaf.name
-        return title(self.lowered.kernel, value)
+        return title(self.lowered.epilogue.kernel, value)
+
+    def _columns(self) -> int:
+        """Columns of a tile as the epilogue sees it."""
+        return self.lowered.tile.n // len(self.lowered.epilogue.accumulators)
 
     def _place(self, place: int, column: str) -> str:
         """The byte offset of a staged value's column."""
-        stride = -(-self.lowered.tile.n // _THREADS) * _THREADS
+        stride = -(-self._columns() // _THREADS) * _THREADS
         if place:
             return f"4 * ({place * stride} + {column})"
         return f"4 * {column}" if column.isidentifier() else f"4 * ({column})"
@@ -156,14 +172,14 @@ class Loads:
         ]
 
     def _stride_bytes(self, leaf: EpilogueInput) -> str:
-        return bytes_text(WIDTHS[leaf.dtype], stride_text(self.lowered.problem, leaf.column_stride))
+        return bytes_text(WIDTHS[leaf.dtype], stride_text(self.lowered.epilogue.problem, leaf.column_stride))
 
     def _inputs(self, kind: str) -> list[EpilogueInput]:
         return [leaf for leaf in self.lowered.epilogue.inputs if leaf.kind == kind]
 
     def _offset(self, leaf: EpilogueInput, column: str = "column") -> str:
         return offset(
-            self.lowered.problem,
+            self.lowered.epilogue.problem,
             batch=(leaf.batch_stride, "batch"),
             row=(leaf.row_stride, "row"),
             column=(leaf.column_stride, column),

@@ -75,7 +75,7 @@ def quantized_place(lowered: LoweredKernel, output: EpilogueOutput) -> list[str]
     line, rows, start, length = _extent(plan)
     first = line.replace(" + lane", "") if plan.along == "rows" else "m0 + 32 * warp"
     pitch = _packed(length, fmt.bits)
-    number = f"Int64({first}) + Int64(batch) * {rows}" if lowered.problem.batch_axes else f"Int64({first})"
+    number = f"Int64({first}) + Int64(batch) * {rows}" if lowered.epilogue.problem.batch_axes else f"Int64({first})"
     where = f"{_parens(number)} * {_parens(pitch)} + {_parens(_packed(_parens(start), fmt.bits))}"
     return [
         f"global_address({output.param_name}, {where}, 1)",
@@ -107,7 +107,7 @@ def _scales(lowered: LoweredKernel, output: EpilogueOutput, extent: tuple[str, s
     """The call that stores the scales of this thread's line."""
     plan, fmt, name = _plan(output), _format(output), output.arg
     line, rows, start, length = extent
-    batch = ["batch"] if lowered.problem.batch_axes else []
+    batch = ["batch"] if lowered.epilogue.problem.batch_axes else []
     arguments = [
         plan.scales_param, *batch, line, divided(_parens(start), _wide(fmt)), f"[scale for _, scale in {name}_blocks]",
         rows, divided(length, _wide(fmt)),
@@ -119,7 +119,7 @@ def _store_function(lowered: LoweredKernel, output: EpilogueOutput) -> str:
     """A function that stores adjacent scales of a line, and the padding beyond the edges."""
     plan, fmt, name = _plan(output), _format(output), output.arg
     layout = fmt.layout
-    batch = ["batch"] if lowered.problem.batch_axes else []
+    batch = ["batch"] if lowered.epilogue.problem.batch_axes else []
     tall = fmt.stored[0] if isinstance(fmt.stored[0], int) else 1
     width = 4 if fmt.scale == "f32" else 1
     place = ", ".join([*batch, "row", "k", "rows", "blocks"])
@@ -149,7 +149,7 @@ def _store_function(lowered: LoweredKernel, output: EpilogueOutput) -> str:
 
 def _offset_function(lowered: LoweredKernel, name: str, layout: ScaleLayout) -> str:
     """The layout as a function of the coordinates."""
-    batched = bool(lowered.problem.batch_axes)
+    batched = bool(lowered.epilogue.problem.batch_axes)
     coordinates = [c for c in ("batch", "row", "k") if batched or c != "batch"]
     counts = {"row": "rows", "k": "blocks"}
     strides = [str(layout.atom_size)]

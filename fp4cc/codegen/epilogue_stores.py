@@ -115,7 +115,7 @@ def _place(lowered: LoweredKernel, output: EpilogueOutput) -> list[str]:
     width = _width(output)
     return [
         _address(lowered, output, "m0 + 32 * warp"),
-        bytes_text(width, stride_text(lowered.problem, output.row_stride)),
+        bytes_text(width, stride_text(lowered.epilogue.problem, output.row_stride)),
         str(output.store.row_bytes),
         str(width),
         "lane",
@@ -129,7 +129,7 @@ def _tma(lowered: LoweredKernel, output: EpilogueOutput) -> list[str]:
     at = "store_slot * 4 + warp" if store.stages > 1 else "warp"
     source = f"{store.buffer}.subview(({at}) * {32 * store.row_bytes})"
     inner, outer = ("column", "m0 + 32 * warp") if output.quantize is None else quantized_coordinates(output)
-    coordinates = f"({inner}, {outer}{', batch' if lowered.problem.batch_axes else ''})"
+    coordinates = f"({inner}, {outer}{', batch' if lowered.epilogue.problem.batch_axes else ''})"
     arguments = [f"{store.tensor_map}.get_ptr()", source, coordinates]
     text = call(_INDENT + 8, "prims.cp_async_bulk_tensor_global_shared_cta", arguments)
     return ["if lane == 0:", *_indented(_dedented(text, 8))]
@@ -139,7 +139,7 @@ def _registers(lowered: LoweredKernel, output: EpilogueOutput, values: str, help
     """One predicated store a value: for results whose columns are not adjacent in memory."""
     width = _width(output)
     helpers |= {"store_elements", f"pack_{output.dtype}", "global_address"}
-    pitch = bytes_text(width, stride_text(lowered.problem, output.column_stride))
+    pitch = bytes_text(width, stride_text(lowered.epilogue.problem, output.column_stride))
     words = f"{output.arg}_words"
     arguments = [_address(lowered, output, "row"), pitch, words, f'"{_BITS[width]}"', "n_size - column", "row_valid"]
     return [
@@ -150,7 +150,7 @@ def _registers(lowered: LoweredKernel, output: EpilogueOutput, values: str, help
 
 def _address(lowered: LoweredKernel, output: EpilogueOutput, row: str) -> str:
     where = offset(
-        lowered.problem,
+        lowered.epilogue.problem,
         batch=(output.batch_stride, "batch"),
         row=(output.row_stride, row),
         column=(output.column_stride, "column"),

@@ -338,19 +338,26 @@ class EpilogueOutput:
 
 @dataclass(frozen=True, slots=True)
 class EpilogueProgram:
-    """The epilogue: leaves, the values in order (leaves and the accumulator not repeated), and what is stored.
+    """The epilogue: leaves, the values in order (leaves and accumulators not repeated), and what is stored.
+
+    Values are indices in `kernel`, and `problem` has the columns' axis and extent as the epilogue sees them: both are
+    the lowered kernel's own, unless the product is unzipped (`fp4cc.passes.unzip`). Then there are two `accumulators`,
+    one a half, and `group` is the number of adjacent columns of each.
 
     `staged`: the values of scope "column" that elements use; `columns_smem` holds their f32 in
     this order, tile.n rounded up to 128 of each.
     """
 
+    kernel: Kernel
+    problem: Problem
     inputs: tuple[EpilogueInput, ...]
-    accumulator: int
+    accumulators: tuple[int, ...]
     statements: tuple[EpilogueStatement, ...]
     outputs: tuple[EpilogueOutput, ...]
     staged: tuple[int, ...] = ()
     init: tuple[Init, ...] = ()  # what is filled before the launch
     subtile: int = 32  # columns
+    group: int | None = None  # of unzip
 
 
 @dataclass(frozen=True, slots=True)

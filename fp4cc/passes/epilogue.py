@@ -11,14 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
-from fp4cc.ir.kernel import Arg, Expr, Kernel, Scalar, Value
+from fp4cc.ir.kernel import Arg, Expr, Scalar, Value
 from fp4cc.ir.lowered import (
     EpilogueInput,
     EpilogueOutput,
     EpilogueProgram,
     EpilogueStatement,
     KernelParam,
-    Problem,
     Scope,
     SmemBuffer,
     StorePlan,
@@ -26,6 +25,7 @@ from fp4cc.ir.lowered import (
 from fp4cc.passes import epilogue_quantize as quantized
 from fp4cc.passes.divides import divides
 from fp4cc.passes.sizes import Sizes, mul
+from fp4cc.passes.unzip import Frame
 from fp4rt.manifest import Param, TensorMap
 from fp4rt.ops import OPS
 
@@ -53,18 +53,19 @@ class EpiloguePlan:
     staging: tuple[SmemBuffer, ...]
 
 
-def plan_epilogue(kernel: Kernel, problem: Problem, sizes: Sizes, tile_n: int) -> EpiloguePlan:
+def plan_epilogue(frame: Frame, sizes: Sizes, tile_n: int) -> EpiloguePlan:
     """Plan the epilogue of a kernel with one product. Raises DiagnosticError with all that cannot be built yet."""
-    return _Planner(kernel, problem, sizes, tile_n).plan()
+    return _Planner(frame, sizes, tile_n if frame.group is None else tile_n // 2).plan()
 
 
 class _Planner:
-    def __init__(self, kernel: Kernel, problem: Problem, sizes: Sizes, tile_n: int) -> None:
-        self.kernel = kernel
-        self.problem = problem
+    def __init__(self, frame: Frame, sizes: Sizes, tile_n: int) -> None:
+        self.frame = frame
+        self.kernel = frame.kernel
+        self.problem = frame.problem
         self.sizes = sizes
         self.tile_n = tile_n
-        self.live = _live(kernel, problem.accumulator)
+        self.live = _live(frame)
         self.errors: list[Diagnostic] = []
 
     def plan(self) -> EpiloguePlan:
@@ -87,12 +88,15 @@ class _Planner:
         )
         outputs = tuple(self._output(store.arg, store.value) for store in self.kernel.stores)
         program = EpilogueProgram(
+            kernel=self.kernel,
+            problem=self.problem,
             inputs=tuple(self._guarded(leaf) for leaf in inputs),
-            accumulator=self.problem.accumulator,
+            accumulators=self.frame.accumulators,
             statements=statements,
             outputs=outputs,
             staged=self._staged(scopes, outputs),
             subtile=SUBTILE,
+            group=self.frame.group,
             init=tuple(fill for o in outputs if o.quantize for fill in quantized.fills(o, self.problem)),
         )
         return EpiloguePlan(program, self._params(program), self._tensor_maps(program), self._staging(program))
@@ -227,7 +231,7 @@ class _Planner:
         scopes: dict[int, Scope] = {}
         for index in self.live:
             scopes[index] = self._scope(self.kernel.values[index])
-        scopes[self.problem.accumulator] = "element"
+        scopes.update((accumulator, "element") for accumulator in self.frame.accumulators)
         # A condition on columns is not staged: elements that use it compute it themselves.
         for index in reversed(self.live):
             for operand in self.kernel.values[index].operands:
@@ -397,16 +401,17 @@ def _as_expr(attr: object) -> Expr:
     raise TypeError(f"not a size: {attr!r}")
 
 
-def _live(kernel: Kernel, accumulator: int) -> tuple[int, ...]:
+def _live(frame: Frame) -> tuple[int, ...]:
     """The values that reach a store, without the product, what is before it, and the quantization at the store."""
     seen: set[int] = set()
     pending: list[int] = []
+    kernel = frame.kernel
     for store in kernel.stores:
         value = kernel.values[store.value]
         pending.extend(value.operands if value.op == "quantize" else (store.value,))
     while pending:
         index = pending.pop()
-        if index == accumulator or index in seen:
+        if index in frame.accumulators or index in seen:
             continue
         seen.add(index)
         pending.extend(kernel.values[index].operands)

@@ -19,6 +19,7 @@ from fp4cc.passes.roles import find_roles
 from fp4cc.passes.schedule import Request, applicable, assumed_shape, rank, read
 from fp4cc.passes.sizes import Sizes, ceildiv, fold, mul
 from fp4cc.passes.tensor_maps import mainloop_maps
+from fp4cc.passes.unzip import Frame, epilogue_frame, tile_widths
 from fp4cc.targets import TARGETS, Target
 
 #: Threads of a CTA: four epilogue warps, a load warp, an MMA warp.
@@ -61,14 +62,16 @@ def _lower_with(
     request = read(schedule, tile_k(pair, target), target)
     shape, assumed = assumed_shape(problem, when)
     traffic = _traffic(kernel, problem, pair, target, shape.m, shape.n, shape.k, shape.batch)
-    ranked = rank(request, shape, traffic, target)
+    frame = epilogue_frame(kernel, problem, sizes)
+    widths = replace(target, tile_n=tile_widths(frame, target))
+    ranked = rank(_with_widths(request, frame, target), shape, traffic, widths)
     option = ranked[0].option
     mma = instruction(pair, problem, target, option.cta_group, option.tile_n)
     tile = Tile(mma.m, mma.n, tile_k(pair, target), target.cta_rows)
     cluster = Cluster(option.cluster_m, option.cluster_n)
     stage = stage_bytes(mma, tile, target)
     tmem = plan_tmem(mma, tile, request.accumulators or 2, target)
-    epilogue = plan_epilogue(kernel, problem, sizes, tile.n)
+    epilogue = plan_epilogue(frame, sizes, tile.n)
     ring = acc_ring_stages(tmem, tile.n)
     stages = _stages(kernel, request, stage, ring, epilogue.staging, target)
     pipeline = plan_pipeline(problem, mma, cluster, stage, stages, tmem, tile.n)
@@ -97,6 +100,18 @@ def _lower_with(
         when=when,
     )
     return replace(lowered, decisions=explain_choices(lowered, request, ranked, assumed, target))
+
+
+def _with_widths(request: Request, frame: Frame, target: Target) -> Request:
+    """The request itself. Raises DiagnosticError if it asks for a tile that tears a group of unzip."""
+    if request.tile is not None and request.schedule is not None and request.tile[1] not in tile_widths(frame, target):
+        span = request.schedule.field_spans["tile"]
+        wanted = ", ".join(map(str, tile_widths(frame, target)))
+        raise DiagnosticError([
+            error("FP5010", f"a tile of {request.tile[1]} columns does not hold whole groups of unzip", span,
+                  f"it must hold {frame.group} columns of both halves", help=f"tile widths that do: {wanted}"),
+        ])  # fmt: skip
+    return request
 
 
 def _stages(

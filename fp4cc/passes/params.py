@@ -36,7 +36,7 @@ def sizes(problem: Problem, tile: Tile, raster: Raster, epilogue: EpilogueProgra
     found: list[tuple[str, Expr, str]] = []
     if clips(epilogue):
         found.append(("m_size", problem.m, problem.m_axis))
-        found.append(("n_size", problem.n, problem.n_axis))
+        found.append(("n_size", epilogue.problem.n, epilogue.problem.n_axis))
     found.append(("k_tiles", ceildiv(problem.k, tile.k), f"steps of {tile.k} along {problem.k_axis}"))
     found.append(("tiles_m", raster.tiles_m, f"cluster tiles along {problem.m_axis}"))
     found.append(("tiles_n", raster.tiles_n, f"cluster tiles along {problem.n_axis}"))

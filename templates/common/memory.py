@@ -133,6 +133,11 @@ def store_word(type_name, address, word, valid):
     llvm.inline_asm(None, values, text, "l,r,r,~{memory}", has_side_effects=True)
 
 
+def either_half(first, second, j):
+    """Element j of two lists of 32 in a row."""
+    return first[j] if j < 32 else second[j - 32]
+
+
 def shared_address(buffer):
     """The 32-bit address of a buffer in shared memory."""
     return buffer.data_ptr().toint(Int32)
