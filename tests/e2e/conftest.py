@@ -1,41 +1,112 @@
-"""Compile a spec, run its PTX on the emulator, compare with the reference: what every test here does."""
+"""Compile a spec, run its PTX on the emulator, compare with the reference: what every test here does.
+
+Kernels are compiled in this process, so that the DSL is imported once; `fp4cc.compile` itself, with its child process
+and its cache, has tests of its own.
+"""
 
 from __future__ import annotations
 
+import importlib.util
+import os
 from collections.abc import Callable
 from functools import cache
+from itertools import count
+from pathlib import Path
 from typing import Literal
 
 import pytest
 
-import fp4cc
-from fp4cc.driver.trial import run_trial
+from fp4cc.codegen.emit import emit
+from fp4cc.codegen.manifest import manifest, plans
+from fp4cc.driver.trial import Trial, run_trial
+from fp4cc.ir.lowered import LoweredKernel
+from fp4cc.passes import lower
+from fp4cc.sema import analyze
+from fp4cc.source import Source
 from fp4rt import Artifact, random_inputs
 from fp4rt.devices.emulator import EmulatorDevice
 
-Check = Callable[..., None]
+Run = Callable[..., Trial]
+_numbers = count()
 
 
-@cache
-def _compiled(text: str) -> Artifact:
-    return fp4cc.compile(text, target="sm_100a")
+class Compiler:
+    """Compiles specs in a scratch folder, each once."""
+
+    def __init__(self, scratch: Path) -> None:
+        self._scratch = scratch
+        self.artifact = cache(self._artifact)
+
+    def lowered(self, text: str) -> LoweredKernel:
+        """The first kernel of a text, lowered."""
+        return lower(analyze(Source("spec.fp4", text), None).raise_errors().kernels[0], "sm_100a")
+
+    def compile(self, python: str) -> dict[str, bytes]:
+        """The files of one emitted kernel, by their ending."""
+        name = f"kernel{next(_numbers)}"
+        path = self._scratch / f"{name}.py"
+        path.write_text(python, encoding="utf-8")
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        before = Path.cwd()
+        os.chdir(self._scratch)  # the DSL leaves files in the working folder
+        try:
+            compiled = module.compile("sm_100a")
+        finally:
+            os.chdir(before)
+        ptx = compiled.__ptx__
+        return {
+            "ptx": (ptx.decode() if isinstance(ptx, bytes) else ptx).rstrip("\0").encode(),
+            "cubin": compiled.__cubin__,
+        }
+
+    def _artifact(self, text: str) -> Artifact:
+        lowered = self.lowered(text)
+        files = {
+            f"{name}.{ending}": data
+            for name, plan in plans(lowered).items()
+            for ending, data in self.compile(emit(plan)).items()
+        }
+        return Artifact.build(manifest(lowered, {}, {}), files)
 
 
 @pytest.fixture(scope="session")
-def check() -> Check:
-    """`check(text, M=.., N=.., ...)`: the emulated kernel's outputs are the reference's, bit for bit.
+def compiler(tmp_path_factory: pytest.TempPathFactory) -> Compiler:
+    return Compiler(tmp_path_factory.mktemp("kernels"))
+
+
+def run_artifact(
+    artifact: Artifact,
+    *,
+    sms: int = 148,
+    mode: Literal["immediate", "delayed"] = "immediate",
+    seed: int = 0,
+    **dims: int,
+) -> Trial:
+    """One run beside the reference.
 
     `sms` bounds the persistent grid (few SMs: many tiles for each cluster); `mode` and `seed` say when asynchronous
     operations complete.
     """
+    kernel = artifact.load_kernel(EmulatorDevice(mode=mode, seed=seed, sms=sms))
+    inputs = random_inputs(artifact.manifest, dims, seed=seed)
+    return run_trial(kernel, artifact.load_kernel("reference"), inputs, dims)
 
-    def run(
-        text: str, *, sms: int = 148, mode: Literal["immediate", "delayed"] = "immediate", seed: int = 0, **dims: int
-    ) -> None:
-        artifact = _compiled(text)
-        kernel = artifact.load_kernel(EmulatorDevice(mode=mode, seed=seed, sms=sms))
-        inputs = random_inputs(artifact.manifest, dims, seed=seed)
-        trial = run_trial(kernel, artifact.load_kernel("reference"), inputs, dims)
+
+@pytest.fixture(scope="session")
+def run() -> Run:
+    return run_artifact
+
+
+@pytest.fixture(scope="session")
+def check(compiler: Compiler) -> Callable[..., None]:
+    """`check(text, M=.., N=.., ...)`: the emulated kernel's outputs are the reference's, bit for bit."""
+
+    def check_text(text: str, **options: object) -> None:
+        trial = run_artifact(compiler.artifact(text), **options)  # pyright: ignore[reportArgumentType]
         assert trial.equal, trial.comparisons
 
-    return run
+    return check_text

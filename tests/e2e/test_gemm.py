@@ -133,3 +133,15 @@ def test_variants_by_size(check: Check) -> None:
     )
     check(text, M=100, N=200, K=320)
     check(text, M=300, N=200, K=320)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize(
+    ("m", "n", "cluster"), [(128, 128, (1, 1)), (128, 64, (2, 2)), (256, 256, (2, 1)), (256, 128, (4, 2))]
+)
+def test_asynchronous_operations_may_take_their_time(
+    check: Check, m: int, n: int, cluster: tuple[int, int], seed: int
+) -> None:
+    """With copies, MMAs and barrier arrivals delayed at random, in persistent loops of several tiles."""
+    text = scheduled("nvfp4", "nvfp4", m, n, cluster)
+    check(text, M=300, N=300, K=800, sms=cluster[0] * cluster[1], mode="delayed", seed=seed)
