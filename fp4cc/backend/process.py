@@ -127,6 +127,7 @@ def _environment(scratch: Path) -> dict[str, str]:
     env["TMPDIR"] = str(scratch)
     env["CUTE_DSL_DISABLE_FILE_CACHING"] = "1"
     env["NO_COLOR"] = "1"
+    env["OPENBLAS_NUM_THREADS"] = "1"  # numpy is imported, but computes nothing: no pool of threads
     return env
 
 
