@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-EXAMPLES = sorted((ROOT / "examples").rglob("*.fp4"))
+EXAMPLES = sorted((ROOT / "examples").glob("*.fp4"))
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)

@@ -48,7 +48,7 @@ def ops(kernel: Kernel) -> list[str]:
 
 @pytest.mark.parametrize("path", SPECS, ids=lambda p: p.stem)
 def test_typed_kernels(path: Path, golden: Callable[[Path, str], None]) -> None:
-    kernels = analyze(Source(path.name, path.read_text(encoding="utf-8"))).raise_errors().kernels
+    kernels = analyze(Source(path.name, path.read_text(encoding="utf-8")), path.parent).raise_errors().kernels
     golden(GOLDEN / "ir" / f"{path.stem}.txt", "\n".join(format_kernel(k) for k in kernels))
     for kernel in kernels:
         verify(kernel)
