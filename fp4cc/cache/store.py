@@ -61,8 +61,7 @@ class Store:
             intact, files, meta = False, {}, None
         if intact and meta is not None:
             return Entry(files, meta["info"])
-        if folder.exists():
-            shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)  # damaged, or not there
         return None
 
     def put(self, key: str, files: Mapping[str, bytes], info: Mapping[str, Json] | None = None) -> Entry:

@@ -19,7 +19,7 @@ from fp4cc.backend.process import BackendError, Compiled, Worker
 from fp4cc.backend.toolchain import toolchain
 from fp4cc.cache import Entry, Store, compiler_fingerprint, digest
 from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
-from fp4cc.driver.request import Request
+from fp4cc.driver.request import Request, RequestError
 from fp4cc.driver.spec import used_files
 
 if TYPE_CHECKING:
@@ -107,6 +107,7 @@ def _build(request: Request, cache: Store | None, step: Step, worker: Worker | N
     step("checking and lowering the spec")
     lowered, warnings = lower_kernels(request)
     texts = [{stem: emit_kernel(plan) for stem, plan in plans_of(kernel).items()} for kernel in lowered]
+    _refuse_one_name_for_two([stem for modules in texts for stem in modules])
     step("compiling with the CuTe DSL")
     jobs = {text: None for modules in texts for text in modules.values()}
     compiled = _compile_all(list(jobs), request.target, cache, worker)
@@ -120,6 +121,13 @@ def _build(request: Request, cache: Store | None, step: Step, worker: Worker | N
         files[f"{kernel.name}.json"] = manifest_text(kernel, hashes).encode()
         kernels.append(BuiltKernel(kernel.name, files, {f"{name}.py": text.encode() for name, text in modules.items()}))
     return Built(tuple(kernels), warnings, cached=False)
+
+
+def _refuse_one_name_for_two(stems: list[str]) -> None:
+    """A second plan of kernel `a` is called `a_v1`, and so might be another kernel of the file."""
+    twice = next((stem for stem in stems if stems.count(stem) > 1), None)
+    if twice is not None:
+        raise RequestError(f"two kernels would write {twice}.cubin: rename one, or build one at a time with --kernel")
 
 
 def _compile_all(texts: list[str], arch: str, cache: Store | None, worker: Worker | None) -> dict[str, Compiled]:

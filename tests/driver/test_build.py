@@ -186,3 +186,15 @@ def test_a_cached_compile_imports_neither_parser_nor_dsl_nor_numpy(spec: Path, t
     second = subprocess.run(command, env=env, check=True, capture_output=True, text=True)
     assert "(cached)" in second.stderr
     assert second.stdout.splitlines()[-1] == "[]"
+
+
+def test_two_kernels_that_would_write_the_same_file_are_refused(compilations: list[str]) -> None:
+    text = (
+        FORMATS
+        + GEMM.replace('use "formats.fp4"\n', "")
+        + GEMM.replace('use "formats.fp4"\n', "").replace("gemm", "gemm_v1")
+        + "schedule gemm on sm_100a when M <= 128 { tile 128 x 64 x 256 }\n"
+    )
+    with pytest.raises(RequestError, match=r"gemm_v1\.cubin"):
+        build(Request(read_spec(text)), use_cache=False)
+    assert build(Request(read_spec(text), kernel="gemm_v1"), use_cache=False).kernels[0].name == "gemm_v1"
