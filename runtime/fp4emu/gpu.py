@@ -15,6 +15,7 @@ from fp4emu.launch import MAX_SHARED, Configuration, Launch, Triple
 from fp4emu.memory import GLOBAL_BASE, READ_ONLY, GlobalMemory
 from fp4emu.program import Program
 from fp4emu.ptx import parse
+from fp4emu.ptx.inline import inline
 from fp4emu.ptx.tree import Function, Module, Variable
 from fp4emu.symbols import Symbols
 
@@ -45,6 +46,7 @@ class LoadedModule:
         if function is None or not function.entry:
             raise Fault(f"the module has no entry {entry}", hint=f"it has: {', '.join(self.entries) or 'none'}")
         if entry not in self.programs:
+            function = inline(self.tree, function)
             self.programs[entry] = Program.build(function, Symbols.build(self.tree, function, self.addresses))
         return self.programs[entry]
 

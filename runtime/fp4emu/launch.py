@@ -125,8 +125,12 @@ class Launch:
         start = self.param_address - GLOBAL_BASE
         self.param_bytes = bytes(self.machine.memory.data[start : start + self.program.symbols.param_bytes])
         with np.errstate(all="ignore"):
-            for start in range(0, len(ids), wave):
-                self._wave(ids[start : start + wave])
+            waiting = self.machine.waiting
+            waiting.extend((x * self.cluster[0], y * self.cluster[1], z * self.cluster[2]) for x, y, z in ids)
+            while waiting:
+                wave_ids = [(x // self.cluster[0], y // self.cluster[1], z // self.cluster[2]) for x, y, z in waiting[:wave]]
+                del waiting[:wave]
+                self._wave(wave_ids)
 
     def _wave(self, ids: list[Triple]) -> None:
         self._slots.clear()

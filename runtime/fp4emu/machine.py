@@ -21,6 +21,12 @@ class Machine:
     memory: GlobalMemory
     queue: AsyncQueue
     clock: Clock = field(default_factory=Clock)
+    waiting: list[tuple[int, int, int]] = field(default_factory=list["tuple[int, int, int]"])
+    """The first CTA of each cluster that has not been launched yet."""
+
+    def cancel(self) -> tuple[int, int, int] | None:
+        """Takes the next cluster from those not yet launched."""
+        return self.waiting.pop(0) if self.waiting else None
 
 
 @dataclass(slots=True)

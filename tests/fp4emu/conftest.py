@@ -1,8 +1,13 @@
-"""A bare machine to try instruction models on, and the data that other tools or chips produced."""
+"""Running a few PTX instructions on lanes of data.
+
+With FP4EMU_PTXAS naming a ptxas, every text that the tests run is assembled by it too, so that the tests' PTX is known to be PTX.
+"""
 
 from __future__ import annotations
 
-import json
+import os
+import subprocess
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,56 +15,95 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fp4emu.asynchronous import AsyncQueue
-from fp4emu.instruction import Instruction
-from fp4emu.isa import load_families
-from fp4emu.machine import Cluster, Cta, Machine
-from fp4emu.memory import SHARED_RESERVED, GlobalMemory, SharedMemory, TensorMemory
-from fp4emu.registry import find_rule
+from fp4emu import Gpu
 
-HERE = Path(__file__).parent
-SHARED_BYTES = SHARED_RESERVED + (227 << 10)
+Lanes = Callable[..., Any]
 
 
-@pytest.fixture(scope="session")
-def data() -> Callable[[str], dict[str, Any]]:
-    """`data("hopper_tma")` reads hopper_tma.json."""
-    return lambda name: json.loads((HERE / f"{name}.json").read_text())
+def assemble(text: str, target: str) -> None:
+    """Fails the test if ptxas refuses the text."""
+    ptxas = os.environ.get("FP4EMU_PTXAS")
+    if not ptxas:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "test.ptx"
+        source.write_text(text)
+        done = subprocess.run([ptxas, f"-arch={target}", "-o", f"{folder}/test.cubin", str(source)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{done.stderr}\n{text}"
+
+
+def module(target: str, body: str, params: str, head: str = "", name: str = "kernel", tuning: str = "") -> str:
+    """A PTX module of one entry."""
+    return f".version 8.8\n.target {target}\n.address_size 64\n{head}\n.visible .entry {name}({params}) {tuning}\n{{\n{body}\nret;\n}}\n"
+
+
+def _load(index: int, dtype: np.dtype[Any]) -> str:
+    size = dtype.itemsize
+    return (
+        f"ld.param.u64 %a, [in{index}]; cvta.to.global.u64 %a, %a; mad.wide.u32 %a, %i, {size}, %a; "
+        f"ld.global.{'u8' if size == 1 else f'b{8 * size}'} %in{index}, [%a];"
+    )
+
+
+def _store(index: int, dtype: np.dtype[Any]) -> str:
+    size = dtype.itemsize
+    return (
+        f"ld.param.u64 %a, [out{index}]; cvta.to.global.u64 %a, %a; mad.wide.u32 %a, %i, {size}, %a; "
+        f"st.global.b{8 * size} [%a], %out{index};"
+    )
 
 
 @pytest.fixture
-def cluster() -> Callable[..., Cluster]:
-    """`cluster(ctas, target)`: a cluster of empty CTAs."""
+def lanes() -> Lanes:
+    """`lanes(code, *inputs, out=dtype)`: runs `code` on each element of the input arrays, as threads of one block after the other.
 
-    def build(ctas: int = 1, target: str = "sm_100a") -> Cluster:
-        found = Cluster(Machine(target, GlobalMemory(), AsyncQueue()), (0, 0, 0))
-        for rank in range(ctas):
-            shared = SharedMemory(rank, SHARED_BYTES, np.zeros(SHARED_BYTES, np.uint8), np.zeros(SHARED_BYTES, np.uint8))
-            found.ctas.append(Cta(found, (rank, 0, 0), rank, shared, TensorMemory()))
-        return found
+    Input i is in the register %in<i> of its width (8-bit inputs: 16 bits), result i is taken from %out<i>. `out` is a dtype or a list of them; `regs` declares further registers.
+    """
 
-    return build
+    def run(
+        code: str, *inputs: Any, out: Any = np.uint32, regs: str = "", target: str = "sm_100a", mode: str = "immediate",
+        lockstep: str | None = None, block: int = 64,
+    ) -> Any:  # fmt: skip
+        arrays = [np.ascontiguousarray(x).reshape(-1) for x in inputs]
+        outs = [np.dtype(o) for o in (out if isinstance(out, list) else [out])]
+        count = len(arrays[0]) if arrays else block
+        grid = -(-count // block)
+        padded = [np.resize(x, grid * block) for x in arrays]
+        declared = "".join(f".reg .b{max(16, 8 * x.dtype.itemsize)} %in{i};\n" for i, x in enumerate(arrays))
+        declared += "".join(f".reg .b{8 * o.itemsize} %out{i};\n" for i, o in enumerate(outs))
+        body = "\n".join([
+            f".reg .b64 %a; .reg .b32 %i, %t; .reg .pred %p<8>; .reg .b32 %r<32>; .reg .b64 %rd<16>; .reg .b16 %h<16>; {regs}", declared,
+            "mov.u32 %i, %ctaid.x; mov.u32 %t, %ntid.x; mul.lo.u32 %i, %i, %t; mov.u32 %t, %tid.x; add.u32 %i, %i, %t;",
+            *(_load(i, x.dtype) for i, x in enumerate(arrays)), code, *(_store(i, o) for i, o in enumerate(outs)),
+        ])  # fmt: skip
+        params = ", ".join([f".param .u64 in{i}" for i in range(len(arrays))] + [f".param .u64 out{i}" for i in range(len(outs))])
+        text = module(target, body, params)
+        assemble(text, target)
+        gpu = Gpu(target, mode=mode, lockstep=lockstep)  # type: ignore[arg-type]
+        pointers: list[int] = []
+        for x in padded:
+            pointers.append(gpu.alloc(x.nbytes))
+            gpu.write(pointers[-1], x)
+        pointers += [gpu.alloc(grid * block * o.itemsize) for o in outs]
+        gpu.launch(gpu.load(text), "kernel", (grid,), (block,), params=[p.to_bytes(8, "little") for p in pointers])
+        results = [
+            np.frombuffer(gpu.read(p, grid * block * o.itemsize), o)[:count] for p, o in zip(pointers[len(arrays) :], outs, strict=True)
+        ]
+        return results if isinstance(out, list) else results[0]
+
+    return run
 
 
 @pytest.fixture
-def instruction() -> Callable[[str, str], Instruction]:
-    """`instruction(name, target)`: a parsed instruction without operands."""
-
-    def build(name: str, target: str = "sm_100a") -> Instruction:
-        load_families()
-        rule, mods = find_rule(name, target)
-        return Instruction(name, (), None, 1, name, rule, mods)
-
-    return build
+def rng() -> np.random.Generator:
+    return np.random.default_rng(7)
 
 
-@pytest.fixture(scope="session")
-def mix() -> Callable[[int, int], np.ndarray]:
-    """`mix(n, seed)`: n reproducible bytes, the formula that the recorded chips were fed with."""
-
-    def build(count: int, seed: int) -> np.ndarray:
-        index = np.arange(count, dtype=np.uint64) * np.uint64(6364136223846793005)
-        index += np.uint64(seed * 1442695040888963407 % (1 << 64))
-        return ((index ^ (np.uint64(seed) << np.uint64(7))) >> np.uint64(37)).astype(np.uint8)
-
-    return build
+def special_floats() -> np.ndarray[Any, np.dtype[np.float32]]:
+    """f32 values where operations go wrong: zeros, subnormals, limits, infinities, NaN, ties of narrower formats."""
+    bits = np.array(
+        [0, 1, 2, 0x007FFFFF, 0x00800000, 0x00800001, 0x33800000, 0x34000000, 0x3EFFFFFF, 0x3F000000, 0x3F7FFFFF, 0x3F800000, 0x3F800001, 0x3F808000,
+         0x3F818000, 0x3F800FFF, 0x3F801000, 0x40490FDB, 0x477FE000, 0x477FEFFF, 0x477FF000, 0x43E00000, 0x47600000, 0x7F7FFFFF, 0x7F7F7FFF, 0x7F7F8000,
+         0x7F800000, 0x7FC00000, 0x7F800001, 0x4B000000, 0x4F000000, 0x5F000000], np.uint32,
+    )  # fmt: skip
+    return np.concatenate([bits, bits | 0x8000_0000]).astype(np.uint32).view(np.float32)

@@ -27,3 +27,4 @@ instruction("setmaxnreg", "action=inc|dec sync aligned u32", style="emit", secti
 instruction("griddepcontrol", "action=launch_dependents|wait", style="emit", section="9.7.13.13")(_nothing)
 
 
+instruction("call", "[uni]", style="emit", section="9.7.12.5")(_ending)
