@@ -53,7 +53,10 @@ def typed_kernels(request: Request) -> tuple[tuple[Kernel, ...], Warnings]:
 def lower_kernels(request: Request) -> tuple[tuple[LoweredKernel, ...], Warnings]:
     """The lowered kernels. Raises DiagnosticError with the errors of all of them, or RequestError."""
     from fp4cc.passes import lower
+    from fp4cc.targets import TARGETS
 
+    if request.target not in TARGETS:
+        raise RequestError(f"kernels cannot be compiled for {request.target}; targets: {', '.join(TARGETS)}")
     kernels, warnings = typed_kernels(request)
     lowered: list[LoweredKernel] = []
     errors: list[Diagnostic] = []

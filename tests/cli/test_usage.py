@@ -55,6 +55,7 @@ def test_version(fp4cc: Run) -> None:
         (["run", "GEMM", "--input", "a=missing.npy"], "there is no file missing.npy"),
         (["run", "GEMM", "--input", "a=GEMM"], "neither .npy nor .npz"),
         (["run", "GEMM", "--seed", "-3"], "seed"),
+        (["check", "GEMM", "--target", "sm_42"], "cannot be compiled for sm_42; targets: sm_100a"),
         (["layout", "nvfp5"], "did you mean `nvfp4`?"),
         (["layout", "nvfp4", "--shape", "4xfoo"], "is not a shape"),
     ],
