@@ -180,7 +180,9 @@ def gather_elements(shared: SharedMemory, addresses: Index, size: int) -> Bytes:
     """The `size`-byte elements at `addresses` ([...] -> [..., size])."""
     first, last = int(addresses.min()), int(addresses.max())
     if first < 0 or last + size > shared.size:
-        raise Fault(f"the operand spans shared bytes {first:#x} to {last + size:#x}, outside of the CTA's {shared.size}")
+        raise Fault(
+            f"the operand spans shared bytes {first:#x} to {last + size:#x}, outside of the CTA's {shared.size}"
+        )
     index = addresses[..., None] + np.arange(size)
     state = shared.state[index]
     if (state != (ALLOCATED | WRITTEN)).any():

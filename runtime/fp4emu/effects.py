@@ -1,4 +1,5 @@
-"""Asynchronous effects of one instruction, and the bulk async-groups of a thread (PTX ISA, "Async proxy", "Bulk async-group")."""
+"""Asynchronous effects of one instruction, and the bulk async-groups of a thread (PTX ISA, "Async proxy" and
+"Bulk async-group")."""
 
 from __future__ import annotations
 
@@ -10,9 +11,7 @@ from fp4emu.instruction import Instruction
 from fp4emu.machine import ThreadContext
 
 
-def submit(
-    thread: ThreadContext, ins: Instruction, action: Callable[[], None], *, order: Hashable = None
-) -> None:
+def submit(thread: ThreadContext, ins: Instruction, action: Callable[[], None], *, order: Hashable = None) -> None:
     """Queues an effect. A fault in it names the instruction that issued it, however late it runs."""
     cta, warp, lane = thread.cta.id, thread.warp.index, thread.lane
 
@@ -57,10 +56,8 @@ def bulk_groups(thread: ThreadContext) -> BulkGroups:
     return thread.scratch.setdefault("bulk", BulkGroups())
 
 
-def submit_in_group(
-    thread: ThreadContext, ins: Instruction, read: Callable[[], Callable[[], None]]
-) -> None:
-    """Queues an operation of the thread's open bulk group: `read` takes its source and returns what writes the result."""
+def submit_in_group(thread: ThreadContext, ins: Instruction, read: Callable[[], Callable[[], None]]) -> None:
+    """Queues an operation of the thread's open bulk group: `read` takes its source, returns what writes the result."""
     group = bulk_groups(thread).open
     group.unread += 1
     group.unfinished += 1

@@ -1,8 +1,9 @@
-"""Instruction descriptors of tcgen05.mma: the 32 bits that name types, shape and scale ids (PTX ISA, "Instruction descriptor").
+"""Instruction descriptors of tcgen05.mma: the 32 bits that name types, shape and scale ids (PTX ISA, "Instruction
+descriptor").
 
 Bits, for kinds without block scaling: 0-1 sparsity selector, 2 sparse, 3 saturate, 4-5 type of D, 7-9 type of A, 10-12
-type of B, 13 negate A, 14 negate B, 15 transpose A, 16 transpose B, 17-22 N >> 3, 24-28 M >> 4, 30-31 maximum shift (.ws).
-With block scaling: 4-5 scale id of B, 23 scale type, 29-30 scale id of A, 31 K dimension (sm_103a).
+type of B, 13 negate A, 14 negate B, 15 transpose A, 16 transpose B, 17-22 N >> 3, 24-28 M >> 4, 30-31 maximum shift
+(.ws). With block scaling: 4-5 scale id of B, 23 scale type, 29-30 scale id of A, 31 K dimension (sm_103a).
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ _SCALES: dict[tuple[str, int], tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class MmaShape:
-    """A decoded instruction descriptor: D[m, n] += A[m, k] * B[n, k]. `scale` and the fields after it: block scaling only."""
+    """A decoded instruction descriptor: D[m, n] += A[m, k] * B[n, k]. `scale` and the fields after it: block scaling
+    only."""
 
     kind: str
     m: int
@@ -76,7 +78,7 @@ class MmaShape:
 
 @lru_cache(maxsize=1024)
 def decode(value: int, kind: str, group: int, block: int, ws: bool = False) -> MmaShape:
-    """Decodes and checks a descriptor for `.kind::<kind>.cta_group::<group>`; `block` elements a scale (0: no scaling)."""
+    """Decodes and checks a descriptor for `.kind::<kind>.cta_group::<group>`; `block` elements a scale, or 0."""
     what = f"instruction descriptor {value:#010x} for kind::{kind}"
     types = _TYPES[kind]
     # B's type has two bits for the 4-bit kinds; bit 12 is ignored there, and the CuTe DSL does set it.
@@ -134,7 +136,9 @@ def decode(value: int, kind: str, group: int, block: int, ws: bool = False) -> M
 def _check_ids(what: str, id_a: int, id_b: int, count: int, wide: bool) -> None:
     """A scale id is the byte of the 32-bit word at which an operand's scales of this instruction begin."""
     for name, found in (("A", id_a), ("B", id_b)):
-        legal = (0, 2) if wide and count == 6 else (0, 1, 2, 3) if wide or count == 1 else (0, 2) if count == 2 else (0,)
+        legal = (
+            (0, 2) if wide and count == 6 else (0, 1, 2, 3) if wide or count == 1 else (0, 2) if count == 2 else (0,)
+        )
         if found not in legal:
             raise Fault(
                 f"{what}: scale id {found} of {name}; with {count} scales a row it is one of {legal}",

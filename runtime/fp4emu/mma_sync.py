@@ -31,7 +31,8 @@ _CONTAINER_SHIFT = {"e2m1": 2, "e2m3": 0, "e3m2": 0}
 def row_fragment(element: Element, depth: int) -> tuple[Index, Index]:
     """(row, k) of each byte-group of A, [register, lane] -> row, and first k; a register holds 32 / bits elements.
 
-    A of m16n8k<depth>: register r of lane 4g + t holds row g + 8 (r % 2), k from (r // 2) 4e + t e, e = elements a register.
+    A of m16n8k<depth>: register r of lane 4g + t holds row g + 8 (r % 2), k from (r // 2) 4e + t e, e = elements a
+    register.
     """
     per = 32 // element.bits
     count = depth // (4 * per) * 2
@@ -54,7 +55,8 @@ def decode_words(words: Words, element: Element, container: bool) -> Floats:
         mask = ((1 << element.bits) - 1) << shift
         if (raw & ~np.uint8(mask)).any():
             raise Fault(
-                f"an {element.name} operand has bits outside of its place in the byte (bits {shift} to {shift + element.bits - 1})",
+                f"an {element.name} operand has bits outside of its place in the byte, "
+                f"bits {shift} to {shift + element.bits - 1}",
                 hint="after ldmatrix .b4x16_p64, 4-bit elements must be shifted left by two",
             )
         return fp4num.decode((raw & mask) >> shift, element.name)
@@ -73,7 +75,8 @@ def gather(words: Words, element: Element, rows: Index, ks: Index, height: int, 
 
 
 def accumulator(height: int, width: int) -> tuple[Index, Index]:
-    """(row, column) [register, lane] of a 32-bit accumulator: register pairs along the row, then 8 rows on, then 8 columns on."""
+    """(row, column) [register, lane] of a 32-bit accumulator: register pairs along the row, then 8 rows on, then 8
+    columns on."""
     register = np.arange(height * width // 32)[:, None]
     rows = G[None, :] + 8 * (register // 2 % 2)
     return rows, register // 4 * 8 + 2 * T[None, :] + register % 2
@@ -103,7 +106,8 @@ def _scale_bytes(words: Words, byte: int, count: int) -> Bytes:
 
 @lru_cache(maxsize=16)
 def matrix_layout(shape: str, count: int, trans: bool) -> tuple[int, Index, Index]:
-    """(memory rows, row, byte in row) of each register byte [register, lane, byte]; rows of one matrix follow those of the last.
+    """(memory rows, row, byte in row) of each register byte [register, lane, byte]; rows of one matrix follow those of
+    the last.
 
     Row r of matrix i lies at the address that lane (rows a matrix) * i + r gives.
     """
@@ -128,8 +132,9 @@ def matrix_layout(shape: str, count: int, trans: bool) -> tuple[int, Index, Inde
 
 
 def expand(rows: Bytes, source: str) -> Bytes:
-    """Rows [n, 16] of 16 elements as bytes, each in the low bits of its byte (ldmatrix `.b8x16.b4x16_p64`, `.b6x16_p32`)."""
+    """Rows [n, 16] of 16 elements as bytes, each in the low bits of its byte (ldmatrix `.b8x16.b4x16_p64`,
+    `.b6x16_p32`)."""
     if source == "b4x16_p64":
         data = rows[:, :8]
-        return np.stack([data & 15, data >> 4], axis=-1).reshape(len(rows), 16)
+        return np.stack([data & np.uint8(15), data >> np.uint8(4)], axis=-1).reshape(len(rows), 16)
     return operands.unpack6(rows[:, :12])

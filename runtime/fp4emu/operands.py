@@ -22,7 +22,7 @@ Packing = Literal["dense", "padded"]
 
 @dataclass(frozen=True, slots=True)
 class Element:
-    """`name` is the number format, `bits` its width, `packing` how 16 bytes hold elements: densely, or 16 with padding."""
+    """`name` is the number format, `bits` its width, `packing` how 16 bytes hold elements: dense, or 16 padded."""
 
     name: str
     bits: int

@@ -48,9 +48,9 @@ def decode_map(raw: bytes) -> TensorMap:
 class Box:
     """The part of a box that lies inside of the tensor.
 
-    `shape` is the whole box in shared memory, outermost first, its last entry the packed bytes of an inner row. `inside`
-    selects the part that exists; `start` is the global address of its first byte and `strides` the byte strides of its
-    outer axes. `empty` boxes lie outside altogether.
+    `shape` is the whole box in shared memory, outermost first, its last entry the packed bytes of an inner row.
+    `inside` selects the part that exists; `start` is the global address of its first byte and `strides` the byte
+    strides of its outer axes. `empty` boxes lie outside altogether.
     """
 
     shape: tuple[int, ...]
@@ -201,7 +201,9 @@ REDUCTIONS: dict[str, frozenset[DataType]] = {
 def reduce_bytes(old: Bytes, new: Bytes, dtype: DataType, op: str) -> Bytes:
     """`old op new` elementwise on bytes of `dtype` elements, as an array of bytes."""
     if dtype not in REDUCTIONS[op]:
-        raise Fault(f"reduction .{op} of {dtype.name} does not exist", hint=f"types: {sorted(t.name for t in REDUCTIONS[op])}")
+        raise Fault(
+            f"reduction .{op} of {dtype.name} does not exist", hint=f"types: {sorted(t.name for t in REDUCTIONS[op])}"
+        )
     if op in ("and", "or", "xor"):
         return {"and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor}[op](old, new)
     if dtype in _INTEGER:
@@ -248,7 +250,7 @@ def _bf16_to_f32(raw: Bytes) -> npt.NDArray[np.float32]:
 
 
 def _f32_to_bf16(x: npt.NDArray[np.floating]) -> npt.NDArray[np.uint16]:
-    """Round to nearest even; the sum of two bf16 is exact enough in f32 that one more rounding decides no tie wrongly."""
+    """Round to nearest even; a sum of two bf16 is exact enough in f32 that one more rounding decides no tie wrongly."""
     bits = x.astype(np.float32).view(np.uint32)
     rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
     return np.where(np.isnan(x), np.uint32(0x7FFF), rounded).astype(np.uint16)
@@ -294,7 +296,8 @@ def _window(shared: SharedMemory, offset: int, reach: int) -> tuple[Bytes, Bytes
     """(data, state) of the bytes, which must lie in the CTA's shared memory."""
     if offset < SHARED_RESERVED or offset + reach > shared.size:
         raise Fault(
-            f"a TMA box of {reach} bytes at shared {shared.base + offset:#x} is outside of the CTA's {shared.size} bytes"
+            f"a TMA box of {reach} bytes at shared {shared.base + offset:#x} is outside of the CTA's "
+            f"{shared.size} bytes"
         )
     return shared.data[offset : offset + reach], shared.state[offset : offset + reach]
 

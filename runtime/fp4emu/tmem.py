@@ -150,7 +150,7 @@ def load(memory: TensorMemory, address: int, warp: int, part: Fragment, pack: bo
     if not pack:
         return memory.data[rows, columns]
     _check_cells(memory, rows, columns + 1)
-    return memory.data[rows, columns] & 0xFFFF | memory.data[rows, columns + 1] << 16
+    return (memory.data[rows, columns] & np.uint32(0xFFFF)) | (memory.data[rows, columns + 1] << np.uint32(16))
 
 
 def store(memory: TensorMemory, address: int, warp: int, part: Fragment, unpack: bool, values: Words) -> None:
@@ -158,9 +158,9 @@ def store(memory: TensorMemory, address: int, warp: int, part: Fragment, unpack:
     lane, column = _rectangle(memory, address, warp, part, unpack, "tcgen05.st")
     rows, columns = lane + part.lane, column + part.column * (2 if unpack else 1)
     if unpack:
-        memory.data[rows, columns + 1] = values >> 16
+        memory.data[rows, columns + 1] = values >> np.uint32(16)
         memory.written[rows, columns + 1] = True
-        values = values & 0xFFFF
+        values = values & np.uint32(0xFFFF)
     memory.data[rows, columns] = values
     memory.written[rows, columns] = True
 

@@ -3,13 +3,14 @@
 
 Numbers. Operands decode to float32 exactly, scales included, and are multiplied by one BLAS product in float32 (in
 float64 where block scales would leave float32's range, and for integers). So a sum that is exact in float32 in every
-order comes out exact, and any other one within the usual n * 2^-24 * sum|x| of it. The hardware's own order of additions
-is not documented, and not modelled.
+order comes out exact, and any other one within the usual n * 2^-24 * sum|x| of it. The hardware's own order of
+additions is not documented, and not modelled.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +31,8 @@ _SAFE_E8M0 = (40, 214)
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A part of D in one CTA: `lanes` of tensor memory hold `rows` and, from the first column of D on, columns `columns`."""
+    """A part of D in one CTA: `lanes` of tensor memory hold `rows` and, from the first column of D on, columns
+    `columns`."""
 
     lanes: slice
     rows: slice
@@ -42,7 +44,9 @@ def layout(m: int, n: int, group: int, rank: int, lane: int, ws: bool) -> tuple[
     if group == 1 and m == 64 and not ws:
         if lane not in (0, 16):
             raise Fault(f"D of an M = 64 MMA starts at lane {lane}; it must be 0 or 16")
-        quarters = [Block(slice(32 * q + lane, 32 * q + lane + 16), slice(16 * q, 16 * q + 16), slice(0, n)) for q in range(4)]
+        quarters = [
+            Block(slice(32 * q + lane, 32 * q + lane + 16), slice(16 * q, 16 * q + 16), slice(0, n)) for q in range(4)
+        ]
         return quarters, n
     if lane:
         raise Fault(f"D starts at lane {lane}; it must be lane 0")
@@ -125,9 +129,7 @@ class Mma:
 
     # --- block scales ---
 
-    def _apply_scales(
-        self, a: Floats, b: Floats
-    ) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.floating], bool]:
+    def _apply_scales(self, a: Floats, b: Floats) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.floating], bool]:
         shape = self.shape
         group = len(self.ctas)
         split_b = group == 2 and shape.m == 128
@@ -148,7 +150,9 @@ class Mma:
             for codes in (codes_a, codes_b):
                 wide = wide or bool(codes.min() < low or codes.max() > high)
         elif (codes_a & 0x80).any() or (codes_b & 0x80).any():
-            raise Fault("a ue4m3 scale byte has its sign bit set", hint="scales are unsigned; was an e4m3 value stored?")
+            raise Fault(
+                "a ue4m3 scale byte has its sign bit set", hint="scales are unsigned; was an e4m3 value stored?"
+            )
         table = operands.scale_table(shape.scale)
         kind = np.float64 if wide else np.float32
         return _scaled(a, np.take(table, codes_a), kind), _scaled(b, np.take(table, codes_b), kind), wide
@@ -192,7 +196,7 @@ class Mma:
         return total.astype(np.float16).view(np.uint16).astype(np.uint32)
 
 
-def _stack(parts: list[npt.NDArray[np.generic]]) -> npt.NDArray[np.generic]:
+def _stack(parts: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
@@ -207,9 +211,7 @@ def _from_shared(cta: Cta, value: int, rows: int, depth: int, element: Element, 
     return operands.decode_chunks(descriptors.gather_chunks(cta.shared, chunks, element.used), element)
 
 
-def _scaled(
-    x: Floats, scales: Floats, kind: type[np.floating]
-) -> npt.NDArray[np.floating]:
+def _scaled(x: Floats, scales: Floats, kind: type[np.floating]) -> npt.NDArray[np.floating]:
     rows, count = scales.shape
     grouped = x.reshape(rows, count, -1).astype(kind, copy=False)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -221,9 +223,9 @@ def scale_bytes(
 ) -> Bytes:
     """Scale codes [rows, count] of an operand from tensor memory (PTX ISA, "Scale factor layout").
 
-    Row 32 g + i has byte (first + j) % 4 of lane i, column base + (first + j) // 4 * G + g, where G = 4 * ceil(rows / 128).
-    All four groups of 32 lanes hold a copy. With `halves` (M = 128 over two CTAs) the two upper groups of lanes hold the
-    second half of the rows instead.
+    Row 32 g + i has byte (first + j) % 4 of lane i, column base + (first + j) // 4 * G + g, where G = 4 * ceil(rows /
+    128). All four groups of 32 lanes hold a copy. With `halves` (M = 128 over two CTAs) the two upper groups of lanes
+    hold the second half of the rows instead.
     """
     if halves:
         upper = scale_bytes_of(memory, address, rows // 2, count, first, name, (2, 3))

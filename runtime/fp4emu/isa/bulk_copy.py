@@ -1,4 +1,5 @@
-"""Bulk copies without a tensor map, bulk reductions, and bulk async-groups (PTX ISA 9.7.9.25, "Asynchronous copy: bulk")."""
+"""Bulk copies without a tensor map, bulk reductions, and bulk async-groups (PTX ISA 9.7.9.25, "Asynchronous copy:
+bulk")."""
 
 from __future__ import annotations
 
@@ -102,7 +103,9 @@ def send(thread: ThreadContext, ins: Instruction, dst: int, src: int, size: int,
     submit(thread, ins, effect)
 
 
-@instruction("cp.async.bulk", f"global src=shared::cta bulk_group {HINT} [cp_mask]", style="thread", section=SECTION, once=True)
+@instruction(
+    "cp.async.bulk", f"global src=shared::cta bulk_group {HINT} [cp_mask]", style="thread", section=SECTION, once=True
+)
 def store(thread: ThreadContext, ins: Instruction, dst: int, src: int, size: int, *rest: int) -> None:
     """Own shared memory to global memory; with `.cp_mask`, bit i of the mask selects byte i of every 16."""
     _check(size, dst, src)
@@ -198,7 +201,8 @@ def prefetch(thread: ThreadContext, ins: Instruction, address: int, size: int, *
 
 
 def _lanes_with_groups(g: Any, mask: Any) -> list[tuple[int, WarpContext, BulkGroups]]:
-    """(row, warp, groups) of the executing threads that have ever issued a bulk operation: for the others there is nothing to do."""
+    """(row, warp, groups) of the executing threads that have ever issued a bulk operation: for the others there is
+    nothing to do."""
     found: list[tuple[int, WarpContext, BulkGroups]] = []
     for row, warp, word in active_rows(g, mask):
         threads: dict[int, dict[str, Any]] = warp.scratch.get("threads", {})
@@ -217,13 +221,15 @@ def commit_group(g: Any, ins: Instruction, mask: Any) -> None:
 
 @instruction("cp.async.bulk.wait_group", "[read]", style="group", section="9.7.9.25.6.2", blocking=True)
 def wait_group(g: Any, ins: Instruction, mask: Any, allowed: Any) -> None:
-    """Waits until at most `allowed` of the newest groups are pending; with `.read`, until the others have read their source."""
+    """Waits until at most `allowed` of the newest groups are pending; with `.read`, until the others have read their
+    source."""
     read, limit = ins.has("read"), int(allowed)
     for row, _, groups in _lanes_with_groups(g, mask):
         if not groups.reached(limit, read=read):
             g.waits[row] = Wait(
                 lambda groups=groups: groups.reached(limit, read=read),
                 lambda groups=groups: (
-                    f"cp.async.bulk.wait_group{'.read' if read else ''} {limit}: {len(groups.committed)} groups committed"
+                    f"cp.async.bulk.wait_group{'.read' if read else ''} {limit}: "
+                    f"{len(groups.committed)} groups committed"
                 ),
             )

@@ -33,7 +33,9 @@ def _map(thread: ThreadContext, ins: Instruction, operand: TensorOperand) -> tup
     return tmap, tuple(signed(c) for c in coordinates)
 
 
-def targets(thread: ThreadContext, ins: Instruction, barrier: int, mask: int | None, pair: bool) -> list[tuple[int, int]]:
+def targets(
+    thread: ThreadContext, ins: Instruction, barrier: int, mask: int | None, pair: bool
+) -> list[tuple[int, int]]:
     """(destination rank, shared::cluster address of the barrier) of each CTA that a copy writes to.
 
     Without multicast there is one. With `.cta_group::2` the signal may go to the barrier of the destination's peer:
@@ -107,7 +109,7 @@ def store(thread: ThreadContext, ins: Instruction, target: TensorOperand, src: i
     tmap, coordinates = _map(thread, ins, target)
     shared = _own_shared(thread, src)
 
-    def read():  # noqa: ANN202
+    def read():
         packed = tma.fetch_box(shared, src & OFFSET_MASK, tmap)
         return lambda: tma.write_box(thread.memory, tmap, coordinates, packed)
 
@@ -125,20 +127,22 @@ def reduce(thread: ThreadContext, ins: Instruction, target: TensorOperand, src: 
     tmap, coordinates = _map(thread, ins, target)
     shared = _own_shared(thread, src)
 
-    def read():  # noqa: ANN202
+    def read():
         packed = tma.fetch_box(shared, src & OFFSET_MASK, tmap)
         return lambda: tma.reduce_box(thread.memory, tmap, coordinates, packed, ins.mod("op"))
 
     submit_in_group(thread, ins, read)
 
 
-def _own_shared(thread: ThreadContext, address: int):  # noqa: ANN202
+def _own_shared(thread: ThreadContext, address: int):
     if address >> RANK_SHIFT != thread.cta.rank:
         raise Fault(f"the shared::cta address {address:#x} is not in the executing CTA (rank {thread.cta.rank})")
     return thread.cta.shared
 
 
-@instruction("cp.async.bulk.prefetch.tensor", f"{DIMS} L2 global [tile] {HINT}", style="thread", section="9.7.9.27.4", once=True)
+@instruction(
+    "cp.async.bulk.prefetch.tensor", f"{DIMS} L2 global [tile] {HINT}", style="thread", section="9.7.9.27.4", once=True
+)
 def prefetch(thread: ThreadContext, ins: Instruction, source: TensorOperand, *_hint: int) -> None:
     """Has no effect on results; the map is still checked."""
     tmap, coordinates = _map(thread, ins, source)

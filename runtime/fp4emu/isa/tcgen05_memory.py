@@ -1,7 +1,8 @@
-"""Tensor memory: tcgen05.alloc, dealloc, relinquish_alloc_permit, ld, st, wait, fence, cp (PTX ISA 9.7.16, "TensorCore 5th generation").
+"""Tensor memory: tcgen05.alloc, dealloc, relinquish_alloc_permit, ld, st, wait, fence, cp (PTX ISA 9.7.16, "TensorCore
+5th generation").
 
-Not modelled, and therefore refused when the PTX is loaded: tcgen05.shift, tcgen05.ld.red, and the decompression modes of
-tcgen05.cp, whose exact effect the PTX ISA shows only in figures that no published layout confirms.
+Not modelled, and therefore refused when the PTX is loaded: tcgen05.shift, tcgen05.ld.red, and the decompression modes
+of tcgen05.cp, whose exact effect the PTX ISA shows only in figures that no published layout confirms.
 """
 
 from __future__ import annotations
@@ -52,7 +53,9 @@ def alloc(warp: WarpContext, ins: Instruction, dst: LaneValues, columns: LaneVal
     tmem.check_count(count)
     memory = warp.cta.tensor
     if not memory.permit:
-        raise Fault("tcgen05.alloc after this CTA gave up its right to allocate", hint="tcgen05.relinquish_alloc_permit")
+        raise Fault(
+            "tcgen05.alloc after this CTA gave up its right to allocate", hint="tcgen05.relinquish_alloc_permit"
+        )
     start = tmem.find_free(memory, count)
     if start is None:
         return Wait(

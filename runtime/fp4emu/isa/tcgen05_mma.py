@@ -6,6 +6,8 @@ collector modifiers only steer a cache of A or B and have no effect on results.
 
 from __future__ import annotations
 
+from typing import Any
+
 from fp4emu import instruction_descriptor, tmem
 from fp4emu.effects import submit
 from fp4emu.errors import Fault
@@ -29,7 +31,7 @@ _BLOCKS: dict[str, dict[str, int]] = {
 
 
 def _submit(thread: ThreadContext, ins: Instruction, mma: Mma, group: int) -> None:
-    lane, column = tmem.split(mma.d)
+    _, column = tmem.split(mma.d)
     if column % 4 and mma.shape.block:
         raise Fault(f"D of a block-scaled MMA starts at column {column}, which is not a multiple of 4")
     submit(thread, ins, mma.run, order=pipeline(thread.cta, group))
@@ -42,24 +44,25 @@ def _submit(thread: ThreadContext, ins: Instruction, mma: Mma, group: int) -> No
     section="9.7.16.10.9.1",
     targets=TARGETS,
 )
-def mma(thread: ThreadContext, ins: Instruction, d: int, a: int, b: int, idesc: int, *rest: object) -> None:
+def mma(thread: ThreadContext, ins: Instruction, d: int, a: int, b: int, idesc: int, *rest: Any) -> None:
     """Dense MMA. `rest` is [{disable-output-lane},] enable-input-d [, scale-input-d]."""
     group = cta_group(thread.cta, ins)
     ctas = thread.cta.pair if group == 2 else (thread.cta,)
     kind = ins.mod("kind").removeprefix("kind::")
+    flags = list(rest)
     disabled: tuple[int, ...] = ()
-    if rest and isinstance(rest[0], tuple):
-        disabled, rest = rest[0], rest[1:]
+    if isinstance(flags[0], tuple):
+        disabled = flags.pop(0)
         if len(disabled) != 4 * group:
             raise Fault(f"disable-output-lane has {len(disabled)} registers; .cta_group::{group} needs {4 * group}")
-    shift = int(rest[1]) if len(rest) > 1 else 0  # type: ignore[call-overload]
+    shift = int(flags[1]) if len(flags) > 1 else 0
     if shift and kind not in ("f16", "tf32"):
         raise Fault(f"scale-input-d is for kind::f16 and kind::tf32, not kind::{kind}")
     if not 0 <= shift <= 15:
         raise Fault(f"scale-input-d is {shift}; it must be 0 to 15")
     shape = instruction_descriptor.decode(idesc & 0xFFFF_FFFF, kind, group, 0)
     in_tmem = isinstance(ins.operands[1], Address)
-    operation = Mma(shape, ctas, d, a, b, in_tmem, bool(rest[0]), scale_d=shift, disabled=disabled)
+    operation = Mma(shape, ctas, d, a, b, in_tmem, bool(flags[0]), scale_d=shift, disabled=disabled)
     _submit(thread, ins, operation, group)
 
 
@@ -121,7 +124,7 @@ def mma_ws(thread: ThreadContext, ins: Instruction, d: int, a: int, b: int, ides
     targets=TARGETS,
 )
 def commit(thread: ThreadContext, ins: Instruction, barrier: int, mask: int = 0) -> None:
-    """One arrival, at the barrier or at its copies in the CTAs of `mask`, when all earlier tcgen05 work has completed."""
+    """One arrival, at the barrier or its copies in the CTAs of `mask`, when all earlier tcgen05 work has completed."""
     group = cta_group(thread.cta, ins)
     cluster = thread.cluster
     addresses = [barrier]

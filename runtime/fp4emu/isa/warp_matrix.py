@@ -122,7 +122,7 @@ FLOAT8 = "e4m3|e5m2|e2m1|e2m3|e3m2"
 def _multiply(
     ins: Instruction, a: list[Words], b: list[Words], scales: tuple[npt.NDArray[np.uint8], ...] = ()
 ) -> npt.NDArray[np.float64]:
-    """A * B as [16, 8] in float64, which holds every product and, for the integer and narrow types, every sum exactly."""
+    """A * B as [16, 8] in float64, which holds products, and sums of the integer and narrow types, exactly."""
     depth = int(ins.mod("shape").rpartition("k")[2])
     container = ins.mod("kind") in ("kind::f8f6f4", "kind::mxf8f6f4")
     first, second = _ELEMENTS[ins.mod("a")], _ELEMENTS[ins.mod("b")]
@@ -188,6 +188,8 @@ def mma(warp: WarpContext, ins: Instruction, a: list[Words], b: list[Words], c: 
     return _finish(_multiply(ins, a, b), c, ins.mod("d"), ins.has("satfinite"))
 
 
+EIGHT_BIT = f"d=f32 a={FLOAT8} b={FLOAT8} c=f32 scale=ue8m0"
+FOUR_BIT = "d=f32 a=e2m1 b=e2m1 c=f32 scale=ue8m0|ue4m3"
 VECTORS = "scale_vec::1X|scale_vec::2X|scale_vec::4X|block16|block32"
 _COUNTS: dict[tuple[str, str], int] = {
     ("kind::mxf8f6f4", "scale_vec::1X"): 1,
@@ -203,12 +205,10 @@ _COUNTS: dict[tuple[str, str], int] = {
 
 @instruction(
     "mma",
-    f"sync aligned kind=kind::mxf8f6f4 block_scale vec={VECTORS} shape=m16n8k32 row col d=f32 a={FLOAT8} b={FLOAT8} c=f32 scale=ue8m0",
-    f"sync aligned kind=kind::mxf4|kind::mxf4nvf4 block_scale vec={VECTORS} shape=m16n8k64 row col d=f32 a=e2m1 b=e2m1 c=f32 "
-    "scale=ue8m0|ue4m3",
-    f"sync aligned shape=m16n8k32 row col kind=kind::mxf8f6f4 block_scale vec={VECTORS} d=f32 a={FLOAT8} b={FLOAT8} c=f32 scale=ue8m0",
-    f"sync aligned shape=m16n8k64 row col kind=kind::mxf4|kind::mxf4nvf4 block_scale vec={VECTORS} d=f32 a=e2m1 b=e2m1 c=f32 "
-    "scale=ue8m0|ue4m3",
+    f"sync aligned kind=kind::mxf8f6f4 block_scale vec={VECTORS} shape=m16n8k32 row col {EIGHT_BIT}",
+    f"sync aligned kind=kind::mxf4|kind::mxf4nvf4 block_scale vec={VECTORS} shape=m16n8k64 row col {FOUR_BIT}",
+    f"sync aligned shape=m16n8k32 row col kind=kind::mxf8f6f4 block_scale vec={VECTORS} {EIGHT_BIT}",
+    f"sync aligned shape=m16n8k64 row col kind=kind::mxf4|kind::mxf4nvf4 block_scale vec={VECTORS} {FOUR_BIT}",
     style="warp",
     section="9.7.15.5.14",
     outputs=1,

@@ -1,7 +1,7 @@
 """Asynchronous warpgroup matrix multiply-accumulate: wgmma (PTX ISA 9.7.15.7, "Asynchronous Warpgroup Level MMA").
 
-Each warp of a warpgroup computes the 16 rows of D that its registers hold. The multiplication happens where it is issued:
-registers have no completion mechanism that could be delayed, so a missing wgmma.wait_group is not found.
+Each warp of a warpgroup computes the 16 rows of D that its registers hold. The multiplication happens where it is
+issued: registers have no completion mechanism that could be delayed, so a missing wgmma.wait_group is not found.
 """
 
 from __future__ import annotations
@@ -82,7 +82,9 @@ def _uniform(value: object) -> int:
     return int(value)  # type: ignore[call-overload]
 
 
-def _flags(ins: Instruction, flags: list[int], in_registers: bool, element: Element) -> tuple[tuple[int, int], bool, bool]:
+def _flags(
+    ins: Instruction, flags: list[int], in_registers: bool, element: Element
+) -> tuple[tuple[int, int], bool, bool]:
     """((scale A, scale B), transpose A, transpose B); integer kinds take none, 8- and 32-bit kinds no transposition."""
     transposable = element.bits == 16
     expected = 0 if ins.mod("d") == "s32" else 2 + (0 if not transposable else 1 if in_registers else 2)

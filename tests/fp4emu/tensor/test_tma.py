@@ -21,7 +21,9 @@ WINDOW, GLOBAL = 64 << 10, 256 << 10
 Mix = Callable[[int, int], np.ndarray]
 
 
-def test_boxes_equal_what_a_hopper_gpu_did(data: Callable[[str], Any], cluster: Callable[..., Cluster], mix: Mix) -> None:
+def test_boxes_equal_what_a_hopper_gpu_did(
+    data: Callable[[str], Any], cluster: Callable[..., Cluster], mix: Mix
+) -> None:
     tensor, window = mix(GLOBAL, 1), mix(WINDOW, 2)
     for op, dtype, dims, strides, box, steps, mode, fill, coordinates, offset, digest in data("hopper_tma")["tma"]:
         world = cluster()
@@ -54,7 +56,9 @@ def test_boxes_equal_what_a_hopper_gpu_did(data: Callable[[str], Any], cluster: 
         assert hashlib.sha256(found).hexdigest()[:16] == digest, (op, tmap, where)
 
 
-def _brute_load(tensor: np.ndarray, start: int, tmap: TensorMap, coordinates: tuple[int, ...], base: int) -> dict[int, int]:
+def _brute_load(
+    tensor: np.ndarray, start: int, tmap: TensorMap, coordinates: tuple[int, ...], base: int
+) -> dict[int, int]:
     """Shared byte address -> value, element by element, for byte-sized types."""
     size = tmap.bits // 8
     out: dict[int, int] = {}
@@ -115,7 +119,13 @@ def test_sub_byte_boxes(dtype: DataType, bits: int, used: int, cluster: Callable
 def _map(memory: GlobalMemory, **changes: Any) -> TensorMap:
     address = memory.allocate(4096)
     memory.write(address, bytes(4096))
-    arguments: dict[str, Any] = {"dtype": DataType.F16, "address": address, "dims": (32, 8), "strides": (64,), "box": (32, 4)}
+    arguments: dict[str, Any] = {
+        "dtype": DataType.F16,
+        "address": address,
+        "dims": (32, 8),
+        "strides": (64,),
+        "box": (32, 4),
+    }
     return TensorMap(**(arguments | changes))
 
 

@@ -62,7 +62,13 @@ def test_load_multicast_send_and_store(cluster: World, instruction: Make) -> Non
 
 @pytest.mark.parametrize(
     ("op", "kind", "dtype"),
-    [("add", "u32", np.uint32), ("min", "s32", np.int32), ("max", "u64", np.uint64), ("add", "f32", np.float32), ("xor", "b64", np.uint64)],
+    [
+        ("add", "u32", np.uint32),
+        ("min", "s32", np.int32),
+        ("max", "u64", np.uint64),
+        ("add", "f32", np.float32),
+        ("xor", "b64", np.uint64),
+    ],
 )
 def test_reductions(op: str, kind: str, dtype: type, cluster: World, instruction: Make) -> None:
     world = cluster()

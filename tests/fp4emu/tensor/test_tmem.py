@@ -13,7 +13,8 @@ from fp4emu.instruction import Instruction
 from fp4emu.machine import Cluster, Cta, ThreadContext, WarpContext
 from fp4emu.memory import TensorMemory
 
-# CuTe's Copy_Traits<SM100_TMEM_LOAD_*>::DstLayout for repeat N (W bits a lane): (thread shape, stride), (value shape, stride).
+# CuTe's Copy_Traits<SM100_TMEM_LOAD_*>::DstLayout for repeat N (W bits a lane): (thread shape, stride), (value shape,
+# stride).
 Flat = tuple[tuple[int, ...], tuple[int, ...]]
 
 
@@ -118,7 +119,8 @@ def test_allocation(cluster: Callable[..., Cluster], instruction: Callable[..., 
         alloc.rule.handler(warp(cta), alloc, 2048, 32)
 
 
-# CuTe's Copy_Traits<SM100_UTCCP_*>: ValID maps (row, bit, copies ...) to (lane, bit); the first two modes are the source.
+# CuTe's Copy_Traits<SM100_UTCCP_*>: ValID maps (row, bit, copies ...) to (lane, bit); the first two modes are the
+# source.
 VALUES: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
     "128x256b": ((128, 256), (1 << 10, 1)),
     "128x128b": ((128, 128), (1 << 10, 1)),

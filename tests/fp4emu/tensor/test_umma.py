@@ -98,11 +98,21 @@ def _line(codes: np.ndarray, element: str, dense4: bool) -> dict[int, int]:
 
 def descriptor(kind: str, m: int, n: int, a: str, b: str, *, d: int = 1, majors: str = "kk", **bits: int) -> int:
     codes = {"e2m1": 1} if kind.startswith("mxf4") else CODES
-    word = codes[a] << 7 | codes[b] << 10 | (majors[0] == "m") << 15 | (majors[1] == "m") << 16 | n >> 3 << 17 | m >> 4 << 24
+    word = (
+        codes[a] << 7
+        | codes[b] << 10
+        | (majors[0] == "m") << 15
+        | (majors[1] == "m") << 16
+        | n >> 3 << 17
+        | m >> 4 << 24
+    )
     if not kind.startswith("mx"):
         word |= d << 4
     for name, value in bits.items():
-        word |= value << {"negate_a": 13, "negate_b": 14, "saturate": 3, "ue8m0": 23, "id_a": 29, "id_b": 4, "wide": 31}[name]
+        word |= (
+            value
+            << {"negate_a": 13, "negate_b": 14, "saturate": 3, "ue8m0": 23, "id_a": 29, "id_b": 4, "wide": 31}[name]
+        )
     return word
 
 
@@ -201,7 +211,7 @@ def put_scales(cta: Cta, column: int, codes: np.ndarray, first: int, halves: boo
         upper, r = divmod(row, rows)
         byte = first + j
         col = column + byte // 4 * per + r // 32
-        for copy in (range(4) if not halves else (2 * upper, 2 * upper + 1)):
+        for copy in range(4) if not halves else (2 * upper, 2 * upper + 1):
             lane = 32 * copy + r % 32
             cta.tensor.data[lane, col] &= np.uint32(0xFFFFFFFF ^ (0xFF << 8 * (byte % 4)))
             cta.tensor.data[lane, col] |= np.uint32(int(codes[row, j]) << 8 * (byte % 4))
@@ -392,7 +402,9 @@ def test_scale_faults(cluster: World, instruction: Make) -> None:
 )
 def test_illegal_descriptors(kind: str, group: int, block: int, change: dict[str, int], message: str) -> None:
     element = {"f16": "f16", "i8": "s8", "mxf8f6f4": "e4m3"}.get(kind, "e2m1")
-    arguments = {"m": 128, "n": 32, "d": 2 if kind == "i8" else 1} | ({"ue8m0": 1} if kind in ("mxf4", "mxf8f6f4") else {})
+    arguments = {"m": 128, "n": 32, "d": 2 if kind == "i8" else 1} | (
+        {"ue8m0": 1} if kind in ("mxf4", "mxf8f6f4") else {}
+    )
     arguments |= change
     word = descriptor(kind, arguments.pop("m"), arguments.pop("n"), element, element, **arguments)
     with pytest.raises(Fault) as raised:

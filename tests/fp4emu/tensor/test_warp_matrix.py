@@ -27,7 +27,9 @@ def typed(mix: Mix, kind: str, count: int, seed: int) -> np.ndarray:
     if kind == "f16":
         return (raw[: count // 2] % 17 - 8.0).astype(np.float16).view(np.uint8)
     if kind == "bf16":
-        return ((raw[: count // 2] % 17 - 8.0).astype(np.float32).view(np.uint32) >> 16).astype(np.uint16).view(np.uint8)
+        return (
+            ((raw[: count // 2] % 17 - 8.0).astype(np.float32).view(np.uint32) >> 16).astype(np.uint16).view(np.uint8)
+        )
     if kind in ("tf32", "f32"):
         return (raw[: count // 4] % 17 - 8.0).astype(np.float32).view(np.uint8)
     if kind == "s32":
@@ -97,7 +99,9 @@ def test_warp_instructions_equal_a_hopper_gpu(
             ins.rule.handler(warp, ins, rows, list(words(mix, "u8", number, 32, seed + 1)))
         else:
             kinds = (ins.mod("a"), ins.mod("b"), ins.mod("d"))
-            given = [list(words(mix, k, n, 32, seed + i + 1)) for i, (k, n) in enumerate(zip(kinds, counts, strict=True))]
+            given = [
+                list(words(mix, k, n, 32, seed + i + 1)) for i, (k, n) in enumerate(zip(kinds, counts, strict=True))
+            ]
             parts.append(ins.rule.handler(warp, ins, *given))
         parts.append(cta.shared.data[SHARED_RESERVED : SHARED_RESERVED + 4096])
         assert digest(*parts) == expected, name
@@ -114,7 +118,8 @@ def _cute(shape: tuple[int, ...], stride: tuple[int, ...], index: int) -> int:
 
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_stmatrix_of_bytes_is_cutes_layout(count: int) -> None:
-    """SM100_U8xN_STSM_T: thread (4, 8) : (256, 8), value (8, 2, 2, count) : (1, 128, 64, 1024), in bits of 16-byte rows."""
+    """SM100_U8xN_STSM_T: thread (4, 8) : (256, 8), value (8, 2, 2, count) : (1, 128, 64, 1024), in bits of 16-byte
+    rows."""
     height, rows, columns = mma_sync.matrix_layout("m16n8", count, True)
     assert height == 8 * count
     for lane, byte in itertools.product(range(32), range(4 * count)):
@@ -149,7 +154,9 @@ def test_ldmatrix_expands_sub_byte_rows() -> None:
     assert (mma_sync.expand(rows, "b6x16_p32") == codes).all()
 
 
-def _fragment_words(codes: np.ndarray, rows: tuple[int, ...], values: tuple[tuple[int, ...], tuple[int, ...]], bits: int) -> Words:
+def _fragment_words(
+    codes: np.ndarray, rows: tuple[int, ...], values: tuple[tuple[int, ...], tuple[int, ...]], bits: int
+) -> Words:
     """Registers [register, lane] of a (row, k) matrix by a CuTe (thread, value) layout over row + height * k."""
     height = codes.shape[0]
     shape, stride = values
