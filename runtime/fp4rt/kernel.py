@@ -41,6 +41,7 @@ class Kernel:
         self._executable: Executable = self._device.load(artifact)
         self._signature = Signature(artifact.manifest.kernel, self._executable.memory)
         self._plans: dict[Key, Resolved] = {}
+        self._shadowing = {a.name for a in artifact.manifest.kernel.args} & {"workspace", "stream"}
         self._dim_names = [d.name for d in artifact.manifest.kernel.dims]
 
     @property
@@ -63,6 +64,7 @@ class Kernel:
 
     def __call__(
         self,
+        /,
         *,
         out: Mapping[str, object] | None = None,
         workspace: object | None = None,
@@ -72,9 +74,10 @@ class Kernel:
         """Run once and return the outputs by name.
 
         `out` gives memory for outputs; `workspace` is an array of at least `workspace_size` bytes; `stream` a CUDA
-        stream (torch's, cuda-python's, or its address). With torch tensors the work is queued on the stream (default:
-        torch's current one) and nothing waits; with numpy arrays the outputs are ready on return. With torch tensors,
-        `out` and `workspace` given, a call allocates no device memory and does not synchronize.
+        stream (torch's, cuda-python's, or its address). An argument of the kernel with one of these names goes first.
+        With torch tensors the work is queued on the stream (default: torch's current one) and nothing waits; with
+        numpy arrays the outputs are ready on return. With torch tensors, `out` and `workspace` given, a call
+        allocates no device memory and does not synchronize.
         """
         call, launcher = self._prepare(args, out, workspace, stream)
         launcher(None)
@@ -82,6 +85,7 @@ class Kernel:
 
     def bind(
         self,
+        /,
         *,
         out: Mapping[str, object] | None = None,
         workspace: object | None = None,
@@ -121,6 +125,11 @@ class Kernel:
         workspace: object | None,
         stream: object | None,
     ) -> tuple[Call, Launcher]:
+        if self._shadowing:  # an argument of the kernel with this name goes first
+            own = {"workspace": workspace, "stream": stream}
+            args = {**args, **{name: own[name] for name in self._shadowing if own[name] is not None}}
+            workspace = None if "workspace" in self._shadowing else workspace
+            stream = None if "stream" in self._shadowing else stream
         call = self._signature.inputs(args)
         plan = self.resolve(call.dims)
         if stream is None:

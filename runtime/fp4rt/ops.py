@@ -50,7 +50,7 @@ def _f32(x: Array) -> Array:
 
 
 def _relu(x: Array) -> Array:
-    return _maximum(x, np.float32(0))
+    return _maximum(x, _f32(np.zeros(())))
 
 
 def _sign(x: Array) -> Array:

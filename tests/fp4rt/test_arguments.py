@@ -252,6 +252,20 @@ def test_ragged_and_masked_arguments_are_checked(reference: Load) -> None:
             kernel(x=x, e=e, offsets=np.array(bad, np.int32))
 
 
+def test_arguments_may_be_called_as_the_calls_own(reference: Load) -> None:
+    m = (Axis("M", "M"),)
+    args = [Arg(n, "in", "f32", m) for n in ("self", "stream", "workspace")]
+    values = [Value("arg", (), "f32", ("M",), {"name": a.name}) for a in args]
+    values += [Value("add", (0, 1), "f32", ("M",)), Value("add", (2, 3), "f32", ("M",))]
+    kernel = reference(
+        TypedKernel("k", (Dim("M"),), (*args, Arg("y", "out", "f32", m)), tuple(values), (Store("y", 4),))
+    )
+    one = np.ones(3, np.float32)
+    assert kernel(self=one, stream=one, workspace=one)["y"].tolist() == [3, 3, 3]
+    with pytest.raises(ArgumentError, match="FP6102: k needs 'stream'"):
+        kernel(self=one, workspace=one)
+
+
 def test_every_error_has_a_listed_code() -> None:
     from fp4rt.errors import CODES
 

@@ -48,6 +48,8 @@ def _initialize() -> Any:
         result = bindings.cuInit(0)[0]
     except RuntimeError as error:  # cuda-bindings found no libcuda.so.1
         raise DeviceError(f"there is no NVIDIA driver here: {error}", help=_NO_GPU) from error
+    if result == bindings.CUresult.CUDA_ERROR_NOT_INITIALIZED:
+        raise _forked_error()  # what a child gets whose parent used CUDA through another library
     if result != bindings.CUresult.CUDA_SUCCESS:
         raise DeviceError(f"CUDA does not start: {_name(bindings, result)}", help=_NO_GPU)
     os.register_at_fork(after_in_child=_mark_forked)
@@ -65,10 +67,14 @@ def _mark_forked() -> None:
 def check_fork() -> None:
     """Raise ForkError in a child of a process that had initialized CUDA: its contexts do not survive a fork."""
     if _forked:
-        raise ForkError(
-            f"process {os.getpid()} was forked after CUDA had been initialized; CUDA does not work in such a child",
-            help="start workers with multiprocessing's 'spawn' or 'forkserver', or load the kernel after the fork",
-        )
+        raise _forked_error()
+
+
+def _forked_error() -> ForkError:
+    return ForkError(
+        f"process {os.getpid()} was forked after CUDA had been initialized; CUDA does not work in such a child",
+        help="start workers with multiprocessing's 'spawn' or 'forkserver', or use CUDA only after the fork",
+    )
 
 
 def check(results: Any, what: str) -> Any:
