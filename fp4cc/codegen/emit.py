@@ -6,20 +6,23 @@ from functools import cache
 
 import jinja2
 
-from fp4cc.codegen.context import TAKEN, template_context
+from fp4cc.codegen import context_tcgen05
 from fp4cc.codegen.epilogue import emit_epilogue
 from fp4cc.codegen.wrap import call
-from fp4cc.ir.lowered import LoweredKernel
+from fp4cc.ir.lowered import LoweredGemm, LoweredKernel
 from fp4cc.resources import templates_dir
-
-#: The kernel template of a target.
-_TEMPLATES = {"sm_100a": "sm100/gemm.py.j2"}
 
 
 def emit(lowered: LoweredKernel) -> str:
     """The text of the kernel file. The same lowered kernel gives the same text."""
-    template = _environment().get_template(_TEMPLATES[lowered.target])
-    return template.render(template_context(lowered, emit_epilogue(lowered, TAKEN)), call=call)
+    match lowered:
+        case LoweredGemm():
+            epilogue = emit_epilogue(lowered, context_tcgen05.TAKEN)
+            context = context_tcgen05.template_context(lowered, epilogue)
+            template = "sm100/gemm.py.j2"
+        case _:
+            raise TypeError(f"no template for {type(lowered).__name__}")
+    return _environment().get_template(template).render(context, call=call)
 
 
 @cache

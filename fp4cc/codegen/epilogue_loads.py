@@ -134,7 +134,7 @@ class Loads:
 
     def _columns(self) -> int:
         """Columns of a tile as the epilogue sees it."""
-        return self.lowered.tile.n // len(self.lowered.epilogue.accumulators)
+        return self.lowered.epilogue.tile_n
 
     def _place(self, place: int, column: str) -> str:
         """The byte offset of a staged value's column."""

@@ -19,6 +19,7 @@ class EpilogueText:
     kernel     once, in the epilogue warps, before the first tile: scalars, values of scope "kernel"
     tile       once a tile: row vectors, staged column vectors, values of scope "tile" and "row"
     subtile    for each sub-tile, after `acc` was read from tensor memory: computes and stores it
+    tile_end   once a tile, after its last sub-tile
     finish     once, after the last tile: waits for stores that still read shared memory
     imports    lines the pieces need at the top of the file, beyond what the kernel template imports itself
     """
@@ -27,5 +28,11 @@ class EpilogueText:
     kernel: str
     tile: str
     subtile: str
+    tile_end: str
     finish: str
     imports: tuple[str, ...] = ()
+
+    @property
+    def hooks(self) -> str:
+        """All the text inside the kernel."""
+        return "\n".join((self.kernel, self.tile, self.subtile, self.tile_end, self.finish))

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from fp4cc.ir.kernel import Expr
-from fp4cc.ir.lowered import Problem
+from fp4cc.ir.lowered import Space
 from fp4cc.passes.sizes import mul
 
 Term = tuple[Expr, str]
 
 
-def offset(problem: Problem, batch: Term = (0, ""), row: Term = (0, ""), column: Term = (0, "")) -> str:
+def offset(problem: Space, batch: Term = (0, ""), row: Term = (0, ""), column: Term = (0, "")) -> str:
     """The sum of stride * index as text: 64-bit where a stride is not 0 or 1. Sizes appear as m_size and n_size."""
     terms = [_term(problem, stride, index) for stride, index in (batch, row, column) if stride != 0]
     return " + ".join(terms) if terms else "0"
 
 
-def _term(problem: Problem, stride: Expr, index: str) -> str:
+def _term(problem: Space, stride: Expr, index: str) -> str:
     if stride == 1:
         return index
     return f"Int64({index}) * {stride_text(problem, stride)}"
@@ -28,7 +28,7 @@ def bytes_text(width: int, stride: str) -> str:
     return stride if width == 1 else f"{width} * {stride}"
 
 
-def stride_text(problem: Problem, stride: Expr) -> str:
+def stride_text(problem: Space, stride: Expr) -> str:
     """A stride as text. ValueError if it is not a product of the problem's sizes."""
     if isinstance(stride, int):
         return str(stride)

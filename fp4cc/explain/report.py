@@ -6,15 +6,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from fp4cc.backend.elf import ResourceUsage
-from fp4cc.explain.roofline import Estimate, Work, estimate
-from fp4cc.explain.work import fill_bytes, plan_for, sizes_of, work_of
-from fp4cc.ir.lowered import Decision, LoweredKernel
-from fp4cc.targets import TARGETS
+from fp4cc.explain.gemm import GemmFigures
+from fp4cc.explain.rows import Row
+from fp4cc.explain.work import plan_for, sizes_of
+from fp4cc.ir.lowered import Decision, LoweredGemm, LoweredKernel
 from fp4rt import sizes as size_text
-
-Row = tuple[str, str]
-#: Bytes of one tensor memory column: 128 lanes of 32 bit.
-_COLUMNS = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +21,7 @@ class Report:
     sizes: Mapping[str, int]
     assumed: tuple[str, ...]
     others: int
-    work: Work
-    estimate: Estimate
+    figures: GemmFigures
     usage: ResourceUsage | None
 
 
@@ -34,16 +29,22 @@ def report(lowered: LoweredKernel, given: Mapping[str, int], usage: Mapping[str,
     """Explain a kernel at the given sizes; `usage` is by entry name, from the cubin, and may be empty."""
     sizes, assumed = sizes_of(lowered.kernel, given)
     plan = plan_for(lowered, sizes)
-    work = work_of(plan, sizes)
     return Report(
         plan=plan,
         sizes=sizes,
         assumed=assumed,
         others=len(lowered.variants),
-        work=work,
-        estimate=estimate(work, TARGETS[plan.target].rates),
+        figures=_figures(plan, sizes),
         usage=usage.get(plan.launch.entry),
     )
+
+
+def _figures(plan: LoweredKernel, sizes: Mapping[str, int]) -> GemmFigures:
+    match plan:
+        case LoweredGemm():
+            return GemmFigures.of(plan, sizes)
+        case _:
+            raise TypeError(f"nothing to explain about {type(plan).__name__}")
 
 
 def as_json(found: Report) -> dict[str, object]:
@@ -57,16 +58,13 @@ def as_json(found: Report) -> dict[str, object]:
         "decisions": [asdict(decision) for decision in plan.decisions],
         "resources": {
             "threads": plan.launch.threads,
-            "cluster": [plan.cluster.m, plan.cluster.n],
-            "stages": plan.pipeline.stages,
             "shared_memory": {"bytes": plan.smem.total, "limit": plan.smem.limit},
-            "tensor_memory": {"columns": _tmem_used(plan), "allocated": plan.tmem.columns, "limit": _COLUMNS},
+            **found.figures.resources_json(),
             "registers": None if found.usage is None else found.usage.registers,
             "stack_bytes": None if found.usage is None else found.usage.stack,
             "code_bytes": None if found.usage is None else found.usage.code_bytes,
         },
-        "work": asdict(found.work),
-        "estimate": {**asdict(found.estimate), "efficiency": found.estimate.efficiency},
+        **found.figures.json(),
     }
 
 
@@ -75,9 +73,7 @@ def sections(found: Report) -> list[tuple[str, list[Row]]]:
     return [
         ("resources of one CTA", _resources(found)),
         ("shared memory", _buffers(found.plan)),
-        ("pipeline", _barriers(found.plan)),
-        ("cost", _cost(found)),
-        ("time, estimated", _time(found)),
+        *found.figures.sections(),
     ]
 
 
@@ -106,21 +102,12 @@ def choices(decisions: tuple[Decision, ...]) -> list[Row]:
     return rows
 
 
-def _tmem_used(plan: LoweredKernel) -> int:
-    accumulators = plan.tmem.acc_stride * (plan.tmem.acc_buffers - 1) + plan.tile.n
-    ends = [accumulators, plan.tmem.sfa, plan.tmem.sfb]
-    atoms = -(-plan.mma.instructions_per_tile_k // plan.mma.instructions_per_atom)
-    ends.append(plan.tmem.sfa + atoms * plan.tmem.sfa_columns)
-    ends.append(plan.tmem.sfb + atoms * plan.tmem.sfb_columns)
-    return max(ends)
-
-
 def _resources(found: Report) -> list[Row]:
     plan = found.plan
     rows = [
-        ("threads", f"{plan.launch.threads}: 4 epilogue warps, 1 for TMA, 1 for the MMA"),
-        ("shared memory", f"{plan.smem.total} of {plan.smem.limit} bytes in {plan.pipeline.stages} stages"),
-        ("tensor memory", f"{_tmem_used(plan)} of {_COLUMNS} columns used, {plan.tmem.columns} allocated"),
+        ("threads", str(plan.launch.threads)),
+        ("shared memory", f"{plan.smem.total} of {plan.smem.limit} bytes"),
+        *found.figures.resources(),
     ]
     if found.usage is None:
         rows.append(("registers", "not compiled"))
@@ -137,51 +124,3 @@ def _buffers(plan: LoweredKernel) -> list[Row]:
     return [
         (b.name, f"{b.total:>7} bytes at {b.offset:>6}: {b.stages} x {b.bytes}, {b.what}") for b in plan.smem.buffers
     ]
-
-
-def _barriers(plan: LoweredKernel) -> list[Row]:
-    rows = [
-        (b.name, f"{b.stages} x ({b.arrivals} arrivals, {b.tx_bytes} bytes): {b.arrive} -> {b.wait}")
-        for b in plan.pipeline.barriers
-    ]
-    for load in plan.pipeline.loads:
-        slices = f"{load.slices} slice{'' if load.slices == 1 else 's'}"
-        how = f"multicast in {slices}" if load.multicast else "one load a CTA"
-        rows.append((load.tensor_map, f"into {load.buffer}, {load.slice_bytes * load.slices} bytes, {how}"))
-    return rows
-
-
-def _cost(found: Report) -> list[Row]:
-    e, work = found.estimate, found.work
-    return [
-        ("FLOP", f"{e.flop:.4g}"),
-        ("bytes", f"{e.bytes:.4g}: {work.read_bytes} read, {work.written_bytes} written, each tensor once"),
-        ("intensity", f"{e.intensity:.0f} FLOP a byte; the ridge is at {e.ridge:.0f}"),
-        ("tiles", f"{e.ctas // work.cta_group} of {work.tile_m} x {work.tile_n}, whole clusters counted"),
-        ("waves", f"{e.waves}, with {_slots(found)} CTAs at a time"),
-        ("last wave", f"{e.last_wave:.0%} full"),
-    ]
-
-
-def _slots(found: Report) -> int:
-    size = found.plan.cluster.size
-    return TARGETS[found.plan.target].rates.sms // size * size
-
-
-def _time(found: Report) -> list[Row]:
-    e, plan = found.estimate, found.plan
-    rates = TARGETS[plan.target].rates
-    return [
-        ("roofline", f"{_us(e.roofline_time)}: compute {_us(e.compute_time)}, DRAM {_us(e.memory_time)}"),
-        (
-            "one K tile",
-            f"{e.mma_cycles:.0f} clocks of MMA, {e.fill_cycles:.0f} to fill {fill_bytes(plan)} bytes from L2 "
-            f"at {rates.smem_fill_bytes_per_clock:g} bytes a clock",
-        ),
-        ("one tile", f"{e.mainloop_cycles:.0f} clocks of main loop, {e.epilogue_cycles:.0f} to read the accumulator"),
-        ("kernel", f"{_us(e.time)}, {e.efficiency:.0%} of the roofline; limited by {e.limit}"),
-    ]
-
-
-def _us(seconds: float) -> str:
-    return f"{seconds * 1e6:.2f} us"

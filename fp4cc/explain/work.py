@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from fp4cc.explain.roofline import Work
 from fp4cc.ir.kernel import Arg, Kernel
-from fp4cc.ir.lowered import LoweredKernel
+from fp4cc.ir.lowered import LoweredGemm, LoweredKernel
 from fp4cc.passes.schedule import ASSUMED
 from fp4cc.targets import TARGETS
 from fp4rt.arrays import ITEM_SIZE
@@ -38,15 +38,14 @@ def plan_for(lowered: LoweredKernel, sizes: Mapping[str, int]) -> LoweredKernel:
     return lowered
 
 
-def work_of(plan: LoweredKernel, sizes: Mapping[str, int]) -> Work:
+def work_of(plan: LoweredGemm, sizes: Mapping[str, int]) -> Work:
     """The work of one call."""
 
     def size(expr: object) -> int:
         return int(evaluate(expr, sizes))  # type: ignore[arg-type]
 
     problem, cluster = plan.problem, plan.cluster
-    read = sum(_bytes(arg, sizes) for arg in plan.kernel.args if arg.direction in ("in", "inout"))
-    written = sum(_bytes(arg, sizes) for arg in plan.kernel.args if arg.direction in ("out", "inout"))
+    read, written = traffic(plan.kernel, sizes)
     return Work(
         m=size(problem.m),
         n=size(problem.n),
@@ -67,13 +66,21 @@ def work_of(plan: LoweredKernel, sizes: Mapping[str, int]) -> Work:
     )
 
 
-def fill_bytes(plan: LoweredKernel) -> int:
+def traffic(kernel: Kernel, sizes: Mapping[str, int]) -> tuple[int, int]:
+    """Bytes read and written, each tensor once."""
+    read = sum(bytes_of(arg, sizes) for arg in kernel.args if arg.direction in ("in", "inout"))
+    written = sum(bytes_of(arg, sizes) for arg in kernel.args if arg.direction in ("out", "inout"))
+    return read, written
+
+
+def fill_bytes(plan: LoweredGemm) -> int:
     """What a CTA asks of L2 for one stage, on average over its cluster: a multicast load counts for its issuer only."""
     total = sum(load.slice_bytes * sum(mask != 0 for mask in load.masks) for load in plan.pipeline.loads)
     return round(total / plan.cluster.size)
 
 
-def _bytes(arg: Arg, sizes: Mapping[str, int]) -> int:
+def bytes_of(arg: Arg, sizes: Mapping[str, int]) -> int:
+    """The bytes of an argument, scales with their padding included."""
     shape = tuple(int(evaluate(axis.extent, sizes)) for axis in arg.axes)
     count = 1
     for n in shape:

@@ -39,18 +39,24 @@ class Operand:
     batched: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """accumulator[batch, m, n] = sum over k of A[batch, m, k] * B[batch, n, k], both decoded without tensor scales."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Space:
+    """The elements an epilogue works on: m rows and n columns, batch times."""
 
     m: Expr
     n: Expr
-    k: Expr
     batch: Expr
     m_axis: str
     n_axis: str
-    k_axis: str
     batch_axes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem(Space):
+    """accumulator[batch, m, n] = sum over k of A[batch, m, k] * B[batch, n, k], both decoded without tensor scales."""
+
+    k: Expr
+    k_axis: str
     a: Operand
     b: Operand
     accumulator: int  # index in Kernel.values of the matmul
@@ -317,16 +323,27 @@ class QuantizePlan:
 
 
 @dataclass(frozen=True, slots=True)
+class ReducePlan:
+    """An output that is the largest or smallest of values along the columns, the rows, or both ("all").
+
+    The output starts as a NaN, which any number replaces; integer atomics on the bits then keep the result exact.
+    """
+
+    kind: Literal["max", "min"]
+    over: Literal["columns", "rows", "all"]
+
+
+@dataclass(frozen=True, slots=True)
 class EpilogueOutput:
     """One stored argument. `value` is the IR value stored; strides in elements as in `EpilogueInput`.
 
     A quantized one (`dtype` is a format, `quantize` says how) stores the codes of `value`, which is not yet quantized;
-    its strides are in bytes of codes.
+    its strides are in bytes of codes. Of a reduced one `value` is what is reduced.
     """
 
     arg: str
     param_name: str
-    kind: Literal["plain", "quantized"]
+    kind: Literal["plain", "quantized", "reduced"]
     dtype: Scalar | BlockFormat
     value: int
     batch_stride: Expr
@@ -334,22 +351,25 @@ class EpilogueOutput:
     column_stride: Expr
     store: StorePlan
     quantize: QuantizePlan | None = None
+    reduce: ReducePlan | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class EpilogueProgram:
     """The epilogue: leaves, the values in order (leaves and accumulators not repeated), and what is stored.
 
-    Values are indices in `kernel`, and `problem` has the columns' axis and extent as the epilogue sees them: both are
-    the lowered kernel's own, unless the product is unzipped (`fp4cc.passes.unzip`). Then there are two `accumulators`,
-    one a half, and `group` is the number of adjacent columns of each.
+    Values are indices in `kernel`; `problem` has the columns' axis and extent as the epilogue sees them, and `tile_n`
+    is the columns of a tile: all three are the lowered kernel's own, unless the product is unzipped
+    (`fp4cc.passes.unzip`). Then there are two `accumulators`, one a half, and `group` is the number of adjacent columns
+    of each. A kernel without a product has none.
 
     `staged`: the values of scope "column" that elements use; `columns_smem` holds their f32 in
     this order, tile.n rounded up to 128 of each.
     """
 
     kernel: Kernel
-    problem: Problem
+    problem: Space
+    tile_n: int
     inputs: tuple[EpilogueInput, ...]
     accumulators: tuple[int, ...]
     statements: tuple[EpilogueStatement, ...]
@@ -362,7 +382,7 @@ class EpilogueProgram:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """Threads of a CTA: warps 0-3 the epilogue, 4 the TMA loads, 5 the MMA.
+    """Threads of a CTA and what the kernel takes.
 
     `entry` is the kernel's symbol: the CuTe DSL numbers the kernels of a file, so it is the name and "_0".
     """
@@ -384,9 +404,9 @@ class Decision:
     chosen_by: Literal["schedule", "compiler", "target"] = "compiler"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LoweredKernel:
-    """A kernel with every number decided.
+    """A kernel with every number decided: what every family of kernels has. Persistent, a cluster to a cluster tile.
 
     `when`: this plan applies where it holds (None: always). `variants`, first match first, come before this plan; each
     is complete, has a `when`, and no variants of its own. `constraints` are the ones derived here, beyond `kernel`'s.
@@ -395,15 +415,10 @@ class LoweredKernel:
     name: str
     target: str
     kernel: Kernel
-    problem: Problem
     schedule: Schedule | None
-    mma: Mma
-    tile: Tile
     cluster: Cluster
     raster: Raster
     smem: Smem
-    tmem: Tmem
-    pipeline: Pipeline
     tensor_maps: tuple[TensorMap, ...]
     epilogue: EpilogueProgram
     launch: Launch
@@ -411,3 +426,19 @@ class LoweredKernel:
     decisions: tuple[Decision, ...]
     when: Expr | None = None
     variants: tuple[LoweredKernel, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoweredGemm(LoweredKernel):
+    """A block-scaled product on tcgen05. Warps 0-3 run the epilogue, 4 the TMA loads, 5 the MMA."""
+
+    problem: Problem
+    mma: Mma
+    tile: Tile
+    tmem: Tmem
+    pipeline: Pipeline
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoweredElementwise(LoweredKernel):
+    """A kernel without a product: an epilogue over tiles of 128 rows, with no accumulator. All four warps run it."""

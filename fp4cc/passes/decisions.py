@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fp4cc.ir.lowered import Decision, LoweredKernel
+from fp4cc.ir.lowered import Decision, LoweredGemm, LoweredKernel
 from fp4cc.passes.estimate import Option
 from fp4cc.passes.schedule import ASSUMED, Ranked, Request
 from fp4cc.targets import Target
@@ -14,7 +14,7 @@ _LISTED = 3
 
 
 def explain_choices(
-    lowered: LoweredKernel, request: Request, ranked: list[Ranked], assumed: tuple[str, ...], target: Target
+    lowered: LoweredGemm, request: Request, ranked: list[Ranked], assumed: tuple[str, ...], target: Target
 ) -> tuple[Decision, ...]:
     """The decisions in the order in which they were made."""
     return (
@@ -39,7 +39,7 @@ def _schedule(lowered: LoweredKernel) -> Decision:
     return Decision("schedule", span, f"used at a call where {text(lowered.when)}", chosen_by="schedule")
 
 
-def _kind(lowered: LoweredKernel, target: Target) -> Decision:
+def _kind(lowered: LoweredGemm, target: Target) -> Decision:
     mma, problem = lowered.mma, lowered.problem
     others = tuple(f"kind::{kind.name}" for kind in target.kinds if kind.name != mma.kind)
     formats = f"{problem.a.format.element} x {problem.b.format.element} with {mma.scale} scales per {mma.block}"
@@ -49,7 +49,7 @@ def _kind(lowered: LoweredKernel, target: Target) -> Decision:
 
 
 def _tile_and_cluster(
-    lowered: LoweredKernel, request: Request, ranked: list[Ranked], assumed: tuple[str, ...]
+    lowered: LoweredGemm, request: Request, ranked: list[Ranked], assumed: tuple[str, ...]
 ) -> tuple[Decision, Decision]:
     tile, cluster, best = lowered.tile, lowered.cluster, ranked[0]
     note = f" (with {', '.join(assumed)} unknown and taken as {ASSUMED} or what `when` allows)" if assumed else ""
@@ -76,7 +76,7 @@ def _alternatives(ranked: list[Ranked], label: Callable[[Option], str]) -> tuple
     return tuple(f"{what}: {clocks / ranked[0].estimate.clocks:.2f}x the clocks" for what, clocks in listed)
 
 
-def _why_cluster(lowered: LoweredKernel) -> str:
+def _why_cluster(lowered: LoweredGemm) -> str:
     cluster, group = lowered.cluster, lowered.mma.cta_group
     parts = ["a pair of CTAs shares one MMA, each holding half of B"] if group == 2 else []
     if cluster.n > 1:
@@ -86,7 +86,7 @@ def _why_cluster(lowered: LoweredKernel) -> str:
     return "; ".join(parts) or "sharing loads between CTAs would not be faster here"
 
 
-def _stages(lowered: LoweredKernel, request: Request) -> Decision:
+def _stages(lowered: LoweredGemm, request: Request) -> Decision:
     stages, smem = lowered.pipeline.stages, lowered.smem
     stage = sum(smem.buffer(name).bytes for name in ("a_smem", "b_smem", "sfa_smem", "sfb_smem"))
     if request.stages:
@@ -95,7 +95,7 @@ def _stages(lowered: LoweredKernel, request: Request) -> Decision:
                     (f"{stages - 1}: less latency hidden",) if stages > 1 else ())  # fmt: skip
 
 
-def _accumulators(lowered: LoweredKernel) -> Decision:
+def _accumulators(lowered: LoweredGemm) -> Decision:
     tmem, tile = lowered.tmem, lowered.tile
     if tmem.acc_buffers == 1:
         return Decision("accumulators", "1", "asked for", ("2: the epilogue runs under the next mainloop",), "schedule")
@@ -110,7 +110,7 @@ def _accumulators(lowered: LoweredKernel) -> Decision:
                     ("1: the MMA waits for the whole epilogue",))  # fmt: skip
 
 
-def _raster(lowered: LoweredKernel, request: Request) -> Decision:
+def _raster(lowered: LoweredGemm, request: Request) -> Decision:
     band, problem = lowered.raster.band, lowered.problem
     chosen = f"bands of {band} cluster tiles along {problem.n_axis}"
     if band < 2:

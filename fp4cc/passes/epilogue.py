@@ -90,6 +90,7 @@ class _Planner:
         program = EpilogueProgram(
             kernel=self.kernel,
             problem=self.problem,
+            tile_n=self.tile_n,
             inputs=tuple(self._guarded(leaf) for leaf in inputs),
             accumulators=self.frame.accumulators,
             statements=statements,

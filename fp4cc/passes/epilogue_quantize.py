@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fp4cc.diagnostics import Diagnostic, error
 from fp4cc.ir.kernel import Arg, Expr, Kernel, Value
-from fp4cc.ir.lowered import EpilogueOutput, KernelParam, Problem, QuantizePlan, SmemBuffer, StorePlan
+from fp4cc.ir.lowered import EpilogueOutput, KernelParam, QuantizePlan, SmemBuffer, Space, StorePlan
 from fp4cc.passes.divides import divides
 from fp4cc.passes.sizes import Sizes, ceildiv, mul, scaled
 from fp4num import BlockFormat
@@ -16,7 +16,7 @@ CTA_ROWS = 128
 TRANSPOSE_BUFFER = "transpose_smem"
 
 
-def refusals(arg: Arg, value: Value, problem: Problem) -> list[Diagnostic]:
+def refusals(arg: Arg, value: Value, problem: Space) -> list[Diagnostic]:
     """Why this quantized output cannot be built yet; empty if it can."""
     fmt = arg.format
     if fmt is None or value.op != "quantize":
@@ -48,7 +48,7 @@ def _refusal(arg: Arg, what: str) -> Diagnostic:
 
 
 def plan_quantized(
-    kernel: Kernel, arg: Arg, value: Value, problem: Problem, sizes: Sizes, tile_n: int, stages: int
+    kernel: Kernel, arg: Arg, value: Value, problem: Space, sizes: Sizes, tile_n: int, stages: int
 ) -> EpilogueOutput:
     """The plan of an output that `refusals` has no word against."""
     fmt = _format(arg)
@@ -122,7 +122,7 @@ def legal(output: EpilogueOutput) -> Expr:
     return ("eq", ("mod", pitch, 16), 0)
 
 
-def tensor_map(output: EpilogueOutput, problem: Problem) -> TensorMap:
+def tensor_map(output: EpilogueOutput, problem: Space) -> TensorMap:
     """The map that stores 32 lines of codes."""
     along_columns = _plan(output).along == "columns"
     pitch = output.row_stride if along_columns else output.column_stride
@@ -141,7 +141,7 @@ def tensor_map(output: EpilogueOutput, problem: Problem) -> TensorMap:
     )
 
 
-def fills(output: EpilogueOutput, problem: Problem) -> list[Init]:
+def fills(output: EpilogueOutput, problem: Space) -> list[Init]:
     """What fills the scale buffer's padding where the kernel does not."""
     plan, fmt = _plan(output), _format_of(output)
     if plan.pads:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from fp4cc.diagnostics import DiagnosticError, error
 from fp4cc.ir.kernel import Constraint, Expr, Kernel, Schedule
-from fp4cc.ir.lowered import Cluster, Launch, LoweredKernel, Problem, Raster, SmemBuffer, Tile
+from fp4cc.ir.lowered import Cluster, Launch, LoweredGemm, LoweredKernel, Problem, Raster, SmemBuffer, Tile
 from fp4cc.passes.decisions import explain_choices
 from fp4cc.passes.epilogue import plan_epilogue
 from fp4cc.passes.estimate import Traffic
@@ -58,7 +58,7 @@ def _lower_with(
     when: Expr | None,
     schedule: Schedule | None,
     constraints: tuple[Constraint, ...],
-) -> LoweredKernel:
+) -> LoweredGemm:
     request = read(schedule, tile_k(pair, target), target)
     shape, assumed = assumed_shape(problem, when)
     traffic = _traffic(kernel, problem, pair, target, shape.m, shape.n, shape.k, shape.batch)
@@ -77,7 +77,7 @@ def _lower_with(
     pipeline = plan_pipeline(problem, mma, cluster, stage, stages, tmem, tile.n)
     raster = _raster(problem, tile, cluster, request)
     maps = (*mainloop_maps(problem, mma, tile, pipeline), *epilogue.tensor_maps)
-    lowered = LoweredKernel(
+    lowered = LoweredGemm(
         name=kernel.name,
         target=target.name,
         kernel=kernel,

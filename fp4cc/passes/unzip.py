@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from fp4cc.diagnostics import DiagnosticError, error
 from fp4cc.ir.kernel import Kernel, Store, Value
-from fp4cc.ir.lowered import Problem
+from fp4cc.ir.lowered import Problem, Space
 from fp4cc.passes.sizes import Sizes
 from fp4cc.targets import Target
 
@@ -23,7 +23,7 @@ class Frame:
     """
 
     kernel: Kernel
-    problem: Problem
+    problem: Space
     accumulators: tuple[int, ...]
     group: int | None = None
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from fp4cc.ir.lowered import LoweredKernel
+from fp4cc.ir.lowered import LoweredGemm
 
-Lower = Callable[..., LoweredKernel]
+Lower = Callable[..., LoweredGemm]
 
 CASES = [
     (m, n, cluster)
@@ -21,7 +21,7 @@ CASES = [
 
 @pytest.fixture
 def scheduled(lower_gemm: Lower) -> Lower:
-    def run(m: int, n: int, cluster: tuple[int, int], fmt: str = "nvfp4") -> LoweredKernel:
+    def run(m: int, n: int, cluster: tuple[int, int], fmt: str = "nvfp4") -> LoweredGemm:
         depth = 256 if "fp4" in fmt else 128
         return lower_gemm(fmt, fields=f"tile {m} x {n} x {depth}; cluster {cluster[0]} x {cluster[1]}")
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from fp4cc.ir.lowered import LoweredKernel
+from fp4cc.ir.lowered import LoweredGemm
 
-Lower = Callable[..., LoweredKernel]
+Lower = Callable[..., LoweredGemm]
 
 GEMM = "kernel gemm(M, N, K) { in a : nvfp4[M, K]; in b : nvfp4[N, K]; out c : bf16[M, N]; c = a @ b.T }\n"
 TWO = GEMM + (

@@ -1,0 +1,116 @@
+"""The part of a report that is about a tcgen05 GEMM: its resources, its pipeline, and the time it should take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from fp4cc.explain.roofline import Estimate, Work, estimate
+from fp4cc.explain.rows import Row, us
+from fp4cc.explain.work import fill_bytes, work_of
+from fp4cc.ir.lowered import LoweredGemm
+from fp4cc.targets import TARGETS
+
+#: Tensor memory columns of an SM, each 128 lanes of 32 bit.
+_COLUMNS = 512
+
+
+@dataclass(frozen=True, slots=True)
+class GemmFigures:
+    """What a call with certain sizes does and costs."""
+
+    plan: LoweredGemm
+    work: Work
+    estimate: Estimate
+
+    @classmethod
+    def of(cls, plan: LoweredGemm, sizes: Mapping[str, int]) -> GemmFigures:
+        """The figures of a call."""
+        work = work_of(plan, sizes)
+        return cls(plan, work, estimate(work, TARGETS[plan.target].rates))
+
+    def resources(self) -> list[Row]:
+        """Resources beyond registers and shared memory."""
+        plan = self.plan
+        return [
+            ("warps", "4 for the epilogue, 1 for TMA, 1 for the MMA"),
+            ("stages", f"{plan.pipeline.stages} of operands in shared memory"),
+            ("tensor memory", f"{_tmem_used(plan)} of {_COLUMNS} columns used, {plan.tmem.columns} allocated"),
+        ]
+
+    def sections(self) -> list[tuple[str, list[Row]]]:
+        """Titles and rows of what is particular to a GEMM."""
+        return [
+            ("pipeline", _barriers(self.plan)),
+            ("cost", _cost(self)),
+            ("time, estimated", _time(self)),
+        ]
+
+    def resources_json(self) -> dict[str, object]:
+        """Resources beyond registers and shared memory, for machines."""
+        plan = self.plan
+        return {
+            "cluster": [plan.cluster.m, plan.cluster.n],
+            "stages": plan.pipeline.stages,
+            "tensor_memory": {"columns": _tmem_used(plan), "allocated": plan.tmem.columns, "limit": _COLUMNS},
+        }
+
+    def json(self) -> dict[str, object]:
+        """Work and time, for machines."""
+        return {
+            "work": asdict(self.work),
+            "estimate": {**asdict(self.estimate), "efficiency": self.estimate.efficiency},
+        }
+
+
+def _tmem_used(plan: LoweredGemm) -> int:
+    accumulators = plan.tmem.acc_stride * (plan.tmem.acc_buffers - 1) + plan.tile.n
+    ends = [accumulators, plan.tmem.sfa, plan.tmem.sfb]
+    atoms = -(-plan.mma.instructions_per_tile_k // plan.mma.instructions_per_atom)
+    ends.append(plan.tmem.sfa + atoms * plan.tmem.sfa_columns)
+    ends.append(plan.tmem.sfb + atoms * plan.tmem.sfb_columns)
+    return max(ends)
+
+
+def _barriers(plan: LoweredGemm) -> list[Row]:
+    rows = [
+        (b.name, f"{b.stages} x ({b.arrivals} arrivals, {b.tx_bytes} bytes): {b.arrive} -> {b.wait}")
+        for b in plan.pipeline.barriers
+    ]
+    for load in plan.pipeline.loads:
+        slices = f"{load.slices} slice{'' if load.slices == 1 else 's'}"
+        how = f"multicast in {slices}" if load.multicast else "one load a CTA"
+        rows.append((load.tensor_map, f"into {load.buffer}, {load.slice_bytes * load.slices} bytes, {how}"))
+    return rows
+
+
+def _cost(found: GemmFigures) -> list[Row]:
+    e, work = found.estimate, found.work
+    return [
+        ("FLOP", f"{e.flop:.4g}"),
+        ("bytes", f"{e.bytes:.4g}: {work.read_bytes} read, {work.written_bytes} written, each tensor once"),
+        ("intensity", f"{e.intensity:.0f} FLOP a byte; the ridge is at {e.ridge:.0f}"),
+        ("tiles", f"{e.ctas // work.cta_group} of {work.tile_m} x {work.tile_n}, whole clusters counted"),
+        ("waves", f"{e.waves}, with {_slots(found)} CTAs at a time"),
+        ("last wave", f"{e.last_wave:.0%} full"),
+    ]
+
+
+def _slots(found: GemmFigures) -> int:
+    size = found.plan.cluster.size
+    return TARGETS[found.plan.target].rates.sms // size * size
+
+
+def _time(found: GemmFigures) -> list[Row]:
+    e, plan = found.estimate, found.plan
+    rates = TARGETS[plan.target].rates
+    return [
+        ("roofline", f"{us(e.roofline_time)}: compute {us(e.compute_time)}, DRAM {us(e.memory_time)}"),
+        (
+            "one K tile",
+            f"{e.mma_cycles:.0f} clocks of MMA, {e.fill_cycles:.0f} to fill {fill_bytes(plan)} bytes from L2 "
+            f"at {rates.smem_fill_bytes_per_clock:g} bytes a clock",
+        ),
+        ("one tile", f"{e.mainloop_cycles:.0f} clocks of main loop, {e.epilogue_cycles:.0f} to read the accumulator"),
+        ("kernel", f"{us(e.time)}, {e.efficiency:.0%} of the roofline; limited by {e.limit}"),
+    ]
