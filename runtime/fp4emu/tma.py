@@ -60,6 +60,13 @@ class Box:
     empty: bool
 
 
+@lru_cache(maxsize=256)
+def _geometry(tmap: TensorMap) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """(elements along each dimension, shape of the box in shared memory), remembered for each map."""
+    counts = tmap.counts
+    return counts, (*reversed(counts[1:]), counts[0] * tmap.bits // 8)
+
+
 def locate(tmap: TensorMap, coordinates: tuple[int, ...], *, store: bool = False) -> Box:
     """Where the box at `coordinates` (elements, innermost first, signed) lies.
 
@@ -73,8 +80,9 @@ def locate(tmap: TensorMap, coordinates: tuple[int, ...], *, store: bool = False
     slices: list[slice] = []
     strides: list[int] = []
     start, empty = tmap.address, False
+    counts, shape = _geometry(tmap)
     for axis in range(tmap.rank):
-        step, count, origin = tmap.element_strides[axis], tmap.counts[axis], coordinates[axis]
+        step, count, origin = tmap.element_strides[axis], counts[axis], coordinates[axis]
         low = max(0, -(origin // step)) if origin < 0 else 0
         high = min(count, -(-(tmap.dims[axis] - origin) // step))
         empty = empty or high <= low
@@ -87,7 +95,6 @@ def locate(tmap: TensorMap, coordinates: tuple[int, ...], *, store: bool = False
             slices.append(slice(low, high))
             start += first * tmap.strides[axis - 1]
             strides.append(tmap.strides[axis - 1] * step)
-    shape = (*reversed(tmap.counts[1:]), tmap.counts[0] * bits // 8)
     return Box(shape, tuple(reversed(slices)), start, tuple(reversed(strides)), empty)
 
 
@@ -262,12 +269,14 @@ def _f32_to_bf16(x: npt.NDArray[np.floating]) -> npt.NDArray[np.uint16]:
 @dataclass(frozen=True, slots=True)
 class Placement:
     """Where a box lies in shared memory: `reach` bytes from its start, cut into units of `unit` bytes, of which `order`
-    (relative to the start) hold the box's units one after the other. `used` bytes of a unit carry data."""
+    (relative to the start) hold the box's units one after the other. `used` bytes of a unit carry data. Without gaps
+    the box is `dense`."""
 
     reach: int
     unit: int
     used: int
     order: npt.NDArray[np.int64]
+    dense: bool
 
 
 @lru_cache(maxsize=512)
@@ -277,18 +286,20 @@ def _placement(base: int, rows: int, row_bytes: int, mode: Swizzle, used: int) -
     pitch = row_bytes if mode is Swizzle.NONE else pattern.span
     offset = np.arange(rows, dtype=np.int64)[:, None] * pitch + np.arange(0, row_bytes, unit, dtype=np.int64)[None, :]
     order = (swizzle(base + offset, mode) - base) // unit
-    return Placement(rows * pitch, unit, min(used, unit), order.reshape(-1))
+    dense = pitch == row_bytes and used == unit == 16
+    return Placement(rows * pitch, unit, min(used, unit), order.reshape(-1), dense)
 
 
 def placement(tmap: TensorMap, offset: int) -> Placement:
     """The placement of a box of `tmap` at byte `offset` of shared memory."""
     if offset % ALIGNMENT:
         raise Fault(f"the shared-memory address {offset:#x} of a TMA box is not a multiple of {ALIGNMENT}")
+    _, shape = _geometry(tmap)
     rows = 1
-    for count in tmap.counts[1:]:
+    for count in shape[:-1]:
         rows *= count
     used = _DATA_OF_16.get(tmap.dtype, 16)
-    row_bytes = tmap.counts[0] * tmap.bits // 8 * 16 // used
+    row_bytes = shape[-1] * 16 // used
     return _placement(offset % 1024, rows, row_bytes, tmap.swizzle, used)
 
 
@@ -308,6 +319,11 @@ def place_box(shared: SharedMemory, offset: int, tmap: TensorMap, packed: Bytes)
     data, state = _window(shared, offset, place.reach)
     if (state & BARRIER).any():
         shared.check_write(offset, place.reach)
+    if place.dense:
+        # A complex128 is 16 bytes, so one assignment moves a unit.
+        data.view(np.complex128)[place.order] = packed.reshape(-1).view(np.complex128)
+        state |= WRITTEN
+        return
     used = place.used
     data.reshape(-1, place.unit)[place.order, :used] = packed.reshape(-1, used)
     state.reshape(-1, place.unit)[place.order, :used] |= WRITTEN
@@ -317,6 +333,8 @@ def fetch_box(shared: SharedMemory, offset: int, tmap: TensorMap) -> Bytes:
     """The packed bytes of a box in shared memory at `offset`, all of which must have been written."""
     place = placement(tmap, offset)
     data, state = _window(shared, offset, place.reach)
+    if place.dense and (state == (ALLOCATED | WRITTEN)).all():
+        return np.take(data.view(np.complex128), place.order).view(np.uint8)
     wrong = state.reshape(-1, place.unit)[place.order, : place.used] != (ALLOCATED | WRITTEN)
     if wrong.any():
         unit = int(np.flatnonzero(wrong.any(axis=1))[0])

@@ -31,6 +31,9 @@ def split(address: int) -> tuple[int, int]:
 
 def check_columns(memory: TensorMemory, column: int, count: int, what: str) -> None:
     """Faults unless the columns exist and are allocated."""
+    for start, size in memory.allocations.items():
+        if start <= column and column + count <= start + size:
+            return
     if column + count > TensorMemory.COLUMNS:
         raise Fault(f"{what} reaches column {column + count - 1}; tensor memory has {TensorMemory.COLUMNS} columns")
     if not memory.allocated[column : column + count].all():
