@@ -218,10 +218,16 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Broken:
-    """A unit that did not parse. `names` are those it would define, so that their uses are not errors too."""
+    """A unit that did not parse. `names` are those it would define, so that their uses are not errors too; `declares`
+    says that it is a declaration, which gives them no value."""
 
     names: tuple[str, ...]
     span: Span
+    declares: bool = False
+
+    def may_define(self, name: str) -> bool:
+        """Whether the name could be this unit's: it stands in it, or the unit does not say what it defines."""
+        return not self.names or name in self.span.text
 
 
 Statement: TypeAlias = Declaration | Assignment | Broken
@@ -399,8 +405,13 @@ Item: TypeAlias = Use | Function | Kernel | Layout | Format | Schedule
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Module:
-    """One file. `broken` are names of items whose head did not parse."""
+    """One file.
+
+    `broken` are names that items would define whose head did not parse. `partial`: not all that the file uses is known,
+    because a `use` did not parse or its file cannot be read.
+    """
 
     source: Source
     items: tuple[Item, ...]
     broken: frozenset[str] = frozenset()
+    partial: bool = False

@@ -40,17 +40,21 @@ def parse(source: Source, collector: Collector | None = None) -> ast.Module:
     found = Collector() if collector is None else collector
     items: list[ast.Item] = []
     broken: set[str] = set()
-    raw = split(source, found)
+    raw, strays = split(source, found)
+    broken.update(token.text for token in strays if token.kind == "word")
+    partial = any(token.kind == "string" for token in strays)  # perhaps a `use`
     with session(source) as parser:
         for item in raw:
             node = _item(item, _Units(source, parser, found))
             if node is not None:
                 items.append(node)
+            elif item.keyword == "use":
+                partial = True
             elif named := _ITEM_NAME.match(source.text, item.head.start):
                 broken.add(named.group(1))
     if collector is None:
         found.raise_errors()
-    return ast.Module(source, tuple(items), frozenset(broken))
+    return ast.Module(source, tuple(items), frozenset(broken), partial)
 
 
 class _Units:
@@ -79,13 +83,12 @@ class _Units:
 
     def broken(self, unit: Unit) -> ast.Broken:
         text = self.source.text[unit.start : unit.end]
+        span = Span(self.source, unit.start, unit.end)
         if named := _DECLARED.match(text):
-            names = (named.group(1),)
-        elif assigned := _ASSIGNED.match(text):
-            names = tuple(n.strip() for n in assigned.group(1).split(","))
-        else:
-            names = ()
-        return ast.Broken(names, Span(self.source, unit.start, unit.end))
+            return ast.Broken((named.group(1),), span, declares=True)
+        if assigned := _ASSIGNED.match(text):
+            return ast.Broken(tuple(n.strip() for n in assigned.group(1).split(",")), span)
+        return ast.Broken((), span)
 
 
 def _item(item: RawItem, units: _Units) -> ast.Item | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path, PurePosixPath
 
@@ -113,12 +113,10 @@ class _Loader:
 
     def add(self, source: Source, folder: Path | None) -> int:
         module = parse(source, self.collector)
-        used: dict[int, ast.Use] = {}
-        for item in module.items:
-            if isinstance(item, ast.Use) and (index := self.use(item, folder)) is not None:
-                used.setdefault(index, item)
-        self.modules.append(module)
-        self.uses.append(tuple((item, index) for index, item in used.items()))
+        items = [item for item in module.items if isinstance(item, ast.Use)]
+        used = [(item, index) for item in items if (index := self.use(item, folder)) is not None]
+        self.modules.append(module if len(used) == len(items) else replace(module, partial=True))
+        self.uses.append(tuple(used))
         return len(self.modules) - 1
 
     def use(self, item: ast.Use, folder: Path | None) -> int | None:

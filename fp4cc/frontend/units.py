@@ -76,9 +76,13 @@ class RawItem:
     end: int = 0
 
 
-def split(source: Source, collector: Collector) -> list[RawItem]:
-    """The items of a file. Errors of bracketing and of characters are reported; what is sound is returned."""
-    return _Splitter(source, collector).run()
+def split(source: Source, collector: Collector) -> tuple[list[RawItem], list[Token]]:
+    """The items of a file, and what stands outside of them.
+
+    Errors of bracketing, of characters and of stray text are reported; what is sound is returned.
+    """
+    splitter = _Splitter(source, collector)
+    return splitter.run(), splitter.strays
 
 
 class _Splitter:
@@ -94,6 +98,7 @@ class _Splitter:
                 self.tokens.append(Token(kind, m.group(), m.start(), m.end()))
         self.tokens.append(Token("end", "", len(text), len(text)))
         self.at = 0
+        self.strays: list[Token] = []
         self.errors_before = len(collector)
 
     def span(self, start: int, end: int) -> Span:
@@ -280,15 +285,15 @@ class _Splitter:
                 )
             )
         depth = 0
+        self.strays.append(token)
         self.at += 1
         while (token := self.tokens[self.at]).kind != "end":
             if depth == 0 and self.tokens[self.at - 1].kind == "newline" and token.text in ITEMS:
                 return
             if self.looks_like_item():
                 return
-            if token.kind == "other":
-                self.foreign(token)
             depth += (token.text == "{") - (token.text == "}" and depth > 0)
+            self.strays.append(token)
             self.at += 1
 
     def stray_block(self, opener: Token, sound: bool) -> bool:

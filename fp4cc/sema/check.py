@@ -80,11 +80,8 @@ def _check(program: Program, collector: Collector) -> tuple[Scope, tuple[Kernel,
     scopes: list[Scope] = []
     for module, uses in zip(program.modules, program.uses, strict=True):
         scope = prelude_scope().child()
-        wanted = {item.path.value for item in module.items if isinstance(item, ast.Use)}
-        scope.partial = len(wanted) > len({item.path.value for item, _ in uses}) or any(
-            scopes[i].partial for _, i in uses
-        )
-        for item, index in uses:
+        scope.partial = module.partial or any(scopes[index].partial for _, index in uses)
+        for index, item in {index: item for item, index in reversed(uses)}.items():
             scope.take(scopes[index], item.span, collector)
         scopes.append(_definitions(module, scope, collector))
     kernels = _kernels(program.main, scopes[-1], collector)

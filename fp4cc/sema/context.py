@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fp4cc.diagnostics import Collector, error
+from fp4cc.frontend import ast
 from fp4cc.ir.kernel import Arg, Constraint, Expr
 from fp4cc.sema.operands import (
     POISON,
@@ -46,12 +47,18 @@ class Failed(Exception):
 
 @dataclass(slots=True)
 class Context:
-    """One kernel being checked. `calls` are the spans of the calls of user functions around the current place."""
+    """One kernel being checked.
+
+    `broken` are its statements that did not parse, `unknown` the names that were reported already, `calls` the spans of
+    the calls of user functions around the current place.
+    """
 
     scope: Scope
     collector: Collector
     dims: Mapping[str, bool]
     args: Mapping[str, Arg | None]
+    broken: Sequence[ast.Broken] = ()
+    unknown: set[str] = field(default_factory=set[str])
     derived: Mapping[str, Expr] = field(default_factory=dict[str, Expr])
     values: Values = field(default_factory=Values)
     constraints: list[Constraint] = field(default_factory=list[Constraint])
@@ -74,6 +81,12 @@ class Context:
         called = [(self.calls[0], "in this call")] if self.calls else []
         self.collector.report(error(code, title, span, text, also=[*also, *called], notes=notes, help=help))
         return Failed()
+
+    def judges(self, name: str) -> bool:
+        """Whether an unknown name is an error to report: not again, and not if a broken statement may define it."""
+        known = name in self.unknown or any(b.may_define(name) for b in self.broken)
+        self.unknown.add(name)
+        return not known
 
     # Making values.
 

@@ -25,6 +25,7 @@ class Declarations:
         self.dims = dims
         self.collector = collector
         self.args: dict[str, Arg | None] = {}
+        self._unknown: set[str] = set()
         self._nodes: dict[str, ast.Declaration] = {}
         self._spans: dict[str, Span] = {}
 
@@ -175,7 +176,7 @@ class Declarations:
         axes: list[Axis] = []
         spans: dict[str, Span] = {}
         sound = True
-        reader = SizeReader(self.dims, self.collector, "an axis")
+        reader = SizeReader(self.dims, self.collector, "an axis", self._unknown)
         for item in node.type.axes or ():
             extent = reader.size(item.extent)
             if extent is None:

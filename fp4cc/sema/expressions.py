@@ -86,7 +86,7 @@ class Evaluator:
         if node.text in self.context.args and not self.context.calls:
             return POISON
         scope = self.context.scope
-        if node.text in BUILT_INS or node.text in scope.functions:
+        if node.text in BUILT_INS or scope.functions.get(node.text) is not None:
             raise self.context.fail(
                 "FP2001",
                 f"`{node.text}` is a function",
@@ -96,6 +96,8 @@ class Evaluator:
             )
         if node.text in scope.formats:
             raise self.context.fail("FP2001", f"`{node.text}` is a format, not a value", node.span, "a type")
+        if not self.context.judges(node.text):
+            return POISON
         raise self.context.fail(
             "FP2001", f"nothing is called `{node.text}`", node.span, "unknown name", help=did_you_mean(node.text, names)
         )

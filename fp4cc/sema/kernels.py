@@ -44,7 +44,8 @@ class _Checker:
                     args.setdefault(name, None)
         self.args = args
         derived = {d.name: d.expr for d in self.dims if d.expr is not None}
-        self.context = Context(scope, collector, self.sound, args, derived)
+        broken = [s for s in node.statements if isinstance(s, ast.Broken)]
+        self.context = Context(scope, collector, self.sound, args, broken, derived=derived)
         self.evaluator = Evaluator(self.context)
         self.names: dict[str, Operand] = {}
         self.assigned: dict[str, Span] = {}
@@ -60,7 +61,8 @@ class _Checker:
                 if isinstance(statement, ast.Assignment):
                     self._assign(statement)
                 elif isinstance(statement, ast.Broken):
-                    self.assigned.update((n, statement.span) for n in statement.names)
+                    if not statement.declares:
+                        self.assigned.update((n, statement.span) for n in statement.names)
                     self.names.update((n, POISON) for n in statement.names if n not in self.names)
         except TooManyValues:
             self.collector.report(
@@ -136,6 +138,8 @@ class _Checker:
         """The operand of the right side. A `quantize` that is all of it takes its format from the destination."""
         value = node.value
         if isinstance(value, ast.Call) and isinstance(value.function, ast.Name) and value.function.text == "quantize":
+            if arg is None and node.targets[0].text in self.args:
+                return POISON  # an output that was declared wrongly
             given = bind(self.context, "quantize", value)
             fmt = arg.format if arg is not None else None
             axes = tuple(a.name or "" for a in arg.axes) if arg is not None else ()
@@ -310,6 +314,8 @@ class _Checker:
 
     def _all_assigned(self) -> None:
         for name, arg in self.args.items():
+            if any(b.may_define(name) for b in self.context.broken):
+                continue
             if arg is not None and arg.direction in ("out", "inout") and name not in self.assigned:
                 self.collector.report(
                     error(

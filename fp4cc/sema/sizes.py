@@ -25,12 +25,23 @@ class Typed(NamedTuple):
 
 
 class SizeReader:
-    """Reads size expressions over the dims of one kernel. A dim that maps to False is poisoned: no errors about it."""
+    """Reads size expressions over the dims of one kernel.
 
-    def __init__(self, dims: Mapping[str, bool], collector: Collector, where: str = "a size") -> None:
+    A dim that maps to False is poisoned: there are no errors about it. An unknown one is reported once and then in
+    `unknown`, which readers of one kernel may share.
+    """
+
+    def __init__(
+        self,
+        dims: Mapping[str, bool],
+        collector: Collector,
+        where: str = "a size",
+        unknown: set[str] | None = None,
+    ) -> None:
         self.dims = dims
         self.collector = collector
         self.where = where
+        self.unknown: set[str] = set() if unknown is None else unknown
 
     def size(self, node: ast.Expr) -> Expr | None:
         """The node as a whole number, or None after reporting why it is none."""
@@ -85,7 +96,10 @@ class SizeReader:
                 return None
 
     def _name(self, node: ast.Name) -> Typed | None:
+        if node.text in self.unknown:
+            return None
         if node.text not in self.dims:
+            self.unknown.add(node.text)
             known = ", ".join(f"`{d}`" for d in self.dims)
             help = did_you_mean(node.text, self.dims) or (f"the dims are {known}" if known else "")
             self.collector.report(
