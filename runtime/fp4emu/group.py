@@ -194,7 +194,7 @@ class Group:
         mask = "F" if path.mask is None else ("E" if path.mask is LANE0 else "D")
         context = Context(self.single_row, self.single_cta, self.single_rank, mask, keep)
         regs = self.regs
-        kinds = tuple([kind_of(regs[slot]) for slot in live[path.block].live_slots])
+        kinds = tuple([kind_of(regs[slot]) for slot in self.program.tracked(path.block, keep)])
         return self.program.specialise(path.block, context, kinds)
 
     def _meets(self, path: Path) -> bool:

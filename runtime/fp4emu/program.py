@@ -65,7 +65,7 @@ class Specialised:
 
 @dataclass(slots=True)
 class Program:
-    """An entry, ready to run. `specialised` is keyed by block, context and the kinds of the live-in registers."""
+    """An entry, ready to run. `specialised` is keyed by block, context and the kinds of the `tracked` registers."""
 
     function: Function
     symbols: Any
@@ -73,6 +73,7 @@ class Program:
     bits: list[int] = field(default_factory=list[int])
     blocks: list[Block] = field(default_factory=list[Block])
     specialised: dict[Any, Specialised] = field(default_factory=dict[Any, Specialised])
+    _tracked: dict[tuple[int, int], tuple[int, ...]] = field(default_factory=dict[tuple[int, int], "tuple[int, ...]"])
 
     @classmethod
     def build(cls, function: Function, symbols: Any) -> Program:
@@ -177,8 +178,17 @@ class Program:
             return block + 1
         return found.targets[code - TABLE if code >= TABLE else 0]
 
+    def tracked(self, block: int, keep: int) -> tuple[int, ...]:
+        """The registers whose kinds a block's code depends on: those live into it, and those that other paths keep."""
+        if not keep:
+            return self.blocks[block].live_slots
+        found = self._tracked.get((block, keep))
+        if found is None:
+            found = self._tracked[block, keep] = tuple(bit_positions(self.blocks[block].live_in | keep))
+        return found
+
     def specialise(self, block: int, context: Context, kinds: tuple[Any, ...]) -> Specialised:
-        """The block's code for these kinds of its live-in registers (None: never written)."""
+        """The block's code for these kinds of its `tracked` registers (None: never written)."""
         key = (block, context, kinds)
         found = self.specialised.get(key)
         if found is None:
@@ -194,7 +204,7 @@ def bit_positions(bits: int) -> list[int]:
 
 def compile_block(program: Program, block: Block, context: Context, kinds: tuple[Any, ...]) -> Specialised:
     builder = Builder(context, program.slots, program.symbols)
-    for slot, kind in zip(block.live_slots, kinds, strict=True):
+    for slot, kind in zip(program.tracked(block.index, context.keep), kinds, strict=True):
         if kind is not None:
             builder.load(slot, kind, program.bits[slot])
     body = program.function.body[block.start : block.end]
@@ -216,7 +226,7 @@ def compile_block(program: Program, block: Block, context: Context, kinds: tuple
     if last.rule.blocking:
         ending = ["return 4 if g.waits else 0"]
     out_kinds: dict[int, Any] = {}
-    live = block.live_in | program.live_out(block)
+    live = block.live_in | program.live_out(block) | context.keep
     builder.current = None
     for slot in sorted(builder.written):
         if live >> slot & 1:

@@ -107,3 +107,39 @@ def special_floats() -> np.ndarray[Any, np.dtype[np.float32]]:
          0x7F800000, 0x7FC00000, 0x7F800001, 0x4B000000, 0x4F000000, 0x5F000000], np.uint32,
     )  # fmt: skip
     return np.concatenate([bits, bits | 0x8000_0000]).astype(np.uint32).view(np.float32)
+
+
+@pytest.fixture
+def kernel() -> Lanes:
+    """`kernel(body, params=..., out=bytes, ...)`: runs a kernel whose first parameter is the 64-bit address `out` of that many bytes.
+
+    `%out` holds the global address, `%T` and `%C` the thread and CTA number, `%W` the warp and `%L` the lane. Returns the bytes written.
+    """
+
+    def run(
+        body: str, *, out: int = 4, fill: bool = True, grid: tuple[int, ...] = (1,), block: int = 32, cluster: tuple[int, ...] = (1, 1, 1),
+        shared: int = 0, head: str = "", regs: str = "", target: str = "sm_100a", mode: str = "immediate", seed: int = 0,
+        lockstep: str | None = None, inputs: tuple[bytes, ...] = (), tuning: str = "", functions: str = "",
+    ) -> bytes:  # fmt: skip
+        declared = (
+            ".reg .pred %p<16>; .reg .b16 %h<16>; .reg .b32 %r<64>; .reg .b64 %rd<32>; .reg .f32 %f<16>; .reg .b64 %out, %in<4>; "
+            f".reg .b32 %T, %C, %W, %L; {regs}\n"
+            "ld.param.u64 %out, [out]; cvta.to.global.u64 %out, %out; mov.u32 %T, %tid.x; mov.u32 %C, %ctaid.x; "
+            "shr.u32 %W, %T, 5; mov.u32 %L, %laneid;\n"
+        )
+        declared += "".join(f"ld.param.u64 %in{i}, [in{i}];\n" for i in range(len(inputs)))
+        params = ", ".join([".param .u64 out", *(f".param .u64 in{i}" for i in range(len(inputs)))])
+        text = module(target, declared + body, params, head + functions, tuning=tuning)
+        assemble(text, target)
+        gpu = Gpu(target, mode=mode, seed=seed, lockstep=lockstep)  # type: ignore[arg-type]
+        address = gpu.alloc(out)
+        if fill:
+            gpu.write(address, bytes(out))
+        pointers = [address]
+        for data in inputs:
+            pointers.append(gpu.alloc(len(data)))
+            gpu.write(pointers[-1], data)
+        gpu.launch(gpu.load(text), "kernel", grid, (block,), cluster=cluster, shared_bytes=shared, params=[p.to_bytes(8, "little") for p in pointers])
+        return gpu.read(address, out)
+
+    return run

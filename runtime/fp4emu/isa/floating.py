@@ -50,12 +50,21 @@ def _arithmetic(e: Builder, ins: Instruction, nearest: str, other: Callable[...,
     e.set(ins.operands[0], kind, "f", text, bits)
 
 
+def _directed_sum(mode: str, product: Any, addend: Any) -> Any:
+    """product + addend of exact f64 values. An exact zero of unlike signs is -0 when rounding down, +0 otherwise."""
+    product, addend = np.asarray(product, F8), np.asarray(addend, F8)
+    total = odd_sum(product, addend)
+    if mode == "rm":
+        total = np.where((total == 0) & (np.signbit(product) != np.signbit(addend)), -0.0, total)
+    return directed32(total, mode)[()]
+
+
 def _directed_add(mode: str, a: Any, b: Any) -> Any:
-    return directed32(odd_sum(np.asarray(a, F8), b), mode)[()]
+    return _directed_sum(mode, a, b)
 
 
 def _directed_sub(mode: str, a: Any, b: Any) -> Any:
-    return directed32(odd_sum(np.asarray(a, F8), -b), mode)[()]
+    return _directed_sum(mode, a, -np.asarray(b, F8))
 
 
 def _directed_mul(mode: str, a: Any, b: Any) -> Any:
@@ -63,7 +72,7 @@ def _directed_mul(mode: str, a: Any, b: Any) -> Any:
 
 
 def _directed_fma(mode: str, a: Any, b: Any, c: Any) -> Any:
-    return directed32(odd_sum(np.multiply(a, b, dtype=F8), c), mode)[()]
+    return _directed_sum(mode, np.multiply(a, b, dtype=F8), c)
 
 
 def _directed_div(mode: str, a: Any, b: Any) -> Any:

@@ -158,7 +158,7 @@ def activemask(g: Any, ins: Instruction, mask: Any) -> Any:
     return words(_active(g, mask))
 
 
-@instruction("match.sync", "op=any b32", "op=any b64", "op=all b32", "op=all b64", style="group", section="9.7.13.9", outputs=1)
+@instruction("match", "op=any|all sync type=b32|b64", style="group", section="9.7.13.9", outputs=1)
 def match(g: Any, ins: Instruction, mask: Any, value: Any, members: Any) -> Any:
     check_members(g, mask, members)
     active = _active(g, mask)
