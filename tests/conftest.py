@@ -6,7 +6,7 @@ import os
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: the emulator's products are small
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,15 @@ import pytest
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="rewrite golden files with what is produced now")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_compiling_process() -> Iterator[None]:
+    """Tests compile hundreds of kernels: the CuTe DSL is imported once for all of them, when the first one needs it."""
+    from fp4cc.backend import kept_worker
+
+    with kept_worker():
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fp4cc.backend.elf import ResourceUsage, resource_usage
-from fp4cc.backend.process import BackendError, Compiled, Worker, compile_python
+from fp4cc.backend.process import BackendError, Compiled, Worker, compile_python, kept_worker
 from fp4cc.backend.sass import SassUnavailable, disassemble
 from fp4cc.backend.toolchain import toolchain
 
@@ -15,6 +15,7 @@ __all__ = [
     "Worker",
     "compile_python",
     "disassemble",
+    "kept_worker",
     "resource_usage",
     "toolchain",
 ]

@@ -1,18 +1,22 @@
 """The parent's side of the compiling child process.
 
 A program that the CuTe DSL cannot digest can end its process with SIGABRT and no message, and its dump files have fixed
-names; so each compilation has a process and a scratch folder of its own, and a crash becomes a `BackendError`.
+names; so each compilation has a process and a folder of its own, and a crash becomes a `BackendError`.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -45,23 +49,26 @@ class Compiled:
 
 
 class Worker:
-    """A child process that imports the DSL when made and compiles one kernel when asked.
+    """A child process that imports the DSL when made and compiles kernels when asked, one at a time.
 
-    Use it as a context manager: leaving it ends the process and removes its scratch folder.
+    Use it as a context manager: leaving it ends the process and removes its folder. A timeout ends the process too.
     """
 
     def __init__(self) -> None:
         self._scratch = Path(tempfile.mkdtemp(prefix="fp4cc-"))
-        self._log = (self._scratch / "log").open("w+b")
-        self._process = subprocess.Popen(
-            # -P: the scratch folder must not shadow modules.
-            [sys.executable, "-P", "-m", "fp4cc.backend.worker"],
-            cwd=self._scratch,
-            env=_environment(self._scratch),
-            stdin=subprocess.PIPE,
-            stdout=self._log,
-            stderr=subprocess.STDOUT,
-        )
+        self._jobs = 0
+        self._lock = threading.Lock()
+        with (self._scratch / "log").open("wb") as log:
+            self._process = subprocess.Popen(
+                # -P: the scratch folder must not shadow modules.
+                [sys.executable, "-P", "-m", "fp4cc.backend.worker"],
+                cwd=self._scratch,
+                env=_environment(self._scratch),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,  # so that a hanging fork can be ended with it
+            )
 
     def __enter__(self) -> Worker:
         return self
@@ -71,43 +78,123 @@ class Worker:
     ) -> None:
         self.close()
 
+    @property
+    def alive(self) -> bool:
+        """Whether the process still runs."""
+        return self._process.poll() is None
+
     def compile(self, kernel: str, arch: str, *, timeout: float = TIMEOUT) -> Compiled:
-        """Compile the text of a kernel file for `arch` ("sm_100a"). Raises BackendError."""
-        path = self._scratch / "kernel.py"
-        path.write_text(kernel, encoding="utf-8")
-        job = json.dumps({"kernel": str(path), "arch": arch, "output": str(self._scratch)})
-        try:
-            self._process.communicate(job.encode() + b"\n", timeout=timeout)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-            raise BackendError(f"the CuTe DSL did not finish within {timeout:g} s", self._tail(), kernel) from None
-        status = self._process.returncode
+        """Compile the text of a kernel file for `arch` ("sm_100a"). Raises BackendError. Safe to call from threads."""
+        with self._lock:
+            self._jobs += 1
+            folder = self._scratch / f"job{self._jobs}"
+            folder.mkdir()
+            try:
+                return self._compile(folder, kernel, arch, timeout)
+            finally:
+                self._clear()
+
+    def _compile(self, folder: Path, kernel: str, arch: str, timeout: float) -> Compiled:
+        (folder / "kernel.py").write_text(kernel, encoding="utf-8")
+        status = self._ask(json.dumps({"folder": str(folder), "arch": arch}), timeout)
+        if status is None:
+            self._end()
+            raise BackendError(f"the CuTe DSL did not finish within {timeout:g} s", self._tail(folder), kernel)
         if status != 0:
-            raise BackendError(_describe(status), self._tail(), kernel)
+            raise BackendError(_describe(status), self._tail(folder), kernel)
         return Compiled(
-            ptx=(self._scratch / "kernel.ptx").read_text(encoding="ascii"),
-            cubin=(self._scratch / "kernel.cubin").read_bytes(),
+            ptx=(folder / "kernel.ptx").read_text(encoding="ascii"), cubin=(folder / "kernel.cubin").read_bytes()
         )
 
+    def _clear(self) -> None:
+        """Remove what a job left: its folder, and the DSL's dump files, whose names another job may use again."""
+        for path in self._scratch.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name != "log":
+                path.unlink(missing_ok=True)
+
+    def _ask(self, job: str, timeout: float) -> int | None:
+        """The exit status of a job: the worker's own if it ended instead; None where time ran out."""
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None and stdout is not None, "both are pipes"
+        try:
+            stdin.write(job.encode() + b"\n")
+            stdin.flush()
+        except BrokenPipeError:
+            return self._process.wait() or 1
+        if not select.select([stdout], [], [], timeout)[0]:
+            return None
+        answer = stdout.readline()
+        return int(answer) if answer else self._process.wait() or 1
+
     def close(self) -> None:
-        """End the child if it still runs and remove its scratch folder."""
-        if self._process.poll() is None:
-            self._process.kill()
-        self._process.wait()
-        if self._process.stdin is not None and not self._process.stdin.closed:
-            self._process.stdin.close()
-        self._log.close()
+        """End the process, and what it forked, and remove its folder."""
+        self._end()
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                stream.close()
         shutil.rmtree(self._scratch, ignore_errors=True)
 
-    def _tail(self) -> str:
-        self._log.seek(0)
-        lines = self._log.read().decode("utf-8", "replace").replace(str(self._scratch) + "/", "").splitlines()
-        return "\n".join(lines[-_TAIL_LINES:])
+    def _end(self) -> None:
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def _tail(self, folder: Path) -> str:
+        """The end of what the job printed, or the worker itself where the job did not begin."""
+        log = next((path for path in (folder / "log", self._scratch / "log") if path.is_file()), None)
+        text = "" if log is None else log.read_text(encoding="utf-8", errors="replace")
+        return "\n".join(text.replace(f"{folder}/", "").splitlines()[-_TAIL_LINES:])
+
+
+class _Kept:
+    """A worker that is made when first needed, and again if it ended."""
+
+    def __init__(self) -> None:
+        self._worker: Worker | None = None
+        self._lock = threading.Lock()
+
+    def get(self) -> Worker:
+        with self._lock:
+            if self._worker is None or not self._worker.alive:
+                self.close()
+                self._worker = Worker()
+            return self._worker
+
+    def close(self) -> None:
+        if self._worker is not None:
+            self._worker.close()
+        self._worker = None
+
+
+_kept: _Kept | None = None
+
+
+@contextmanager
+def kept_worker() -> Generator[None]:
+    """Within this, compilations share one worker and its import of the DSL: for programs that compile many kernels."""
+    global _kept
+    outer, _kept = _kept, _Kept()
+    try:
+        yield
+    finally:
+        _kept.close()
+        _kept = outer
+
+
+@contextmanager
+def borrow_worker() -> Generator[Worker]:
+    """The kept worker within `kept_worker`, elsewhere a worker of its own."""
+    if _kept is not None:
+        yield _kept.get()
+    else:
+        with Worker() as worker:
+            yield worker
 
 
 def compile_python(kernel: str, arch: str, *, timeout: float = TIMEOUT) -> Compiled:
-    """Compile the text of a kernel file in a fresh child process.
+    """Compile the text of a kernel file in a child process.
 
     Args:
         kernel: the file's text; it defines `compile(arch)`, which returns what `cute.compile` gives.
@@ -117,7 +204,7 @@ def compile_python(kernel: str, arch: str, *, timeout: float = TIMEOUT) -> Compi
     Raises:
         BackendError: the child crashed, raised or ran out of time.
     """
-    with Worker() as worker:
+    with borrow_worker() as worker:
         return worker.compile(kernel, arch, timeout=timeout)
 
 

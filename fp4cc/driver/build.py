@@ -15,7 +15,7 @@ from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from fp4cc.backend.process import BackendError, Compiled, Worker
+from fp4cc.backend.process import BackendError, Compiled, Worker, borrow_worker
 from fp4cc.backend.toolchain import toolchain
 from fp4cc.cache import Entry, Store, compiler_fingerprint, digest
 from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
@@ -72,7 +72,7 @@ def build(request: Request, *, store: Store | None = None, use_cache: bool = Tru
         return _from_entry(found)
     # The worker imports the DSL while this process parses; it is made before the lock so as not to serialize that.
     with ExitStack() as stack:
-        worker = stack.enter_context(Worker())
+        worker = stack.enter_context(borrow_worker())
         stack.enter_context(_locked(cache, key))
         if (found := cache.get(key)) is not None:
             return _from_entry(found)
@@ -145,7 +145,7 @@ def _compile_all(texts: list[str], arch: str, cache: Store | None, worker: Worke
         return found
 
     def one(index: int) -> Compiled:
-        ready = nullcontext(worker) if index == 0 and worker is not None else Worker()
+        ready = nullcontext(worker) if index == 0 and worker is not None else borrow_worker()
         with ready as process:
             return process.compile(missing[index][1], arch)
 

@@ -7,14 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from fp4cc.backend import BackendError, Worker, compile_python, resource_usage
+from fp4cc.backend import BackendError, Worker, compile_python, kept_worker, resource_usage
+from fp4cc.backend.process import borrow_worker
 
 KERNEL = (Path(__file__).parent / "small_kernel.txt").read_text()
 
 
 @pytest.fixture(autouse=True)
 def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Scratch folders are made here, and no worker is kept: each test starts its own."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr("fp4cc.backend.process._kept", None)
     return tmp_path
 
 
@@ -65,6 +68,38 @@ def test_a_hanging_child_is_ended(scratch: Path) -> None:
     with pytest.raises(BackendError, match="did not finish within"):
         compile_python("import time\ndef compile(arch): time.sleep(60)", "sm_100a", timeout=4)
     assert list(scratch.iterdir()) == []
+
+
+def test_one_worker_compiles_many_kernels_and_outlives_their_crashes(scratch: Path) -> None:
+    fresh = compile_python(KERNEL, "sm_100a")
+    with Worker() as worker:
+        assert worker.compile(KERNEL, "sm_100a") == fresh
+        with pytest.raises(BackendError, match="SIGABRT"):
+            worker.compile("import os\ndef compile(arch): os.abort()", "sm_100a")
+        with pytest.raises(BackendError) as error:
+            worker.compile("def compile(arch): raise ValueError('of this job only')", "sm_100a")
+        assert "of this job only" in error.value.tail
+        assert worker.compile(KERNEL, "sm_100a") == fresh
+        assert [p.name for p in next(scratch.iterdir()).iterdir()] == ["log"]
+    assert list(scratch.iterdir()) == []
+
+
+def test_a_kept_worker_is_made_once_and_again_after_it_ended() -> None:
+    with kept_worker():
+        with borrow_worker() as first, borrow_worker() as second:
+            assert first is second
+        with pytest.raises(BackendError, match="did not finish"):
+            compile_python("import time\ndef compile(arch): time.sleep(60)", "sm_100a", timeout=0.5)
+        assert not first.alive
+        with borrow_worker() as third:
+            assert third is not first
+    assert not third.alive
+
+
+def test_a_worker_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.executable", "/bin/false")
+    with Worker() as worker, pytest.raises(BackendError, match="exit status 1"):
+        worker.compile(KERNEL, "sm_100a")
 
 
 def test_a_worker_that_gets_no_job_leaves_nothing(scratch: Path) -> None:

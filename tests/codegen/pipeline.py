@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fp4cc.backend import Worker
+from fp4cc.backend import compile_python
 from fp4cc.codegen.emit import emit
 from fp4cc.codegen.manifest import manifest, plans
 from fp4cc.ir.kernel import Kernel
@@ -44,8 +44,7 @@ def build(spec: str | Kernel) -> Built:
     texts: dict[str, str] = {}
     for name, plan in plans(lowered).items():
         texts[name] = emit(plan)
-        with Worker() as worker:
-            compiled = worker.compile(texts[name], "sm_100a")
+        compiled = compile_python(texts[name], "sm_100a")
         files[f"{name}.ptx"] = compiled.ptx.encode()
         files[f"{name}.cubin"] = compiled.cubin
     hashes = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}

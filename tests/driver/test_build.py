@@ -48,6 +48,7 @@ def compilations(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         seen.append(kernel)
         return Compiled(f"// {arch} {len(kernel)}\n", kernel.encode())
 
+    monkeypatch.setattr("fp4cc.backend.process._kept", None)
     monkeypatch.setattr("fp4cc.backend.process.Worker.__init__", lambda self: None)
     monkeypatch.setattr("fp4cc.backend.process.Worker.close", lambda self: None)
     monkeypatch.setattr("fp4cc.backend.process.Worker.compile", compiled)
