@@ -15,6 +15,7 @@ from fp4cc.diagnostics import Diagnostic, DiagnosticError, did_you_mean
 from fp4cc.driver.request import Request, RequestError
 from fp4cc.driver.spec import Spec, used_files
 from fp4cc.ir.kernel import Kernel
+from fp4cc.ir.verify import verify
 from fp4cc.sema import Checked, analyze, specialize
 from fp4cc.source import Source
 
@@ -47,7 +48,10 @@ def typed_kernels(request: Request) -> tuple[tuple[Kernel, ...], Warnings]:
             known = did_you_mean(request.kernel, names) or f"kernels: {', '.join(names) or 'none'}"
             raise RequestError(f"{request.spec.name} has no kernel {request.kernel}; {known}")
     _known_dims(request.dims, kernels)
-    return tuple(_fixed(kernel, request.dims) for kernel in kernels), checked.diagnostics
+    fixed = tuple(_fixed(kernel, request.dims) for kernel in kernels)
+    for kernel in fixed:
+        verify(kernel)
+    return fixed, checked.diagnostics
 
 
 def lower_kernels(request: Request) -> tuple[tuple[LoweredKernel, ...], Warnings]:

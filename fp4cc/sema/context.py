@@ -256,7 +256,8 @@ class Context:
         if op != "mul":
             return None
         for scalar, old in (operands, tuple(reversed(operands))):
-            if not scalar.axes and old.axes and self._reads_inout(old) and not self._reads_inout(scalar):
+            known = self.values.values[scalar.index].op == "const"
+            if not known and not scalar.axes and old.axes and self._reads_inout(old) and not self._reads_inout(scalar):
                 zero = self.constant(0.0, span)
                 unread = self.add("eq", (scalar, zero), "bool", (), span)
                 product = self.add("mul", tuple(operands), "f32", axes, span)

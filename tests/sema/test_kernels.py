@@ -248,3 +248,8 @@ def test_one_mistake_is_one_error() -> None:
         " g = exp(h) @ h.T\n y = quantize(g)\n z = sum(g, over = Q)\n}\n"
     )
     assert [d.code for d in analyze(Source("t", text)).diagnostics] == ["FP2019", "FP3014"]
+
+
+def test_a_number_times_the_old_value_is_a_product() -> None:
+    kernel = kernel_of("kernel k(M) { in x : f32[M]; inout c : f32[M]; c = x + 2 * c }")
+    assert ops(kernel) == ["arg", "arg", "const", "mul", "add"]
