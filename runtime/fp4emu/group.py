@@ -44,7 +44,7 @@ def kind_of(value: Any) -> Any:
     return "Uf"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Path:
     """Lanes of a group at one block. `mask` None: all lanes of all rows. `waits`: what its rows wait for, by row."""
 
