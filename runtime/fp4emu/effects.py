@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from fp4emu.errors import Fault
 from fp4emu.instruction import Instruction
-from fp4emu.machine import ThreadContext
+from fp4emu.machine import Cta, ThreadContext
 
 
 def submit(thread: ThreadContext, ins: Instruction, action: Callable[[], None], *, order: Hashable = None) -> None:
@@ -22,6 +22,16 @@ def submit(thread: ThreadContext, ins: Instruction, action: Callable[[], None], 
             raise fault.with_place(line=ins.line, text=ins.text, cta=cta, warp=warp, lane=lane) from None
 
     thread.queue.submit(run, order=order)
+
+
+def require_live(cta: Cta, what: str) -> None:
+    """Faults if all warps of a CTA have exited: its shared and tensor memory are gone, also for its own operations."""
+    live = cta.scratch.get("live warps")
+    if live is not None and not live:
+        raise Fault(
+            f"{what} happens after CTA {cta.id} (rank {cta.rank}) has exited",
+            hint="wait for it, or synchronize the cluster, before the last warp of the CTA exits",
+        )
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fp4emu import tma
-from fp4emu.effects import BulkGroups, submit, submit_in_group
+from fp4emu.effects import BulkGroups, require_live, submit, submit_in_group
 from fp4emu.errors import Fault
 from fp4emu.instruction import Instruction
 from fp4emu.isa.barriers import active_rows
@@ -78,6 +78,7 @@ def load(thread: ThreadContext, ins: Instruction, dst: int, src: int, size: int,
     def effect() -> None:
         data = np.frombuffer(thread.memory.read(src, size), np.uint8)
         for rank, signal in places:
+            require_live(thread.cluster.ctas[rank], "the bulk copy")
             _write_shared(thread.cluster.ctas[rank].shared, dst & OFFSET_MASK, data)
             thread.cluster.barrier(signal).complete_tx(size)
 
@@ -95,7 +96,9 @@ def send(thread: ThreadContext, ins: Instruction, dst: int, src: int, size: int,
     thread.cluster.barrier(barrier)
 
     def effect() -> None:
+        require_live(thread.cta, "the read of a bulk copy")
         data = _read_shared(source, src & OFFSET_MASK, size)
+        require_live(thread.cluster.ctas[dst >> RANK_SHIFT], "the bulk copy")
         target, offset = thread.cluster.resolve(dst)
         _write_shared(target, offset, data)
         thread.cluster.barrier(barrier).complete_tx(size)
@@ -113,6 +116,7 @@ def store(thread: ThreadContext, ins: Instruction, dst: int, src: int, size: int
     mask = rest[-1] & 0xFFFF if ins.has("cp_mask") else 0xFFFF
 
     def read() -> Callable[[], None]:
+        require_live(thread.cta, "the read of a bulk copy")
         data = _read_shared(source, src & OFFSET_MASK, size)
         if mask == 0xFFFF:
             return lambda: thread.memory.write(dst, data)
@@ -158,7 +162,9 @@ def reduce_shared(thread: ThreadContext, ins: Instruction, dst: int, src: int, s
     thread.cluster.barrier(barrier)
 
     def effect() -> None:
+        require_live(thread.cta, "the read of a bulk copy")
         data = _read_shared(source, src & OFFSET_MASK, size)
+        require_live(thread.cluster.ctas[dst >> RANK_SHIFT], "the bulk copy")
         target, offset = thread.cluster.resolve(dst)
         old = _read_shared(target, offset, size)
         _write_shared(target, offset, tma.reduce_bytes(old, data, _TYPES[ins.mod("type")], ins.mod("op")))
@@ -182,6 +188,7 @@ def reduce_global(thread: ThreadContext, ins: Instruction, dst: int, src: int, s
     source = _own(thread, src)
 
     def read() -> Callable[[], None]:
+        require_live(thread.cta, "the read of a bulk copy")
         data = _read_shared(source, src & OFFSET_MASK, size)
 
         def write() -> None:

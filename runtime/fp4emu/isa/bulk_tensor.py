@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from fp4emu import tma
-from fp4emu.effects import submit, submit_in_group
+from fp4emu.effects import require_live, submit, submit_in_group
 from fp4emu.errors import Fault
 from fp4emu.instruction import Instruction
 from fp4emu.machine import ThreadContext, signed
@@ -87,6 +87,7 @@ def load(thread: ThreadContext, ins: Instruction, dst: int, source: TensorOperan
     def effect() -> None:
         packed = tma.read_box(thread.memory, tmap, coordinates)
         for rank, signal in places:
+            require_live(thread.cluster.ctas[rank], "the TMA load")
             tma.place_box(thread.cluster.ctas[rank].shared, offset, tmap, packed)
             thread.cluster.barrier(signal).complete_tx(tmap.transaction_bytes)
 
@@ -110,6 +111,7 @@ def store(thread: ThreadContext, ins: Instruction, target: TensorOperand, src: i
     shared = _own_shared(thread, src)
 
     def read():
+        require_live(thread.cta, "the read of a TMA store")
         packed = tma.fetch_box(shared, src & OFFSET_MASK, tmap)
         return lambda: tma.write_box(thread.memory, tmap, coordinates, packed)
 
@@ -128,6 +130,7 @@ def reduce(thread: ThreadContext, ins: Instruction, target: TensorOperand, src: 
     shared = _own_shared(thread, src)
 
     def read():
+        require_live(thread.cta, "the read of a TMA store")
         packed = tma.fetch_box(shared, src & OFFSET_MASK, tmap)
         return lambda: tma.reduce_box(thread.memory, tmap, coordinates, packed, ins.mod("op"))
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fp4emu import descriptors, tmem
-from fp4emu.effects import submit
+from fp4emu.effects import require_live, submit
 from fp4emu.errors import Fault
 from fp4emu.instruction import Instruction
 from fp4emu.machine import Cta, ThreadContext, WarpContext
@@ -63,10 +63,25 @@ def alloc(warp: WarpContext, ins: Instruction, dst: LaneValues, columns: LaneVal
             lambda: f"tcgen05.alloc of {count} columns; held: {memory.allocations}",
         )
     tmem.allocate(memory, start, count)
+    _check_at_exit(warp.cta)
     offset = address & OFFSET_MASK
     warp.cta.shared.check_write(offset, 4)
     warp.cta.shared.data[offset : offset + 4] = np.frombuffer(start.to_bytes(4, "little"), np.uint8)
     return None
+
+
+def _check_at_exit(cta: Cta) -> None:
+    """Has the launch check, once for each CTA, that everything was deallocated."""
+    if cta.scratch.setdefault("tcgen05.checked", False):
+        return
+    cta.scratch["tcgen05.checked"] = True
+
+    def check() -> None:
+        if cta.tensor.allocations:
+            held = ", ".join(f"{size} columns at {start}" for start, size in sorted(cta.tensor.allocations.items()))
+            raise Fault(f"CTA {cta.id} exited with tensor memory allocated: {held}", hint="tcgen05.dealloc all of it")
+
+    cta.cluster.scratch.setdefault("at exit", []).append(check)
 
 
 @instruction("tcgen05.dealloc", f"{GROUP} sync aligned b32", style="warp", section="9.7.16.7.1", targets=TARGETS)
@@ -168,6 +183,7 @@ def copy(thread: ThreadContext, ins: Instruction, address: int, descriptor: int)
 
     def effect() -> None:
         for cta in ctas:
+            require_live(cta, "tcgen05.cp")
             _copy(cta, key, address, source)
 
     submit(thread, ins, effect, order=pipeline(thread.cta, group))

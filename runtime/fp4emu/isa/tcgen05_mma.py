@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from fp4emu import instruction_descriptor, tmem
-from fp4emu.effects import submit
+from fp4emu.effects import require_live, submit
 from fp4emu.errors import Fault
 from fp4emu.instruction import Address, Instruction
 from fp4emu.machine import ThreadContext
@@ -34,7 +34,13 @@ def _submit(thread: ThreadContext, ins: Instruction, mma: Mma, group: int) -> No
     _, column = tmem.split(mma.d)
     if column % 4 and mma.shape.block:
         raise Fault(f"D of a block-scaled MMA starts at column {column}, which is not a multiple of 4")
-    submit(thread, ins, mma.run, order=pipeline(thread.cta, group))
+
+    def effect() -> None:
+        for cta in mma.ctas:
+            require_live(cta, "tcgen05.mma")
+        mma.run()
+
+    submit(thread, ins, effect, order=pipeline(thread.cta, group))
 
 
 @instruction(
@@ -138,6 +144,7 @@ def commit(thread: ThreadContext, ins: Instruction, barrier: int, mask: int = 0)
 
     def effect() -> None:
         for address in addresses:
+            require_live(cluster.ctas[address >> RANK_SHIFT], "the arrival of tcgen05.commit")
             cluster.barrier(address).arrive()
 
     submit(thread, ins, effect, order=pipeline(thread.cta, group))
