@@ -67,6 +67,7 @@ class Worker:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
+                bufsize=0,  # `select` must see what was not read, and a failed write leaves nothing behind
                 start_new_session=True,  # so that a hanging fork can be ended with it
             )
 
@@ -120,7 +121,6 @@ class Worker:
         assert stdin is not None and stdout is not None, "both are pipes"
         try:
             stdin.write(job.encode() + b"\n")
-            stdin.flush()
         except BrokenPipeError:
             return self._process.wait() or 1
         if not select.select([stdout], [], [], timeout)[0]:
