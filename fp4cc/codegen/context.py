@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import builtins
+import keyword
 import re
 from dataclasses import dataclass
 from typing import Any
 
 from fp4cc.codegen.hooks import EpilogueText
+from fp4cc.codegen.library import library
 from fp4cc.codegen.summary import summary
 from fp4cc.ir.lowered import LoweredKernel
 from fp4cc.version import version
@@ -36,6 +39,13 @@ _IMPORTS = (
 )
 
 
+#: Module names of the templates.
+_MODULE_NAMES = (
+    "Path", "cutlass", "cute", "cuda", "prims", "llvm", "make_fake_stream", "make_ptr", "Boolean", "Float32", "Int32",
+    "Int64", "SMEM", "CTA_GROUP", "wait", "place", "launch", "compile", "compiled",
+)  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class Constant:
     """A module-level constant of the emitted file."""
@@ -52,6 +62,7 @@ def frame(lowered: LoweredKernel, epilogue: EpilogueText, title: str, plan: str)
         "title": title,
         "summary": summary(lowered.kernel, plan),
         "name": lowered.name,
+        "function": _function_name(lowered.name, epilogue),
         "target": lowered.target,
         "imports": _imports(epilogue),
         "params": [
@@ -67,6 +78,12 @@ def frame(lowered: LoweredKernel, epilogue: EpilogueText, title: str, plan: str)
         "threads": lowered.launch.threads,
         "epilogue": epilogue,
     }
+
+
+def _function_name(name: str, epilogue: EpilogueText) -> str:
+    """The kernel's name, unless the file defines it otherwise."""
+    taken = {*_MODULE_NAMES, *library().names(), *re.findall(r"^def (\w+)", epilogue.functions, re.MULTILINE)}
+    return f"{name}_kernel" if name in taken or keyword.iskeyword(name) or hasattr(builtins, name) else name
 
 
 def mentions(text: str, name: str) -> bool:

@@ -87,7 +87,7 @@ _TITLES = {
     "FP3013": "a quantized output depends on a reduction of the same kernel",
     "FP3014": "a quantized output needs quantize, and quantize a quantized output",
     # What a target can do.
-    "FP4001": "a kernel without a product cannot be compiled yet",
+    "FP4001": "a kernel of scalars only cannot be compiled yet",
     "FP4002": "a kernel with more than one product cannot be compiled yet",
     "FP4004": "an operand of a product is computed",
     "FP4005": "an operand of a product is not quantized",

@@ -18,17 +18,18 @@ def explain_choices(
 ) -> tuple[Decision, ...]:
     """The decisions in the order in which they were made."""
     return (
-        _schedule(lowered),
+        explain_schedule(lowered),
         _kind(lowered, target),
         *_tile_and_cluster(lowered, request, ranked, assumed),
         _stages(lowered, request),
         _accumulators(lowered),
         _raster(lowered, request),
-        *_stores(lowered),
+        *explain_stores(lowered),
     )
 
 
-def _schedule(lowered: LoweredKernel) -> Decision:
+def explain_schedule(lowered: LoweredKernel) -> Decision:
+    """Which schedule block is in use."""
     if lowered.schedule is None:
         others = sum(s.target == lowered.target for s in lowered.kernel.schedules)
         why = "no schedule block of this kernel applies" if others else "this kernel has no schedule block"
@@ -121,7 +122,8 @@ def _raster(lowered: LoweredGemm, request: Request) -> Decision:
     return Decision("order of tiles", chosen, why if band else f"one band holds all of {problem.n_axis}")
 
 
-def _stores(lowered: LoweredKernel) -> list[Decision]:
+def explain_stores(lowered: LoweredKernel) -> list[Decision]:
+    """How each output reaches memory."""
     reasons = {
         "tma": "rows always start on 16 bytes",
         "direct": "rows do not start on 16 bytes, which TMA needs",

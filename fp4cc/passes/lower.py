@@ -9,6 +9,7 @@ from fp4cc.diagnostics import DiagnosticError, error
 from fp4cc.ir.kernel import Constraint, Expr, Kernel, Schedule
 from fp4cc.ir.lowered import Cluster, Launch, LoweredGemm, LoweredKernel, Problem, Raster, SmemBuffer, Tile
 from fp4cc.passes.decisions import explain_choices
+from fp4cc.passes.elementwise import lower_elementwise
 from fp4cc.passes.epilogue import plan_epilogue
 from fp4cc.passes.estimate import Traffic
 from fp4cc.passes.legality import Pair, instruction, k_multiple, operand_pair, tile_k
@@ -39,6 +40,9 @@ def lower(kernel: Kernel, target: str) -> LoweredKernel:
         ])  # fmt: skip
     sheet = TARGETS[target]
     sizes = Sizes.of(kernel.dims)
+    if not any(value.op == "matmul" for value in kernel.values):
+        elementwise = lower_elementwise(kernel, sheet, applicable(kernel, sizes, sheet))
+        return replace(elementwise[-1], variants=tuple(elementwise[:-1]))
     problem = find_roles(kernel, sizes)
     pair = operand_pair(kernel, problem, sheet)
     constraints = _constraints(kernel, problem, pair)

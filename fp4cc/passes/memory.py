@@ -71,13 +71,18 @@ def plan_smem(stage: StageBytes, stages: int, acc_stages: int, staging: Sequence
         SmemBuffer("acc_empty", 0, 8, acc_stages, 8, "barriers: the accumulator may be overwritten"),
         SmemBuffer("tmem_address", 0, 4, 1, 4, "where tcgen05.alloc writes"),
     ]
+    return place_buffers(wanted, target.smem_bytes)
+
+
+def place_buffers(wanted: Sequence[SmemBuffer], limit: int) -> Smem:
+    """Shared memory with the buffers one after the other, each on its alignment."""
     placed: list[SmemBuffer] = []
     end = 0
     for buffer in wanted:
         offset = -(-end // buffer.align) * buffer.align
         placed.append(SmemBuffer(buffer.name, offset, buffer.bytes, buffer.stages, buffer.align, buffer.what))
         end = offset + buffer.bytes * buffer.stages
-    return Smem(tuple(placed), end, target.smem_bytes)
+    return Smem(tuple(placed), end, limit)
 
 
 def plan_tmem(mma: Mma, tile: Tile, accumulators: int, target: Target) -> Tmem:

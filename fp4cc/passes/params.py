@@ -28,6 +28,11 @@ def plan_params(
         if not isinstance(expr, int)
     )
     params.extend(epilogue_params)
+    return ordered(params)
+
+
+def ordered(params: Sequence[KernelParam]) -> tuple[KernelParam, ...]:
+    """Parameters by kind, those of a kind as they are given."""
     return tuple(sorted(params, key=lambda p: _ORDER.index(p.param.kind)))
 
 

@@ -9,13 +9,8 @@ from fp4cc.passes.sizes import Sizes, mul
 
 
 def find_roles(kernel: Kernel, sizes: Sizes) -> Problem:
-    """The problem of a kernel with one block-scaled product. Raises DiagnosticError for any other kernel."""
+    """The problem of a kernel with one block-scaled product. Raises DiagnosticError for one with several or others."""
     products = [i for i, value in enumerate(kernel.values) if value.op == "matmul"]
-    if not products:
-        raise DiagnosticError([
-            error("FP4001", "a kernel without a product cannot be compiled yet", kernel.span, "there is no `@` in it",
-                  help="it runs on the reference: `fp4cc run --device reference`"),
-        ])  # fmt: skip
     if len(products) > 1:
         first, second = (kernel.values[i].span for i in products[:2])
         raise DiagnosticError([

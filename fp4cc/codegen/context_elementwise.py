@@ -1,0 +1,54 @@
+"""What the template of kernels without a product substitutes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fp4cc.codegen.context import Constant, frame, mentions
+from fp4cc.codegen.hooks import EpilogueText
+from fp4cc.ir.lowered import LoweredElementwise
+from fp4cc.passes.elementwise import TILE_M, TILE_N, sizes_of
+
+#: Names of the kernel template that are in scope where the epilogue's text stands.
+TAKEN = (
+    "SMEM", "TILE_M", "TILE_N", "Path", "place", "launch", "compile", "block", "blocks", "first_tile", "tile_step",
+    "tile", "tile_m", "tile_n", "make_ptr", "make_fake_stream", "tiles_m", "tiles_n", "tiles", "i",
+)  # fmt: skip
+
+
+def template_context(lowered: LoweredElementwise, epilogue: EpilogueText) -> dict[str, Any]:
+    """The names that templates/common/elementwise.py.j2 may use."""
+    space = lowered.epilogue.problem
+    batched = bool(space.batch_axes)
+    uses = {name: mentions(epilogue.hooks, name) for name in ("lane", "row", "row_valid", "batch")}
+    place = "tile_m, tile_n"
+    if batched:
+        place += ", batch" if uses["batch"] else ", _"
+    return {
+        **frame(lowered, epilogue, _title(lowered), _plan(lowered)),
+        "constants": [Constant("TILE_M", TILE_M), Constant("TILE_N", TILE_N)],
+        "buffers": lowered.smem.buffers,
+        "sizes": [
+            {"name": name, "value": int(value), "note": what}
+            for name, value, what in sizes_of(space, lowered.raster)
+            if isinstance(value, int)
+        ],
+        "batched": batched,
+        "band": 0,
+        "place": f"{place} = place(tile, {'tiles_m, ' if batched else ''}tiles_n)",
+        "subtile": lowered.epilogue.subtile,
+        "uses": uses,
+    }
+
+
+def _title(lowered: LoweredElementwise) -> str:
+    outputs = ", ".join(output.arg for output in lowered.epilogue.outputs)
+    inputs = ", ".join(arg.name for arg in lowered.kernel.args if arg.direction != "out")
+    return f"{lowered.name}: {outputs} from {inputs} for {lowered.target}."
+
+
+def _plan(lowered: LoweredElementwise) -> str:
+    return (
+        f"Tiles of {TILE_M} x {TILE_N}: a thread has a row, {lowered.epilogue.subtile} columns at a time; persistent: "
+        "a CTA takes every n-th tile."
+    )

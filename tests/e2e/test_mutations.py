@@ -1,0 +1,117 @@
+"""Mistakes put into an emitted kernel on purpose: each must be caught by running it.
+
+A mutation is a replacement in the text of the kernel file. It counts as caught when the emulator reports a fault or a
+deadlock, or the result differs from the reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import pytest
+
+from fp4cc.codegen.emit import emit
+from fp4cc.codegen.manifest import manifest
+from fp4rt import Artifact, KernelFault
+
+Run = Callable[..., object]
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """Replace the first (or `which`-th) `old` of the kernel file with `new`. `mode`: how the run completes copies."""
+
+    name: str
+    old: str
+    new: str
+    which: int = 0
+    mode: str = "immediate"
+
+
+PAIR = "tile 256 x 128 x 256; cluster 4 x 2"
+SINGLE = "tile 128 x 64 x 256; cluster 1 x 1"
+WIDE = "tile 128 x 256 x 256; cluster 1 x 1"
+DELAYED = "delayed"
+
+IN_SINGLE = [
+    Mutation("tile of A from the wrong row", "(k_tile * TILE_K, m0)", "(k_tile * TILE_K, m0 + 1)"),
+    Mutation("tile of B from the wrong column", "(k_tile * TILE_K, n0)", "(k_tile * TILE_K, m0)"),
+    Mutation("off by one in K", "(k_tile * TILE_K, m0)", "((k_tile + 1) * TILE_K, m0)"),
+    Mutation("one step of K too few", "cutlass.range(k_tiles, unroll=1)", "cutlass.range(k_tiles - 1, unroll=1)", 1),
+    Mutation("scales of the next atom", "(0, m0 // 128, k_tile * 4)", "(0, m0 // 128, k_tile * 4 + 1)"),
+    Mutation("scales of another row of tiles", "(0, m0 // 128,", "(0, m0 // 128 + 1,"),
+    Mutation("wrong scale column for A", "tmem + (SFA_COLUMN + 4 * i)", "tmem + (SFA_COLUMN + 4 * i + 1)", 1),
+    Mutation("wrong scale column for B", "tmem + (sfb_column + 4 * i)", "tmem + (SFB_COLUMN + 4 * i)"),
+    Mutation("scales of B swapped between steps", "tmem + (sfb_column + 4 * i)", "tmem + (sfb_column + 4 * (3 - i))"),
+    Mutation("descriptor: wrong step along K", "a_desc + (stage * A_BYTES + 32 * i) // 16",
+             "a_desc + (stage * A_BYTES + 16 * i) // 16"),
+    Mutation("descriptor: wrong stride", "stride_byte_offset=1024", "stride_byte_offset=512"),
+    Mutation("descriptor: wrong swizzle", "Tcgen05SmemSwizzle.SWIZZLE_128B", "Tcgen05SmemSwizzle.SWIZZLE_64B"),
+    Mutation("instruction: wrong N", "INSTRUCTION = 0x", "INSTRUCTION = -0x20000 + 0x"),
+    Mutation("instruction: E8M0 scales", "INSTRUCTION = 0x", "INSTRUCTION = 0x800000 + 0x"),
+    Mutation("accumulates over the last tile", "enable_input_d=(k_tile != 0) | (i != 0)", "enable_input_d=True"),
+    Mutation("forgets earlier steps", "enable_input_d=(k_tile != 0) | (i != 0)", "enable_input_d=i != 0"),
+    Mutation("too few bytes expected", "STAGE_TX_BYTES)", "STAGE_TX_BYTES - 512)"),
+    Mutation("too many bytes expected", "STAGE_TX_BYTES)", "STAGE_TX_BYTES + 512)"),
+    Mutation("MMA does not wait for data", "wait(ab_full.subview(stage), parity)", "pass", mode=DELAYED),
+    Mutation("load does not wait for a free stage", "wait(ab_empty.subview(stage), parity)", "pass", mode=DELAYED),
+    Mutation("MMA does not wait for the epilogue", "wait(acc_empty.subview(acc_stage), acc_parity)", "pass", mode=DELAYED),
+    Mutation("epilogue does not wait for the MMA", "wait(acc_full.subview(acc_stage), acc_parity)", "pass", mode=DELAYED),
+    Mutation("wrong parity", "parity = cutlass.Int32(1)", "parity = cutlass.Int32(0)"),
+    Mutation("parity is not flipped", "parity ^= 1", "parity ^= 0"),
+    Mutation("accumulator released too early", "subtile == TILE_N // 32 - 1", "subtile == 0", mode=DELAYED),
+    Mutation("accumulator never released", "prims.mbarrier_arrive(acc_empty.subview(acc_stage))", "pass"),
+    Mutation("stage never released", "prims.tcgen05_commit(ab_empty.subview(stage), group=CTA_GROUP)", "pass"),
+    Mutation("wrong quarter of tensor memory", "warp << 21", "(3 - warp) << 21"),
+    Mutation("wrong sub-tile", "source + 32 * subtile", "source + 32 * (subtile ^ 1)"),
+    Mutation("does not wait for the tensor memory load", "prims.tcgen05_wait(prims.Tcgen05Wait.LOAD)", "pass", mode=DELAYED),
+    Mutation("wrong row of tiles", "row = within // width", "row = within % width"),
+    Mutation("a tile left out", "cutlass.range(first_tile, tiles,", "cutlass.range(first_tile + 1, tiles,"),
+]  # fmt: skip
+IN_PAIR = [
+    Mutation("multicast of A to the wrong CTAs", "multicast_mask=0b10001 << cta_m", "multicast_mask=0b11"),
+    Mutation("multicast of A to too few CTAs", "multicast_mask=0b10001 << cta_m", "multicast_mask=0b1 << cta_m"),
+    Mutation("multicast of B ignores the half", "0b101 << (cta_n * CLUSTER_M + cta_m % 2)", "0b101 << (cta_n * CLUSTER_M)"),
+    Mutation("both CTAs load the same half of B", "n0 + cta_m % 2 * 64", "n0"),
+    Mutation("slice of A at the wrong place", "a_smem.subview(stage * A_BYTES + cta_n * 8192)", "a_smem.subview(stage * A_BYTES)"),
+    Mutation("stage freed for one CTA only", "0b110011 << cta_m | 0b1111 << (cta_n * CLUSTER_M)", "0b1 << rank"),
+    Mutation("second CTA never told of the result", "multicast_mask=0b11 << rank", "multicast_mask=0b1 << rank"),
+    Mutation("accumulator released at this CTA, not its leader", "prims.mapa(acc_empty.subview(acc_stage), rank - rank % 2)",
+             "prims.mapa(acc_empty.subview(acc_stage), rank)"),
+    Mutation("one arrival too many is awaited", "mbarrier_init(acc_empty.subview(i), 8)", "mbarrier_init(acc_empty.subview(i), 9)"),
+]  # fmt: skip
+IN_WIDE = [
+    Mutation("accumulators overlap more than planned", "ACC_STRIDE = 208", "ACC_STRIDE = 192", mode=DELAYED),
+    Mutation("shared columns released too early", "if step == 1:", "if step == 0:", mode=DELAYED),
+    Mutation("shared columns read last", "subtile = step if buffer == 1", "subtile = step if buffer == 0", mode=DELAYED),
+]
+CASES = [
+    *((SINGLE, mutation) for mutation in IN_SINGLE),
+    *((PAIR, mutation) for mutation in IN_PAIR),
+    *((WIDE, mutation) for mutation in IN_WIDE),
+]
+
+
+@pytest.mark.parametrize(("schedule", "mutation"), CASES, ids=[m.name.replace(" ", "-") for _, m in CASES])
+def test_mutation_is_caught(compiler, run: Run, schedule: str, mutation: Mutation) -> None:  # noqa: ANN001
+    text = (
+        "kernel gemm(M, N, K) { in a : nvfp4[M, K]; in b : nvfp4[N, K]; out c : f32[M, N]; c = a @ b.T }\n"
+        f"schedule gemm on sm_100a {{ {schedule} }}\n"
+    )
+    lowered = compiler.lowered(text)
+    parts = emit(lowered).split(mutation.old)
+    assert len(parts) > mutation.which + 1, "the kernel no longer has this text"
+    at = mutation.which + 1
+    mutant = mutation.old.join(parts[:at]) + mutation.new + mutation.old.join(parts[at:])
+    files = {f"gemm.{ending}": data for ending, data in compiler.compile(mutant).items()}
+    artifact = Artifact.build(replace(manifest(lowered, {}, {}), files={}), files)
+    sms = lowered.cluster.size
+    for seed in range(4):
+        try:
+            trial = run(artifact, M=300, N=600, K=800, sms=sms, mode=mutation.mode, seed=seed)
+        except KernelFault:
+            return
+        if not trial.equal:  # pyright: ignore[reportAttributeAccessIssue]
+            return
+    pytest.fail(f"not caught: {mutation.name}")
