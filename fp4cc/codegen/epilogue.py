@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from fp4cc.codegen.epilogue_loads import Loads
 from fp4cc.codegen.epilogue_quantize import quantize_functions, quantize_setup
+from fp4cc.codegen.epilogue_reduce import reductions
 from fp4cc.codegen.epilogue_stores import stores
 from fp4cc.codegen.epilogue_values import ValuePrinter, title
 from fp4cc.codegen.hooks import EpilogueText
@@ -22,9 +23,11 @@ IMPORTS = (
 )
 
 
-def emit_epilogue(lowered: LoweredKernel, taken: Iterable[str] = ()) -> EpilogueText:
-    """The epilogue's text. `taken`: names that the kernel template uses at the hooks."""
-    return _Emitter(lowered, taken).emit()
+def emit_epilogue(
+    lowered: LoweredKernel, taken: Iterable[str] = (), helpers: Iterable[str] = ()
+) -> EpilogueText:
+    """The epilogue's text. `taken`: names that the kernel template uses at the hooks; `helpers`: functions it calls."""
+    return _Emitter(lowered, taken, set(helpers)).emit()
 
 
 @dataclass
@@ -61,14 +64,16 @@ class _Emitter:
         subtile = loads.subtile()
         element, call = self._element(loads)
         subtile += call
+        reduced = reductions(self.lowered, self.results, self.helpers)
         out = stores(self.lowered, self.results, self.helpers)
         quantizers = quantize_functions(self.lowered, self.helpers)
         functions = "\n\n\n".join([library().text(self.helpers), element, *quantizers])
         return EpilogueText(
             functions=functions,
-            kernel="\n".join([*kernel, *out.kernel]),
-            tile="\n".join(tile),
-            subtile="\n".join([*subtile, *out.subtile]),
+            kernel="\n".join([*kernel, *reduced.kernel, *out.kernel]),
+            tile="\n".join([*tile, *reduced.tile]),
+            subtile="\n".join([*subtile, *reduced.subtile, *out.subtile]),
+            tile_end="\n".join(reduced.tile_end),
             finish="\n".join(out.finish),
             imports=IMPORTS,
         )

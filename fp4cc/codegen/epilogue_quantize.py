@@ -5,6 +5,7 @@ from __future__ import annotations
 from fp4cc.codegen.quantizers import quantizer
 from fp4cc.codegen.wrap import call
 from fp4cc.ir.lowered import EpilogueOutput, LoweredKernel, QuantizePlan
+from fp4cc.passes.epilogue_quantize import TRANSPOSE_BUFFER
 from fp4num import BlockFormat, ScaleLayout
 
 _INDENT = 16  # of the sub-tile hook in the kernel file
@@ -32,6 +33,9 @@ def quantize_setup(lowered: LoweredKernel, given: dict[str, str], helpers: set[s
     `given` has the text of each output's tensor scale or amax.
     """
     lines: list[str] = []
+    if any(buffer.name == TRANSPOSE_BUFFER for buffer in lowered.smem.buffers):
+        helpers.add("shared_address")
+        lines.append(f"slab_to_transpose = shared_address({TRANSPOSE_BUFFER}) + warp * {4 * _LINE * _LINE}")
     for output in lowered.epilogue.outputs:
         plan = output.quantize
         if plan is None:
@@ -43,9 +47,6 @@ def quantize_setup(lowered: LoweredKernel, given: dict[str, str], helpers: set[s
             stored = f"{output.arg}_decode" if _format(output).tensor_scale == "multiplies" else f"{output.arg}_encode"
             address = f"global_address({plan.tensor_scale_param}, 0, 4)"
             lines.append(f'store_word("b32", {address}, bits({stored}), first_tile + thread == 0)')
-        if plan.transpose_buffer is not None and not any("slab_to_transpose" in line for line in lines):
-            helpers |= {"transpose_in_warp", "shared_address"}
-            lines.append(f"slab_to_transpose = shared_address({plan.transpose_buffer}) + warp * {4 * _LINE * _LINE}")
     return lines
 
 
@@ -56,6 +57,7 @@ def quantize_lines(lowered: LoweredKernel, output: EpilogueOutput, values: str, 
     lines: list[str] = []
     line, rows, start, length = _extent(plan)
     if plan.along == "rows":
+        helpers.add("transpose_in_warp")
         lines.append(f"{name}_line = transpose_in_warp(slab_to_transpose, lane, {values})")
         values = f"{name}_line"
     arguments = [f"{values}[j : j + {wide}]"]

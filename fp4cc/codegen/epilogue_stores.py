@@ -64,7 +64,7 @@ def stores(lowered: LoweredKernel, results: Mapping[int, str], helpers: set[str]
     if slots:
         subtile.append(f"store_slot = {'store_slot ^ 1' if stages == 2 else f'(store_slot + 1) % {stages}'}")
     for output in outputs:
-        if output.store.buffer is None:
+        if output.store.buffer is None and output.reduce is None:
             subtile += _registers(lowered, output, results[output.value], helpers)
     return StoreText(kernel, subtile, finish)
 

@@ -1,7 +1,7 @@
 """Python functions as text: a kernel file gets those it uses, and those that they use, in their own order.
 
-The texts are `arithmetic.py`, `memory.py` and `quantize.py` of templates/common (helpers that only make sense in an
-emitted kernel) and `fp4num/functions.py` (the language's functions, which the reference runs as they are).
+The texts are `arithmetic.py`, `memory.py`, `quantize.py` and `reduce.py` of templates/common (helpers that only make
+sense in an emitted kernel) and `fp4num/functions.py` (the language's functions, which the reference runs as they are).
 """
 
 from __future__ import annotations
@@ -69,6 +69,8 @@ def library() -> Library:
         _without_annotations(Path(fp4num.functions.__file__).read_text(encoding="utf-8")),
         (common / "memory.py").read_text(encoding="utf-8"),
         (common / "quantize.py").read_text(encoding="utf-8"),
+        (common / "reduce.py").read_text(encoding="utf-8"),
+        (common / "hopper.py").read_text(encoding="utf-8"),
     ]
     found: dict[str, tuple[str, ast.stmt]] = {}
     for source in sources:

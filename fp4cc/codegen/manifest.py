@@ -58,4 +58,9 @@ def _plan(lowered: LoweredKernel, module: str) -> Plan:
         params=place(p.param for p in lowered.launch.params),
         module=module,
     )
-    return Plan(launches=(launch,), tensor_maps=lowered.tensor_maps, init=lowered.epilogue.init)
+    return Plan(
+        launches=(launch,),
+        tensor_maps=lowered.tensor_maps,
+        workspace=lowered.epilogue.workspace,
+        init=lowered.epilogue.init,
+    )

@@ -324,13 +324,17 @@ class QuantizePlan:
 
 @dataclass(frozen=True, slots=True)
 class ReducePlan:
-    """An output that is the largest or smallest of values along the columns, the rows, or both ("all").
+    """An output that is a reduction along the columns, the rows, or both ("all").
 
-    The output starts as a NaN, which any number replaces; integer atomics on the bits then keep the result exact.
+    max and min: the output starts as a NaN, which any number replaces; integer atomics on the bits keep it exact.
+    sum, mean, mean_square: 32 x 1, 1 x 32 or 32 x 32 elements make a partial sum in the workspace at `partials_param`.
+    Who finishes last (counted at `tickets_param`) adds them up in their order, so that the bits do not depend on it.
     """
 
-    kind: Literal["max", "min"]
+    kind: Literal["max", "min", "sum", "mean", "mean_square"]
     over: Literal["columns", "rows", "all"]
+    partials_param: str | None = None
+    tickets_param: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,6 +380,7 @@ class EpilogueProgram:
     outputs: tuple[EpilogueOutput, ...]
     staged: tuple[int, ...] = ()
     init: tuple[Init, ...] = ()  # what is filled before the launch
+    workspace: Expr = 0  # bytes
     subtile: int = 32  # columns
     group: int | None = None  # of unzip
 

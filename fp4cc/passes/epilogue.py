@@ -23,6 +23,7 @@ from fp4cc.ir.lowered import (
     StorePlan,
 )
 from fp4cc.passes import epilogue_quantize as quantized
+from fp4cc.passes import epilogue_reduce as reduced
 from fp4cc.passes.divides import divides
 from fp4cc.passes.sizes import Sizes, mul
 from fp4cc.passes.unzip import Frame
@@ -87,6 +88,7 @@ class _Planner:
             if OPS[self.kernel.values[i].op].kind != "leaf"
         )
         outputs = tuple(self._output(store.arg, store.value) for store in self.kernel.stores)
+        workspace = reduced.workspace(outputs, self.problem, self.tile_n)
         program = EpilogueProgram(
             kernel=self.kernel,
             problem=self.problem,
@@ -98,9 +100,14 @@ class _Planner:
             staged=self._staged(scopes, outputs),
             subtile=SUBTILE,
             group=self.frame.group,
-            init=tuple(fill for o in outputs if o.quantize for fill in quantized.fills(o, self.problem)),
+            init=(
+                *(fill for o in outputs if o.quantize for fill in quantized.fills(o, self.problem)),
+                *workspace.init,
+            ),
+            workspace=workspace.size,
         )
-        return EpiloguePlan(program, self._params(program), self._tensor_maps(program), self._staging(program))
+        params = (*self._params(program), *workspace.params)
+        return EpiloguePlan(program, params, self._tensor_maps(program), self._staging(program))
 
     # What can be built.
 
@@ -115,6 +122,9 @@ class _Planner:
     def _check_output(self, arg: Arg, value: Value) -> None:
         if arg.format is not None:
             self.errors.extend(quantized.refusals(arg, value, self.problem))
+            return
+        if value.op == "reduce":
+            self.errors.extend(reduced.refusals(arg, value, self.frame))
             return
         axes = tuple(axis.name for axis in arg.axes)
         product = (*self.problem.batch_axes, self.problem.m_axis, self.problem.n_axis)
@@ -270,6 +280,8 @@ class _Planner:
     def _output(self, name: str, value: int) -> EpilogueOutput:
         arg = self.kernel.arg(name)
         dtype = arg.dtype
+        if self.kernel.values[value].op == "reduce":
+            return reduced.plan_reduced(arg, self.kernel.values[value], self.problem)
         if not isinstance(dtype, str):
             node = self.kernel.values[value]
             return quantized.plan_quantized(
@@ -326,7 +338,7 @@ class _Planner:
         for output in program.outputs:
             if output.quantize is not None:
                 params.extend(quantized.params(output))
-            elif output.store.via != "tma":
+            elif output.reduce is None and output.store.via != "tma":
                 params.append(KernelParam(output.param_name, Param("pointer", output.arg), f"{output.dtype}"))
             if output.store.flag is not None:
                 params.append(
@@ -403,13 +415,13 @@ def _as_expr(attr: object) -> Expr:
 
 
 def _live(frame: Frame) -> tuple[int, ...]:
-    """The values that reach a store, without the product, what is before it, and the quantization at the store."""
+    """The values that reach a store, without the product, what is before it, and what the store itself does."""
     seen: set[int] = set()
     pending: list[int] = []
     kernel = frame.kernel
     for store in kernel.stores:
         value = kernel.values[store.value]
-        pending.extend(value.operands if value.op == "quantize" else (store.value,))
+        pending.extend(value.operands if value.op in ("quantize", "reduce") else (store.value,))
     while pending:
         index = pending.pop()
         if index in frame.accumulators or index in seen:

@@ -160,7 +160,7 @@ def fills(output: EpilogueOutput, problem: Space) -> list[Init]:
 
 def transposition(outputs: tuple[EpilogueOutput, ...], warps: int) -> list[SmemBuffer]:
     """The buffer in which each warp transposes a sub-tile, if an output needs it."""
-    if not any(o.quantize and o.quantize.transpose_buffer for o in outputs):
+    if not any((o.quantize and o.quantize.transpose_buffer) or (o.reduce and o.reduce.over == "rows") for o in outputs):
         return []
     return [SmemBuffer(TRANSPOSE_BUFFER, 0, warps * LINE * LINE * 4, 1, 1024, "a sub-tile of each warp, turned around")]
 

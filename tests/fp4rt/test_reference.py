@@ -12,6 +12,7 @@ import fp4num
 import fp4rt
 from fp4num import FORMATS, BlockFormat
 from fp4rt import DeviceError, Kernel
+from fp4rt.reference.tensorops import ordered_sum
 from fp4rt.typed import Arg, Axis, Constraint, Dim, Store, TypedKernel, Value
 
 Load = Callable[[TypedKernel], Kernel]
@@ -240,8 +241,34 @@ def test_reductions(reference: Load, kind: str, meaning: Callable[[Any], Any]) -
         ],
         [Store("y", 1)],
     )
-    x = normal(5, 9)
-    np.testing.assert_array_equal(reference(kernel)(x=x)["y"], meaning(x))
+    x = normal(5, 900)
+    found = reference(kernel)(x=x)["y"]
+    if kind in ("max", "min"):
+        np.testing.assert_array_equal(found, meaning(x))
+    else:
+        np.testing.assert_array_less(np.abs(found - meaning(x)), 40 * 2.0**-24 * np.abs(x).sum(1))
+
+
+def test_the_order_of_sums() -> None:
+    x = normal(70, 45)
+    padded = np.zeros((96, 64), np.float32)
+    padded[:70, :45] = x
+
+    def halves(v: np.ndarray[Any, Any]) -> np.float32:
+        while len(v) > 1:
+            v = v[: len(v) // 2] + v[len(v) // 2 :]
+        return v[0]
+
+    row = halves(padded[3, :32]) + halves(padded[3, 32:])
+    assert ordered_sum(x, (1,))[3] == row
+    column = halves(padded[:32, 7]) + halves(padded[32:64, 7]) + halves(padded[64:, 7])
+    assert ordered_sum(x, (0,))[7] == column
+    blocks = [
+        [halves(np.array([halves(r) for r in padded[i : i + 32, j : j + 32]])) for j in (0, 32)] for i in (0, 32, 64)
+    ]
+    rows = np.zeros(32, np.float32)
+    rows[:3] = [a + b for a, b in blocks]
+    assert ordered_sum(x, (0, 1)) == halves(rows)
 
 
 def test_max_of_numbers_and_nan(reference: Load) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fp4num import BlockFormat, Quantized, dequantize, f32, philox
 from fp4num import quantize as quantize_array
@@ -86,9 +87,9 @@ def quantize(x: Array, others: list[Tensor], value: Value) -> Quantized:
 
 
 def reduce(value: Value, operands: list[Tensor], dims: Mapping[str, int]) -> Tensor:
-    """max, min (of a NaN and a number, the number), sum, mean, mean_square over named axes; sums in f64, rounded once.
+    """max, min (of a NaN and a number, the number), sum, mean, mean_square over named axes.
 
-    Over no elements: -inf, +inf, 0, NaN, NaN.
+    Over no elements: -inf, +inf, 0, NaN, NaN. Sums are f32 in the order of `ordered_sum`; a mean is one division.
     """
     x = operands[0]
     over_attr = value.attrs["over"]
@@ -103,13 +104,53 @@ def reduce(value: Value, operands: list[Tensor], dims: Mapping[str, int]) -> Ten
             if x.data.size:  # the identity must not hide that all were NaN
                 data = np.where(np.all(np.isnan(x.data), axis=positions), np.float32(np.nan), data)
         elif kind in ("sum", "mean", "mean_square"):
-            wide = x.data.astype(np.float64)
-            total = np.sum(wide * wide if kind == "mean_square" else wide, axis=positions)
+            terms = x.data.astype(np.float32)
+            total = ordered_sum(terms * terms if kind == "mean_square" else terms, positions)
             count = math.prod(x.extent(a) for a in over)
-            data = (total if kind == "sum" else np.divide(total, count)).astype(np.float32)
+            data = total if kind == "sum" else total / np.float32(count)
         else:
             raise DeviceError(f"reduce: no kind {kind!r}", code="FP6307")
     return Tensor(Tensor(np.asarray(data, np.float32), kept).align(value.axes), value.axes)
+
+
+def ordered_sum(x: NDArray[np.float32], axes: Sequence[int]) -> NDArray[np.float32]:
+    """The sum over axes in the language's order, one f32 addition at a time.
+
+    Along one axis, blocks of 32 (the last padded with +0) are summed by halves (element i and i + 16, then i and i + 8,
+    and so on), and the blocks' sums in their order. Over several axes, blocks are taken along the last two: 32 x 32
+    elements are summed by halves over the last axis, then over the one before; the blocks of a row of blocks in their
+    order; the rows of blocks by the rule for one axis. Further axes are summed by that rule one by one, last first.
+    """
+    axes = sorted(axes)
+    if len(axes) == 1:
+        return _in_order(_blocks(np.moveaxis(x, axes[0], -1)))
+    *outer, rows, columns = axes
+    last = np.moveaxis(x, (rows, columns), (-2, -1))
+    blocks = _blocks(np.swapaxes(_blocks(last), -1, -2))  # [.., block columns, block rows]
+    total = _in_order(_blocks(_in_order(np.swapaxes(blocks, -1, -2))))
+    for axis in reversed(outer):
+        total = _in_order(_blocks(np.moveaxis(total, axis, -1)))
+    return total
+
+
+def _blocks(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The sums of blocks of 32 of the last axis, by halves."""
+    pad = -x.shape[-1] % 32
+    padded = np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, pad)])
+    parts = padded.reshape(*x.shape[:-1], -1, 32)
+    half = 16
+    while half:
+        parts = parts[..., :half] + parts[..., half : 2 * half]
+        half //= 2
+    return parts[..., 0]
+
+
+def _in_order(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The sum over the last axis, the first element first; 0 over none."""
+    total = np.zeros(x.shape[:-1], np.float32)
+    for i in range(x.shape[-1]):
+        total = x[..., i] if i == 0 else total + x[..., i]
+    return total
 
 
 def unzip(value: Value, operands: list[Tensor], dims: Mapping[str, int]) -> Tensor:

@@ -1,0 +1,144 @@
+"""Reductions of an epilogue's values: over the columns, the rows, or all of a product."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, cast
+
+from fp4cc.diagnostics import Diagnostic, error
+from fp4cc.ir.kernel import Arg, Expr, Value
+from fp4cc.ir.lowered import EpilogueOutput, KernelParam, ReducePlan, Space, StorePlan
+from fp4cc.passes.sizes import ceildiv, fold, mul
+from fp4cc.passes.unzip import Frame
+from fp4rt.manifest import Init, Param
+
+Over = Literal["columns", "rows", "all"]
+Kind = Literal["max", "min", "sum", "mean", "mean_square"]
+SUMS = ("sum", "mean", "mean_square")
+BLOCK = 32  # rows and columns of a partial sum
+#: A NaN that loses to every number under the integer comparisons of the atomics (signed for numbers that are not
+#: negative, unsigned and reversed for negative ones): all ones for max, all but the sign for min.
+_START = {"max": 0xFFFFFFFF, "min": 0x7FFFFFFF}
+
+
+def refusals(arg: Arg, value: Value, frame: Frame) -> list[Diagnostic]:
+    """Why this reduced output cannot be built yet; empty if it can."""
+    kind = str(value.attrs["kind"])
+    reduced = frame.kernel.values[value.operands[0]]
+    product = {frame.problem.m_axis, frame.problem.n_axis}
+    if kind not in (*_START, *SUMS):
+        return [_refusal(arg, value, f"{kind} over an axis of the product")]
+    if kind in SUMS and set(_names(value)) & set(frame.problem.batch_axes):
+        return [_refusal(arg, value, "a sum over batches")]
+    if arg.dtype != "f32":
+        return [_refusal(arg, value, f"a reduction stored as {arg.dtype}: its type is f32")]
+    if not product <= set(reduced.axes):
+        return [_refusal(arg, value, "a reduction of something that is not computed for each element")]
+    if _over(value, frame.problem) is None:
+        return [_refusal(arg, value, f"a reduction over [{', '.join(_names(value))}]")]
+    kept = tuple(a for a in reduced.axes if a not in _names(value))
+    if tuple(str(axis.name) for axis in arg.axes) != kept:
+        return [_refusal(arg, value, f"a reduction to [{', '.join(kept)}] stored with other axes")]
+    return []
+
+
+def _refusal(arg: Arg, value: Value, what: str) -> Diagnostic:
+    return error("FP4020", f"`{arg.name}` cannot be compiled in an epilogue yet: {what}", value.span, "computed here",
+                 help="it runs on the reference: `fp4cc run --device reference`")  # fmt: skip
+
+
+def plan_reduced(arg: Arg, value: Value, problem: Space) -> EpilogueOutput:
+    """The plan of an output that `refusals` has no word against."""
+    over = _over(value, problem)
+    if over is None:
+        raise ValueError(f"{arg.name} is reduced over {_names(value)}")
+    left = problem.m if over == "columns" else problem.n if over == "rows" else 1
+    batched = bool(problem.batch_axes) and not set(problem.batch_axes) & set(_names(value))
+    return EpilogueOutput(
+        arg=arg.name,
+        param_name=f"{arg.name}_ptr",
+        kind="reduced",
+        dtype="f32",
+        value=value.operands[0],
+        batch_stride=left if batched else 0,
+        row_stride=1 if over == "columns" else 0,
+        column_stride=1 if over == "rows" else 0,
+        store=StorePlan("direct"),
+        reduce=_plan(arg.name, cast("Kind", value.attrs["kind"]), over),
+    )
+
+
+def _plan(name: str, kind: Kind, over: Over) -> ReducePlan:
+    if kind not in SUMS:
+        return ReducePlan(kind, over)
+    return ReducePlan(kind, over, f"{name}_partials_ptr", f"{name}_tickets_ptr")
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """What reductions need: fills before the launch, parameters, and bytes of the workspace."""
+
+    init: tuple[Init, ...]
+    params: tuple[KernelParam, ...]
+    size: Expr
+
+
+def workspace(outputs: Sequence[EpilogueOutput], problem: Space, tile_n: int) -> Workspace:
+    """Lay out the workspace: each sum's partials, then its tickets, which start at 0."""
+    init: list[Init] = []
+    params: list[KernelParam] = []
+    end: Expr = 0
+    for output in outputs:
+        plan = output.reduce
+        if plan is None:
+            continue
+        params.append(KernelParam(output.param_name, Param("pointer", output.arg), f"{plan.kind} over {plan.over}"))
+        if plan.partials_param is None or plan.tickets_param is None:
+            init.append(_start(output, problem))
+            continue
+        partials, tickets = _counts(plan, problem, tile_n)
+        at = _sum(end, mul(partials, 4))
+        params.append(KernelParam(plan.partials_param, Param("pointer", "workspace", end), "partial sums"))
+        params.append(KernelParam(plan.tickets_param, Param("pointer", "workspace", at), "arrivals"))
+        init.append(Init("workspace", tickets, 0, 4, at))
+        end = _sum(at, mul(tickets, 4))
+    return Workspace(tuple(init), tuple(params), end)
+
+
+def _counts(plan: ReducePlan, problem: Space, tile_n: int) -> tuple[Expr, Expr]:
+    """Partial sums and tickets."""
+    rows, columns = ceildiv(problem.m, BLOCK), ceildiv(problem.n, BLOCK)
+    if plan.over == "columns":
+        return mul(problem.batch, columns, problem.m), mul(problem.batch, rows)
+    if plan.over == "rows":
+        return mul(problem.batch, rows, problem.n), mul(problem.batch, ceildiv(problem.n, tile_n))
+    return mul(problem.batch, rows, columns), problem.batch
+
+
+def _sum(a: Expr, b: Expr) -> Expr:
+    return b if a == 0 else fold("add", a, b)
+
+
+def _start(output: EpilogueOutput, problem: Space) -> Init:
+    """The fill that the atomics start from."""
+    if output.reduce is None:
+        raise TypeError(f"{output.arg} is not reduced")
+    left = {"columns": problem.m, "rows": problem.n, "all": 1}[output.reduce.over]
+    count = mul(left, problem.batch) if output.batch_stride != 0 else left
+    return Init(output.arg, count, _START[output.reduce.kind], 4)
+
+
+def _names(value: Value) -> tuple[str, ...]:
+    over = value.attrs["over"]
+    return (over,) if isinstance(over, str) else tuple(str(name) for name in over) if isinstance(over, tuple) else ()
+
+
+def _over(value: Value, problem: Space) -> Over | None:
+    names = set(_names(value))
+    whole = set(problem.batch_axes)
+    if names == {problem.n_axis}:
+        return "columns"
+    if names == {problem.m_axis}:
+        return "rows"
+    return "all" if names in ({problem.m_axis, problem.n_axis}, {problem.m_axis, problem.n_axis, *whole}) else None
