@@ -77,14 +77,17 @@ def command(
     """
     from fp4cc.cli.arrays import load_inputs, save_outputs, sizes_from
     from fp4cc.driver import Request, artifact_of, build, read_spec
+    from fp4cc.driver.interpret import interpreted
     from fp4cc.driver.request import only_kernel
     from fp4cc.driver.sizes import call_sizes, split_sizes
     from fp4cc.driver.trial import run_trial
 
     with progress(enabled=not as_json) as line:
         request, call = split_sizes(Request(read_spec(spec), target, {}, kernel), sizes)
-        built = only_kernel(build(request, use_cache=not no_cache, step=line.step).kernels)
-        artifact = artifact_of(built)
+        if device == "reference":
+            artifact = interpreted(request)
+        else:
+            artifact = artifact_of(only_kernel(build(request, use_cache=not no_cache, step=line.step).kernels))
         typed = artifact.manifest.kernel
         given = load_inputs(typed, inputs)
         dims = call_sizes(artifact.manifest, {**sizes_from(typed, given), **call})
