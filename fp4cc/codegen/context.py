@@ -62,7 +62,7 @@ def frame(lowered: LoweredKernel, epilogue: EpilogueText, title: str, plan: str)
         "title": title,
         "summary": summary(lowered.kernel, plan),
         "name": lowered.name,
-        "function": _function_name(lowered.name, epilogue),
+        "function": _function_name(lowered.name, lowered.target, epilogue),
         "target": lowered.target,
         "imports": _imports(epilogue),
         "params": [
@@ -80,9 +80,9 @@ def frame(lowered: LoweredKernel, epilogue: EpilogueText, title: str, plan: str)
     }
 
 
-def _function_name(name: str, epilogue: EpilogueText) -> str:
+def _function_name(name: str, target: str, epilogue: EpilogueText) -> str:
     """The kernel's name, unless the file defines it otherwise."""
-    taken = {*_MODULE_NAMES, *library().names(), *re.findall(r"^def (\w+)", epilogue.functions, re.MULTILINE)}
+    taken = {*_MODULE_NAMES, *library(target).names(), *re.findall(r"^def (\w+)", epilogue.functions, re.MULTILINE)}
     return f"{name}_kernel" if name in taken or keyword.iskeyword(name) or hasattr(builtins, name) else name
 
 

@@ -39,7 +39,7 @@ class _Emitter:
     def __post_init__(self) -> None:
         parameters = [param.name for param in self.lowered.launch.params]
         buffers = [buffer.name for buffer in self.lowered.smem.buffers]
-        self.names = Names([*self.taken, *parameters, *buffers, *RESERVED, *library().names()])
+        self.names = Names([*self.taken, *parameters, *buffers, *RESERVED, *library(self.lowered.target).names()])
         self.printer = ValuePrinter(self.kernel, helpers=self.helpers)
         self.program = self.lowered.epilogue
         self.scopes: dict[int, Scope] = {s.value: s.scope for s in self.program.statements}
@@ -67,7 +67,7 @@ class _Emitter:
         reduced = reductions(self.lowered, self.results, self.helpers)
         out = stores(self.lowered, self.results, self.helpers)
         quantizers = quantize_functions(self.lowered, self.helpers)
-        functions = "\n\n\n".join([library().text(self.helpers), element, *quantizers])
+        functions = "\n\n\n".join([library(self.lowered.target).text(self.helpers), element, *quantizers])
         return EpilogueText(
             functions=functions,
             kernel="\n".join([*kernel, *reduced.kernel, *out.kernel]),
@@ -117,7 +117,7 @@ class _Emitter:
         inside = set(statements)
         used = {o for v in statements for o in self.kernel.values[v].operands} | {o.value for o in self.program.outputs}
         inner = ValuePrinter(self.kernel, helpers=self.helpers)
-        names = Names(library().names())
+        names = Names(library(self.lowered.target).names())
         arguments: dict[str, str] = {}
         outside = [v for v in used - inside if self.kernel.values[v].op != "const"]
         for value in sorted(outside, key=self._argument_order):

@@ -60,9 +60,13 @@ class Library:
         return frozenset(self.definitions)
 
 
+#: Definitions that replace those of the same name where a target lacks an instruction.
+_SUBSTITUTES = {"sm_90a": "sm90/convert.py"}
+
+
 @cache
-def library() -> Library:
-    """The helpers of emitted kernels."""
+def library(target: str = "sm_100a") -> Library:
+    """The helpers of emitted kernels of a target."""
     common = templates_dir() / "common"
     sources = [
         (common / "arithmetic.py").read_text(encoding="utf-8"),
@@ -72,6 +76,8 @@ def library() -> Library:
         (common / "reduce.py").read_text(encoding="utf-8"),
         (common / "hopper.py").read_text(encoding="utf-8"),
     ]
+    if target in _SUBSTITUTES:
+        sources.append((templates_dir() / _SUBSTITUTES[target]).read_text(encoding="utf-8"))
     found: dict[str, tuple[str, ast.stmt]] = {}
     for source in sources:
         for statement in ast.parse(source).body:

@@ -25,7 +25,7 @@ from fp4cc.passes.memory import place_buffers
 from fp4cc.passes.params import ordered
 from fp4cc.passes.sizes import Sizes, ceildiv, mul
 from fp4cc.passes.unzip import Frame
-from fp4cc.targets import Target
+from fp4cc.targets import Chip
 from fp4rt.manifest import Param
 
 #: Threads of a CTA: four warps of 32 rows each.
@@ -38,7 +38,7 @@ ONE_ROW = "1"
 
 
 def lower_elementwise(
-    kernel: Kernel, target: Target, plans: list[tuple[Expr | None, Schedule | None]]
+    kernel: Kernel, target: Chip, plans: list[tuple[Expr | None, Schedule | None]]
 ) -> list[LoweredElementwise]:
     """A plan for each schedule that can apply. Raises DiagnosticError for what cannot be built yet."""
     _refuse_fields([schedule for _, schedule in plans if schedule is not None])
@@ -48,7 +48,7 @@ def lower_elementwise(
 
 
 def _lower(
-    kernel: Kernel, frame: Frame, sizes: Sizes, target: Target, when: Expr | None, schedule: Schedule | None
+    kernel: Kernel, frame: Frame, sizes: Sizes, target: Chip, when: Expr | None, schedule: Schedule | None
 ) -> LoweredElementwise:
     space = frame.problem
     epilogue = plan_epilogue(frame, sizes, TILE_N)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from fp4cc.ir.lowered import MmaKind
 
@@ -34,6 +35,21 @@ class Rates:
     dram_bytes_per_s: float
     l2_bytes: int
     smem_fill_bytes_per_clock: float  # L2 to shared memory by TMA, one SM
+
+
+class Chip(Protocol):
+    """What every target says of itself, with a block-scaled tensor core or without."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def smem_bytes(self) -> int:
+        """Shared memory a CTA can have."""
+        ...
+
+    @property
+    def rates(self) -> Rates: ...
 
 
 @dataclass(frozen=True, slots=True)
