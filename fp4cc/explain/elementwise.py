@@ -9,7 +9,7 @@ from fp4cc.explain.roofline import DRAM_LATENCY, LAUNCH
 from fp4cc.explain.rows import Row, us
 from fp4cc.explain.work import traffic
 from fp4cc.ir.lowered import LoweredElementwise
-from fp4cc.targets import TARGETS
+from fp4cc.targets import CHIPS
 from fp4rt.sizes import evaluate
 
 
@@ -26,7 +26,7 @@ class ElementwiseFigures:
     @classmethod
     def of(cls, plan: LoweredElementwise, sizes: Mapping[str, int]) -> ElementwiseFigures:
         """The figures of a call."""
-        rates = TARGETS[plan.target].rates
+        rates = CHIPS[plan.target].rates
         read, written = traffic(plan.kernel, sizes)
         memory = (read + written) / rates.dram_bytes_per_s
         tiles = int(evaluate(plan.raster.tiles, sizes))

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from fp4cc.explain.roofline import Estimate, Work, estimate
 from fp4cc.explain.rows import Row, us
 from fp4cc.explain.work import fill_bytes, work_of
-from fp4cc.ir.lowered import LoweredGemm
+from fp4cc.ir.lowered import LoweredGemm, Pipeline
 from fp4cc.targets import TARGETS
 
 #: Tensor memory columns of an SM, each 128 lanes of 32 bit.
@@ -41,7 +41,7 @@ class GemmFigures:
     def sections(self) -> list[tuple[str, list[Row]]]:
         """Titles and rows of what is particular to a GEMM."""
         return [
-            ("pipeline", _barriers(self.plan)),
+            ("pipeline", pipeline_rows(self.plan.pipeline)),
             ("cost", _cost(self)),
             ("time, estimated", _time(self)),
         ]
@@ -72,12 +72,13 @@ def _tmem_used(plan: LoweredGemm) -> int:
     return max(ends)
 
 
-def _barriers(plan: LoweredGemm) -> list[Row]:
+def pipeline_rows(pipeline: Pipeline) -> list[Row]:
+    """The rings and the loads that fill them."""
     rows = [
         (b.name, f"{b.stages} x ({b.arrivals} arrivals, {b.tx_bytes} bytes): {b.arrive} -> {b.wait}")
-        for b in plan.pipeline.barriers
+        for b in pipeline.barriers
     ]
-    for load in plan.pipeline.loads:
+    for load in pipeline.loads:
         slices = f"{load.slices} slice{'' if load.slices == 1 else 's'}"
         how = f"multicast in {slices}" if load.multicast else "one load a CTA"
         rows.append((load.tensor_map, f"into {load.buffer}, {load.slice_bytes * load.slices} bytes, {how}"))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from fp4cc.diagnostics import DiagnosticError, error
 from fp4cc.ir.kernel import Constraint, Expr, Kernel, Schedule
-from fp4cc.ir.lowered import Cluster, Launch, LoweredGemm, LoweredKernel, Problem, Raster, SmemBuffer, Tile
+from fp4cc.ir.lowered import Cluster, Launch, LoweredGemm, LoweredKernel, Problem, SmemBuffer, Tile
 from fp4cc.passes.decisions import explain_choices
 from fp4cc.passes.elementwise import lower_elementwise
 from fp4cc.passes.epilogue import plan_epilogue
@@ -16,12 +16,14 @@ from fp4cc.passes.legality import Pair, instruction, k_multiple, operand_pair, t
 from fp4cc.passes.memory import StageBytes, fitting_stages, plan_smem, plan_tmem, scale_atoms, stage_bytes
 from fp4cc.passes.params import plan_params
 from fp4cc.passes.pipeline import acc_ring_stages, plan_pipeline
+from fp4cc.passes.raster import plan_raster
 from fp4cc.passes.roles import find_roles
 from fp4cc.passes.schedule import Request, applicable, assumed_shape, rank, read
-from fp4cc.passes.sizes import Sizes, ceildiv, fold, mul
+from fp4cc.passes.sizes import Sizes, fold
 from fp4cc.passes.tensor_maps import mainloop_maps
 from fp4cc.passes.unzip import Frame, epilogue_frame, tile_widths
-from fp4cc.targets import TARGETS, Target
+from fp4cc.passes.wgmma import lower_wgmma
+from fp4cc.targets import CHIPS, NAMES, SM90A, TARGETS, Target
 
 #: Threads of a CTA: four epilogue warps, a load warp, an MMA warp.
 THREADS = 192
@@ -33,22 +35,24 @@ def lower(kernel: Kernel, target: str) -> LoweredKernel:
     Where schedule blocks have conditions on dynamic dims, the result carries one variant for each, in source order,
     before the plan that always applies. Raises DiagnosticError for what the target or this compiler cannot do.
     """
-    if target not in TARGETS:
-        known = ", ".join(TARGETS)
+    if target not in NAMES:
+        known = ", ".join(NAMES)
         raise DiagnosticError([
             error("FP4012", f"kernels cannot be compiled for {target} yet", kernel.span, help=f"targets: {known}"),
         ])  # fmt: skip
-    sheet = TARGETS[target]
     sizes = Sizes.of(kernel.dims)
     if not any(value.op == "matmul" for value in kernel.values):
-        elementwise = lower_elementwise(kernel, sheet, applicable(kernel, sizes, sheet))
+        elementwise = lower_elementwise(kernel, CHIPS[target], applicable(kernel, sizes, target))
         return replace(elementwise[-1], variants=tuple(elementwise[:-1]))
+    if target == SM90A.name:
+        return lower_wgmma(kernel)
+    sheet = TARGETS[target]
     problem = find_roles(kernel, sizes)
     pair = operand_pair(kernel, problem, sheet)
     constraints = _constraints(kernel, problem, pair)
     plans = [
         _lower_with(kernel, problem, pair, sizes, sheet, when, schedule, constraints)
-        for when, schedule in applicable(kernel, sizes, sheet)
+        for when, schedule in applicable(kernel, sizes, target)
     ]
     return replace(plans[-1], variants=tuple(plans[:-1]))
 
@@ -79,7 +83,7 @@ def _lower_with(
     ring = acc_ring_stages(tmem, tile.n)
     stages = _stages(kernel, request, stage, ring, epilogue.staging, target)
     pipeline = plan_pipeline(problem, mma, cluster, stage, stages, tmem, tile.n)
-    raster = _raster(problem, tile, cluster, request)
+    raster = plan_raster(problem, tile, cluster, request.band)
     maps = (*mainloop_maps(problem, mma, tile, pipeline), *epilogue.tensor_maps)
     lowered = LoweredGemm(
         name=kernel.name,
@@ -137,16 +141,6 @@ def _stages(
               f"and there are {target.smem_bytes}",
               help=f"write `stages {fits}` or `stages auto`" if fits else "use a smaller tile"),
     ])  # fmt: skip
-
-
-def _raster(problem: Problem, tile: Tile, cluster: Cluster, request: Request) -> Raster:
-    """Bands of about 8 tiles: clusters that run at the same time then share rows of A and columns of B in L2."""
-    tiles_m = ceildiv(problem.m, tile.cta_m * cluster.m)
-    tiles_n = ceildiv(problem.n, tile.n * cluster.n)
-    band = max(1, 8 // cluster.n) if request.band is None else request.band
-    if isinstance(tiles_n, int) and band >= tiles_n:
-        band = 0
-    return Raster(band, tiles_m, tiles_n, mul(tiles_m, tiles_n, problem.batch))
 
 
 def _constraints(kernel: Kernel, problem: Problem, pair: Pair) -> tuple[Constraint, ...]:

@@ -38,14 +38,14 @@ class Ranked:
     estimate: Estimate
 
 
-def applicable(kernel: Kernel, sizes: Sizes, target: Target) -> list[tuple[Expr | None, Schedule | None]]:
+def applicable(kernel: Kernel, sizes: Sizes, target: str) -> list[tuple[Expr | None, Schedule | None]]:
     """The schedules that can apply, first match first, with the condition still to be tested at a call (None: none).
 
     Ends with one that always applies: the first whose `when` holds for the static dims, or None for the compiler's.
     """
     found: list[tuple[Expr | None, Schedule | None]] = []
     for schedule in kernel.schedules:
-        if schedule.target != target.name:
+        if schedule.target != target:
             continue
         when = True if schedule.when is None else sizes(schedule.when)
         if when is True:

@@ -1,0 +1,36 @@
+"""sm_90a (H100, H200): no block-scaled tensor core, so operands are dequantized to bf16 and multiplied by wgmma.
+
+Sources: PTX ISA 9, wgmma.mma_async; CUDA programming guide for shared memory. The rates are measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from fp4cc.targets.base import Rates
+
+_RATES = Rates(sms=132, clock_ghz=1.755, dram_bytes_per_s=4.3e12, l2_bytes=50 << 20, smem_fill_bytes_per_clock=64.0)
+
+
+def _blocks() -> dict[int, tuple[str, ...]]:
+    return {16: ("e4m3", "e8m0"), 32: ("e8m0",)}
+
+
+@dataclass(frozen=True, slots=True)
+class Hopper:
+    """What the dequantizing GEMM takes: elements bf16 can hold, and scales whose products with them it can hold."""
+
+    name: str = "sm_90a"
+    elements: tuple[str, ...] = ("e2m1", "e4m3", "e5m2")
+    blocks: Mapping[int, tuple[str, ...]] = field(default_factory=_blocks)
+    tile_m: int = 128
+    tile_n: int = 128
+    tile_k: int = 64  # a row of bf16 is then one 128-byte swizzle row
+    smem_bytes: int = 227 * 1024
+    stages_max: int = 8
+    flop_per_clock: int = 4096  # of one SM, bf16, dense
+    rates: Rates = _RATES
+
+
+SM90A = Hopper()
