@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+
+import fp4rt
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.fp4"))
@@ -43,3 +47,16 @@ def test_the_main_job_of_readme_runs_in_a_process_of_its_own(tmp_path: Path) -> 
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("equal to the reference, bit for bit\n")
+
+
+def test_readmes_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = re.search(r"```python\n(.+?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert code is not None
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(code.group(1), names)  # noqa: S102
+    assert names["c"].shape == (128, 192)
+    exact = fp4rt.dequantize(names["a"]) @ fp4rt.dequantize(names["b"]).T
+    found = (names["c"].astype(np.uint32) << 16).view(np.float32)
+    np.testing.assert_allclose(found, exact, rtol=2**-8, atol=1e-5)
