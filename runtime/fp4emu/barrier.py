@@ -19,7 +19,8 @@ class Clock:
 
 @dataclass(slots=True)
 class Barrier:
-    """`expected` arrivals a phase, `pending` of the current phase, `tx` the outstanding transaction bytes, `phase` the number of completed phases."""
+    """`expected` arrivals a phase, `pending` of the current phase, `tx` the outstanding transaction bytes, `phase`
+    the number of completed phases."""
 
     expected: int
     clock: Clock
@@ -33,18 +34,27 @@ class Barrier:
         self.pending = self.expected
 
     def expect_tx(self, count: int) -> None:
-        self.tx += count
+        self._add_tx(count)
 
     def complete_tx(self, count: int) -> None:
-        self.tx -= count
+        self._add_tx(-count)
         self._maybe_complete()
+
+    def _add_tx(self, count: int) -> None:
+        self.tx += count
+        if abs(self.tx) > MAX_COUNT:
+            raise Fault(
+                f"the mbarrier's transaction count is {self.tx}, outside of +-{MAX_COUNT}",
+                hint="the bytes expected do not match the bytes that copies bring",
+            )
 
     def arrive(self, count: int = 1) -> int:
         """Arrives `count` times; returns the state token: the phase that was current."""
         phase = self.phase
         if count > self.pending:
             raise Fault(
-                f"mbarrier arrival of {count} exceeds the pending count {self.pending} of phase {self.phase} (expected count {self.expected})",
+                f"mbarrier arrival of {count} exceeds the pending count {self.pending} of phase {self.phase} "
+                f"(expected count {self.expected})",
                 hint="the count given to mbarrier.init does not match the arrivals, or a phase is arrived at twice",
             )
         self.pending -= count
