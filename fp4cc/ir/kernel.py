@@ -93,7 +93,7 @@ class Store:
 
 @dataclass(frozen=True, slots=True)
 class Constraint:
-    """A condition on the dims that holds at every call: from `where`, or derived by a pass (`reason` says by which rule)."""
+    """A condition on the dims that holds at every call: from `where`, or derived by a pass (`reason` says why)."""
 
     expr: Expr
     text: str

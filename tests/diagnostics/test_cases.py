@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,7 +25,7 @@ MADE = {"FP1009"}
 
 
 def diagnose(path: Path) -> tuple[Diagnostic, ...]:
-    """What a user sees who compiles the file for sm_100a."""
+    """What a user sees who compiles the file, for sm_100a or the target that its first line names."""
     try:
         source = decode(path.read_bytes(), path.name)
     except DiagnosticError as problem:
@@ -32,10 +33,12 @@ def diagnose(path: Path) -> tuple[Diagnostic, ...]:
     checked = analyze(source, path.parent)
     if checked.failed:
         return checked.diagnostics
+    named = re.match(r"# for (sm_\w+)", source.text)
+    target = named.group(1) if named else "sm_100a"
     found: list[Diagnostic] = []
     for kernel in checked.kernels:
         try:
-            lower(kernel, "sm_90a" if path.stem == "FP4012" else "sm_100a")
+            lower(kernel, target)
         except DiagnosticError as problem:
             found.extend(problem.diagnostics)
     return tuple(found)

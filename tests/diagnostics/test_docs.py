@@ -36,11 +36,13 @@ def codes_of(text: str) -> set[str]:
         text = GEMM + text
     checked = analyze(Source("example.fp4", text))
     found = {d.code for d in checked.diagnostics}
+    named = re.search(r"# for (sm_\w+)", text)
+    target = named.group(1) if named else "sm_100a"
     if found:
         return found
     for kernel in checked.kernels:
         try:
-            lower(kernel, "sm_100a")
+            lower(kernel, target)
         except DiagnosticError as problem:
             found |= {d.code for d in problem.diagnostics}
     return found
