@@ -34,6 +34,11 @@ class Loads:
             self.printer.known[leaf.value] = f"Float32({leaf.param_name})"
         for leaf in self._inputs("device_scalar"):
             lines.append(self._load(leaf, "0", "True"))
+        states = [leaf.param_name for leaf in self._inputs("uniform")]
+        states += [f"{o.quantize.rng}_ptr" for o in self.lowered.epilogue.outputs if o.quantize and o.quantize.rng]
+        for state in dict.fromkeys(states):
+            self.printer.helpers |= {"load_4_words", "global_address"}
+            lines.append(f"{state}_words = load_4_words(global_address({state}, 0, 8), True)  # seed and offset")
         return lines
 
     def guards(self) -> list[str]:
@@ -95,15 +100,27 @@ class Loads:
             lines.append(f"{name} = [x for i in range(8) for x in shared_load_4_f32({address} + 16 * i)]")
         for leaf in self._inputs("tile"):
             lines += self._tile(leaf)
+        for leaf in self._inputs("uniform"):
+            lines.append(self._uniform(leaf))
         return lines
+
+    def _uniform(self, leaf: EpilogueInput) -> str:
+        name = self.names.new(f"{leaf.name}_columns")
+        self.vectors[leaf.value] = name
+        self.printer.helpers.add("uniform_columns")
+        batch = "Int64(batch) * m_size + row" if self.lowered.epilogue.problem.batch_axes else "Int64(row)"
+        index = f"({batch}) * n_size + column"
+        return f"{name} = uniform_columns({leaf.param_name}_words, {leaf.stream}, {index}, {leaf.vector is True})"
 
     def element_text(self, value: int) -> str:
         """The argument of `element` for column j."""
         if value in self.lowered.epilogue.accumulators:
             return self._accumulator(self.lowered.epilogue.accumulators.index(value))
+        if value in self.vectors:
+            return f"{self.vectors[value]}[j]"
         if value in self.lowered.epilogue.staged:
             return f"{self._vector_name(value)}[j]"
-        for leaf in self._inputs("tile"):
+        for leaf in [*self._inputs("tile"), *self._inputs("uniform")]:
             if leaf.value == value:
                 return f"{self._vector_name(value)}[j]"
         return self.printer.known[self.printer.resolve(value)]

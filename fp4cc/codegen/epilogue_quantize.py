@@ -21,7 +21,7 @@ def quantize_functions(lowered: LoweredKernel, helpers: set[str]) -> list[str]:
         fmt = _format(output)
         where = "" if output.quantize.along == "columns" else " of a column"
         made = quantizer(fmt, output.arg, output.quantize.mode, where)
-        helpers |= made.helpers | {f"words_{fmt.element}", "store_word", "global_address", "both", "where_int"}
+        helpers |= made.helpers | {"store_word", "global_address", "both", "where_int"}
         texts += [made.factors] if made.factors is not None else []
         texts += [made.block, _offset_function(lowered, output.arg, fmt.layout), _store_function(lowered, output)]
     return texts
@@ -66,7 +66,16 @@ def quantize_lines(lowered: LoweredKernel, output: EpilogueOutput, values: str, 
     if fmt.block[0] != 1:
         arguments.append(f"{line} < {rows}")
     lines.append(f"{name}_blocks = [quantize_{name}({', '.join(arguments)}) for j in range(0, 32, {wide})]")
-    lines.append(f"{name}_words = words_{fmt.element}([value for scaled, _ in {name}_blocks for value in scaled])")
+    scaled = f"[value for scaled, _ in {name}_blocks for value in scaled]"
+    if plan.rng is None:
+        helpers.add(f"words_{fmt.element}")
+        lines.append(f"{name}_words = words_{fmt.element}({scaled})")
+    else:
+        helpers |= {f"random_words_{fmt.element}", "random_words"}
+        number = f"Int64(batch) * {rows} + {line}" if lowered.epilogue.problem.batch_axes else f"Int64({line})"
+        group = f"({_parens(number)} * {length} + {_parens(start)}) >> 4"
+        lines.append(f"{name}_random = random_words({plan.rng}_ptr_words, {plan.stream}, {group}, 2)")
+        lines.append(f"{name}_words = random_words_{fmt.element}({scaled}, {name}_random)")
     first, *rest = _scales(lowered, output, (line, rows, start, length)).split("\n")
     return [*lines, first, *(part[_INDENT:] for part in rest)]
 

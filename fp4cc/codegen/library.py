@@ -1,7 +1,7 @@
 """Python functions as text: a kernel file gets those it uses, and those that they use, in their own order.
 
-The texts are `arithmetic.py`, `memory.py`, `quantize.py` and `reduce.py` of templates/common (helpers that only make
-sense in an emitted kernel) and `fp4num/functions.py` (the language's functions, which the reference runs as they are).
+They are helpers that only make sense in an emitted kernel (files of templates/common) and the language's functions
+(`fp4num.functions`), which the reference runs as they are.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from pathlib import Path
 
 import fp4num.functions
 from fp4cc.resources import templates_dir
+
+_HELPERS = ("arithmetic", "memory", "quantize", "reduce", "random", "hadamard")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +69,9 @@ _SUBSTITUTES = {"sm_90a": "sm90/convert.py"}
 @cache
 def library(target: str = "sm_100a") -> Library:
     """The helpers of emitted kernels of a target."""
-    common = templates_dir() / "common"
-    sources = [
-        (common / "arithmetic.py").read_text(encoding="utf-8"),
-        _without_annotations(Path(fp4num.functions.__file__).read_text(encoding="utf-8")),
-        (common / "memory.py").read_text(encoding="utf-8"),
-        (common / "quantize.py").read_text(encoding="utf-8"),
-        (common / "reduce.py").read_text(encoding="utf-8"),
-        (common / "hopper.py").read_text(encoding="utf-8"),
-    ]
+    sources = [(templates_dir() / "common" / f"{name}.py").read_text(encoding="utf-8") for name in _HELPERS]
+    functions = Path(fp4num.functions.__file__).read_text(encoding="utf-8")
+    sources.insert(1, _without_annotations(functions))
     if target in _SUBSTITUTES:
         sources.append((templates_dir() / _SUBSTITUTES[target]).read_text(encoding="utf-8"))
     found: dict[str, tuple[str, ast.stmt]] = {}

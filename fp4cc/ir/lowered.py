@@ -256,6 +256,8 @@ class EpilogueInput:
     column         a pointer: one element a column ([N], [L, N])
     batch          a pointer: one element a batch ([L])
     tile           a pointer: one element an output element; for `inout` the same memory as the output
+    points         a pointer: the signs of a Hadamard transform, along no axis of the product
+    uniform        a pointer to a random state: a number in [0, 1) an element, of random stream `stream`
     dim            an i32: a size used as a number
 
     Element offsets are batch * batch_stride + row * row_stride + column * column_stride, 0 where it has no such axis.
@@ -265,7 +267,7 @@ class EpilogueInput:
 
     name: str
     param_name: str
-    kind: Literal["scalar_param", "device_scalar", "row", "column", "batch", "tile", "dim"]
+    kind: Literal["scalar_param", "device_scalar", "row", "column", "batch", "tile", "points", "uniform", "dim"]
     dtype: Scalar
     value: int  # index in Kernel.values of the leaf
     batch_stride: Expr = 0
@@ -273,6 +275,7 @@ class EpilogueInput:
     column_stride: Expr = 0
     vector: Expr | None = None
     guards: tuple[int, ...] = ()
+    stream: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,6 +322,8 @@ class QuantizePlan:
     scales_param: str
     tensor_scale_param: str | None
     pads: bool
+    rng: str | None = None  # the argument with the random state, where rounding is stochastic
+    stream: int = 0
     transpose_buffer: str | None = None
 
 

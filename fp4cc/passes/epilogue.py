@@ -41,7 +41,8 @@ STORED = ("f32", "bf16", "f16", "e4m3", "e5m2")
 _MAP_DTYPES = {"f32": "F32", "bf16": "BF16", "f16": "F16", "e4m3": "U8", "e5m2": "U8"}
 #: A sub-tile's row in staging and the swizzle that keeps 16-byte accesses of 32 rows off each other's banks.
 _SWIZZLE = {128: "128B", 64: "64B", 32: "32B", 16: "none"}
-_TENSOR_OPS = ("transpose",)  # those the epilogue takes: it reads and writes by axis name, so they cost nothing
+#: Operations on tensors that are nothing special here: elements are read and written by axis name and logical index.
+_TENSOR_OPS = ("transpose", "uniform", "hadamard")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ class _Planner:
             self._check_output(self.kernel.arg(store.arg), self.kernel.values[store.value])
         if self.errors:
             raise DiagnosticError(self.errors)
-        inputs = tuple(self._input(i) for i in self.live if OPS[self.kernel.values[i].op].kind == "leaf"
+        inputs = tuple(self._input(i) for i in self.live if _is_leaf(self.kernel.values[i])
                        and self.kernel.values[i].op != "const")  # fmt: skip
         if self.errors:
             raise DiagnosticError(self.errors)
@@ -85,7 +86,7 @@ class _Planner:
         statements = tuple(
             EpilogueStatement(i, scopes[i], self._name(i, names))
             for i in self.live
-            if OPS[self.kernel.values[i].op].kind != "leaf"
+            if not _is_leaf(self.kernel.values[i])
         )
         outputs = tuple(self._output(store.arg, store.value) for store in self.kernel.stores)
         workspace = reduced.workspace(outputs, self.problem, self.tile_n)
@@ -113,9 +114,33 @@ class _Planner:
 
     def _check_operation(self, value: Value) -> None:
         kind = OPS[value.op].kind
-        if kind == "tensor" and value.op not in _TENSOR_OPS:
+        product = (*self.problem.batch_axes, self.problem.m_axis, self.problem.n_axis)
+        if value.op == "uniform" and value.axes != product:
+            self.errors.append(
+                error("FP4020", "random numbers without all axes of the product cannot be compiled yet", value.span,
+                      f"this has the axes [{', '.join(value.axes)}]", help=f"draw them for [{', '.join(product)}]"),
+            )  # fmt: skip
+        elif value.op == "hadamard":
+            self._check_transform(value)
+        elif kind == "tensor" and value.op not in _TENSOR_OPS:
             self.errors.append(
                 error("FP4020", f"`{value.op}` cannot be compiled in an epilogue yet", value.span, "computed here",
+                      help="it runs on the reference: `fp4cc run --device reference`"),
+            )  # fmt: skip
+
+    def _check_transform(self, value: Value) -> None:
+        problem = self.problem
+        size, axis = value.attrs["size"], value.attrs["axis"]
+        what = None
+        if not isinstance(size, int) or size > SUBTILE:
+            what = f"{size} points: a thread and its warp see {SUBTILE} at a time"
+        elif axis not in (problem.m_axis, problem.n_axis):
+            what = f"along {axis}, a batch axis"
+        elif not {problem.m_axis, problem.n_axis} <= set(value.axes):
+            what = "of something that is not computed for each element"
+        if what is not None:
+            self.errors.append(
+                error("FP4020", f"this Hadamard transform cannot be compiled yet: {what}", value.span, "transformed here",
                       help="it runs on the reference: `fp4cc run --device reference`"),
             )  # fmt: skip
 
@@ -148,6 +173,8 @@ class _Planner:
             size = self.sizes(_as_expr(value.attrs["expr"]))
             name = size if isinstance(size, str) else f"size{index}"
             return EpilogueInput(name, f"{name}_value", "dim", "i32", index)
+        if value.op == "uniform":
+            return self._uniform(index)
         if value.op == "tensor_scale":
             arg = str(value.attrs["name"])
             return EpilogueInput(f"{arg}_scale", f"{arg}_scale_ptr", "device_scalar", "f32", index)
@@ -164,7 +191,18 @@ class _Planner:
             return EpilogueInput(arg.name, f"{arg.name}_value", "scalar_param", dtype, index)
         if not arg.axes:
             return EpilogueInput(arg.name, f"{arg.name}_ptr", "device_scalar", dtype, index)
+        if arg.axes[0].name is None:
+            return EpilogueInput(arg.name, f"{arg.name}_ptr", "points", dtype, index)
         return self._tensor_input(arg, dtype, index)
+
+    def _uniform(self, index: int) -> EpilogueInput:
+        value = self.kernel.values[index]
+        rng = str(self.kernel.values[value.operands[0]].attrs["name"])
+        stream = value.attrs["stream"]
+        name = str(value.attrs.get("name", "random"))
+        aligned = True if self._divisible(self.problem.n, 4) is True else None
+        number = stream if isinstance(stream, int) else 0
+        return EpilogueInput(name, f"{rng}_ptr", "uniform", "f32", index, vector=aligned, stream=number)
 
     def _tensor_input(self, arg: Arg, dtype: Scalar, index: int) -> EpilogueInput:
         problem = self.problem
@@ -329,11 +367,14 @@ class _Planner:
             elif leaf.kind == "dim":
                 size = self.sizes(_as_expr(value.attrs["expr"]))
                 params.append(KernelParam(leaf.param_name, Param("i32", size), "a size used as a number"))
+            elif leaf.kind == "uniform":
+                rng = str(self.kernel.values[value.operands[0]].attrs["name"])
+                params.append(KernelParam(leaf.param_name, Param("pointer", rng), "random state"))
             else:
                 source = f"{value.attrs['name']}.tensor_scale" if value.op == "tensor_scale" else leaf.name
                 params.append(KernelParam(leaf.param_name, Param("pointer", source), f"{leaf.dtype}, {leaf.kind}"))
         for leaf in program.inputs:
-            if leaf.vector is not None and leaf.vector is not True:
+            if leaf.kind == "tile" and leaf.vector is not None and leaf.vector is not True:
                 params.append(KernelParam(f"{leaf.name}_vector", Param("i32", leaf.vector), "rows start on 16 bytes"))
         for output in program.outputs:
             if output.quantize is not None:
@@ -414,6 +455,11 @@ def _as_expr(attr: object) -> Expr:
     raise TypeError(f"not a size: {attr!r}")
 
 
+def _is_leaf(value: Value) -> bool:
+    """Whether the epilogue reads or makes it, rather than computes it from other values."""
+    return OPS[value.op].kind == "leaf" or value.op == "uniform"
+
+
 def _live(frame: Frame) -> tuple[int, ...]:
     """The values that reach a store, without the product, what is before it, and what the store itself does."""
     seen: set[int] = set()
@@ -421,11 +467,15 @@ def _live(frame: Frame) -> tuple[int, ...]:
     kernel = frame.kernel
     for store in kernel.stores:
         value = kernel.values[store.value]
-        pending.extend(value.operands if value.op in ("quantize", "reduce") else (store.value,))
+        if value.op == "quantize":  # without the random state, which is no value
+            pending.extend(value.operands[: 1 if value.attrs.get("mode", "none") == "none" else 2])
+        else:
+            pending.extend(value.operands if value.op == "reduce" else (store.value,))
     while pending:
         index = pending.pop()
         if index in frame.accumulators or index in seen:
             continue
         seen.add(index)
-        pending.extend(kernel.values[index].operands)
+        if not _is_leaf(kernel.values[index]):
+            pending.extend(kernel.values[index].operands)
     return tuple(sorted(seen))

@@ -27,8 +27,6 @@ def refusals(arg: Arg, value: Value, problem: Space) -> list[Diagnostic]:
     product = (*problem.batch_axes, m, n)
     if axes not in (product, (*problem.batch_axes, n, m)):
         found.append(_refusal(arg, f"its axes are [{', '.join(axes)}], the product's [{', '.join(product)}]"))
-    if value.attrs.get("rounding", "nearest") != "nearest":
-        found.append(_refusal(arg, "stochastic rounding"))
     if value.attrs.get("mode") == "scale":
         found.append(_refusal(arg, "scales that are given"))
     the_rule = rule(fmt.quantizer)
@@ -77,9 +75,23 @@ def plan_quantized(
             scales_param=f"{arg.name}_scales_ptr",
             tensor_scale_param=None if shared or fmt.tensor_scale is None else f"{arg.name}_tensor_scale_ptr",
             pads=_pads(fmt, along, tile_n),
+            rng=_rng(kernel, value),
+            stream=_stream(value),
             transpose_buffer=TRANSPOSE_BUFFER if along == "rows" else None,
         ),
     )
+
+
+def _rng(kernel: Kernel, value: Value) -> str | None:
+    """The argument that stochastic rounding draws from."""
+    if value.attrs.get("rounding") != "stochastic":
+        return None
+    return str(kernel.values[value.operands[-1]].attrs["name"])
+
+
+def _stream(value: Value) -> int:
+    stream = value.attrs.get("stream", 0)
+    return stream if isinstance(stream, int) else 0
 
 
 def _store(name: str, fmt: BlockFormat, always: bool, line_bytes: int, stages: int) -> StorePlan:
@@ -110,6 +122,8 @@ def params(output: EpilogueOutput) -> list[KernelParam]:
     found = [KernelParam(plan.scales_param, Param("pointer", f"{output.arg}.scales"), "scales")]
     if output.store.via != "tma":
         found.append(KernelParam(output.param_name, Param("pointer", f"{output.arg}.codes"), "codes"))
+    if plan.rng is not None:
+        found.append(KernelParam(f"{plan.rng}_ptr", Param("pointer", plan.rng), "random state"))
     if plan.tensor_scale_param is not None:
         stored = Param("pointer", f"{output.arg}.tensor_scale")
         found.append(KernelParam(plan.tensor_scale_param, stored, "tensor scale"))

@@ -84,6 +84,11 @@ def pack_four_of_six_bits(element, x):
         "=r,f,f,f,f",
         *x,
     )
+    return together(spread)
+
+
+def together(spread):
+    """Four codes of six bits, one a byte, in the low 24 bits."""
     codes = [(spread >> 8 * i) & 63 for i in range(4)]
     return codes[0] | codes[1] << 6 | codes[2] << 12 | codes[3] << 18
 
