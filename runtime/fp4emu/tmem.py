@@ -134,6 +134,9 @@ def _rectangle(memory: TensorMemory, address: int, warp: int, part: Fragment, pa
     """(lane, column) of the address, after the checks that do not depend on the contents."""
     lane, column = split(address)
     subpartition = warp % 4 * 32
+    if lane < 32:
+        # Public kernels (DeepGEMM) leave the lane 0 in every warp: the hardware adds the warp's own 32 lanes.
+        lane += subpartition
     step = 32 if part.lanes == 32 else 16
     if lane // 32 * 32 != subpartition or lane % step:
         raise Fault(
