@@ -1,6 +1,7 @@
 """Loads and stores of a whole group: address arithmetic, checks and gathers over arrays (`isa.memory`).
 
-An address array has the shape [row, lane], either extent possibly 1; with a mask, only its lanes are touched. Every access checks alignment, bounds and
+An address array has the shape [row, lane], either extent possibly 1; with a mask, only its lanes are touched. Every
+access checks alignment, bounds and
 the shadow (`fp4emu.memory`).
 """
 
@@ -31,8 +32,8 @@ class Views:
         kinds = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64, 16: np.complex128}
         usable = len(data) // 16 * 16
         self.size = usable
-        self.data = {n: data[:usable].view(kind) for n, kind in kinds.items()}
-        self.state = {n: state[:usable].view(kind) for n, kind in kinds.items()}
+        self.data: dict[int, NDArray[Any]] = {n: data[:usable].view(kind) for n, kind in kinds.items()}
+        self.state: dict[int, NDArray[Any]] = {n: state[:usable].view(kind) for n, kind in kinds.items()}
 
 
 def _state_words(views: Views, index: Any, size: int) -> tuple[Any, int]:
@@ -42,7 +43,8 @@ def _state_words(views: Views, index: Any, size: int) -> tuple[Any, int]:
 
 
 def _locate(g: Group, space: str, address: Array) -> tuple[Views, Array]:
-    """The arena of a state space and the byte offsets in it, as int64 arrays; negative or too large where out of bounds."""
+    """The arena of a state space and the byte offsets in it, as int64 arrays; negative or too large where out of
+    bounds."""
     launch = g.launch
     if space == "global":
         return launch.global_views, (address.astype(np.uint64) - np.uint64(GLOBAL_BASE)).view(np.int64)
@@ -67,7 +69,9 @@ def _bad(g: Group, what: str, address: Array, bad: Array, size: int, mask: Array
         rows, lanes = rows[bad], lanes[bad]
         values = address[bad]
     g.row, g.lane = int(rows[0]) % len(g.warps), int(lanes[0])
-    return Fault(f"{what} of {size} bytes at {int(values.ravel()[0]):#x} ({int(np.count_nonzero(bad))} lanes)", hint=hint)
+    return Fault(
+        f"{what} of {size} bytes at {int(values.ravel()[0]):#x} ({int(np.count_nonzero(bad))} lanes)", hint=hint
+    )
 
 
 def _explain(g: Group, space: str, address: int) -> str:
@@ -81,7 +85,9 @@ def _explain(g: Group, space: str, address: int) -> str:
     return shared.describe(offset) + f"; the CTA has {shared.size} bytes"
 
 
-def _prepare(g: Group, space: str, address: Array, size: int, mask: Array | None, what: str) -> tuple[Views, Any, Array]:
+def _prepare(
+    g: Group, space: str, address: Array, size: int, mask: Array | None, what: str
+) -> tuple[Views, Any, Array]:
     """(views, element index, the addresses that are accessed) after the checks of alignment and bounds."""
     views, offset = _locate(g, space, address)
     if mask is not None:
@@ -94,7 +100,9 @@ def _prepare(g: Group, space: str, address: Array, size: int, mask: Array | None
         if low < 0 or high + size > views.size:
             bad = (offset < 0) | (offset + size > views.size)
             fault = _bad(g, f"{what} out of bounds", address, bad, size, mask, "")
-            fault.hint = _explain(g, space, int(address[bad].ravel()[0]) if address.shape == bad.shape else int(address.ravel()[0]))
+            fault.hint = _explain(
+                g, space, int(address[bad].ravel()[0]) if address.shape == bad.shape else int(address.ravel()[0])
+            )
             raise fault
     if size > 1:
         bad = (offset & (size - 1)) != 0
@@ -137,7 +145,9 @@ def store(g: Group, space: str, address: Array, data: Array, size: int, mask: Ar
     if bad.any():
         if size == 16:
             bad = bad.reshape(*touched.shape, 2).any(axis=-1)
-        fault = _bad(g, "store to memory that is not allocated, read-only, or a live mbarrier", touched, bad, size, mask, "")
+        fault = _bad(
+            g, "store to memory that is not allocated, read-only, or a live mbarrier", touched, bad, size, mask, ""
+        )
         fault.hint = _explain(g, space, int(np.broadcast_to(touched, bad.shape)[bad].ravel()[0]))
         raise fault
     if mask is not None:
@@ -166,7 +176,13 @@ def _generic_parts(g: Group, address: Array, mask: Array | None) -> list[tuple[A
         parts.append((address if every else wide, mask if every else is_global & lanes, "global"))
     rest = ~is_global & lanes
     if rest.any():
-        parts.append((np.where(rest, wide - np.uint64(SHARED_WINDOW), np.uint64(0)), rest if mask is not None or not rest.all() else None, "cluster"))
+        parts.append(
+            (
+                np.where(rest, wide - np.uint64(SHARED_WINDOW), np.uint64(0)),
+                rest if mask is not None or not rest.all() else None,
+                "cluster",
+            )
+        )
     return parts
 
 

@@ -1,8 +1,11 @@
 """When asynchronous operations take effect.
 
-PTX lets an asynchronous operation (a TMA copy, a tcgen05.mma, a commit, a bulk reduction ...) complete at any time until something waits for
-it. In the mode "immediate" it completes where it is issued; in the mode "delayed" after a random delay from the launch's seed, so that a
-missing wait reads old data. Operations submitted under the same `order` key complete in the order of their submission (the tcgen05
+PTX lets an asynchronous operation (a TMA copy, a tcgen05.mma, a commit, a bulk reduction ...) complete at any time
+until something waits for
+it. In the mode "immediate" it completes where it is issued; in the mode "delayed" after a random delay from the
+launch's seed, so that a
+missing wait reads old data. Operations submitted under the same `order` key complete in the order of their submission
+(the tcgen05
 pipeline of a CTA pair, PTX ISA 9.7.16.6.2); others complete in any order.
 """
 
@@ -20,7 +23,8 @@ LONGEST_DELAY = 24
 
 
 class AsyncQueue:
-    """Completions in flight. `done` counts those that have taken effect: the scheduler polls sleeping warps when it changes."""
+    """Completions in flight. `done` counts those that have taken effect: the scheduler polls sleeping warps when it
+    changes."""
 
     def __init__(self, mode: Mode = "immediate", seed: int = 0) -> None:
         self.mode = mode
@@ -32,7 +36,8 @@ class AsyncQueue:
         self._last: dict[Hashable, int] = {}
 
     def submit(self, action: Callable[[], None], *, order: Hashable = None) -> None:
-        """Runs `action` at once, or later. It must do the whole effect: read its sources, write, then signal its barrier."""
+        """Runs `action` at once, or later. It must do the whole effect: read its sources, write, then signal its
+        barrier."""
         if self.mode == "immediate":
             action()
             self.done += 1

@@ -1,17 +1,22 @@
 """Generated Python for one specialised basic block.
 
-A block is compiled once for each combination of what its live-in registers hold (`kinds`). A value is uniform ("U": the same in all lanes of all
-warps of the group, a Python int, bool or numpy scalar), per warp ("W": an array [row, 1]) or per lane ("V": an array [row, lane]); a 64-bit register
-may also be held as a pair of its halves, so that packing and unpacking cost nothing. Uniform values cost a Python operation, the others a
+A block is compiled once for each combination of what its live-in registers hold (`kinds`). A value is uniform ("U":
+the same in all lanes of all
+warps of the group, a Python int, bool or numpy scalar), per warp ("W": an array [row, 1]) or per lane ("V": an array
+[row, lane]); a 64-bit register
+may also be held as a pair of its halves, so that packing and unpacking cost nothing. Uniform values cost a Python
+operation, the others a
 numpy one for all warps of the group together.
 
-A value may be known in several representations: "u" unsigned bits, "s" signed, "f" the float of its width, "b" a predicate. Each is
-converted once in a block. Registers written under a partial mask are blended only if another path of the group still reads the old value.
+A value may be known in several representations: "u" unsigned bits, "s" signed, "f" the float of its width, "b" a
+predicate. Each is
+converted once in a block. Registers written under a partial mask are blended only if another path of the group still
+reads the old value.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -23,7 +28,19 @@ from fp4emu.errors import Fault, Place
 from fp4emu.instruction import Address, Immediate, Instruction, Negated, Operand, Register, Symbol
 
 ORDER = {"U": 0, "W": 1, "V": 2}
-WIDTHS = {"pred": 1, "b8": 8, "u8": 8, "s8": 8, "f16": 16, "bf16": 16, "f16x2": 32, "bf16x2": 32, "f32": 32, "f64": 64, "b128": 128}
+WIDTHS = {
+    "pred": 1,
+    "b8": 8,
+    "u8": 8,
+    "s8": 8,
+    "f16": 16,
+    "bf16": 16,
+    "f16x2": 32,
+    "bf16x2": 32,
+    "f32": 32,
+    "f64": 64,
+    "b128": 128,
+}
 UNSIGNED = {8: "U1", 16: "U2", 32: "U4", 64: "U8"}
 SIGNED = {16: "S2", 32: "S4", 64: "S8"}
 FLOATS = {16: "F2", 32: "F4", 64: "F8"}
@@ -31,16 +48,57 @@ FLOATS = {16: "F2", 32: "F4", 64: "F8"}
 LANE0 = np.zeros((1, 32), np.bool_)
 LANE0[0, 0] = True
 NOT_LANE0 = ~LANE0
+NO_LANE = np.zeros((1, 1), np.bool_)
 LANES = np.arange(32, dtype=np.uint32).reshape(1, 32)
 
 NAMESPACE: dict[str, Any] = {
-    **{name: getattr(np, {"U1": "uint8", "U2": "uint16", "U4": "uint32", "U8": "uint64", "S2": "int16", "S4": "int32", "S8": "int64",
-                          "F2": "float16", "F4": "float32", "F8": "float64"}[name])
-       for name in ("U1", "U2", "U4", "U8", "S2", "S4", "S8", "F2", "F4", "F8")},
-    "np": np, "where": np.where, "LANE0": LANE0, "NOT_LANE0": NOT_LANE0, "LANES": LANES, "values": values,
-    **{name: getattr(values, name) for name in ("float32", "float64", "bits32", "bits64", "canonical32", "canonical64", "canonical16",
-                                                "pack", "low32", "high32", "fma32", "flush", "saturate", "vector", "shift_left", "shift_right")},
-}  # fmt: skip
+    **{
+        name: getattr(
+            np,
+            {
+                "U1": "uint8",
+                "U2": "uint16",
+                "U4": "uint32",
+                "U8": "uint64",
+                "S2": "int16",
+                "S4": "int32",
+                "S8": "int64",
+                "F2": "float16",
+                "F4": "float32",
+                "F8": "float64",
+            }[name],
+        )
+        for name in ("U1", "U2", "U4", "U8", "S2", "S4", "S8", "F2", "F4", "F8")
+    },
+    "np": np,
+    "where": np.where,
+    "LANE0": LANE0,
+    "NOT_LANE0": NOT_LANE0,
+    "LANES": LANES,
+    "NO_LANE": NO_LANE,
+    "values": values,
+    **{
+        name: getattr(values, name)
+        for name in (
+            "float32",
+            "float64",
+            "bits32",
+            "bits64",
+            "canonical32",
+            "canonical64",
+            "canonical16",
+            "pack",
+            "low32",
+            "high32",
+            "fma32",
+            "flush",
+            "saturate",
+            "vector",
+            "shift_left",
+            "shift_right",
+        )
+    },
+}
 
 
 def width_of(register_type: str) -> int:
@@ -50,7 +108,8 @@ def width_of(register_type: str) -> int:
 
 @dataclass(slots=True)
 class Value:
-    """What a register holds in the block being built: `reps` maps a representation to the Python expression (a name or a literal)."""
+    """What a register holds in the block being built: `reps` maps a representation to the Python expression (a name
+    or a literal)."""
 
     kind: str
     bits: int
@@ -68,7 +127,8 @@ def join(*kinds: str) -> str:
 class Context:
     """What a block is specialised for besides its registers.
 
-    `mask` is "F" (all live lanes), "E" (lane 0 of each warp) or "D" (the array `g.mask`); `keep` the bit set of registers that other paths of the group read.
+    `mask` is "F" (all live lanes), "E" (lane 0 of each warp) or "D" (the array `g.mask`); `keep` the bit set of
+    registers that other paths of the group read.
     """
 
     single_row: bool
@@ -120,11 +180,14 @@ class Builder:
             self.namespace[found] = thing
         return found
 
-    def fail(self, message: str, hint: str = "") -> NoReturn:
+    def error(self, message: str, hint: str = "") -> Fault:
         """A load-time fault at the current instruction."""
         ins = self.current
-        place = Place(line=ins.line, text=ins.text) if ins else None
-        raise Fault(message, hint=hint, place=place)
+        return Fault(message, hint=hint, place=Place(line=ins.line, text=ins.text) if ins else None)
+
+    def fail(self, message: str, hint: str = "") -> NoReturn:
+        """Raises the fault."""
+        raise self.error(message, hint)
 
     # --- reading ---
 
@@ -135,7 +198,12 @@ class Builder:
     def _incoming(self, source: str, kind: Any, bits: int) -> Value:
         if kind[0] == "P":
             half = bits // 2
-            return Value("", bits, {}, (self._incoming(source + "[0]", kind[1], half), self._incoming(source + "[1]", kind[2], half)))
+            return Value(
+                "",
+                bits,
+                {},
+                (self._incoming(source + "[0]", kind[1], half), self._incoming(source + "[1]", kind[2], half)),
+            )
         return Value(kind[0], bits, {kind[1]: "@" + source})
 
     def register(self, operand: Register) -> Value:
@@ -199,7 +267,7 @@ class Builder:
             if uniform:
                 return f"float{bits}({unsigned})" if bits > 16 else f"U2({unsigned}).view(F2)"
             return f"{unsigned}.view({FLOATS[bits]})"
-        self.fail(f"no representation {want}")
+        raise self.error(f"no representation {want}")
 
     def halves(self, operand: Operand, bits: int = 64) -> tuple[Value, Value]:
         """The low and the high half of an operand of `bits` bits."""
@@ -242,7 +310,7 @@ class Builder:
         if isinstance(operand, Address):
             base = self.value(operand.base, bits)
             return Value("U", bits, {"u": f"({self.rep(base, 'u')} + {operand.offset})"}) if operand.offset else base
-        self.fail("this operand cannot be a source here")
+        raise self.error("this operand cannot be a source here")
 
     def immediate(self, operand: Immediate, bits: int) -> Value:
         value = operand.value
@@ -333,7 +401,7 @@ class Builder:
                 both = join(*kinds)
                 a, b = self.widen(a, kinds[0], rep, new.bits), self.widen(b, kinds[1], rep, new.bits)
                 return Value(both, new.bits, {rep: self.assign(f"where({flag}, {b}, {a})")})
-            mask = f"({mask} if {flag} else np.False_)"
+            mask = f"({mask} if {flag} else NO_LANE)"
         a, b = self.widen(a, kinds[0], rep, new.bits), self.widen(b, kinds[1], rep, new.bits)
         mask_kind = "V" if keep or self.guard is None else self.kind(self.guard)
         return Value(join(mask_kind, *kinds), new.bits, {rep: self.assign(f"where({mask}, {b}, {a})")})
@@ -345,7 +413,7 @@ class Builder:
         return f"{UNSIGNED[bits] if rep == 'u' else SIGNED[bits]}({text})"
 
     @contextmanager
-    def when(self) -> Iterator[None]:
+    def when(self) -> Generator[None]:
         """Statements with side effects of a guarded instruction: under `if` where the guard is uniform."""
         if self.guard is None or self.kind(self.guard) != "U":
             yield

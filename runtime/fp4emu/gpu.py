@@ -54,11 +54,15 @@ class LoadedModule:
 class Gpu:
     """One emulated GPU: memory, loaded modules, launches. Not thread-safe.
 
-    `target` is the architecture ("sm_90a", "sm_100a"); `mode` and `seed` say when asynchronous operations complete (`fp4emu.asynchronous`);
-    `lockstep` how far warps run together (`fp4emu.launch.Configuration`): it changes speed and interleaving, never a correct kernel's result.
+    `target` is the architecture ("sm_90a", "sm_100a"); `mode` and `seed` say when asynchronous operations complete
+    (`fp4emu.asynchronous`);
+    `lockstep` how far warps run together (`fp4emu.launch.Configuration`): it changes speed and interleaving, never a
+    correct kernel's result.
     """
 
-    def __init__(self, target: str = "sm_100a", *, mode: Mode = "immediate", seed: int = 0, lockstep: str | None = None) -> None:
+    def __init__(
+        self, target: str = "sm_100a", *, mode: Mode = "immediate", seed: int = 0, lockstep: str | None = None
+    ) -> None:
         if target not in TARGETS:
             raise Fault(f"unknown target {target}", hint=f"emulated: {', '.join(TARGETS)}")
         if mode not in ("immediate", "delayed"):
@@ -111,12 +115,20 @@ class Gpu:
         self.memory.write(addresses[variable.name], bytes(data))
 
     def launch(
-        self, module: LoadedModule, entry: str, grid: Sequence[int], block: Sequence[int], *, cluster: Sequence[int] = (1, 1, 1),
-        shared_bytes: int = 0, params: Sequence[Encodable | bytes | bytearray | memoryview] = (),
-    ) -> None:  # fmt: skip
+        self,
+        module: LoadedModule,
+        entry: str,
+        grid: Sequence[int],
+        block: Sequence[int],
+        *,
+        cluster: Sequence[int] = (1, 1, 1),
+        shared_bytes: int = 0,
+        params: Sequence[Encodable | bytes | bytearray | memoryview] = (),
+    ) -> None:
         """Runs a kernel to its end.
 
-        `params` are the bytes of the entry's parameters in order, a `TensorMap` (or its 128 bytes) for a tensor map. `shared_bytes` is the dynamic
+        `params` are the bytes of the entry's parameters in order, a `TensorMap` (or its 128 bytes) for a tensor map.
+        `shared_bytes` is the dynamic
         shared memory. Raises `Fault` or `Deadlock`.
         """
         program = module.program(entry)
@@ -133,16 +145,28 @@ class Gpu:
         finally:
             self.memory.free(address)
 
-    def _check(self, function: Function, program: Program, grid: Triple, block: Triple, cluster: Triple, shared: int) -> None:
+    def _check(
+        self, function: Function, program: Program, grid: Triple, block: Triple, cluster: Triple, shared: int
+    ) -> None:
         threads = block[0] * block[1] * block[2]
         if not 1 <= threads <= 1024:
             raise Fault(f"a block of {threads} threads; it must be 1 to 1024")
         if function.required_block is not None and block != function.required_block:
-            raise Fault(f"{function.name} requires blocks of {function.required_block} (.reqntid), the launch has {block}")
-        if function.max_block is not None and threads > function.max_block[0] * function.max_block[1] * function.max_block[2]:
-            raise Fault(f"{function.name} allows blocks of at most {function.max_block} (.maxntid), the launch has {block}")
+            raise Fault(
+                f"{function.name} requires blocks of {function.required_block} (.reqntid), the launch has {block}"
+            )
+        if (
+            function.max_block is not None
+            and threads > function.max_block[0] * function.max_block[1] * function.max_block[2]
+        ):
+            raise Fault(
+                f"{function.name} allows blocks of at most {function.max_block} (.maxntid), the launch has {block}"
+            )
         if function.required_cluster is not None and cluster != function.required_cluster:
-            raise Fault(f"{function.name} requires clusters of {function.required_cluster} (.reqnctapercluster), the launch has {cluster}")
+            raise Fault(
+                f"{function.name} requires clusters of {function.required_cluster} (.reqnctapercluster), "
+                f"the launch has {cluster}"
+            )
         if any(n % m for n, m in zip(grid, cluster, strict=True)):
             raise Fault(f"the grid {grid} is not a multiple of the cluster {cluster}")
         if cluster[0] * cluster[1] * cluster[2] > 16:
@@ -150,12 +174,18 @@ class Gpu:
         if program.symbols.static_shared + shared > MAX_SHARED + 1024:
             raise Fault(f"{program.symbols.static_shared - 1024 + shared} bytes of shared memory exceed {MAX_SHARED}")
 
-    def _pack(self, function: Function, symbols: Symbols, params: Sequence[Encodable | bytes | bytearray | memoryview]) -> bytes:
+    def _pack(
+        self, function: Function, symbols: Symbols, params: Sequence[Encodable | bytes | bytearray | memoryview]
+    ) -> bytes:
         if len(params) != len(function.params):
             raise Fault(f"{function.name} takes {len(function.params)} parameters, {len(params)} were given")
         packed = bytearray(symbols.param_bytes)
         for variable, value in zip(function.params, params, strict=True):
-            raw = value.encode() if isinstance(value, Encodable) and not isinstance(value, bytes | bytearray | memoryview) else bytes(value)  # type: ignore[arg-type]
+            raw = (
+                value.encode()
+                if isinstance(value, Encodable) and not isinstance(value, bytes | bytearray | memoryview)
+                else bytes(value)
+            )  # type: ignore[arg-type]
             if len(raw) != variable.size:
                 raise Fault(f"parameter {variable.name} has {variable.size} bytes, {len(raw)} were given")
             offset = symbols.params[variable.name][0]

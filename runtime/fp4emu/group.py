@@ -1,8 +1,11 @@
 """Warps that run in lockstep.
 
-A group is a set of warps (rows), of one or several CTAs, that are at the same place of the program; its registers are arrays over all of them. It
-splits where the warps' control flow differs and merges with groups that it meets at the same block, so that e.g. the four epilogue warps of all CTAs
-run as one. Inside of a group, lanes diverge along paths: each has a block and a mask; the path with the lowest block runs first, and paths that
+A group is a set of warps (rows), of one or several CTAs, that are at the same place of the program; its registers are
+arrays over all of them. It
+splits where the warps' control flow differs and merges with groups that it meets at the same block, so that e.g. the
+four epilogue warps of all CTAs
+run as one. Inside of a group, lanes diverge along paths: each has a block and a mask; the path with the lowest block
+runs first, and paths that
 meet at a block become one (reconvergence).
 """
 
@@ -84,7 +87,9 @@ class Group:
         self.single_rank = self.single_cta or all(warp.cta.rank == first.rank for warp in warps)
         self.rank_base = self._per_row([warp.cta.shared.base for warp in warps], np.uint32, self.single_rank)
         offset = self.launch.arena_offset
-        self.cluster_base = self._per_row([offset(warp.cta.cluster.ctas[0]) for warp in warps], np.int64, self.single_cta)
+        self.cluster_base = self._per_row(
+            [offset(warp.cta.cluster.ctas[0]) for warp in warps], np.int64, self.single_cta
+        )
         self.arena_base = self._per_row([offset(warp.cta) for warp in warps], np.int64, self.single_cta)
 
     def _per_row(self, values: list[int], dtype: Any, same: bool) -> Any:
@@ -121,7 +126,9 @@ class Group:
         """brx.idx: the entry; lanes with other entries stay at the branch."""
         if not isinstance(index, np.ndarray):
             return TABLE + index
-        every = np.ones((len(self.warps), 32), np.bool_) if mask is None else np.broadcast_to(mask, (len(self.warps), 32))
+        every = (
+            np.ones((len(self.warps), 32), np.bool_) if mask is None else np.broadcast_to(mask, (len(self.warps), 32))
+        )
         chosen = np.broadcast_to(index, every.shape)
         entry = int(chosen[every][0])
         taken = every & (chosen == entry)
@@ -141,7 +148,8 @@ class Group:
     # --- running ---
 
     def run(self, limit: int) -> str:
-        """Runs the lowest path until it blocks ("blocked"), all lanes have exited ("exit"), it reaches `limit` or another group ("yield"),
+        """Runs the lowest path until it blocks ("blocked"), all lanes have exited ("exit"), it reaches `limit` or
+        another group ("yield"),
         rows were split off ("split") or its turn is over ("turn")."""
         path = self.paths[0]
         if path.waits:
@@ -198,7 +206,8 @@ class Group:
         return self.program.specialise(path.block, context, kinds)
 
     def _meets(self, path: Path) -> bool:
-        """Restores the order of paths after one moved, merging those at one block. False if the moved path still runs alone in front."""
+        """Restores the order of paths after one moved, merging those at one block. False if the moved path still runs
+        alone in front."""
         others = [p for p in self.paths if p is not path]
         for other in others:
             if other.block == path.block:
@@ -416,13 +425,20 @@ def _concatenate(parts: list[Any], sizes: list[int], bits: int) -> Any:
     arrays: list[NDArray[Any]] = []
     for part in parts:
         array = part if isinstance(part, np.ndarray) else np.array([[0 if part is None else part]])
-        if array.dtype.kind == "f" and any(isinstance(p, int) or getattr(p, "dtype", np.dtype("f4")).kind != "f" for p in parts if p is not None):
+        if array.dtype.kind == "f" and any(
+            isinstance(p, int) or getattr(p, "dtype", np.dtype("f4")).kind != "f" for p in parts if p is not None
+        ):
             array = array.view(_DTYPES[bits])
         arrays.append(array)
     floating = all(array.dtype.kind == "f" for array in arrays)
     dtype = arrays[0].dtype if floating else _DTYPES[bits]
     lanes = max(array.shape[1] for array in arrays)
-    return np.concatenate([np.broadcast_to(array.astype(dtype, copy=False), (size, lanes)) for array, size in zip(arrays, sizes, strict=True)])
+    return np.concatenate(
+        [
+            np.broadcast_to(array.astype(dtype, copy=False), (size, lanes))
+            for array, size in zip(arrays, sizes, strict=True)
+        ]
+    )
 
 
 def _unpaired(value: Any, bits: int) -> Any:

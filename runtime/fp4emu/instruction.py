@@ -41,7 +41,8 @@ class Vector:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """`[base + offset]`, or with more items `[base, {coordinates}]` (TMA) and the like: `extra` holds the further items."""
+    """`[base + offset]`, or with more items `[base, {coordinates}]` (TMA) and the like: `extra` holds the further
+    items."""
 
     base: Operand
     offset: int = 0
@@ -83,7 +84,8 @@ class Guard:
 class Instruction:
     """`name` is the whole dotted opcode as written; `rule` the entry of the registry that executes it.
 
-    `mods` maps the slot names of the rule's form to the alternative that was written (None where an optional slot is absent),
+    `mods` maps the slot names of the rule's form to the alternative that was written (None where an optional slot is
+    absent),
     e.g. {"cta_group": "cta_group::2", "kind": "kind::mxf4", "block_scale": "block_scale", "collector": None}.
     """
 

@@ -31,7 +31,8 @@ LIVELOCK_TURNS = 2000
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """How to run: `mode` of asynchronous completion, `seed` of its delays and of the order of warps, `lockstep` "grid" (warps of all resident
+    """How to run: `mode` of asynchronous completion, `seed` of its delays and of the order of warps, `lockstep`
+    "grid" (warps of all resident
     CTAs may form one group), "cta" or "warp"."""
 
     mode: Mode = "immediate"
@@ -44,9 +45,17 @@ class Launch:
     """Runs an entry over a grid. Handlers reach it through their group; the public entry point is `Gpu.launch`."""
 
     def __init__(
-        self, program: Program, machine_memory: GlobalMemory, target: str, grid: Triple, block: Triple, cluster: Triple,
-        dynamic_shared: int, param_address: int, configuration: Configuration,
-    ) -> None:  # fmt: skip
+        self,
+        program: Program,
+        machine_memory: GlobalMemory,
+        target: str,
+        grid: Triple,
+        block: Triple,
+        cluster: Triple,
+        dynamic_shared: int,
+        param_address: int,
+        configuration: Configuration,
+    ) -> None:
         self.program = program
         self.grid, self.block, self.cluster = grid, block, cluster
         self.dynamic_shared = dynamic_shared
@@ -128,7 +137,9 @@ class Launch:
             waiting = self.machine.waiting
             waiting.extend((x * self.cluster[0], y * self.cluster[1], z * self.cluster[2]) for x, y, z in ids)
             while waiting:
-                wave_ids = [(x // self.cluster[0], y // self.cluster[1], z // self.cluster[2]) for x, y, z in waiting[:wave]]
+                wave_ids = [
+                    (x // self.cluster[0], y // self.cluster[1], z // self.cluster[2]) for x, y, z in waiting[:wave]
+                ]
                 del waiting[:wave]
                 self._wave(wave_ids)
 
@@ -186,7 +197,8 @@ class Launch:
             self._run(group)
 
     def _choose(self) -> Group | None:
-        """The runnable group at the lowest block (a random one in the mode "delayed"), after groups that met have merged."""
+        """The runnable group at the lowest block (a random one in the mode "delayed"), after groups that met have
+        merged."""
         runnable = [group for group in self.groups if _runnable(group)]
         if not runnable:
             return None
@@ -195,7 +207,11 @@ class Launch:
         group = min(runnable, key=lambda g: (g.age, g.paths[0].block))
         if len(self.groups) > 1 and group.mergeable():
             block = group.paths[0].block
-            same = [g for g in self.groups if g is not group and g.paths[0].block == block and g.mergeable() and self._together(g, group)]
+            same = [
+                g
+                for g in self.groups
+                if g is not group and g.paths[0].block == block and g.mergeable() and self._together(g, group)
+            ]
             if same:
                 for other in same:
                     self.groups.remove(other)
@@ -224,7 +240,10 @@ class Launch:
         except Fault as fault:
             raise self._placed(fault, group) from None
         except (ValueError, TypeError, IndexError, OverflowError, KeyError, ZeroDivisionError) as error:
-            fault = Fault(f"internal error of the emulator: {type(error).__name__}: {error}", hint="please report this with the PTX")
+            fault = Fault(
+                f"internal error of the emulator: {type(error).__name__}: {error}",
+                hint="please report this with the PTX",
+            )
             raise self._placed(fault, group, error) from error
         group.eager = group.impatient = False
         if outcome == "exit":
@@ -239,7 +258,8 @@ class Launch:
             self._turns_used_up = 0
 
     def _unstick(self) -> None:
-        """Nobody can run. Lets ready rows of waiting groups go on without the others, then time-limited waits give up, then reports a deadlock."""
+        """Nobody can run. Lets ready rows of waiting groups go on without the others, then time-limited waits give
+        up, then reports a deadlock."""
         for group in self.groups:
             if any(wait.ready() for path in group.paths for wait in path.waits.values()):
                 for path in group.paths:
@@ -259,7 +279,11 @@ class Launch:
         patient = [g for g in self.groups if any(w.limited for path in g.paths for w in path.waits.values())]
         if not patient or self._impatient > 3:
             waits = tuple(line for group in self.groups for line in _waits(group))
-            raise Deadlock("deadlock: every warp waits for something that cannot happen any more", waits, place=self._place_of(self.groups[0]))
+            raise Deadlock(
+                "deadlock: every warp waits for something that cannot happen any more",
+                waits,
+                place=self._place_of(self.groups[0]),
+            )
         for group in patient:
             for path in group.paths:
                 if any(w.limited for w in path.waits.values()):
@@ -275,7 +299,9 @@ class Launch:
     def _placed(self, fault: Fault, group: Group, error: BaseException | None = None) -> Fault:
         """Adds the line that was executing, found in the traceback of the generated code."""
         line, text = None, ""
-        codes: dict[str, Specialised] = {f"<ptx {self.program.function.name} block {s.block}>": s for s in self.program.specialised.values()}
+        codes: dict[str, Specialised] = {
+            f"<ptx {self.program.function.name} block {s.block}>": s for s in self.program.specialised.values()
+        }
         for frame, number in traceback.walk_tb((error or fault).__traceback__):
             name = frame.f_code.co_filename
             if name in codes:
@@ -285,7 +311,9 @@ class Launch:
                         if ins is not None:
                             line, text = ins.line, ins.text
         place = group.place()
-        return fault.with_place(line=line, text=text, entry=place.entry, cta=place.cta, warp=place.warp, lane=place.lane)
+        return fault.with_place(
+            line=line, text=text, entry=place.entry, cta=place.cta, warp=place.warp, lane=place.lane
+        )
 
 
 def _runnable(group: Group) -> bool:

@@ -94,7 +94,8 @@ class Cta:
 
 @dataclass(slots=True)
 class WarpContext:
-    """One warp, as a handler sees it. `active` has bit i set if lane i executes. `scratch` lives as long as the warp; a key for each family."""
+    """One warp, as a handler sees it. `active` has bit i set if lane i executes. `scratch` lives as long as the warp;
+    a key for each family."""
 
     cta: Cta
     index: int

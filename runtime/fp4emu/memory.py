@@ -1,6 +1,7 @@
 """Global, shared and tensor memory, each with a shadow that knows what may be touched and what was ever written.
 
-Shadow bytes (global and shared): bit 0 allocated, bit 1 written, bit 2 part of a live mbarrier, bit 3 read-only. A load needs every byte to be
+Shadow bytes (global and shared): bit 0 allocated, bit 1 written, bit 2 part of a live mbarrier, bit 3 read-only. A
+load needs every byte to be
 allocated and written, a store needs it allocated; both refuse mbarriers.
 """
 
@@ -26,7 +27,8 @@ ALIGNMENT = 512
 
 
 class GlobalMemory:
-    """One arena that holds every allocation, with unallocated guard bytes between them. Addresses are `GLOBAL_BASE` + arena offset."""
+    """One arena that holds every allocation, with unallocated guard bytes between them. Addresses are `GLOBAL_BASE` +
+    arena offset."""
 
     def __init__(self, capacity: int = 1 << 20) -> None:
         self.data: Bytes = np.zeros(capacity, np.uint8)
@@ -73,7 +75,8 @@ class GlobalMemory:
         missing = np.flatnonzero((self.state[start : start + size] & WRITTEN) == 0)
         if len(missing):
             raise Fault(
-                f"byte {int(missing[0])} of {size} at {address:#x} was never written ({len(missing)} such bytes)", hint=self.describe(address)
+                f"byte {int(missing[0])} of {size} at {address:#x} was never written ({len(missing)} such bytes)",
+                hint=self.describe(address),
             )
         return self.data[start : start + size].tobytes()
 
@@ -96,11 +99,13 @@ class GlobalMemory:
         if not below:
             return f"no allocation at or below {address:#x}"
         start = max(below)
-        return f"{address:#x} is byte {address - start} of the allocation of {self._allocations[start]} bytes at {start:#x}"
+        size = self._allocations[start]
+        return f"{address:#x} is byte {address - start} of the allocation of {size} bytes at {start:#x}"
 
 
 class SharedMemory:
-    """Shared memory of one CTA. Index i of `data` and `state` is shared::cta offset i; the shared::cluster address is `base + i`."""
+    """Shared memory of one CTA. Index i of `data` and `state` is shared::cta offset i; the shared::cluster address is
+    `base + i`."""
 
     def __init__(self, rank: int, size: int, data: Bytes, state: Bytes) -> None:
         self.rank = rank
@@ -128,7 +133,9 @@ class SharedMemory:
         state = self.state[offset : offset + size]
         if (state & BARRIER).any():
             first = int(np.flatnonzero(state & BARRIER)[0])
-            raise Fault(f"store over the live mbarrier at {self.describe(offset + first)}", hint="mbarrier.inval it first")
+            raise Fault(
+                f"store over the live mbarrier at {self.describe(offset + first)}", hint="mbarrier.inval it first"
+            )
         state |= WRITTEN
 
     def barrier(self, offset: int) -> Barrier:
@@ -157,7 +164,8 @@ class SharedMemory:
 
 
 class TensorMemory:
-    """Tensor memory of one CTA: 128 lanes x 512 columns of 32 bits (PTX ISA 9.7.16.1). Address = lane << 16 | column."""
+    """Tensor memory of one CTA: 128 lanes x 512 columns of 32 bits (PTX ISA 9.7.16.1). Address = lane << 16 |
+    column."""
 
     LANES, COLUMNS = 128, 512
 

@@ -38,7 +38,8 @@ def registers_of(operand: Operand) -> list[Register]:
 
 @dataclass(slots=True)
 class Block:
-    """Instructions [start, end). `live_in` is a bit set of register slots. `targets` are the blocks behind TAKEN and the table entries."""
+    """Instructions [start, end). `live_in` is a bit set of register slots. `targets` are the blocks behind TAKEN and
+    the table entries."""
 
     index: int
     start: int
@@ -276,7 +277,8 @@ def _emit(builder: Builder, ins: Instruction) -> None:
 
 
 def _emit_lane(builder: Builder, ins: Instruction) -> None:
-    """A pure function of lane arrays: `handler(instruction, *arrays)` of unsigned arrays gives an unsigned array (or several)."""
+    """A pure function of lane arrays: `handler(instruction, *arrays)` of unsigned arrays gives an unsigned array (or
+    several)."""
     arguments: list[str] = []
     kinds: list[str] = []
     for operand in ins.operands[ins.rule.outputs :]:
@@ -358,7 +360,8 @@ def _emit_call(builder: Builder, ins: Instruction) -> None:
 
 
 def argument(builder: Builder, ins: Instruction, operand: Operand) -> str:
-    """An operand for a handler: an int or an array, a tuple for vectors, `(address, extra...)` for addresses with more items."""
+    """An operand for a handler: an int or an array, a tuple for vectors, `(address, extra...)` for addresses with
+    more items."""
     if isinstance(operand, Vector):
         return "(" + "".join(argument(builder, ins, item) + ", " for item in operand.items) + ")"
     if isinstance(operand, Address):
@@ -368,9 +371,17 @@ def argument(builder: Builder, ins: Instruction, operand: Operand) -> str:
         text = builder.rep(base, "u")
         if operand.offset:
             wrap = (1 << base.bits) - 1
-            text = f"(({text} + {operand.offset}) & {wrap})" if builder.kind(base) == "U" else f"({text} + {operand.offset & wrap})"
+            text = (
+                f"(({text} + {operand.offset}) & {wrap})"
+                if builder.kind(base) == "U"
+                else f"({text} + {operand.offset & wrap})"
+            )
         if operand.extra:
-            return "(" + "".join(part + ", " for part in [text, *(argument(builder, ins, extra) for extra in operand.extra)]) + ")"
+            return (
+                "("
+                + "".join(part + ", " for part in [text, *(argument(builder, ins, extra) for extra in operand.extra)])
+                + ")"
+            )
         return text
     if isinstance(operand, Sink):
         return "None"

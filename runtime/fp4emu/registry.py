@@ -1,30 +1,42 @@
 """How an ISA family registers its instructions.
 
-A family is one module under `fp4emu/isa/`; importing it registers its rules. A rule is an opcode, the forms of its modifiers, the
+A family is one module under `fp4emu/isa/`; importing it registers its rules. A rule is an opcode, the forms of its
+modifiers, the
 section of the PTX ISA that defines it, and the function that executes it, in one of these styles:
 
-`style="thread"`: called once for each active thread, in lane order. Source operands arrive as Python ints (registers zero-extended from
-    their declared width, predicates as bool, immediates with their sign, vectors as tuples of ints, `[base+offset]` as the address, and
-    `[base, {c0, c1}]` as the tuple `(address, (c0, c1))`). For what one elected thread issues: TMA, tcgen05.mma, commit, bulk copies.
-`style="warp"`: called once for each warp, with `warp.active` the mask of its active lanes. Source operands arrive as numpy arrays of 32
-    lanes (uint8/uint16/uint32/uint64 by the width of the register, bool for predicates, immediates as Python ints), vectors as lists of such
+`style="thread"`: called once for each active thread, in lane order. Source operands arrive as Python ints (registers
+zero-extended from
+    their declared width, predicates as bool, immediates with their sign, vectors as tuples of ints, `[base+offset]`
+    as the address, and
+    `[base, {c0, c1}]` as the tuple `(address, (c0, c1))`). For what one elected thread issues: TMA, tcgen05.mma,
+    commit, bulk copies.
+`style="warp"`: called once for each warp, with `warp.active` the mask of its active lanes. Source operands arrive as
+numpy arrays of 32
+    lanes (uint8/uint16/uint32/uint64 by the width of the register, bool for predicates, immediates as Python ints),
+    vectors as lists of such
     arrays. For `.sync.aligned` and warp-wide instructions: tcgen05.ld, ldmatrix, mma.sync.
 
-The first `outputs` operands are destinations: they are not passed (with `inout=True` they are, as the sources they also are); the handler returns their values (one value, or a tuple if there are
-several; a vector destination is a list or tuple of values, or a 2-D array [element, lane] in warp style). Handlers are called as
+The first `outputs` operands are destinations: they are not passed (with `inout=True` they are, as the sources they
+also are); the handler returns their values (one value, or a tuple if there are
+several; a vector destination is a list or tuple of values, or a 2-D array [element, lane] in warp style). Handlers
+are called as
 `handler(context, instruction, *sources)`, where the context is a `ThreadContext` or a `WarpContext` (`fp4emu.machine`).
 
-A handler that cannot go on yet returns `Wait(ready, describe)`: the warp sleeps until `ready()` is true and the instruction is executed again.
+A handler that cannot go on yet returns `Wait(ready, describe)`: the warp sleeps until `ready()` is true and the
+instruction is executed again.
 Only rules registered with `blocking=True` may do so.
 
-With `once=True` a thread handler runs only once for the lanes of a warp that have equal operands, because repeating it would change nothing (a store by
+With `once=True` a thread handler runs only once for the lanes of a warp that have equal operands, because repeating
+it would change nothing (a store by
 TMA that a whole warp issues).
 
-Forms are strings of slots in PTX's order; a slot is `name=alternative|alternative` or just `alternative|alternative` (its name is then its first
-alternative), in brackets if optional. The opcode itself is matched by its longest registered prefix. Everything that no form allows is a
+Forms are strings of slots in PTX's order; a slot is `name=alternative|alternative` or just `alternative|alternative`
+(its name is then its first
+alternative), in brackets if optional. The opcode itself is matched by its longest registered prefix. Everything that
+no form allows is a
 load error which names the line: the emulator does not guess.
 
-    @instruction("tcgen05.commit", "cta_group=cta_group::1|cta_group::2 mbarrier::arrive::one [shared::cluster] [multicast=multicast::cluster] b64",
+    @instruction("tcgen05.commit", "cta_group=cta_group::1|cta_group::2 mbarrier::arrive::one [shared::cluster] b64",
                  style="thread", section="9.7.16.12")
     def commit(thread: ThreadContext, ins: Instruction, barrier: int, mask: int = 0xFFFF) -> None: ...
 """
@@ -43,7 +55,8 @@ Handler = Callable[..., Any]
 class Wait:
     """Returned by a blocking handler: sleep until `ready()`. `describe()` is one line for the deadlock report.
 
-    `limited`: the wait may also give up (mbarrier.try_wait); if nothing else can run, it is tried once more with `group.impatient` set.
+    `limited`: the wait may also give up (mbarrier.try_wait); if nothing else can run, it is tried once more with
+    `group.impatient` set.
     """
 
     ready: Callable[[], bool]
@@ -133,12 +146,15 @@ def instruction(
     inout: bool = False,
     once: bool = False,
 ) -> Callable[[Handler], Handler]:
-    """Registers a handler for `opcode` with the modifiers that `forms` allow. Several rules may share an opcode: the first form that fits wins."""
+    """Registers a handler for `opcode` with the modifiers that `forms` allow. Several rules may share an opcode: the
+    first form that fits wins."""
 
     def register(handler: Handler) -> Handler:
         family = handler.__module__.rsplit(".", 1)[-1]
         parsed = tuple(parse_form(form) for form in (forms or ("",)))
-        rule = Rule(opcode, parsed, forms or ("",), style, outputs, blocking, section, family, targets, handler, inout, once)
+        rule = Rule(
+            opcode, parsed, forms or ("",), style, outputs, blocking, section, family, targets, handler, inout, once
+        )
         RULES.setdefault(opcode, []).append(rule)
         return handler
 

@@ -22,9 +22,22 @@ PER_CTA = {f"{name}.{a}" for name in ("%ctaid", "%clusterid") for a in _AXES}
 PER_RANK = {"%cluster_ctarank", *(f"%cluster_ctaid.{a}" for a in _AXES)}
 UNIFORM = {
     *(f"{name}.{a}" for name in ("%ntid", "%nctaid", "%nclusterid", "%cluster_nctaid") for a in _AXES),
-    "%cluster_nctarank", "%nwarpid", "%smid", "%nsmid", "%gridid", "%clock", "%clock_hi", "%clock64", "%globaltimer", "%globaltimer_lo",
-    "%globaltimer_hi", "%dynamic_smem_size", "%total_smem_size", "%aggr_smem_size", "%is_explicit_cluster",
-}  # fmt: skip
+    "%cluster_nctarank",
+    "%nwarpid",
+    "%smid",
+    "%nsmid",
+    "%gridid",
+    "%clock",
+    "%clock_hi",
+    "%clock64",
+    "%globaltimer",
+    "%globaltimer_lo",
+    "%globaltimer_hi",
+    "%dynamic_smem_size",
+    "%total_smem_size",
+    "%aggr_smem_size",
+    "%is_explicit_cluster",
+}
 VOLATILE = {"%clock", "%clock_hi", "%clock64", "%globaltimer", "%globaltimer_lo", "%globaltimer_hi"}
 WIDE = {"%clock64", "%globaltimer", "%gridid"}
 SPECIAL = PER_LANE | PER_WARP | PER_CTA | PER_RANK | UNIFORM
@@ -32,7 +45,8 @@ SPECIAL = PER_LANE | PER_WARP | PER_CTA | PER_RANK | UNIFORM
 
 @dataclass(slots=True)
 class Symbols:
-    """Addresses of a function's names. Shared addresses are offsets; global ones absolute; `local` ones offsets in a thread's local memory."""
+    """Addresses of a function's names. Shared addresses are offsets; global ones absolute; `local` ones offsets in a
+    thread's local memory."""
 
     module: Module
     function: Function
@@ -87,7 +101,7 @@ class Symbols:
             return Value("U", bits, {"u": str(self.addresses[name])})
         if name in self.local:
             return Value("V", bits, {"u": f"(g.special('local') + {self.local[name]})"})
-        builder.fail(f"{name} is not declared")
+        raise builder.error(f"{name} is not declared")
 
     def _sized(self, builder: Builder, text: str, kind: str, bits: int) -> str:
         return text if kind == "U" or bits == 32 else f"{text}.astype(U8)"
@@ -122,14 +136,22 @@ def special(group: Group, name: str) -> Any:
     base, _, axis = name.partition(".")
     index = _AXES.index(axis) if axis else 0
     if base == "%tid":
-        linear = np.array([warp.index * 32 for warp in warps], np.uint32).reshape(-1, 1) + np.arange(32, dtype=np.uint32)
+        linear = np.array([warp.index * 32 for warp in warps], np.uint32).reshape(-1, 1) + np.arange(
+            32, dtype=np.uint32
+        )
         x, y, _ = launch.block
         return (linear % x, linear // x % y, linear // (x * y))[index].astype(np.uint32)
     if base == "%laneid":
         return np.arange(32, dtype=np.uint32).reshape(1, 32)
     if base.startswith("%lanemask_"):
         lane = np.arange(32)
-        masks = {"eq": 1 << lane, "lt": (1 << lane) - 1, "le": (2 << lane) - 1, "ge": ~((1 << lane) - 1), "gt": ~((2 << lane) - 1)}
+        masks = {
+            "eq": 1 << lane,
+            "lt": (1 << lane) - 1,
+            "le": (2 << lane) - 1,
+            "ge": ~((1 << lane) - 1),
+            "gt": ~((2 << lane) - 1),
+        }
         return (masks[base[-2:]] & 0xFFFF_FFFF).astype(np.uint32).reshape(1, 32)
     if base == "%warpid":
         return _rows([warp.index for warp in warps], group.single_row)

@@ -1,6 +1,7 @@
 """Numeric kernels over lane arrays: roundings and conversions that numpy does not have.
 
-Arrays have the shape [row, lane] (a row is a warp); either extent may be 1 and broadcasts. numpy floating-point warnings are off while a
+Arrays have the shape [row, lane] (a row is a warp); either extent may be 1 and broadcasts. numpy floating-point
+warnings are off while a
 kernel runs (`fp4emu.launch`).
 """
 
@@ -64,7 +65,7 @@ def canonical16(x: Array) -> Array:
 _WORDS = {16: U2, 32: U4, 64: U8}
 
 
-def pack(low: Any, high: Any, bits: int) -> Array:
+def pack(low: Any, high: Any, bits: int) -> Any:
     """A register of `bits` bits from its halves (arrays or ints, not both ints)."""
     kind, half = _WORDS[bits], bits // 2
     upper = high.astype(kind) << kind(half) if isinstance(high, np.ndarray) else kind(high << half)
@@ -101,15 +102,21 @@ def shift_right(x: Array, by: Any, bits: int) -> Array:
 
 def flush(x: Any) -> Any:
     """Subnormal f32 to zero of the same sign (.ftz)."""
-    return np.where(np.abs(x) < _TINY32, np.copysign(F4(0), x), x) if isinstance(x, np.ndarray) else (
-        np.copysign(F4(0), x) if abs(x) < _TINY32 else x
+    return (
+        np.where(np.abs(x) < _TINY32, np.copysign(F4(0), x), x)
+        if isinstance(x, np.ndarray)
+        else (np.copysign(F4(0), x) if abs(x) < _TINY32 else x)
     )
 
 
 def saturate(x: Any) -> Any:
     """.sat: clamp to [0, 1], NaN to +0."""
     clamped = np.minimum(np.maximum(x, x.dtype.type(0)), x.dtype.type(1))
-    return np.where(x == x, clamped, x.dtype.type(0)) if isinstance(x, np.ndarray) else (clamped if x == x else x.dtype.type(0))
+    return (
+        np.where(x == x, clamped, x.dtype.type(0))
+        if isinstance(x, np.ndarray)
+        else (clamped if x == x else x.dtype.type(0))
+    )
 
 
 def odd_sum(product: Array, addend: Any) -> Array:
@@ -125,7 +132,8 @@ def odd_sum(product: Array, addend: Any) -> Array:
 
 
 def fma32(a: Any, b: Any, c: Any) -> Any:
-    """a * b + c of f32, rounded once to nearest even. The f64 product is exact; the sum is repaired where rounding twice could differ."""
+    """a * b + c of f32, rounded once to nearest even. The f64 product is exact; the sum is repaired where rounding
+    twice could differ."""
     product = np.multiply(a, b, dtype=F8)
     total = np.asarray(product + c)
     result = total.astype(F4)

@@ -29,8 +29,10 @@ def collatz(n: int) -> int:
 def test_divergent_loop(lockstep: str, kernel: Any) -> None:
     """Each thread runs its own number of iterations with a branch inside."""
     body = (
-        "add.u32 %r1, %T, 1; mov.b32 %r0, 0;\nLOOP: setp.eq.u32 %p0, %r1, 1; @%p0 bra DONE; and.b32 %r2, %r1, 1; setp.eq.u32 %p1, %r2, 0; @%p1 bra EVEN; "
-        "mad.lo.u32 %r1, %r1, 3, 1; bra NEXT;\nEVEN: shr.u32 %r1, %r1, 1;\nNEXT: add.u32 %r0, %r0, 1; bra LOOP;\nDONE:" + STORE
+        "add.u32 %r1, %T, 1; mov.b32 %r0, 0;\nLOOP: setp.eq.u32 %p0, %r1, 1; @%p0 bra DONE; and.b32 %r2, %r1, 1; "
+        "setp.eq.u32 %p1, %r2, 0; @%p1 bra EVEN; "
+        "mad.lo.u32 %r1, %r1, 3, 1; bra NEXT;\nEVEN: shr.u32 %r1, %r1, 1;\nNEXT: add.u32 %r0, %r0, 1; bra LOOP;\nDONE:"
+        + STORE
     )
     assert words(kernel(body, out=4 * 96, block=96, lockstep=lockstep)) == [collatz(n + 1) for n in range(96)]
 
@@ -39,17 +41,23 @@ def test_divergent_loop(lockstep: str, kernel: Any) -> None:
 def test_warps_take_different_ways_and_meet(lockstep: str, kernel: Any) -> None:
     """Registers of both arms, uniform in one and per lane in the other, come together behind the join."""
     body = (
-        "shfl.sync.idx.b32 %r1, %W, 0, 31, -1; setp.ne.u32 %p0, %r1, 1; @%p0 bra OTHER; mov.b32 %r2, 7; mov.b32 %r3, 1; bra JOIN;\n"
-        "OTHER: mov.b32 %r2, %L; setp.eq.u32 %p1, %r1, 2; selp.b32 %r3, 5, 6, %p1;\nJOIN: bar.sync 0; mad.lo.u32 %r0, %r3, 100, %r2;" + STORE
+        "shfl.sync.idx.b32 %r1, %W, 0, 31, -1; setp.ne.u32 %p0, %r1, 1; @%p0 bra OTHER; mov.b32 %r2, 7; "
+        "mov.b32 %r3, 1; bra JOIN;\n"
+        "OTHER: mov.b32 %r2, %L; setp.eq.u32 %p1, %r1, 2; selp.b32 %r3, 5, 6, %p1;\n"
+        "JOIN: bar.sync 0; mad.lo.u32 %r0, %r3, 100, %r2;"
+        + STORE
     )
-    want = [100 * (1 if w == 1 else 5 if w == 2 else 6) + (7 if w == 1 else lane) for w in range(4) for lane in range(32)]
+    want = [
+        100 * (1 if w == 1 else 5 if w == 2 else 6) + (7 if w == 1 else lane) for w in range(4) for lane in range(32)
+    ]
     assert words(kernel(body, out=512, block=128, lockstep=lockstep)) == want
 
 
 def test_lanes_meet_before_a_warp_wide_instruction(kernel: Any) -> None:
     """Lowest block first: both arms of a divergent branch finish before the vote behind them."""
     body = (
-        "and.b32 %r1, %T, 1; setp.eq.u32 %p0, %r1, 0; @%p0 bra EVEN; mov.b32 %r2, 1; bra JOIN;\nEVEN: mov.b32 %r2, 0;\nJOIN: setp.ne.u32 %p1, %r2, 0; "
+        "and.b32 %r1, %T, 1; setp.eq.u32 %p0, %r1, 0; @%p0 bra EVEN; mov.b32 %r2, 1; "
+        "bra JOIN;\nEVEN: mov.b32 %r2, 0;\nJOIN: setp.ne.u32 %p1, %r2, 0; "
         "vote.sync.ballot.b32 %r0, %p1, -1;" + STORE
     )
     assert words(kernel(body, out=128)) == [0xAAAA_AAAA] * 32
@@ -63,7 +71,8 @@ def test_early_exit_and_partial_warps(kernel: Any) -> None:
 
 def test_predicated_instructions(kernel: Any) -> None:
     body = (
-        "mov.b32 %r0, 5; setp.lt.u32 %p0, %T, 10; @%p0 mov.b32 %r0, %T; @!%p0 add.u32 %r0, %r0, 1; setp.eq.u32 %p1, %C, 0; @%p1 add.u32 %r0, %r0, 100; "
+        "mov.b32 %r0, 5; setp.lt.u32 %p0, %T, 10; @%p0 mov.b32 %r0, %T; @!%p0 add.u32 %r0, %r0, 1; "
+        "setp.eq.u32 %p1, %C, 0; @%p1 add.u32 %r0, %r0, 100; "
         "@!%p1 mov.b32 %r0, 0; mad.wide.u32 %rd0, %T, 4, %out; @%p0 st.global.b32 [%rd0], %r0;"
     )
     assert words(kernel(body, out=128)) == [100 + t for t in range(10)] + [0] * 22
@@ -71,14 +80,18 @@ def test_predicated_instructions(kernel: Any) -> None:
 
 def test_predicated_load_leaves_idle_lanes_alone(kernel: Any) -> None:
     """The addresses of lanes whose predicate is false are not touched."""
-    body = "mov.b32 %r0, 9; setp.lt.u32 %p0, %T, 4; mad.wide.u32 %rd0, %T, 4, %in0; @%p0 ld.global.b32 %r0, [%rd0];" + STORE
+    body = (
+        "mov.b32 %r0, 9; setp.lt.u32 %p0, %T, 4; mad.wide.u32 %rd0, %T, 4, %in0; @%p0 ld.global.b32 %r0, [%rd0];"
+        + STORE
+    )
     data = np.arange(50, 54, dtype=np.uint32).tobytes()
     assert words(kernel(body, out=128, inputs=(data,))) == [50, 51, 52, 53] + [9] * 28
 
 
 def test_indirect_branch(kernel: Any) -> None:
     body = (
-        "rem.u32 %r1, %T, 3;\nTABLE: .branchtargets A, B, C;\nbrx.idx %r1, TABLE;\nA: mov.b32 %r0, 10; bra JOIN;\nB: mov.b32 %r0, 11; bra JOIN;\n"
+        "rem.u32 %r1, %T, 3;\nTABLE: .branchtargets A, B, C;\nbrx.idx %r1, TABLE;\nA: mov.b32 %r0, 10; "
+        "bra JOIN;\nB: mov.b32 %r0, 11; bra JOIN;\n"
         "C: mov.b32 %r0, 12;\nJOIN:" + STORE
     )
     assert words(kernel(body, out=128)) == [10 + t % 3 for t in range(32)]
@@ -86,15 +99,19 @@ def test_indirect_branch(kernel: Any) -> None:
 
 def test_calls_are_expanded(kernel: Any) -> None:
     functions = (
-        ".func (.param .b32 result) scale(.param .b32 x, .param .b32 y)\n{ .reg .b32 %r<4>; .reg .pred %p; ld.param.b32 %r1, [x]; ld.param.b32 %r2, [y]; "
+        ".func (.param .b32 result) scale(.param .b32 x, .param .b32 y)\n{ .reg .b32 %r<4>; .reg .pred %p; "
+        "ld.param.b32 %r1, [x]; ld.param.b32 %r2, [y]; "
         "setp.lt.u32 %p, %r1, 16; @%p bra SMALL; mad.lo.u32 %r3, %r1, %r2, 1000; st.param.b32 [result], %r3; ret;\n"
         "SMALL: mul.lo.u32 %r3, %r1, %r2; st.param.b32 [result], %r3; ret; }\n"
-        ".func (.param .b32 twice) both(.param .b32 x)\n{ .reg .b32 %r<4>; ld.param.b32 %r1, [x]; { .param .b32 a; .param .b32 b; .param .b32 c; "
-        "st.param.b32 [a], %r1; st.param.b32 [b], 3; call.uni (c), scale, (a, b); ld.param.b32 %r2, [c]; } add.u32 %r2, %r2, 1; st.param.b32 [twice], %r2; ret; }\n"
+        ".func (.param .b32 twice) both(.param .b32 x)\n{ .reg .b32 %r<4>; ld.param.b32 %r1, [x]; { .param .b32 a; "
+        ".param .b32 b; .param .b32 c; "
+        "st.param.b32 [a], %r1; st.param.b32 [b], 3; call.uni (c), scale, (a, b); ld.param.b32 %r2, [c]; "
+        "} add.u32 %r2, %r2, 1; st.param.b32 [twice], %r2; ret; }\n"
     )
     body = (
         "{ .param .b32 p; .param .b32 q; st.param.b32 [p], %T; call.uni (q), both, (p); ld.param.b32 %r0, [q]; } "
-        "{ .param .b32 p; .param .b32 q; st.param.b32 [p], %r0; call.uni (q), both, (p); ld.param.b32 %r0, [q]; }" + STORE
+        "{ .param .b32 p; .param .b32 q; st.param.b32 [p], %r0; call.uni (q), both, (p); ld.param.b32 %r0, [q]; }"
+        + STORE
     )
 
     def both(x: int) -> int:
@@ -105,14 +122,17 @@ def test_calls_are_expanded(kernel: Any) -> None:
 
 def test_scopes_hide_names(kernel: Any) -> None:
     body = (
-        "mov.b32 %r1, 1; { .reg .b32 %r<4>; .reg .pred P; mov.b32 %r1, 50; setp.eq.u32 P, %T, 3; @P bra L; mov.b32 %r1, 60;\nL: add.u32 %r2, %r1, 0; mov.b32 %r0, %r2; } "
+        "mov.b32 %r1, 1; { .reg .b32 %r<4>; .reg .pred P; mov.b32 %r1, 50; setp.eq.u32 P, %T, 3; @P bra L; "
+        "mov.b32 %r1, 60;\nL: add.u32 %r2, %r1, 0; mov.b32 %r0, %r2; } "
         "{ .reg .pred P; setp.eq.u32 P, %T, 4; @P bra L; add.u32 %r1, %r1, 1;\nL: } add.u32 %r0, %r1, 10;" + STORE
     )
     assert words(kernel(body, out=128)) == [11 if t == 4 else 12 for t in range(32)]
 
 
 def test_many_blocks_run_in_waves(kernel: Any) -> None:
-    body = "mov.u32 %r1, %ntid.x; mad.lo.u32 %r2, %C, %r1, %T; mad.wide.u32 %rd0, %r2, 4, %out; st.global.b32 [%rd0], %r2;"
+    body = (
+        "mov.u32 %r1, %ntid.x; mad.lo.u32 %r2, %C, %r1, %T; mad.wide.u32 %rd0, %r2, 4, %out; st.global.b32 [%rd0], %r2;"
+    )
     got = kernel(body, out=4 * 1024 * 300, grid=(300,), block=1024)
     assert words(got) == list(range(1024 * 300))
 
@@ -121,8 +141,10 @@ def test_many_blocks_run_in_waves(kernel: Any) -> None:
 def test_spinning_on_a_flag_of_another_warp(mode: str, kernel: Any) -> None:
     """A warp that spins on memory does not starve the one that writes the flag."""
     body = (
-        "mov.b32 %r1, flag; setp.ne.u32 %p0, %T, 0; @%p0 bra SKIP; st.shared.b32 [%r1], 0;\nSKIP: bar.sync 0; setp.gt.u32 %p1, %W, 0; @%p1 bra WRITER;\n"
-        "SPIN: ld.volatile.shared.b32 %r2, [%r1]; setp.eq.u32 %p2, %r2, 0; @%p2 bra SPIN; bra DONE;\nWRITER: mov.b32 %r2, 77; st.volatile.shared.b32 [%r1], %r2;\n"
+        "mov.b32 %r1, flag; setp.ne.u32 %p0, %T, 0; @%p0 bra SKIP; st.shared.b32 [%r1], 0;\nSKIP: bar.sync 0; "
+        "setp.gt.u32 %p1, %W, 0; @%p1 bra WRITER;\n"
+        "SPIN: ld.volatile.shared.b32 %r2, [%r1]; setp.eq.u32 %p2, %r2, 0; @%p2 bra SPIN; "
+        "bra DONE;\nWRITER: mov.b32 %r2, 77; st.volatile.shared.b32 [%r1], %r2;\n"
         "DONE: mov.b32 %r0, %r2;" + STORE
     )
     assert words(kernel(body, out=256, block=64, head=".shared .align 4 .b8 flag[4];", mode=mode)) == [77] * 64
@@ -147,31 +169,44 @@ def load(text: str) -> None:
     Gpu().load(".version 8.8\n.target sm_100a\n.address_size 64\n" + text)
 
 
-@pytest.mark.parametrize(("text", "message", "line"), [
-    (".entry k() {\n.reg .b32 %r<2>;\nfrobnicate.b32 %r0, %r1;\nret; }", "unknown instruction frobnicate", 6),
-    (".entry k() {\n.reg .b32 %r<2>;\nadd.weird.s32 %r0, %r1, %r1;\nret; }", "add.weird.s32: these modifiers are not emulated", 6),
-    (".entry k() {\n.reg .b32 %r<2>;\nld.global.L1::wrong.b32 %r0, [%r1];\nret; }", "these modifiers are not emulated", 6),
-    (".entry k() {\n.reg .v4 .b32 %v;\nret; }", "vector registers", 5),
-    (".entry k() { .wobble 3; ret; }", "directive .wobble", 4),
-    (".banana x;", "not understood", 4),
-    (".entry k() { .reg .b32 %r<2>; mov.b32 %r0, ]; ret; }", "not understood", 4),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "message", "line"),
+    [
+        (".entry k() {\n.reg .b32 %r<2>;\nfrobnicate.b32 %r0, %r1;\nret; }", "unknown instruction frobnicate", 6),
+        (".entry k() {\n.reg .b32 %r<2>;\nadd.weird.s32 %r0, %r1, %r1;\nret; }", "add.weird.s32: these modifiers", 6),
+        (
+            ".entry k() {\n.reg .b32 %r<2>;\nld.global.L1::wrong.b32 %r0, [%r1];\nret; }",
+            "modifiers are not emulated",
+            6,
+        ),
+        (".entry k() {\n.reg .v4 .b32 %v;\nret; }", "vector registers", 5),
+        (".entry k() { .wobble 3; ret; }", "directive .wobble", 4),
+        (".banana x;", "not understood", 4),
+        (".entry k() { .reg .b32 %r<2>; mov.b32 %r0, ]; ret; }", "not understood", 4),
+    ],
+)
 def test_loading_names_the_line(text: str, message: str, line: int) -> None:
     with pytest.raises(PtxError, match=message) as caught:
         load(text)
     assert caught.value.line == line
 
 
-@pytest.mark.parametrize(("text", "message"), [
-    (".entry k() { bra NOWHERE; }", "no label of this function"),
-    (".entry k() { .reg .b32 %r; mov.b32 %r, 1; }", "runs off its end"),
-    (".entry k() { .reg .b32 %r; mov.b32 %r, missing; ret; }", "missing is not declared"),
-    (".entry k() { .reg .b32 %r; mov.u32 %r, %weird.x; ret; }", "not declared|not emulated"),
-    (".entry k() { .reg .b32 %r; .reg .b64 %d; add.s64 %d, %d, %r; ret; }", "operand of 32 bits where 64 are needed"),
-    (".entry k() { .reg .b32 %r; .reg .b64 %d; add.s32 %d, %r, %r; ret; }", "has 64 bits, the result 32"),
-    (".extern .func f();\n.entry k() { call.uni f; ret; }", "which the module does not define"),
-    (".func f() { call.uni f; ret; }\n.entry k() { call.uni f; ret; }", "recursive call"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (".entry k() { bra NOWHERE; }", "no label of this function"),
+        (".entry k() { .reg .b32 %r; mov.b32 %r, 1; }", "runs off its end"),
+        (".entry k() { .reg .b32 %r; mov.b32 %r, missing; ret; }", "missing is not declared"),
+        (".entry k() { .reg .b32 %r; mov.u32 %r, %weird.x; ret; }", "not declared|not emulated"),
+        (
+            ".entry k() { .reg .b32 %r; .reg .b64 %d; add.s64 %d, %d, %r; ret; }",
+            "operand of 32 bits where 64 are needed",
+        ),
+        (".entry k() { .reg .b32 %r; .reg .b64 %d; add.s32 %d, %r, %r; ret; }", "has 64 bits, the result 32"),
+        (".extern .func f();\n.entry k() { call.uni f; ret; }", "which the module does not define"),
+        (".func f() { call.uni f; ret; }\n.entry k() { call.uni f; ret; }", "recursive call"),
+    ],
+)
 def test_refused_when_run(text: str, message: str) -> None:
     gpu = Gpu()
     with pytest.raises(Fault, match=message) as caught:
@@ -182,4 +217,6 @@ def test_refused_when_run(text: str, message: str) -> None:
 def test_targets_are_checked() -> None:
     """A Blackwell instruction on Hopper, and the other way round."""
     with pytest.raises(PtxError, match="does not exist on sm_90a"):
-        Gpu("sm_90a").load(".version 8.8\n.target sm_90a\n.address_size 64\n.entry k() { .reg .b64 %d; add.rn.f32x2 %d, %d, %d; ret; }")
+        Gpu("sm_90a").load(
+            ".version 8.8\n.target sm_90a\n.address_size 64\n.entry k() { .reg .b64 %d; add.rn.f32x2 %d, %d, %d; ret; }"
+        )

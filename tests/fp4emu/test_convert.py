@@ -9,15 +9,31 @@ import numpy as np
 import pytest
 
 E4M3, E5M2 = ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2
-E2M1, E2M3, E3M2, E8M0 = ml_dtypes.float4_e2m1fn, ml_dtypes.float6_e2m3fn, ml_dtypes.float6_e3m2fn, ml_dtypes.float8_e8m0fnu
-NARROW = {"e4m3": (E4M3, 448.0, 0x7F), "e5m2": (E5M2, 57344.0, 0x7F), "e2m1": (E2M1, 6.0, 0x7), "e2m3": (E2M3, 7.5, 0x1F), "e3m2": (E3M2, 28.0, 0x1F)}
+E2M1, E2M3, E3M2, E8M0 = (
+    ml_dtypes.float4_e2m1fn,
+    ml_dtypes.float6_e2m3fn,
+    ml_dtypes.float6_e3m2fn,
+    ml_dtypes.float8_e8m0fnu,
+)
+NARROW = {
+    "e4m3": (E4M3, 448.0, 0x7F),
+    "e5m2": (E5M2, 57344.0, 0x7F),
+    "e2m1": (E2M1, 6.0, 0x7),
+    "e2m3": (E2M3, 7.5, 0x1F),
+    "e3m2": (E3M2, 28.0, 0x1F),
+}
 
 
 def values(rng: np.random.Generator) -> np.ndarray[Any, np.dtype[np.float32]]:
     """Values of every magnitude, ties of all the formats, specials."""
     every8 = np.arange(256, dtype=np.uint8)
-    grids = [every8.view(E4M3), every8.view(E5M2), np.arange(16, dtype=np.uint8).view(E2M1), np.arange(64, dtype=np.uint8).view(E2M3),
-             np.arange(64, dtype=np.uint8).view(E3M2)]  # fmt: skip
+    grids = [
+        every8.view(E4M3),
+        every8.view(E5M2),
+        np.arange(16, dtype=np.uint8).view(E2M1),
+        np.arange(64, dtype=np.uint8).view(E2M3),
+        np.arange(64, dtype=np.uint8).view(E3M2),
+    ]
     exact = [np.unique(g.astype(np.float32)[np.isfinite(g.astype(np.float32))]) for g in grids]
     ties = [(g[1:] + g[:-1]) / 2 for g in exact]
     near = [np.nextafter(t, d).astype(np.float32) for t in ties for d in (np.float32(-np.inf), np.float32(np.inf))]
@@ -115,7 +131,12 @@ def test_scales(mode: str, direction: Any, lanes: Any, rng: np.random.Generator)
 def test_halves(suffix: str, dtype: Any, lanes: Any, rng: np.random.Generator) -> None:
     x = np.concatenate([values(rng), rng.integers(0, 1 << 32, 4000, dtype=np.uint32).view(np.float32)])
     y = rng.permutation(x)
-    single, packed = lanes(f"cvt.rn.{suffix}.f32 %h0, %in0; mov.b16 %out0, %h0; cvt.rn.{suffix}x2.f32 %out1, %in0, %in1;", x, y, out=[np.uint16, np.uint32])
+    single, packed = lanes(
+        f"cvt.rn.{suffix}.f32 %h0, %in0; mov.b16 %out0, %h0; cvt.rn.{suffix}x2.f32 %out1, %in0, %in1;",
+        x,
+        y,
+        out=[np.uint16, np.uint32],
+    )
     with np.errstate(all="ignore"):
         want = [np.where(np.isnan(v), 0x7FFF, v.astype(dtype).view(np.uint16)).astype(np.uint32) for v in (x, y)]
     np.testing.assert_array_equal(single, want[0])
@@ -128,44 +149,74 @@ def test_halves(suffix: str, dtype: Any, lanes: Any, rng: np.random.Generator) -
 
 
 @pytest.mark.parametrize("kind", ["s32", "u32", "s64", "u64", "s16", "u8"])
-@pytest.mark.parametrize(("mode", "function"), [("rni", np.rint), ("rzi", np.trunc), ("rmi", np.floor), ("rpi", np.ceil)])
+@pytest.mark.parametrize(
+    ("mode", "function"), [("rni", np.rint), ("rzi", np.trunc), ("rmi", np.floor), ("rpi", np.ceil)]
+)
 def test_float_to_integer(kind: str, mode: str, function: Any, lanes: Any, rng: np.random.Generator) -> None:
-    x = np.concatenate([values(rng), np.array([0.5, 1.5, 2.5, -0.5, 2147483648.0, 4294967296.0, 1.8e19, -9.3e18], np.float32)])
+    x = np.concatenate(
+        [values(rng), np.array([0.5, 1.5, 2.5, -0.5, 2147483648.0, 4294967296.0, 1.8e19, -9.3e18], np.float32)]
+    )
     bits = int(kind[1:])
     low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if kind[0] == "s" else (0, (1 << bits) - 1)
     register = 64 if bits == 64 else 32
     got = lanes(f"cvt.{mode}.{kind}.f32 %out0, %in0;", x, out=np.uint64 if bits == 64 else np.uint32)
     want: list[int] = []
     for v in x:
-        whole = 0 if np.isnan(v) else (high if v == np.inf else low if v == -np.inf else min(max(int(function(np.float64(v))), low), high))
+        whole = (
+            0
+            if np.isnan(v)
+            else (high if v == np.inf else low if v == -np.inf else min(max(int(function(np.float64(v))), low), high))
+        )
         want.append(whole & ((1 << register) - 1))
     np.testing.assert_array_equal(got, np.array(want, got.dtype))
 
 
 def test_integer_to_float(lanes: Any, rng: np.random.Generator) -> None:
-    a = np.concatenate([rng.integers(0, 1 << 32, 500, dtype=np.uint32), np.array([0x1000001, 0x1000003, 0xFFFFFF80, 0xFFFFFF7F, 0], np.uint32)])
+    a = np.concatenate(
+        [
+            rng.integers(0, 1 << 32, 500, dtype=np.uint32),
+            np.array([0x1000001, 0x1000003, 0xFFFFFF80, 0xFFFFFF7F, 0], np.uint32),
+        ]
+    )
     wide = rng.integers(0, (1 << 64) - 1, len(a), dtype=np.uint64)
-    code = "cvt.rn.f32.s32 %out0, %in0; cvt.rn.f32.u32 %out1, %in0; cvt.rz.f32.u32 %out2, %in0; cvt.rn.f32.u64 %out3, %in1;"
+    code = (
+        "cvt.rn.f32.s32 %out0, %in0; cvt.rn.f32.u32 %out1, %in0; cvt.rz.f32.u32 %out2, %in0; "
+        "cvt.rn.f32.u64 %out3, %in1;"
+    )
     signed, unsigned, down, long = lanes(code, a, wide, out=[np.float32] * 4)
     np.testing.assert_array_equal(signed, a.view(np.int32).astype(np.float32))
     np.testing.assert_array_equal(unsigned, a.astype(np.float32))
     exact = a.astype(np.float64)
-    assert (down.astype(np.float64) <= exact).all() and (np.nextafter(down, np.float32(np.inf)).astype(np.float64) > exact).all()
+    assert (down.astype(np.float64) <= exact).all() and (
+        np.nextafter(down, np.float32(np.inf)).astype(np.float64) > exact
+    ).all()
     np.testing.assert_array_equal(long, wide.astype(np.float32))
 
 
 def test_integer_to_integer(lanes: Any, rng: np.random.Generator) -> None:
-    a = np.concatenate([rng.integers(0, 1 << 32, 300, dtype=np.uint32), np.array([0, 127, 128, 255, 256, 32767, 32768, 0x80000000], np.uint32)])
+    a = np.concatenate(
+        [
+            rng.integers(0, 1 << 32, 300, dtype=np.uint32),
+            np.array([0, 127, 128, 255, 256, 32767, 32768, 0x80000000], np.uint32),
+        ]
+    )
     code = (
-        "cvt.u64.u32 %out0, %in0; cvt.s64.s32 %out1, %in0; cvt.u16.u32 %h0, %in0; cvt.u32.u16 %out2, %h0; cvt.s32.s16 %out3, %h0; "
+        "cvt.u64.u32 %out0, %in0; cvt.s64.s32 %out1, %in0; cvt.u16.u32 %h0, %in0; cvt.u32.u16 %out2, %h0; "
+        "cvt.s32.s16 %out3, %h0; "
         "cvt.u32.u8 %out4, %in0; cvt.s32.s8 %out5, %in0; cvt.sat.u8.s32 %out6, %in0; cvt.sat.s8.s32 %out7, %in0;"
     )
     got = lanes(code, a, out=[np.uint64, np.uint64] + [np.uint32] * 6)
     signed = a.view(np.int32).astype(np.int64)
     wants = [
-        a.astype(np.uint64), signed.view(np.uint64), a & 0xFFFF, a.astype(np.uint16).view(np.int16).astype(np.int32).view(np.uint32), a & 0xFF,
-        a.astype(np.uint8).view(np.int8).astype(np.int32).view(np.uint32), np.clip(signed, 0, 255), np.clip(signed, -128, 127) & 0xFFFF_FFFF,
-    ]  # fmt: skip
+        a.astype(np.uint64),
+        signed.view(np.uint64),
+        a & 0xFFFF,
+        a.astype(np.uint16).view(np.int16).astype(np.int32).view(np.uint32),
+        a & 0xFF,
+        a.astype(np.uint8).view(np.int8).astype(np.int32).view(np.uint32),
+        np.clip(signed, 0, 255),
+        np.clip(signed, -128, 127) & 0xFFFF_FFFF,
+    ]
     for index, want in enumerate(wants):
         np.testing.assert_array_equal(got[index], want, err_msg=str(index))
 
@@ -182,7 +233,8 @@ def test_round_to_integral_and_tf32(lanes: Any, rng: np.random.Generator) -> Non
 
 @pytest.mark.parametrize(("name", "bits"), [("e2m1", 4), ("e4m3", 8)])
 def test_stochastic_rounding(name: str, bits: int, lanes: Any, rng: np.random.Generator) -> None:
-    """Exact values stay; others go to a neighbor, up in proportion to the fraction that is dropped, as the random byte says."""
+    """Exact values stay; others go to a neighbor, up in proportion to the fraction that is dropped, as the random
+    byte says."""
     dtype, limit, _ = NARROW[name]
     x = rng.uniform(-limit, limit, 4096).astype(np.float32)
     noise = rng.integers(0, 1 << 32, 4096, dtype=np.uint32)
@@ -196,7 +248,9 @@ def test_stochastic_rounding(name: str, bits: int, lanes: Any, rng: np.random.Ge
         r = (noise >> (8 * position) & 255).astype(np.float64)
         magnitude = np.abs(x).astype(np.float64)
         below = grid[np.searchsorted(grid, magnitude.astype(np.float32), side="right") - 1].astype(np.float64)
-        above = grid[np.minimum(np.searchsorted(grid, magnitude.astype(np.float32), side="right"), len(grid) - 1)].astype(np.float64)
+        above = grid[
+            np.minimum(np.searchsorted(grid, magnitude.astype(np.float32), side="right"), len(grid) - 1)
+        ].astype(np.float64)
         fraction = np.where(above > below, (magnitude - below) / np.where(above > below, above - below, 1), 0)
         want = np.where(fraction + r / 256 >= 1, above, below)
         np.testing.assert_array_equal(np.abs(value), want.astype(np.float32))

@@ -17,10 +17,38 @@ TINY = 2.0**-126
 def special() -> np.ndarray[Any, np.dtype[np.float32]]:
     """Zeros, subnormals, limits, infinities, NaN, and values near ties of narrower formats, with both signs."""
     bits = np.array(
-        [0, 1, 2, 0x007FFFFF, 0x00800000, 0x00800001, 0x33800000, 0x34000000, 0x3EFFFFFF, 0x3F000000, 0x3F7FFFFF, 0x3F800000, 0x3F800001, 0x3F808000,
-         0x3F818000, 0x3F800FFF, 0x3F801000, 0x40490FDB, 0x477FE000, 0x477FF000, 0x43E00000, 0x47600000, 0x7F7FFFFF, 0x7F7F8000, 0x7F800000,
-         0x7FC00000, 0x7F800001, 0x4B000000], np.uint32,
-    )  # fmt: skip
+        [
+            0,
+            1,
+            2,
+            0x007FFFFF,
+            0x00800000,
+            0x00800001,
+            0x33800000,
+            0x34000000,
+            0x3EFFFFFF,
+            0x3F000000,
+            0x3F7FFFFF,
+            0x3F800000,
+            0x3F800001,
+            0x3F808000,
+            0x3F818000,
+            0x3F800FFF,
+            0x3F801000,
+            0x40490FDB,
+            0x477FE000,
+            0x477FF000,
+            0x43E00000,
+            0x47600000,
+            0x7F7FFFFF,
+            0x7F7F8000,
+            0x7F800000,
+            0x7FC00000,
+            0x7F800001,
+            0x4B000000,
+        ],
+        np.uint32,
+    )
     return np.concatenate([bits, bits | 0x8000_0000]).astype(np.uint32).view(np.float32)
 
 
@@ -32,7 +60,10 @@ def operands(rng: np.random.Generator, arity: int, count: int = 1500) -> list[np
     while len(columns) < arity:
         columns.append(rng.permutation(columns[0]))
     random = [rng.integers(0, 1 << 32, count, dtype=np.uint32).view(np.float32) for _ in range(arity)]
-    near = [(rng.integers(-(1 << 24), 1 << 24, count) * 2.0 ** rng.integers(-3, 3, count)).astype(np.float32) for _ in range(arity)]
+    near = [
+        (rng.integers(-(1 << 24), 1 << 24, count) * 2.0 ** rng.integers(-3, 3, count)).astype(np.float32)
+        for _ in range(arity)
+    ]
     return [np.concatenate(parts) for parts in zip(columns[:arity], random, near, strict=True)]
 
 
@@ -49,8 +80,11 @@ def round_exact(value: Fraction, zero_sign: float, mode: str = "rn") -> float:
     step = Fraction(2) ** (exponent - 23)
     units, rest = divmod(magnitude, step)
     up = {
-        "rn": 2 * rest > step or (2 * rest == step and units % 2 == 1), "rz": False, "rp": rest > 0 and sign > 0, "rm": rest > 0 and sign < 0,
-    }[mode]  # fmt: skip
+        "rn": 2 * rest > step or (2 * rest == step and units % 2 == 1),
+        "rz": False,
+        "rp": rest > 0 and sign > 0,
+        "rm": rest > 0 and sign < 0,
+    }[mode]
     result = (units + up) * step
     if result > Fraction(np.finfo(np.float32).max.item()):
         infinite = mode == "rn" or (mode == "rp" and sign > 0) or (mode == "rm" and sign < 0)
@@ -80,7 +114,9 @@ def fma_reference(a: float, b: float, c: float, mode: str = "rn") -> float:
 def test_fma_is_rounded_once(lanes: Any, rng: np.random.Generator) -> None:
     a, b, c = operands(rng, 3)
     got = lanes("fma.rn.f32 %out0, %in0, %in1, %in2;", a, b, c)
-    np.testing.assert_array_equal(got, expect([fma_reference(float(x), float(y), float(z)) for x, y, z in zip(a, b, c, strict=True)]))
+    np.testing.assert_array_equal(
+        got, expect([fma_reference(float(x), float(y), float(z)) for x, y, z in zip(a, b, c, strict=True)])
+    )
 
 
 def test_fma_where_rounding_twice_is_wrong(lanes: Any) -> None:
@@ -98,11 +134,20 @@ def test_directed_rounding(mode: str, lanes: Any, rng: np.random.Generator) -> N
     a, b, c = operands(rng, 3, 400)
     finite = np.isfinite(a) & np.isfinite(b) & np.isfinite(c)
     a, b, c = a[finite], b[finite], c[finite]
-    code = f"fma.{mode}.f32 %out0, %in0, %in1, %in2; add.{mode}.f32 %out1, %in0, %in1; mul.{mode}.f32 %out2, %in0, %in1;"
+    code = (
+        f"fma.{mode}.f32 %out0, %in0, %in1, %in2; add.{mode}.f32 %out1, %in0, %in1; mul.{mode}.f32 %out2, %in0, %in1;"
+    )
     fused, total, product = lanes(code, a, b, c, out=[np.uint32] * 3)
     triples = [(float(x), float(y), float(z)) for x, y, z in zip(a, b, c, strict=True)]
-    np.testing.assert_array_equal(product, expect([
-        round_exact(Fraction(x) * Fraction(y), math.copysign(1, x) * math.copysign(1, y), mode) for x, y, _ in triples]))  # fmt: skip
+    np.testing.assert_array_equal(
+        product,
+        expect(
+            [
+                round_exact(Fraction(x) * Fraction(y), math.copysign(1, x) * math.copysign(1, y), mode)
+                for x, y, _ in triples
+            ]
+        ),
+    )
     np.testing.assert_array_equal(total, expect([fma_reference(x, 1.0, y, mode) for x, y, _ in triples]))
     np.testing.assert_array_equal(fused, expect([fma_reference(x, y, z, mode) for x, y, z in triples]))
 
@@ -112,10 +157,16 @@ def test_division_and_root(mode: str, lanes: Any, rng: np.random.Generator) -> N
     a, b = operands(rng, 2, 600)
     keep = np.isfinite(a) & np.isfinite(b) & (b != 0)
     a, b = a[keep], b[keep]
-    quotient, root = lanes(f"div.{mode}.f32 %out0, %in0, %in1; abs.f32 %r0, %in0; sqrt.{mode}.f32 %out1, %r0;", a, b, out=[np.uint32] * 2)
+    quotient, root = lanes(
+        f"div.{mode}.f32 %out0, %in0, %in1; abs.f32 %r0, %in0; sqrt.{mode}.f32 %out1, %r0;", a, b, out=[np.uint32] * 2
+    )
     pairs = [(float(x), float(y)) for x, y in zip(a, b, strict=True)]
-    np.testing.assert_array_equal(quotient, expect([
-        round_exact(Fraction(x) / Fraction(y), math.copysign(1, x) * math.copysign(1, y), mode) for x, y in pairs]))  # fmt: skip
+    np.testing.assert_array_equal(
+        quotient,
+        expect(
+            [round_exact(Fraction(x) / Fraction(y), math.copysign(1, x) * math.copysign(1, y), mode) for x, y in pairs]
+        ),
+    )
     roots: list[float] = []
     for x, _ in pairs:
         value = Fraction(abs(x))
@@ -126,7 +177,9 @@ def test_division_and_root(mode: str, lanes: Any, rng: np.random.Generator) -> N
     np.testing.assert_array_equal(root, expect(roots))
 
 
-@pytest.mark.parametrize(("opcode", "function"), [("add", np.add), ("sub", np.subtract), ("mul", np.multiply), ("div", np.divide)])
+@pytest.mark.parametrize(
+    ("opcode", "function"), [("add", np.add), ("sub", np.subtract), ("mul", np.multiply), ("div", np.divide)]
+)
 @pytest.mark.parametrize("ftz", [False, True])
 def test_nearest(opcode: str, function: Any, ftz: bool, lanes: Any, rng: np.random.Generator) -> None:
     a, b = operands(rng, 2)
@@ -144,11 +197,18 @@ def test_packed_pairs_equal_single_ones(lanes: Any, rng: np.random.Generator) ->
     code = (
         "mov.b64 %rd0, {%in0, %in1}; mov.b64 %rd1, {%in1, %in2}; mov.b64 %rd2, {%in2, %in0};"
         "fma.rn.f32x2 %rd3, %rd0, %rd1, %rd2; mov.b64 {%out0, %out1}, %rd3;"
-        "add.rn.f32x2 %rd4, %rd0, %rd1; mov.b64 {%out2, %r0}, %rd4; mul.rn.f32x2 %rd5, %rd0, %rd1; mov.b64 {%r1, %out3}, %rd5;"
+        "add.rn.f32x2 %rd4, %rd0, %rd1; mov.b64 {%out2, %r0}, %rd4; mul.rn.f32x2 %rd5, %rd0, %rd1; "
+        "mov.b64 {%r1, %out3}, %rd5;"
     )
     packed = lanes(code, a, b, c, out=[np.uint32] * 4)
-    single = lanes("fma.rn.f32 %out0, %in0, %in1, %in2; fma.rn.f32 %out1, %in1, %in2, %in0; add.rn.f32 %out2, %in0, %in1; mul.rn.f32 %out3, %in1, %in2;",
-                   a, b, c, out=[np.uint32] * 4)  # fmt: skip
+    single = lanes(
+        "fma.rn.f32 %out0, %in0, %in1, %in2; fma.rn.f32 %out1, %in1, %in2, %in0; add.rn.f32 %out2, %in0, %in1; "
+        "mul.rn.f32 %out3, %in1, %in2;",
+        a,
+        b,
+        c,
+        out=[np.uint32] * 4,
+    )
     for got, want in zip(packed, single, strict=True):
         np.testing.assert_array_equal(got, want)
 
@@ -156,9 +216,12 @@ def test_packed_pairs_equal_single_ones(lanes: Any, rng: np.random.Generator) ->
 def test_min_and_max(lanes: Any, rng: np.random.Generator) -> None:
     a, b = operands(rng, 2)
     low, high, low_nan, xorsign = lanes(
-        "min.f32 %out0, %in0, %in1; max.f32 %out1, %in0, %in1; min.NaN.f32 %out2, %in0, %in1; max.xorsign.abs.f32 %out3, %in0, %in1;",
-        a, b, out=[np.uint32] * 4,
-    )  # fmt: skip
+        "min.f32 %out0, %in0, %in1; max.f32 %out1, %in0, %in1; min.NaN.f32 %out2, %in0, %in1; "
+        "max.xorsign.abs.f32 %out3, %in0, %in1;",
+        a,
+        b,
+        out=[np.uint32] * 4,
+    )
 
     def pick(x: float, y: float, least: bool, propagate: bool = False) -> float:
         if math.isnan(x) or math.isnan(y):
@@ -171,7 +234,9 @@ def test_min_and_max(lanes: Any, rng: np.random.Generator) -> None:
     np.testing.assert_array_equal(high, expect([pick(x, y, False) for x, y in pairs]))
     np.testing.assert_array_equal(low_nan, expect([pick(x, y, True, True) for x, y in pairs]))
     signs = [math.copysign(1, x) * math.copysign(1, y) for x, y in pairs]
-    np.testing.assert_array_equal(xorsign, expect([math.copysign(pick(abs(x), abs(y), False), s) for (x, y), s in zip(pairs, signs, strict=True)]))
+    np.testing.assert_array_equal(
+        xorsign, expect([math.copysign(pick(abs(x), abs(y), False), s) for (x, y), s in zip(pairs, signs, strict=True)])
+    )
 
 
 def test_saturation(lanes: Any) -> None:
@@ -209,7 +274,9 @@ def test_sign_operations_keep_nan_payloads(lanes: Any) -> None:
     np.testing.assert_array_equal(positive, a.view(np.uint32) & 0x7FFF_FFFF)
 
 
-@pytest.mark.parametrize("op", ["eq", "ne", "lt", "le", "gt", "ge", "equ", "neu", "ltu", "leu", "gtu", "geu", "num", "nan"])
+@pytest.mark.parametrize(
+    "op", ["eq", "ne", "lt", "le", "gt", "ge", "equ", "neu", "ltu", "leu", "gtu", "geu", "num", "nan"]
+)
 def test_comparisons(op: str, lanes: Any, rng: np.random.Generator) -> None:
     a, b = operands(rng, 2, 200)
     got = lanes(f"setp.{op}.f32 %p0, %in0, %in1; selp.b32 %out0, 1, 0, %p0;", a, b)
@@ -217,19 +284,29 @@ def test_comparisons(op: str, lanes: Any, rng: np.random.Generator) -> None:
     ordered: dict[str, Any] = {"eq": a == b, "ne": a != b, "lt": a < b, "le": a <= b, "gt": a > b, "ge": a >= b}
     want = {"num": ~unordered, "nan": unordered}.get(op)
     if want is None:
-        want = ordered[op[:2]] & ~unordered if len(op) == 2 else ordered[{"equ": "eq", "neu": "ne"}.get(op, op[:2])] | unordered
+        want = (
+            ordered[op[:2]] & ~unordered
+            if len(op) == 2
+            else ordered[{"equ": "eq", "neu": "ne"}.get(op, op[:2])] | unordered
+        )
     np.testing.assert_array_equal(got, want.astype(np.uint32))
 
 
 @pytest.mark.parametrize(("suffix", "dtype"), [("f16", np.float16), ("bf16", ml_dtypes.bfloat16)])
 def test_half_arithmetic(suffix: str, dtype: Any, lanes: Any, rng: np.random.Generator) -> None:
-    """f64 holds sums and products of these formats exactly, and one fma to a sticky bit: the expectation rounds once."""
+    """f64 holds sums and products of these formats exactly, and one fma to a sticky bit: the expectation rounds
+    once."""
     a, b, c = (rng.integers(0, 1 << 16, 2000, dtype=np.uint16) for _ in range(3))
     near = [rng.integers(0x3C00, 0x4400, 1000, dtype=np.uint16) for _ in range(3)]
     a, b, c = (np.concatenate(pair) for pair in zip((a, b, c), near, strict=True))
     total, product, fused = lanes(
-        f"add.rn.{suffix} %out0, %in0, %in1; mul.rn.{suffix} %out1, %in0, %in1; fma.rn.{suffix} %out2, %in0, %in1, %in2;", a, b, c, out=[np.uint16] * 3,
-    )  # fmt: skip
+        f"add.rn.{suffix} %out0, %in0, %in1; mul.rn.{suffix} %out1, %in0, %in1; "
+        f"fma.rn.{suffix} %out2, %in0, %in1, %in2;",
+        a,
+        b,
+        c,
+        out=[np.uint16] * 3,
+    )
     with np.errstate(all="ignore"):
         x, y, z = (v.view(dtype).astype(np.float64) for v in (a, b, c))
         for got, exact in ((total, x + y), (product, x * y)):
@@ -255,7 +332,8 @@ def check_half(got: Any, exact: Any, dtype: Any) -> None:
 def test_packed_half_equals_single(lanes: Any, rng: np.random.Generator) -> None:
     a, b, c = (rng.integers(0, 1 << 32, 500, dtype=np.uint32) for _ in range(3))
     code = (
-        "fma.rn.bf16x2 %out0, %in0, %in1, %in2; mov.b32 {%h0, %h1}, %in0; mov.b32 {%h2, %h3}, %in1; mov.b32 {%h4, %h5}, %in2; "
+        "fma.rn.bf16x2 %out0, %in0, %in1, %in2; mov.b32 {%h0, %h1}, %in0; mov.b32 {%h2, %h3}, %in1; "
+        "mov.b32 {%h4, %h5}, %in2; "
         "fma.rn.bf16 %h6, %h0, %h2, %h4; fma.rn.bf16 %h7, %h1, %h3, %h5; mov.b32 %out1, {%h6, %h7};"
     )
     packed, single = lanes(code, a, b, c, out=[np.uint32] * 2)

@@ -7,7 +7,27 @@ from typing import Any
 import numpy as np
 import pytest
 
-EDGES32 = np.array([0, 1, 2, 3, 31, 32, 33, 0x7FFF_FFFF, 0x8000_0000, 0x8000_0001, 0xFFFF_FFFF, 0xFFFF_FFFE, 0x1234_5678, 0xDEAD_BEEF, 0xFFFF, 0x10000], np.uint32)
+EDGES32 = np.array(
+    [
+        0,
+        1,
+        2,
+        3,
+        31,
+        32,
+        33,
+        0x7FFF_FFFF,
+        0x8000_0000,
+        0x8000_0001,
+        0xFFFF_FFFF,
+        0xFFFF_FFFE,
+        0x1234_5678,
+        0xDEAD_BEEF,
+        0xFFFF,
+        0x10000,
+    ],
+    np.uint32,
+)
 
 
 def signed(value: int, bits: int = 32) -> int:
@@ -44,7 +64,9 @@ BINARY = {
     "mul24.lo.s32": lambda a, b: signed(a & 0xFFFFFF, 24) * signed(b & 0xFFFFFF, 24),
     "div.u32": lambda a, b: a // b if b else 0xFFFF_FFFF,
     "rem.u32": lambda a, b: a % b if b else a,
-    "div.s32": lambda a, b: int(abs(signed(a)) // abs(signed(b)) * (1 if (signed(a) < 0) == (signed(b) < 0) else -1)) if b else -1,
+    "div.s32": lambda a, b: (
+        int(abs(signed(a)) // abs(signed(b)) * (1 if (signed(a) < 0) == (signed(b) < 0) else -1)) if b else -1
+    ),
     "rem.s32": lambda a, b: (abs(signed(a)) % abs(signed(b))) * (-1 if signed(a) < 0 else 1) if b else a,
     "bmsk.clamp.b32": lambda a, b: ((1 << min(b, 32)) - 1) << min(a, 32),
     "bmsk.wrap.b32": lambda a, b: ((1 << (b & 31)) - 1) << (a & 31),
@@ -137,7 +159,10 @@ def test_bit_fields(bits: int, lanes: Any, rng: np.random.Generator) -> None:
     a, b = (rng.integers(0, (1 << bits) - 1, 512, dtype=kind) for _ in range(2))
     position, length = (rng.integers(0, 70, 512, dtype=np.uint32) for _ in range(2))
     got = lanes(f"bfe.s{bits} %out0, %in0, %in1, %in2;", a, position, length, out=kind)
-    np.testing.assert_array_equal(got, np.array([bfe_signed(int(x), int(p), int(n), bits) for x, p, n in zip(a, position, length, strict=True)], kind))
+    np.testing.assert_array_equal(
+        got,
+        np.array([bfe_signed(int(x), int(p), int(n), bits) for x, p, n in zip(a, position, length, strict=True)], kind),
+    )
     got = lanes(f"bfi.b{bits} %out0, %in0, %in1, %in2, %in3;", a, b, position, length, out=kind)
     want = [bfi(int(x), int(y), int(p), int(n), bits) for x, y, p, n in zip(a, b, position, length, strict=True)]
     np.testing.assert_array_equal(got, np.array(want, kind))
@@ -188,9 +213,17 @@ def test_prmt(lanes: Any, rng: np.random.Generator) -> None:
         assert int(result) == want
 
 
-@pytest.mark.parametrize(("mode", "orders"), [("f4e", ["3210", "4321", "5432", "6543"]), ("b4e", ["5670", "6701", "7012", "0123"]),
-                                               ("rc8", ["0000", "1111", "2222", "3333"]), ("ecl", ["3210", "3211", "3222", "3333"]),
-                                               ("ecr", ["0000", "1110", "2210", "3210"]), ("rc16", ["1010", "3232", "1010", "3232"])])  # fmt: skip
+@pytest.mark.parametrize(
+    ("mode", "orders"),
+    [
+        ("f4e", ["3210", "4321", "5432", "6543"]),
+        ("b4e", ["5670", "6701", "7012", "0123"]),
+        ("rc8", ["0000", "1111", "2222", "3333"]),
+        ("ecl", ["3210", "3211", "3222", "3333"]),
+        ("ecr", ["0000", "1110", "2210", "3210"]),
+        ("rc16", ["1010", "3232", "1010", "3232"]),
+    ],
+)
 def test_prmt_modes(mode: str, orders: list[str], lanes: Any) -> None:
     """The table of PTX ISA 9.7.9.7."""
     a, b = np.full(4, 0x33221100, np.uint32), np.full(4, 0x77665544, np.uint32)
@@ -202,23 +235,33 @@ def test_64_bit(lanes: Any, rng: np.random.Generator) -> None:
     a, b = (rng.integers(0, (1 << 64) - 1, 256, dtype=np.uint64) for _ in range(2))
     out = [np.uint64] * 6
     code = (
-        "add.s64 %out0, %in0, %in1; mul.lo.s64 %out1, %in0, %in1; mul.hi.u64 %out2, %in0, %in1; mul.hi.s64 %out3, %in0, %in1; "
+        "add.s64 %out0, %in0, %in1; mul.lo.s64 %out1, %in0, %in1; mul.hi.u64 %out2, %in0, %in1; "
+        "mul.hi.s64 %out3, %in0, %in1; "
         "sub.s64 %out4, %in0, %in1; xor.b64 %out5, %in0, %in1;"
     )
     results = lanes(code, a, b, out=out)
     word = (1 << 64) - 1
-    for index, function in enumerate([
-        lambda x, y: x + y, lambda x, y: x * y, lambda x, y: x * y >> 64, lambda x, y: signed(x, 64) * signed(y, 64) >> 64,
-        lambda x, y: x - y, lambda x, y: x ^ y,
-    ]):  # fmt: skip
-        np.testing.assert_array_equal(results[index], np.array([function(int(x), int(y)) & word for x, y in zip(a, b, strict=True)], np.uint64))
+    for index, function in enumerate(
+        [
+            lambda x, y: x + y,
+            lambda x, y: x * y,
+            lambda x, y: x * y >> 64,
+            lambda x, y: signed(x, 64) * signed(y, 64) >> 64,
+            lambda x, y: x - y,
+            lambda x, y: x ^ y,
+        ]
+    ):
+        np.testing.assert_array_equal(
+            results[index], np.array([function(int(x), int(y)) & word for x, y in zip(a, b, strict=True)], np.uint64)
+        )
 
 
 def test_moves_pack_and_unpack(lanes: Any, rng: np.random.Generator) -> None:
     a, b = (rng.integers(0, 1 << 32, 64, dtype=np.uint32) for _ in range(2))
     code = (
         "mov.b64 %rd0, {%in0, %in1}; mov.b64 {%r0, %r1}, %rd0; mov.b32 {%h0, %h1}, %r0; mov.b32 %out0, {%h1, %h0}; "
-        "mov.b64 {_, %out1}, %rd0; mov.b64 {%h2, %h3, %h4, %h5}, %rd0; cvt.u32.u16 %out2, %h4; mov.b64 %out3, {%h5, %h4, %h3, %h2};"
+        "mov.b64 {_, %out1}, %rd0; mov.b64 {%h2, %h3, %h4, %h5}, %rd0; cvt.u32.u16 %out2, %h4; "
+        "mov.b64 %out3, {%h5, %h4, %h3, %h2};"
     )
     swapped, high, third, reversed_ = lanes(code, a, b, out=[np.uint32, np.uint32, np.uint32, np.uint64])
     np.testing.assert_array_equal(swapped, a << 16 | a >> 16)

@@ -35,7 +35,8 @@ def test_vectors(vector: str, kernel: Any) -> None:
     names = [f"%{stem}{i + 1}" for i in range(count)]
     size = count * bits // 8
     body = (
-        f"mad.wide.u32 %rd30, %T, {size}, %in0; mad.wide.u32 %rd31, %T, {size}, %out; ld.global.{vector} {{{', '.join(names)}}}, [%rd30]; "
+        f"mad.wide.u32 %rd30, %T, {size}, %in0; mad.wide.u32 %rd31, %T, {size}, %out; "
+        f"ld.global.{vector} {{{', '.join(names)}}}, [%rd30]; "
         f"st.global.{vector} [%rd31], {{{', '.join(reversed(names))}}};"
     )
     got = np.frombuffer(kernel(body, out=32 * size, inputs=(data.tobytes(),)), np.uint8)
@@ -45,7 +46,8 @@ def test_vectors(vector: str, kernel: Any) -> None:
 def test_128_bit_access(kernel: Any) -> None:
     data = bytes(range(256)) * 2
     body = (
-        ".reg .b128 %q; mad.wide.u32 %rd30, %T, 16, %in0; mad.wide.u32 %rd31, %T, 16, %out; ld.global.b128 %q, [%rd30]; "
+        ".reg .b128 %q; mad.wide.u32 %rd30, %T, 16, %in0; mad.wide.u32 %rd31, %T, 16, %out; "
+        "ld.global.b128 %q, [%rd30]; "
         "mov.b128 {%rd0, %rd1}, %q; mov.b128 %q, {%rd1, %rd0}; st.global.b128 [%rd31], %q;"
     )
     got = np.frombuffer(kernel(body, out=512, inputs=(data,)), np.uint64).reshape(-1, 2)
@@ -54,16 +56,22 @@ def test_128_bit_access(kernel: Any) -> None:
 
 def test_narrow_loads_extend(kernel: Any) -> None:
     body = (
-        "ld.global.s8 %r1, [%in0]; ld.global.u8 %r2, [%in0]; ld.global.s16 %r3, [%in0]; add.u32 %r0, %r1, %r2; add.u32 %r0, %r0, %r3; st.global.b32 [%out], %r0;"
+        "ld.global.s8 %r1, [%in0]; ld.global.u8 %r2, [%in0]; ld.global.s16 %r3, [%in0]; add.u32 %r0, %r1, %r2; "
+        "add.u32 %r0, %r0, %r3; st.global.b32 [%out], %r0;"
     )
-    assert words(kernel(body, inputs=(b"\x80\xff",), block=1)) == [(-128 + 128 + int.from_bytes(b"\x80\xff", "little", signed=True)) & 0xFFFF_FFFF]
+    assert words(kernel(body, inputs=(b"\x80\xff",), block=1)) == [
+        (-128 + 128 + int.from_bytes(b"\x80\xff", "little", signed=True)) & 0xFFFF_FFFF
+    ]
 
 
 def test_generic_addresses(kernel: Any) -> None:
     """One generic load instruction reads shared memory in even lanes and global memory in odd ones."""
     body = (
-        "mov.b32 %r1, buffer; mad.lo.u32 %r2, %T, 4, %r1; st.shared.b32 [%r2], %T; bar.warp.sync -1; cvt.u64.u32 %rd0, %r2; cvta.shared.u64 %rd1, %rd0; "
-        "mad.wide.u32 %rd2, %T, 4, %in0; and.b32 %r3, %T, 1; setp.eq.u32 %p0, %r3, 0; selp.b64 %rd3, %rd1, %rd2, %p0; ld.b32 %r0, [%rd3];" + STORE
+        "mov.b32 %r1, buffer; mad.lo.u32 %r2, %T, 4, %r1; st.shared.b32 [%r2], %T; bar.warp.sync -1; "
+        "cvt.u64.u32 %rd0, %r2; cvta.shared.u64 %rd1, %rd0; "
+        "mad.wide.u32 %rd2, %T, 4, %in0; and.b32 %r3, %T, 1; setp.eq.u32 %p0, %r3, 0; "
+        "selp.b64 %rd3, %rd1, %rd2, %p0; ld.b32 %r0, [%rd3];"
+        + STORE
     )
     data = np.arange(1000, 1032, dtype=np.uint32)
     got = kernel(body, out=128, head=".shared .align 4 .b8 buffer[128];", inputs=(data.tobytes(),))
@@ -76,8 +84,10 @@ def test_global_and_const_variables(kernel: Any) -> None:
         ".global .align 8 .u64 pointer = table; .global .align 1 .b8 text[] = {104, 105, 0};"
     )
     body = (
-        "ld.global.u64 %rd0, [pointer]; ld.global.u32 %r1, [%rd0+8]; mov.u64 %rd1, table; ld.global.u32 %r2, [%rd1+4]; ld.const.b32 %r3, [half]; "
-        "ld.global.u8 %r4, [text+1]; add.u32 %r0, %r1, %r2; add.u32 %r0, %r0, %r4; st.global.b32 [%out], %r0; st.global.b32 [%out+4], %r3;"
+        "ld.global.u64 %rd0, [pointer]; ld.global.u32 %r1, [%rd0+8]; mov.u64 %rd1, table; "
+        "ld.global.u32 %r2, [%rd1+4]; ld.const.b32 %r3, [half]; "
+        "ld.global.u8 %r4, [text+1]; add.u32 %r0, %r1, %r2; add.u32 %r0, %r0, %r4; st.global.b32 [%out], %r0; "
+        "st.global.b32 [%out+4], %r3;"
     )
     assert words(kernel(body, out=8, head=head, block=1)) == [30 + 20 + 105, 0x3F000000]
 
@@ -85,7 +95,9 @@ def test_global_and_const_variables(kernel: Any) -> None:
 def test_local_memory_is_each_threads_own(kernel: Any) -> None:
     body = (
         ".local .align 16 .b8 depot[32]; mov.u64 %rd0, depot; cvta.local.u64 %rd1, %rd0; st.local.b32 [%rd0+4], %T; "
-        "mul.lo.u32 %r1, %T, 3; st.b32 [%rd1+8], %r1; ld.b32 %r2, [%rd1+4]; ld.local.b32 %r3, [%rd0+8]; add.u32 %r0, %r2, %r3;" + STORE
+        "mul.lo.u32 %r1, %T, 3; st.b32 [%rd1+8], %r1; ld.b32 %r2, [%rd1+4]; "
+        "ld.local.b32 %r3, [%rd0+8]; add.u32 %r0, %r2, %r3;"
+        + STORE
     )
     assert words(kernel(body, out=256, block=64)) == [4 * i for i in range(64)]
 
@@ -95,7 +107,8 @@ def test_cluster_shared_memory(kernel: Any) -> None:
     body = (
         "mov.u32 %r1, %cluster_ctarank; mov.b32 %r2, buffer; add.u32 %r3, %r1, 100; st.shared.b32 [%r2], %r3; "
         "barrier.cluster.arrive.release; barrier.cluster.wait.acquire; add.u32 %r4, %r1, 1; and.b32 %r4, %r4, 3; "
-        "mapa.shared::cluster.u32 %r5, %r2, %r4; ld.shared::cluster.b32 %r0, [%r5]; mul.wide.u32 %rd0, %C, 4; add.u64 %rd0, %rd0, %out; "
+        "mapa.shared::cluster.u32 %r5, %r2, %r4; ld.shared::cluster.b32 %r0, [%r5]; mul.wide.u32 %rd0, %C, 4; "
+        "add.u64 %rd0, %rd0, %out; "
         "st.global.b32 [%rd0], %r0; barrier.cluster.arrive; barrier.cluster.wait;"
     )
     got = kernel(body, out=32, grid=(8,), cluster=(4,), block=64, head=".shared .align 4 .b8 buffer[4];")
@@ -104,8 +117,10 @@ def test_cluster_shared_memory(kernel: Any) -> None:
 
 def test_special_registers(kernel: Any) -> None:
     body = (
-        "mov.u32 %r1, %ctaid.y; mov.u32 %r2, %nctaid.x; mov.u32 %r3, %ctaid.x; mad.lo.u32 %r4, %r1, %r2, %r3; mov.u32 %r5, %ntid.x; "
-        "mad.lo.u32 %r6, %r4, %r5, %T; mad.wide.u32 %rd0, %r6, 4, %out; mov.u32 %r7, %warpid; mov.u32 %r8, %lanemask_lt; popc.b32 %r9, %r8; "
+        "mov.u32 %r1, %ctaid.y; mov.u32 %r2, %nctaid.x; mov.u32 %r3, %ctaid.x; mad.lo.u32 %r4, %r1, %r2, %r3; "
+        "mov.u32 %r5, %ntid.x; "
+        "mad.lo.u32 %r6, %r4, %r5, %T; mad.wide.u32 %rd0, %r6, 4, %out; mov.u32 %r7, %warpid; "
+        "mov.u32 %r8, %lanemask_lt; popc.b32 %r9, %r8; "
         "mad.lo.u32 %r10, %r7, 32, %r9; add.u32 %r0, %r10, %r4; st.global.b32 [%rd0], %r0;"
     )
     got = kernel(body, out=4 * 6 * 64, grid=(3, 2), block=64)
@@ -130,7 +145,9 @@ def test_out_of_bounds_names_line_thread_and_allocation(kernel: Any) -> None:
 
 def test_misaligned(kernel: Any) -> None:
     assert "misaligned" in str(fault(kernel, "ld.global.b32 %r0, [%out+2];", out=16))
-    assert "misaligned" in str(fault(kernel, "mad.wide.u32 %rd0, %T, 8, %out; ld.global.v4.b32 {%r0, %r1, %r2, %r3}, [%rd0];", out=512))
+    assert "misaligned" in str(
+        fault(kernel, "mad.wide.u32 %rd0, %T, 8, %out; ld.global.v4.b32 {%r0, %r1, %r2, %r3}, [%rd0];", out=512)
+    )
 
 
 def test_never_written(kernel: Any) -> None:
@@ -177,15 +194,21 @@ def test_host_reads_and_writes_are_checked() -> None:
 
 def test_launch_checks() -> None:
     gpu = Gpu()
-    loaded = gpu.load(".version 8.8\n.target sm_100a\n.address_size 64\n.entry k(.param .u32 n) .reqntid 64 { ret; }\n.entry j() { ret; }")
+    loaded = gpu.load(
+        ".version 8.8\n.target sm_100a\n.address_size 64\n.entry k(.param .u32 n) .reqntid 64 { ret; }\n"
+        ".entry j() { ret; }"
+    )
     assert loaded.entries == ("k", "j")
     four = (0).to_bytes(4, "little")
     gpu.launch(loaded, "k", (1,), (64,), params=[four])
     for options, message in [
-        ({"block": (32,), "params": [four]}, "reqntid"), ({"block": (64,), "params": []}, "takes 1 parameters"),
-        ({"block": (64,), "params": [b"12345678"]}, "has 4 bytes, 8 were given"), ({"block": (64,), "params": [four], "cluster": (2,)}, "multiple"),
-        ({"block": (64,), "params": [four], "shared_bytes": 300_000}, "exceed"), ({"block": (2000,), "params": [four]}, "threads"),
-    ]:  # fmt: skip
+        ({"block": (32,), "params": [four]}, "reqntid"),
+        ({"block": (64,), "params": []}, "takes 1 parameters"),
+        ({"block": (64,), "params": [b"12345678"]}, "has 4 bytes, 8 were given"),
+        ({"block": (64,), "params": [four], "cluster": (2,)}, "multiple"),
+        ({"block": (64,), "params": [four], "shared_bytes": 300_000}, "exceed"),
+        ({"block": (2000,), "params": [four]}, "threads"),
+    ]:
         with pytest.raises(Fault, match=message):
             gpu.launch(loaded, "k", (1,), **options)
     with pytest.raises(Fault, match="no entry x"):

@@ -1,6 +1,7 @@
 """Random structured programs, run in every lockstep mode and thread by thread in plain Python.
 
-They mix values that are uniform, per warp and per lane with nested branches, loops, predication and early exits: what the specialised blocks, the
+They mix values that are uniform, per warp and per lane with nested branches, loops, predication and early exits: what
+the specialised blocks, the
 splitting and merging of groups and the blending of divergent paths must get right.
 """
 
@@ -92,7 +93,10 @@ class Program:
         self.lines.append(f"and.b32 {counter}, %{name}, 3;\n{top}:")
         body = self.block(depth - 1)
         self.predicates += 1
-        self.lines.append(f"add.u32 {counter}, {counter}, -1; setp.lt.s32 %q{self.predicates}, {counter}, 0; @!%q{self.predicates} bra {top};")
+        self.lines.append(
+            f"add.u32 {counter}, {counter}, -1; setp.lt.s32 %q{self.predicates}, {counter}, 0; "
+            f"@!%q{self.predicates} bra {top};"
+        )
         return ("loop", name, body)
 
     def block(self, depth: int) -> list[Any]:
@@ -117,8 +121,15 @@ def run(body: list[Any], env: dict[str, int]) -> None:
                 continue
             a, b = value(x), value(y)
             env[f"v{target}"] = {
-                "add": a + b, "sub": a - b, "mul.lo": a * b, "min": min(a, b), "max": max(a, b), "and": a & b, "or": a | b, "xor": a ^ b,
-            }[op] & WORD  # fmt: skip
+                "add": a + b,
+                "sub": a - b,
+                "mul.lo": a * b,
+                "min": min(a, b),
+                "max": max(a, b),
+                "and": a & b,
+                "or": a | b,
+                "xor": a ^ b,
+            }[op] & WORD
         elif s[0] == "select":
             env[f"v{s[1]}"] = value(s[2]) if test(s[4]) else value(s[3])
         elif s[0] == "move":
@@ -137,7 +148,8 @@ def test_random_program(seed: int, kernel: Any) -> None:
     head = "".join(f"mov.b32 %v{i}, {source};\n" for i, source in enumerate(start))
     body = program.block(3) + program.block(3)
     text = head + "\n".join(program.lines) + "\n"
-    text += f"mul.wide.u32 %rd0, %T, {4 * REGISTERS}; mad.wide.u32 %rd0, %C, {4 * REGISTERS * THREADS}, %rd0; add.u64 %rd0, %rd0, %out;\n"
+    text += f"mul.wide.u32 %rd0, %T, {4 * REGISTERS}; mad.wide.u32 %rd0, %C, {4 * REGISTERS * THREADS}, %rd0;\n"
+    text += "add.u64 %rd0, %rd0, %out;\n"
     text += "\n".join(f"st.global.b32 [%rd0+{4 * i}], %v{i};" for i in range(REGISTERS))
     regs = f".reg .b32 %v<{REGISTERS}>, %x, %n<{program.labels + 1}>; .reg .pred %q<{program.predicates + 1}>;"
     want = np.zeros((BLOCKS, THREADS, REGISTERS), np.uint32)

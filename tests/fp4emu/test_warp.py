@@ -15,9 +15,11 @@ def shuffle(values: list[int], mode: str, lane: int, b: int, c: int) -> tuple[in
     segment, clamp = c >> 8 & 31, c & 31
     top, low = lane & segment | clamp & ~segment & 31, lane & segment
     j, ok = {
-        "up": (lane - b, lane - b >= top), "down": (lane + b, lane + b <= top), "bfly": (lane ^ b, (lane ^ b) <= top),
+        "up": (lane - b, lane - b >= top),
+        "down": (lane + b, lane + b <= top),
+        "bfly": (lane ^ b, (lane ^ b) <= top),
         "idx": (low | b & ~segment & 31, (low | b & ~segment & 31) <= top),
-    }[mode]  # fmt: skip
+    }[mode]
     return values[j if ok else lane], ok
 
 
@@ -26,7 +28,12 @@ def shuffle(values: list[int], mode: str, lane: int, b: int, c: int) -> tuple[in
 def test_shuffles(mode: str, clamp: int, lanes: Any, rng: np.random.Generator) -> None:
     values = rng.integers(0, 1 << 32, 64, dtype=np.uint32)
     offsets = rng.integers(0, 32, 64, dtype=np.uint32)
-    got, flags = lanes(f"shfl.sync.{mode}.b32 %out0|%p0, %in0, %in1, {clamp}, -1; selp.b32 %out1, 1, 0, %p0;", values, offsets, out=[np.uint32] * 2)
+    got, flags = lanes(
+        f"shfl.sync.{mode}.b32 %out0|%p0, %in0, %in1, {clamp}, -1; selp.b32 %out1, 1, 0, %p0;",
+        values,
+        offsets,
+        out=[np.uint32] * 2,
+    )
     for warp in range(2):
         row = values[32 * warp : 32 * warp + 32].tolist()
         for lane in range(32):
@@ -43,34 +50,46 @@ def test_broadcast_stays_uniform(lanes: Any) -> None:
 def test_votes(lanes: Any, rng: np.random.Generator) -> None:
     flags = np.concatenate([np.zeros(32), np.ones(32), rng.integers(0, 2, 64)]).astype(np.uint32)
     code = (
-        "setp.ne.u32 %p0, %in0, 0; vote.sync.ballot.b32 %out0, %p0, -1; vote.sync.all.pred %p1, %p0, -1; vote.sync.any.pred %p2, %p0, -1; "
-        "vote.sync.uni.pred %p3, %p0, -1; selp.b32 %r1, 1, 0, %p1; selp.b32 %r2, 2, 0, %p2; selp.b32 %r3, 4, 0, %p3; or.b32 %r1, %r1, %r2; or.b32 %out1, %r1, %r3;"
+        "setp.ne.u32 %p0, %in0, 0; vote.sync.ballot.b32 %out0, %p0, -1; vote.sync.all.pred %p1, %p0, -1; "
+        "vote.sync.any.pred %p2, %p0, -1; "
+        "vote.sync.uni.pred %p3, %p0, -1; selp.b32 %r1, 1, 0, %p1; selp.b32 %r2, 2, 0, %p2; "
+        "selp.b32 %r3, 4, 0, %p3; or.b32 %r1, %r1, %r2; or.b32 %out1, %r1, %r3;"
     )
     ballots, bits = lanes(code, flags, out=[np.uint32] * 2)
     for warp in range(4):
         row = flags[32 * warp : 32 * warp + 32]
         assert set(ballots[32 * warp : 32 * warp + 32]) == {sum(int(f) << i for i, f in enumerate(row))}
-        assert set(bits[32 * warp : 32 * warp + 32]) == {int(row.all()) | int(row.any()) << 1 | int(row.all() or not row.any()) << 2}
+        assert set(bits[32 * warp : 32 * warp + 32]) == {
+            int(row.all()) | int(row.any()) << 1 | int(row.all() or not row.any()) << 2
+        }
 
 
 REDUCTIONS = {
-    "add.u32": lambda row: int(row.sum()) & 0xFFFF_FFFF, "min.s32": lambda row: int(row.view(np.int32).min()) & 0xFFFF_FFFF,
-    "max.u32": lambda row: int(row.max()), "and.b32": lambda row: int(np.bitwise_and.reduce(row)), "xor.b32": lambda row: int(np.bitwise_xor.reduce(row)),
-}  # fmt: skip
+    "add.u32": lambda row: int(row.sum()) & 0xFFFF_FFFF,
+    "min.s32": lambda row: int(row.view(np.int32).min()) & 0xFFFF_FFFF,
+    "max.u32": lambda row: int(row.max()),
+    "and.b32": lambda row: int(np.bitwise_and.reduce(row)),
+    "xor.b32": lambda row: int(np.bitwise_xor.reduce(row)),
+}
 
 
 @pytest.mark.parametrize("op", REDUCTIONS)
 def test_redux(op: str, lanes: Any, rng: np.random.Generator) -> None:
     values = rng.integers(0, 1 << 32, 64, dtype=np.uint32)
     got = lanes(f"redux.sync.{op} %out0, %in0, -1;", values)
-    np.testing.assert_array_equal(got, np.repeat([REDUCTIONS[op](values[:32]), REDUCTIONS[op](values[32:])], 32).astype(np.uint32))
+    np.testing.assert_array_equal(
+        got, np.repeat([REDUCTIONS[op](values[:32]), REDUCTIONS[op](values[32:])], 32).astype(np.uint32)
+    )
 
 
 def test_float_redux(lanes: Any, rng: np.random.Generator) -> None:
     values = rng.normal(0, 10, 64).astype(np.float32)
     values[3] = np.nan
     values[40] = -1000
-    code = "redux.sync.max.f32 %out0, %in0, -1; redux.sync.min.f32 %out1, %in0, -1; redux.sync.max.abs.f32 %out2, %in0, -1; redux.sync.max.NaN.f32 %out3, %in0, -1;"
+    code = (
+        "redux.sync.max.f32 %out0, %in0, -1; redux.sync.min.f32 %out1, %in0, -1; "
+        "redux.sync.max.abs.f32 %out2, %in0, -1; redux.sync.max.NaN.f32 %out3, %in0, -1;"
+    )
     high, low, magnitude, strict = lanes(code, values, out=[np.float32] * 4)
     for half in (slice(0, 32), slice(32, 64)):
         row = values[half]
@@ -91,12 +110,17 @@ def test_match(lanes: Any, rng: np.random.Generator) -> None:
 
 def test_elect(lanes: Any) -> None:
     got, second = lanes(
-        "elect.sync %r1|%p0, -1; selp.b32 %out0, 1, 0, %p0; mov.u32 %r2, %laneid; setp.gt.u32 %p1, %r2, 9; @!%p1 bra SKIP; elect.sync _|%p2, 0xFFFFFC00; "
-        "selp.b32 %r3, 1, 0, %p2;\nSKIP: selp.b32 %out1, %r3, 0, %p1;", out=[np.uint32] * 2)  # fmt: skip
+        "elect.sync %r1|%p0, -1; selp.b32 %out0, 1, 0, %p0; mov.u32 %r2, %laneid; setp.gt.u32 %p1, %r2, 9; "
+        "@!%p1 bra SKIP; elect.sync _|%p2, 0xFFFFFC00; "
+        "selp.b32 %r3, 1, 0, %p2;\nSKIP: selp.b32 %out1, %r3, 0, %p1;",
+        out=[np.uint32] * 2,
+    )
     np.testing.assert_array_equal(got, ([1] + [0] * 31) * 2)
     np.testing.assert_array_equal(second, ([0] * 10 + [1] + [0] * 21) * 2)
 
 
 def test_membermask_must_be_met(lanes: Any) -> None:
     with pytest.raises(Fault, match="membermask names lanes that do not execute"):
-        lanes("mov.u32 %r0, %laneid; setp.gt.u32 %p0, %r0, 15; @%p0 bra SKIP; vote.sync.ballot.b32 %out0, %p0, -1;\nSKIP:")
+        lanes(
+            "mov.u32 %r0, %laneid; setp.gt.u32 %p0, %r0, 15; @%p0 bra SKIP; vote.sync.ballot.b32 %out0, %p0, -1;\nSKIP:"
+        )

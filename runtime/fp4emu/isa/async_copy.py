@@ -1,4 +1,4 @@
-"""Asynchronous copies without TMA: cp.async (PTX ISA 9.7.9.25.3), st.async (9.7.9.12), red.async (9.7.13.6)."""
+"""Asynchronous copies without TMA: cp.async (PTX ISA 9.7.9.25.3), st.async (9.7.9.12), red.async (9.7.13.7)."""
 
 from __future__ import annotations
 
@@ -35,9 +35,11 @@ def _copies(thread: ThreadContext) -> Copies:
 
 
 @instruction(
-    "cp.async", "cache=ca|cg [space=shared|shared::cta] global [hint=L2::cache_hint] [prefetch=L2::64B|L2::128B|L2::256B]", style="thread",
+    "cp.async",
+    "cache=ca|cg [space=shared|shared::cta] global [hint=L2::cache_hint] [prefetch=L2::64B|L2::128B|L2::256B]",
+    style="thread",
     section="9.7.9.25.3.1",
-)  # fmt: skip
+)
 def cp_async(thread: ThreadContext, ins: Instruction, dst: int, src: int, size: int, *rest: int) -> None:
     """Copies `size` bytes, of which those behind the optional source size are zeros."""
     if size not in (4, 8, 16) or (ins.mod("cache") == "cg" and size != 16):
@@ -73,7 +75,10 @@ def cp_async_wait(thread: ThreadContext, ins: Instruction, allowed: int) -> Wait
     copies = _copies(thread)
     if not copies.pending(allowed):
         return None
-    return Wait(lambda: not copies.pending(allowed), lambda: f"cp.async.wait_group {allowed}: {len(copies.committed)} groups committed")
+    return Wait(
+        lambda: not copies.pending(allowed),
+        lambda: f"cp.async.wait_group {allowed}: {len(copies.committed)} groups committed",
+    )
 
 
 @instruction("cp.async.wait_all", "", style="thread", section="9.7.9.25.3.3", blocking=True)
@@ -86,7 +91,9 @@ def cp_async_wait_all(thread: ThreadContext, ins: Instruction) -> Wait | None:
     return None if done() else Wait(done, lambda: "cp.async.wait_all")
 
 
-@instruction("cp.async.mbarrier.arrive", "[noinc] [space=shared|shared::cta] b64", style="thread", section="9.7.13.15.15")
+@instruction(
+    "cp.async.mbarrier.arrive", "[noinc] [space=shared|shared::cta] b64", style="thread", section="9.7.13.15.15"
+)
 def cp_async_arrive(thread: ThreadContext, ins: Instruction, address: int) -> None:
     """Arrives when the thread's copies so far are done; without .noinc the pending count is raised by one first."""
     barrier = thread.cluster.barrier(address)
@@ -105,9 +112,11 @@ def cp_async_arrive(thread: ThreadContext, ins: Instruction, address: int) -> No
 
 
 @instruction(
-    "st.async", "[sem=weak] shared::cluster mbarrier::complete_tx::bytes [vec=v2|v4] type=b32|b64|u32|u64|s32|s64|f32|f64", style="thread",
+    "st.async",
+    "[sem=weak] shared::cluster mbarrier::complete_tx::bytes [vec=v2|v4] type=b32|b64|u32|u64|s32|s64|f32|f64",
+    style="thread",
     section="9.7.9.12",
-)  # fmt: skip
+)
 def st_async(thread: ThreadContext, ins: Instruction, dst: int, value: Any, barrier: int) -> None:
     """Writes to the shared memory of a CTA of the cluster and completes the bytes at an mbarrier of the same CTA."""
     width = int(ins.mod("type")[1:]) // 8
@@ -129,9 +138,12 @@ def st_async(thread: ThreadContext, ins: Instruction, dst: int, value: Any, barr
 
 
 @instruction(
-    "red.async", "[sem=relaxed] [scope=cluster] shared::cluster mbarrier::complete_tx::bytes op=inc|dec|min|max|add|and|or|xor "
-    "type=u32|s32|b32|u64", style="thread", section="9.7.13.6",
-)  # fmt: skip
+    "red.async",
+    "[sem=relaxed] [scope=cluster] shared::cluster mbarrier::complete_tx::bytes op=inc|dec|min|max|add|and|or|xor "
+    "type=u32|s32|b32|u64",
+    style="thread",
+    section="9.7.13.7",
+)
 def red_async(thread: ThreadContext, ins: Instruction, dst: int, value: int, barrier: int) -> None:
     width = int(ins.mod("type")[1:]) // 8
     if dst % width:
@@ -147,10 +159,15 @@ def red_async(thread: ThreadContext, ins: Instruction, dst: int, value: int, bar
         shared.check_read(offset, width)
         old = int.from_bytes(shared.data[offset : offset + width].tobytes(), "little", signed=signed)
         new = {
-            "add": lambda: old + operand, "and": lambda: old & operand, "or": lambda: old | operand, "xor": lambda: old ^ operand,
-            "min": lambda: min(old, operand), "max": lambda: max(old, operand), "inc": lambda: 0 if old >= operand else old + 1,
+            "add": lambda: old + operand,
+            "and": lambda: old & operand,
+            "or": lambda: old | operand,
+            "xor": lambda: old ^ operand,
+            "min": lambda: min(old, operand),
+            "max": lambda: max(old, operand),
+            "inc": lambda: 0 if old >= operand else old + 1,
             "dec": lambda: operand if old == 0 or old > operand else old - 1,
-        }[ins.mod("op")]()  # fmt: skip
+        }[ins.mod("op")]()
         shared.data[offset : offset + width] = memoryview((new & ((1 << 8 * width) - 1)).to_bytes(width, "little"))
         signal.complete_tx(width)
 

@@ -18,7 +18,8 @@ BARRIERS = 16
 
 @dataclass(slots=True)
 class NamedBarrier:
-    """One of a CTA's sixteen. `expected` threads, None for all that have not exited. `results` of reductions, by generation."""
+    """One of a CTA's sixteen. `expected` threads, None for all that have not exited. `results` of reductions, by
+    generation."""
 
     cta: Cta
     number: int
@@ -37,7 +38,8 @@ class NamedBarrier:
         """Counts threads in; returns the generation that they wait to end."""
         if self.arrived and expected != self.expected:
             raise Fault(
-                f"barrier {self.number} is used with thread count {expected} while threads with count {self.expected} wait at it",
+                f"barrier {self.number} is used with thread count {expected} while threads with count "
+                f"{self.expected} wait at it",
                 hint="all arrivals of one barrier phase must name the same count",
             )
         self.expected = expected
@@ -92,7 +94,9 @@ def active_rows(g: Any, mask: Any) -> list[tuple[int, WarpContext, int]]:
 
 def _threads(g: Any, row: int, word: int) -> int:
     """How many threads a warp brings to a barrier: 32 if all that live are here."""
-    live = 0xFFFF_FFFF if g.live is None else int((g.live[row].astype(np.uint64) << np.arange(32, dtype=np.uint64)).sum())
+    live = (
+        0xFFFF_FFFF if g.live is None else int((g.live[row].astype(np.uint64) << np.arange(32, dtype=np.uint64)).sum())
+    )
     return 32 if word & live == live else word.bit_count()
 
 
@@ -116,7 +120,8 @@ class _Arrival:
 
 
 def _synchronize(g: Any, mask: Any, number: Any, count: Any, true: Any = None) -> list[tuple[int, NamedBarrier, int]]:
-    """Arrives, and makes the rows wait whose barrier has not opened. Returns (row, barrier, generation) of those that pass.
+    """Arrives, and makes the rows wait whose barrier has not opened. Returns (row, barrier, generation) of those that
+    pass.
 
     Lanes of a warp may come one after the other, and lanes that wait may meet others here and try again with them.
     """
@@ -183,8 +188,24 @@ def barrier_arrive(g: Any, ins: Instruction, mask: Any, number: Any, count: Any)
     g.row = None
 
 
-@instruction("barrier", "[cta] red op=popc [aligned] u32", "[cta] red op=and|or [aligned] pred", style="group", section=CTA_SECTION, outputs=1, blocking=True)
-@instruction("bar", "[cta] red op=popc u32", "[cta] red op=and|or pred", style="group", section=CTA_SECTION, outputs=1, blocking=True)
+@instruction(
+    "barrier",
+    "[cta] red op=popc [aligned] u32",
+    "[cta] red op=and|or [aligned] pred",
+    style="group",
+    section=CTA_SECTION,
+    outputs=1,
+    blocking=True,
+)
+@instruction(
+    "bar",
+    "[cta] red op=popc u32",
+    "[cta] red op=and|or pred",
+    style="group",
+    section=CTA_SECTION,
+    outputs=1,
+    blocking=True,
+)
 def barrier_red(g: Any, ins: Instruction, mask: Any, number: Any, *rest: Any) -> Any:
     count, predicate = (None, rest[0]) if len(rest) == 1 else rest
     op = ins.mod("op")
@@ -249,7 +270,9 @@ def cluster_wait(g: Any, ins: Instruction, mask: Any) -> None:
             for generation in tokens:
                 lanes[generation] &= ~word
         else:
-            g.waits[row] = Wait(lambda b=barrier, n=token: b.generation > n, lambda b=barrier, w=warp: _describe_cluster(b, w))
+            g.waits[row] = Wait(
+                lambda b=barrier, n=token: b.generation > n, lambda b=barrier, w=warp: _describe_cluster(b, w)
+            )
     g.row = None
 
 

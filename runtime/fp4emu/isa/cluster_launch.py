@@ -1,4 +1,5 @@
-"""Taking over the work of a cluster that has not been launched (PTX ISA 9.7.13.17, clusterlaunchcontrol; sm_100 and later).
+"""Taking over the work of a cluster that has not been launched (PTX ISA 9.7.13.17, clusterlaunchcontrol; sm_100 and
+later).
 
 The 16-byte response: bit 0 set if a cluster was canceled, then the %ctaid of its first CTA as three 32-bit words.
 """
@@ -19,11 +20,15 @@ OFFSET_MASK = (1 << RANK_SHIFT) - 1
 
 
 @instruction(
-    "clusterlaunchcontrol.try_cancel", "async [space=shared::cta] mbarrier::complete_tx::bytes [multicast=multicast::cluster::all] b128",
-    style="thread", section=SECTION, targets=TARGETS,
-)  # fmt: skip
+    "clusterlaunchcontrol.try_cancel",
+    "async [space=shared::cta] mbarrier::complete_tx::bytes [multicast=multicast::cluster::all] b128",
+    style="thread",
+    section=SECTION,
+    targets=TARGETS,
+)
 def try_cancel(thread: ThreadContext, ins: Instruction, address: int, barrier: int) -> None:
-    """Writes the response, and completes 16 bytes at the mbarrier; with multicast at the same offsets of every CTA of the cluster."""
+    """Writes the response, and completes 16 bytes at the mbarrier; with multicast at the same offsets of every CTA of
+    the cluster."""
     if address % 16:
         raise Fault(f"the response address {address:#x} is not a multiple of 16")
     cluster = thread.cluster
@@ -42,7 +47,14 @@ def try_cancel(thread: ThreadContext, ins: Instruction, address: int, barrier: i
     submit(thread, ins, effect)
 
 
-@instruction("clusterlaunchcontrol.query_cancel.is_canceled", "pred b128", style="emit", section=SECTION, outputs=1, targets=TARGETS)
+@instruction(
+    "clusterlaunchcontrol.query_cancel.is_canceled",
+    "pred b128",
+    style="emit",
+    section=SECTION,
+    outputs=1,
+    targets=TARGETS,
+)
 def is_canceled(e: Builder, ins: Instruction) -> None:
     low, _ = e.halves(ins.operands[1], 128)
     kind, text = e.kind(low), e.rep(low, "u")
@@ -50,9 +62,14 @@ def is_canceled(e: Builder, ins: Instruction) -> None:
 
 
 @instruction(
-    "clusterlaunchcontrol.query_cancel.get_first_ctaid", "v4 b32 b128", "axis=x|y|z b32 b128", style="emit", section=SECTION, outputs=1,
+    "clusterlaunchcontrol.query_cancel.get_first_ctaid",
+    "v4 b32 b128",
+    "axis=x|y|z b32 b128",
+    style="emit",
+    section=SECTION,
+    outputs=1,
     targets=TARGETS,
-)  # fmt: skip
+)
 def get_first_ctaid(e: Builder, ins: Instruction) -> None:
     low, high = e.halves(ins.operands[1], 128)
     words = [e.halves_of(low)[1], *e.halves_of(high)]

@@ -17,7 +17,18 @@ INTEGER_OPS = "op=eq|ne|lt|le|gt|ge|lo|ls|hi|hs"
 FLOAT_OPS = "op=eq|ne|lt|le|gt|ge|equ|neu|ltu|leu|gtu|geu|num|nan"
 COMBINE = "[combine=and|or|xor]"
 
-_SYMBOL = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "lo": "<", "ls": "<=", "hi": ">", "hs": ">="}
+_SYMBOL = {
+    "eq": "==",
+    "ne": "!=",
+    "lt": "<",
+    "le": "<=",
+    "gt": ">",
+    "ge": ">=",
+    "lo": "<",
+    "ls": "<=",
+    "hi": ">",
+    "hs": ">=",
+}
 _INVERSE = {"equ": "!=", "neu": "==", "ltu": ">=", "leu": ">", "gtu": "<=", "geu": "<"}
 
 
@@ -116,11 +127,21 @@ def _compare_halves(op: str, kind_name: str, a: Array, b: Array) -> list[Array]:
         halves = [(x >> np.uint32(shift)).astype(np.uint16) for x in (a, b)]
         x, y = (bf16_value(h) if kind_name == "bf16x2" else h.view(np.float16) for h in halves)
         table: dict[str, Any] = {
-            "eq": lambda x=x, y=y: x == y, "ne": lambda x=x, y=y: (x < y) | (x > y), "lt": lambda x=x, y=y: x < y, "le": lambda x=x, y=y: x <= y,
-            "gt": lambda x=x, y=y: x > y, "ge": lambda x=x, y=y: x >= y, "equ": lambda x=x, y=y: ~((x < y) | (x > y)), "neu": lambda x=x, y=y: x != y,
-            "ltu": lambda x=x, y=y: ~(x >= y), "leu": lambda x=x, y=y: ~(x > y), "gtu": lambda x=x, y=y: ~(x <= y), "geu": lambda x=x, y=y: ~(x < y),
-            "num": lambda x=x, y=y: (x == x) & (y == y), "nan": lambda x=x, y=y: (x != x) | (y != y),
-        }  # fmt: skip
+            "eq": lambda x=x, y=y: x == y,
+            "ne": lambda x=x, y=y: (x < y) | (x > y),
+            "lt": lambda x=x, y=y: x < y,
+            "le": lambda x=x, y=y: x <= y,
+            "gt": lambda x=x, y=y: x > y,
+            "ge": lambda x=x, y=y: x >= y,
+            "equ": lambda x=x, y=y: ~((x < y) | (x > y)),
+            "neu": lambda x=x, y=y: x != y,
+            "ltu": lambda x=x, y=y: ~(x >= y),
+            "leu": lambda x=x, y=y: ~(x > y),
+            "gtu": lambda x=x, y=y: ~(x <= y),
+            "geu": lambda x=x, y=y: ~(x < y),
+            "num": lambda x=x, y=y: (x == x) & (y == y),
+            "nan": lambda x=x, y=y: (x != x) | (y != y),
+        }
         result.append(table[op]())
     return result
 
@@ -128,13 +149,25 @@ def _compare_halves(op: str, kind_name: str, a: Array, b: Array) -> list[Array]:
 @instruction("set", f"{INTEGER_OPS} out=u32|s32 {INTEGER_TYPES}", style="emit", section="9.7.6.1", outputs=1)
 def set_integer(e: Builder, ins: Instruction) -> None:
     text, kind = _integer(e, ins, ins.operands[1], ins.operands[2])
-    e.set(ins.operands[0], kind, "u", f"(0xFFFFFFFF if {text} else 0)" if kind == "U" else f"where({text}, U4(0xFFFFFFFF), U4(0))", 32)
+    e.set(
+        ins.operands[0],
+        kind,
+        "u",
+        f"(0xFFFFFFFF if {text} else 0)" if kind == "U" else f"where({text}, U4(0xFFFFFFFF), U4(0))",
+        32,
+    )
 
 
 @instruction("set", f"{FLOAT_OPS} [ftz] out=u32|s32 type=f32|f64|f16|bf16", style="emit", section="9.7.6.1", outputs=1)
 def set_float(e: Builder, ins: Instruction) -> None:
     text, kind = _floating(e, ins, ins.operands[1], ins.operands[2])
-    e.set(ins.operands[0], kind, "u", f"(0xFFFFFFFF if {text} else 0)" if kind == "U" else f"where({text}, U4(0xFFFFFFFF), U4(0))", 32)
+    e.set(
+        ins.operands[0],
+        kind,
+        "u",
+        f"(0xFFFFFFFF if {text} else 0)" if kind == "U" else f"where({text}, U4(0xFFFFFFFF), U4(0))",
+        32,
+    )
 
 
 @instruction("set", f"{FLOAT_OPS} [ftz] f32 type=f32", style="emit", section="9.7.6.1", outputs=1)
@@ -171,5 +204,3 @@ def slct(e: Builder, ins: Instruction) -> None:
     c, kind = e.source(ins.operands[3], "s", 32)
     flag = Value(kind, 1, {"b": e.assign(f"({c} >= 0)")})
     e.put(ins.operands[0], select(e, flag, a, b))
-
-

@@ -1,6 +1,7 @@
 """cvt (PTX ISA 9.7.9.21) and cvt.pack (9.7.9.22).
 
-Narrow formats go through `fp4num`, which is the definition of their codecs in this project (and is tested against ml_dtypes).
+Narrow formats go through `fp4num`, which is the definition of their codecs in this project (and is tested against
+ml_dtypes).
 """
 
 from __future__ import annotations
@@ -47,14 +48,16 @@ def resize(e: Builder, text: str, kind: str, source: int, target: int, signed: b
 
 @instruction("cvt", f"[sat] to=u8|u16|u32|u64|s8|s16|s32|s64 from={INTS}", style="emit", section=SECTION, outputs=1)
 def integer_to_integer(e: Builder, ins: Instruction) -> None:
-    """The source is truncated to its type, extended by its sign, and truncated (or saturated) to the destination's type."""
+    """The source is truncated to its type, extended by its sign, and truncated (or saturated) to the destination's
+    type."""
     to, frm = ins.mod("to"), ins.mod("from")
     source_bits, target_bits = bits_of(frm), bits_of(to)
     held = _register_bits(e, ins.operands[1]) if isinstance(ins.operands[1], Register) else source_bits
     text, kind = e.source(ins.operands[1], "u", held)
     text = e.assign(resize(e, text, kind, held, source_bits, False))
     if ins.has("sat"):
-        text = e.assign(f"{e.constant(_saturated)}({text if kind != 'U' else f'vector({text}, {UNSIGNED[source_bits]})'}, {frm!r}, {to!r})")
+        array = text if kind != "U" else f"vector({text}, {UNSIGNED[source_bits]})"
+        text = e.assign(f"{e.constant(_saturated)}({array}, {frm!r}, {to!r})")
         if kind == "U":
             text = e.assign(f"int({text}[0, 0])")
     else:
@@ -139,7 +142,9 @@ def _from_integer(x: Array, frm: str, to: str, mode: str) -> Array:
         # Keep what f64 drops as a sticky bit, so that the next rounding is exact.
         back = np.where(np.abs(wide) < 2.0**63, wide, 0.0).astype(np.int64)
         rest = typed.astype(np.int64) - back
-        wide = np.where((rest != 0) & (np.abs(wide) < 2.0**63), np.nextafter(wide, np.where(rest > 0, np.inf, -np.inf)), wide)
+        wide = np.where(
+            (rest != 0) & (np.abs(wide) < 2.0**63), np.nextafter(wide, np.where(rest > 0, np.inf, -np.inf)), wide
+        )
     if to == "f32":
         return directed32(wide, mode)
     return f16_bits(wide, mode).view(F2) if to == "f16" else bf16_bits(wide.astype(F4), mode)
@@ -154,8 +159,14 @@ def _put_float(e: Builder, operand: Operand, text: str, kind: str, to: str) -> N
     e.set(operand, kind, rep, text, bits)
 
 
-@instruction("cvt", "[round=rn|rz|rm|rp|rna|rni|rzi|rmi|rpi] [ftz] [relu] [satfinite] [sat] to=f16|f32|f64|bf16|tf32 from=f16|f32|f64|bf16",
-             style="emit", section=SECTION, outputs=1)  # fmt: skip
+@instruction(
+    "cvt",
+    "[round=rn|rz|rm|rp|rna|rni|rzi|rmi|rpi] [ftz] [relu] [satfinite] [sat] to=f16|f32|f64|bf16|tf32 "
+    "from=f16|f32|f64|bf16",
+    style="emit",
+    section=SECTION,
+    outputs=1,
+)
 def float_to_float(e: Builder, ins: Instruction) -> None:
     to, frm, mode = ins.mod("to"), ins.mod("from"), ins.mod("round")
     text, kind = _float_source(e, ins.operands[1], frm)
@@ -308,9 +319,13 @@ def widen_scales(ins: Instruction, codes: Array) -> Array:
 
 
 @instruction(
-    "cvt", "rs [relu] satfinite to=e2m1x4|e4m3x4|e5m2x4|e3m2x4|e2m3x4 f32", style="lane", section=SECTION, outputs=1,
+    "cvt",
+    "rs [relu] satfinite to=e2m1x4|e4m3x4|e5m2x4|e3m2x4|e2m3x4 f32",
+    style="lane",
+    section=SECTION,
+    outputs=1,
     targets=("sm_100a", "sm_103a"),
-)  # fmt: skip
+)
 def stochastic(ins: Instruction, a: Array, b: Array, e: Array, f: Array, bits: Array) -> Array:
     """{a, b, e, f}: a in the highest position. Byte i of `bits` rounds the element in position i from the lowest."""
     name = _element(ins.mod("to"))
@@ -325,9 +340,17 @@ def stochastic(ins: Instruction, a: Array, b: Array, e: Array, f: Array, bits: A
     return result.astype(U2) if width == 4 else result
 
 
-@instruction("cvt", "rs [relu] [satfinite] to=f16x2|bf16x2 f32", style="lane", section=SECTION, outputs=1, targets=("sm_100a", "sm_103a"))
+@instruction(
+    "cvt",
+    "rs [relu] [satfinite] to=f16x2|bf16x2 f32",
+    style="lane",
+    section=SECTION,
+    outputs=1,
+    targets=("sm_100a", "sm_103a"),
+)
 def stochastic_halves(ins: Instruction, high: Array, low: Array, bits: Array) -> Array:
-    """The random bits are added below the last kept bit: 16 of them for bf16, 13 for f16, the high half's from the upper 16."""
+    """The random bits are added below the last kept bit: 16 of them for bf16, 13 for f16, the high half's from the
+    upper 16."""
     dropped = 16 if ins.mod("to") == "bf16x2" else 13
     codes: list[Array] = []
     for source, shift in ((high, 16), (low, 0)):
@@ -354,5 +377,3 @@ def pack_into(ins: Instruction, high: Array, low: Array, rest: Array) -> Array:
     low_limit, high_limit = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if to[0] == "s" else (0, (1 << bits) - 1)
     codes = [(np.clip(x.view(np.int32), low_limit, high_limit) & ((1 << bits) - 1)).astype(U4) for x in (high, low)]
     return rest << U4(2 * bits) | codes[0] << U4(bits) | codes[1]
-
-

@@ -1,4 +1,5 @@
-"""Fences (PTX ISA 9.7.13.4, 9.7.13.5, 9.7.16.6). Memory of the emulator is sequentially consistent: they have no effect on results."""
+"""Fences (PTX ISA 9.7.13.4, 9.7.13.5, 9.7.16.6). Memory of the emulator is sequentially consistent: they have no
+effect on results."""
 
 from __future__ import annotations
 
@@ -13,7 +14,13 @@ def _nothing(e: Builder, ins: Instruction) -> None:
     """Has no effect on results."""
 
 
-instruction("membar", "level=cta|gl|sys", "proxy kind=alias|async|async.global|async.shared::cta", style="emit", section="9.7.13.4")(_nothing)
+instruction(
+    "membar",
+    "level=cta|gl|sys",
+    "proxy kind=alias|async|async.global|async.shared::cta",
+    style="emit",
+    section="9.7.13.4",
+)(_nothing)
 instruction(
     "fence",
     f"[sem=sc|acq_rel|acquire|release] {SCOPE}",
@@ -26,7 +33,8 @@ instruction(
     "fence.proxy",
     "kind=alias|async [space=global|shared::cta|shared::cluster]",
     f"tensormap::generic sem=acquire|release {SCOPE}",
-    "async::generic sem=acquire|release sync_restrict=sync_restrict::shared::cta|sync_restrict::shared::cluster cluster",
+    "async::generic sem=acquire|release sync_restrict=sync_restrict::shared::cta|sync_restrict::shared::cluster "
+    "cluster",
     style="emit",
     section="9.7.13.4",
 )(_nothing)

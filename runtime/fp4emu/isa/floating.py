@@ -1,6 +1,7 @@
 """Floating-point arithmetic of f32 and f64 (PTX ISA 9.7.3) and packed f32x2.
 
-`.approx` functions give the exact result rounded to nearest, where the hardware may be off by the error that PTX states for them.
+`.approx` functions give the exact result rounded to nearest, where the hardware may be off by the error that PTX
+states for them.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ def _width(ins: Instruction) -> int:
 
 
 def apply(e: Builder, ins: Instruction, texts: list[str], kinds: list[str], expression: str) -> tuple[str, str]:
-    """(expression, kind) of an f32 operation with the .ftz and .sat modifiers around it; `expression` has the sources as {0}, {1} ..."""
+    """(expression, kind) of an f32 operation with the .ftz and .sat modifiers around it; `expression` has the sources
+    as {0}, {1} ..."""
     kind = join(*kinds)
     if ins.has("ftz"):
         texts = [e.assign(f"flush({text})") for text in texts]
@@ -37,7 +39,8 @@ def apply(e: Builder, ins: Instruction, texts: list[str], kinds: list[str], expr
 
 
 def _arithmetic(e: Builder, ins: Instruction, nearest: str, other: Callable[..., Any]) -> None:
-    """An operation with a rounding modifier; `nearest` is its template for rn, `other(mode, *sources)` computes the directed ones."""
+    """An operation with a rounding modifier; `nearest` is its template for rn, `other(mode, *sources)` computes the
+    directed ones."""
     bits, mode = _width(ins), ins.mod("round") or "rn"
     pairs = [e.source(operand, "f", bits) for operand in ins.operands[1:]]
     template = nearest
@@ -149,7 +152,9 @@ def div_approx(e: Builder, ins: Instruction) -> None:
 
 @instruction("rcp", f"{NEED_ROUND} [ftz] type=f32", "round=rn type=f64", style="emit", section="9.7.3.13", outputs=1)
 def rcp(e: Builder, ins: Instruction) -> None:
-    _arithmetic(e, ins, "(F4(1) / {0})" if _width(ins) == 32 else "(F8(1) / {0})", lambda mode, a: _directed_div(mode, F4(1), a))
+    _arithmetic(
+        e, ins, "(F4(1) / {0})" if _width(ins) == 32 else "(F8(1) / {0})", lambda mode, a: _directed_div(mode, F4(1), a)
+    )
 
 
 @instruction("rcp", "approx [ftz] type=f32", "approx ftz type=f64", style="emit", section="9.7.3.13", outputs=1)
@@ -185,32 +190,32 @@ _LG2 = _rounded(np.log2)
 _SIN, _COS, _TANH = _rounded(np.sin), _rounded(np.cos), _rounded(np.tanh)
 
 
-@instruction("rsqrt", "approx [ftz] type=f32", style="emit", section="9.7.3.17", outputs=1)
+@instruction("rsqrt", "approx [ftz] type=f32", style="emit", section="9.7.3.16", outputs=1)
 def rsqrt(e: Builder, ins: Instruction) -> None:
     _function(e, ins, _RSQRT)
 
 
-@instruction("ex2", "approx [ftz] type=f32", style="emit", section="9.7.3.22", outputs=1)
+@instruction("ex2", "approx [ftz] type=f32", style="emit", section="9.7.3.21", outputs=1)
 def ex2(e: Builder, ins: Instruction) -> None:
     _function(e, ins, _EX2)
 
 
-@instruction("lg2", "approx [ftz] type=f32", style="emit", section="9.7.3.21", outputs=1)
+@instruction("lg2", "approx [ftz] type=f32", style="emit", section="9.7.3.20", outputs=1)
 def lg2(e: Builder, ins: Instruction) -> None:
     _function(e, ins, _LG2)
 
 
-@instruction("sin", "approx [ftz] type=f32", style="emit", section="9.7.3.19", outputs=1)
+@instruction("sin", "approx [ftz] type=f32", style="emit", section="9.7.3.18", outputs=1)
 def sin(e: Builder, ins: Instruction) -> None:
     _function(e, ins, _SIN)
 
 
-@instruction("cos", "approx [ftz] type=f32", style="emit", section="9.7.3.20", outputs=1)
+@instruction("cos", "approx [ftz] type=f32", style="emit", section="9.7.3.19", outputs=1)
 def cos(e: Builder, ins: Instruction) -> None:
     _function(e, ins, _COS)
 
 
-@instruction("tanh", "approx type=f32", style="emit", section="9.7.3.23", outputs=1)
+@instruction("tanh", "approx type=f32", style="emit", section="9.7.3.22", outputs=1)
 def tanh(e: Builder, ins: Instruction) -> None:
     _function(e, ins, _TANH)
 
@@ -245,6 +250,7 @@ def _extreme(e: Builder, ins: Instruction, function: Callable[..., Any]) -> None
     texts = [text for text, _ in pairs]
     if ins.has("ftz"):
         texts = [e.assign(f"flush({text})") for text in texts]
+    sign = ""
     if ins.has("xorsign"):
         sign = e.assign(f"np.signbit({texts[0]}) ^ np.signbit({texts[1]})")
     if ins.has("abs"):
@@ -258,12 +264,16 @@ def _extreme(e: Builder, ins: Instruction, function: Callable[..., Any]) -> None
     e.set(ins.operands[0], kind, "f", f"({result})[()]" if kind == "U" else result, bits)
 
 
-@instruction("min", "[ftz] [NaN] [xorsign=xorsign] [abs] type=f32", "type=f64", style="emit", section="9.7.3.11", outputs=1)
+@instruction(
+    "min", "[ftz] [NaN] [xorsign=xorsign] [abs] type=f32", "type=f64", style="emit", section="9.7.3.11", outputs=1
+)
 def minimum(e: Builder, ins: Instruction) -> None:
     _extreme(e, ins, nan_min32)
 
 
-@instruction("max", "[ftz] [NaN] [xorsign=xorsign] [abs] type=f32", "type=f64", style="emit", section="9.7.3.12", outputs=1)
+@instruction(
+    "max", "[ftz] [NaN] [xorsign=xorsign] [abs] type=f32", "type=f64", style="emit", section="9.7.3.12", outputs=1
+)
 def maximum(e: Builder, ins: Instruction) -> None:
     _extreme(e, ins, nan_max32)
 
@@ -276,15 +286,25 @@ def copysign(e: Builder, ins: Instruction) -> None:
     e.set(ins.operands[0], join(a_kind, b_kind), "u", f"(({a} & {sign}) | ({b} & {sign - 1}))", bits)
 
 
-@instruction("testp", "op=finite|infinite|number|notanumber|normal|subnormal type=f32|f64", style="emit", section="9.7.3.1", outputs=1)
+@instruction(
+    "testp",
+    "op=finite|infinite|number|notanumber|normal|subnormal type=f32|f64",
+    style="emit",
+    section="9.7.3.1",
+    outputs=1,
+)
 def testp(e: Builder, ins: Instruction) -> None:
     bits = _width(ins)
     text, kind = e.source(ins.operands[1], "f", bits)
     tiny = "2.2250738585072014e-308" if bits == 64 else "1.1754943508222875e-38"
     test = {
-        "finite": "np.isfinite({0})", "infinite": "np.isinf({0})", "number": "({0} == {0})", "notanumber": "({0} != {0})",
-        "normal": f"(np.isfinite({{0}}) & (np.abs({{0}}) >= {tiny}))", "subnormal": f"((np.abs({{0}}) < {tiny}) & ({{0}} != 0))",
-    }[ins.mod("op")].format(text)  # fmt: skip
+        "finite": "np.isfinite({0})",
+        "infinite": "np.isinf({0})",
+        "number": "({0} == {0})",
+        "notanumber": "({0} != {0})",
+        "normal": f"(np.isfinite({{0}}) & (np.abs({{0}}) >= {tiny}))",
+        "subnormal": f"((np.abs({{0}}) < {tiny}) & ({{0}} != 0))",
+    }[ins.mod("op")].format(text)
     e.set(ins.operands[0], kind, "b", f"bool({test})" if kind == "U" else test, 1)
 
 
@@ -329,5 +349,3 @@ def mul_packed(e: Builder, ins: Instruction) -> None:
 @instruction("fma", f"{NEED_ROUND} [ftz] f32x2", style="emit", section="9.7.3.6", outputs=1, targets=PACKED_TARGETS)
 def fma_packed(e: Builder, ins: Instruction) -> None:
     _packed(e, ins, "fma32({0}, {1}, {2})", _directed_fma)
-
-

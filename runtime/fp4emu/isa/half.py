@@ -1,6 +1,7 @@
 """Arithmetic of f16 and bf16, single and packed in pairs (PTX ISA 9.7.4).
 
-Each operation is computed wider than needed (f32 for sums and products, f64 rounded to odd for fma) and rounded once: exact to nearest even.
+Each operation is computed wider than needed (f32 for sums and products, f64 rounded to odd for fma) and rounded once:
+exact to nearest even.
 """
 
 from __future__ import annotations
@@ -67,22 +68,30 @@ def _finish(ins: Instruction, values: Array, brain: bool) -> Array:
     return codes
 
 
-@instruction("add", f"[round=rn] [ftz] [sat] {F16}", "[round=rn] type=bf16|bf16x2", style="lane", section="9.7.4.1", outputs=1)
+@instruction(
+    "add", f"[round=rn] [ftz] [sat] {F16}", "[round=rn] type=bf16|bf16x2", style="lane", section="9.7.4.1", outputs=1
+)
 def add(ins: Instruction, a: Array, b: Array) -> Array:
     return _apply(ins, np.add, a, b)
 
 
-@instruction("sub", f"[round=rn] [ftz] [sat] {F16}", "[round=rn] type=bf16|bf16x2", style="lane", section="9.7.4.2", outputs=1)
+@instruction(
+    "sub", f"[round=rn] [ftz] [sat] {F16}", "[round=rn] type=bf16|bf16x2", style="lane", section="9.7.4.2", outputs=1
+)
 def sub(ins: Instruction, a: Array, b: Array) -> Array:
     return _apply(ins, np.subtract, a, b)
 
 
-@instruction("mul", f"[round=rn] [ftz] [sat] {F16}", "[round=rn] type=bf16|bf16x2", style="lane", section="9.7.4.3", outputs=1)
+@instruction(
+    "mul", f"[round=rn] [ftz] [sat] {F16}", "[round=rn] type=bf16|bf16x2", style="lane", section="9.7.4.3", outputs=1
+)
 def mul(ins: Instruction, a: Array, b: Array) -> Array:
     return _apply(ins, lambda x, y: np.multiply(x, y, dtype=F8), a, b)
 
 
-@instruction("fma", f"rn [ftz] [sat] [relu] {F16}", "rn [relu] type=bf16|bf16x2", style="lane", section="9.7.4.4", outputs=1)
+@instruction(
+    "fma", f"rn [ftz] [sat] [relu] {F16}", "rn [relu] type=bf16|bf16x2", style="lane", section="9.7.4.4", outputs=1
+)
 def fma(ins: Instruction, a: Array, b: Array, c: Array) -> Array:
     return _apply(ins, lambda x, y, z: odd_sum(np.multiply(x, y, dtype=F8), z), a, b, c)
 

@@ -21,9 +21,18 @@ def bits_of(type_name: str) -> int:
 
 
 def lanewise(
-    e: Builder, ins: Instruction, bits: int, rep: str, uniform: str, array: str, *, out: tuple[str, int] | None = None, sources: Any = None
+    e: Builder,
+    ins: Instruction,
+    bits: int,
+    rep: str,
+    uniform: str,
+    array: str,
+    *,
+    out: tuple[str, int] | None = None,
+    sources: Any = None,
 ) -> None:
-    """One result from templates over the sources: `uniform` for Python numbers, `array` as soon as one source is an array."""
+    """One result from templates over the sources: `uniform` for Python numbers, `array` as soon as one source is an
+    array."""
     operands = ins.operands[1:] if sources is None else sources
     pairs = [e.source(operand, rep, bits) for operand in operands]
     kind = join(*(kind for _, kind in pairs))
@@ -52,15 +61,29 @@ def sub(e: Builder, ins: Instruction) -> None:
 @instruction("add", "sat type=s32", style="emit", section="9.7.1.1", outputs=1)
 def add_sat(e: Builder, ins: Instruction) -> None:
     low, high = -(1 << 31), (1 << 31) - 1
-    lanewise(e, ins, 32, "s", f"min(max({{0}} + {{1}}, {low}), {high}) & 0xFFFFFFFF",
-             f"np.clip(np.add({{0}}, {{1}}, dtype=S8), {low}, {high}).astype(S4).view(U4)", out=("u", 32))  # fmt: skip
+    lanewise(
+        e,
+        ins,
+        32,
+        "s",
+        f"min(max({{0}} + {{1}}, {low}), {high}) & 0xFFFFFFFF",
+        f"np.clip(np.add({{0}}, {{1}}, dtype=S8), {low}, {high}).astype(S4).view(U4)",
+        out=("u", 32),
+    )
 
 
 @instruction("sub", "sat type=s32", style="emit", section="9.7.1.2", outputs=1)
 def sub_sat(e: Builder, ins: Instruction) -> None:
     low, high = -(1 << 31), (1 << 31) - 1
-    lanewise(e, ins, 32, "s", f"min(max({{0}} - {{1}}, {low}), {high}) & 0xFFFFFFFF",
-             f"np.clip(np.subtract({{0}}, {{1}}, dtype=S8), {low}, {high}).astype(S4).view(U4)", out=("u", 32))  # fmt: skip
+    lanewise(
+        e,
+        ins,
+        32,
+        "s",
+        f"min(max({{0}} - {{1}}, {low}), {high}) & 0xFFFFFFFF",
+        f"np.clip(np.subtract({{0}}, {{1}}, dtype=S8), {low}, {high}).astype(S4).view(U4)",
+        out=("u", 32),
+    )
 
 
 def _product(e: Builder, ins: Instruction, operand_count: int) -> tuple[list[str], str, int, str, str]:
@@ -75,7 +98,11 @@ def _product(e: Builder, ins: Instruction, operand_count: int) -> tuple[list[str
     wide = 2 * bits
     if kind == "U":
         product = f"({a} * {b})"
-        text = {"lo": f"({product} & {(1 << bits) - 1})", "hi": f"(({product} >> {bits}) & {(1 << bits) - 1})", "wide": f"({product} & {(1 << wide) - 1})"}[part]
+        text = {
+            "lo": f"({product} & {(1 << bits) - 1})",
+            "hi": f"(({product} >> {bits}) & {(1 << bits) - 1})",
+            "wide": f"({product} & {(1 << wide) - 1})",
+        }[part]
     elif part == "lo":
         text = f"({a} * {b})"
     elif bits == 64:
@@ -117,7 +144,14 @@ def mad(e: Builder, ins: Instruction) -> None:
 @instruction("mul24", "part=lo type=u32|s32", style="emit", section="9.7.1.5", outputs=1)
 def mul24(e: Builder, ins: Instruction) -> None:
     if ins.mod("type") == "u32":
-        lanewise(e, ins, 32, "u", "((({0} & 0xFFFFFF) * ({1} & 0xFFFFFF)) & 0xFFFFFFFF)", "(({0} & U4(0xFFFFFF)) * ({1} & U4(0xFFFFFF)))")
+        lanewise(
+            e,
+            ins,
+            32,
+            "u",
+            "((({0} & 0xFFFFFF) * ({1} & 0xFFFFFF)) & 0xFFFFFFFF)",
+            "(({0} & U4(0xFFFFFF)) * ({1} & U4(0xFFFFFF)))",
+        )
     else:
         signed = "(((({{{0}}} & 0xFFFFFF) ^ 0x800000) - 0x800000)"
         text = "((" + signed.format(0) + ") * " + signed.format(1) + ")) & 0xFFFFFFFF)"
@@ -164,7 +198,9 @@ def _typed(ins: Instruction, *arrays: Array) -> list[Array]:
 @instruction("abs", "type=s16|s32|s64", style="emit", section="9.7.1.10", outputs=1)
 def absolute(e: Builder, ins: Instruction) -> None:
     bits = bits_of(ins.mod("type"))
-    lanewise(e, ins, bits, "s", f"(abs({{0}}) & {(1 << bits) - 1})", f"np.abs({{0}}).view({UNSIGNED[bits]})", out=("u", bits))
+    lanewise(
+        e, ins, bits, "s", f"(abs({{0}}) & {(1 << bits) - 1})", f"np.abs({{0}}).view({UNSIGNED[bits]})", out=("u", bits)
+    )
 
 
 @instruction("neg", "type=s16|s32|s64", style="emit", section="9.7.1.11", outputs=1)
@@ -182,7 +218,9 @@ def _extreme(e: Builder, ins: Instruction, python: str, array: str) -> None:
     if relu:
         uniform, vector = f"max({uniform}, 0)", f"np.maximum({vector}, 0)"
     if rep == "s":
-        lanewise(e, ins, bits, "s", f"({uniform} & {(1 << bits) - 1})", f"{vector}.view({UNSIGNED[bits]})", out=("u", bits))
+        lanewise(
+            e, ins, bits, "s", f"({uniform} & {(1 << bits) - 1})", f"{vector}.view({UNSIGNED[bits]})", out=("u", bits)
+        )
     else:
         lanewise(e, ins, bits, "u", uniform, vector)
 
@@ -331,6 +369,6 @@ def _field(word: Array, index: int, bits: int, type_name: str) -> Array:
     return np.where(value >> (bits - 1) != 0, value - (1 << bits), value) if type_name[0] == "s" else value
 
 
-@instruction("cnot", "type=b16|b32|b64", style="lane", section="9.7.8.6", outputs=1)
+@instruction("cnot", "type=b16|b32|b64", style="lane", section="9.7.8.5", outputs=1)
 def cnot(ins: Instruction, a: Array) -> Array:
     return (a == 0).astype(a.dtype)

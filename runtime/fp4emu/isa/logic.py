@@ -37,7 +37,7 @@ def xor(e: Builder, ins: Instruction) -> None:
     _bitwise(e, ins, "^")
 
 
-@instruction("not", TYPES, "type=pred", style="emit", section="9.7.8.5", outputs=1)
+@instruction("not", TYPES, "type=pred", style="emit", section="9.7.8.4", outputs=1)
 def not_(e: Builder, ins: Instruction) -> None:
     if ins.mod("type") != "pred":
         bits = bits_of(ins.mod("type"))
@@ -50,7 +50,7 @@ def not_(e: Builder, ins: Instruction) -> None:
         lanewise(e, ins, 1, "b", "(not {0})", "(~{0})")
 
 
-@instruction("lop3", "b32", style="lane", section="9.7.8.4", outputs=1)
+@instruction("lop3", "b32", style="lane", section="9.7.8.6", outputs=1)
 def lop3(ins: Instruction, a: Array, b: Array, c: Array, table: Array) -> Array:
     bits = int(table.ravel()[0])
     result = np.zeros(np.broadcast_shapes(a.shape, b.shape, c.shape), np.uint32)

@@ -43,17 +43,28 @@ def _offset(warp: WarpContext, address: int) -> int:
 
 
 def _each(g: Any, mask: Any, *values: Any) -> list[tuple[int, WarpContext, int, list[int]]]:
-    """(row, warp, number of lanes, operands) of the executing lanes, those of a warp with the same operands together."""
+    """(row, warp, number of lanes, operands) of the executing lanes, those of a warp with the same operands
+    together."""
     result: list[tuple[int, WarpContext, int, list[int]]] = []
     for row, warp, word in active_rows(g, mask):
         lines = [v[row if v.shape[0] > 1 else 0] if isinstance(v, np.ndarray) else v for v in values]
         if all(not isinstance(line, np.ndarray) or len(line) == 1 for line in lines):
-            result.append((row, warp, word.bit_count(), [int(line[0]) if isinstance(line, np.ndarray) else int(line) for line in lines]))
+            result.append(
+                (
+                    row,
+                    warp,
+                    word.bit_count(),
+                    [int(line[0]) if isinstance(line, np.ndarray) else int(line) for line in lines],
+                )
+            )
             continue
         groups: dict[tuple[int, ...], int] = {}
         for lane in range(32):
             if word >> lane & 1:
-                key = tuple(int(line[lane if len(line) > 1 else 0]) if isinstance(line, np.ndarray) else int(line) for line in lines)
+                key = tuple(
+                    int(line[lane if len(line) > 1 else 0]) if isinstance(line, np.ndarray) else int(line)
+                    for line in lines
+                )
                 groups[key] = groups.get(key, 0) + 1
         result += [(row, warp, lanes, list(key)) for key, lanes in groups.items()]
     return result
@@ -61,25 +72,33 @@ def _each(g: Any, mask: Any, *values: Any) -> list[tuple[int, WarpContext, int, 
 
 @instruction("mbarrier.init", f"{LOCAL} b64", style="group", section="9.7.13.15.9")
 def init(g: Any, ins: Instruction, mask: Any, address: Any, count: Any) -> None:
-    for g.row, warp, _, (place, expected) in _each(g, mask, address, count):
+    for row, warp, _, (place, expected) in _each(g, mask, address, count):
+        g.row = row
         warp.cta.barrier_init(_offset(warp, place), expected)
 
 
 @instruction("mbarrier.inval", f"{LOCAL} b64", style="group", section="9.7.13.15.10")
 def inval(g: Any, ins: Instruction, mask: Any, address: Any) -> None:
-    for g.row, warp, _, (place,) in _each(g, mask, address):
+    for row, warp, _, (place,) in _each(g, mask, address):
+        g.row = row
         warp.cta.barrier_invalidate(_offset(warp, place))
 
 
-@instruction("mbarrier.expect_tx", f"[sem=relaxed] [scope=cta|cluster] {ANY} b64", style="group", section="9.7.13.15.11")
+@instruction(
+    "mbarrier.expect_tx", f"[sem=relaxed] [scope=cta|cluster] {ANY} b64", style="group", section="9.7.13.15.11"
+)
 def expect_tx(g: Any, ins: Instruction, mask: Any, address: Any, count: Any) -> None:
-    for g.row, warp, lanes, (place, tx) in _each(g, mask, address, count):
+    for row, warp, lanes, (place, tx) in _each(g, mask, address, count):
+        g.row = row
         _at(warp, place, False).expect_tx(lanes * tx)
 
 
-@instruction("mbarrier.complete_tx", f"[sem=relaxed] [scope=cta|cluster] {ANY} b64", style="group", section="9.7.13.15.12")
+@instruction(
+    "mbarrier.complete_tx", f"[sem=relaxed] [scope=cta|cluster] {ANY} b64", style="group", section="9.7.13.15.12"
+)
 def complete_tx(g: Any, ins: Instruction, mask: Any, address: Any, count: Any) -> None:
-    for g.row, warp, lanes, (place, tx) in _each(g, mask, address, count):
+    for row, warp, lanes, (place, tx) in _each(g, mask, address, count):
+        g.row = row
         _at(warp, place, False).complete_tx(lanes * tx)
 
 
@@ -104,18 +123,26 @@ def arrive(g: Any, mask: Any, remote: bool, expect: bool, drop: bool, address: A
     """`count` is the number of arrivals, or with `expect` the bytes to expect before one arrival."""
     states = np.zeros((len(g.warps), 1), np.uint64)
     mask = g.live if mask is None else mask
-    for g.row, warp, lanes, (place, number) in _each(g, mask, address, count):
+    for row, warp, lanes, (place, number) in _each(g, mask, address, count):
+        g.row = row
         barrier = _at(warp, place, not remote and place < 1 << 32)
         if expect:
             barrier.expect_tx(lanes * number)
         amount = lanes if expect else lanes * number
-        states[g.row] = barrier.arrive_drop(amount) if drop else barrier.arrive(amount)
+        states[row] = barrier.arrive_drop(amount) if drop else barrier.arrive(amount)
     g.row = None
     return states
 
 
 _ARRIVE = f"[expect=expect_tx] {SEMANTICS} {ANY} b64"
-instruction("mbarrier.arrive", _ARRIVE, f"[expect=expect_tx] [noComplete] {SEMANTICS} {LOCAL} b64", style="emit", section="9.7.13.15.13", outputs=1)(_arrive)
+instruction(
+    "mbarrier.arrive",
+    _ARRIVE,
+    f"[expect=expect_tx] [noComplete] {SEMANTICS} {LOCAL} b64",
+    style="emit",
+    section="9.7.13.15.13",
+    outputs=1,
+)(_arrive)
 
 
 @instruction("mbarrier.arrive_drop", _ARRIVE, style="emit", section="9.7.13.15.14", outputs=1)
@@ -147,11 +174,12 @@ def wait(g: Any, ins: Instruction, mask: Any, address: Any, phase: Any) -> bool:
     by_parity = ins.has("parity")
     pending: list[tuple[int, WarpContext, Barrier, int, int]] = []
     ready: set[int] = set()
-    for g.row, warp, _, (place, wanted) in _each(g, g.live if mask is None else mask, address, phase):
+    for row, warp, _, (place, wanted) in _each(g, g.live if mask is None else mask, address, phase):
+        g.row = row
         barrier = _at(warp, place, True)
-        ready.add(g.row)
+        ready.add(row)
         if not (barrier.passed(wanted) if by_parity else barrier.phase != wanted):
-            pending.append((g.row, warp, barrier, place, wanted))
+            pending.append((row, warp, barrier, place, wanted))
     g.row = None
     if not pending:
         return True
@@ -180,5 +208,14 @@ def _waiting(cluster: Cluster, barrier: Barrier, place: int, wanted: int, by_par
     return Wait(lambda: barrier.phase != wanted, describe, limited=True)
 
 
-instruction("mbarrier.test_wait", f"[parity] {_WAIT} {LOCAL} b64", style="emit", section="9.7.13.15.16", outputs=1, blocking=True)(_wait)
-instruction("mbarrier.try_wait", f"[parity] {_WAIT} {LOCAL} b64", style="emit", section="9.7.13.15.16", outputs=1, blocking=True)(_wait)
+instruction(
+    "mbarrier.test_wait",
+    f"[parity] {_WAIT} {LOCAL} b64",
+    style="emit",
+    section="9.7.13.15.16",
+    outputs=1,
+    blocking=True,
+)(_wait)
+instruction(
+    "mbarrier.try_wait", f"[parity] {_WAIT} {LOCAL} b64", style="emit", section="9.7.13.15.16", outputs=1, blocking=True
+)(_wait)

@@ -18,8 +18,10 @@ TYPES = "type=b8|b16|b32|b64|b128|u8|u16|u32|u64|s8|s16|s32|s64|f32|f64"
 SPACES = "[space=const|global|local|param|param::entry|param::func|shared|shared::cta|shared::cluster]"
 SEMANTICS = "[sem=weak|relaxed|acquire|release|volatile|mmio] [scope=cta|cluster|gpu|sys]"
 CACHE = (
-    "[cop=ca|cg|cs|lu|cv|wb|wt] [nc] [l1=L1::evict_normal|L1::evict_unchanged|L1::evict_first|L1::evict_last|L1::no_allocate] "
-    "[l2=L2::evict_normal|L2::evict_first|L2::evict_last] [hint=L2::cache_hint] [prefetch=L2::64B|L2::128B|L2::256B] [unified]"
+    "[cop=ca|cg|cs|lu|cv|wb|wt] [nc] "
+    "[l1=L1::evict_normal|L1::evict_unchanged|L1::evict_first|L1::evict_last|L1::no_allocate] "
+    "[l2=L2::evict_normal|L2::evict_first|L2::evict_last] [hint=L2::cache_hint] "
+    "[prefetch=L2::64B|L2::128B|L2::256B] [unified]"
 )
 
 
@@ -68,10 +70,6 @@ def _items(operand: Operand) -> tuple[Operand, ...]:
     return operand.items if isinstance(operand, Vector) else (operand,)
 
 
-def _array(text: str, kind: str, bits: int = 64) -> str:
-    return f"vector({text}, {UNSIGNED[bits]})" if kind == "U" else text
-
-
 @instruction("ld", f"{SEMANTICS} {SPACES} {CACHE} [vec=v2|v4|v8] {TYPES}", style="emit", section="9.7.9.8", outputs=1)
 def ld(e: Builder, ins: Instruction) -> None:
     items = _items(ins.operands[0])
@@ -80,7 +78,12 @@ def ld(e: Builder, ins: Instruction) -> None:
     type_name, space = ins.mod("type"), _space(ins)
     bits, count = bits_of(type_name), len(items)
     source = ins.operands[1]
-    if ins.mod("space").startswith("param") and isinstance(source, Address) and isinstance(source.base, Symbol) and source.base.name in e.symbols.params:
+    if (
+        ins.mod("space").startswith("param")
+        and isinstance(source, Address)
+        and isinstance(source.base, Symbol)
+        and source.base.name in e.symbols.params
+    ):
         base = e.symbols.params[source.base.name][0] + source.offset
         for index, item in enumerate(items):
             _put(e, item, f"g.launch.param({base + index * bits // 8}, {bits // 8})", "U", type_name)
@@ -92,7 +95,8 @@ def ld(e: Builder, ins: Instruction) -> None:
             if isinstance(item, Sink):
                 continue
             offset = index * bits // 8
-            text = f"{e.constant(access.load_uniform)}(g, {space!r}, {address}{f' + {offset}' if offset else ''}, {bits // 8})"
+            place = f"{address} + {offset}" if offset else address
+            text = f"{e.constant(access.load_uniform)}(g, {space!r}, {place}, {bits // 8})"
             if bits == 128:
                 half = f"{e.constant(access.load_uniform)}(g, {space!r}, {address} + {{}}, 8)"
                 text = f"({half.format(offset)} | {half.format(offset + 8)} << 64)"
@@ -109,7 +113,10 @@ def ld(e: Builder, ins: Instruction) -> None:
     for index, item in enumerate(items):
         if not isinstance(item, Sink):
             if bits == 128:
-                halves = (Value(kind, 64, {"u": e.assign(f"{result}[{index}][0]")}), Value(kind, 64, {"u": e.assign(f"{result}[{index}][1]")}))
+                halves = (
+                    Value(kind, 64, {"u": e.assign(f"{result}[{index}][0]")}),
+                    Value(kind, 64, {"u": e.assign(f"{result}[{index}][1]")}),
+                )
                 e.put(item, Value("", 128, {}, halves))
             else:
                 _put(e, item, f"{result}[{index}]", kind, type_name)
@@ -133,7 +140,8 @@ _PARTS = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 
 
 def load_vector(g: Any, space: str, address: Any, size: int, count: int, mask: Any) -> list[Any]:
-    """`count` elements of `size` bytes at each address, as a list of arrays (16-byte elements as pairs of uint64 arrays)."""
+    """`count` elements of `size` bytes at each address, as a list of arrays (16-byte elements as pairs of uint64
+    arrays)."""
     if not isinstance(address, np.ndarray):
         address = np.array([[address]], np.uint64)
     total = size * count
@@ -175,7 +183,7 @@ def st(e: Builder, ins: Instruction) -> None:
     if len(items) != int((ins.mod("vec") or "v1")[1:]):
         e.fail("the source does not have the number of registers that the vector modifier says")
     bits, space = bits_of(ins.mod("type")), _space(ins)
-    address, kind, mask = _access(e, ins, ins.operands[0], space)
+    address, _, mask = _access(e, ins, ins.operands[0], space)
     words: list[str] = []
     for item in items:
         if bits == 128:
@@ -224,7 +232,9 @@ def store_vector(g: Any, space: str, address: Any, size: int, words: list[Any], 
 # --- mov ---
 
 
-@instruction("mov", "type=pred|b16|b32|b64|b128|u16|u32|u64|s16|s32|s64|f32|f64", style="emit", section="9.7.9.3", outputs=1)
+@instruction(
+    "mov", "type=pred|b16|b32|b64|b128|u16|u32|u64|s16|s32|s64|f32|f64", style="emit", section="9.7.9.3", outputs=1
+)
 def mov(e: Builder, ins: Instruction) -> None:
     """Also packs `{a, b, ...}` into a register and unpacks a register into them."""
     target, source = ins.operands
@@ -272,7 +282,13 @@ def _unpack(e: Builder, items: tuple[Operand, ...], value: Value) -> None:
 # --- addresses ---
 
 
-@instruction("cvta", "space=const|global|local|shared|shared::cta|shared::cluster|param|param::entry type=u32|u64", style="emit", section="9.7.9.19", outputs=1)
+@instruction(
+    "cvta",
+    "space=const|global|local|shared|shared::cta|shared::cluster|param|param::entry type=u32|u64",
+    style="emit",
+    section="9.7.9.20",
+    outputs=1,
+)
 def cvta(e: Builder, ins: Instruction) -> None:
     """To a generic address: shared memory has a window, the other spaces are identical."""
     bits = bits_of(ins.mod("type"))
@@ -280,14 +296,26 @@ def cvta(e: Builder, ins: Instruction) -> None:
     lanewise(e, ins, bits, "u", f"({{0}} + {base})" if base else "{0}", f"({{0}} + U8({base}))" if base else "{0}")
 
 
-@instruction("cvta.to", "space=const|global|local|shared|shared::cta|shared::cluster|param type=u32|u64", style="emit", section="9.7.9.19", outputs=1)
+@instruction(
+    "cvta.to",
+    "space=const|global|local|shared|shared::cta|shared::cluster|param type=u32|u64",
+    style="emit",
+    section="9.7.9.20",
+    outputs=1,
+)
 def cvta_to(e: Builder, ins: Instruction) -> None:
     bits = bits_of(ins.mod("type"))
     base = SHARED_WINDOW if ins.mod("space").startswith("shared") else 0
     lanewise(e, ins, bits, "u", f"({{0}} - {base})" if base else "{0}", f"({{0}} - U8({base}))" if base else "{0}")
 
 
-@instruction("isspacep", "space=const|global|local|shared|shared::cta|shared::cluster|param", style="emit", section="9.7.9.18", outputs=1)
+@instruction(
+    "isspacep",
+    "space=const|global|local|shared|shared::cta|shared::cluster|param",
+    style="emit",
+    section="9.7.9.19",
+    outputs=1,
+)
 def isspacep(e: Builder, ins: Instruction) -> None:
     shared = ins.mod("space").startswith("shared")
     if ins.mod("space") in ("const", "local", "param"):
@@ -316,12 +344,14 @@ def getctarank(e: Builder, ins: Instruction) -> None:
     e.set(ins.operands[0], kind, "u", text if kind == "U" or bits == 32 else f"{text}.astype(U4)", 32)
 
 
-@instruction("prefetch", "[space=global|local] level=L1|L2|L2::evict_last|L2::evict_normal", style="group", section="9.7.9.16")
+@instruction(
+    "prefetch", "[space=global|local] level=L1|L2|L2::evict_last|L2::evict_normal", style="group", section="9.7.9.15"
+)
 def prefetch(g: Any, ins: Instruction, mask: Any, address: Any) -> None:
     """Has no effect on results."""
 
 
-@instruction("prefetchu", "L1", style="group", section="9.7.9.16")
+@instruction("prefetchu", "L1", style="group", section="9.7.9.15")
 def prefetchu(g: Any, ins: Instruction, mask: Any, address: Any) -> None:
     """Has no effect on results."""
 
@@ -331,14 +361,19 @@ def discard(g: Any, ins: Instruction, mask: Any, address: Any, size: int) -> Non
     """A discarded line may hold anything: reading it before a store is a mistake that is not detected."""
 
 
-@instruction("applypriority", "[global] L2::evict_normal", style="group", section="9.7.9.17")
+@instruction("applypriority", "[global] L2::evict_normal", style="group", section="9.7.9.16")
 def applypriority(g: Any, ins: Instruction, mask: Any, address: Any, size: int) -> None:
     """Has no effect on results."""
 
 
-@instruction("createpolicy", "fractional level=L2::evict_last|L2::evict_normal|L2::evict_first|L2::evict_unchanged "
-             "[second=L2::evict_first|L2::evict_unchanged] b64", style="emit", section="9.7.9.20", outputs=1)  # fmt: skip
+@instruction(
+    "createpolicy",
+    "fractional level=L2::evict_last|L2::evict_normal|L2::evict_first|L2::evict_unchanged "
+    "[second=L2::evict_first|L2::evict_unchanged] b64",
+    style="emit",
+    section="9.7.9.18",
+    outputs=1,
+)
 def createpolicy(e: Builder, ins: Instruction) -> None:
     """Cache policies have no effect on results: any value will do."""
     e.set(ins.operands[0], "U", "u", "0", 64)
-

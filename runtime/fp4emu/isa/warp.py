@@ -1,4 +1,4 @@
-"""Communication in a warp (PTX ISA 9.7.9.6, 9.7.13.7 to 9.7.13.12)."""
+"""Communication in a warp (PTX ISA 9.7.9.6, 9.7.13.9 to 9.7.13.14)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ def _active(g: Any, mask: Any) -> Array:
 
 
 def check_members(g: Any, mask: Any, members: Any) -> None:
-    """Every live lane that a membermask names must execute the instruction, and every lane that executes must be named."""
+    """Every live lane that a membermask names must execute the instruction, and every lane that executes must be
+    named."""
     if mask is None and g.live is None and not isinstance(members, np.ndarray) and members == 0xFFFF_FFFF:
         return
     active = words(_active(g, mask)).astype(np.int64)
@@ -38,21 +39,24 @@ def check_members(g: Any, mask: Any, members: Any) -> None:
         lanes = _active(g, mask)
         named = np.where(lanes, named, 0).max(axis=1, keepdims=True)
     if ((named & live & ~active) & np.where(active != 0, -1, 0)).any():
-        raise Fault("the membermask names lanes that do not execute this instruction", hint="the warp has diverged here: the result is undefined")
+        raise Fault(
+            "the membermask names lanes that do not execute this instruction",
+            hint="the warp has diverged here: the result is undefined",
+        )
     if (active & ~named).any():
         raise Fault("a lane executes this instruction without being in its membermask")
 
 
 def _members(e: Builder, ins: Instruction, index: int) -> None:
     """The check of the membermask, where it can fail."""
-    text, kind = e.source(ins.operands[index], "u", 32)
+    text, _ = e.source(ins.operands[index], "u", 32)
     if e.context.mask == "F" and e.guard is None and text == str(0xFFFF_FFFF):
         return
     with e.when():
         e.emit(f"{e.constant(check_members)}(g, {e.mask()}, {text})")
 
 
-@instruction("elect.sync", "", style="emit", section="9.7.13.12", outputs=1)
+@instruction("elect.sync", "", style="emit", section="9.7.13.14", outputs=1)
 def elect(e: Builder, ins: Instruction) -> None:
     """The leader is the lowest lane of the membermask."""
     target = ins.operands[0]
@@ -108,7 +112,12 @@ def shfl(e: Builder, ins: Instruction) -> None:
 def shuffle(g: Any, mask: Any, mode: str, value: Any, lane: Any, clamp: Any) -> tuple[Array, Array]:
     """(values, in-range flags)."""
     rows = len(g.warps)
-    source = np.broadcast_to(value if isinstance(value, np.ndarray) else np.array([[value]], F4 if isinstance(value, np.floating) else np.uint32), (rows, 32))
+    source = np.broadcast_to(
+        value
+        if isinstance(value, np.ndarray)
+        else np.array([[value]], F4 if isinstance(value, np.floating) else np.uint32),
+        (rows, 32),
+    )
     b, c = np.asarray(lane, np.int64) & 31, np.asarray(clamp, np.int64)
     limit, segment = c & 31, (c >> 8) & 31
     top = (LANE & segment) | (limit & ~segment)
@@ -136,7 +145,7 @@ def shuffle(g: Any, mask: Any, mode: str, value: Any, lane: Any, clamp: Any) -> 
     return np.take_along_axis(source, chosen, axis=1), np.broadcast_to(ok, (rows, 32))
 
 
-@instruction("vote.sync", "op=all|any|uni pred", style="group", section="9.7.13.8", outputs=1)
+@instruction("vote.sync", "op=all|any|uni pred", style="group", section="9.7.13.9", outputs=1)
 def vote(g: Any, ins: Instruction, mask: Any, predicate: Any, members: Any) -> Any:
     check_members(g, mask, members)
     active = _active(g, mask)
@@ -146,19 +155,19 @@ def vote(g: Any, ins: Instruction, mask: Any, predicate: Any, members: Any) -> A
     return {"all": every, "any": some, "uni": every | ~some}[ins.mod("op")]
 
 
-@instruction("vote.sync", "op=ballot b32", style="group", section="9.7.13.8", outputs=1)
+@instruction("vote.sync", "op=ballot b32", style="group", section="9.7.13.9", outputs=1)
 def ballot(g: Any, ins: Instruction, mask: Any, predicate: Any, members: Any) -> Any:
     check_members(g, mask, members)
     active = _active(g, mask)
     return words(np.broadcast_to(predicate, active.shape) & active)
 
 
-@instruction("activemask", "b32", style="group", section="9.7.13.10", outputs=1)
+@instruction("activemask", "b32", style="group", section="9.7.13.11", outputs=1)
 def activemask(g: Any, ins: Instruction, mask: Any) -> Any:
     return words(_active(g, mask))
 
 
-@instruction("match", "op=any|all sync type=b32|b64", style="group", section="9.7.13.9", outputs=1)
+@instruction("match", "op=any|all sync type=b32|b64", style="group", section="9.7.13.10", outputs=1)
 def match(g: Any, ins: Instruction, mask: Any, value: Any, members: Any) -> Any:
     check_members(g, mask, members)
     active = _active(g, mask)
@@ -173,10 +182,19 @@ def match(g: Any, ins: Instruction, mask: Any, value: Any, members: Any) -> Any:
     return (masks, agree) if isinstance(ins.operands[0], Pair) else masks
 
 
-_INTEGER = {"add": np.add, "min": np.minimum, "max": np.maximum, "and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor}
+_INTEGER = {
+    "add": np.add,
+    "min": np.minimum,
+    "max": np.maximum,
+    "and": np.bitwise_and,
+    "or": np.bitwise_or,
+    "xor": np.bitwise_xor,
+}
 
 
-@instruction("redux.sync", "op=add|min|max type=u32|s32", "op=and|or|xor type=b32", style="group", section="9.7.13.11", outputs=1)
+@instruction(
+    "redux.sync", "op=add|min|max type=u32|s32", "op=and|or|xor type=b32", style="group", section="9.7.13.12", outputs=1
+)
 def redux(g: Any, ins: Instruction, mask: Any, value: Any, members: Any) -> Any:
     check_members(g, mask, members)
     op, active = ins.mod("op"), _active(g, mask)
@@ -185,12 +203,26 @@ def redux(g: Any, ins: Instruction, mask: Any, value: Any, members: Any) -> Any:
         lanes = lanes.view(np.int32)
     kind = lanes.dtype
     info = np.iinfo(kind)
-    neutral = {"add": 0, "min": info.max, "max": info.min, "and": info.max if kind == np.uint32 else -1, "or": 0, "xor": 0}[op]
+    neutral = {
+        "add": 0,
+        "min": info.max,
+        "max": info.min,
+        "and": info.max if kind == np.uint32 else -1,
+        "or": 0,
+        "xor": 0,
+    }[op]
     filled = np.where(active, lanes, kind.type(neutral))
     return _INTEGER[op].reduce(filled, axis=1, keepdims=True, dtype=kind).view(np.uint32)
 
 
-@instruction("redux.sync", "op=min|max [abs] [NaN] f32", style="group", section="9.7.13.11", outputs=1, targets=("sm_100a", "sm_103a"))
+@instruction(
+    "redux.sync",
+    "op=min|max [abs] [NaN] f32",
+    style="group",
+    section="9.7.13.12",
+    outputs=1,
+    targets=("sm_100a", "sm_103a"),
+)
 def redux_float(g: Any, ins: Instruction, mask: Any, value: Any, members: Any) -> Any:
     """NaNs are ignored unless .NaN is given or all are NaN; -0 is below +0."""
     check_members(g, mask, members)

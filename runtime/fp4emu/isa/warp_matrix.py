@@ -17,6 +17,13 @@ from fp4emu.registry import instruction
 OFFSET_MASK = (1 << RANK_SHIFT) - 1
 Addresses = npt.NDArray[np.uint32] | int
 SPACE = "[shared|shared::cta]"
+# The order of the PTX ISA, and those that CUTLASS and DeepGEMM write and ptxas takes.
+PLAIN = (
+    f"sync aligned shape=m8n8 num=x1|x2|x4 [trans] {SPACE} b16",
+    f"sync aligned num=x1|x2|x4 [trans] shape=m8n8 {SPACE} b16",
+    f"sync aligned num=x1|x2|x4 shape=m8n8 {SPACE} b16 trans",
+    f"sync aligned shape=m8n8 num=x1|x2|x4 {SPACE} b16 trans",
+)
 BLACKWELL = ("sm_100a", "sm_103a", "sm_120a")
 
 
@@ -46,7 +53,7 @@ def _read_rows(warp: WarpContext, offsets: npt.NDArray[np.int64], used: int) -> 
 
 @instruction(
     "ldmatrix",
-    f"sync aligned shape=m8n8 num=x1|x2|x4 [trans] {SPACE} b16",
+    *PLAIN,
     style="warp",
     section="9.7.15.5.15",
     outputs=1,
@@ -75,7 +82,7 @@ def ldmatrix(warp: WarpContext, ins: Instruction, address: Addresses) -> Words:
 
 @instruction(
     "stmatrix",
-    f"sync aligned shape=m8n8 num=x1|x2|x4 [trans] {SPACE} b16",
+    *PLAIN,
     style="warp",
     section="9.7.15.5.16",
 )

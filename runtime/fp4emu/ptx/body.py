@@ -72,7 +72,9 @@ class BodyParser:
         while self.scopes:
             found = match(body, position)
             if found is None:
-                raise self.source.error("this statement is not understood", position + len(body[position:]) - len(body[position:].lstrip()))
+                raise self.source.error(
+                    "this statement is not understood", position + len(body[position:]) - len(body[position:].lstrip())
+                )
             kind = found.lastgroup
             if kind == "operands":
                 start = found.start("guard") if found["guard"] else found.start("opcode")
@@ -118,7 +120,13 @@ class BodyParser:
                     unique = f"{self.function.name}::{unique}"
                 self.scopes[-1].symbols[variable.name] = unique
                 self.function.variables[unique] = Variable(
-                    unique, variable.space, variable.alignment, variable.size, variable.extern, variable.initial, variable.relocations
+                    unique,
+                    variable.space,
+                    variable.alignment,
+                    variable.size,
+                    variable.extern,
+                    variable.initial,
+                    variable.relocations,
                 )
         elif directive == ".branchtargets":
             last = [label for label, index in self.function.labels.items() if index == len(self.function.body)][-1]
@@ -135,7 +143,9 @@ class BodyParser:
             try:
                 rule = self.rules[name] = find_rule(name, self.module.target)
             except LookupError as unknown:
-                raise self.source.error(str(unknown.args[0]), offset, hint="docs/emulator.md lists what is emulated") from None
+                raise self.source.error(
+                    str(unknown.args[0]), offset, hint="docs/emulator.md lists what is emulated"
+                ) from None
         if found["guard"]:
             register = self._operand(found["guard"], offset)
             if not isinstance(register, Register) or register.type != "pred":
@@ -152,7 +162,9 @@ class BodyParser:
             operands.append(operand)
         if rule[0].opcode in ("bra", "brx.idx", "call"):
             self.pending.append((len(self.function.body), list(self.scopes)))
-        self.function.body.append(Instruction(name, tuple(operands), guard, line, self.source.lines[line - 1].strip(), rule[0], rule[1]))
+        self.function.body.append(
+            Instruction(name, tuple(operands), guard, line, self.source.lines[line - 1].strip(), rule[0], rule[1])
+        )
 
     def _operand(self, text: str, offset: int) -> Operand:
         first = text[0]

@@ -1,6 +1,7 @@
 """Calls are expanded into their callers (PTX ISA 9.7.12.5): the emulated warps have no stack.
 
-A `.param` variable of a call sequence becomes a register for each place in it that is stored to or loaded from. What cannot be expanded is refused
+A `.param` variable of a call sequence becomes a register for each place in it that is stored to or loaded from. What
+cannot be expanded is refused
 by line: recursion, calls through a register, and functions that the module does not define.
 """
 
@@ -35,8 +36,11 @@ class _Inliner:
         self._copy(self.function, "", {}, None, ())
         return self.result
 
-    def _copy(self, function: Function, suffix: str, params: dict[str, str], end: str | None, stack: tuple[str, ...]) -> None:
-        """Appends a body with its names made unique; `params` maps its formal parameters to the variables of the caller."""
+    def _copy(
+        self, function: Function, suffix: str, params: dict[str, str], end: str | None, stack: tuple[str, ...]
+    ) -> None:
+        """Appends a body with its names made unique; `params` maps its formal parameters to the variables of the
+        caller."""
         at = {}
         for label, index in function.labels.items():
             at.setdefault(index, []).append(label)
@@ -129,10 +133,17 @@ class _Inliner:
         homes: list[Operand] = []
         for index, item in enumerate(items):
             register_type = item.type if isinstance(item, Register) else f"b{8 * width}"
-            homes.append(Sink() if isinstance(item, Sink) else Register(f"{variable.name}+{address.offset + index * width}", register_type))
+            homes.append(
+                Sink()
+                if isinstance(item, Sink)
+                else Register(f"{variable.name}+{address.offset + index * width}", register_type)
+            )
         bits = {8: "b16", 16: "b16", 32: "b32", 64: "b64"}[8 * width]
         if any(isinstance(item, Register) and int(item.type.lstrip("busf")) != int(bits[1:]) for item in items):
-            raise PtxError("a call parameter in a register of another width is not emulated", place=Place(line=ins.line, text=ins.text))
+            raise PtxError(
+                "a call parameter in a register of another width is not emulated",
+                place=Place(line=ins.line, text=ins.text),
+            )
         moves = [(item, home) if opcode == "ld" else (home, item) for item, home in zip(items, homes, strict=True)]
         rule, mods = find_rule(f"mov.{bits}", self.target)
         for target, source in moves[:-1]:

@@ -19,7 +19,9 @@ _LINKAGE = re.compile(r"\.(visible|extern|weak|common)\b")
 _FUNCTION = re.compile(r"\.(entry|func)\b")
 _NAME = re.compile(r"\s*([A-Za-z_$%][\w$]*)")
 _PARAMETERS = re.compile(r"\s*\(([^()]*)\)")
-_TUNING = re.compile(r"\s*\.(reqntid|maxntid|reqnctapercluster|maxclusterrank|minnctapersm|maxnreg|maxnctapersm)\s+(\d+(?:\s*,\s*\d+)*)")
+_TUNING = re.compile(
+    r"\s*\.(reqntid|maxntid|reqnctapercluster|maxclusterrank|minnctapersm|maxnreg|maxnctapersm)\s+(\d+(?:\s*,\s*\d+)*)"
+)
 _FLAG = re.compile(r"\s*\.(explicitcluster|noreturn|blocksareclusters)\b")
 _PRAGMA = re.compile(r"\s*\.pragma\b[^;]*;")
 _VARIABLE = re.compile(r"\.(global|const|shared|local|param)\b[^;]*;")
@@ -70,7 +72,11 @@ def _declaration(source: Text, module: Module, position: int) -> int:
         return _function(source, module, kind[1] == "entry", kind.end(), start)
     found = _VARIABLE.match(body, position)
     if not found:
-        raise source.error("this directive is not understood", position, hint="known: .version .target .entry .func .global .const .shared")
+        raise source.error(
+            "this directive is not understood",
+            position,
+            hint="known: .version .target .entry .func .global .const .shared",
+        )
     for variable in parse_variable(source, found.group(), position, extern):
         module.variables[variable.name] = variable
     return found.end()

@@ -9,14 +9,31 @@ from fp4emu.instruction import Instruction
 # Bytes of each fundamental type; `pred` has no memory form.
 TYPE_BYTES = {
     **{f"{k}{b}": b // 8 for k in "bus" for b in (8, 16, 32, 64)},
-    "b128": 16, "f16": 2, "f32": 4, "f64": 8, "bf16": 2, "f16x2": 4, "bf16x2": 4, "tf32": 4, "u16x2": 4, "s16x2": 4,
-    "b4x16": 8, "b4x16_p64": 16, "b6x16_p32": 16, "b6p2x16": 16, "texref": 8, "samplerref": 8, "surfref": 8, "pred": 1,
-}  # fmt: skip
+    "b128": 16,
+    "f16": 2,
+    "f32": 4,
+    "f64": 8,
+    "bf16": 2,
+    "f16x2": 4,
+    "bf16x2": 4,
+    "tf32": 4,
+    "u16x2": 4,
+    "s16x2": 4,
+    "b4x16": 8,
+    "b4x16_p64": 16,
+    "b6x16_p32": 16,
+    "b6p2x16": 16,
+    "texref": 8,
+    "samplerref": 8,
+    "surfref": 8,
+    "pred": 1,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """A variable in `space` ("global", "const", "shared", "local", "param"). `size` 0 with `extern`: dynamic shared memory.
+    """A variable in `space` ("global", "const", "shared", "local", "param"). `size` 0 with `extern`: dynamic shared
+    memory.
 
     `relocations` are (byte offset, symbol, addend, bytes) of initialisers that hold addresses.
     """

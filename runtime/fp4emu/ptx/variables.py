@@ -35,7 +35,9 @@ def parse_variable(source: Text, text: str, offset: int, extern: bool) -> list[V
         if equals:
             data, relocations, size = _initial(source, initial, width, size, dynamic, offset)
             dynamic = False
-        result.append(Variable(found[1], head[1], alignment or width, 0 if dynamic else size, extern, data, relocations))
+        result.append(
+            Variable(found[1], head[1], alignment or width, 0 if dynamic else size, extern, data, relocations)
+        )
     return result
 
 
