@@ -9,6 +9,7 @@ from pathlib import Path
 from fp4emu.isa import load_families
 from fp4emu.registry import RULES, Rule
 
+MANY = 16  # alternatives, of which only the ends are shown
 BEGIN, END = "<!-- coverage table: made by fp4emu.coverage -->", "<!-- end of the coverage table -->"
 
 
@@ -42,7 +43,10 @@ def _readable(form: str) -> str:
         optional = word.startswith("[")
         body = word[1:-1] if optional else word
         alternatives = body.partition("=")[2] or body
-        text = "\\|".join(f".{choice}" for choice in alternatives.split("|"))
+        choices = [f".{choice}" for choice in alternatives.split("|")]
+        if len(choices) > MANY:
+            choices = [choices[0], choices[1], "...", choices[-1]]
+        text = "\\|".join(choices)
         words.append(f"[{text}]" if optional else text)
     return " ".join(words)
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fp4emu import access
-from fp4emu.builder import UNSIGNED, Builder, Value, join, width_of
+from fp4emu.builder import Builder, Value, join, width_of
 from fp4emu.instruction import Address, Instruction, Operand, Register, Sink, Symbol, Vector
 from fp4emu.isa.convert import resize
 from fp4emu.isa.integer import bits_of, lanewise
