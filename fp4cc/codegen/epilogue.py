@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from fp4cc.codegen.epilogue_hadamard import hadamard_call, hadamard_setup, transforms
 from fp4cc.codegen.epilogue_loads import Loads
 from fp4cc.codegen.epilogue_quantize import quantize_functions, quantize_setup
 from fp4cc.codegen.epilogue_reduce import reductions
 from fp4cc.codegen.epilogue_stores import stores
 from fp4cc.codegen.epilogue_values import ValuePrinter, title
 from fp4cc.codegen.hooks import EpilogueText
-from fp4cc.codegen.library import library
+from fp4cc.codegen.library import PACKED_TARGETS, library
 from fp4cc.codegen.names import Names
 from fp4cc.ir.kernel import Kernel
 from fp4cc.ir.lowered import EpilogueProgram, LoweredKernel, Scope
@@ -23,9 +25,7 @@ IMPORTS = (
 )
 
 
-def emit_epilogue(
-    lowered: LoweredKernel, taken: Iterable[str] = (), helpers: Iterable[str] = ()
-) -> EpilogueText:
+def emit_epilogue(lowered: LoweredKernel, taken: Iterable[str] = (), helpers: Iterable[str] = ()) -> EpilogueText:
     """The epilogue's text. `taken`: names that the kernel template uses at the hooks; `helpers`: functions it calls."""
     return _Emitter(lowered, taken, set(helpers)).emit()
 
@@ -56,18 +56,19 @@ class _Emitter:
         kernel += self._scope("kernel")
         kernel += loads.guards()
         kernel += self._quantizers()
+        kernel += hadamard_setup(self.program, self.helpers)
         tile = loads.batch()
         tile += self._scope("tile")
         tile += loads.rows()
         tile += self._scope("row")
         tile += self._columns(loads)
         subtile = loads.subtile()
-        element, call = self._element(loads)
-        subtile += call
+        elements, calls = self._elements(loads)
+        subtile += calls
         reduced = reductions(self.lowered, self.results, self.helpers)
         out = stores(self.lowered, self.results, self.helpers)
         quantizers = quantize_functions(self.lowered, self.helpers)
-        functions = "\n\n\n".join([library(self.lowered.target).text(self.helpers), element, *quantizers])
+        functions = "\n\n\n".join([library(self.lowered.target).text(self.helpers), *elements, *quantizers])
         return EpilogueText(
             functions=functions,
             kernel="\n".join([*kernel, *reduced.kernel, *out.kernel]),
@@ -111,11 +112,33 @@ class _Emitter:
         lines += inner.lines(self._statements("column"), self.named, self.program.staged, self.names)
         return loads.staging(inner, lines)
 
-    def _element(self, loads: Loads) -> tuple[str, list[str]]:
-        """The spec for one element as a function, and its call for the 32 columns of a sub-tile."""
-        statements = self._statements("element")
+    def _elements(self, loads: Loads) -> tuple[list[str], list[str]]:
+        """The spec for one element as functions, and their calls for the 32 columns of a sub-tile.
+
+        One function, `element`, and one more before each Hadamard transform of something computed.
+        """
+        functions: list[str] = []
+        calls: list[str] = []
+        for value in transforms(self.program):
+            x = self.printer.resolve(self.kernel.values[value].operands[0])
+            if x not in loads.vectors:
+                name, taken = self.names.new("to_transform"), self.names.new("untransformed")
+                functions.append(self._function(loads, name, {x: taken}, "What the Hadamard transform takes.", calls))
+                loads.vectors[x] = taken
+            result = self.names.new(self._transformed(value))
+            calls.append(f"{result} = {hadamard_call(self.program, value, loads.vectors[x], self.helpers)}")
+            loads.vectors[value] = result
+        stored = list(dict.fromkeys(self.printer.resolve(output.value) for output in self.program.outputs))
+        self.results = {value: self._result_name(value) for value in stored}
+        functions.append(self._function(loads, "element", self.results, _quoted(self.program, self.kernel), calls))
+        self.results |= {o.value: self.results[self.printer.resolve(o.value)] for o in self.program.outputs}
+        return functions, calls
+
+    def _function(self, loads: Loads, function: str, results: Mapping[int, str], doc: str, calls: list[str]) -> str:
+        """A function for one element of `results`, each with its list's name. Appends its call to `calls`."""
+        statements = self._needed(results, loads)
         inside = set(statements)
-        used = {o for v in statements for o in self.kernel.values[v].operands} | {o.value for o in self.program.outputs}
+        used = {o for v in statements for o in self.kernel.values[v].operands} | set(results)
         inner = ValuePrinter(self.kernel, helpers=self.helpers)
         names = Names(library(self.lowered.target).names())
         arguments: dict[str, str] = {}
@@ -124,18 +147,48 @@ class _Emitter:
             name = names.new(self._argument_name(value))
             inner.known[value] = name
             arguments[name] = loads.element_text(value)
-        stored = list(dict.fromkeys(inner.resolve(output.value) for output in self.program.outputs))
         lines = inner.lines(statements, self.named, (), names)
-        returned = [inner.text(value, lines, names) for value in stored]
-        body = [f'"""{_quoted(self.program, self.kernel)}"""', *lines, f"return {', '.join(returned)}"]
-        text = f"def element({', '.join(arguments)}):\n" + _indent("\n".join(body))
-        self.results = {value: self._result_name(value, inner) for value in stored}
-        self.results |= {o.value: self.results[inner.resolve(o.value)] for o in self.program.outputs}
-        call = f"element({', '.join(arguments.values())}) for j in range({self.program.subtile})"
-        if len(stored) == 1:
-            return text, [f"{self.results[stored[0]]} = [{call}]"]
-        unzip = ", ".join(self.results[value] for value in stored)
-        return text, [f"{unzip} = zip(*[{call}])"]
+        returned = [inner.text(value, lines, names) for value in results]
+        body = [f'"""{doc}"""', *lines, f"return {', '.join(returned)}"]
+        calls.append(self._call(function, list(arguments.values()), list(results.values())))
+        return f"def {function}({', '.join(arguments)}):\n" + _indent("\n".join(body))
+
+    def _call(self, function: str, arguments: list[str], lists: list[str]) -> str:
+        """The call of a function of one element for a sub-tile's columns; for two at a time where the target can."""
+        columns = self.program.subtile
+        if self.lowered.target not in PACKED_TARGETS or not any(_COLUMN.search(text) for text in arguments):
+            call = f"{function}({', '.join(arguments)}) for j in range({columns})"
+            return f"{lists[0]} = [{call}]" if len(lists) == 1 else f"{', '.join(lists)} = zip(*[{call}])"
+        self.helpers |= {"two", "singles"}
+        pairs = [self._pair(text) for text in arguments]
+        call = f"{function}({', '.join(pairs)}) for j in range(0, {columns}, 2)"
+        if len(lists) == 1:
+            return f"{lists[0]} = singles([{call}])"
+        return f"{', '.join(lists)} = map(singles, zip(*[{call}]))"
+
+    def _pair(self, text: str) -> str:
+        """Columns j and j + 1 of an argument; one that is no column as it is."""
+        if text.endswith("[j]"):
+            return f"two({text[:-3]}, j)"
+        if not _COLUMN.search(text):
+            return text
+        self.helpers.add("Two")
+        return f"Two({text}, {_COLUMN.sub('(j + 1)', text)})"
+
+    def _needed(self, results: Iterable[int], loads: Loads) -> list[int]:
+        """The element statements that results are computed from, but for lists that are there already."""
+        wanted: set[int] = set()
+        pending = list(results)
+        elements = set(self._statements("element"))
+        while pending:
+            value = pending.pop()
+            if value in elements and value not in wanted and value not in loads.vectors:
+                wanted.add(value)
+                pending.extend(self.kernel.values[value].operands)
+        return [value for value in self._statements("element") if value in wanted]
+
+    def _transformed(self, value: int) -> str:
+        return str(self.kernel.values[value].attrs.get("name", "transformed"))
 
     def _argument_order(self, value: int) -> tuple[int, int]:
         """The product first, then what changes least."""
@@ -148,15 +201,19 @@ class _Emitter:
             number = self.program.accumulators.index(value) + 1
             return name if self.program.group is None else f"{name}{number}"
         value = self.printer.resolve(value)
+        if self.kernel.values[value].op == "hadamard":
+            return self._transformed(value)
         for leaf in self.program.inputs:
             if leaf.value == value:
                 return leaf.name
         return title(self.kernel, value)
 
-    def _result_name(self, value: int, inner: ValuePrinter) -> str:
-        names = [output.arg for output in self.program.outputs if inner.resolve(output.value) == value]
+    def _result_name(self, value: int) -> str:
+        names = [output.arg for output in self.program.outputs if self.printer.resolve(output.value) == value]
         return self.names.new(f"{names[0]}_values")
 
+
+_COLUMN = re.compile(r"\bj\b")
 
 #: Names in scope at the hooks (`fp4cc.ir.lowered`) and module names of a kernel file.
 RESERVED = (

@@ -164,7 +164,7 @@ def _decisions(lowered: LoweredElementwise) -> tuple[Decision, ...]:
         explain_schedule(lowered),
         Decision(
             "tile", f"{TILE_M} x {TILE_N}",
-            f"a thread a row of {space.m_axis}, 32 columns of {space.n_axis} at a time; whole scale atoms in any format",
+            f"a thread takes a row of {space.m_axis}, 32 columns of {space.n_axis}; whole scale atoms in every format",
         ),
         *explain_stores(lowered),
     )  # fmt: skip

@@ -140,8 +140,8 @@ class _Planner:
             what = "of something that is not computed for each element"
         if what is not None:
             self.errors.append(
-                error("FP4020", f"this Hadamard transform cannot be compiled yet: {what}", value.span, "transformed here",
-                      help="it runs on the reference: `fp4cc run --device reference`"),
+                error("FP4020", f"this Hadamard transform cannot be compiled yet: {what}", value.span,
+                      "transformed here", help="it runs on the reference: `fp4cc run --device reference`"),
             )  # fmt: skip
 
     def _check_output(self, arg: Arg, value: Value) -> None:

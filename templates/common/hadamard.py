@@ -1,0 +1,32 @@
+def hadamard_of_columns(x, size, signs):
+    """Each run of `size` values of a list times diag(signs) H / sqrt(size), H Sylvester's; `signs` may be None."""
+    if signs is not None:
+        x = [mul(x[j], signs[j % size]) for j in range(len(x))]
+    distance = 1
+    while distance < size:
+        pairs = [(x[j & ~distance], x[j | distance]) for j in range(len(x))]
+        x = [sub(*pairs[j]) if j & distance else add(*pairs[j]) for j in range(len(x))]
+        distance *= 2
+    return [mul(value, 1.0 / size**0.5) for value in x]
+
+
+def hadamard_of_rows(x, size, sign, lane):
+    """The same along the lanes of a warp, for each value of a list; `sign` is this lane's, or None."""
+    if sign is not None:
+        x = [mul(value, sign) for value in x]
+    distance = 1
+    while distance < size:
+        upper = (lane & distance) != 0
+        x = [add(lane_across(value, distance), where(upper, neg(value), value)) for value in x]
+        distance *= 2
+    return [mul(value, 1.0 / size**0.5) for value in x]
+
+
+def lane_across(x, distance):
+    """x of the lane whose number differs in the bit `distance`."""
+    return from_bits(prims.shfl_sync(cute.arch.FULL_MASK, bits(x), distance, 31, prims.Shfl.BFLY))
+
+
+def load_points(address, count):
+    """`count` floats of global memory, 16-byte aligned."""
+    return [from_bits(word) for i in range(0, count, 4) for word in load_4_words(address + 4 * i, True)]

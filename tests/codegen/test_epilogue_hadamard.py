@@ -1,0 +1,59 @@
+"""Hadamard transforms: in a GEMM's epilogue and in kernels without a product."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fp4cc.diagnostics import DiagnosticError
+from fp4cc.passes import lower
+
+from .pipeline import build, parse, run
+
+GEMM = """
+kernel transformed(M, N, K) {
+    in a : nvfp4[M, K]
+    in b : nvfp4[N, K]
+    in signs : f32[16]
+    in amax : f32[]
+    out y : f32[M, N]
+    out q : nvfp4[M, N]
+    out qt : nvfp4[N, M]
+    h = a @ b.T
+    y = hadamard(h, over = N, size = 32)
+    q = quantize(bf16(hadamard(2 * h, over = N, size = 16, signs = signs)), amax = amax)
+    qt = quantize(bf16(hadamard(h.T, over = M, size = 16, signs = signs)), amax = amax)
+}
+"""
+POINTS = """
+kernel points(M, N) {{
+    in x : f32[M, N]
+    out y : f32[M, N]
+    y = hadamard(x, over = {axis}, size = {size})
+}}
+"""
+
+
+def test_transforms_the_product() -> None:
+    built = build(GEMM)
+    for m, n in ((16, 32), (144, 160)):
+        assert all(c.equal for c in run(built, {"M": m, "N": n, "K": 64}))
+
+
+@pytest.mark.parametrize("axis", ["M", "N"])
+@pytest.mark.parametrize("size", [16, 32])
+def test_is_its_definition(axis: str, size: int) -> None:
+    built = build(POINTS.format(axis=axis, size=size))
+    x = np.random.default_rng(0).integers(-8, 8, (64, 96)).astype(np.float32)
+    y = built.artifact.load_kernel("emulator")(x=x)["y"]
+    h = np.ones((1, 1))
+    while len(h) < size:
+        h = np.block([[h, h], [h, -h]])
+    runs = x.reshape(64, -1, size) if axis == "N" else x.T.reshape(96, -1, size)
+    expected = ((runs @ h).astype(np.float32) * np.float32(size**-0.5)).reshape(64 if axis == "N" else 96, -1)
+    assert np.array_equal(y, expected if axis == "N" else expected.T)
+
+
+def test_more_points_than_a_thread_has_are_refused() -> None:
+    with pytest.raises(DiagnosticError, match="FP4020"):
+        lower(parse(POINTS.format(axis="N", size=64)), "sm_100a")
