@@ -80,7 +80,7 @@ def test_lane_zero_means_the_lanes_of_the_warp(memory: TensorMemory) -> None:
     part = tmem.fragment("32x32b", 2)
     values = np.arange(64, dtype=np.uint32).reshape(2, 32)
     tmem.store(memory, 5, 6, part, False, values)
-    assert (memory.data[64:96, 5:7].T == values).all() and memory.written.sum() == 64
+    assert (values == memory.data[64:96, 5:7].T).all() and memory.written.sum() == 64
     assert (tmem.load(memory, 64 << 16 | 5, 2, part, False) == values).all()
 
 
