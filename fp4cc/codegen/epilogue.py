@@ -15,6 +15,7 @@ from fp4cc.codegen.epilogue_values import ValuePrinter, title
 from fp4cc.codegen.hooks import EpilogueText
 from fp4cc.codegen.library import PACKED_TARGETS, library
 from fp4cc.codegen.names import Names
+from fp4cc.codegen.wrap import LINE, call
 from fp4cc.ir.kernel import Kernel
 from fp4cc.ir.lowered import EpilogueProgram, LoweredKernel, Scope
 from fp4cc.source import Span
@@ -157,14 +158,12 @@ class _Emitter:
         """The call of a function of one element for a sub-tile's columns; for two at a time where the target can."""
         columns = self.program.subtile
         if self.lowered.target not in PACKED_TARGETS or not any(_COLUMN.search(text) for text in arguments):
-            call = f"{function}({', '.join(arguments)}) for j in range({columns})"
-            return f"{lists[0]} = [{call}]" if len(lists) == 1 else f"{', '.join(lists)} = zip(*[{call}])"
+            before, after = ("[", "]") if len(lists) == 1 else ("zip(*[", "])")
+            return _comprehension(f"{', '.join(lists)} = {before}", function, arguments, f"range({columns})", after)
         self.helpers |= {"two", "singles"}
         pairs = [self._pair(text) for text in arguments]
-        call = f"{function}({', '.join(pairs)}) for j in range(0, {columns}, 2)"
-        if len(lists) == 1:
-            return f"{lists[0]} = singles([{call}])"
-        return f"{', '.join(lists)} = map(singles, zip(*[{call}]))"
+        before, after = ("singles([", "])") if len(lists) == 1 else ("map(singles, zip(*[", "]))")
+        return _comprehension(f"{', '.join(lists)} = {before}", function, pairs, f"range(0, {columns}, 2)", after)
 
     def _pair(self, text: str) -> str:
         """Columns j and j + 1 of an argument; one that is no column as it is."""
@@ -213,6 +212,7 @@ class _Emitter:
         return self.names.new(f"{names[0]}_values")
 
 
+_SUBTILE_INDENT = 16  # of the sub-tile hook in the kernel file
 _COLUMN = re.compile(r"\bj\b")
 
 #: Names in scope at the hooks (`fp4cc.ir.lowered`) and module names of a kernel file.
@@ -222,6 +222,15 @@ RESERVED = (
     "cutlass", "cute", "cuda", "prims", "llvm", "Boolean", "Float32", "Int32", "Int64", "element", "store_slot",
     "staged", "staged_column", "in_range", "j", "columns_smem",
 )  # fmt: skip
+
+
+def _comprehension(before: str, function: str, arguments: list[str], columns: str, after: str) -> str:
+    """`before function(arguments) for j in columns after`, over several lines where one would be too long."""
+    flat = f"{before}{function}({', '.join(arguments)}) for j in {columns}{after}"
+    if len(flat) + _SUBTILE_INDENT <= LINE:
+        return flat
+    body = call(_SUBTILE_INDENT + 4, function, arguments).replace("\n" + " " * _SUBTILE_INDENT, "\n")
+    return f"{before}\n    {body}\n    for j in {columns}\n{after}"
 
 
 def _indent(text: str) -> str:

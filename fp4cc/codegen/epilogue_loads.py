@@ -75,7 +75,7 @@ class Loads:
 
     def staging(self, printer: ValuePrinter, values: list[str]) -> list[str]:
         """All columns of the tile staged by all threads, between two barriers of the epilogue warps."""
-        self.printer.helpers |= {"shared_address", "shared_store_f32", "shared_load_4_f32"}
+        self.printer.helpers |= {"shared_address", "shared_store_f32"}
         steps = -(-self._columns() // _THREADS)
         lines = [
             f"prims.barrier_cta_sync({_BARRIER}, thread_count={_THREADS})  # the last tile's columns have been read",
@@ -97,7 +97,8 @@ class Loads:
             name = self.names.new(f"{self._column_name(value)}_columns")
             self.vectors[value] = name
             address = f"shared_address(columns_smem) + {self._place(place, 'column - n0')}"
-            lines.append(f"{name} = [x for i in range(8) for x in shared_load_4_f32({address} + 16 * i)]")
+            self.printer.helpers.add("shared_load_32_f32")
+            lines.append(f"{name} = shared_load_32_f32({address})")
         for leaf in self._inputs("tile"):
             lines += self._tile(leaf)
         for leaf in self._inputs("uniform"):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -62,8 +62,13 @@ class Library:
         return frozenset(self.definitions)
 
 
-#: Definitions that replace those of the same name where a target lacks an instruction.
-_SUBSTITUTES = {"sm_90a": "sm90/convert.py"}
+#: Definitions that replace those of the same name where a target lacks an instruction, or has a better one.
+_SUBSTITUTES = {"sm_90a": "sm90/convert.py", "sm_100a": "sm100/packed.py"}
+#: Targets with instructions for two f32 at once, and the helpers of single values that then take `Two` by halves.
+PACKED_TARGETS = ("sm_100a",)
+_BY_HALVES = (
+    "lt", "le", "gt", "ge", "eq", "ne", "isnan", "both", "either", "is_not", "where", "bits", "from_bits",
+)  # fmt: skip
 
 
 @cache
@@ -73,18 +78,27 @@ def library(target: str = "sm_100a") -> Library:
     functions = Path(fp4num.functions.__file__).read_text(encoding="utf-8")
     sources.insert(1, _without_annotations(functions))
     if target in _SUBSTITUTES:
-        sources.append((templates_dir() / _SUBSTITUTES[target]).read_text(encoding="utf-8"))
+        # First for the order of definitions, which decorators need, and last because the last definition counts.
+        substitutes = (templates_dir() / _SUBSTITUTES[target]).read_text(encoding="utf-8")
+        sources = [substitutes, *sources, substitutes]
     found: dict[str, tuple[str, ast.stmt]] = {}
     for source in sources:
         for statement in ast.parse(source).body:
             name = _defined(statement)
             if name is not None:
                 found[name] = (_segment(source, statement), statement)
-    return Library({name: _definition(name, text, node, found) for name, (text, node) in found.items()})
+    definitions = {name: _definition(name, text, node, found) for name, (text, node) in found.items()}
+    if target in PACKED_TARGETS:
+        definitions.update((name, _by_halves(definitions[name])) for name in _BY_HALVES)
+    return Library(definitions)
+
+
+def _by_halves(definition: Definition) -> Definition:
+    return replace(definition, text=f"@each\n{definition.text}", uses=definition.uses | {"each"})
 
 
 def _defined(statement: ast.stmt) -> str | None:
-    if isinstance(statement, ast.FunctionDef):
+    if isinstance(statement, ast.FunctionDef | ast.ClassDef):
         return statement.name
     if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
         return statement.targets[0].id

@@ -146,12 +146,14 @@ def shared_address(buffer):
 def shared_load_f32(address):
     """A float of shared memory."""
     text = "ld.shared.f32 $0, [$1];"
-    return Float32(llvm.inline_asm(Float32.mlir_type, [address.ir_value()], text, "=f,r,~{memory}", has_side_effects=True))
+    values = [address.ir_value()]
+    return Float32(llvm.inline_asm(Float32.mlir_type, values, text, "=f,r,~{memory}", has_side_effects=True))
 
 
 def shared_store_f32(address, x):
     """A float to shared memory."""
-    llvm.inline_asm(None, [address.ir_value(), x.ir_value()], "st.shared.f32 [$0], $1;", "r,f,~{memory}", has_side_effects=True)
+    values = [address.ir_value(), x.ir_value()]
+    llvm.inline_asm(None, values, "st.shared.f32 [$0], $1;", "r,f,~{memory}", has_side_effects=True)
 
 
 def shared_load_4_f32(address):
@@ -166,10 +168,16 @@ def shared_load_4_f32(address):
     return [Float32(llvm.extractvalue(Float32.mlir_type, floats, [i])) for i in range(4)]
 
 
+def shared_load_32_f32(address):
+    """32 floats of shared memory, 16-byte aligned."""
+    return [x for i in range(8) for x in shared_load_4_f32(address + 16 * i)]
+
+
 def shared_store_4_words(address, words):
     """Four words to shared memory, 16-byte aligned."""
     values = [address.ir_value(), *[word.ir_value() for word in words]]
-    llvm.inline_asm(None, values, "st.shared.v4.b32 [$0], {$1, $2, $3, $4};", "r,r,r,r,r,~{memory}", has_side_effects=True)
+    text = "st.shared.v4.b32 [$0], {$1, $2, $3, $4};"
+    llvm.inline_asm(None, values, text, "r,r,r,r,r,~{memory}", has_side_effects=True)
 
 
 def load_f32(address, valid):
@@ -222,7 +230,7 @@ def load_elements(load, address, pitch, left, valid):
 
 
 def stage_row(slab, lane, words):
-    """Write this lane's row to a slab of 32 rows, 16-byte chunks swizzled as TMA expects (rows of 128, 64, 32 bytes)."""
+    """Write this lane's row to a slab of 32 rows, its 16-byte chunks swizzled as TMA expects."""
     chunks = len(words) // 4
     turn = (lane >> {8: 0, 4: 1, 2: 2, 1: 3}[chunks]) & (chunks - 1)
     for i in range(chunks):

@@ -44,7 +44,8 @@ def decode_e4m3(code):
 def encode_e8m0_up(x):
     """The e8m0 code of x, rounded up to a power of two."""
     return word_asm(
-        "{ .reg .b16 code; .reg .b32 t; cvt.rp.satfinite.ue8m0x2.f32 code, 0f00000000, $1; cvt.u32.u16 t, code; and.b32 $0, t, 255; }",
+        "{ .reg .b16 code; .reg .b32 wide; cvt.rp.satfinite.ue8m0x2.f32 code, 0f00000000, $1; "
+        "cvt.u32.u16 wide, code; and.b32 $0, wide, 255; }",
         "=r,f",
         x,
     )
