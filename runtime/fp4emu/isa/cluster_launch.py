@@ -61,15 +61,13 @@ def is_canceled(e: Builder, ins: Instruction) -> None:
     e.set(ins.operands[0], kind, "b", f"(({text} & 1) != 0)", 1)
 
 
-@instruction(
-    "clusterlaunchcontrol.query_cancel.get_first_ctaid",
-    "v4 b32 b128",
-    "axis=x|y|z b32 b128",
-    style="emit",
-    section=SECTION,
-    outputs=1,
-    targets=TARGETS,
-)
+FIRST = "clusterlaunchcontrol.query_cancel.get_first_ctaid"
+
+
+@instruction(FIRST, "v4 b32 b128", style="emit", section=SECTION, outputs=1, targets=TARGETS)
+@instruction(f"{FIRST}::x", "b32 b128", style="emit", section=SECTION, outputs=1, targets=TARGETS)
+@instruction(f"{FIRST}::y", "b32 b128", style="emit", section=SECTION, outputs=1, targets=TARGETS)
+@instruction(f"{FIRST}::z", "b32 b128", style="emit", section=SECTION, outputs=1, targets=TARGETS)
 def get_first_ctaid(e: Builder, ins: Instruction) -> None:
     low, high = e.halves(ins.operands[1], 128)
     words = [e.halves_of(low)[1], *e.halves_of(high)]
@@ -79,4 +77,4 @@ def get_first_ctaid(e: Builder, ins: Instruction) -> None:
             if not isinstance(operand, Sink):
                 e.put(operand, value)
         return
-    e.put(target, words["xyz".index(ins.mod("axis"))])
+    e.put(target, words["xyz".index(ins.rule.opcode[-1])])
