@@ -25,6 +25,8 @@ from fp4emu.errors import Fault
 from fp4emu.swizzle import PATTERNS, Swizzle
 
 MAP_BYTES = 128
+USED_BYTES = 64
+"""The part that carries anything: kernels that edit maps in shared memory copy no more."""
 MAX_RANK = 5
 MAX_BOX_BYTES = 227 << 10
 

@@ -10,7 +10,7 @@ from fp4emu.instruction import Instruction
 from fp4emu.machine import ThreadContext, signed
 from fp4emu.memory import RANK_SHIFT
 from fp4emu.registry import instruction
-from fp4emu.tensormap import MAP_BYTES, TensorMap
+from fp4emu.tensormap import MAP_BYTES, USED_BYTES, TensorMap
 
 SECTION = "9.7.9.27"
 DIMS = "dim=1d|2d|3d|4d|5d"
@@ -21,12 +21,17 @@ OFFSET_MASK = (1 << RANK_SHIFT) - 1
 TensorOperand = tuple[int, tuple[int, ...]]
 
 
+def _read_map(thread: ThreadContext, address: int) -> bytes:
+    thread.memory.offset(address, MAP_BYTES)
+    return thread.memory.read(address, USED_BYTES) + bytes(MAP_BYTES - USED_BYTES)
+
+
 def _map(thread: ThreadContext, ins: Instruction, operand: TensorOperand) -> tuple[TensorMap, tuple[int, ...]]:
     """The decoded tensor map and the signed coordinates of `[map, {c0, c1, ...}]`."""
     address, coordinates = operand
     if address % 64:
         raise Fault(f"tensor map address {address:#x} is not a multiple of 64")
-    tmap = tma.decode_map(thread.memory.read(address, MAP_BYTES))
+    tmap = tma.decode_map(_read_map(thread, address))
     dims = int(ins.mod("dim")[0])
     if dims != tmap.rank:
         raise Fault(f"a .{dims}d instruction with a tensor map of rank {tmap.rank}")
@@ -155,5 +160,5 @@ def prefetch(thread: ThreadContext, ins: Instruction, source: TensorOperand, *_h
 @instruction("prefetch", "[param|const] tensormap", style="thread", section="9.7.9.16", once=True)
 def prefetch_tensormap(thread: ThreadContext, ins: Instruction, address: int) -> None:
     """Has no effect on results; the map must be legal."""
-    if any(raw := thread.memory.read(address, MAP_BYTES)):
+    if any(raw := _read_map(thread, address)):
         tma.decode_map(raw)

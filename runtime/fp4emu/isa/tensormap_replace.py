@@ -12,7 +12,7 @@ from fp4emu.instruction import Instruction
 from fp4emu.machine import ThreadContext, WarpContext
 from fp4emu.memory import RANK_SHIFT
 from fp4emu.registry import instruction
-from fp4emu.tensormap import MAP_BYTES, MAX_RANK
+from fp4emu.tensormap import MAP_BYTES, MAX_RANK, USED_BYTES
 
 OFFSET_MASK = (1 << RANK_SHIFT) - 1
 SECTION = "9.7.9.28"
@@ -35,15 +35,15 @@ def _read(thread: ThreadContext, ins: Instruction, address: int) -> npt.NDArray[
         raise Fault(f"tensor map address {address:#x} is not a multiple of {MAP_BYTES}")
     if ins.mod("space") == "shared::cta":
         offset = address & OFFSET_MASK
-        thread.cta.shared.check_read(offset, MAP_BYTES)
-        return thread.cta.shared.data[offset : offset + MAP_BYTES].copy()
-    return np.frombuffer(thread.memory.read(address, MAP_BYTES), np.uint8).copy()
+        thread.cta.shared.check_read(offset, USED_BYTES)
+        return thread.cta.shared.data[offset : offset + USED_BYTES].copy()
+    return np.frombuffer(thread.memory.read(address, USED_BYTES), np.uint8).copy()
 
 
 def _write(thread: ThreadContext, ins: Instruction, address: int, raw: npt.NDArray[np.uint8]) -> None:
     if ins.mod("space") == "shared::cta":
         offset = address & OFFSET_MASK
-        thread.cta.shared.data[offset : offset + MAP_BYTES] = raw
+        thread.cta.shared.data[offset : offset + USED_BYTES] = raw
     else:
         thread.memory.write(address, raw)
 
@@ -132,5 +132,6 @@ def copy_with_fence(warp: WarpContext, ins: Instruction, dst: Any, src: Any, siz
     if size != MAP_BYTES or target % MAP_BYTES or source % MAP_BYTES:
         raise Fault(f"tensormap.cp_fenceproxy copies {MAP_BYTES} bytes between addresses aligned to them")
     offset = source & OFFSET_MASK
-    warp.cta.shared.check_read(offset, MAP_BYTES)
-    warp.memory.write(target, warp.cta.shared.data[offset : offset + MAP_BYTES])
+    warp.cta.shared.check_read(offset, USED_BYTES)
+    warp.memory.offset(target, MAP_BYTES)
+    warp.memory.write(target, warp.cta.shared.data[offset : offset + USED_BYTES])
