@@ -37,11 +37,11 @@ class Compiler:
         self._scratch = scratch
         self.artifact = cache(self._artifact)
 
-    def lowered(self, text: str) -> LoweredKernel:
+    def lowered(self, text: str, target: str = "sm_100a") -> LoweredKernel:
         """The first kernel of a text, lowered."""
-        return lower(analyze(Source("spec.fp4", text), None).raise_errors().kernels[0], "sm_100a")
+        return lower(analyze(Source("spec.fp4", text), None).raise_errors().kernels[0], target)
 
-    def compile(self, python: str) -> dict[str, bytes]:
+    def compile(self, python: str, target: str = "sm_100a") -> dict[str, bytes]:
         """The files of one emitted kernel, by their ending."""
         name = f"kernel{next(_numbers)}"
         path = self._scratch / f"{name}.py"
@@ -54,7 +54,7 @@ class Compiler:
         before = Path.cwd()
         os.chdir(self._scratch)  # the DSL leaves files in the working folder
         try:
-            compiled = module.compile("sm_100a")
+            compiled = module.compile(target)
         finally:
             os.chdir(before)
         ptx = compiled.__ptx__
@@ -63,12 +63,12 @@ class Compiler:
             "cubin": compiled.__cubin__,
         }
 
-    def _artifact(self, text: str) -> Artifact:
-        lowered = self.lowered(text)
+    def _artifact(self, text: str, target: str = "sm_100a") -> Artifact:
+        lowered = self.lowered(text, target)
         files = {
             f"{name}.{ending}": data
             for name, plan in plans(lowered).items()
-            for ending, data in self.compile(emit(plan)).items()
+            for ending, data in self.compile(emit(plan), target).items()
         }
         return Artifact.build(manifest(lowered, {}, {}), files)
 
@@ -105,8 +105,8 @@ def run() -> Run:
 def check(compiler: Compiler) -> Callable[..., None]:
     """`check(text, M=.., N=.., ...)`: the emulated kernel's outputs are the reference's, bit for bit."""
 
-    def check_text(text: str, **options: object) -> None:
-        trial = run_artifact(compiler.artifact(text), **options)  # pyright: ignore[reportArgumentType]
+    def check_text(text: str, target: str = "sm_100a", **options: object) -> None:
+        trial = run_artifact(compiler.artifact(text, target), **options)  # pyright: ignore[reportArgumentType]
         assert trial.equal, trial.comparisons
 
     return check_text

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 Check = Callable[..., None]
+TARGETS = ["sm_100a", "sm_90a"]
 SHAPES = [(1, 32), (130, 208), (257, 96)]
 
 
@@ -36,14 +37,68 @@ def test_quantizes_columns_and_rows(check: Check, shape: tuple[int, int]) -> Non
     check(text, M=-(-m // 16) * 16, N=-(-n // 32) * 32)
 
 
-@pytest.mark.parametrize("fmt", ["mxfp4", "mxfp8_e5m2", "mxfp6_e3m2", "mxfp6_e2m3"])
-def test_quantizes_to_mx(check: Check, fmt: str) -> None:
-    text = f"""kernel mx(M, N) {{
+@pytest.mark.parametrize("target", TARGETS)
+def test_quantizes_to_every_format(check: Check, target: str) -> None:
+    text = """kernel formats(M, N) {
         in x : f32[M, N]
-        out q : {fmt}[M, N]
-        q = quantize(x)
-    }}"""
-    check(text, M=65, N=160)
+        in rng : u64[2]
+        in amax : f32[]
+        out a : nvfp4[M, N]
+        out b : mxfp4[M, N]
+        out c : mxfp8_e5m2[M, N]
+        out d : mxfp6_e3m2[M, N]
+        out e : mxfp6_e2m3[M, N]
+        out f : mxfp4[M, N]
+        out g : mxfp8_e4m3[M, N]
+        out h : mxfp6_e3m2[M, N]
+        a = quantize(x, amax = amax)
+        b = quantize(x)
+        c = quantize(x)
+        d = quantize(x)
+        e = quantize(x)
+        f = quantize(x, rounding = stochastic(rng, stream = 1))
+        g = quantize(x, rounding = stochastic(rng, stream = 2))
+        h = quantize(x, rounding = stochastic(rng, stream = 3))
+    }"""
+    check(text, target, M=65, N=160)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("shape", [(16, 3), (272, 200)], ids=str)
+def test_quantizes_transposed_with_hadamard_and_stochastic_rounding(
+    check: Check, target: str, shape: tuple[int, int]
+) -> None:
+    text = """kernel quantize_dy_t(M, N) {
+        in dy : bf16[M, N]
+        in signs : f32[16]
+        in rng : u64[2]
+        in amax : f32[]
+        out q : nvfp4[N, M]
+        h = bf16(hadamard(dy.T, over = M, size = 16, signs = signs))
+        q = quantize(h, amax = amax, rounding = stochastic(rng, stream = 0))
+    }"""
+    check(text, target, M=shape[0], N=shape[1])
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("mode", ["immediate", "delayed"])
+def test_reduces(check: Check, target: str, mode: str) -> None:
+    text = """kernel reductions(M, N) {
+        in x : bf16[M, N]
+        out amax : f32[]
+        out rows : f32[M]
+        out columns : f32[N]
+        out sums : f32[M]
+        out square : f32[N]
+        out total : f32[]
+        amax = max(abs(x), over = all)
+        rows = min(x, over = N)
+        columns = max(x, over = M)
+        sums = sum(x, over = N)
+        square = mean_square(x, over = M)
+        total = sum(x, over = all)
+    }"""
+    check(text, target, M=190, N=167, sms=3, mode=mode)
 
 
 def test_quantizes_blocks_of_two_dimensions(check: Check) -> None:
