@@ -38,9 +38,9 @@ class ValuePrinter:
         A value gets its own line if the spec names it, if it is used more than once, or if it is one of `results`
         (which is needed later); others stand inside the expression that uses them.
         """
-        inside = set(values)
-        uses = Counter(o for v in values for o in self.kernel.values[v].operands if o in inside)
-        wanted = set(results)
+        computed = [v for v in values if self._alias(v) is None]
+        uses = Counter(self.resolve(o) for v in computed for o in self.kernel.values[v].operands)
+        wanted = {self.resolve(v) for v in results}
         lines: list[str] = []
         for value in values:
             name = named.get(value)
