@@ -320,10 +320,11 @@ class Group:
         going = [row for row in range(len(self.warps)) if row not in waits and full[row].any()]
         if going and len(going) + len(waits) <= len(self.warps):
             idle = [row for row in range(len(self.warps)) if row not in waits and row not in going]
+            position, here = self.paths.index(path), path.block
+            path.block = here + 1  # so that they keep what the instruction gave them
             rest = self.select(np.array(going))
-            position = self.paths.index(path)
+            path.block = here
             moved = rest.paths[position]
-            moved.block = path.block + 1
             keep = sorted([*waits, *idle])
             path.waits = {keep.index(row): wait for row, wait in waits.items()}
             self.shrink(np.array(keep))
