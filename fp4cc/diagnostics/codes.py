@@ -86,6 +86,15 @@ _TITLES = {
     "FP3012": "the destination has no such scale",
     "FP3013": "a quantized output depends on a reduction of the same kernel",
     "FP3014": "a quantized output needs quantize, and quantize a quantized output",
+    # Chains of kernels.
+    "FP3501": "the elements of producer and consumer differ",
+    "FP3502": "the scale types of producer and consumer differ",
+    "FP3503": "the scale blocks of producer and consumer differ",
+    "FP3504": "the stored blocks of producer and consumer differ",
+    "FP3505": "the scale layouts of producer and consumer differ",
+    "FP3506": "the tensor scales of producer and consumer differ",
+    "FP3507": "the axes of producer and consumer differ",
+    "FP3508": "the sizes of producer and consumer differ",
     # What a target can do.
     "FP4001": "a kernel of scalars only cannot be compiled yet",
     "FP4002": "a kernel with more than one product cannot be compiled yet",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from fp4cc.chain import End, Link, check_chain
 from fp4cc.diagnostics import CODES, Diagnostic, DiagnosticError, render, to_json
 from fp4cc.frontend.program import MAX_BYTES, decode
 from fp4cc.passes import lower
@@ -25,7 +26,10 @@ MADE = {"FP1009"}
 
 
 def diagnose(path: Path) -> tuple[Diagnostic, ...]:
-    """What a user sees who compiles the file, for sm_100a or the target that its first line names."""
+    """What a user sees who compiles the file, for sm_100a or the target that its first line names.
+
+    A first line `# chain a.q=b.x` asks for the chain instead.
+    """
     try:
         source = decode(path.read_bytes(), path.name)
     except DiagnosticError as problem:
@@ -33,6 +37,16 @@ def diagnose(path: Path) -> tuple[Diagnostic, ...]:
     checked = analyze(source, path.parent)
     if checked.failed:
         return checked.diagnostics
+    if source.text.startswith("# chain "):
+        known = {k.name: k for k in checked.kernels}
+        links = re.findall(r"(\w+)\.(\w+)=(\w+)\.(\w+)", source.text.partition("\n")[0])
+        try:
+            check_chain(
+                [Link(End(a, known[a], known[a].arg(x)), End(b, known[b], known[b].arg(y))) for a, x, b, y in links]
+            )
+        except DiagnosticError as problem:
+            return problem.diagnostics
+        return ()
     named = re.match(r"# for (sm_\w+)", source.text)
     target = named.group(1) if named else "sm_100a"
     found: list[Diagnostic] = []

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from fp4cc.chain import End, Link, check_chain
 from fp4cc.diagnostics import CODES, DiagnosticError
 from fp4cc.passes import lower
 from fp4cc.sema import analyze
@@ -40,6 +41,16 @@ def codes_of(text: str) -> set[str]:
     target = named.group(1) if named else "sm_100a"
     if found:
         return found
+    if text.startswith("# chain "):
+        known = {k.name: k for k in checked.kernels}
+        links = re.findall(r"(\w+)\.(\w+)=(\w+)\.(\w+)", text.partition("\n")[0])
+        try:
+            check_chain(
+                [Link(End(a, known[a], known[a].arg(x)), End(b, known[b], known[b].arg(y))) for a, x, b, y in links]
+            )
+        except DiagnosticError as problem:
+            return {d.code for d in problem.diagnostics}
+        return set()
     for kernel in checked.kernels:
         try:
             lower(kernel, target)
