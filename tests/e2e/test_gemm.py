@@ -11,7 +11,9 @@ Check = Callable[..., None]
 
 MX = ("mxfp8_e4m3", "mxfp8_e5m2", "mxfp6_e3m2", "mxfp6_e2m3", "mxfp4")
 #: e2m1 with e8m0 scales per 16: the third combination that kind::mxf4nvf4 takes.
-E8M0_16 = "format mx16 { element e2m1 pack low_first; scale e8m0 per 1 x 16; layout blocked_128x4; quantizer mx_floor }\n"
+E8M0_16 = (
+    "format mx16 { element e2m1 pack low_first; scale e8m0 per 1 x 16; layout blocked_128x4; quantizer mx_floor }\n"
+)
 PAIRS = [("nvfp4", "nvfp4"), ("mx16", "mx16"), *product(MX, MX)]
 
 SCHEDULES = [
@@ -82,7 +84,9 @@ def test_every_schedule_persistent(check: Check, m: int, n: int, cluster: tuple[
     check(text, M=2 * m + 9, N=3 * n + 8, K=800, sms=cluster[0] * cluster[1])
 
 
-@pytest.mark.parametrize("sizes", [(1, 1, 32), (127, 129, 64), (129, 127, 96), (255, 257, 288), (2, 511, 1056), (384, 3, 512)])
+@pytest.mark.parametrize(
+    "sizes", [(1, 1, 32), (127, 129, 64), (129, 127, 96), (255, 257, 288), (2, 511, 1056), (384, 3, 512)]
+)
 @pytest.mark.parametrize("out", ["f32", "bf16", "f16", "e4m3", "e5m2"])
 def test_residues_and_output_types(check: Check, sizes: tuple[int, int, int], out: str) -> None:
     """Odd N leaves by plain stores, N whose rows start on 16 bytes by TMA: the same kernel does both."""
@@ -115,7 +119,9 @@ def test_nothing_to_compute_launches_nothing(check: Check, m: int, n: int) -> No
     check(gemm("nvfp4", "nvfp4", schedule="tile 128 x 128 x 256"), M=m, N=n, K=256)
 
 
-@pytest.mark.parametrize("fields", ["accumulators 1", "raster along_m", "raster along_n", "raster 2", "stages 2", "stages 1"])
+@pytest.mark.parametrize(
+    "fields", ["accumulators 1", "raster along_m", "raster along_n", "raster 2", "stages 2", "stages 1"]
+)
 def test_other_fields(check: Check, fields: str) -> None:
     text = gemm("nvfp4", "nvfp4", schedule=f"tile 128 x 64 x 256; cluster 1 x 1; {fields}")
     check(text, M=300, N=330, K=1056, sms=3)
@@ -123,7 +129,9 @@ def test_other_fields(check: Check, fields: str) -> None:
 
 def test_static_sizes(check: Check) -> None:
     """All dims static: no size is a parameter."""
-    check("kernel gemm(M = 200, N = 136, K = 320) { in a : nvfp4[M, K]; in b : nvfp4[N, K]; out c : bf16[M, N]; c = a @ b.T }")
+    check(
+        "kernel gemm(M = 200, N = 136, K = 320) { in a : nvfp4[M, K]; in b : nvfp4[N, K]; out c : bf16[M, N]; c = a @ b.T }"
+    )
 
 
 def test_variants_by_size(check: Check) -> None:

@@ -34,9 +34,7 @@ def _ranks(mask: int) -> set[int]:
 
 @pytest.mark.parametrize("fmt", ["nvfp4", "mxfp4", "mxfp8_e4m3"])
 @pytest.mark.parametrize(("m", "n", "cluster"), CASES)
-def test_every_cta_gets_each_byte_once(
-    scheduled: Lower, m: int, n: int, cluster: tuple[int, int], fmt: str
-) -> None:
+def test_every_cta_gets_each_byte_once(scheduled: Lower, m: int, n: int, cluster: tuple[int, int], fmt: str) -> None:
     lowered = scheduled(m, n, cluster, fmt)
     for load in lowered.pipeline.loads:
         size = lowered.smem.buffer(load.buffer).bytes
@@ -82,9 +80,7 @@ def test_a_slot_is_freed_by_exactly_the_mmas_that_read_it(
 
 
 @pytest.mark.parametrize(("m", "n", "cluster"), CASES)
-def test_the_full_barrier_counts_what_arrives(
-    scheduled: Lower, m: int, n: int, cluster: tuple[int, int]
-) -> None:
+def test_the_full_barrier_counts_what_arrives(scheduled: Lower, m: int, n: int, cluster: tuple[int, int]) -> None:
     lowered = scheduled(m, n, cluster)
     stage = sum(lowered.smem.buffer(load.buffer).bytes for load in lowered.pipeline.loads)
     assert lowered.pipeline.barrier("ab_full").tx_bytes == stage * lowered.mma.cta_group
@@ -117,9 +113,7 @@ def test_tensor_memory_holds_accumulators_and_scales(scheduled: Lower, m: int, n
 
 
 @pytest.mark.parametrize(("m", "n", "cluster"), CASES)
-def test_shared_memory_fits_and_does_not_overlap(
-    scheduled: Lower, m: int, n: int, cluster: tuple[int, int]
-) -> None:
+def test_shared_memory_fits_and_does_not_overlap(scheduled: Lower, m: int, n: int, cluster: tuple[int, int]) -> None:
     smem = scheduled(m, n, cluster).smem
     end = 0
     for buffer in smem.buffers:
