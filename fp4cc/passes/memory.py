@@ -47,9 +47,7 @@ def stage_bytes(mma: Mma, tile: Tile, target: Target) -> StageBytes:
     )
 
 
-def fitting_stages(
-    stage: StageBytes, acc_stages: int, staging: Sequence[SmemBuffer], most: int, target: Target
-) -> int:
+def fitting_stages(stage: StageBytes, acc_stages: int, staging: Sequence[SmemBuffer], most: int, target: Target) -> int:
     """The most stages that fit beside the epilogue's buffers, up to `most` (0: not even one)."""
     stages = most
     while stages and plan_smem(stage, stages, acc_stages, staging, target).total > target.smem_bytes:

@@ -232,9 +232,7 @@ def _one_of(schedule: Schedule, field: str, legal: tuple[int, ...], errors: list
     return None
 
 
-def _not_built(
-    schedule: Schedule, field: str, harmless: tuple[Attr, ...], what: str, errors: list[Diagnostic]
-) -> None:
+def _not_built(schedule: Schedule, field: str, harmless: tuple[Attr, ...], what: str, errors: list[Diagnostic]) -> None:
     if schedule.fields.get(field, harmless)[0] not in harmless:
         errors.append(
             error("FP5013", f"{what} is not built yet", schedule.field_spans[field], f"`{field}`",

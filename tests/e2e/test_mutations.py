@@ -48,8 +48,11 @@ IN_SINGLE = [
     Mutation("wrong scale column for A", "tmem + (SFA_COLUMN + 4 * i)", "tmem + (SFA_COLUMN + 4 * i + 1)", 1),
     Mutation("wrong scale column for B", "tmem + (sfb_column + 4 * i)", "tmem + (SFB_COLUMN + 4 * i)"),
     Mutation("scales of B swapped between steps", "tmem + (sfb_column + 4 * i)", "tmem + (sfb_column + 4 * (3 - i))"),
-    Mutation("descriptor: wrong step along K", "a_desc + (stage * A_BYTES + 32 * i) // 16",
-             "a_desc + (stage * A_BYTES + 16 * i) // 16"),
+    Mutation(
+        "descriptor: wrong step along K",
+        "a_desc + (stage * A_BYTES + 32 * i) // 16",
+        "a_desc + (stage * A_BYTES + 16 * i) // 16",
+    ),
     Mutation("descriptor: wrong stride", "stride_byte_offset=1024", "stride_byte_offset=512"),
     Mutation("descriptor: wrong swizzle", "Tcgen05SmemSwizzle.SWIZZLE_128B", "Tcgen05SmemSwizzle.SWIZZLE_64B"),
     Mutation("instruction: wrong N", "INSTRUCTION = 0x", "INSTRUCTION = -0x20000 + 0x"),
@@ -60,8 +63,12 @@ IN_SINGLE = [
     Mutation("too many bytes expected", "STAGE_TX_BYTES)", "STAGE_TX_BYTES + 512)"),
     Mutation("MMA does not wait for data", "wait(ab_full.subview(stage), parity)", "pass", mode=DELAYED),
     Mutation("load does not wait for a free stage", "wait(ab_empty.subview(stage), parity)", "pass", mode=DELAYED),
-    Mutation("MMA does not wait for the epilogue", "wait(acc_empty.subview(acc_stage), acc_parity)", "pass", mode=DELAYED),
-    Mutation("epilogue does not wait for the MMA", "wait(acc_full.subview(acc_stage), acc_parity)", "pass", mode=DELAYED),
+    Mutation(
+        "MMA does not wait for the epilogue", "wait(acc_empty.subview(acc_stage), acc_parity)", "pass", mode=DELAYED
+    ),
+    Mutation(
+        "epilogue does not wait for the MMA", "wait(acc_full.subview(acc_stage), acc_parity)", "pass", mode=DELAYED
+    ),
     Mutation("wrong parity", "parity = cutlass.Int32(1)", "parity = cutlass.Int32(0)"),
     Mutation("parity is not flipped", "parity ^= 1", "parity ^= 0"),
     Mutation("accumulator never released", "prims.mbarrier_arrive(acc_empty.subview(acc_stage))", "pass"),
@@ -70,19 +77,32 @@ IN_SINGLE = [
     Mutation("wrong sub-tile", "source + 32 * subtile", "source + 32 * (subtile ^ 1)"),
     Mutation("wrong row of tiles", "row = within // width", "row = within % width"),
     Mutation("a tile left out", "cutlass.range(first_tile, tiles,", "cutlass.range(first_tile + 1, tiles,"),
-]  # fmt: skip
+]
 IN_PAIR = [
     Mutation("multicast of A to the wrong CTAs", "multicast_mask=0b10001 << cta_m", "multicast_mask=0b11"),
     Mutation("multicast of A to too few CTAs", "multicast_mask=0b10001 << cta_m", "multicast_mask=0b1 << cta_m"),
-    Mutation("multicast of B ignores the half", "0b101 << (cta_n * CLUSTER_M + cta_m % 2)", "0b101 << (cta_n * CLUSTER_M)"),
+    Mutation(
+        "multicast of B ignores the half", "0b101 << (cta_n * CLUSTER_M + cta_m % 2)", "0b101 << (cta_n * CLUSTER_M)"
+    ),
     Mutation("both CTAs load the same half of B", "n0 + cta_m % 2 * 64", "n0"),
-    Mutation("slice of A at the wrong place", "a_smem.subview(stage * A_BYTES + cta_n * 8192)", "a_smem.subview(stage * A_BYTES)"),
+    Mutation(
+        "slice of A at the wrong place",
+        "a_smem.subview(stage * A_BYTES + cta_n * 8192)",
+        "a_smem.subview(stage * A_BYTES)",
+    ),
     Mutation("stage freed for one CTA only", "0b110011 << cta_m | 0b1111 << (cta_n * CLUSTER_M)", "0b1 << rank"),
     Mutation("second CTA never told of the result", "multicast_mask=0b11 << rank", "multicast_mask=0b1 << rank"),
-    Mutation("accumulator released at this CTA, not its leader", "prims.mapa(acc_empty.subview(acc_stage), rank - rank % 2)",
-             "prims.mapa(acc_empty.subview(acc_stage), rank)"),
-    Mutation("one arrival too many is awaited", "mbarrier_init(acc_empty.subview(i), 8)", "mbarrier_init(acc_empty.subview(i), 9)"),
-]  # fmt: skip
+    Mutation(
+        "accumulator released at this CTA, not its leader",
+        "prims.mapa(acc_empty.subview(acc_stage), rank - rank % 2)",
+        "prims.mapa(acc_empty.subview(acc_stage), rank)",
+    ),
+    Mutation(
+        "one arrival too many is awaited",
+        "mbarrier_init(acc_empty.subview(i), 8)",
+        "mbarrier_init(acc_empty.subview(i), 9)",
+    ),
+]
 IN_WIDE = [
     Mutation("accumulators overlap more than planned", "ACC_STRIDE = 208", "ACC_STRIDE = 160", mode=DELAYED, k=32),
     Mutation("MMA does not wait for the shared columns", "wait(acc_empty, acc_parity)", "pass", mode=DELAYED, k=32),
