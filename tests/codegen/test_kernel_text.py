@@ -1,0 +1,75 @@
+"""The emitted kernel file as text: valid, lint-free, deterministic, and with only what this kernel needs."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fp4cc.codegen.emit import emit
+from fp4cc.passes import lower
+from fp4cc.sema import analyze
+from fp4cc.source import Source
+
+#: What a careful reader's linter looks for: errors, unused and undefined names, import order, likely bugs.
+RULES = "E4,E7,E9,F,I,W,B006,B007,B018"
+
+SCHEDULES = [
+    "tile 128 x 64 x 256; cluster 1 x 1",
+    "tile 128 x 128 x 256; cluster 2 x 2; accumulators 1",
+    "tile 256 x 192 x 256; cluster 2 x 1; raster along_m",
+    "tile 256 x 256 x 256; cluster 4 x 2; raster along_n",
+]
+
+
+def _text(schedule: str = "", *, batch: bool = False, dims: str = "M, N, K") -> str:
+    lead = "L, " if batch else ""
+    args = f"in a : nvfp4[{lead}M, K]; in b : nvfp4[{lead}N, K]; out c : bf16[{lead}M, N]"
+    block = f"schedule gemm on sm_100a {{ {schedule} }}\n" if schedule else ""
+    spec = f"kernel gemm({lead}{dims}) {{ {args}; c = a @ b.T }}\n{block}"
+    kernel = analyze(Source("gemm.fp4", spec), None).raise_errors().kernels[0]
+    return emit(lower(kernel, "sm_100a"))
+
+
+@pytest.mark.parametrize("batch", [False, True])
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_it_is_free_of_lint(tmp_path: Path, schedule: str, batch: bool) -> None:
+    path = tmp_path / "gemm.py"
+    path.write_text(_text(schedule, batch=batch), encoding="utf-8")
+    command = [sys.executable, "-m", "ruff", "check", "--isolated", "--no-cache", "--line-length", "120",
+               "--target-version", "py311", "--select", RULES, "--output-format", "concise", str(path)]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_the_same_spec_gives_the_same_text(schedule: str) -> None:
+    assert _text(schedule) == _text(schedule)
+
+
+def test_static_sizes_are_numbers_not_parameters() -> None:
+    tree = ast.parse(_text(dims="M = 256, N = 512, K = 1024"))
+    (kernel,) = (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "gemm")
+    names = {argument.arg for argument in kernel.args.args}
+    assert not names & {"m_size", "n_size", "k_tiles", "tiles_m", "tiles_n", "tiles"}
+
+
+def test_a_kernel_without_clusters_has_no_word_of_them() -> None:
+    text = _text(SCHEDULES[0])
+    assert "CLUSTER" not in text
+    assert "multicast_mask" not in text
+    assert "barrier_cluster" not in text
+
+
+def test_stores_that_tma_can_always_do_have_no_other_way() -> None:
+    """Rows of a bf16 result with N % 8 == 0 start on 16 bytes, so there is no flag and no plain store."""
+    assert "c_by_tma" in _text()
+    assert "c_by_tma" not in _text(dims="M, N = 512, K")
+
+
+def test_the_header_shows_the_spec() -> None:
+    docstring = ast.get_docstring(ast.parse(_text())) or ""
+    assert "c = a @ b.T" in docstring
