@@ -37,6 +37,7 @@ def template_context(lowered: LoweredElementwise, epilogue: EpilogueText) -> dic
         "band": 0,
         "place": f"{place} = place(tile, {'tiles_m, ' if batched else ''}tiles_n)",
         "subtile": lowered.epilogue.subtile,
+        "steps": "(n_size + 31) // 32" if lowered.bands else f"TILE_N // {lowered.epilogue.subtile}",
         "uses": uses,
     }
 
@@ -48,6 +49,11 @@ def _title(lowered: LoweredElementwise) -> str:
 
 
 def _plan(lowered: LoweredElementwise) -> str:
+    if lowered.bands:
+        return (
+            f"Bands of {TILE_M} rows: a thread walks a row twice, {lowered.epilogue.subtile} columns at a time, first to "
+            "measure it; persistent: a CTA takes every n-th band."
+        )
     return (
         f"Tiles of {TILE_M} x {TILE_N}: a thread has a row, {lowered.epilogue.subtile} columns at a time; persistent: "
         "a CTA takes every n-th tile."

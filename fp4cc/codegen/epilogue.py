@@ -8,7 +8,15 @@ from dataclasses import dataclass, field
 
 from fp4cc.codegen.epilogue_hadamard import hadamard_call, hadamard_setup, transforms
 from fp4cc.codegen.epilogue_loads import Loads
-from fp4cc.codegen.epilogue_quantize import quantize_functions, quantize_setup
+from fp4cc.codegen.epilogue_quantize import (
+    measure_end,
+    measure_lines,
+    measure_release,
+    measure_start,
+    measured,
+    quantize_functions,
+    quantize_setup,
+)
 from fp4cc.codegen.epilogue_reduce import reductions
 from fp4cc.codegen.epilogue_stores import stores
 from fp4cc.codegen.epilogue_values import ValuePrinter, title
@@ -66,6 +74,7 @@ class _Emitter:
         subtile = loads.subtile()
         elements, calls = self._elements(loads)
         subtile += calls
+        measuring = self._measuring(subtile)
         reduced = reductions(self.lowered, self.results, self.helpers)
         out = stores(self.lowered, self.results, self.helpers)
         quantizers = quantize_functions(self.lowered, self.helpers)
@@ -73,12 +82,22 @@ class _Emitter:
         return EpilogueText(
             functions=functions,
             kernel="\n".join([*kernel, *reduced.kernel, *out.kernel]),
-            tile="\n".join([*tile, *reduced.tile]),
+            tile="\n".join([*tile, *measure_start(self.lowered), *reduced.tile]),
+            **measuring,
             subtile="\n".join([*subtile, *reduced.subtile, *out.subtile]),
-            tile_end="\n".join(reduced.tile_end),
+            tile_end="\n".join([*reduced.tile_end, *measure_release(self.lowered)]),
             finish="\n".join(out.finish),
             imports=IMPORTS,
         )
+
+    def _measuring(self, walk: list[str]) -> dict[str, str]:
+        """The walk over a tile that measures the blocks of quantized outputs; `walk` computes a sub-tile's values."""
+        outputs = measured(self.lowered)
+        if not outputs:
+            return {}
+        seen = [line for o in outputs for line in measure_lines(self.lowered, o, self.results[o.value], self.helpers)]
+        end = [line for o in outputs for line in measure_end(self.lowered, o, self.helpers)]
+        return {"measure": "\n".join([*walk, *seen]), "measured": "\n".join(end)}
 
     def _statements(self, scope: Scope) -> list[int]:
         return [s.value for s in self.program.statements if s.scope == scope]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fp4cc.codegen.quantizers import quantizer
+from fp4cc.codegen.quantizers import element_helper, quantizer, statistic_helper
 from fp4cc.codegen.wrap import call
 from fp4cc.ir.lowered import EpilogueOutput, LoweredKernel, QuantizePlan
 from fp4cc.passes.epilogue_quantize import TRANSPOSE_BUFFER
@@ -20,7 +20,8 @@ def quantize_functions(lowered: LoweredKernel, helpers: set[str]) -> list[str]:
             continue
         fmt = _format(output)
         where = "" if output.quantize.along == "columns" else " of a column"
-        made = quantizer(fmt, output.arg, output.quantize.mode, where)
+        measured = output.quantize.measure != "line"
+        made = quantizer(fmt, output.arg, output.quantize.mode, where, measured=measured)
         helpers |= made.helpers | {"store_word", "global_address", "both", "where_int"}
         texts += [made.factors] if made.factors is not None else []
         texts += [made.block, _offset_function(lowered, output.arg, fmt.layout), _store_function(lowered, output)]
@@ -53,20 +54,26 @@ def quantize_setup(lowered: LoweredKernel, given: dict[str, str], helpers: set[s
 def quantize_lines(lowered: LoweredKernel, output: EpilogueOutput, values: str, helpers: set[str]) -> list[str]:
     """Quantize this thread's line of a sub-tile to `NAME_words`, and store its scales."""
     plan, fmt, name = _plan(output), _format(output), output.arg
-    wide = _wide(fmt)
     lines: list[str] = []
     line, rows, start, length = _extent(plan)
     if plan.along == "rows":
         helpers.add("transpose_in_warp")
         lines.append(f"{name}_line = transpose_in_warp(slab_to_transpose, lane, {values})")
         values = f"{name}_line"
-    arguments = [f"{values}[j : j + {wide}]"]
-    if fmt.tensor_scale is not None:
-        arguments += [f"{name}_encode", f"{name}_decode"]
-    if fmt.block[0] != 1:
-        arguments.append(f"{line} < {rows}")
-    lines.append(f"{name}_blocks = [quantize_{name}({', '.join(arguments)}) for j in range(0, 32, {wide})]")
-    scaled = f"[value for scaled, _ in {name}_blocks for value in scaled]"
+    if plan.measure == "line":
+        wide = _wide(fmt)
+        arguments = [f"{values}[j : j + {wide}]"]
+        if fmt.tensor_scale is not None:
+            arguments += [f"{name}_encode", f"{name}_decode"]
+        if fmt.block[0] != 1:
+            arguments.append(f"{line} < {rows}")
+        lines.append(f"{name}_blocks = [quantize_{name}({', '.join(arguments)}) for j in range(0, 32, {wide})]")
+        scaled = f"[value for scaled, _ in {name}_blocks for value in scaled]"
+    else:
+        if by_column(output):
+            helpers |= {"shared_load_f32", "shared_address"}
+            lines.append(f"{name}_factor = shared_load_f32(shared_address({name}_blocks) + 4 * (column - n0 + lane))")
+        scaled = f"[{element_helper(fmt)}(value, {name}_factor) for value in {values}]"
     if plan.rng is None:
         helpers.add(f"words_{fmt.element}")
         lines.append(f"{name}_words = words_{fmt.element}({scaled})")
@@ -76,8 +83,84 @@ def quantize_lines(lowered: LoweredKernel, output: EpilogueOutput, values: str, 
         group = f"({_parens(number)} * {length} + {_parens(start)}) >> 4"
         lines.append(f"{name}_random = random_words({plan.rng}_ptr_words, {plan.stream}, {group}, 2)")
         lines.append(f"{name}_words = random_words_{fmt.element}({scaled}, {name}_random)")
+    if plan.measure != "line":
+        return lines
     first, *rest = _scales(lowered, output, (line, rows, start, length)).split("\n")
     return [*lines, first, *(part[_INDENT:] for part in rest)]
+
+
+def measured(lowered: LoweredKernel) -> list[EpilogueOutput]:
+    """The outputs whose blocks are measured in a walk of their own."""
+    return [o for o in lowered.epilogue.outputs if o.quantize is not None and o.quantize.measure != "line"]
+
+
+def by_column(output: EpilogueOutput) -> bool:
+    """Whether each column of a tile has a block of its own, which is all of the tile's rows."""
+    plan = _plan(output)
+    return plan.measure == "tile" and plan.along == "rows" and _format(output).block[0] == 1
+
+
+def measure_start(lowered: LoweredKernel) -> list[str]:
+    """Lines before the first walk over a tile."""
+    return [f"{output.arg}_amax = Float32(0.0)" for output in measured(lowered) if not by_column(output)]
+
+
+def measure_lines(lowered: LoweredKernel, output: EpilogueOutput, values: str, helpers: set[str]) -> list[str]:
+    """Lines of the first walk for a sub-tile: join the statistic of its values."""
+    fmt, name = _format(output), output.arg
+    statistic, join = statistic_helper(fmt)
+    helpers |= {statistic, join, "where"}
+    if by_column(output):
+        helpers |= {"transpose_in_warp", "shared_store_f32", "shared_address"}
+        place = f"shared_address({name}_blocks) + 4 * (128 * warp + column - n0 + lane)"
+        line = f"transpose_in_warp(slab_to_transpose, lane, {values})"
+        return [f"shared_store_f32({place}, {statistic}({line}))"]
+    if fmt.block[1] == "all":
+        values = f"[where(n_size - column > j, {values}[j], 0.0) for j in range(32)]"
+    return [f"{name}_amax = {join}({name}_amax, {statistic}({values}))"]
+
+
+def measure_end(lowered: LoweredKernel, output: EpilogueOutput, helpers: set[str]) -> list[str]:
+    """Lines after the first walk: the scales, stored, and the factors."""
+    plan, fmt, name = _plan(output), _format(output), output.arg
+    _, join = statistic_helper(fmt)
+    helpers |= {join, "where"}
+    batch = ["batch"] if lowered.epilogue.problem.batch_axes else []
+    lines: list[str] = []
+    line, rows, start, length = ("row", "m_size", "n0", "n_size")
+    if plan.along == "rows":
+        line, rows, start, length = ("n0 + thread", "n_size", "m0", "m_size")
+    if by_column(output):
+        helpers |= {"shared_load_f32", "shared_store_f32", "shared_address"}
+        parts = [f"shared_load_f32({name}_column + {512 * warp})" for warp in range(4)]
+        lines += [
+            "prims.barrier_cta_sync(1, thread_count=128)",
+            f"{name}_column = shared_address({name}_blocks) + 4 * thread",
+            f"{name}_amax = {join}({join}({parts[0]}, {parts[1]}), {join}({parts[2]}, {parts[3]}))",
+        ]
+    elif fmt.block[0] != 1:
+        helpers |= {"largest_of_warps", "shared_address"}
+        valid = f"where(row_valid, {name}_amax, 0.0)"
+        lines.append(f"{name}_amax = largest_of_warps(shared_address({name}_blocks), warp, lane, {valid})")
+    given = [f"{name}_encode", f"{name}_decode"] if fmt.tensor_scale is not None else []
+    lines.append(f"{name}_stored, {name}_factor = {name}_scale({', '.join([f'{name}_amax', *given])})")
+    block, blocks = ("0", "1") if fmt.block[1] == "all" else (divided(start, 128), divided(length, 128))
+    arguments = [plan.scales_param, *batch, line, block, f"[{name}_stored]", rows, blocks]
+    lines.append(f"store_{name}_scales({', '.join(arguments)})")
+    if by_column(output):
+        lines += [
+            "prims.barrier_cta_sync(1, thread_count=128)",
+            f"shared_store_f32({name}_column, {name}_factor)",
+            "prims.barrier_cta_sync(1, thread_count=128)",
+        ]
+    return lines
+
+
+def measure_release(lowered: LoweredKernel) -> list[str]:
+    """Lines after a tile: its factors have been read."""
+    if any(by_column(output) for output in measured(lowered)):
+        return ["prims.barrier_cta_sync(1, thread_count=128)  # the factors have been read"]
+    return []
 
 
 def quantized_place(lowered: LoweredKernel, output: EpilogueOutput) -> list[str]:
@@ -88,14 +171,15 @@ def quantized_place(lowered: LoweredKernel, output: EpilogueOutput) -> list[str]
     pitch = _packed(length, fmt.bits)
     number = f"Int64({first}) + Int64(batch) * {rows}" if lowered.epilogue.problem.batch_axes else f"Int64({first})"
     where = f"{_parens(number)} * {_parens(pitch)} + {_parens(_packed(_parens(start), fmt.bits))}"
+    left = _packed(f"({length} - {_parens(start)})", fmt.bits)
     return [
         f"global_address({output.param_name}, {where}, 1)",
         pitch,
         str(output.store.row_bytes),
-        "4",
+        "1" if fmt.block[1] == "all" else "4",
         "lane",
         f"{rows} - {_parens(first)}",
-        f"{_parens(_packed(f'({length} - {_parens(start)})', fmt.bits))} >> 2",
+        left if fmt.block[1] == "all" else f"{_parens(left)} >> 2",
     ]
 
 

@@ -20,6 +20,8 @@ class EpilogueText:
     tile       once a tile: row vectors, staged column vectors, values of scope "tile" and "row"
     subtile    for each sub-tile, after `acc` was read from tensor memory: computes and stores it
     tile_end   once a tile, after its last sub-tile
+    measure    for each sub-tile of a walk before the one that stores; empty where one walk is enough
+    measured   once a tile, between the two walks
     finish     once, after the last tile: waits for stores that still read shared memory
     imports    lines the pieces need at the top of the file, beyond what the kernel template imports itself
     """
@@ -31,8 +33,12 @@ class EpilogueText:
     tile_end: str
     finish: str
     imports: tuple[str, ...] = ()
+    measure: str = ""
+    measured: str = ""
 
     @property
     def hooks(self) -> str:
         """All the text inside the kernel."""
-        return "\n".join((self.kernel, self.tile, self.subtile, self.tile_end, self.finish))
+        return "\n".join(
+            (self.kernel, self.tile, self.measure, self.measured, self.subtile, self.tile_end, self.finish)
+        )

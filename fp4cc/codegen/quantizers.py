@@ -15,8 +15,14 @@ _FLOAT = {
     "add": "add", "sub": "sub", "mul": "mul", "div": "div", "min": "minimum", "max": "maximum", "absolute": "absolute",
 }  # fmt: skip
 _INT = {"iadd": "+", "isub": "-", "iand": "&", "ishl": "<<", "ishr": ">>"}
-_STATISTICS = {"amax": "largest_magnitude", "amax_nan": "largest_magnitude_or_nan"}
-_ENCODE = {("e4m3", "nearest"): "encode_e4m3", ("e8m0", "up"): "encode_e8m0_up"}
+_STATISTICS = {
+    "amax": "largest_magnitude", "amax_nan": "largest_magnitude_or_nan", "std": "standard_deviation",
+}  # fmt: skip
+_ENCODE = {
+    ("e4m3", "nearest"): "encode_e4m3",
+    ("e8m0", "up"): "encode_e8m0_up",
+    ("e8m0", "toward_zero"): "encode_e8m0_down",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +38,16 @@ class Quantizer:
     helpers: frozenset[str]
 
 
-def quantizer(fmt: BlockFormat, name: str, mode: str, direction: str) -> Quantizer:
-    """Functions `NAME_factors` and `quantize_NAME`. `direction` says in words what a block's rows are."""
+def quantizer(fmt: BlockFormat, name: str, mode: str, direction: str, *, measured: bool = False) -> Quantizer:
+    """Functions `NAME_factors` and `quantize_NAME`. `direction` says in words what a block's rows are.
+
+    `measured`: instead of `quantize_NAME` there is `NAME_scale`, from a block's statistic to its scale as a word and
+    the factor of its values.
+    """
     the_rule = rule(fmt.quantizer)
     printer = _Printer()
     factors = _factors(fmt, the_rule, name, mode, printer) if fmt.tensor_scale is not None else None
-    block = _block(fmt, the_rule, name, direction, printer)
+    block = _scale(fmt, the_rule, name, printer) if measured else _block(fmt, the_rule, name, direction, printer)
     return Quantizer(factors, block, frozenset(printer.helpers))
 
 
@@ -55,6 +65,46 @@ def _factors(fmt: BlockFormat, the_rule: Rule, name: str, mode: str, printer: _P
     head = [f"def {name}_factors({mode}):", f'    """The tensor scale of {name} both ways: to encode and to decode."""']
     result = f"    return {printer.value(found.encode)}, {printer.value(found.decode)}"
     return "\n".join([*head, *(f"    {line}" for line in lines), result])
+
+
+def _scale(fmt: BlockFormat, the_rule: Rule, name: str, printer: _Printer) -> str:
+    record = Recorder()
+    statistic = record.input("amax")
+    arguments = ["amax"]
+    if fmt.tensor_scale is not None:
+        factors = Factors(record.input("tensor_encode"), record.input("tensor_decode"))
+        arguments += ["tensor_encode", "tensor_decode"]
+    else:
+        factors = unit(record)
+    scale = the_rule.scale(record, statistic, factors, fmt)
+    factor = the_rule.factor(record, scale, factors, fmt)
+    lines = printer.lines(record.program(tuple(arguments), (scale, factor)))
+    stored = printer.value(scale)
+    if fmt.scale == "f32":
+        printer.helpers.add("bits")
+        stored = f"bits({stored})"
+    printer.helpers |= {_STATISTICS[the_rule.statistic], element_helper(fmt)}
+    rows, columns = fmt.block
+    doc = f"The {fmt.scale} scale of a block of {rows} x {columns}, and its values' factor: rule {fmt.quantizer}."
+    return "\n".join(
+        [
+            f"def {name}_scale({', '.join(arguments)}):",
+            f'    """{doc}"""',
+            *(f"    {line}" for line in lines),
+            f"    return {stored}, {printer.value(factor)}",
+        ]
+    )
+
+
+def element_helper(fmt: BlockFormat) -> str:
+    """The helper that applies a block's factor to a value."""
+    return "mul" if rule(fmt.quantizer).element_op == "mul" else "div"
+
+
+def statistic_helper(fmt: BlockFormat) -> tuple[str, str]:
+    """The helper that measures a list of values, and the one that joins two measurements."""
+    statistic = rule(fmt.quantizer).statistic
+    return _STATISTICS[statistic], "at_least" if statistic == "amax_nan" else "maximum"
 
 
 def _block(fmt: BlockFormat, the_rule: Rule, name: str, direction: str, printer: _Printer) -> str:

@@ -313,6 +313,8 @@ class QuantizePlan:
     `transpose_buffer`. `given` is the IR value of the tensor scale or amax (None: the format has no tensor scale).
     `tensor_scale_param`: a pointer to where the kernel stores the tensor scale (None: it is the input's).
     `pads`: tiles cover the padding of the scale buffer and write it; else it is filled before the launch.
+    `measure`: what must be seen before a block's scale is known: a thread's line, a tile (128 columns, or rows where
+    `along` is "rows"), or a whole row. Tiles and rows are walked twice, which only kernels without a product do.
     """
 
     mode: str
@@ -325,6 +327,7 @@ class QuantizePlan:
     rng: str | None = None  # the argument with the random state, where rounding is stochastic
     stream: int = 0
     transpose_buffer: str | None = None
+    measure: Literal["line", "tile", "row"] = "line"
 
 
 @dataclass(frozen=True, slots=True)
@@ -451,4 +454,9 @@ class LoweredGemm(LoweredKernel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoweredElementwise(LoweredKernel):
-    """A kernel without a product: an epilogue over tiles of 128 rows, with no accumulator. All four warps run it."""
+    """A kernel without a product: an epilogue over tiles of 128 rows, with no accumulator. All four warps run it.
+
+    `bands`: a tile has all columns, because a scale is one for a row.
+    """
+
+    bands: bool = False

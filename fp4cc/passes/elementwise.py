@@ -52,7 +52,8 @@ def _lower(
 ) -> LoweredElementwise:
     space = frame.problem
     epilogue = plan_epilogue(frame, sizes, TILE_N)
-    tiles_m, tiles_n = ceildiv(space.m, TILE_M), ceildiv(space.n, TILE_N)
+    bands = any(o.quantize is not None and o.quantize.measure == "row" for o in epilogue.program.outputs)
+    tiles_m, tiles_n = ceildiv(space.m, TILE_M), 1 if bands else ceildiv(space.n, TILE_N)
     raster = Raster(0, tiles_m, tiles_n, mul(tiles_m, tiles_n, space.batch))
     params = [KernelParam(m.name, Param("tensor_map", m.name), m.source) for m in epilogue.tensor_maps]
     params += [
@@ -74,6 +75,7 @@ def _lower(
         constraints=(),
         decisions=(),
         when=when,
+        bands=bands,
     )
     return replace(lowered, decisions=_decisions(lowered))
 

@@ -146,7 +146,7 @@ class _Planner:
 
     def _check_output(self, arg: Arg, value: Value) -> None:
         if arg.format is not None:
-            self.errors.extend(quantized.refusals(arg, value, self.problem))
+            self.errors.extend(quantized.refusals(arg, value, self.problem, twice=not self.frame.accumulators))
             return
         if value.op == "reduce":
             self.errors.extend(reduced.refusals(arg, value, self.frame))
@@ -427,6 +427,7 @@ class _Planner:
             for output in program.outputs if output.store.buffer is not None
         ]  # fmt: skip
         buffers.extend(quantized.transposition(program.outputs, WARPS))
+        buffers.extend(quantized.measuring(program.outputs, WARPS))
         if program.staged:
             what = "column values of a tile, f32"
             stride = -(-self.tile_n // (32 * WARPS)) * 32 * WARPS

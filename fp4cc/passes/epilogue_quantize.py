@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from fp4cc.diagnostics import Diagnostic, error
 from fp4cc.ir.kernel import Arg, Expr, Kernel, Value
 from fp4cc.ir.lowered import EpilogueOutput, KernelParam, QuantizePlan, SmemBuffer, Space, StorePlan
@@ -16,8 +18,8 @@ CTA_ROWS = 128
 TRANSPOSE_BUFFER = "transpose_smem"
 
 
-def refusals(arg: Arg, value: Value, problem: Space) -> list[Diagnostic]:
-    """Why this quantized output cannot be built yet; empty if it can."""
+def refusals(arg: Arg, value: Value, problem: Space, *, twice: bool) -> list[Diagnostic]:
+    """Why this quantized output cannot be built yet; empty if it can. `twice`: the kernel can walk a tile twice."""
     fmt = arg.format
     if fmt is None or value.op != "quantize":
         return [_refusal(arg, "a quantized output must be assigned `quantize(...)`")]
@@ -30,14 +32,29 @@ def refusals(arg: Arg, value: Value, problem: Space) -> list[Diagnostic]:
     if value.attrs.get("mode") == "scale":
         found.append(_refusal(arg, "scales that are given"))
     the_rule = rule(fmt.quantizer)
-    if isinstance(the_rule, FourOverSix) or the_rule.statistic == "std":
+    tall_std = the_rule.statistic == "std" and (fmt.block[0] != 1 or measure(fmt) != "line")
+    if isinstance(the_rule, FourOverSix) or tall_std:
         found.append(_refusal(arg, f"the quantizer {the_rule.name}"))
     rows, columns = fmt.block
+    if twice and measure(fmt) is not None and fmt.stored == fmt.block:
+        if measure(fmt) == "row" and axes != product:
+            found.append(_refusal(arg, "a scale for all of a column"))
+        return found
     if not isinstance(columns, int) or LINE % columns or fmt.stored[1] != columns:
         found.append(_refusal(arg, f"blocks of {rows} x {columns}: a thread sees {LINE} elements at a time"))
     elif not isinstance(rows, int) or LINE % rows or fmt.stored[0] not in (1, rows):
         found.append(_refusal(arg, f"blocks of {rows} x {columns}: a warp sees {LINE} rows at a time"))
     return found
+
+
+def measure(fmt: BlockFormat) -> Literal["line", "tile", "row"] | None:
+    """What a block's scale takes; None for blocks that fit neither a line, nor a tile, nor a row."""
+    rows, columns = fmt.block
+    if isinstance(columns, int) and isinstance(rows, int) and LINE % columns == 0 and LINE % rows == 0:
+        return "line"
+    if columns == CTA_ROWS and rows in (1, CTA_ROWS):
+        return "tile"
+    return "row" if columns == "all" and rows == 1 else None
 
 
 def _refusal(arg: Arg, what: str) -> Diagnostic:
@@ -78,6 +95,7 @@ def plan_quantized(
             rng=_rng(kernel, value),
             stream=_stream(value),
             transpose_buffer=TRANSPOSE_BUFFER if along == "rows" else None,
+            measure=measure(fmt) or "line",
         ),
     )
 
@@ -166,10 +184,25 @@ def fills(output: EpilogueOutput, problem: Space) -> list[Init]:
     count = mul(
         ceildiv(problem.batch, layout.extent("batch")),
         ceildiv(lines, tall * layout.extent("row")),
-        ceildiv(length, wide * layout.extent("k")),
+        1 if fmt.stored[1] == "all" else ceildiv(length, wide * layout.extent("k")),
         layout.atom_size,
     )
     return [Init(f"{output.arg}.scales", count, layout.pad, 4 if fmt.scale == "f32" else 1)]
+
+
+def measuring(outputs: tuple[EpilogueOutput, ...], warps: int) -> list[SmemBuffer]:
+    """The buffers in which warps join the statistics of blocks that are taller than a warp's rows."""
+    found: list[SmemBuffer] = []
+    for output in outputs:
+        plan = output.quantize
+        if plan is None or plan.measure != "tile":
+            continue
+        what = f"what warps measure of {output.arg}"
+        if _format_of(output).block[0] == CTA_ROWS:
+            found.append(SmemBuffer(f"{output.arg}_blocks", 0, 4 * warps, 1, 16, what))
+        elif plan.along == "rows":
+            found.append(SmemBuffer(f"{output.arg}_blocks", 0, 4 * warps * CTA_ROWS, 1, 16, what))
+    return found
 
 
 def transposition(outputs: tuple[EpilogueOutput, ...], warps: int) -> list[SmemBuffer]:

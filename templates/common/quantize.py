@@ -14,6 +14,25 @@ def largest_magnitude_or_nan(x):
     return largest
 
 
+def standard_deviation(x):
+    """The population standard deviation of a list; sums run from the first value to the last."""
+    total, squares = Float32(0.0), Float32(0.0)
+    for value in x:
+        total, squares = add(total, value), add(squares, mul(value, value))
+    mean = div(total, len(x))
+    return sqrt(at_least(sub(div(squares, len(x)), mul(mean, mean)), 0.0))
+
+
+def largest_of_warps(slots, warp, lane, x):
+    """The largest x of the CTA's 128 threads; a NaN makes it NaN. `slots` is shared memory: a float for each warp."""
+    x = largest_of_lanes(x, 32)
+    prims.barrier_cta_sync(1, thread_count=128)  # the last tile's have been read
+    shared_store_f32(slots + 4 * warp, x)
+    prims.barrier_cta_sync(1, thread_count=128)
+    a, b, c, d = shared_load_4_f32(slots)
+    return at_least(at_least(a, b), at_least(c, d))
+
+
 def largest_of_lanes(x, lanes):
     """The largest x of each group of adjacent lanes; a NaN makes it NaN."""
     step = 1
@@ -49,6 +68,12 @@ def encode_e8m0_up(x):
         "=r,f",
         x,
     )
+
+
+def encode_e8m0_down(x):
+    """The e8m0 code of x, rounded down to a power of two; infinity is 254, NaN 255."""
+    pattern = bits(x) & 0x7FFFFFFF
+    return where_int(pattern > 0x7F800000, 255, cutlass.min(pattern >> 23, 254))
 
 
 def decode_e8m0(code):

@@ -50,10 +50,10 @@ class Compiler:
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
         before = Path.cwd()
-        os.chdir(self._scratch)  # the DSL leaves files in the working folder
+        os.chdir(self._scratch)  # the DSL keeps its files in the folder where it was imported
         try:
+            spec.loader.exec_module(module)
             compiled = module.compile(target)
         finally:
             os.chdir(before)

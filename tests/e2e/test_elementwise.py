@@ -150,3 +150,56 @@ def test_takes_vectors(check: Check) -> None:
         q = quantize(x, amax = amax)
     }"""
     check(text, N=176)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("shape", [(128, 128), (256, 384)], ids=str)
+def test_quantizes_blocks_as_wide_as_a_tile(check: Check, target: str, shape: tuple[int, int]) -> None:
+    text = """kernel deepseek(M, N) {
+        in x : bf16[M, N]
+        out a : ds_act[M, N]
+        out at : ds_act[N, M]
+        out w : ds_weight[M, N]
+        out wt : ds_weight[N, M]
+        a = quantize(x)
+        at = quantize(x.T)
+        w = quantize(x)
+        wt = quantize(x.T)
+    }"""
+    check(text, target, M=shape[0], N=shape[1], sms=2)
+
+
+def test_wide_blocks_need_not_fill_their_last_rows(check: Check) -> None:
+    text = """format wide4 extends nvfp4 { scale e4m3 per 1 x 128 }
+    kernel wide(L, M, N) {
+        in x : f32[L, M, N]
+        in amax : f32[]
+        out w : ds_weight[L, M, N]
+        out a : wide4[L, M, N]
+        w = quantize(x)
+        a = quantize(x, amax = amax)
+    }"""
+    check(text, L=2, M=200, N=256)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (150, 203), (129, 64)], ids=str)
+def test_quantizes_with_a_scale_a_row(check: Check, shape: tuple[int, int]) -> None:
+    text = """kernel tokens(M, N) {
+        in x : bf16[M, N]
+        out q : fp8_token[M, N]
+        q = quantize(x + 1)
+    }"""
+    check(text, M=shape[0], N=shape[1])
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_quantizes_by_the_standard_deviation(check: Check, target: str) -> None:
+    text = """format quartet extends mxfp4 { quantizer quest_mxfp4 }
+    kernel forward(M, K) {
+        in x : bf16[M, K]
+        out q : quartet[M, K]
+        out qt : quartet[K, M]
+        q = quantize(hadamard(x, over = K, size = 32))
+        qt = quantize(x.T)
+    }"""
+    check(text, target, M=96, K=224)
