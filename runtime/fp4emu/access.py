@@ -13,7 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fp4emu.errors import Fault
-from fp4emu.memory import ALLOCATED, BARRIER, GLOBAL_BASE, RANK_SHIFT, READ_ONLY, SHARED_WINDOW, WRITTEN
+from fp4emu.memory import (
+    ALLOCATED,
+    BARRIER,
+    GLOBAL_BASE,
+    RANK_SHIFT,
+    READ_ONLY,
+    READING,
+    SHARED_WINDOW,
+    STILL_READ,
+    UNFENCED,
+    WRITTEN,
+)
 
 if TYPE_CHECKING:
     from fp4emu.group import Group
@@ -22,7 +33,7 @@ Array = NDArray[Any]
 _OFFSET = (1 << RANK_SHIFT) - 1
 _REPEAT = {n: int.from_bytes(b"\1" * n, "little") for n in (1, 2, 4, 8)}
 _LOAD_BITS, _LOADED = ALLOCATED | WRITTEN | BARRIER, ALLOCATED | WRITTEN
-_STORE_BITS = ALLOCATED | BARRIER | READ_ONLY
+_STORE_BITS = ALLOCATED | BARRIER | READ_ONLY | READING
 
 
 class Views:
@@ -145,9 +156,9 @@ def store(g: Group, space: str, address: Array, data: Array, size: int, mask: Ar
     if bad.any():
         if size == 16:
             bad = bad.reshape(*touched.shape, 2).any(axis=-1)
-        fault = _bad(
-            g, "store to memory that is not allocated, read-only, or a live mbarrier", touched, bad, size, mask, ""
-        )
+        start = int(np.broadcast_to(index, bad.shape)[bad].ravel()[0]) * size
+        reason = _unwritable(int(np.bitwise_or.reduce(views.state[1][start : start + size])))
+        fault = _bad(g, f"store {reason}", touched, bad, size, mask, "")
         fault.hint = _explain(g, space, int(np.broadcast_to(touched, bad.shape)[bad].ravel()[0]))
         raise fault
     if mask is not None:
@@ -157,11 +168,22 @@ def store(g: Group, space: str, address: Array, data: Array, size: int, mask: Ar
         shape = np.broadcast_shapes(data.shape, index.shape)
         index, data = np.broadcast_to(index, shape), np.broadcast_to(data, shape)
     views.data[size][index] = data
-    written = views.state[16 if size == 16 else size]
-    written[index] = _WRITTEN16 if size == 16 else _LOADED * _REPEAT[size]
+    mark = _LOADED if space == "global" else _LOADED | UNFENCED
+    views.state[size][index] = _MARKS16[mark] if size == 16 else mark * _REPEAT[size]
 
 
-_WRITTEN16 = np.full(16, _LOADED, np.uint8).view(np.complex128)[0]
+def _unwritable(state: int) -> str:
+    """Why memory with these shadow bits cannot be stored to."""
+    if state & BARRIER:
+        return "over a live mbarrier"
+    if state & READ_ONLY:
+        return "to read-only memory"
+    if state & READING:
+        return f"to shared memory {STILL_READ} (no cp.async.bulk.wait_group.read yet)"
+    return "to memory that is not allocated"
+
+
+_MARKS16 = {mark: np.full(16, mark, np.uint8).view(np.complex128)[0] for mark in (_LOADED, _LOADED | UNFENCED)}
 
 
 def _generic_parts(g: Group, address: Array, mask: Array | None) -> list[tuple[Array, Array | None, str]]:

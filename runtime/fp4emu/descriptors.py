@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fp4emu.errors import Fault
-from fp4emu.memory import ALLOCATED, WRITTEN, SharedMemory
+from fp4emu.memory import ASYNC_BITS, READABLE, SharedMemory, unreadable
 from fp4emu.swizzle import PATTERNS, Swizzle, swizzle
 
 Bytes = npt.NDArray[np.uint8]
@@ -143,7 +143,8 @@ def _mn_major(start: int, lbo: int, sbo: int, mode: Swizzle, rows: int, depth: i
     return result
 
 
-_CLEAN = np.uint64(0x0101_0101_0101_0101 * (ALLOCATED | WRITTEN))
+_CLEAN = np.uint64(0x0101_0101_0101_0101 * READABLE)
+_LOOK = np.uint64(0x0101_0101_0101_0101 * ASYNC_BITS)
 
 
 def _byte_mask(used: int) -> npt.NDArray[np.uint64]:
@@ -168,9 +169,9 @@ def gather_chunks(shared: SharedMemory, addresses: Index, used: int = 16) -> Byt
     state = np.take(shared.state[:limit].view(np.complex128), rows).view(np.uint64)
     if used != 16:
         mask = np.tile(_MASKS[used], rows.size).reshape(state.shape)
-        wrong = (state & mask) != (mask & _CLEAN)
+        wrong = (state & mask & _LOOK) != (mask & _CLEAN)
     else:
-        wrong = state != _CLEAN
+        wrong = (state & _LOOK) != _CLEAN
     if wrong.any():
         _explain_unwritten(shared, addresses, state.view(np.uint8).reshape(*rows.shape, 16)[..., :used])
     return np.take(shared.data[:limit].view(np.complex128), rows).view(np.uint8).reshape(*rows.shape, 16)
@@ -185,17 +186,18 @@ def gather_elements(shared: SharedMemory, addresses: Index, size: int) -> Bytes:
         )
     index = addresses[..., None] + np.arange(size)
     state = shared.state[index]
-    if (state != (ALLOCATED | WRITTEN)).any():
+    if ((state & ASYNC_BITS) != READABLE).any():
         _explain_unwritten(shared, addresses, state)
     return shared.data[index]
 
 
 def _explain_unwritten(shared: SharedMemory, addresses: Index, state: Bytes) -> None:
-    where = np.argwhere(state != (ALLOCATED | WRITTEN))
+    where = np.argwhere((state & ASYNC_BITS) != READABLE)
     row, column = int(where[0][0]), int(where[0][1])
     address = int(addresses[row, column]) + int(where[0][2])
+    reason = unreadable(int(state[row, column, int(where[0][2])]))
     raise Fault(
-        f"the operand reads shared byte {shared.describe(address)}, which was never written "
+        f"the operand reads shared byte {shared.describe(address)}, which {reason} "
         f"(row {row}, step {column} along K; {len(where)} such bytes)",
         hint="a wrong descriptor, a missing wait, or a copy that did not fill the tile",
     )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from fp4emu.errors import Fault
 from fp4emu.instruction import Instruction
 from fp4emu.machine import Cta, ThreadContext
+from fp4emu.memory import SharedMemory
 
 
 def submit(thread: ThreadContext, ins: Instruction, action: Callable[[], None], *, order: Hashable = None) -> None:
@@ -40,6 +41,7 @@ class BulkGroup:
 
     unread: int = 0
     unfinished: int = 0
+    sources: list[tuple[SharedMemory, int, int]] = field(default_factory=list["tuple[SharedMemory, int, int]"])
 
 
 @dataclass(slots=True)
@@ -48,9 +50,12 @@ class BulkGroups:
 
     committed: list[BulkGroup] = field(default_factory=list[BulkGroup])
     open: BulkGroup = field(default_factory=BulkGroup)
+    history: list[BulkGroup] = field(default_factory=list[BulkGroup])
+    """The committed groups that no wait has covered yet, finished or not."""
 
     def commit(self) -> None:
         self.committed.append(self.open)
+        self.history.append(self.open)
         self.open = BulkGroup()
 
     def reached(self, allowed: int, *, read: bool) -> bool:
@@ -60,19 +65,40 @@ class BulkGroups:
         older = self.committed[: len(self.committed) - allowed] if allowed else self.committed
         return not any(group.unread if read else group.unfinished for group in older)
 
+    def release(self, allowed: int) -> None:
+        """A wait for all but the newest groups is over: their sources may be written again."""
+        count = len(self.history) - allowed
+        for group in self.history[: max(count, 0)]:
+            for shared, offset, size in group.sources:
+                shared.end_reading(offset, size)
+        if count > 0:
+            del self.history[:count]
+
 
 def bulk_groups(thread: ThreadContext) -> BulkGroups:
     """The bulk async-groups of a thread."""
     return thread.scratch.setdefault("bulk", BulkGroups())
 
 
-def submit_in_group(thread: ThreadContext, ins: Instruction, read: Callable[[], Callable[[], None]]) -> None:
-    """Queues an operation of the thread's open bulk group: `read` takes its source, returns what writes the result."""
+def submit_in_group(
+    thread: ThreadContext,
+    ins: Instruction,
+    read: Callable[[], Callable[[], None]],
+    source: tuple[SharedMemory, int, int] | None = None,
+) -> None:
+    """Queues an operation of the thread's open bulk group: `read` takes its source, returns what writes the result.
+
+    The bytes of `source` (memory, offset, size) must not be written until the thread has waited for their reading.
+    """
     group = bulk_groups(thread).open
+    if source is not None:
+        memory, offset, size = source
+        memory.begin_reading(offset, size)
+        group.sources.append(source)
     group.unread += 1
     group.unfinished += 1
 
-    def source() -> None:
+    def fetch() -> None:
         write = read()
         group.unread -= 1
 
@@ -82,4 +108,4 @@ def submit_in_group(thread: ThreadContext, ins: Instruction, read: Callable[[], 
 
         submit(thread, ins, finish)
 
-    submit(thread, ins, source)
+    submit(thread, ins, fetch)

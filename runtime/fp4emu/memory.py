@@ -15,7 +15,11 @@ from fp4emu.errors import Fault
 
 Bytes = NDArray[np.uint8]
 
-ALLOCATED, WRITTEN, BARRIER, READ_ONLY = 1, 2, 4, 8
+ALLOCATED, WRITTEN, BARRIER, READ_ONLY, UNFENCED, READING = 1, 2, 4, 8, 16, 32
+READABLE = ALLOCATED | WRITTEN
+#: What a read through the async proxy looks at, and one through the generic proxy.
+ASYNC_BITS = ALLOCATED | WRITTEN | BARRIER | UNFENCED
+GENERIC_BITS = ALLOCATED | WRITTEN | BARRIER
 GLOBAL_BASE = 0x7F00_0000_0000
 SHARED_WINDOW = 0x0000_7E00_0000_0000
 """Generic address of shared::cluster address 0; CTA rank r of the cluster owns [r << 24, (r + 1) << 24)."""
@@ -24,6 +28,19 @@ SHARED_RESERVED = 1024
 """The first KiB of a CTA's shared memory belongs to the system, so that no variable has address 0."""
 GUARD = 256
 ALIGNMENT = 512
+
+
+STILL_READ = "which a bulk store may still be reading"
+_KEEP_FENCED = np.uint64(0x0101_0101_0101_0101 * (0xFF & ~UNFENCED))
+
+
+def unreadable(state: int) -> str:
+    """Why a shared byte with this shadow cannot be read."""
+    if state & BARRIER:
+        return "holds a live mbarrier"
+    if not state & WRITTEN:
+        return "was never written"
+    return "was written by the generic proxy (st.shared or the like) with no fence.proxy.async since"
 
 
 class GlobalMemory:
@@ -118,25 +135,39 @@ class SharedMemory:
         state[:] = 0
         state[SHARED_RESERVED:size] = ALLOCATED
 
-    def check_read(self, offset: int, size: int) -> None:
-        """Faults unless all bytes are inside, written and no mbarrier."""
+    def check_read(self, offset: int, size: int, *, proxy: str = "generic") -> None:
+        """Faults unless all bytes are inside, written, no mbarrier, and visible to the proxy ("generic" or "async")."""
         self._check(offset, size)
         state = self.state[offset : offset + size]
-        if (state != (ALLOCATED | WRITTEN)).any():
-            first = int(np.flatnonzero(state != (ALLOCATED | WRITTEN))[0])
-            what = "holds a live mbarrier" if state[first] & BARRIER else "was never written"
-            raise Fault(f"shared byte {self.describe(offset + first)} {what}")
+        wrong = (state & (GENERIC_BITS if proxy == "generic" else ASYNC_BITS)) != READABLE
+        if wrong.any():
+            first = int(np.flatnonzero(wrong)[0])
+            raise Fault(f"shared byte {self.describe(offset + first)} {unreadable(int(state[first]))}")
 
-    def check_write(self, offset: int, size: int) -> None:
-        """Faults unless all bytes are inside and no mbarrier; marks them written."""
+    def check_write(self, offset: int, size: int, *, proxy: str = "async") -> None:
+        """Faults unless all bytes are inside, no mbarrier and no bulk store's unread source; marks them written."""
         self._check(offset, size)
         state = self.state[offset : offset + size]
-        if (state & BARRIER).any():
-            first = int(np.flatnonzero(state & BARRIER)[0])
-            raise Fault(
-                f"store over the live mbarrier at {self.describe(offset + first)}", hint="mbarrier.inval it first"
-            )
-        state |= WRITTEN
+        if (state & (BARRIER | READING)).any():
+            first = int(np.flatnonzero(state & (BARRIER | READING))[0])
+            where = self.describe(offset + first)
+            if state[first] & BARRIER:
+                raise Fault(f"store over the live mbarrier at {where}", hint="mbarrier.inval it first")
+            hint = "wait with cp.async.bulk.wait_group.read, then meet at a barrier"
+            raise Fault(f"store to {where}, {STILL_READ}", hint=hint)
+        state[:] = READABLE | (UNFENCED if proxy == "generic" else 0)
+
+    def fence_proxy(self) -> None:
+        """fence.proxy.async: what the generic proxy wrote so far may be read by the async proxy."""
+        words = self.state[: len(self.state) // 8 * 8].view(np.uint64)
+        words &= _KEEP_FENCED
+
+    def begin_reading(self, offset: int, size: int) -> None:
+        """A bulk store will read these bytes."""
+        self.state[offset : offset + size] |= READING
+
+    def end_reading(self, offset: int, size: int) -> None:
+        self.state[offset : offset + size] &= ~np.uint8(READING)
 
     def barrier(self, offset: int) -> Barrier:
         """The live mbarrier at an offset."""

@@ -19,12 +19,16 @@ from numpy.lib.stride_tricks import as_strided
 from fp4emu.errors import Fault
 from fp4emu.memory import (
     ALLOCATED,
+    ASYNC_BITS,
     BARRIER,
     READ_ONLY,
+    READABLE,
+    READING,
     SHARED_RESERVED,
     WRITTEN,
     GlobalMemory,
     SharedMemory,
+    unreadable,
 )
 from fp4emu.swizzle import PATTERNS, Swizzle, swizzle
 from fp4emu.tensormap import BITS, PADDED, DataType, Interleave, OobFill, TensorMap
@@ -319,28 +323,32 @@ def place_box(shared: SharedMemory, offset: int, tmap: TensorMap, packed: Bytes)
     data, state = _window(shared, offset, place.reach)
     if (state & BARRIER).any():
         shared.check_write(offset, place.reach)
+    if (state & READING).any():
+        shared.check_write(offset, place.reach)
     if place.dense:
         # A complex128 is 16 bytes, so one assignment moves a unit.
         data.view(np.complex128)[place.order] = packed.reshape(-1).view(np.complex128)
-        state |= WRITTEN
+        state[:] = READABLE
         return
     used = place.used
     data.reshape(-1, place.unit)[place.order, :used] = packed.reshape(-1, used)
-    state.reshape(-1, place.unit)[place.order, :used] |= WRITTEN
+    state.reshape(-1, place.unit)[place.order, :used] = READABLE
 
 
 def fetch_box(shared: SharedMemory, offset: int, tmap: TensorMap) -> Bytes:
     """The packed bytes of a box in shared memory at `offset`, all of which must have been written."""
     place = placement(tmap, offset)
     data, state = _window(shared, offset, place.reach)
-    if place.dense and (state == (ALLOCATED | WRITTEN)).all():
+    state = state & ASYNC_BITS
+    if place.dense and (state == READABLE).all():
         return np.take(data.view(np.complex128), place.order).view(np.uint8)
-    wrong = state.reshape(-1, place.unit)[place.order, : place.used] != (ALLOCATED | WRITTEN)
+    wrong = state.reshape(-1, place.unit)[place.order, : place.used] != READABLE
     if wrong.any():
         unit = int(np.flatnonzero(wrong.any(axis=1))[0])
-        where = shared.describe(offset + int(place.order[unit]) * place.unit)
+        byte = int(place.order[unit]) * place.unit + int(np.flatnonzero(wrong[unit])[0])
+        where, why = shared.describe(offset + byte), unreadable(int(state[byte]))
         raise Fault(
-            f"the TMA store reads {where}, which was never written ({place.unit}-byte unit {unit} of the box)",
-            hint="the epilogue did not fill the box, or wrote it with another swizzle",
+            f"the TMA store reads {where}, which {why} ({place.unit}-byte unit {unit} of the box)",
+            hint="the epilogue did not fill the box, wrote it with another swizzle, or did not fence the proxy",
         )
     return data.reshape(-1, place.unit)[place.order, : place.used].reshape(-1)

@@ -56,7 +56,7 @@ def cp_async(thread: ThreadContext, ins: Instruction, dst: int, src: int, size: 
 
     def effect() -> None:
         data = thread.memory.read(src, taken) if taken else b""
-        shared.check_write(offset, size)
+        shared.check_write(offset, size, proxy="generic")
         shared.data[offset : offset + size] = memoryview(data.ljust(size, b"\0"))
         group[0] -= 1
 

@@ -57,7 +57,7 @@ def _update(thread: ThreadContext, ins: Instruction, address: int, change: Calla
     shared, offset = thread.cluster.resolve(address)
     shared.check_read(offset, size)
     old = int.from_bytes(shared.data[offset : offset + size].tobytes(), "little")
-    shared.check_write(offset, size)
+    shared.check_write(offset, size, proxy="generic")
     shared.data[offset : offset + size] = list(change(old).to_bytes(size, "little"))
     return old
 

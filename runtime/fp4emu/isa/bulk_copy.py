@@ -36,7 +36,7 @@ def _check(size: int, *addresses: int) -> None:
 
 
 def _read_shared(shared: SharedMemory, offset: int, size: int) -> Bytes:
-    shared.check_read(offset, size)
+    shared.check_read(offset, size, proxy="async")
     return shared.data[offset : offset + size].copy()
 
 
@@ -122,7 +122,7 @@ def store(thread: ThreadContext, ins: Instruction, dst: int, src: int, size: int
             return lambda: thread.memory.write(dst, data)
         return lambda: _write_masked(thread, dst, data, mask)
 
-    submit_in_group(thread, ins, read)
+    submit_in_group(thread, ins, read, (source, src & OFFSET_MASK, size))
 
 
 def _write_masked(thread: ThreadContext, dst: int, data: Bytes, mask: int) -> None:
@@ -197,7 +197,7 @@ def reduce_global(thread: ThreadContext, ins: Instruction, dst: int, src: int, s
 
         return write
 
-    submit_in_group(thread, ins, read)
+    submit_in_group(thread, ins, read, (source, src & OFFSET_MASK, size))
 
 
 @instruction("cp.async.bulk.prefetch", f"L2 global {HINT}", style="thread", section="9.7.9.25.4.2")
@@ -232,7 +232,9 @@ def wait_group(g: Any, ins: Instruction, mask: Any, allowed: Any) -> None:
     source."""
     read, limit = ins.has("read"), int(allowed)
     for row, _, groups in _lanes_with_groups(g, mask):
-        if not groups.reached(limit, read=read):
+        if groups.reached(limit, read=read):
+            groups.release(limit)
+        else:
             g.waits[row] = Wait(
                 lambda groups=groups: groups.reached(limit, read=read),
                 lambda groups=groups: (

@@ -120,7 +120,8 @@ def store(thread: ThreadContext, ins: Instruction, target: TensorOperand, src: i
         packed = tma.fetch_box(shared, src & OFFSET_MASK, tmap)
         return lambda: tma.write_box(thread.memory, tmap, coordinates, packed)
 
-    submit_in_group(thread, ins, read)
+    offset = src & OFFSET_MASK
+    submit_in_group(thread, ins, read, (shared, offset, tma.placement(tmap, offset).reach))
 
 
 @instruction(
@@ -139,7 +140,8 @@ def reduce(thread: ThreadContext, ins: Instruction, target: TensorOperand, src: 
         packed = tma.fetch_box(shared, src & OFFSET_MASK, tmap)
         return lambda: tma.reduce_box(thread.memory, tmap, coordinates, packed, ins.mod("op"))
 
-    submit_in_group(thread, ins, read)
+    offset = src & OFFSET_MASK
+    submit_in_group(thread, ins, read, (shared, offset, tma.placement(tmap, offset).reach))
 
 
 def _own_shared(thread: ThreadContext, address: int):

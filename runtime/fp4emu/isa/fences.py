@@ -3,6 +3,8 @@ effect on results."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from fp4emu.builder import Builder
 from fp4emu.instruction import Instruction
 from fp4emu.registry import instruction
@@ -29,9 +31,24 @@ instruction(
     style="emit",
     section="9.7.13.4",
 )(_nothing)
+
+
+@instruction(
+    "fence.proxy",
+    "async [space=shared::cta|shared::cluster]",
+    style="group",
+    section="9.7.13.4",
+)
+def proxy_async(g: Any, ins: Instruction, mask: Any) -> None:
+    """What the generic proxy wrote to the cluster's shared memory may now be read by TMA and the tensor cores."""
+    for cluster in {id(warp.cta.cluster): warp.cta.cluster for warp in g.warps}.values():
+        for cta in cluster.ctas:
+            cta.shared.fence_proxy()
+
+
 instruction(
     "fence.proxy",
-    "kind=alias|async [space=global|shared::cta|shared::cluster]",
+    "kind=alias|async [space=global]",
     f"tensormap::generic sem=acquire|release {SCOPE}",
     "async::generic sem=acquire|release sync_restrict=sync_restrict::shared::cta|sync_restrict::shared::cluster "
     "cluster",

@@ -104,7 +104,7 @@ def stmatrix(warp: WarpContext, ins: Instruction, address: Addresses, values: li
     data[rows, columns] = np.ascontiguousarray(words).view(np.uint8).reshape(*words.shape, 4)
     shared = warp.cta.shared
     for row, offset in enumerate(_rows(warp, address, height)):
-        shared.check_write(int(offset), 16)
+        shared.check_write(int(offset), 16, proxy="generic")
         shared.data[offset : offset + 16] = data[row]
 
 
