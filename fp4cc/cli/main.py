@@ -21,6 +21,7 @@ COMMANDS = {
     "run": "Compile, run on a device, and compare with the reference.",
     "verify": "Run several shapes and completion orders against the reference.",
     "explain": "Say what was chosen, why, and what it costs.",
+    "diff": "Say what an edit changes: numerics, layout, interface or only the schedule.",
     "layout": "Describe and draw a scale layout, as text or SVG.",
     "doctor": "Show what is installed, what is missing, and how to get it.",
 }
