@@ -28,7 +28,7 @@ def helpers(lowered: LoweredWgmma) -> set[str]:
     of_operands = {name for o in lowered.operands for name in (_pairs(o), _scales(o))}
     fixed = {
         "shared_address", "shared_load_word", "shared_load_4_words", "shared_store_4_words", "shared_store_2_floats",
-        "scaled", "mma_64_rows", "operand_descriptor", "from_bits",
+        "scaled", "mma_64_rows", "clear", "operand_descriptor", "from_bits",
     }  # fmt: skip
     return fixed | of_operands
 
@@ -57,7 +57,7 @@ def template_context(lowered: LoweredWgmma, epilogue: EpilogueText) -> dict[str,
         "epilogue_place": _place(batched, mentions(epilogue.hooks, "batch")),
         "m0": "(tile_m * CLUSTER_M + cta_m) * TILE_M" if cluster.m > 1 else "tile_m * TILE_M",
         "subtile": lowered.epilogue.subtile,
-        "uses": {name: mentions(epilogue.hooks, name) for name in ("row", "row_valid")},
+        "uses": {name: mentions(epilogue.hooks, name) for name in ("row", "row_valid", "first_column")},
     }
 
 

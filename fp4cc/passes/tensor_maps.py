@@ -26,32 +26,42 @@ def mainloop_maps(problem: Problem, mma: Mma, tile: Tile, pipeline: Pipeline) ->
 
 
 def _codes(name: str, problem: Problem, operand: Operand, mma: Mma, tile: Tile, rows: int) -> TensorMap:
-    bits = operand.format.bits
-    dtype = (_PADDED if mma.kind == "mxf8f6f4" else _PACKED)[bits]
-    row_bytes = scaled(problem.k, bits, 8)
-    dims, strides, box = [problem.k, operand.rows], [row_bytes], [tile.k, rows]
-    if operand.batched:
-        dims.append(problem.batch)
-        strides.append(mul(operand.rows, row_bytes))
-        box.append(1)
-    return _map(name, f"{operand.arg}.codes", dtype, dims, strides, box, problem, swizzle="128B")
+    dtype = (_PADDED if mma.kind == "mxf8f6f4" else _PACKED)[operand.format.bits]
+    return codes_map(name, problem, operand, dtype, problem.k, (tile.k, rows), "128B")
 
 
 def _scales(name: str, problem: Problem, operand: Operand, mma: Mma, rows: int, depth: int) -> TensorMap:
-    """Scale atoms as rows of 256 16-bit words, with axes of their own for rows and K.
+    return scale_atoms_map(name, problem, operand, mma.block, (256, rows, depth))
+
+
+def codes_map(
+    name: str, problem: Problem, operand: Operand, dtype: str, width: Expr, box: tuple[int, int], swizzle: str
+) -> TensorMap:
+    """An operand's codes, rows of `width` map elements; the box is (elements of a row, rows)."""
+    row_bytes = scaled(problem.k, operand.format.bits, 8)
+    dims, strides, sides = [width, operand.rows], [row_bytes], [*box]
+    if operand.batched:
+        dims.append(problem.batch)
+        strides.append(mul(operand.rows, row_bytes))
+        sides.append(1)
+    return _map(name, f"{operand.arg}.codes", dtype, dims, strides, sides, problem, swizzle)
+
+
+def scale_atoms_map(name: str, problem: Problem, operand: Operand, block: int, box: tuple[int, int, int]) -> TensorMap:
+    """Scale atoms as rows of 256 16-bit words, with axes of their own for rows and K; the box counts words, rows, depth.
 
     So atoms past either end are zero-filled, never a neighbor's: zero codes there meet zero scales, not a NaN.
     """
-    atoms_k = ceildiv(problem.k, 4 * mma.block)
+    atoms_k = ceildiv(problem.k, 4 * block)
     atoms_rows = ceildiv(operand.rows, 128)
     dims: list[Expr] = [256, atoms_rows, atoms_k]
     strides: list[Expr] = [mul(atoms_k, ATOM_BYTES), ATOM_BYTES]
-    box = [256, rows, depth]
+    sides = [*box]
     if operand.batched:
         dims.append(problem.batch)
         strides.append(mul(atoms_rows, atoms_k, ATOM_BYTES))
-        box.append(1)
-    return _map(name, f"{operand.arg}.scales", "U16", dims, strides, box, problem)
+        sides.append(1)
+    return _map(name, f"{operand.arg}.scales", "U16", dims, strides, sides, problem)
 
 
 def _map(

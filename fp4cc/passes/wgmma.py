@@ -32,7 +32,8 @@ from fp4cc.passes.params import plan_params
 from fp4cc.passes.raster import plan_raster
 from fp4cc.passes.roles import find_roles
 from fp4cc.passes.schedule import applicable
-from fp4cc.passes.sizes import Sizes, ceildiv, fold, int_or_expr, mul, scaled
+from fp4cc.passes.sizes import Sizes, fold, scaled
+from fp4cc.passes.tensor_maps import codes_map, scale_atoms_map
 from fp4cc.passes.unzip import epilogue_frame
 from fp4cc.targets.sm90 import SM90A
 from fp4num import LAYOUTS
@@ -273,52 +274,19 @@ def _pipeline(operands: tuple[Dequantized, Dequantized], cluster: Cluster, stage
 def _maps(
     problem: Problem, operands: tuple[Dequantized, Dequantized], cluster: Cluster
 ) -> tuple[TensorMap, TensorMap, TensorMap, TensorMap]:
+    """Codes as bytes, without a swizzle: they are read by rows, not by the tensor core."""
     a, b = operands
+    share = cluster.m
+
+    def codes(operand: Operand, plan: Dequantized, rows: int) -> TensorMap:
+        width = scaled(problem.k, plan.bits, 8)
+        return codes_map(f"{plan.arg}_codes", problem, operand, "U8", width, (plan.row_bytes, rows), "none")
+
     return (
-        _codes(problem, problem.a, a, ROWS),
-        _codes(problem, problem.b, b, ROWS // cluster.m),
-        _scales(problem, problem.a, a, 256),
-        _scales(problem, problem.b, b, 256 // cluster.m),
-    )
-
-
-def _codes(problem: Problem, operand: Operand, plan: Dequantized, rows: int) -> TensorMap:
-    row_bytes = scaled(problem.k, plan.bits, 8)
-    dims, strides, box = [row_bytes, operand.rows], [row_bytes], [plan.row_bytes, rows]
-    if operand.batched:
-        dims.append(problem.batch)
-        strides.append(mul(operand.rows, row_bytes))
-        box.append(1)
-    return _map(f"{plan.arg}_codes", f"{plan.arg}.codes", "U8", dims, strides, box, problem)
-
-
-def _scales(problem: Problem, operand: Operand, plan: Dequantized, words: int) -> TensorMap:
-    """Scale atoms as rows of 256 16-bit words, with axes of their own: past either end there are zeros."""
-    atoms_k, atoms_rows = ceildiv(problem.k, 4 * plan.block), ceildiv(operand.rows, 128)
-    dims: list[Expr] = [256, atoms_rows, atoms_k]
-    strides: list[Expr] = [mul(atoms_k, ATOM_BYTES), ATOM_BYTES]
-    box = [words, 1, 1]
-    if operand.batched:
-        dims.append(problem.batch)
-        strides.append(mul(atoms_rows, atoms_k, ATOM_BYTES))
-        box.append(1)
-    return _map(f"{plan.arg}_scales", f"{plan.arg}.scales", "U16", dims, strides, box, problem)
-
-
-def _map(
-    name: str, source: str, dtype: str, dims: list[Expr], strides: list[Expr], box: list[int], problem: Problem
-) -> TensorMap:
-    return TensorMap(
-        name=name,
-        source=source,
-        dtype=dtype,
-        dims=tuple(dims),
-        strides=tuple(strides),
-        box=tuple(box),
-        element_strides=(1,) * len(dims),
-        swizzle="none",
-        l2="256B",
-        when=None if isinstance(problem.k, int) and problem.k > 0 else int_or_expr(fold("gt", problem.k, 0)),
+        codes(problem.a, a, ROWS),
+        codes(problem.b, b, ROWS // share),
+        scale_atoms_map(f"{a.arg}_scales", problem, problem.a, a.block, (256, 1, 1)),
+        scale_atoms_map(f"{b.arg}_scales", problem, problem.b, b.block, (256 // share, 1, 1)),
     )
 
 

@@ -67,19 +67,26 @@ def scaled(pair, scale):
     return word_asm("mul.rn.bf16x2 $0, $1, $2;", "=r,r,r", pair, scale)
 
 
-def mma_64_rows(acc, a, b):
-    """acc += A B for 64 rows, 128 columns and 16 of K, bf16 by descriptors; each thread has 64 of the sums."""
-    count = len(acc)
+def clear(registers, count):
+    """Set registers to 0."""
+    for i in range(count):
+        registers[i] = Float32(0.0)
+
+
+def mma_64_rows(registers, first, a, b):
+    """Registers first.. += A B for 64 rows, 128 columns and 16 of K, bf16 by descriptors; a thread has 64 of the sums."""
+    count = 64
     outputs = ", ".join(f"${i}" for i in range(count))
     text = "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {%s}, $%d, $%d, 1, 1, 1, 0, 0;"
     sums = llvm.inline_asm(
         llvm.StructType.get_literal([Float32.mlir_type] * count),
-        [x.ir_value() for x in (*acc, a, b)],
+        [x.ir_value() for x in (*[registers[first + i] for i in range(count)], a, b)],
         text % (outputs, 2 * count, 2 * count + 1),
         ",".join([*["=f"] * count, *[str(i) for i in range(count)], "l", "l"]),
         has_side_effects=True,
     )
-    return [Float32(llvm.extractvalue(Float32.mlir_type, sums, [i])) for i in range(count)]
+    for i in range(count):
+        registers[first + i] = Float32(llvm.extractvalue(Float32.mlir_type, sums, [i]))
 
 
 def operand_descriptor(buffer):

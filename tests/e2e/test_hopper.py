@@ -1,0 +1,53 @@
+"""The same specs for Hopper: dequantized to bf16 and multiplied by wgmma, on the emulator, equal to the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+Check = Callable[..., None]
+
+FORMATS = [
+    ("nvfp4", "nvfp4"),
+    ("mxfp4", "mxfp4"),
+    ("mxfp8_e4m3", "mxfp8_e5m2"),
+    ("nvfp4", "mxfp8_e4m3"),
+    ("mxfp8_e5m2", "mxfp4"),
+]
+
+
+def gemm(a: str, b: str, out: str = "bf16", schedule: str = "", lead: str = "") -> str:
+    args = f"in a : {a}[{lead}M, K]; in b : {b}[{lead}N, K]; out c : {out}[{lead}M, N]"
+    tail = f"\nschedule gemm on sm_90a {{ {schedule} }}" if schedule else ""
+    return f"kernel gemm({lead}M, N, K) {{ {args}; c = a @ b.T }}{tail}\n"
+
+
+@pytest.mark.parametrize(("a", "b"), FORMATS, ids=lambda name: name)
+def test_formats(check: Check, a: str, b: str) -> None:
+    check(gemm(a, b), "sm_90a", M=200, N=72, K=288)
+
+
+@pytest.mark.parametrize("cluster", ["1 x 1", "2 x 1"])
+@pytest.mark.parametrize("mode", ["immediate", "delayed"])
+def test_clusters_and_delays(check: Check, cluster: str, mode: str) -> None:
+    text = gemm("nvfp4", "nvfp4", "f16", f"cluster {cluster}; stages 2")
+    check(text, "sm_90a", mode=mode, sms=4, M=300, N=136, K=416)
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 32), (129, 130, 64), (5, 7, 0), (0, 8, 32)], ids=lambda s: "x".join(map(str, s))
+)
+def test_residues(check: Check, shape: tuple[int, int, int]) -> None:
+    check(gemm("nvfp4", "nvfp4", "f32"), "sm_90a", **dict(zip("MNK", shape, strict=True)))
+
+
+def test_batches_and_an_epilogue(check: Check) -> None:
+    text = """kernel gemm(L, M, N, K) {
+        in a : nvfp4[L, M, K]; in b : nvfp4[N, K]; in bias : bf16[N]; in r : bf16[L, M, N]; in ts : f32[]
+        out y : bf16[L, M, N]; out q : nvfp4[L, M, N]
+        h = gelu(a @ b.T + bias) + r
+        y = h
+        q = quantize(h, tensor_scale = ts)
+    }"""
+    check(text, "sm_90a", L=3, M=70, N=96, K=128)
