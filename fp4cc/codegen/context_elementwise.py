@@ -20,7 +20,7 @@ def template_context(lowered: LoweredElementwise, epilogue: EpilogueText) -> dic
     """The names that templates/common/elementwise.py.j2 may use."""
     space = lowered.epilogue.problem
     batched = bool(space.batch_axes)
-    uses = {name: mentions(epilogue.hooks, name) for name in ("lane", "row", "row_valid", "batch")}
+    uses = {name: mentions(epilogue.hooks, name) for name in ("lane", "row", "row_valid", "batch", "first_column")}
     place = "tile_m, tile_n"
     if batched:
         place += ", batch" if uses["batch"] else ", _"

@@ -57,6 +57,7 @@ def template_context(lowered: LoweredGemm, epilogue: EpilogueText) -> dict[str, 
         "epilogue_place": _place(batched, mentions(text, "batch")),
         "m0": f"(tile_m * CLUSTER_M + cta_m) * {tile.cta_m}" if cluster.m > 1 else f"tile_m * {tile.cta_m}",
         "n0": "(tile_n * CLUSTER_N + cta_n) * TILE_N" if cluster.n > 1 else "tile_n * TILE_N",
+        "epilogue_columns": lowered.epilogue.tile_n,
         "epilogue_n0": f"(tile_n * CLUSTER_N + cta_n) * {width}" if cluster.n > 1 else f"tile_n * {width}",
         "group": lowered.epilogue.group,
         "overlapped": overlapped,
@@ -73,7 +74,7 @@ def template_context(lowered: LoweredGemm, epilogue: EpilogueText) -> dict[str, 
         "release_step": lowered.tmem.release_after - 1 if overlapped and step == 32 else f"TILE_N // {step} - 1",
         "release_why": "what the next tile overwrites has been read" if overlapped else "all of it has been read",
         "release": _release(lowered, overlapped),
-        "uses": {name: mentions(text, name) for name in ("lane", "row", "row_valid")},
+        "uses": {name: mentions(text, name) for name in ("lane", "row", "row_valid", "first_column")},
     }
 
 
@@ -123,7 +124,7 @@ def _constants(lowered: LoweredGemm, overlapped: bool) -> list[list[Constant]]:
         Constant("ACC_STAGES", lowered.pipeline.barrier("acc_full").stages),
         Constant("SFA_COLUMN", tmem.sfa),
         Constant("SFB_COLUMN", tmem.sfb),
-        Constant("INSTRUCTION", f"{mma.descriptor:#010x}", _instruction_note(lowered)),
+        Constant("INSTRUCTION", f"0x{mma.descriptor:08X}", _instruction_note(lowered)),
     ]
     if overlapped:
         columns.insert(2, Constant("ACC_STRIDE", tmem.acc_stride, "two accumulators that share columns"))

@@ -64,12 +64,14 @@ class _Emitter:
         kernel = loads.scalars()
         kernel += self._scope("kernel")
         kernel += loads.guards()
+        kernel += loads.setup()
         kernel += self._quantizers()
         kernel += hadamard_setup(self.program, self.helpers)
         tile = loads.batch()
         tile += self._scope("tile")
         tile += loads.rows()
         tile += self._scope("row")
+        tile += loads.ahead()
         tile += self._columns(loads)
         subtile = loads.subtile()
         elements, calls = self._elements(loads)
@@ -239,7 +241,7 @@ RESERVED = (
     "warp", "lane", "thread", "m_size", "n_size", "m0", "n0", "batch", "row", "row_valid", "column", "acc", "acc2",
     "subtile",
     "cutlass", "cute", "cuda", "prims", "llvm", "Boolean", "Float32", "Int32", "Int64", "element", "store_slot",
-    "staged", "staged_column", "in_range", "j", "columns_smem",
+    "staged", "staged_column", "in_range", "j", "columns_smem", "first_column", "column_step",
 )  # fmt: skip
 
 

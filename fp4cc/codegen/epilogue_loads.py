@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from fp4cc.codegen.epilogue_values import ValuePrinter, title
 from fp4cc.codegen.names import Names
 from fp4cc.codegen.strides import bytes_text, offset, stride_text
-from fp4cc.ir.lowered import EpilogueInput, LoweredKernel
+from fp4cc.codegen.wrap import call
+from fp4cc.ir.lowered import EpilogueInput, LoadPlan, LoweredKernel
 
 #: Bytes of an element, and the 32-bit conversion of integers.
 WIDTHS = {"f32": 4, "i32": 4, "u32": 4, "bf16": 2, "f16": 2, "e4m3": 1, "e5m2": 1}
 _THREADS = 128
+_INDENT = 16  # of the sub-tile hook in the kernel file
 _BARRIER = 1  # the named barrier of the epilogue warps
 
 
@@ -164,6 +166,8 @@ class Loads:
     def _tile(self, leaf: EpilogueInput) -> list[str]:
         name = self.names.new(f"{leaf.name}_columns")
         self.vectors[leaf.value] = name
+        if leaf.load is not None:
+            return self._ahead(leaf, leaf.load, name)
         width = WIDTHS[leaf.dtype]
         address = self.names.new(f"{leaf.name}_address")
         where = "row_valid"
@@ -189,6 +193,90 @@ class Loads:
             f"    {one_by_one}",
         ]
 
+    def setup(self) -> list[str]:
+        """Once a kernel: the barriers of tile inputs that TMA loads ahead."""
+        lines: list[str] = []
+        for leaf, load in self._loaded():
+            self.printer.helpers |= {"start_barriers", "load_ahead", "wait_for", "barrier_at", "read_row"}
+            self.printer.helpers.add(f"unpack_{leaf.dtype}")
+            lines.append(f"start_barriers({load.barriers}, {load.stages}, warp, lane)")
+            lines.append(f"{leaf.name}_loads = Int32(0)  # sub-tiles of {leaf.name} read so far")
+            condition = self._condition(leaf)
+            if condition is not None:
+                lines.append(f"{leaf.name}_ahead = {condition}")
+        return lines
+
+    def ahead(self) -> list[str]:
+        """Once a tile: have TMA load the first sub-tiles."""
+        lines: list[str] = []
+        for leaf, load in self._loaded():
+            count = min(load.stages, self._columns() // self.lowered.epilogue.subtile)
+            slot = f"({leaf.name}_loads + i & {load.stages - 1}) * 4 + warp"
+            body = ["if lane == 0:", f"    for i in cutlass.range_constexpr({count}):"]
+            body += _indented(self._load_ahead(leaf, load, slot, "first_column + i * column_step", 8), 8)
+            lines += body if self._condition(leaf) is None else [f"if {leaf.name}_ahead:", *_indented(body, 4)]
+        return lines
+
+    def _ahead(self, leaf: EpilogueInput, load: LoadPlan, name: str) -> list[str]:
+        """Read a sub-tile from its slot, and have TMA load into it what comes `stages` sub-tiles later."""
+        slot, later = self.names.new(f"{leaf.name}_slot"), self.names.new(f"{leaf.name}_later")
+        subtile, parity = self.lowered.epilogue.subtile, f"{leaf.name}_loads >> {load.stages.bit_length() - 1} & 1"
+        body = [
+            f"wait_for(barrier_at({load.barriers}, {slot}), {parity})",
+            f"{name} = read_row(unpack_{leaf.dtype}, {load.buffer}, {slot}, lane, {load.row_bytes})",
+            "prims.bar_warp_sync(cute.arch.FULL_MASK)  # all lanes have read it",
+        ]
+        if self._columns() // subtile > load.stages:
+            body += [
+                f"{later} = column + {load.stages} * column_step",
+                "if lane == 0:",
+                f"    if both({later} >= n0, {later} < n0 + {self._columns()}):",
+                *_indented(self._load_ahead(leaf, load, slot, later, 12), 8),
+            ]
+            self.printer.helpers.add("both")
+        lines = [f"{slot} = ({leaf.name}_loads & {load.stages - 1}) * 4 + warp"]
+        if self._condition(leaf) is None:
+            lines += body
+        else:
+            lines += [f"{name} = [Float32(0.0)] * {subtile}", f"if {leaf.name}_ahead:", *_indented(body, 4)]
+            if leaf.vector is not True:
+                lines += ["else:", *_indented(self._one_by_one(leaf, name), 4)]
+        return [*lines, f"{leaf.name}_loads += 1"]
+
+    def _load_ahead(self, leaf: EpilogueInput, load: LoadPlan, slot: str, column: str, indent: int) -> list[str]:
+        batch = ", batch" if leaf.batch_stride != 0 else ""
+        arguments = [
+            load.tensor_map, load.buffer, load.barriers, str(load.row_bytes), slot,
+            f"({column}, m0 + 32 * warp{batch})",
+        ]  # fmt: skip
+        first, *rest = call(_INDENT + indent, "load_ahead", arguments).split("\n")
+        return [first, *(line[_INDENT + indent :] for line in rest)]
+
+    def _condition(self, leaf: EpilogueInput) -> str | None:
+        """The condition under which TMA loads an input; None: always."""
+        parts = [] if leaf.vector is True else [f"{leaf.name}_vector != 0"]
+        parts += [self.guarded[leaf.value]] if leaf.value in self.guarded else []
+        if len(parts) == 2:
+            self.printer.helpers.add("both")
+            return f"both({parts[0]}, {parts[1]})"
+        return parts[0] if parts else None
+
+    def _loaded(self) -> list[tuple[EpilogueInput, LoadPlan]]:
+        return [(leaf, leaf.load) for leaf in self._inputs("tile") if leaf.load is not None]
+
+    def _one_by_one(self, leaf: EpilogueInput, name: str) -> list[str]:
+        """Load a sub-tile element by element."""
+        where = "row_valid"
+        if leaf.value in self.guarded:
+            where = f"both(row_valid, {self.guarded[leaf.value]})"
+            self.printer.helpers.add("both")
+        self.printer.helpers |= {"global_address", f"load_{leaf.dtype}", "load_elements"}
+        address = f"global_address({leaf.param_name}, {self._offset(leaf)}, {WIDTHS[leaf.dtype]})"
+        stride = self._stride_bytes(leaf)
+        arguments = [f"load_{leaf.dtype}", address, stride, "n_size - column", where]
+        first, *rest = call(_INDENT + 4, f"{name} = load_elements", arguments).split("\n")
+        return [first, *(line[_INDENT + 4 :] for line in rest)]
+
     def _stride_bytes(self, leaf: EpilogueInput) -> str:
         return bytes_text(WIDTHS[leaf.dtype], stride_text(self.lowered.epilogue.problem, leaf.column_stride))
 
@@ -211,3 +299,7 @@ class Loads:
     def _load_text(self, leaf: EpilogueInput, where: str, valid: str) -> str:
         self.printer.helpers |= {"global_address", f"load_{leaf.dtype}"}
         return f"load_{leaf.dtype}(global_address({leaf.param_name}, {where}, {WIDTHS[leaf.dtype]}), {valid})"
+
+
+def _indented(lines: list[str], by: int) -> list[str]:
+    return [" " * by + line for line in lines]

@@ -246,6 +246,21 @@ class KernelParam:
 
 
 @dataclass(frozen=True, slots=True)
+class LoadPlan:
+    """How TMA brings a tile input's sub-tiles ahead of their use: slots of 32 rows in `buffer` for each warp and stage.
+
+    `barriers` are one mbarrier for each; barrier and slot of stage j of warp w are number j * 4 + w.
+    """
+
+    tensor_map: str
+    buffer: str
+    barriers: str
+    stages: int
+    row_bytes: int
+    swizzle: str
+
+
+@dataclass(frozen=True, slots=True)
 class EpilogueInput:
     """What the epilogue reads besides the accumulator.
 
@@ -262,6 +277,7 @@ class EpilogueInput:
 
     Element offsets are batch * batch_stride + row * row_stride + column * column_stride, 0 where it has no such axis.
     `vector`: every row of it starts on 16 bytes if this expression holds (None: never, for tile inputs only).
+    `load`: TMA loads it where `vector` holds; else, or where that does not, its threads do.
     `guards`: values without axes; where they are all 0, the input (an inout's old value) counts as 0 and is not read.
     """
 
@@ -276,6 +292,7 @@ class EpilogueInput:
     vector: Expr | None = None
     guards: tuple[int, ...] = ()
     stream: int = 0
+    load: LoadPlan | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,27 +20,29 @@ from fp4cc.ir.lowered import (
     KernelParam,
     Scope,
     SmemBuffer,
-    StorePlan,
 )
 from fp4cc.passes import epilogue_quantize as quantized
 from fp4cc.passes import epilogue_reduce as reduced
 from fp4cc.passes.divides import divides
+from fp4cc.passes.epilogue_memory import (
+    ELEMENT_BYTES,
+    LEVELS,
+    STAGING_LIMIT,
+    SUBTILE,
+    Strides,
+    in_order,
+    legal,
+    plan_load,
+    plan_store,
+    staging,
+    tensor_maps,
+)
 from fp4cc.passes.sizes import Sizes, mul
 from fp4cc.passes.unzip import Frame
 from fp4rt.manifest import Param, TensorMap
 from fp4rt.ops import OPS
 
-SUBTILE = 32
-WARPS = 4
-STORE_STAGES = 2
-#: Bytes of a plain element in memory.
-ELEMENT_BYTES: Mapping[Scalar, int] = {
-    "f32": 4, "bf16": 2, "f16": 2, "e4m3": 1, "e5m2": 1, "i32": 4, "u32": 4,
-}  # fmt: skip
 STORED = ("f32", "bf16", "f16", "e4m3", "e5m2")
-_MAP_DTYPES = {"f32": "F32", "bf16": "BF16", "f16": "F16", "e4m3": "U8", "e5m2": "U8"}
-#: A sub-tile's row in staging and the swizzle that keeps 16-byte accesses of 32 rows off each other's banks.
-_SWIZZLE = {128: "128B", 64: "64B", 32: "32B", 16: "none"}
 #: Operations on tensors that are nothing special here: elements are read and written by axis name and logical index.
 _TENSOR_OPS = ("transpose", "uniform", "hadamard")
 
@@ -68,6 +70,7 @@ class _Planner:
         self.sizes = sizes
         self.tile_n = tile_n
         self.live = _live(frame)
+        self.level = LEVELS[0]
         self.errors: list[Diagnostic] = []
 
     def plan(self) -> EpiloguePlan:
@@ -77,10 +80,21 @@ class _Planner:
             self._check_output(self.kernel.arg(store.arg), self.kernel.values[store.value])
         if self.errors:
             raise DiagnosticError(self.errors)
-        inputs = tuple(self._input(i) for i in self.live if _is_leaf(self.kernel.values[i])
-                       and self.kernel.values[i].op != "const")  # fmt: skip
+        leaves = [self._input(i) for i in self.live if _is_leaf(self.kernel.values[i])
+                  and self.kernel.values[i].op != "const"]  # fmt: skip
         if self.errors:
             raise DiagnosticError(self.errors)
+        for self.level in LEVELS[:-1]:
+            plan = self._plan([self._guarded(self._loaded(leaf)) for leaf in leaves])
+            if self.level.loads and _walks_twice(plan.program.outputs):
+                continue  # what is loaded ahead is there for one walk over a tile
+            if sum(buffer.total for buffer in plan.staging) <= STAGING_LIMIT:
+                return plan
+        self.level = LEVELS[-1]
+        return self._plan([self._guarded(self._loaded(leaf)) for leaf in leaves])
+
+    def _plan(self, inputs: Sequence[EpilogueInput]) -> EpiloguePlan:
+        """The plan at the present level of staging."""
         scopes = self._scopes()
         names = {store.value: store.arg for store in self.kernel.stores}
         statements = tuple(
@@ -94,7 +108,7 @@ class _Planner:
             kernel=self.kernel,
             problem=self.problem,
             tile_n=self.tile_n,
-            inputs=tuple(self._guarded(leaf) for leaf in inputs),
+            inputs=tuple(inputs),
             accumulators=self.frame.accumulators,
             statements=statements,
             outputs=outputs,
@@ -108,7 +122,9 @@ class _Planner:
             workspace=workspace.size,
         )
         params = (*self._params(program), *workspace.params)
-        return EpiloguePlan(program, params, self._tensor_maps(program), self._staging(program))
+        maps = tensor_maps(program.inputs, program.outputs, self.problem)
+        buffers = staging(program.inputs, program.outputs, len(program.staged), self.tile_n)
+        return EpiloguePlan(program, params, maps, buffers)
 
     # What can be built.
 
@@ -234,7 +250,14 @@ class _Planner:
             leaf = replace(leaf, vector=self._divisible(leaf.row_stride, 16 // ELEMENT_BYTES[dtype]))
         return leaf
 
-    def _strides(self, arg: Arg) -> _Strides:
+    def _loaded(self, leaf: EpilogueInput) -> EpilogueInput:
+        """The leaf with the way it is loaded at this level of staging."""
+        if leaf.kind != "tile":
+            return leaf
+        arg = self.kernel.arg(leaf.name)
+        return replace(leaf, load=plan_load(leaf, in_order(arg, self._strides(arg), self.problem), self.level))
+
+    def _strides(self, arg: Arg) -> Strides:
         """Element strides of the product's axes in a row-major argument; 0 where it has no such axis."""
         stride: Expr = 1
         found: dict[str, Expr] = {}
@@ -242,7 +265,7 @@ class _Planner:
             found[str(axis.name)] = stride
             stride = mul(stride, self.sizes(axis.extent))
         last_batch = self.problem.batch_axes[-1] if self.problem.batch_axes else ""
-        return _Strides(found.get(last_batch, 0), found.get(self.problem.m_axis, 0), found.get(self.problem.n_axis, 0))
+        return Strides(found.get(last_batch, 0), found.get(self.problem.m_axis, 0), found.get(self.problem.n_axis, 0))
 
     def _divisible(self, expr: Expr, divisor: int) -> Expr | None:
         """The condition "divisor divides expr": True, None if it never does, else to be evaluated at the call."""
@@ -323,9 +346,10 @@ class _Planner:
         if not isinstance(dtype, str):
             node = self.kernel.values[value]
             return quantized.plan_quantized(
-                self.kernel, arg, node, self.problem, self.sizes, self.tile_n, STORE_STAGES
+                self.kernel, arg, node, self.problem, self.sizes, self.tile_n, self.level.stages
             )
         strides = self._strides(arg)
+        row_legal = self._divisible(strides.row, 16 // ELEMENT_BYTES[dtype])
         return EpilogueOutput(
             arg=name,
             param_name=f"{name}_ptr",
@@ -335,25 +359,7 @@ class _Planner:
             batch_stride=strides.batch,
             row_stride=strides.row,
             column_stride=strides.column,
-            store=self._store(arg, dtype, strides),
-        )
-
-    def _store(self, arg: Arg, dtype: Scalar, strides: _Strides) -> StorePlan:
-        legal = self._divisible(strides.row, 16 // ELEMENT_BYTES[dtype])
-        batch_first = tuple(str(a.name) for a in arg.axes[:-2]) == self.problem.batch_axes
-        if strides.column != 1 or not batch_first:
-            return StorePlan("direct")
-        row_bytes = SUBTILE * ELEMENT_BYTES[dtype]
-        if legal is None:
-            return StorePlan("direct", buffer=f"{arg.name}_slabs", stages=1, row_bytes=row_bytes)
-        return StorePlan(
-            via="tma" if legal is True else "either",
-            tensor_map=f"{arg.name}_store",
-            flag=None if legal is True else f"{arg.name}_by_tma",
-            buffer=f"{arg.name}_slabs",
-            stages=STORE_STAGES,
-            row_bytes=row_bytes,
-            swizzle=_SWIZZLE[row_bytes],
+            store=plan_store(arg, dtype, row_legal, in_order(arg, strides, self.problem), self.level),
         )
 
     # What the kernel gains.
@@ -370,7 +376,7 @@ class _Planner:
             elif leaf.kind == "uniform":
                 rng = str(self.kernel.values[value.operands[0]].attrs["name"])
                 params.append(KernelParam(leaf.param_name, Param("pointer", rng), "random state"))
-            else:
+            elif leaf.load is None or leaf.vector is not True:
                 source = f"{value.attrs['name']}.tensor_scale" if value.op == "tensor_scale" else leaf.name
                 params.append(KernelParam(leaf.param_name, Param("pointer", source), f"{leaf.dtype}, {leaf.kind}"))
         for leaf in program.inputs:
@@ -383,69 +389,9 @@ class _Planner:
                 params.append(KernelParam(output.param_name, Param("pointer", output.arg), f"{output.dtype}"))
             if output.store.flag is not None:
                 params.append(
-                    KernelParam(output.store.flag, Param("i32", self._legal(output)), "rows start on 16 bytes")
+                    KernelParam(output.store.flag, Param("i32", legal(output)), "rows start on 16 bytes")
                 )
         return tuple({param.name: param for param in params}.values())
-
-    def _legal(self, output: EpilogueOutput) -> Expr:
-        if output.quantize is not None:
-            return quantized.legal(output)
-        return ("eq", ("mod", output.row_stride, 16 // _bytes(output)), 0)
-
-    def _tensor_maps(self, program: EpilogueProgram) -> tuple[TensorMap, ...]:
-        maps: list[TensorMap] = []
-        for output in program.outputs:
-            store = output.store
-            if store.tensor_map is None:
-                continue
-            if output.quantize is not None:
-                maps.append(quantized.tensor_map(output, self.problem))
-                continue
-            problem, width = self.problem, _bytes(output)
-            batched = bool(problem.batch_axes)
-            maps.append(
-                TensorMap(
-                    name=store.tensor_map,
-                    source=output.arg,
-                    dtype=_MAP_DTYPES[str(output.dtype)],
-                    dims=(problem.n, problem.m, *((problem.batch,) if batched else ())),
-                    strides=(mul(output.row_stride, width), *((mul(output.batch_stride, width),) if batched else ())),
-                    box=(SUBTILE, 32, *((1,) if batched else ())),
-                    element_strides=(1, 1, *((1,) if batched else ())),
-                    swizzle=store.swizzle,
-                    when=self._legal(output) if store.via == "either" else None,
-                )
-            )
-        return tuple(maps)
-
-    def _staging(self, program: EpilogueProgram) -> tuple[SmemBuffer, ...]:
-        buffers = [
-            SmemBuffer(
-                str(output.store.buffer), 0, WARPS * 32 * output.store.row_bytes, output.store.stages, 1024,
-                f"sub-tiles of {output.arg} on their way out",
-            )
-            for output in program.outputs if output.store.buffer is not None
-        ]  # fmt: skip
-        buffers.extend(quantized.transposition(program.outputs, WARPS))
-        buffers.extend(quantized.measuring(program.outputs, WARPS))
-        if program.staged:
-            what = "column values of a tile, f32"
-            stride = -(-self.tile_n // (32 * WARPS)) * 32 * WARPS
-            buffers.append(SmemBuffer("columns_smem", 0, 4 * stride * len(program.staged), 1, 16, what))
-        return tuple(buffers)
-
-
-@dataclass(frozen=True, slots=True)
-class _Strides:
-    batch: Expr
-    row: Expr
-    column: Expr
-
-
-def _bytes(output: EpilogueOutput) -> int:
-    if not isinstance(output.dtype, str):
-        raise TypeError(f"{output.arg} is quantized")
-    return ELEMENT_BYTES[output.dtype]
 
 
 def _as_expr(attr: object) -> Expr:
@@ -454,6 +400,10 @@ def _as_expr(attr: object) -> Expr:
     if isinstance(attr, Sequence):
         return tuple(_as_expr(part) for part in attr)
     raise TypeError(f"not a size: {attr!r}")
+
+
+def _walks_twice(outputs: Sequence[EpilogueOutput]) -> bool:
+    return any(output.quantize is not None and output.quantize.measure != "line" for output in outputs)
 
 
 def _is_leaf(value: Value) -> bool:
