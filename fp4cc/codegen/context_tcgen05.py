@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
 from typing import Any
 
 from fp4cc.codegen.context import Constant, frame, mentions
 from fp4cc.codegen.hooks import EpilogueText
-from fp4cc.ir.lowered import Load, LoweredGemm, SmemBuffer
+from fp4cc.codegen.mainloops import load_loops, mma_loops, numbered
+from fp4cc.ir.lowered import LoweredGemm, Mainloop, Mma, Product, SmemBuffer
 from fp4cc.passes.params import clips
 from fp4cc.passes.params import sizes as kernel_sizes
 
@@ -21,24 +22,17 @@ TAKEN = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class LoadText:
-    """One TMA load as text: the call, and the condition on the CTA where only one of a group issues it."""
-
-    call: str
-    arguments: tuple[str, ...]
-    only_if: str | None
-
-
 def template_context(lowered: LoweredGemm, epilogue: EpilogueText) -> dict[str, Any]:
     """The names a template of templates/sm100 may use."""
     text = epilogue.hooks
     overlapped = lowered.tmem.overlapped(lowered.tile.n)
     problem, tile, cluster = lowered.problem, lowered.tile, lowered.cluster
-    sizes = kernel_sizes(problem, tile, lowered.raster, lowered.epilogue)
+    sizes = kernel_sizes(problem, tile, lowered.raster, lowered.epilogue, lowered.mainloops)
     batched = bool(problem.batch_axes)
     # Of an unzipped product a sub-tile takes as many columns from each half.
-    step = lowered.epilogue.subtile * len(lowered.epilogue.accumulators)
+    step = lowered.epilogue.subtile * (1 if lowered.epilogue.group is None else 2)
+    several = len(problem.products) > 1
+    slots = len(problem.accumulators)
     width = "TILE_N" if lowered.epilogue.group is None else "(TILE_N // 2)"
     return {
         **frame(lowered, epilogue, title(lowered), plan(lowered)),
@@ -51,8 +45,14 @@ def template_context(lowered: LoweredGemm, epilogue: EpilogueText) -> dict[str, 
         "sync": _sync(lowered),
         "batched": batched,
         "band": lowered.raster.band,
-        "loads": [_load(lowered, load) for load in lowered.pipeline.loads],
-        "load_place": _place(batched, problem.a.batched or problem.b.batched),
+        "load_loops": load_loops(lowered),
+        "mma_loops": mma_loops(lowered),
+        "scaled": any(mainloop.mmas[0].scale for mainloop in lowered.mainloops),
+        "b_descriptors": [f"b{numbered(i)}" for i in range(_bs(lowered))],
+        "sfb_descriptors": [f"sfb{numbered(i)}" for i in range(_bs(lowered, scaled=True))],
+        "accumulators": [f"acc{numbered(slot)}" for slot in range(slots)],
+        "acc_width": "ACC_COLUMNS" if slots > 1 else "TILE_N",
+        "load_place": _place(batched, any(p.a.batched or p.b.batched for p in problem.products)),
         "mma_place": _place(batched, batch_used=False),
         "epilogue_place": _place(batched, mentions(text, "batch")),
         "m0": f"(tile_m * CLUSTER_M + cta_m) * {tile.cta_m}" if cluster.m > 1 else f"tile_m * {tile.cta_m}",
@@ -61,12 +61,10 @@ def template_context(lowered: LoweredGemm, epilogue: EpilogueText) -> dict[str, 
         "epilogue_n0": f"(tile_n * CLUSTER_N + cta_n) * {width}" if cluster.n > 1 else f"tile_n * {width}",
         "group": lowered.epilogue.group,
         "overlapped": overlapped,
-        "half_atoms": tile.n % 128 != 0,
-        "atom": "atom" if lowered.mma.instructions_per_atom > 1 else "i",
+        "half_atoms": tile.n % 128 != 0 and _bs(lowered, scaled=True) > 0,
         "commit_empty": _commit_empty(lowered),
         "commit_acc": ["multicast_mask=0b11 << rank"] if lowered.mma.cta_group == 2 else [],
-        "sfb": "sfb_column" if tile.n % 128 else "SFB_COLUMN",
-        "maybe_no_k": not isinstance(problem.k, int) or problem.k == 0,
+        "maybe_no_k": not several and (not isinstance(problem.k, int) or problem.k == 0),
         "zero_columns": lowered.tmem.acc_stride + tile.n,
         "subtile": lowered.epilogue.subtile,
         "clips": clips(lowered.epilogue),
@@ -80,8 +78,10 @@ def template_context(lowered: LoweredGemm, epilogue: EpilogueText) -> dict[str, 
 
 def title(lowered: LoweredGemm) -> str:
     """One line: what the kernel computes, in kinds."""
-    a, b = lowered.problem.a, lowered.problem.b
-    return f"{lowered.name}: {a.arg} ({a.format.name}) times {b.arg} ({b.format.name}) for {lowered.target}."
+    names = [
+        f"{p.a.arg} ({p.a.name}) times {p.b.arg} ({p.b.name})" for p in lowered.problem.products
+    ]
+    return f"{lowered.name}: {', '.join(names)} for {lowered.target}."
 
 
 def plan(lowered: LoweredGemm) -> str:
@@ -91,9 +91,13 @@ def plan(lowered: LoweredGemm) -> str:
     clusters = f", clusters of {cluster.m} x {cluster.n} CTAs that share loads by multicast" if cluster.size > 1 else ""
     overlapping = " overlapping" if lowered.tmem.overlapped(tile.n) else ""
     accumulators = f"two{overlapping} accumulators" if lowered.tmem.acc_buffers == 2 else "one accumulator"
+    if len(lowered.problem.accumulators) > 1:
+        sets = "two sets" if lowered.tmem.acc_buffers == 2 else "one set"
+        accumulators = f"{sets} of {len(lowered.problem.accumulators)} accumulators"
+    others = [f", then {m.tile_k} deep with kind::{m.mmas[0].kind}" for m in lowered.mainloops[1:]]
     return (
-        f"Tiles of {tile.m} x {tile.n}, {tile.k} deep, made by {makers} with kind::{mma.kind}{clusters}. "
-        f"{lowered.pipeline.stages} stages of operands in shared memory, {accumulators} in tensor "
+        f"Tiles of {tile.m} x {tile.n}, {tile.k} deep, made by {makers} with kind::{mma.kind}{''.join(others)}"
+        f"{clusters}. {lowered.pipeline.stages} stages of operands in shared memory, {accumulators} in tensor "
         "memory; persistent: a cluster takes every n-th tile, its epilogue under the next tile's mainloop."
     )
 
@@ -110,22 +114,39 @@ def _constants(lowered: LoweredGemm, overlapped: bool) -> list[list[Constant]]:
         shape.append(Constant("CLUSTER_SIZE", cluster.size))
     if lowered.raster.band > 1:
         shape.append(Constant("BAND", lowered.raster.band, "cluster tiles side by side before the next row of them"))
-    barrier = lowered.pipeline.barrier("ab_full")
     ring = [
         Constant("STAGES", lowered.pipeline.stages),
         Constant("A_BYTES", smem.buffer("a_smem").bytes, "of one stage"),
         Constant("B_BYTES", smem.buffer("b_smem").bytes),
-        Constant("SFA_BYTES", smem.buffer("sfa_smem").bytes),
-        Constant("SFB_BYTES", smem.buffer("sfb_smem").bytes),
-        Constant("STAGE_TX_BYTES", barrier.tx_bytes, _tx_note(lowered)),
     ]
     columns = [
         Constant("TMEM_COLUMNS", tmem.columns),
         Constant("ACC_STAGES", lowered.pipeline.barrier("acc_full").stages),
+<<<<<<< theirs
         Constant("SFA_COLUMN", tmem.sfa),
         Constant("SFB_COLUMN", tmem.sfb),
         Constant("INSTRUCTION", f"0x{mma.descriptor:08X}", _instruction_note(lowered)),
+=======
+>>>>>>> mine
     ]
+    if _bs(lowered, scaled=True):
+        ring.append(Constant("SFA_BYTES", smem.buffer("sfa_smem").bytes))
+        ring.append(Constant("SFB_BYTES", smem.buffer("sfb_smem").bytes))
+        columns.append(Constant("SFA_COLUMN", tmem.sfa))
+        for i in range(_bs(lowered, scaled=True)):
+            columns.append(Constant(f"SFB{numbered(i)}_COLUMN", tmem.sfb + i * tmem.sfb_stride))
+    number = 0
+    for i, mainloop in enumerate(lowered.mainloops):
+        if i:
+            shape.append(Constant(f"TILE_K{numbered(i)}", mainloop.tile_k, "of the next mainloop"))
+        ring.append(Constant(f"STAGE_TX_BYTES{numbered(i)}", mainloop.tx_bytes, _tx_note(mainloop)))
+        for product, each in zip(mainloop.products, mainloop.mmas, strict=True):
+            note = _instruction_note(product, each)
+            columns.append(Constant(f"INSTRUCTION{numbered(number)}", f"{each.descriptor:#010x}", note))
+            number += 1
+    if len(lowered.problem.accumulators) > 1:
+        width = len(lowered.problem.accumulators) * tile.n
+        columns.insert(2, Constant("ACC_COLUMNS", width, "of a tile's accumulators, side by side"))
     if overlapped:
         columns.insert(2, Constant("ACC_STRIDE", tmem.acc_stride, "two accumulators that share columns"))
     warps = [
@@ -136,27 +157,30 @@ def _constants(lowered: LoweredGemm, overlapped: bool) -> list[list[Constant]]:
     return [shape, ring, columns, warps]
 
 
-def _tx_note(lowered: LoweredGemm) -> str:
-    mma, problem = lowered.mma, lowered.problem
-    padded = [o.arg for o in (problem.a, problem.b) if mma.kind == "mxf8f6f4" and o.format.bits < 8]
+def _bs(lowered: LoweredGemm, scaled: bool = False) -> int:
+    """The Bs of a stage, of any mainloop or of those with block scales."""
+    return max((len(m.products) for m in lowered.mainloops if m.mmas[0].scale or not scaled), default=0)
+
+
+def _tx_note(mainloop: Mainloop) -> str:
+    mma = mainloop.mmas[0]
+    operands = [mainloop.products[0].a, *(product.b for product in mainloop.products)]
+    padded = [o.arg for o in operands if mma.kind == "mxf8f6f4" and o.bits < 8]
     notes = ["of both CTAs"] if mma.cta_group == 2 else []
     if padded:
         notes.append(f"TMA counts the packed bytes of {' and '.join(padded)}")
     return "; ".join(notes)
 
 
-def _instruction_note(lowered: LoweredGemm) -> str:
-    mma, problem = lowered.mma, lowered.problem
-    return (
-        f"M = {mma.m}, N = {mma.n}, {problem.a.format.element} x {problem.b.format.element}, "
-        f"{'UE8M0' if mma.scale == 'e8m0' else 'UE4M3'} scales"
-    )
+def _instruction_note(product: Product, mma: Mma) -> str:
+    note = f"M = {mma.m}, N = {mma.n}, {product.a.element} x {product.b.element}"
+    return f"{note}, {'UE8M0' if mma.scale == 'e8m0' else 'UE4M3'} scales" if mma.scale else note
 
 
 def _buffer(lowered: LoweredGemm, buffer: SmemBuffer) -> dict[str, Any]:
     """A buffer's allocation: element type and count, by name where there is one."""
-    if buffer.name in ("a_smem", "b_smem", "sfa_smem", "sfb_smem"):
-        count = f"STAGES * {buffer.name.removesuffix('_smem').upper()}_BYTES"
+    if re.fullmatch(r"(a|sfa|(b|sfb)\d*)_smem", buffer.name):
+        count = f"STAGES * {buffer.name.removesuffix('_smem').rstrip('0123456789').upper()}_BYTES"
         return {"name": buffer.name, "dtype": "cutlass.Int8", "count": count, "align": buffer.align}
     if buffer.name in ("ab_full", "ab_empty"):
         return {"name": buffer.name, "dtype": "cutlass.Int64", "count": "STAGES", "align": 8}
@@ -178,75 +202,6 @@ def _sync(lowered: LoweredGemm) -> str:
     if lowered.cluster.size == 1:
         return "prims.barrier_cta_sync()"
     return "prims.barrier_cluster_arrive()\n    prims.barrier_cluster_wait()"
-
-
-def _load(lowered: LoweredGemm, load: Load) -> LoadText:
-    """The call that issues a load for one stage."""
-    group = lowered.mma.cta_group
-    of_a = load.buffer in ("a_smem", "sfa_smem")
-    index = _slice_index(lowered, load, of_a)
-    offset = f"stage * {load.buffer.removesuffix('_smem').upper()}_BYTES"
-    if index is not None:
-        offset += f" + {index} * {load.slice_bytes}"
-    coordinates = _coordinates(lowered, load, index, of_a)
-    arguments = [f"{load.buffer}.subview({offset})", f"{load.tensor_map}.get_ptr()", f"({coordinates})", "full"]
-    if not load.multicast and group == 1:
-        return LoadText("prims.cp_async_bulk_tensor_shared_cta_global", tuple(arguments), None)
-    arguments.append("[]")
-    if load.multicast:
-        arguments.append(f"multicast_mask={_mask(lowered, load, of_a)}")
-    if group == 2:
-        arguments.append("group=CTA_GROUP")
-    only_if = None
-    if load.slices == 1 and load.multicast:
-        only_if = "cta_n == 0" if of_a else "cta_m == 0"
-    return LoadText("prims.cp_async_bulk_tensor_shared_cluster_global", tuple(arguments), only_if)
-
-
-def _slice_index(lowered: LoweredGemm, load: Load, of_a: bool) -> str | None:
-    """Which slice this CTA issues, or None where it issues the whole."""
-    if load.slices == 1:
-        return None
-    if of_a:
-        return "cta_n"
-    if load.buffer == "b_smem" and lowered.mma.cta_group == 2:
-        return "(cta_m // 2)"
-    return "cta_m"
-
-
-def _coordinates(lowered: LoweredGemm, load: Load, index: str | None, of_a: bool) -> str:
-    """Coordinates of the box in the tensor map, innermost first."""
-    operand = lowered.problem.a if of_a else lowered.problem.b
-    tensor_map = next(m for m in lowered.tensor_maps if m.name == load.tensor_map)
-    batch = ", batch" if operand.batched else ""
-    if load.buffer in ("a_smem", "b_smem"):
-        rows = tensor_map.box[1]
-        row = "m0" if of_a else "n0"
-        if not of_a and lowered.mma.cta_group == 2:
-            row += f" + cta_m % 2 * {lowered.tile.n // 2}"
-        if index is not None:
-            row += f" + {index} * {rows}"
-        return f"k_tile * TILE_K, {row}{batch}"
-    row = "m0 // 128" if of_a else "n0 // 128"
-    atoms = tensor_map.box[2] * load.slices
-    depth = "k_tile" if atoms == 1 else f"k_tile * {atoms}"
-    if index is not None:
-        depth += f" + {index}" + (f" * {tensor_map.box[2]}" if tensor_map.box[2] > 1 else "")
-    return f"0, {row}, {depth}{batch}"
-
-
-def _mask(lowered: LoweredGemm, load: Load, of_a: bool) -> str:
-    """The multicast mask as a function of this CTA's place in the cluster."""
-    cluster, group = lowered.cluster, lowered.mma.cta_group
-    if of_a:
-        base = sum(1 << (cluster.m * n) for n in range(cluster.n))
-        return f"{base:#b} << cta_m"
-    if load.buffer == "b_smem" and group == 2:
-        base = sum(1 << m for m in range(0, cluster.m, 2))
-        shift = "cta_m % 2" if cluster.n == 1 else "(cta_n * CLUSTER_M + cta_m % 2)"
-        return f"{base:#b} << {shift}"
-    base = (1 << cluster.m) - 1
-    return f"{base:#b}" if cluster.n == 1 else f"{base:#b} << (cta_n * CLUSTER_M)"
 
 
 def _commit_empty(lowered: LoweredGemm) -> list[str]:

@@ -217,9 +217,10 @@ class _Emitter:
 
     def _argument_name(self, value: int) -> str:
         if value in self.program.accumulators:
-            name = str(self.kernel.values[value].attrs.get("name", "product"))
+            named = self.kernel.values[value].attrs.get("name")
             number = self.program.accumulators.index(value) + 1
-            return name if self.program.group is None else f"{name}{number}"
+            one = len(self.program.accumulators) == 1 or (named is not None and self.program.group is None)
+            return str(named or "product") if one else f"{named or 'product'}{number}"
         value = self.printer.resolve(value)
         if self.kernel.values[value].op == "hadamard":
             return self._transformed(value)

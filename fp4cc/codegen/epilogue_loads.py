@@ -129,10 +129,10 @@ class Loads:
         return self.printer.known[self.printer.resolve(value)]
 
     def _accumulator(self, half: int) -> str:
-        """Column j of a half, out of 32 columns in `acc` and 32 more in `acc2`."""
+        """Column j of an accumulator; of a half, out of 32 columns in `acc` and 32 more in `acc2`."""
         group, width = self.lowered.epilogue.group, self.lowered.epilogue.subtile
         if group is None:
-            return "acc[j]"
+            return f"acc{half + 1 if half else ''}[j]"
         if group >= width:
             return "acc2[j]" if half else "acc[j]"
         place = "2 * j" if group == 1 else f"j // {group} * {2 * group} + j % {group}"

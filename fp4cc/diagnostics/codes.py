@@ -97,9 +97,9 @@ _TITLES = {
     "FP3508": "the sizes of producer and consumer differ",
     # What a target can do.
     "FP4001": "a kernel of scalars only cannot be compiled yet",
-    "FP4002": "a kernel with more than one product cannot be compiled yet",
+    "FP4002": "these products cannot be compiled into one kernel yet",
     "FP4004": "an operand of a product is computed",
-    "FP4005": "an operand of a product is not quantized",
+    "FP4005": "operands of these types cannot be multiplied yet",
     "FP4006": "ragged and masked axes cannot be compiled yet",
     "FP4007": "an operand has not all batch axes, or another order of them",
     "FP4011": "K is not a legal multiple",

@@ -64,12 +64,7 @@ class GemmFigures:
 
 
 def _tmem_used(plan: LoweredGemm) -> int:
-    accumulators = plan.tmem.acc_stride * (plan.tmem.acc_buffers - 1) + plan.tile.n
-    ends = [accumulators, plan.tmem.sfa, plan.tmem.sfb]
-    atoms = -(-plan.mma.instructions_per_tile_k // plan.mma.instructions_per_atom)
-    ends.append(plan.tmem.sfa + atoms * plan.tmem.sfa_columns)
-    ends.append(plan.tmem.sfb + atoms * plan.tmem.sfb_columns)
-    return max(ends)
+    return plan.tmem.end
 
 
 def pipeline_rows(pipeline: Pipeline) -> list[Row]:

@@ -49,7 +49,7 @@ def work_of(plan: LoweredGemm, sizes: Mapping[str, int]) -> Work:
     return Work(
         m=size(problem.m),
         n=size(problem.n),
-        k=size(problem.k),
+        k=sum(size(product.k) for product in problem.products),
         batch=size(problem.batch),
         tile_m=plan.tile.m,
         tile_n=plan.tile.n,
@@ -74,9 +74,12 @@ def traffic(kernel: Kernel, sizes: Mapping[str, int]) -> tuple[int, int]:
 
 
 def fill_bytes(plan: LoweredGemm) -> int:
-    """What a CTA asks of L2 for one stage, on average over its cluster: a multicast load counts for its issuer only."""
+    """What a CTA asks of L2 for one step of one product, on average over its cluster and the products.
+
+    A multicast load counts for its issuer only, and an operand that products share once.
+    """
     total = sum(load.slice_bytes * sum(mask != 0 for mask in load.masks) for load in plan.pipeline.loads)
-    return round(total / plan.cluster.size)
+    return round(total / plan.cluster.size / len(plan.problem.products))
 
 
 def bytes_of(arg: Arg, sizes: Mapping[str, int]) -> int:

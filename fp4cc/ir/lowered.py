@@ -21,22 +21,55 @@ from typing import Literal
 
 from fp4cc.ir.kernel import Constraint, Expr, Kernel, Scalar, Schedule
 from fp4num import BlockFormat
+from fp4num.elements import element
 from fp4rt.manifest import Init, Param, TensorMap
 
 Role = Literal["A", "B"]
-MmaKind = Literal["mxf4nvf4", "mxf4", "mxf8f6f4"]
+MmaKind = Literal["mxf4nvf4", "mxf4", "mxf8f6f4", "f16", "f8f6f4"]
 Scope = Literal["kernel", "tile", "row", "column", "element"]
 
 
 @dataclass(frozen=True, slots=True)
 class Operand:
-    """One side of the product. `rows` is M for A and N for B; `batched`: it has the batch axes (else it is shared)."""
+    """One side of a product. `rows` is M for A and N for B; `batched`: it has the batch axes (else it is shared)."""
 
     role: Role
     arg: str
-    format: BlockFormat
+    dtype: Scalar | BlockFormat
     rows: Expr
     batched: bool
+
+    @property
+    def format(self) -> BlockFormat:
+        """The block format. TypeError for a plain operand."""
+        if isinstance(self.dtype, str):
+            raise TypeError(f"{self.arg} is {self.dtype}, not quantized")
+        return self.dtype
+
+    @property
+    def scaled(self) -> bool:
+        """Whether it has block scales."""
+        return not isinstance(self.dtype, str)
+
+    @property
+    def name(self) -> str:
+        """Its type, as the spec calls it."""
+        return self.dtype if isinstance(self.dtype, str) else self.dtype.name
+
+    @property
+    def element(self) -> str:
+        """The element's type."""
+        return self.dtype if isinstance(self.dtype, str) else self.dtype.element
+
+    @property
+    def bits(self) -> int:
+        """Bits of an element."""
+        return element(self.element).bits
+
+    @property
+    def codes(self) -> str:
+        """What a tensor map of its elements reads."""
+        return f"{self.arg}.codes" if self.scaled else self.arg
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,28 +84,63 @@ class Space:
     batch_axes: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Problem(Space):
-    """accumulator[batch, m, n] = sum over k of A[batch, m, k] * B[batch, n, k], both decoded without tensor scales."""
+@dataclass(frozen=True, slots=True)
+class Product:
+    """One `@`: the sum over k of A[batch, m, k] * B[batch, n, k], both decoded without tensor scales.
 
-    k: Expr
-    k_axis: str
+    It is added to accumulator `slot` of the tile.
+    """
+
     a: Operand
     b: Operand
-    accumulator: int  # index in Kernel.values of the matmul
+    k: Expr
+    k_axis: str
+    slot: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem(Space):
+    """The products of a kernel, all over the same m, n and batches.
+
+    `accumulators`: for each slot the index in `Kernel.values` of what it ends up with: a matmul, or a sum of several.
+    """
+
+    products: tuple[Product, ...]
+    accumulators: tuple[int, ...]
+
+    @property
+    def a(self) -> Operand:
+        """A of the first product."""
+        return self.products[0].a
+
+    @property
+    def b(self) -> Operand:
+        """B of the first product."""
+        return self.products[0].b
+
+    @property
+    def k(self) -> Expr:
+        """K of the first product."""
+        return self.products[0].k
+
+    @property
+    def k_axis(self) -> str:
+        """The axis that the first product contracts."""
+        return self.products[0].k_axis
 
 
 @dataclass(frozen=True, slots=True)
 class Mma:
-    """The tcgen05.mma in use. One instruction takes `k` elements of K and `scales_per_instruction` scales a row.
+    """A tcgen05.mma in use. One instruction takes `k` elements of K and `scales_per_instruction` scales a row.
 
-    A scale atom's word holds 4 scales of a row, so it serves `instructions_per_atom` instructions; the scale id (the
-    first byte used in the word) of instruction i is (i % instructions_per_atom) * scales_per_instruction.
+    Of plain operands `scale` is None, and there are no atoms. Else a scale atom's word holds 4 scales of a row, so it
+    serves `instructions_per_atom` instructions; the scale id (the first byte used in the word) of instruction i is
+    (i % instructions_per_atom) * scales_per_instruction.
     """
 
     kind: MmaKind
     block: int
-    scale: Literal["e4m3", "e8m0"]
+    scale: Literal["e4m3", "e8m0"] | None
     cta_group: Literal[1, 2]
     m: int
     n: int
@@ -86,9 +154,20 @@ class Mma:
 
     @property
     def descriptor(self) -> int:
-        """The instruction descriptor with scale ids 0 (PTX ISA, tcgen05 instruction descriptor of block scaling)."""
-        formats = self.a_format << 7 | self.b_format << 10 | self.scale_format << 23
-        return formats | (self.n // 8) << 17 | (self.m // 128) << 27
+        """The instruction descriptor (PTX ISA, tcgen05 instruction descriptor); with block scaling, scale ids are 0."""
+        formats = self.a_format << 7 | self.b_format << 10 | (self.n // 8) << 17
+        if self.scale is None:
+            return formats | _F32_ACCUMULATOR | (self.m // 16) << 24
+        return formats | self.scale_format << 23 | (self.m // 128) << 27
+
+    @property
+    def atoms(self) -> int:
+        """Scale atoms along K in one stage."""
+        return self.instructions_per_tile_k // self.instructions_per_atom if self.scale else 0
+
+
+#: D is f32: bits 4 and 5 of the descriptor of the kinds without block scaling.
+_F32_ACCUMULATOR = 1 << 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +238,10 @@ class Smem:
 class Tmem:
     """The tensor memory columns of a CTA (of 512, each 128 lanes x 32 bit).
 
-    Accumulator i of two starts at column i * `acc_stride`. Where acc_stride < tile.n the two overlap: the epilogue
-    reads the shared columns first and frees them after `release_after` sub-tiles, walking tile 0's from the right.
+    Buffer i of `acc_buffers` starts at column i * `acc_stride`; a tile's accumulators lie side by side in it, tile.n
+    columns each. Scales of the B of product j of a mainloop start at `sfb` + j * `sfb_stride`. Where acc_stride < tile.n
+    the two overlap: the epilogue reads the shared columns first and frees them after `release_after` sub-tiles, walking
+    tile 0's from the right.
     """
 
     columns: int
@@ -171,6 +252,8 @@ class Tmem:
     sfb: int
     sfa_columns: int  # of one scale atom along K
     sfb_columns: int
+    sfb_stride: int
+    end: int  # the first column not in use
 
     def overlapped(self, tile_n: int) -> bool:
         """Whether the two accumulators share columns."""
@@ -209,6 +292,26 @@ class Barrier:
     tx_bytes: int
     arrive: str  # who arrives, in words
     wait: str  # who waits
+
+
+@dataclass(frozen=True, slots=True)
+class Mainloop:
+    """Steps along K that load an A and the Bs of one or several products, and multiply A by each of them.
+
+    The products have A, K and the kind of instruction in common: `mmas`, one for each, differ in B's format at most.
+    `tile_k` elements of K make a stage; its barrier counts `tx_bytes`, those of both CTAs of a pair.
+    """
+
+    products: tuple[Product, ...]
+    mmas: tuple[Mma, ...]
+    tile_k: int
+    loads: tuple[Load, ...]
+    tx_bytes: int
+
+    def operand(self, buffer: str) -> Operand:
+        """The operand whose codes or scales a buffer holds."""
+        name = buffer.removeprefix("sf").removesuffix("_smem")
+        return self.products[0].a if name == "a" else self.products[int(name[1:] or 1) - 1].b
 
 
 @dataclass(frozen=True, slots=True)
@@ -390,7 +493,7 @@ class EpilogueProgram:
     Values are indices in `kernel`; `problem` has the columns' axis and extent as the epilogue sees them, and `tile_n`
     is the columns of a tile: all three are the lowered kernel's own, unless the product is unzipped
     (`fp4cc.passes.unzip`). Then there are two `accumulators`, one a half, and `group` is the number of adjacent columns
-    of each. A kernel without a product has none.
+    of each. Otherwise there is one for each slot of the problem; a kernel without a product has none.
 
     `staged`: the values of scope "column" that elements use; `columns_smem` holds their f32 in
     this order, tile.n rounded up to 128 of each.
@@ -460,9 +563,13 @@ class LoweredKernel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoweredGemm(LoweredKernel):
-    """A block-scaled product on tcgen05. Warps 0-3 run the epilogue, 4 the TMA loads, 5 the MMA."""
+    """Products on tcgen05. Warps 0-3 run the epilogue, 4 the TMA loads, 5 the MMA.
+
+    A tile's `mainloops` run one after the other through the same ring of stages. `mma` is the first one's.
+    """
 
     problem: Problem
+    mainloops: tuple[Mainloop, ...]
     mma: Mma
     tile: Tile
     tmem: Tmem

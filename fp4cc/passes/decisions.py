@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from fp4cc.ir.lowered import Decision, LoweredGemm, LoweredKernel
 from fp4cc.passes.estimate import Option
@@ -19,10 +19,11 @@ def explain_choices(
     """The decisions in the order in which they were made."""
     return (
         explain_schedule(lowered),
-        _kind(lowered, target),
+        *_products(lowered),
+        *_kinds(lowered, target),
         *_tile_and_cluster(lowered, request, ranked, assumed),
         _stages(lowered, request),
-        _accumulators(lowered),
+        _accumulators(lowered, request),
         _raster(lowered, request),
         *explain_stores(lowered),
     )
@@ -40,13 +41,38 @@ def explain_schedule(lowered: LoweredKernel) -> Decision:
     return Decision("schedule", span, f"used at a call where {text(lowered.when)}", chosen_by="schedule")
 
 
-def _kind(lowered: LoweredGemm, target: Target) -> Decision:
-    mma, problem = lowered.mma, lowered.problem
-    others = tuple(f"kind::{kind.name}" for kind in target.kinds if kind.name != mma.kind)
-    formats = f"{problem.a.format.element} x {problem.b.format.element} with {mma.scale} scales per {mma.block}"
-    return Decision(
-        "instruction", f"tcgen05.mma kind::{mma.kind}", f"the one that multiplies {formats}", others, "target"
+def _kinds(lowered: LoweredGemm, target: Target) -> Iterator[Decision]:
+    """The instruction of each mainloop."""
+    for number, mainloop in enumerate(lowered.mainloops):
+        mma, a = mainloop.mmas[0], mainloop.products[0].a
+        kinds = target.kinds if mma.scale else target.plain_kinds
+        others = tuple(f"kind::{kind.name}" for kind in kinds if kind.name != mma.kind)
+        scales = f" with {mma.scale} scales per {mma.block}" if mma.scale else " without block scales"
+        bs = " and ".join(dict.fromkeys(product.b.element for product in mainloop.products))
+        what = f"instruction {number + 1}" if number else "instruction"
+        why = f"the one that multiplies {a.element} x {bs}{scales}"
+        yield Decision(what, f"tcgen05.mma kind::{mma.kind}", why, others, "target")
+
+
+def _products(lowered: LoweredGemm) -> Iterator[Decision]:
+    """Which products share loads, and which an accumulator."""
+    problem, mainloops = lowered.problem, lowered.mainloops
+    if len(problem.products) == 1:
+        return
+    shared = [
+        f"{m.products[0].a.arg} by {' and '.join(p.b.arg for p in m.products)}" for m in mainloops
+    ]
+    why = "products with the same left operand load it once" if len(mainloops) < len(problem.products) else (
+        "products with different left operands take turns in the same stages"
     )
+    yield Decision("mainloops", "; then ".join(shared), why)
+    slots = len(problem.accumulators)
+    if slots < len(problem.products):
+        yield Decision("accumulators of a tile", str(slots), "sums of products without factors between are one",
+                       (f"{len(problem.products)}: one for each product",))  # fmt: skip
+    else:
+        why = "the epilogue uses each product by itself, or with a factor of its own"
+        yield Decision("accumulators of a tile", str(slots), why)
 
 
 def _tile_and_cluster(
@@ -89,15 +115,19 @@ def _why_cluster(lowered: LoweredGemm) -> str:
 
 def _stages(lowered: LoweredGemm, request: Request) -> Decision:
     stages, smem = lowered.pipeline.stages, lowered.smem
-    stage = sum(smem.buffer(name).bytes for name in ("a_smem", "b_smem", "sfa_smem", "sfb_smem"))
+    stage = sum(buffer.bytes for buffer in smem.buffers if buffer.what.endswith((" of A", " of B")))
     if request.stages:
         return Decision("stages", str(stages), "asked for", chosen_by="schedule")
     return Decision("stages", str(stages), f"as many of {stage} bytes as fit: {smem.total} of {smem.limit} bytes used",
                     (f"{stages - 1}: less latency hidden",) if stages > 1 else ())  # fmt: skip
 
 
-def _accumulators(lowered: LoweredGemm) -> Decision:
+def _accumulators(lowered: LoweredGemm, request: Request) -> Decision:
     tmem, tile = lowered.tmem, lowered.tile
+    if tmem.acc_buffers == 1 and request.accumulators is None:
+        width = len(lowered.problem.accumulators) * tile.n
+        why = f"the {width} columns of a tile's accumulators and the scales fit once in 512"
+        return Decision("accumulators", "1 set", why, ("2 sets: with narrower tiles",))
     if tmem.acc_buffers == 1:
         return Decision("accumulators", "1", "asked for", ("2: the epilogue runs under the next mainloop",), "schedule")
     if tmem.overlapped(tile.n):

@@ -46,6 +46,7 @@ class Traffic:
     atom_bytes: int
     instructions: int
     global_bytes: float  # of the whole problem, operands and results
+    bs: int = 1  # Bs in a stage, each multiplied by the A
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +62,11 @@ class Estimate:
 def estimate(option: Option, shape: Shape, traffic: Traffic, target: Target) -> Estimate:
     """The time of a problem under an option, in clocks of one SM."""
     n, group = option.tile_n, option.cta_group
-    mma = max(n / 2, (128 + n) / 4) if group == 1 else max(n / 2, 43.0)
+    mma = (max(n / 2, (128 + n) / 4) if group == 1 else max(n / 2, 43.0)) * traffic.bs
     # What this CTA asks of L2 for a stage: multicast shares the reads among the CTAs that need the same rows.
     a = 128 * traffic.row_bytes + traffic.atom_bytes
-    b = n // group * traffic.row_bytes
-    sfb = -(-n // 128) * traffic.atom_bytes
+    b = n // group * traffic.row_bytes * traffic.bs
+    sfb = -(-n // 128) * traffic.atom_bytes * traffic.bs
     fill_bytes = a / option.cluster_n + b * group / option.cluster_m + sfb / option.cluster_m
     fill = fill_bytes / target.rates.smem_fill_bytes_per_clock
     stage = max(mma * traffic.instructions, fill)

@@ -11,17 +11,18 @@ from fp4cc.ir.lowered import Cluster, Launch, LoweredGemm, LoweredKernel, Proble
 from fp4cc.passes.decisions import explain_choices
 from fp4cc.passes.elementwise import lower_elementwise
 from fp4cc.passes.epilogue import plan_epilogue
-from fp4cc.passes.estimate import Traffic
-from fp4cc.passes.legality import Pair, instruction, k_multiple, operand_pair, tile_k
-from fp4cc.passes.memory import StageBytes, fitting_stages, plan_smem, plan_tmem, scale_atoms, stage_bytes
+from fp4cc.passes.estimate import Shape, Traffic
+from fp4cc.passes.legality import tile_k
+from fp4cc.passes.mainloops import Fit, Shared, constraints, group_products
+from fp4cc.passes.memory import StageBytes, fitting_stages, plan_smem
 from fp4cc.passes.params import plan_params
 from fp4cc.passes.pipeline import acc_ring_stages, plan_pipeline
 from fp4cc.passes.raster import plan_raster
-from fp4cc.passes.roles import find_roles
+from fp4cc.passes.roles import find_problem
 from fp4cc.passes.schedule import Request, applicable, assumed_shape, rank, read
-from fp4cc.passes.sizes import Sizes, fold
+from fp4cc.passes.sizes import Sizes
 from fp4cc.passes.tensor_maps import mainloop_maps
-from fp4cc.passes.unzip import Frame, epilogue_frame, tile_widths
+from fp4cc.passes.unzip import epilogue_frame
 from fp4cc.passes.wgmma import lower_wgmma
 from fp4cc.targets import CHIPS, NAMES, SM90A, TARGETS, Target
 
@@ -47,11 +48,11 @@ def lower(kernel: Kernel, target: str) -> LoweredKernel:
     if target == SM90A.name:
         return lower_wgmma(kernel)
     sheet = TARGETS[target]
-    problem = find_roles(kernel, sizes)
-    pair = operand_pair(kernel, problem, sheet)
-    constraints = _constraints(kernel, problem, pair)
+    problem = find_problem(kernel, sizes)
+    shared = group_products(kernel, problem, sheet)
+    required = constraints(kernel, shared)
     plans = [
-        _lower_with(kernel, problem, pair, sizes, sheet, when, schedule, constraints)
+        _lower_with(kernel, problem, shared, sizes, sheet, when, schedule, required)
         for when, schedule in applicable(kernel, sizes, target)
     ]
     return replace(plans[-1], variants=tuple(plans[:-1]))
@@ -60,36 +61,39 @@ def lower(kernel: Kernel, target: str) -> LoweredKernel:
 def _lower_with(
     kernel: Kernel,
     problem: Problem,
-    pair: Pair,
+    shared: Sequence[Shared],
     sizes: Sizes,
     target: Target,
     when: Expr | None,
     schedule: Schedule | None,
-    constraints: tuple[Constraint, ...],
+    required: tuple[Constraint, ...],
 ) -> LoweredGemm:
-    request = read(schedule, tile_k(pair, target), target)
+    request = read(schedule, tile_k(shared[0].pair, target), target)
     shape, assumed = assumed_shape(problem, when)
-    traffic = _traffic(kernel, problem, pair, target, shape.m, shape.n, shape.k, shape.batch)
+    traffic = _traffic(kernel, problem, shared, target, shape)
     frame = epilogue_frame(kernel, problem, sizes)
-    widths = replace(target, tile_n=tile_widths(frame, target))
-    ranked = rank(_with_widths(request, frame, target), shape, traffic, widths)
+    fit = Fit(problem, shared, target)
+    widths = replace(target, tile_n=fit.widths(kernel, frame, request))
+    ranked = rank(request, shape, traffic, widths)
     option = ranked[0].option
-    mma = instruction(pair, problem, target, option.cta_group, option.tile_n)
-    tile = Tile(mma.m, mma.n, tile_k(pair, target), target.cta_rows)
+    memory = fit.memory(option.cta_group, option.tile_n, request.accumulators)
+    if memory is None:
+        raise RuntimeError(f"a tile of {option.tile_n} columns was chosen and does not fit")
+    stage, tmem, mma = memory.stage, memory.tmem, memory.steps[0].mmas[0]
+    tile = Tile(mma.m, mma.n, memory.steps[0].tile_k, target.cta_rows)
     cluster = Cluster(option.cluster_m, option.cluster_n)
-    stage = stage_bytes(mma, tile, target)
-    tmem = plan_tmem(mma, tile, request.accumulators or 2, target)
     epilogue = plan_epilogue(frame, sizes, tile.n)
     ring = acc_ring_stages(tmem, tile.n)
     stages = _stages(kernel, request, stage, ring, epilogue.staging, target)
-    pipeline = plan_pipeline(problem, mma, cluster, stage, stages, tmem, tile.n)
+    pipeline, mainloops = plan_pipeline(memory.steps, cluster, stage, stages, tmem, tile.n)
     raster = plan_raster(problem, tile, cluster, request.band)
-    maps = (*mainloop_maps(problem, mma, tile, pipeline), *epilogue.tensor_maps)
+    maps = (*mainloop_maps(problem, mainloops, tile), *epilogue.tensor_maps)
     lowered = LoweredGemm(
         name=kernel.name,
         target=target.name,
         kernel=kernel,
         problem=problem,
+        mainloops=mainloops,
         schedule=schedule,
         mma=mma,
         tile=tile,
@@ -101,25 +105,15 @@ def _lower_with(
         tensor_maps=maps,
         epilogue=epilogue.program,
         launch=Launch(
-            f"{kernel.name}_0", THREADS, plan_params(problem, tile, raster, maps, epilogue.program, epilogue.params)
+            f"{kernel.name}_0",
+            THREADS,
+            plan_params(problem, tile, raster, maps, epilogue.program, epilogue.params, mainloops),
         ),
-        constraints=constraints,
+        constraints=required,
         decisions=(),
         when=when,
     )
     return replace(lowered, decisions=explain_choices(lowered, request, ranked, assumed, target))
-
-
-def _with_widths(request: Request, frame: Frame, target: Target) -> Request:
-    """The request itself. Raises DiagnosticError if it asks for a tile that tears a group of unzip."""
-    if request.tile is not None and request.schedule is not None and request.tile[1] not in tile_widths(frame, target):
-        span = request.schedule.field_spans["tile"]
-        wanted = ", ".join(map(str, tile_widths(frame, target)))
-        raise DiagnosticError([
-            error("FP5010", f"a tile of {request.tile[1]} columns does not hold whole groups of unzip", span,
-                  f"it must hold {frame.group} columns of both halves", help=f"tile widths that do: {wanted}"),
-        ])  # fmt: skip
-    return request
 
 
 def _stages(
@@ -143,36 +137,27 @@ def _stages(
     ])  # fmt: skip
 
 
-def _constraints(kernel: Kernel, problem: Problem, pair: Pair) -> tuple[Constraint, ...]:
-    """What the target asks of the sizes; what static sizes already break is an error here."""
-    multiple, reason = k_multiple(pair, problem)
-    condition = fold("eq", fold("mod", problem.k, multiple), 0)
-    span = next((d.span for d in kernel.dims if d.name == problem.k_axis), kernel.arg(problem.a.arg).span)
-    if condition is True:
-        return ()
-    if condition is False:
-        size = int(problem.k) if isinstance(problem.k, int) else 0
-        raise DiagnosticError([
-            error("FP4011", f"{problem.k_axis} = {size} is not a multiple of {multiple}", span, notes=[reason],
-                  help=f"pad {problem.k_axis} to {-(-size // multiple) * multiple} with zeros"),
-        ])  # fmt: skip
-    return (Constraint(condition, f"{problem.k_axis} % {multiple} == 0", span, reason),)
-
-
-def _traffic(
-    kernel: Kernel, problem: Problem, pair: Pair, target: Target, m: int, n: int, k: int, batch: int
-) -> Traffic:
-    mma = instruction(pair, problem, target, 1, 128)
+def _traffic(kernel: Kernel, problem: Problem, shared: Sequence[Shared], target: Target, shape: Shape) -> Traffic:
+    """What the time model asks of the first mainloop, and the bytes of the whole problem."""
     outputs = sum(4 if arg.dtype == "f32" else 2 for arg in kernel.args if arg.direction in ("out", "inout"))
-    per_row = [k * o.format.bits / 8 + k / pair.block for o in (problem.a, problem.b)]
-    copies = [batch if o.batched else 1 for o in (problem.a, problem.b)]
-    total = m * per_row[0] * copies[0] + n * per_row[1] * copies[1] + m * n * outputs * batch
+    first = shared[0].steps(target, 1, 128)
+    operands = {
+        operand.arg: (operand, group.pair)
+        for group in shared
+        for product in group.products
+        for operand in (product.a, product.b)
+    }
+    total = float(shape.m * shape.n * outputs * shape.batch)
+    for operand, pair in operands.values():
+        per_row = shape.k * operand.bits / 8 + (shape.k / pair.block if pair.block else 0)
+        total += (shape.m if operand.role == "A" else shape.n) * per_row * (shape.batch if operand.batched else 1)
     return Traffic(
-        tile_k=tile_k(pair, target),
+        tile_k=first.tile_k,
         row_bytes=target.tile_k_bytes,
-        atom_bytes=scale_atoms(mma) * 512,
-        instructions=mma.instructions_per_tile_k,
+        atom_bytes=first.mmas[0].atoms * 512,
+        instructions=first.mmas[0].instructions_per_tile_k,
         global_bytes=total,
+        bs=len(first.products),
     )
 
 

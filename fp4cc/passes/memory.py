@@ -14,21 +14,17 @@ ATOM_COLUMNS = 4  # the tensor memory columns it takes
 
 @dataclass(frozen=True, slots=True)
 class StageBytes:
-    """Bytes of one stage in a CTA, by buffer."""
+    """Bytes of one stage in a CTA, by buffer: one A, `bs` times a B, and scales of each (0 of plain operands)."""
 
     a: int
     b: int
     sfa: int
     sfb: int
+    bs: int = 1
 
     @property
     def total(self) -> int:
-        return self.a + self.b + self.sfa + self.sfb
-
-
-def scale_atoms(mma: Mma) -> int:
-    """Scale atoms along K in one stage."""
-    return mma.instructions_per_tile_k // mma.instructions_per_atom
+        return self.a + self.sfa + self.bs * (self.b + self.sfb)
 
 
 def row_atoms(rows: int) -> int:
@@ -36,15 +32,24 @@ def row_atoms(rows: int) -> int:
     return -(-rows // 128)
 
 
-def stage_bytes(mma: Mma, tile: Tile, target: Target) -> StageBytes:
-    """What a stage takes: rows one swizzle row long, and whole scale atoms (all of B's in each CTA of a pair)."""
-    atoms = scale_atoms(mma)
+def stage_bytes(mmas: Sequence[Mma], bs: int, tile: Tile, target: Target) -> StageBytes:
+    """What a stage takes: rows one swizzle row long, and whole scale atoms (all of B's in each CTA of a pair).
+
+    Every mainloop has codes of as many bytes; of scales, a stage has room for those of the one with the most.
+    """
+    atoms = max(mma.atoms for mma in mmas)
     return StageBytes(
         a=tile.cta_m * target.tile_k_bytes,
-        b=tile.n // mma.cta_group * target.tile_k_bytes,
+        b=tile.n // mmas[0].cta_group * target.tile_k_bytes,
         sfa=atoms * ATOM_BYTES,
         sfb=atoms * row_atoms(tile.n) * ATOM_BYTES,
+        bs=bs,
     )
+
+
+def b_buffer(number: int, scales: bool = False) -> str:
+    """The buffer of the codes or scales of a mainloop's B, counted from 0."""
+    return f"{'sfb' if scales else 'b'}{number + 1 if number else ''}_smem"
 
 
 def fitting_stages(stage: StageBytes, acc_stages: int, staging: Sequence[SmemBuffer], most: int, target: Target) -> int:
@@ -57,11 +62,14 @@ def fitting_stages(stage: StageBytes, acc_stages: int, staging: Sequence[SmemBuf
 
 def plan_smem(stage: StageBytes, stages: int, acc_stages: int, staging: Sequence[SmemBuffer], target: Target) -> Smem:
     """Offsets in allocation order: the rings, the epilogue's buffers (`staging`), barriers, tensor memory address."""
-    wanted = [
+    operands = [
         SmemBuffer("a_smem", 0, stage.a, stages, 1024, "codes of A"),
-        SmemBuffer("b_smem", 0, stage.b, stages, 1024, "codes of B"),
+        *(SmemBuffer(b_buffer(i), 0, stage.b, stages, 1024, "codes of B") for i in range(stage.bs)),
         SmemBuffer("sfa_smem", 0, stage.sfa, stages, 512, "scale atoms of A"),
-        SmemBuffer("sfb_smem", 0, stage.sfb, stages, 512, "scale atoms of B"),
+        *(SmemBuffer(b_buffer(i, scales=True), 0, stage.sfb, stages, 512, "scale atoms of B") for i in range(stage.bs)),
+    ]
+    wanted = [
+        *(buffer for buffer in operands if buffer.bytes),
         *staging,
         SmemBuffer("ab_full", 0, 8, stages, 8, "barriers: the stage holds data"),
         SmemBuffer("ab_empty", 0, 8, stages, 8, "barriers: the stage may be filled"),
@@ -83,32 +91,41 @@ def place_buffers(wanted: Sequence[SmemBuffer], limit: int) -> Smem:
     return Smem(tuple(placed), end, limit)
 
 
-def plan_tmem(mma: Mma, tile: Tile, accumulators: int, target: Target) -> Tmem:
-    """One or two accumulators beside the scales; overlapping ones if two do not fit apart.
+def plan_tmem(mmas: Sequence[Mma], bs: int, slots: int, tile: Tile, buffers: int | None, target: Target) -> Tmem | None:
+    """`slots` accumulators for each tile, one or two buffers of them, and the scales of A and of `bs` Bs.
 
-    Two accumulators of 256 columns and the scales exceed 512 columns, so the second then starts early enough to leave
-    room for the scales, and the columns both use are read first in each tile.
+    Two buffers of one accumulator overlap if they do not fit apart: two of 256 columns and the scales exceed 512
+    columns, so the second then starts early enough to leave room for the scales, and the columns both use are read
+    first in each tile. Several accumulators do not overlap: of them there are two buffers where they fit, unless
+    `buffers` says. None where they do not fit.
     """
-    atoms = scale_atoms(mma)
+    atoms = max(mma.atoms for mma in mmas)
     sfa = atoms * ATOM_COLUMNS
     sfb = atoms * row_atoms(tile.n) * ATOM_COLUMNS
-    needed = accumulators * tile.n + sfa + sfb
+    scales = sfa + bs * sfb
+    width = slots * tile.n
+    count = buffers or (2 if slots == 1 or 2 * width + scales <= target.tmem_columns else 1)
+    needed = count * width + scales
     if needed <= target.tmem_columns:
-        stride, release = tile.n, tile.n // 32
+        stride, release = width, tile.n // 32
         columns = max(32, 1 << (needed - 1).bit_length())
-        scales = accumulators * tile.n
-    else:
+        first_scale = count * width
+    elif slots == 1:
         columns = target.tmem_columns
-        scales = (columns - sfa - sfb) // 16 * 16
-        stride = scales - tile.n
+        first_scale = (columns - scales) // 16 * 16
+        stride = first_scale - tile.n
         release = -(-(tile.n - stride) // 32)
+    else:
+        return None
     return Tmem(
         columns=columns,
-        acc_buffers=accumulators,
+        acc_buffers=count,
         acc_stride=stride,
         release_after=release,
-        sfa=scales,
-        sfb=scales + sfa,
+        sfa=first_scale,
+        sfb=first_scale + sfa,
         sfa_columns=ATOM_COLUMNS,
         sfb_columns=ATOM_COLUMNS * row_atoms(tile.n),
+        sfb_stride=sfb,
+        end=first_scale + scales,
     )

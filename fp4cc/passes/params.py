@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fp4cc.ir.kernel import Expr
-from fp4cc.ir.lowered import EpilogueProgram, KernelParam, Problem, Raster, Tile
+from fp4cc.ir.lowered import EpilogueProgram, KernelParam, Mainloop, Problem, Raster, Tile
 from fp4cc.passes.sizes import ceildiv
 from fp4rt.manifest import Param, TensorMap
 
@@ -19,12 +19,13 @@ def plan_params(
     maps: Sequence[TensorMap],
     epilogue: EpilogueProgram,
     epilogue_params: Sequence[KernelParam],
+    mainloops: Sequence[Mainloop] = (),
 ) -> tuple[KernelParam, ...]:
     """The parameters in order. Static sizes are no parameters: they are numbers in the kernel."""
     params = [KernelParam(m.name, Param("tensor_map", m.name), m.source) for m in maps]
     params.extend(
         KernelParam(name, Param("i32", expr), what)
-        for name, expr, what in sizes(problem, tile, raster, epilogue)
+        for name, expr, what in sizes(problem, tile, raster, epilogue, mainloops)
         if not isinstance(expr, int)
     )
     params.extend(epilogue_params)
@@ -36,13 +37,21 @@ def ordered(params: Sequence[KernelParam]) -> tuple[KernelParam, ...]:
     return tuple(sorted(params, key=lambda p: _ORDER.index(p.param.kind)))
 
 
-def sizes(problem: Problem, tile: Tile, raster: Raster, epilogue: EpilogueProgram) -> list[tuple[str, Expr, str]]:
-    """The sizes the kernel uses: name, value, meaning. Those that are numbers become constants of the kernel."""
+def sizes(
+    problem: Problem, tile: Tile, raster: Raster, epilogue: EpilogueProgram, mainloops: Sequence[Mainloop] = ()
+) -> list[tuple[str, Expr, str]]:
+    """The sizes the kernel uses: name, value, meaning. Those that are numbers become constants of the kernel.
+
+    A kernel without `mainloops` has one, with the tile's depth.
+    """
     found: list[tuple[str, Expr, str]] = []
     if clips(epilogue):
         found.append(("m_size", problem.m, problem.m_axis))
         found.append(("n_size", epilogue.problem.n, epilogue.problem.n_axis))
-    found.append(("k_tiles", ceildiv(problem.k, tile.k), f"steps of {tile.k} along {problem.k_axis}"))
+    depths = [(m.products[0], m.tile_k) for m in mainloops] or [(problem.products[0], tile.k)]
+    for number, (product, tile_k) in enumerate(depths):
+        name = f"k_tiles{number + 1 if number else ''}"
+        found.append((name, ceildiv(product.k, tile_k), f"steps of {tile_k} along {product.k_axis}"))
     found.append(("tiles_m", raster.tiles_m, f"cluster tiles along {problem.m_axis}"))
     found.append(("tiles_n", raster.tiles_n, f"cluster tiles along {problem.n_axis}"))
     found.append(("tiles", raster.tiles, "cluster tiles in all"))

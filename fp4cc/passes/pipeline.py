@@ -8,21 +8,31 @@ again only when every CTA that got data from us has consumed it, so each MMA war
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
-from fp4cc.ir.lowered import Barrier, Cluster, Load, Mma, Operand, Pipeline, Problem, Tmem
-from fp4cc.passes.memory import StageBytes, scale_atoms
+from fp4cc.ir.lowered import Barrier, Cluster, Load, Mainloop, Mma, Operand, Pipeline, Product, Tmem
+from fp4cc.passes.memory import ATOM_BYTES, StageBytes, b_buffer, row_atoms
 
 #: Epilogue warps of a CTA; one lane of each arrives when the accumulator has been read.
 EPILOGUE_WARPS = 4
 
 
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """A mainloop without its loads: products that share A, their instructions, and K's elements in a stage."""
+
+    products: tuple[Product, ...]
+    mmas: tuple[Mma, ...]
+    tile_k: int
+
+
 def plan_pipeline(
-    problem: Problem, mma: Mma, cluster: Cluster, stage: StageBytes, stages: int, tmem: Tmem, tile_n: int
-) -> Pipeline:
-    """The pipeline of a schedule: loads, masks, barriers."""
+    steps: Sequence[Steps], cluster: Cluster, stage: StageBytes, stages: int, tmem: Tmem, tile_n: int
+) -> tuple[Pipeline, tuple[Mainloop, ...]]:
+    """The pipeline of a schedule and its mainloops: loads, masks, barriers."""
     ranks = range(cluster.size)
-    group = mma.cta_group
+    group = steps[0].mmas[0].cta_group
     at = [(rank % cluster.m, rank // cluster.m) for rank in ranks]
 
     def sharing(same: Callable[[tuple[int, int], tuple[int, int]], bool]) -> list[int]:
@@ -31,23 +41,16 @@ def plan_pipeline(
     rows = sharing(lambda x, y: x[0] == y[0])
     columns = sharing(lambda x, y: x[1] == y[1])
     halves = sharing(lambda x, y: x[1] == y[1] and (x[0] - y[0]) % group == 0)
-    atoms = scale_atoms(mma)
-    a, b = problem.a, problem.b
-    loads = (
-        _load(f"{a.arg}_codes", "a_smem", stage.a, rows, stage.a, _counted(a, mma)),
-        _load(f"{b.arg}_codes", "b_smem", stage.b, halves, stage.b, _counted(b, mma)),
-        _load(f"{a.arg}_scales", "sfa_smem", stage.sfa, rows, atoms),
-        _load(f"{b.arg}_scales", "sfb_smem", stage.sfb, columns, atoms),
-    )
+    planner = _Loads(stage, row_atoms(tile_n), rows, columns, halves)
+    mainloops = [planner.mainloop(step) for step in steps]
     leaders = [rank for rank in ranks if at[rank][0] % group == 0]
     # Whoever sends to either CTA of the pair: its two (or one) row groups and its column.
     senders = [rows[rank] | rows[rank + group - 1] | columns[rank] if rank in leaders else 0 for rank in ranks]
     pair = [((1 << group) - 1) << rank if rank in leaders else 0 for rank in ranks]
     consumers = sum(1 for mask in senders if mask & 1)
-    bytes_per_cta = sum(load.tx_bytes * load.slices for load in loads)
     acc_stages = acc_ring_stages(tmem, tile_n)
     barriers = (
-        Barrier("ab_full", stages, 1, bytes_per_cta * group, "the load warp, with the bytes of the stage"
+        Barrier("ab_full", stages, 1, mainloops[0].tx_bytes, "the load warp, with the bytes of the stage"
                 if group == 1 else "the leader's load warp, with the bytes of both CTAs", "the MMA warp"),
         Barrier("ab_empty", stages, consumers, 0,
                 "tcgen05.commit of each MMA that reads what this CTA loads", "the load warp"),
@@ -55,7 +58,44 @@ def plan_pipeline(
         Barrier("acc_empty", acc_stages, EPILOGUE_WARPS * group, 0, "a lane of each epilogue warp"
                 if group == 1 else "a lane of each epilogue warp of both CTAs", "the MMA warp"),
     )  # fmt: skip
-    return Pipeline(stages, loads, barriers, tuple(senders), tuple(pair))
+    loads = tuple(load for mainloop in mainloops for load in mainloop.loads)
+    return Pipeline(stages, loads, barriers, tuple(senders), tuple(pair)), tuple(mainloops)
+
+
+@dataclass
+class _Loads:
+    """The loads of mainloops. Each has a tensor map of its own: an argument that is loaded twice has two."""
+
+    stage: StageBytes
+    row_atoms: int
+    rows: list[int]
+    columns: list[int]
+    halves: list[int]
+    used: set[str] = field(default_factory=set[str])
+
+    def mainloop(self, steps: Steps) -> Mainloop:
+        stage, mma, a = self.stage, steps.mmas[0], steps.products[0].a
+        bs = [product.b for product in steps.products]
+        loads = [_load(self._name(a, "codes"), "a_smem", stage.a, self.rows, stage.a, _counted(a, mma))]
+        for number, b in enumerate(bs):
+            name = self._name(b, "codes")
+            loads.append(_load(name, b_buffer(number), stage.b, self.halves, stage.b, _counted(b, mma)))
+        if mma.scale is not None:
+            atoms = mma.atoms
+            loads.append(_load(self._name(a, "scales"), "sfa_smem", atoms * ATOM_BYTES, self.rows, atoms))
+            for number, b in enumerate(bs):
+                name, size = self._name(b, "scales"), atoms * self.row_atoms * ATOM_BYTES
+                loads.append(_load(name, b_buffer(number, scales=True), size, self.columns, atoms))
+        tx_bytes = sum(load.tx_bytes * load.slices for load in loads) * mma.cta_group
+        return Mainloop(steps.products, steps.mmas, steps.tile_k, tuple(loads), tx_bytes)
+
+    def _name(self, operand: Operand, what: str) -> str:
+        name, number = f"{operand.arg}_{what}", 1
+        while name in self.used:
+            number += 1
+            name = f"{operand.arg}_{what}{number}"
+        self.used.add(name)
+        return name
 
 
 def acc_ring_stages(tmem: Tmem, tile_n: int) -> int:
@@ -68,7 +108,7 @@ def _counted(operand: Operand, mma: Mma) -> float:
 
     Below 1 where TMA unpacks 4- or 6-bit elements to a byte each: the count is of the packed bytes.
     """
-    return operand.format.bits / 8 if mma.kind == "mxf8f6f4" else 1.0
+    return operand.bits / 8 if mma.kind == "mxf8f6f4" else 1.0
 
 
 def _load(tensor_map: str, buffer: str, total: int, groups: list[int], divisible: int, packing: float = 1.0) -> Load:

@@ -1,55 +1,117 @@
-"""Which part of the kernel is the product, and which axis is M, N, K and batch."""
+"""Which parts of the kernel are its products, and which axis is M, N, K and batch."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
 from fp4cc.ir.kernel import Arg, Kernel, Value
-from fp4cc.ir.lowered import Operand, Problem, Role
+from fp4cc.ir.lowered import Operand, Problem, Product, Role
 from fp4cc.passes.sizes import Sizes, mul
 
 
-def find_roles(kernel: Kernel, sizes: Sizes) -> Problem:
-    """The problem of a kernel with one block-scaled product. Raises DiagnosticError for one with several or others."""
-    products = [i for i, value in enumerate(kernel.values) if value.op == "matmul"]
-    if len(products) > 1:
-        first, second = (kernel.values[i].span for i in products[:2])
-        raise DiagnosticError([
-            error("FP4002", "a kernel with more than one product cannot be compiled yet", second, "the second product",
-                  also=[(first, "the first product")], help="write one kernel for each product"),
-        ])  # fmt: skip
-    product = kernel.values[products[0]]
-    found: list[Arg] = []
+def find_problem(kernel: Kernel, sizes: Sizes) -> Problem:
+    """The products of a kernel and the accumulators they add to.
+
+    A sum of products, each used only there, is one accumulator: no rounding lies between them. Raises DiagnosticError
+    for products of different axes, and for operands that are no inputs or lie otherwise than a kernel can read.
+    """
+    indices = [i for i, value in enumerate(kernel.values) if value.op == "matmul"]
+    first = kernel.values[indices[0]]
     errors: list[Diagnostic] = []
-    for role, index in zip(("A", "B"), product.operands, strict=True):
-        arg = _argument(kernel, kernel.values[index], role, product)
-        if isinstance(arg, Diagnostic):
-            errors.append(arg)
-        else:
-            errors.extend(_axis_errors(arg, product.axes[:-2]))
-            found.append(arg)
+    found: list[tuple[int, Arg, Arg]] = []
+    for index in indices:
+        product = kernel.values[index]
+        if product.axes != first.axes:
+            errors.append(_other_axes(first, product))
+        args = [
+            _argument(kernel, kernel.values[operand], role, product)
+            for role, operand in zip(("A", "B"), product.operands, strict=True)
+        ]
+        errors.extend(arg for arg in args if isinstance(arg, Diagnostic))
+        known = [arg for arg in args if isinstance(arg, Arg)]
+        errors.extend(e for arg in known for e in _axis_errors(arg, product.axes[:-2]))
+        if len(known) == 2:
+            found.append((index, known[0], known[1]))
     if errors:
-        raise DiagnosticError(errors)
-    a, b = found
-    extents = {axis.name: axis.extent for arg in (a, b) for axis in arg.axes}
+        raise DiagnosticError(list(dict.fromkeys(errors)))
+    roots = _sums(kernel, indices)
+    accumulators = tuple(dict.fromkeys(roots[index] for index in indices))
+    a, b = found[0][1:]
+    extents = {axis.name: axis.extent for _, *args in found for arg in args for axis in arg.axes}
     return Problem(
         m=sizes(a.axes[-2].extent),
         n=sizes(b.axes[-2].extent),
-        k=sizes(a.axes[-1].extent),
-        batch=mul(*(sizes(extents[name]) for name in product.axes[:-2])),
-        m_axis=product.axes[-2],
-        n_axis=product.axes[-1],
-        k_axis=a.axes[-1].name or "K",
-        batch_axes=product.axes[:-2],
-        a=_operand("A", a, sizes),
-        b=_operand("B", b, sizes),
-        accumulator=products[0],
+        batch=mul(*(sizes(extents[name]) for name in first.axes[:-2])),
+        m_axis=first.axes[-2],
+        n_axis=first.axes[-1],
+        batch_axes=first.axes[:-2],
+        products=tuple(
+            Product(
+                _operand("A", a, sizes),
+                _operand("B", b, sizes),
+                sizes(a.axes[-1].extent),
+                a.axes[-1].name or "K",
+                accumulators.index(roots[index]),
+            )
+            for index, a, b in found
+        ),
+        accumulators=accumulators,
     )
 
 
+def find_roles(kernel: Kernel, sizes: Sizes) -> Problem:
+    """The problem of a kernel with one block-scaled product. Raises DiagnosticError for one with several or others.
+
+    For the families of kernels that have a single product.
+    """
+    problem = find_problem(kernel, sizes)
+    products = [value for value in kernel.values if value.op == "matmul"]
+    if len(products) > 1:
+        raise DiagnosticError([
+            error("FP4002", "more than one product cannot be compiled for this target or format yet", products[1].span,
+                  "the second product", also=[(products[0].span, "the first product")],
+                  help="write one kernel for each product"),
+        ])  # fmt: skip
+    plain = [operand for operand in (problem.a, problem.b) if not operand.scaled]
+    if plain:
+        raise DiagnosticError([
+            error("FP4005", f"{operand.name} operands cannot be multiplied on this target yet",
+                  kernel.arg(operand.arg).span, "not quantized", also=[(products[0].span, "multiplied here")],
+                  help="give it a block format such as nvfp4 or mxfp8_e4m3")
+            for operand in plain
+        ])  # fmt: skip
+    return problem
+
+
+def _sums(kernel: Kernel, products: Sequence[int]) -> dict[int, int]:
+    """For each product the value whose accumulator it adds to: itself, or the sum it is a part of."""
+    uses = [0] * len(kernel.values)
+    for value in kernel.values:
+        for operand in value.operands:
+            uses[operand] += 1
+    for store in kernel.stores:
+        uses[store.value] += 1
+    parts = {index: [index] for index in products}  # of each accumulator
+    for index, value in enumerate(kernel.values):
+        # A sum that is named, stored or used twice is still one value; a product with another use is not only a part.
+        if value.op == "add" and all(o in parts and uses[o] == 1 for o in value.operands):
+            parts[index] = [part for operand in value.operands for part in parts.pop(operand)]
+    return {part: root for root, found in parts.items() for part in found}
+
+
 def _operand(role: Role, arg: Arg, sizes: Sizes) -> Operand:
-    if arg.format is None:
-        raise ValueError(f"{arg.name} is not quantized")
-    return Operand(role, arg.name, arg.format, sizes(arg.axes[-2].extent), len(arg.axes) > 2)
+    dtype = arg.format if arg.format is not None else arg.dtype
+    return Operand(role, arg.name, dtype, sizes(arg.axes[-2].extent), len(arg.axes) > 2)
+
+
+def _other_axes(first: Value, product: Value) -> Diagnostic:
+    axes, others = (", ".join(value.axes) for value in (first, product))
+    return error(
+        "FP4002", "products with different axes cannot be compiled into one kernel yet", product.span,
+        f"a product with the axes [{others}]", also=[(first.span, f"a product with the axes [{axes}]")],
+        help="write one kernel for each of them",
+    )  # fmt: skip
 
 
 def _argument(kernel: Kernel, value: Value, role: Role, product: Value) -> Arg | Diagnostic:
@@ -63,15 +125,13 @@ def _argument(kernel: Kernel, value: Value, role: Role, product: Value) -> Arg |
             help="write the computed tensor with one kernel and multiply it in a second one",
         )  # fmt: skip
     arg = kernel.arg(str(leaf.attrs["name"]))
-    if arg.format is None:
-        return error(
-            "FP4005", f"the {side} operand of `@` is {arg.dtype}: only block-scaled operands can be multiplied yet",
-            arg.span, "not quantized", also=[(product.span, "multiplied here")],
-            help="give it a block format such as nvfp4 or mxfp8_e4m3",
-        )  # fmt: skip
     if (value.op == "transpose") != (role == "B"):
-        # The checker has refused this: scale blocks lie on the last axis, so that is the one to contract.
-        raise ValueError(f"{arg.name} does not have the contracted axis last")
+        # Of block formats the checker has refused this: scale blocks lie on the last axis.
+        return error(
+            "FP4005", f"the {side} operand of `@` does not have the contracted axis last in memory", arg.span,
+            "its last axis is not contracted", also=[(product.span, "multiplied here")],
+            help=f"store it transposed, and write `{arg.name}.T`" if role == "B" else "store it transposed",
+        )  # fmt: skip
     return arg
 
 

@@ -120,13 +120,14 @@ def rank(request: Request, shape: Shape, traffic: Traffic, target: Target) -> li
 
 def assumed_shape(problem: Problem, when: Expr | None) -> tuple[Shape, tuple[str, ...]]:
     """Sizes to rank schedules by, and the names of the dims that were assumed."""
-    names = tuple(
-        dict.fromkeys(name for expr in (problem.m, problem.n, problem.k, problem.batch) for name in free_names(expr))
-    )
+    ks = list(dict.fromkeys((product.a.arg, product.k) for product in problem.products))  # one mainloop each, about
+    sizes = (problem.m, problem.n, *(k for _, k in ks), problem.batch)
+    names = tuple(dict.fromkeys(name for expr in sizes for name in free_names(expr)))
     values = {name: _bound(name, when) or ASSUMED for name in names}
     for expr in (problem.batch,):
         values.update({name: 1 for name in free_names(expr) if name in values})
-    m, n, k, batch = (max(1, int(evaluate(e, values))) for e in (problem.m, problem.n, problem.k, problem.batch))
+    m, n, *steps, batch = (max(1, int(evaluate(e, values))) for e in sizes)
+    k = sum(steps)
     return Shape(m, n, k, batch), names
 
 

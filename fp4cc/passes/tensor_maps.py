@@ -2,49 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from fp4cc.ir.kernel import Expr
-from fp4cc.ir.lowered import Mma, Operand, Pipeline, Problem, Tile
-from fp4cc.passes.memory import ATOM_BYTES, row_atoms, scale_atoms
+from fp4cc.ir.lowered import Load, Mainloop, Operand, Problem, Tile
+from fp4cc.passes.memory import ATOM_BYTES, row_atoms
 from fp4cc.passes.sizes import ceildiv, fold, int_or_expr, mul, scaled
 from fp4rt.manifest import TensorMap
 
 #: Tensor map types of codes: four-bit operands of the FP4 kinds stay packed, those of mxf8f6f4 are unpacked by TMA.
 _PACKED = {4: "B4X16"}
 _PADDED = {4: "B4X16_P64", 6: "B6X16_P32", 8: "U8"}
+_PLAIN = {"bf16": "BF16", "f16": "F16", "e4m3": "U8", "e5m2": "U8"}
 
 
-def mainloop_maps(problem: Problem, mma: Mma, tile: Tile, pipeline: Pipeline) -> tuple[TensorMap, ...]:
-    """Maps of A's and B's codes and scales, boxes cut for the multicast slices."""
-    a, b, sfa, sfb = (pipeline.load(name) for name in ("a_smem", "b_smem", "sfa_smem", "sfb_smem"))
-    atoms = scale_atoms(mma)
-    return (
-        _codes(a.tensor_map, problem, problem.a, mma, tile, tile.cta_m // a.slices),
-        _codes(b.tensor_map, problem, problem.b, mma, tile, tile.n // mma.cta_group // b.slices),
-        _scales(sfa.tensor_map, problem, problem.a, mma, 1, atoms // sfa.slices),
-        _scales(sfb.tensor_map, problem, problem.b, mma, row_atoms(tile.n), atoms // sfb.slices),
-    )
+def mainloop_maps(problem: Problem, mainloops: Sequence[Mainloop], tile: Tile) -> tuple[TensorMap, ...]:
+    """Maps of each mainloop's codes and scales, boxes cut for the multicast slices."""
+    return tuple(_map_of(problem, mainloop, load, tile) for mainloop in mainloops for load in mainloop.loads)
 
 
-def _codes(name: str, problem: Problem, operand: Operand, mma: Mma, tile: Tile, rows: int) -> TensorMap:
-    dtype = (_PADDED if mma.kind == "mxf8f6f4" else _PACKED)[operand.format.bits]
-    return codes_map(name, problem, operand, dtype, problem.k, (tile.k, rows), "128B")
-
-
-def _scales(name: str, problem: Problem, operand: Operand, mma: Mma, rows: int, depth: int) -> TensorMap:
-    return scale_atoms_map(name, problem, operand, mma.block, (256, rows, depth))
+def _map_of(problem: Problem, mainloop: Mainloop, load: Load, tile: Tile) -> TensorMap:
+    mma, operand, name = mainloop.mmas[0], mainloop.operand(load.buffer), load.tensor_map
+    alone = replace(problem, products=mainloop.products)  # K is the mainloop's
+    if load.buffer.startswith("sf"):
+        rows = 1 if operand.role == "A" else row_atoms(tile.n)
+        return scale_atoms_map(name, alone, operand, mma.block, (256, rows, mma.atoms // load.slices))
+    rows = tile.cta_m if operand.role == "A" else tile.n // mma.cta_group
+    packed = _PADDED if mma.kind == "mxf8f6f4" else _PACKED
+    dtype = packed[operand.bits] if operand.scaled else _PLAIN[operand.element]
+    return codes_map(name, alone, operand, dtype, alone.k, (mainloop.tile_k, rows // load.slices), "128B")
 
 
 def codes_map(
     name: str, problem: Problem, operand: Operand, dtype: str, width: Expr, box: tuple[int, int], swizzle: str
 ) -> TensorMap:
     """An operand's codes, rows of `width` map elements; the box is (elements of a row, rows)."""
-    row_bytes = scaled(problem.k, operand.format.bits, 8)
+    row_bytes = scaled(problem.k, operand.bits, 8)
     dims, strides, sides = [width, operand.rows], [row_bytes], [*box]
     if operand.batched:
         dims.append(problem.batch)
         strides.append(mul(operand.rows, row_bytes))
         sides.append(1)
-    return _map(name, f"{operand.arg}.codes", dtype, dims, strides, sides, problem, swizzle)
+    return _map(name, operand.codes, dtype, dims, strides, sides, problem, swizzle)
 
 
 def scale_atoms_map(name: str, problem: Problem, operand: Operand, block: int, box: tuple[int, int, int]) -> TensorMap:

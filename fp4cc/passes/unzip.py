@@ -6,18 +6,18 @@ each half, which the kernel reads from tensor memory as two runs of 32.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from fp4cc.diagnostics import DiagnosticError, error
 from fp4cc.ir.kernel import Kernel, Store, Value
 from fp4cc.ir.lowered import Problem, Space
 from fp4cc.passes.sizes import Sizes
-from fp4cc.targets import Target
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """What the epilogue sees: the typed kernel with one accumulator a half, the problem with the halves' axis as N.
+    """What the epilogue sees: the typed kernel with its accumulators, or with one a half and the halves' axis as N.
 
     `accumulators` are indices in `kernel.values`; `group` is unzip's, None where nothing is unzipped.
     """
@@ -32,8 +32,10 @@ def epilogue_frame(kernel: Kernel, problem: Problem, sizes: Sizes) -> Frame:
     """The epilogue's view of a kernel. Raises DiagnosticError for an `unzip` that cannot be built yet."""
     halves = [value for value in kernel.values if value.op == "unzip"]
     if not halves:
-        return Frame(kernel, problem, (problem.accumulator,))
+        return Frame(kernel, problem, problem.accumulators)
     first = halves[0]
+    if len(problem.products) > 1:
+        raise _refusal(first, "with more than one product")
     group = _group(first, problem)
     for other in halves:
         if (other.attrs["axis"], other.attrs["into"], _group(other, problem)) != (
@@ -43,9 +45,9 @@ def epilogue_frame(kernel: Kernel, problem: Problem, sizes: Sizes) -> Frame:
     return _Expansion(kernel, problem, sizes, str(first.attrs["into"]), group).frame()
 
 
-def tile_widths(frame: Frame, target: Target) -> tuple[int, ...]:
-    """The tile widths with whole groups of both halves."""
-    return tuple(n for n in target.tile_n if frame.group is None or n % max(64, 2 * frame.group) == 0)
+def tile_widths(frame: Frame, widths: Sequence[int]) -> tuple[int, ...]:
+    """Those of the tile widths that have whole groups of both halves."""
+    return tuple(n for n in widths if frame.group is None or n % max(64, 2 * frame.group) == 0)
 
 
 def _group(value: Value, problem: Problem) -> int:
@@ -86,11 +88,11 @@ class _Expansion:
             else:
                 operands = tuple(self._whole[o] for o in value.operands)
                 self._whole[index] = self._add(replace(value, operands=operands))
-        accumulators = tuple(self._half(self._problem.accumulator, part, None) for part in (0, 1))
+        accumulators = tuple(self._half(self._problem.accumulators[0], part, None) for part in (0, 1))
         stores = tuple(Store(s.arg, self._whole[s.value], s.span) for s in self._kernel.stores)
         kernel = replace(self._kernel, values=tuple(self._values), stores=stores)
         extent = self._sizes(self._into)
-        problem = replace(self._problem, n=extent, n_axis=self._into, accumulator=accumulators[0])
+        problem = replace(self._problem, n=extent, n_axis=self._into, accumulators=accumulators)
         return Frame(kernel, problem, accumulators, self._group)
 
     def _add(self, value: Value) -> int:
@@ -113,7 +115,7 @@ class _Expansion:
         if (index, part) not in self._halves:
             axes = tuple(self._into if a == self._problem.n_axis else a for a in value.axes)
             attrs = {key: v for key, v in value.attrs.items() if key != "name"}
-            if index == self._problem.accumulator:
+            if index == self._problem.accumulators[0]:
                 new = Value("matmul", (), "f32", axes, value.span, attrs)
             elif value.op in ("arg", "dequantize") and user is not None:
                 raise _refusal(user, f"of {value.attrs.get('name')}, which is no product")

@@ -11,11 +11,12 @@ from fp4cc.ir.lowered import MmaKind
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A block-scaled tcgen05.mma kind (PTX ISA, tcgen05.mma, block scaling).
+    """A tcgen05.mma kind (PTX ISA, tcgen05.mma, kinds and block scaling).
 
     `formats` maps an element type to its number in the instruction descriptor. `blocks` maps a scale block (elements
-    along K) to the scale types it takes. An instruction takes `k` elements of K. `padded`: elements of under 8 bits lie
-    one in each byte of shared memory (16 elements in 16 bytes), so every element costs a byte there.
+    along K) to the scale types it takes: none for a kind without block scaling. An instruction takes `k` elements of K.
+    `padded`: elements of under 8 bits lie one in each byte of shared memory (16 elements in 16 bytes), so every element
+    costs a byte there.
     """
 
     name: MmaKind
@@ -57,7 +58,8 @@ class Target:
     """A GPU target. Shared memory in bytes a CTA, tensor memory in columns."""
 
     name: str
-    kinds: tuple[Kind, ...]
+    kinds: tuple[Kind, ...]  # with block scaling
+    plain_kinds: tuple[Kind, ...]  # without
     scale_formats: Mapping[str, int]  # scale type -> number in the instruction descriptor
     smem_bytes: int
     tmem_columns: int
@@ -71,7 +73,7 @@ class Target:
 
     def kind(self, name: str) -> Kind:
         """The kind of that name; KeyError if there is none."""
-        for kind in self.kinds:
+        for kind in (*self.kinds, *self.plain_kinds):
             if kind.name == name:
                 return kind
         raise KeyError(name)

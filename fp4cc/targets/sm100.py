@@ -1,4 +1,4 @@
-"""sm_100a (B200, GB200): tcgen05.mma with block scaling.
+"""sm_100a (B200, GB200): tcgen05.mma with and without block scaling.
 
 Sources: PTX ISA 9, sections on tcgen05.mma (kinds, shapes, scale vectors), instruction descriptors and tensor memory;
 CUDA programming guide for shared memory and cluster limits. The rates are measurements others published.
@@ -21,6 +21,10 @@ SM100A = Target(
             padded=True,
             flop_per_clock=16384,
         ),
+    ),
+    plain_kinds=(
+        Kind("f16", {"f16": 0, "bf16": 1}, {}, k=16, padded=False, flop_per_clock=8192),
+        Kind("f8f6f4", {"e4m3": 0, "e5m2": 1}, {}, k=32, padded=False, flop_per_clock=16384),
     ),
     scale_formats={"e4m3": 0, "e8m0": 1},
     smem_bytes=227 * 1024,

@@ -2,7 +2,8 @@
 
 A product's sums are exact in f32 in any order: every term of a row is an integer multiple of one power of two, and the
 sum of their magnitudes stays below 2^24 of it. Rows get their own powers of two and, for elements of a wide range,
-their own window of codes, so that all exponents occur.
+their own window of codes, so that all exponents occur. Operands of products that are added up have one unit in common,
+1, so that the whole sum is exact: a kernel may keep it in one accumulator.
 """
 
 from __future__ import annotations
@@ -53,26 +54,33 @@ def random_inputs(
                     float(np.float32(rng.uniform(0.5, 2.0))) if arg.dtype == "f32" else int(rng.integers(1, 5))
                 )
         elif arg.direction != "out":
-            out[arg.name] = _tensor(kernel, arg, shape, bounds.get(arg.name), rng, sizes_of)
+            bound, aligned = bounds.get(arg.name, (None, False))
+            out[arg.name] = _tensor(kernel, arg, shape, bound, rng, sizes_of, aligned)
     return out
 
 
-def _bounds(kernel: TypedKernel, dims: Mapping[str, int]) -> dict[str, int]:
-    """For each operand of a product, the largest integer that an exact row may hold."""
-    out: dict[str, int] = {}
-    for value in kernel.values:
-        if value.op != "matmul":
-            continue
-        args = [_argument(kernel, i) for i in value.operands]
-        left = args[0]
-        if left is None:
-            continue
-        depth = int(sizes.evaluate(left.axes[-1].extent, dims))
-        bound = max(1, math.isqrt((_EXACT - 1) // max(1, depth)))
-        for arg in args:
-            if arg is not None:
-                out[arg.name] = min(bound, out.get(arg.name, bound))
+def _bounds(kernel: TypedKernel, dims: Mapping[str, int]) -> dict[str, tuple[int, bool]]:
+    """For each operand of a product, the largest integer that an exact row may hold, and whether its unit is 1."""
+    out: dict[str, tuple[int, bool]] = {}
+    for products in _sums(kernel):
+        args = [[_argument(kernel, i) for i in kernel.values[product].operands] for product in products]
+        depths = [int(sizes.evaluate(left.axes[-1].extent, dims)) for left, _ in args if left is not None]
+        bound = max(1, math.isqrt((_EXACT - 1) // max(1, sum(depths))))
+        for arg in (arg for pair in args for arg in pair if arg is not None):
+            before, aligned = out.get(arg.name, (bound, False))
+            out[arg.name] = min(bound, before), aligned or len(products) > 1
     return out
+
+
+def _sums(kernel: TypedKernel) -> list[list[int]]:
+    """The products, those that are added to one another together."""
+    parts: dict[int, list[int]] = {}  # of each sum, and of each product alone
+    for index, value in enumerate(kernel.values):
+        if value.op == "matmul":
+            parts[index] = [index]
+        elif value.op == "add" and all(operand in parts for operand in value.operands):
+            parts[index] = [product for operand in value.operands for product in parts[operand]]
+    return list(parts.values())
 
 
 def _argument(kernel: TypedKernel, index: int) -> Arg | None:
@@ -84,10 +92,16 @@ def _argument(kernel: TypedKernel, index: int) -> Arg | None:
 
 
 def _tensor(
-    kernel: TypedKernel, arg: Arg, shape: tuple[int, ...], bound: int | None, rng: Generator, dims: Mapping[str, int]
+    kernel: TypedKernel,
+    arg: Arg,
+    shape: tuple[int, ...],
+    bound: int | None,
+    rng: Generator,
+    dims: Mapping[str, int],
+    aligned: bool,
 ) -> Any:
     if arg.format is not None:
-        return _quantized(arg.format, shape, bound, rng)
+        return _quantized(arg.format, shape, bound, rng, aligned)
     for user in kernel.args:  # offsets and counts have a meaning of their own
         for axis in user.axes:
             limit = int(sizes.evaluate(axis.extent, dims))
@@ -116,26 +130,28 @@ def _numpy(arg: Arg) -> Any:
     return {"i32": np.int32, "u32": np.uint32, "u64": np.uint64}.get(str(arg.dtype), np.int32)
 
 
-def _quantized(fmt: BlockFormat, shape: tuple[int, ...], bound: int | None, rng: Generator) -> Quantized:
+def _quantized(
+    fmt: BlockFormat, shape: tuple[int, ...], bound: int | None, rng: Generator, aligned: bool
+) -> Quantized:
     """Random codes and scales; the padding of the scales is what the layout says."""
     columns = int(shape[-1])
     dense = (math.prod(shape[:-2]), math.prod(shape[-2:-1]), columns)
-    codes, level, scale_bound = _codes(fmt, dense, bound, rng)
+    codes, level, scale_bound = _codes(fmt, dense, bound, rng, aligned)
     packed = pack(codes, fmt.bits).reshape(fmt.codes_shape(shape))
     scales: NDArray[Any] = np.empty(0, np.uint8)
     if fmt.scale is not None:
-        scales = fmt.layout.to_buffer(_scales(fmt, shape, scale_bound, level, rng))
+        scales = fmt.layout.to_buffer(_scales(fmt, shape, scale_bound, level, rng, aligned))
     tensor_scale = None if fmt.tensor_scale is None else np.asarray(rng.uniform(0.25, 4.0), np.float32)
     return Quantized(packed, scales, tensor_scale, fmt, shape)
 
 
 def _codes(
-    fmt: BlockFormat, shape: tuple[int, int, int], bound: int | None, rng: Generator
+    fmt: BlockFormat, shape: tuple[int, int, int], bound: int | None, rng: Generator, aligned: bool
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64], int]:
     """Codes; the exponent of each row's typical magnitude [batch, row]; the largest integer that a scale may be.
 
     With a bound each row draws from one window: the codes that are integers of magnitude at most `bound` times 2^w
-    times the element's smallest step.
+    times the element's smallest step; with `aligned`, w is 0 everywhere.
     """
     codes = np.arange(1 << fmt.bits, dtype=np.uint8)
     values = decode(codes, fmt.element).astype(np.float64)
@@ -148,7 +164,7 @@ def _codes(
         return out, level, 8
     units = values / float(np.min(values[values > 0]))
     largest = int(np.max(units))
-    windows = 1 if largest <= bound else largest.bit_length() - bound.bit_length() + 2
+    windows = 1 if largest <= bound or aligned else largest.bit_length() - bound.bit_length() + 2
     window_of = rng.integers(0, windows, shape[:2])
     used = 1
     for w in range(windows):
@@ -162,17 +178,26 @@ def _codes(
 
 
 def _scales(
-    fmt: BlockFormat, shape: tuple[int, ...], bound: int, level: NDArray[np.int64], rng: Generator
+    fmt: BlockFormat,
+    shape: tuple[int, ...],
+    bound: int,
+    level: NDArray[np.int64],
+    rng: Generator,
+    aligned: bool,
 ) -> NDArray[Any]:
     """Stored scales [batch, row, k]: for each row of blocks a power of two times integers up to `bound`.
 
-    The power is such that sums over the last axis are of moderate size, whatever the codes' window (`level`).
+    The power is such that sums over the last axis are of moderate size, whatever the codes' window (`level`); with
+    `aligned`, such that the element's smallest step becomes 1.
     """
     grid = fmt.block_grid(shape)
     bound = min(bound, 16)
     depth = round(math.log2(max(1, int(shape[-1]))) / 4)
     tall = 1 if fmt.block[0] == 1 else (level.shape[1] or 1) if fmt.block[0] == "all" else int(fmt.block[0])
     base = rng.integers(-2, 3, grid[:2]) - level[:, ::tall] - depth - bound.bit_length() // 2
+    if aligned:
+        smallest = decode(np.arange(1 << fmt.bits, dtype=np.uint8), fmt.element)
+        base[:] = -round(math.log2(float(np.min(smallest[smallest > 0]))))
     # Within these, an integer of up to 16 times the power of two is a scale exactly.
     base = np.clip(base, *{"e4m3": (-9, 4), "e8m0": (-120, 120)}.get(str(fmt.scale), (-120, 120)))[..., None]
     factors: NDArray[Any]

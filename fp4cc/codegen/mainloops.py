@@ -1,0 +1,185 @@
+"""The mainloops as text: the loads of a stage, and the instructions that multiply it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fp4cc.ir.lowered import Load, LoweredGemm, Mainloop, Mma
+
+
+@dataclass(frozen=True, slots=True)
+class LoadText:
+    """One TMA load as text: the call, and the condition on the CTA where only one of a group issues it."""
+
+    call: str
+    arguments: tuple[str, ...]
+    only_if: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class LoadLoop:
+    """The load warp's part of a mainloop. `what` says which one, where there are several."""
+
+    what: str | None
+    k_tiles: str
+    tx_bytes: str
+    loads: list[LoadText]
+
+
+@dataclass(frozen=True, slots=True)
+class ProductText:
+    """One instruction of a step. `keeps`: whether it adds to the accumulator, as text; scales by their names."""
+
+    accumulator: str
+    b: str
+    sfb: str
+    sfb_column: str
+    scale_b: str
+    instruction: str
+    keeps: str
+
+
+@dataclass(frozen=True, slots=True)
+class MmaLoop:
+    """The MMA warp's part of a mainloop. `sfa_atoms` and `sfb_atoms` are the scale atoms of a stage, as text."""
+
+    what: str | None
+    k_tiles: str
+    mma: Mma
+    atom: str
+    sfa_atoms: str
+    sfb_atoms: str
+    products: list[ProductText]
+
+
+def numbered(index: int) -> str:
+    """What follows a name of which there may be several: nothing the first time, then 2, 3, ..."""
+    return str(index + 1) if index else ""
+
+
+def load_loops(lowered: LoweredGemm) -> list[LoadLoop]:
+    """The load warp's loops along K, in order."""
+    return [
+        LoadLoop(
+            _what(lowered, mainloop),
+            f"k_tiles{numbered(i)}",
+            f"STAGE_TX_BYTES{numbered(i)}",
+            [_load(lowered, mainloop, i, load) for load in mainloop.loads],
+        )
+        for i, mainloop in enumerate(lowered.mainloops)
+    ]
+
+
+def mma_loops(lowered: LoweredGemm) -> list[MmaLoop]:
+    """The MMA warp's loops along K, in order."""
+    loops: list[MmaLoop] = []
+    begun: set[int] = set()  # accumulators that hold a product already
+    number = 0
+    most = max(mainloop.mmas[0].atoms for mainloop in lowered.mainloops)
+    for i, mainloop in enumerate(lowered.mainloops):
+        products: list[ProductText] = []
+        for place, product in enumerate(mainloop.products):
+            sfb = f"sfb{numbered(place)}"
+            products.append(
+                ProductText(
+                    accumulator=f"acc{numbered(product.slot)}",
+                    b=f"b{numbered(place)}",
+                    sfb=sfb,
+                    sfb_column=f"{sfb}_column" if lowered.tile.n % 128 else f"{sfb.upper()}_COLUMN",
+                    scale_b=f"scale_b{numbered(place)}",
+                    instruction=f"INSTRUCTION{numbered(number)}",
+                    keeps="True" if product.slot in begun else "(k_tile != 0) | (i != 0)",
+                )
+            )
+            begun.add(product.slot)
+            number += 1
+        mma = mainloop.mmas[0]
+        loops.append(
+            MmaLoop(
+                what=_what(lowered, mainloop),
+                k_tiles=f"k_tiles{numbered(i)}",
+                mma=mma,
+                atom="atom" if mma.instructions_per_atom > 1 else "i",
+                sfa_atoms="SFA_BYTES // 512" if mma.atoms == most else str(mma.atoms),
+                sfb_atoms="SFB_BYTES // 512" if mma.atoms == most else str(mma.atoms * -(-lowered.tile.n // 128)),
+                products=products,
+            )
+        )
+    return loops
+
+
+def _what(lowered: LoweredGemm, mainloop: Mainloop) -> str | None:
+    """The products of a mainloop in words, where there are several."""
+    if len(lowered.problem.products) == 1:
+        return None
+    return f"{mainloop.products[0].a.arg} times {' and '.join(product.b.arg for product in mainloop.products)}"
+
+
+def _load(lowered: LoweredGemm, mainloop: Mainloop, number: int, load: Load) -> LoadText:
+    """The call that issues a load for one stage of a mainloop."""
+    group = lowered.mma.cta_group
+    of_a = mainloop.operand(load.buffer).role == "A"
+    index = _slice_index(lowered, load, of_a)
+    offset = f"stage * {load.buffer.removesuffix('_smem').rstrip('0123456789').upper()}_BYTES"
+    if index is not None:
+        offset += f" + {index} * {load.slice_bytes}"
+    coordinates = _coordinates(lowered, mainloop, number, load, index)
+    arguments = [f"{load.buffer}.subview({offset})", f"{load.tensor_map}.get_ptr()", f"({coordinates})", "full"]
+    if not load.multicast and group == 1:
+        return LoadText("prims.cp_async_bulk_tensor_shared_cta_global", tuple(arguments), None)
+    arguments.append("[]")
+    if load.multicast:
+        arguments.append(f"multicast_mask={_mask(lowered, load, of_a)}")
+    if group == 2:
+        arguments.append("group=CTA_GROUP")
+    only_if = None
+    if load.slices == 1 and load.multicast:
+        only_if = "cta_n == 0" if of_a else "cta_m == 0"
+    return LoadText("prims.cp_async_bulk_tensor_shared_cluster_global", tuple(arguments), only_if)
+
+
+def _slice_index(lowered: LoweredGemm, load: Load, of_a: bool) -> str | None:
+    """Which slice this CTA issues, or None where it issues the whole."""
+    if load.slices == 1:
+        return None
+    if of_a:
+        return "cta_n"
+    if not load.buffer.startswith("sf") and lowered.mma.cta_group == 2:
+        return "(cta_m // 2)"
+    return "cta_m"
+
+
+def _coordinates(lowered: LoweredGemm, mainloop: Mainloop, number: int, load: Load, index: str | None) -> str:
+    """Coordinates of the box in the tensor map, innermost first."""
+    operand = mainloop.operand(load.buffer)
+    of_a = operand.role == "A"
+    tensor_map = next(m for m in lowered.tensor_maps if m.name == load.tensor_map)
+    batch = ", batch" if operand.batched else ""
+    if not load.buffer.startswith("sf"):
+        rows = tensor_map.box[1]
+        row = "m0" if of_a else "n0"
+        if not of_a and lowered.mma.cta_group == 2:
+            row += f" + cta_m % 2 * {lowered.tile.n // 2}"
+        if index is not None:
+            row += f" + {index} * {rows}"
+        return f"k_tile * TILE_K{numbered(number)}, {row}{batch}"
+    row = "m0 // 128" if of_a else "n0 // 128"
+    atoms = tensor_map.box[2] * load.slices
+    depth = "k_tile" if atoms == 1 else f"k_tile * {atoms}"
+    if index is not None:
+        depth += f" + {index}" + (f" * {tensor_map.box[2]}" if tensor_map.box[2] > 1 else "")
+    return f"0, {row}, {depth}{batch}"
+
+
+def _mask(lowered: LoweredGemm, load: Load, of_a: bool) -> str:
+    """The multicast mask as a function of this CTA's place in the cluster."""
+    cluster, group = lowered.cluster, lowered.mma.cta_group
+    if of_a:
+        base = sum(1 << (cluster.m * n) for n in range(cluster.n))
+        return f"{base:#b} << cta_m"
+    if not load.buffer.startswith("sf") and group == 2:
+        base = sum(1 << m for m in range(0, cluster.m, 2))
+        shift = "cta_m % 2" if cluster.n == 1 else "(cta_n * CLUSTER_M + cta_m % 2)"
+        return f"{base:#b} << {shift}"
+    base = (1 << cluster.m) - 1
+    return f"{base:#b}" if cluster.n == 1 else f"{base:#b} << (cta_n * CLUSTER_M)"
