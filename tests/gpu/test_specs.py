@@ -9,6 +9,7 @@ import pytest
 
 import fp4rt
 from fp4rt.compare import compare_outputs
+from fp4rt.sizes import evaluate
 
 pytestmark = pytest.mark.gpu
 
@@ -23,9 +24,13 @@ def artifacts() -> list[str]:
 
 
 def sizes(artifact: fp4rt.Artifact, wanted: dict[str, int]) -> dict[str, int]:
-    """A value for each dynamic dim."""
-    free = [d.name for d in artifact.manifest.kernel.dims if d.value is None and d.expr is None]
-    return {name: wanted.get(name, 3) for name in free}
+    """A value for each dynamic dim: the wanted ones, or the next multiples of 32 where the kernel needs whole blocks."""
+    manifest = artifact.manifest
+    free = [d.name for d in manifest.kernel.dims if d.value is None and d.expr is None]
+    dims = {name: wanted.get(name, 3) for name in free}
+    if all(evaluate(c.expr, dims) for c in (*manifest.constraints, *manifest.plan_constraints)):
+        return dims
+    return {name: -(-size // 32) * 32 if name in wanted else size for name, size in dims.items()}
 
 
 @pytest.fixture(params=artifacts(), scope="module")
