@@ -122,12 +122,6 @@ def _constants(lowered: LoweredGemm, overlapped: bool) -> list[list[Constant]]:
     columns = [
         Constant("TMEM_COLUMNS", tmem.columns),
         Constant("ACC_STAGES", lowered.pipeline.barrier("acc_full").stages),
-<<<<<<< theirs
-        Constant("SFA_COLUMN", tmem.sfa),
-        Constant("SFB_COLUMN", tmem.sfb),
-        Constant("INSTRUCTION", f"0x{mma.descriptor:08X}", _instruction_note(lowered)),
-=======
->>>>>>> mine
     ]
     if _bs(lowered, scaled=True):
         ring.append(Constant("SFA_BYTES", smem.buffer("sfa_smem").bytes))
@@ -142,7 +136,7 @@ def _constants(lowered: LoweredGemm, overlapped: bool) -> list[list[Constant]]:
         ring.append(Constant(f"STAGE_TX_BYTES{numbered(i)}", mainloop.tx_bytes, _tx_note(mainloop)))
         for product, each in zip(mainloop.products, mainloop.mmas, strict=True):
             note = _instruction_note(product, each)
-            columns.append(Constant(f"INSTRUCTION{numbered(number)}", f"{each.descriptor:#010x}", note))
+            columns.append(Constant(f"INSTRUCTION{numbered(number)}", f"0x{each.descriptor:08X}", note))
             number += 1
     if len(lowered.problem.accumulators) > 1:
         width = len(lowered.problem.accumulators) * tile.n
