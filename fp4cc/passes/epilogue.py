@@ -18,6 +18,7 @@ from fp4cc.ir.lowered import (
     EpilogueProgram,
     EpilogueStatement,
     KernelParam,
+    LoadPlan,
     Scope,
     SmemBuffer,
 )
@@ -32,6 +33,7 @@ from fp4cc.passes.epilogue_memory import (
     Strides,
     in_order,
     legal,
+    load_bytes,
     plan_load,
     plan_store,
     staging,
@@ -84,14 +86,14 @@ class _Planner:
                   and self.kernel.values[i].op != "const"]  # fmt: skip
         if self.errors:
             raise DiagnosticError(self.errors)
+        leaves = [self._guarded(leaf) for leaf in leaves]
         for self.level in LEVELS[:-1]:
-            plan = self._plan([self._guarded(self._loaded(leaf)) for leaf in leaves])
-            if self.level.loads and _walks_twice(plan.program.outputs):
-                continue  # what is loaded ahead is there for one walk over a tile
-            if sum(buffer.total for buffer in plan.staging) <= STAGING_LIMIT:
-                return plan
+            plan = self._plan(leaves)
+            used = sum(buffer.total for buffer in plan.staging)
+            if used <= STAGING_LIMIT:
+                return plan if _walks_twice(plan.program.outputs) else self._plan(self._loaded(leaves, used))
         self.level = LEVELS[-1]
-        return self._plan([self._guarded(self._loaded(leaf)) for leaf in leaves])
+        return self._plan(leaves)
 
     def _plan(self, inputs: Sequence[EpilogueInput]) -> EpiloguePlan:
         """The plan at the present level of staging."""
@@ -138,10 +140,25 @@ class _Planner:
             )  # fmt: skip
         elif value.op == "hadamard":
             self._check_transform(value)
+        elif value.op in ("quantize", "dequantize"):
+            self._check_fake(value)
         elif kind == "tensor" and value.op not in _TENSOR_OPS:
             self.errors.append(
                 error("FP4020", f"`{value.op}` cannot be compiled in an epilogue yet", value.span, "computed here",
                       help="it runs on the reference: `fp4cc run --device reference`"),
+            )  # fmt: skip
+
+    def _check_fake(self, value: Value) -> None:
+        """A tensor that is quantized and dequantized in place; any other use of a quantized one is refused."""
+        what = None
+        if value.op == "quantize":
+            what = quantized.why_not_in_place(value, self.problem)
+        elif self.kernel.values[value.operands[0]].op != "quantize":
+            what = "of an argument"
+        if what is not None:
+            self.errors.append(
+                error("FP4020", f"this `{value.op}` cannot be compiled in an epilogue yet: {what}", value.span,
+                      "computed here", help="it runs on the reference: `fp4cc run --device reference`"),
             )  # fmt: skip
 
     def _check_transform(self, value: Value) -> None:
@@ -250,12 +267,24 @@ class _Planner:
             leaf = replace(leaf, vector=self._divisible(leaf.row_stride, 16 // ELEMENT_BYTES[dtype]))
         return leaf
 
-    def _loaded(self, leaf: EpilogueInput) -> EpilogueInput:
-        """The leaf with the way it is loaded at this level of staging."""
-        if leaf.kind != "tile":
-            return leaf
-        arg = self.kernel.arg(leaf.name)
-        return replace(leaf, load=plan_load(leaf, in_order(arg, self._strides(arg), self.problem), self.level))
+    def _loaded(self, leaves: Sequence[EpilogueInput], used: int) -> list[EpilogueInput]:
+        """The leaves, those that TMA loads ahead with the way it does, as far as there is shared memory left.
+
+        What is loaded ahead is there for one walk over a tile only.
+        """
+        plans: dict[int, LoadPlan] = {}
+        for leaf in leaves:
+            if leaf.kind == "tile":
+                arg = self.kernel.arg(leaf.name)
+                load = plan_load(leaf, in_order(arg, self._strides(arg), self.problem))
+                if load is not None:
+                    plans[leaf.value] = load
+        chosen: dict[int, LoadPlan] = {}
+        for value, load in sorted(plans.items(), key=lambda item: load_bytes(item[1])):
+            used += load_bytes(load)
+            if used <= STAGING_LIMIT:
+                chosen[value] = load
+        return [replace(leaf, load=chosen.get(leaf.value)) for leaf in leaves]
 
     def _strides(self, arg: Arg) -> Strides:
         """Element strides of the product's axes in a row-major argument; 0 where it has no such axis."""

@@ -1,8 +1,8 @@
 """How an epilogue's tensors cross shared memory: tile inputs that TMA loads ahead, results that TMA stores.
 
-Everything staged must leave room for the mainloop. A plan is tried with less and less staging until it fits
-(`LEVELS`): then tile inputs are loaded by their threads, results have one slot a warp, and last they leave registers
-for global memory one by one.
+Everything staged must leave room for the mainloop. A plan is tried with less and less staging of results until it fits
+(`LEVELS`): first they have one slot a warp, then plain ones leave registers for global memory one by one. What is left
+goes to tile inputs, the narrow ones first; those that find no room are loaded by their threads.
 """
 
 from __future__ import annotations
@@ -32,19 +32,13 @@ _SWIZZLE = {128: "128B", 64: "64B", 32: "32B", 16: "none"}
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """How much is staged: whether TMA loads tile inputs, slots of a result a warp, whether plain results are staged."""
+    """How results are staged: slots of a result a warp, and whether plain results are staged at all."""
 
-    loads: bool
     stages: int
     stores: bool
 
 
-LEVELS = (
-    Level(loads=True, stages=2, stores=True),
-    Level(loads=False, stages=2, stores=True),
-    Level(loads=False, stages=1, stores=True),
-    Level(loads=False, stages=1, stores=False),
-)
+LEVELS = (Level(stages=2, stores=True), Level(stages=1, stores=True), Level(stages=1, stores=False))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +51,8 @@ class Strides:
 
 
 def in_order(arg: Arg, strides: Strides, space: Space) -> bool:
-    """Whether a tensor lies as the product does: batches, rows, and columns next to each other."""
-    return strides.column == 1 and tuple(str(axis.name) for axis in arg.axes[:-2]) == space.batch_axes
+    """Whether a tensor lies as the product does: batches (all or none), rows, and columns next to each other."""
+    return strides.column == 1 and tuple(str(axis.name) for axis in arg.axes[:-2]) in ((), space.batch_axes)
 
 
 def plan_store(arg: Arg, dtype: Scalar, legal: Expr | None, ordered: bool, level: Level) -> StorePlan:
@@ -79,9 +73,9 @@ def plan_store(arg: Arg, dtype: Scalar, legal: Expr | None, ordered: bool, level
     )
 
 
-def plan_load(leaf: EpilogueInput, ordered: bool, level: Level) -> LoadPlan | None:
-    """How TMA loads a tile input ahead; None where its threads load it."""
-    if leaf.kind != "tile" or leaf.vector is None or not ordered or not level.loads:
+def plan_load(leaf: EpilogueInput, ordered: bool) -> LoadPlan | None:
+    """How TMA can load a tile input ahead; None where it cannot."""
+    if leaf.kind != "tile" or leaf.vector is None or not ordered:
         return None
     row_bytes = SUBTILE * ELEMENT_BYTES[leaf.dtype]
     return LoadPlan(
@@ -92,6 +86,11 @@ def plan_load(leaf: EpilogueInput, ordered: bool, level: Level) -> LoadPlan | No
         row_bytes=row_bytes,
         swizzle=_SWIZZLE[row_bytes],
     )
+
+
+def load_bytes(load: LoadPlan) -> int:
+    """The shared memory that loading an input ahead takes, without its barriers."""
+    return WARPS * 32 * load.row_bytes * load.stages
 
 
 def legal(output: EpilogueOutput) -> Expr:
