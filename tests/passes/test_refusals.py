@@ -28,4 +28,4 @@ def test_an_unknown_target_is_refused() -> None:
     text = "kernel k(M, N, K) { in a : nvfp4[M, K]; in b : nvfp4[N, K]; out c : f32[M, N]; c = a @ b.T }"
     kernel = analyze(Source("k.fp4", text), None).raise_errors().kernels[0]
     with pytest.raises(DiagnosticError, match="FP4012"):
-        lower(kernel, "sm_90a")
+        lower(kernel, "sm_120a")
