@@ -1,0 +1,63 @@
+"""PTQ linear and the gated MLP: quantize, multiply, quantize in the epilogue, multiply; against a model in numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fp4num import functions, quantize
+
+from .conftest import Recipe, Runner, bf16, equal, f32, product
+
+
+@pytest.mark.parametrize("m", [1, 130])
+def test_ptq_linear(recipe: Callable[[str], Recipe], m: int) -> None:
+    n, k = 72, 64
+    rng = np.random.default_rng(m)
+    x = bf16(rng.uniform(-3, 3, (m, k)))
+    weights = rng.uniform(-1, 1, (n, k)).astype(np.float32)
+    bias = bf16(rng.normal(size=n))
+    w = quantize(weights, "nvfp4", quantizer="nvfp4_modelopt")  # as a checkpoint has it
+    input_scale = np.float32(3 / 2688)
+
+    def chain(run: Runner) -> dict[str, Any]:
+        q = run("quantize_input", x=x, input_scale=input_scale)["q"]
+        return {"q": q, **run("linear", x=q, w=w, bias=bias)}
+
+    found = recipe("ptq_linear").run(chain)
+    q = quantize(f32(x), "nvfp4", tensor_scale=input_scale)
+    assert equal(found["q"], q)
+    np.testing.assert_array_equal(found["y"], bf16(product(q, w) + f32(bias)))
+    exact = f32(x) @ weights.T + f32(bias)
+    assert np.linalg.norm(f32(found["y"]) - exact) < 0.2 * np.linalg.norm(exact)
+
+
+@pytest.mark.parametrize("m", [3, 129])
+def test_a_quantized_output_feeds_the_next_product(recipe: Callable[[str], Recipe], m: int) -> None:
+    """Quantize -> GEMM with a quantized output -> GEMM: the whole chain on the emulator is the whole chain of the
+    reference and of the model, to the byte."""
+    n, k, out = 128, 64, 40
+    rng = np.random.default_rng(m)
+    x = bf16(rng.uniform(-1, 1, (m, k)))
+    up, down = (
+        quantize(rng.uniform(-0.3, 0.3, shape).astype(np.float32), "nvfp4") for shape in ((n, k), (out, n // 2))
+    )
+    residual = bf16(rng.normal(size=(m, out)))
+    scales = np.float32(1 / 2688), np.float32(4 / 2688)
+
+    def chain(run: Runner) -> dict[str, Any]:
+        q = run("quantize_input", x=x, ts=scales[0])["q"]
+        h = run("gate_up", x=q, w=up, ts=scales[1])["q"]
+        return {"q": q, "h": h, **run("down", x=h, w=down, r=residual)}
+
+    found = recipe("gated_mlp").run(chain)
+    q = quantize(f32(x), "nvfp4", tensor_scale=scales[0])
+    both = product(q, up)
+    gate, other = both[:, 0::2], both[:, 1::2]
+    h = quantize(functions.silu(gate) * other, "nvfp4", tensor_scale=scales[1])
+    assert equal(found["q"], q)
+    assert equal(found["h"], h)
+    np.testing.assert_array_equal(found["y"], bf16(product(h, down) + f32(residual)))
