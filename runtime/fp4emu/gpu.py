@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
@@ -92,9 +93,12 @@ class Gpu:
         """Parses PTX and places its variables. `PtxError` names the line of what is not understood."""
         if isinstance(text, bytes):
             text = text.rstrip(b"\0").decode()
-        tree = parse(text.rstrip("\0"))
-        if tree.target != self.target:
-            raise PtxError(f"the module is for {tree.target}, the GPU is {self.target}")
+        tree = parse(text.rstrip("\0"), self.target)
+        if not runs_on(tree.target, self.target):
+            raise PtxError(
+                f"the module is for {tree.target}, the GPU is {self.target}",
+                hint="a target with the suffix a runs on that architecture only, one with f on its family",
+            )
         addresses: dict[str, int] = {}
         placed = [*tree.variables.values(), *(v for f in tree.functions.values() for v in f.variables.values())]
         variables = [v for v in placed if v.space in ("global", "const")]
@@ -191,6 +195,17 @@ class Gpu:
             offset = symbols.params[variable.name][0]
             packed[offset : offset + variable.size] = raw
         return bytes(packed)
+
+
+def runs_on(target: str, gpu: str) -> bool:
+    """Whether PTX for a `.target` may run on an architecture (PTX ISA 11.1.2): sm_90 on later ones, sm_100f on 10x."""
+    found, own = re.fullmatch(r"sm_(\d+)([af]?)", target), re.fullmatch(r"sm_(\d+)a", gpu)
+    if target == gpu or found is None or own is None:
+        return target == gpu
+    number, suffix = int(found[1]), found[2]
+    if suffix == "f":
+        return number // 10 == int(own[1]) // 10 and number <= int(own[1])
+    return not suffix and number <= int(own[1])
 
 
 def _triple(numbers: Sequence[int], what: str) -> Triple:

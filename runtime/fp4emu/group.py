@@ -138,12 +138,23 @@ class Group:
         return SPLIT
 
     def trap(self, mask: Mask | None) -> None:
+        """The fault of `trap`, if a lane executes it."""
+        if self._first_lane(mask):
+            raise Fault("trap", hint="the kernel stopped itself: an assertion or an unreachable place")
+
+    def undefined(self, mask: Mask | None, name: str) -> None:
+        """The fault of a call that cannot be followed, if a lane executes it."""
+        if self._first_lane(mask):
+            raise Fault(f"a call of {name}, which the module does not define", hint="assertions and printf end here")
+
+    def _first_lane(self, mask: Mask | None) -> bool:
+        """Notes the first executing lane for a fault; False if there is none."""
         if mask is not None:
             rows, lanes = np.nonzero(np.broadcast_to(mask, (len(self.warps), 32)))
             if not len(rows):
-                return
+                return False
             self.row, self.lane = int(rows[0]), int(lanes[0])
-        raise Fault("trap", hint="the kernel stopped itself: an assertion or an unreachable place")
+        return True
 
     # --- running ---
 

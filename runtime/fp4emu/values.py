@@ -132,14 +132,17 @@ def odd_sum(product: Array, addend: Any) -> Array:
 
 
 def fma32(a: Any, b: Any, c: Any) -> Any:
-    """a * b + c of f32, rounded once to nearest even. The f64 product is exact; the sum is repaired where rounding
-    twice could differ."""
+    """a * b + c of f32, rounded once to nearest even. The f64 product is exact; sums that two roundings might spoil
+    (ties of f32, subnormals) are rounded to odd first."""
     product = np.multiply(a, b, dtype=F8)
     total = np.asarray(product + c)
     result = total.astype(F4)
-    doubtful = ((total.view(U8) & _LOW29) == _HALF29) | (np.abs(total) < _TINY32)
+    doubtful = ((total.view(U8) & _LOW29) == _HALF29) | ((np.abs(total) < _TINY32) & (total != 0))
     if doubtful.any():
-        result = odd_sum(product, c).astype(F4)
+        if result.ndim == 0:
+            return odd_sum(np.asarray(product), c).astype(F4)[()]
+        terms = np.broadcast_to(product, total.shape)[doubtful], np.broadcast_to(c, total.shape)[doubtful]
+        result[doubtful] = odd_sum(*terms).astype(F4)
     return result if result.ndim else result[()]
 
 

@@ -44,8 +44,7 @@ def test_warps_take_different_ways_and_meet(lockstep: str, kernel: Any) -> None:
         "shfl.sync.idx.b32 %r1, %W, 0, 31, -1; setp.ne.u32 %p0, %r1, 1; @%p0 bra OTHER; mov.b32 %r2, 7; "
         "mov.b32 %r3, 1; bra JOIN;\n"
         "OTHER: mov.b32 %r2, %L; setp.eq.u32 %p1, %r1, 2; selp.b32 %r3, 5, 6, %p1;\n"
-        "JOIN: bar.sync 0; mad.lo.u32 %r0, %r3, 100, %r2;"
-        + STORE
+        "JOIN: bar.sync 0; mad.lo.u32 %r0, %r3, 100, %r2;" + STORE
     )
     want = [
         100 * (1 if w == 1 else 5 if w == 2 else 6) + (7 if w == 1 else lane) for w in range(4) for lane in range(32)
@@ -212,6 +211,45 @@ def test_refused_when_run(text: str, message: str) -> None:
     with pytest.raises(Fault, match=message) as caught:
         gpu.launch(gpu.load(".version 8.8\n.target sm_100a\n.address_size 64\n" + text), "k", (1,), (32,))
     assert caught.value.line is not None
+
+
+@pytest.mark.parametrize(
+    ("target", "gpu", "runs"),
+    [
+        ("sm_90", "sm_90a", True),
+        ("sm_80", "sm_100a", True),
+        ("sm_100", "sm_100a", True),
+        ("sm_100f", "sm_103a", True),
+        ("sm_90a", "sm_100a", False),
+        ("sm_100a", "sm_103a", False),
+        ("sm_103f", "sm_100a", False),
+        ("sm_100", "sm_90a", False),
+    ],
+)
+def test_where_a_target_runs(target: str, gpu: str, runs: bool) -> None:
+    text = f".version 8.8\n.target {target}\n.address_size 64\n.entry k() {{ ret; }}"
+    if runs:
+        assert Gpu(gpu).load(text).entries == ("k",)
+    else:
+        with pytest.raises(PtxError, match=f"is for {target}, the GPU is {gpu}"):
+            Gpu(gpu).load(text)
+
+
+def test_an_assertion_that_fails(kernel: Any) -> None:
+    """A call of a function without a body is a fault only for the lanes that make it."""
+    types = ["b64", "b64", "b32", "b64", "b64"]
+    functions = (
+        f".extern .func __assertfail({', '.join(f'.param .{t} p{i}' for i, t in enumerate(types))}) .noreturn;\n"
+    )
+    given = " ".join(f".param .{t} a{i}; st.param.{t} [a{i}], {i};" for i, t in enumerate(types))
+    body = (
+        f"setp.ne.u32 %p0, %T, {{}}; @%p0 bra FINE; {{{{ {given} call.uni __assertfail, (a0, a1, a2, a3, a4); }}}}\n"
+        "FINE: mov.b32 %r0, 3;" + STORE
+    )
+    assert words(kernel(body.format(40), out=128, functions=functions)) == [3] * 32
+    with pytest.raises(Fault, match="a call of __assertfail") as caught:
+        kernel(body.format(9), out=128, functions=functions)
+    assert caught.value.place.lane == 9
 
 
 def test_targets_are_checked() -> None:

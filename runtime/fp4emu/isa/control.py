@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fp4emu.builder import Builder
-from fp4emu.instruction import Instruction
+from fp4emu.instruction import Instruction, Symbol
 from fp4emu.registry import instruction
 
 
@@ -27,4 +27,8 @@ instruction("setmaxnreg", "action=inc|dec sync aligned u32", style="emit", secti
 instruction("griddepcontrol", "action=launch_dependents|wait", style="emit", section="9.7.13.13")(_nothing)
 
 
-instruction("call", "[uni]", style="emit", section="9.7.12.5")(_ending)
+@instruction("call", "[uni]", style="emit", section="9.7.12.5")
+def call(e: Builder, ins: Instruction) -> None:
+    """What `fp4emu.ptx.inline` leaves of calls: those of functions that the module does not define."""
+    name = ins.operands[0].name if isinstance(ins.operands[0], Symbol) else "a register"
+    e.emit(f"g.undefined({e.mask()}, {name!r})")

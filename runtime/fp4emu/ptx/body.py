@@ -141,7 +141,7 @@ class BodyParser:
         rule = self.rules.get(name)
         if rule is None:
             try:
-                rule = self.rules[name] = find_rule(name, self.module.target)
+                rule = self.rules[name] = find_rule(name, self.module.gpu)
             except LookupError as unknown:
                 raise self.source.error(
                     str(unknown.args[0]), offset, hint="docs/emulator.md lists what is emulated"

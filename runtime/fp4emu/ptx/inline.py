@@ -1,8 +1,8 @@
 """Calls are expanded into their callers (PTX ISA 9.7.12.5): the emulated warps have no stack.
 
-A `.param` variable of a call sequence becomes a register for each place in it that is stored to or loaded from. What
-cannot be expanded is refused
-by line: recursion, calls through a register, and functions that the module does not define.
+A `.param` variable of a call sequence becomes a register for each place in it that is stored to or loaded from.
+Recursion and calls through a register are refused by line; a call of a function that the module does not define (an
+assertion's report, `vprintf`) is kept, and is a fault if it is executed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class _Inliner:
         self.result = replace(function, body=[], labels={}, variables=dict(function.variables), branch_tables={})
         self.function = function
         self.serial = 0
-        self.target = module.target
+        self.target = module.gpu
 
     def run(self) -> Function:
         self._copy(self.function, "", {}, None, ())
@@ -78,11 +78,13 @@ class _Inliner:
         callee = operands.pop(0)
         arguments = operands.pop(0).items if operands and isinstance(operands[0], Vector) else ()  # type: ignore[union-attr]
         target = self.module.functions.get(callee.name) if isinstance(callee, Symbol) else None
+        if not isinstance(callee, Symbol):
+            raise PtxError("a call through a register is not emulated", place=place)
+        if target is None or not target.defined:
+            self.result.body.append(replace(ins, operands=(callee,)))
+            return
         if ins.guard is not None:
             raise PtxError("a guarded call is not emulated", place=place)
-        if target is None or not target.defined:
-            name = callee.name if isinstance(callee, Symbol) else "a register"
-            raise PtxError(f"a call of {name}, which the module does not define", place=place)
         if target.name in stack or len(stack) >= MAX_DEPTH:
             raise PtxError(f"a recursive call of {target.name} is not emulated", place=place)
         params: dict[str, str] = {}

@@ -27,11 +27,11 @@ _PRAGMA = re.compile(r"\s*\.pragma\b[^;]*;")
 _VARIABLE = re.compile(r"\.(global|const|shared|local|param)\b[^;]*;")
 
 
-def parse(text: str) -> Module:
-    """The module in a PTX text; `PtxError` with the line for everything that is not understood."""
+def parse(text: str, gpu: str) -> Module:
+    """The module in a PTX text, to run on `gpu` ("sm_100a"); `PtxError` with the line for everything not understood."""
     source = Text(text)
     body = source.body
-    module = Module()
+    module = Module(gpu=gpu)
     position, end = 0, len(body)
     while True:
         blank = _SPACES.match(body, position)

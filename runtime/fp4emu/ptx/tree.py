@@ -68,7 +68,9 @@ class Function:
 
 @dataclass(slots=True)
 class Module:
-    """One translation unit. `target` is "sm_100a" or the like."""
+    """One translation unit. `target` is its `.target`, `gpu` the architecture that it is to run on."""
+
+    gpu: str
 
     version: tuple[int, int] = (0, 0)
     target: str = ""
