@@ -6,10 +6,11 @@ from functools import cache
 
 import jinja2
 
-from fp4cc.codegen import context_elementwise, context_tcgen05, context_wgmma
+from fp4cc.codegen import context_elementwise, context_promoted, context_tcgen05, context_wgmma
 from fp4cc.codegen.epilogue import emit_epilogue
 from fp4cc.codegen.wrap import call
 from fp4cc.ir.lowered import LoweredElementwise, LoweredGemm, LoweredKernel
+from fp4cc.ir.lowered_promoted import LoweredPromoted
 from fp4cc.ir.lowered_wgmma import LoweredWgmma
 from fp4cc.resources import templates_dir
 
@@ -29,6 +30,10 @@ def emit(lowered: LoweredKernel) -> str:
             epilogue = emit_epilogue(lowered, context_wgmma.TAKEN, context_wgmma.helpers(lowered))
             context = context_wgmma.template_context(lowered, epilogue)
             template = "sm90/gemm.py.j2"
+        case LoweredPromoted():
+            epilogue = emit_epilogue(lowered, context_promoted.TAKEN, context_promoted.HELPERS)
+            context = context_promoted.template_context(lowered, epilogue)
+            template = "sm100/promoted.py.j2"
         case _:
             raise TypeError(f"no template for {type(lowered).__name__}")
     return _environment().get_template(template).render(context, call=call)

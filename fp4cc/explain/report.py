@@ -9,9 +9,10 @@ from fp4cc.backend.elf import ResourceUsage
 from fp4cc.explain.elementwise import ElementwiseFigures
 from fp4cc.explain.gemm import GemmFigures
 from fp4cc.explain.rows import Row
-from fp4cc.explain.wgmma import WgmmaFigures
+from fp4cc.explain.tiles import TileFigures
 from fp4cc.explain.work import plan_for, sizes_of
 from fp4cc.ir.lowered import Decision, LoweredElementwise, LoweredGemm, LoweredKernel
+from fp4cc.ir.lowered_promoted import LoweredPromoted
 from fp4cc.ir.lowered_wgmma import LoweredWgmma
 from fp4rt import sizes as size_text
 
@@ -24,7 +25,7 @@ class Report:
     sizes: Mapping[str, int]
     assumed: tuple[str, ...]
     others: int
-    figures: GemmFigures | WgmmaFigures | ElementwiseFigures
+    figures: GemmFigures | TileFigures | ElementwiseFigures
     usage: ResourceUsage | None
 
 
@@ -42,14 +43,14 @@ def report(lowered: LoweredKernel, given: Mapping[str, int], usage: Mapping[str,
     )
 
 
-def _figures(plan: LoweredKernel, sizes: Mapping[str, int]) -> GemmFigures | WgmmaFigures | ElementwiseFigures:
+def _figures(plan: LoweredKernel, sizes: Mapping[str, int]) -> GemmFigures | TileFigures | ElementwiseFigures:
     match plan:
         case LoweredGemm():
             return GemmFigures.of(plan, sizes)
         case LoweredElementwise():
             return ElementwiseFigures.of(plan, sizes)
-        case LoweredWgmma():
-            return WgmmaFigures.of(plan, sizes)
+        case LoweredWgmma() | LoweredPromoted():
+            return TileFigures.of(plan, sizes)
         case _:
             raise TypeError(f"nothing to explain about {type(plan).__name__}")
 

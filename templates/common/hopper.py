@@ -74,7 +74,7 @@ def clear(registers, count):
 
 
 def mma_64_rows(registers, first, a, b):
-    """Registers first.. += A B for 64 rows, 128 columns and 16 of K, bf16 by descriptors; a thread has 64 of the sums."""
+    """Registers first.. += A B for 64 rows, 128 columns and 16 of K, bf16 by descriptors: 64 sums a thread."""
     count = 64
     outputs = ", ".join(f"${i}" for i in range(count))
     text = "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {%s}, $%d, $%d, 1, 1, 1, 0, 0;"

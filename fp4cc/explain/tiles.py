@@ -1,4 +1,4 @@
-"""The part of a report that is about Hopper's GEMM: its pipeline, and the roofline of the sizes."""
+"""The part of a report about GEMMs without a timing model: their pipeline, and the roofline of the sizes."""
 
 from __future__ import annotations
 
@@ -8,23 +8,27 @@ from dataclasses import dataclass
 from fp4cc.explain.gemm import pipeline_rows
 from fp4cc.explain.rows import Row, us
 from fp4cc.explain.work import traffic
+from fp4cc.ir.lowered_promoted import LoweredPromoted
 from fp4cc.ir.lowered_wgmma import LoweredWgmma
-from fp4cc.targets import SM90A
+from fp4cc.targets import CHIPS, SM90A, Rates
 from fp4rt.sizes import evaluate
+
+#: FLOP a clock of one sm_100a SM with FP8 operands, dense.
+_FP8_FLOP = 16384
 
 
 @dataclass(frozen=True, slots=True)
-class WgmmaFigures:
+class TileFigures:
     """What a call with certain sizes does. Sizes in elements, traffic in bytes with each tensor once."""
 
-    plan: LoweredWgmma
+    plan: LoweredWgmma | LoweredPromoted
     flop: int
     read_bytes: int
     written_bytes: int
     tiles: int
 
     @classmethod
-    def of(cls, plan: LoweredWgmma, sizes: Mapping[str, int]) -> WgmmaFigures:
+    def of(cls, plan: LoweredWgmma | LoweredPromoted, sizes: Mapping[str, int]) -> TileFigures:
         """The figures of a call."""
         problem = plan.problem
         m, n, k, batch = (int(evaluate(e, sizes)) for e in (problem.m, problem.n, problem.k, problem.batch))
@@ -33,22 +37,33 @@ class WgmmaFigures:
         return cls(plan, 2 * m * n * k * batch, read, written, tiles)
 
     @property
+    def rates(self) -> Rates:
+        """The chip's rates."""
+        return CHIPS[self.plan.target].rates
+
+    @property
     def compute_time(self) -> float:
-        """Seconds at the full bf16 rate."""
-        rates = SM90A.rates
-        return self.flop / (SM90A.flop_per_clock * rates.sms * rates.clock_ghz * 1e9)
+        """Seconds at the full rate of the tensor cores."""
+        clock = SM90A.flop_per_clock if isinstance(self.plan, LoweredWgmma) else _FP8_FLOP
+        return self.flop / (clock * self.rates.sms * self.rates.clock_ghz * 1e9)
 
     @property
     def memory_time(self) -> float:
         """Seconds at the full DRAM rate."""
-        return (self.read_bytes + self.written_bytes) / SM90A.rates.dram_bytes_per_s
+        return (self.read_bytes + self.written_bytes) / self.rates.dram_bytes_per_s
 
     def resources(self) -> list[Row]:
         """Resources beyond registers and shared memory."""
-        plan = self.plan
+        plan, stages = self.plan, self.plan.pipeline.stages
+        if isinstance(plan, LoweredWgmma):
+            return [
+                ("warps", "4 that dequantize, multiply and run the epilogue, 1 for TMA"),
+                ("stages", f"{stages} of codes and scales, {plan.slots} of dequantized operands"),
+            ]
         return [
-            ("warps", "4 that dequantize, multiply and run the epilogue, 1 for TMA"),
-            ("stages", f"{plan.pipeline.stages} of codes and scales, {plan.slots} of dequantized operands"),
+            ("warps", "4 that promote partial sums and run the epilogue, 1 for TMA, 1 for the MMA"),
+            ("stages", f"{stages} of operands"),
+            ("tensor memory", f"{plan.tmem_columns} of 512 columns: two partial sums"),
         ]
 
     def sections(self) -> list[tuple[str, list[Row]]]:
@@ -59,19 +74,28 @@ class WgmmaFigures:
             ("bytes", f"{total:.4g}: {self.read_bytes} read, {self.written_bytes} written, each tensor once"),
             ("intensity", f"{self.flop / max(1, total):.0f} FLOP a byte"),
             ("tiles", f"{self.tiles} of {self.plan.tile.m} x {self.plan.tile.n}, whole clusters counted"),
-            ("waves", f"{-(-self.tiles // SM90A.rates.sms)}, with {SM90A.rates.sms} CTAs at a time"),
+            ("waves", f"{-(-self.tiles // self.rates.sms)}, with {self.rates.sms} CTAs at a time"),
         ]
         bound = max(self.compute_time, self.memory_time)
         time = [
-            ("roofline", f"{us(bound)}: compute {us(self.compute_time)} (bf16), DRAM {us(self.memory_time)}"),
-            ("kernel", "slower than that: dequantizing takes the same warps that multiply"),
+            ("roofline", f"{us(bound)}: compute {us(self.compute_time)}, DRAM {us(self.memory_time)}"),
+            ("kernel", f"slower than that: {self._why}"),
         ]
         return [("pipeline", pipeline_rows(self.plan.pipeline)), ("cost", cost), ("time, estimated", time)]
+
+    @property
+    def _why(self) -> str:
+        if isinstance(self.plan, LoweredWgmma):
+            return "dequantizing takes the same warps that multiply"
+        return "every partial sum passes through registers once a step of K"
 
     def resources_json(self) -> dict[str, object]:
         """Resources beyond registers and shared memory, for machines."""
         plan = self.plan
-        return {"cluster": [plan.cluster.m, plan.cluster.n], "stages": plan.pipeline.stages, "slots": plan.slots}
+        found: dict[str, object] = {"cluster": [plan.cluster.m, plan.cluster.n], "stages": plan.pipeline.stages}
+        if isinstance(plan, LoweredPromoted):
+            found["tensor_memory"] = {"columns": plan.tmem_columns, "allocated": plan.tmem_columns, "limit": 512}
+        return found
 
     def json(self) -> dict[str, object]:
         """Work and time, for machines."""

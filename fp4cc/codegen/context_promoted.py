@@ -1,0 +1,145 @@
+"""What the template of FP8 GEMMs with f32 scales substitutes: names, numbers and short pieces of Python text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fp4cc.codegen.context import Constant, frame, mentions
+from fp4cc.codegen.hooks import EpilogueText
+from fp4cc.ir.lowered import SmemBuffer
+from fp4cc.ir.lowered_promoted import LoweredPromoted, PromotedScales
+from fp4cc.passes.params import sizes as kernel_sizes
+
+#: Names of the kernel template that are in scope where the epilogue's text stands.
+TAKEN = (
+    "SMEM", "CTA_GROUP", "TILE_M", "TILE_N", "TILE_K", "BAND", "STAGES", "A_BYTES", "B_BYTES", "TMEM_COLUMNS",
+    "ACC_STAGES", "INSTRUCTION", "EXCHANGE_PITCH", "FACTOR_BARRIER", "EPILOGUE_WARPS", "LOAD_WARP", "MMA_WARP", "Path",
+    "wait", "place", "launch", "compile", "first_tile", "tile_step", "tile", "tile_m", "tile_n", "tmem", "stage",
+    "parity", "acc_stage", "acc_parity", "lanes", "exchange", "sums", "half", "k_tile", "a_factor", "b_factor",
+    "factor", "factors", "partial", "address", "source", "words", "full", "make_ptr", "make_fake_stream", "k_tiles",
+    "tiles_m", "tiles_n", "tiles", "i",
+)  # fmt: skip
+#: The library functions that the template calls.
+HELPERS = (
+    "shared_address", "shared_load_4_words", "shared_store_4_words", "shared_store_f32", "load_f32", "global_address",
+    "exchange_row", "promote", "factors_of_columns", "from_bits", "clear", "mul",
+)  # fmt: skip
+_PITCH = 4 * (128 + 4)  # bytes: 4 floats of padding keep rows off each other's banks
+
+
+def template_context(lowered: LoweredPromoted, epilogue: EpilogueText) -> dict[str, Any]:
+    """The names templates/sm100/promoted.py.j2 may use."""
+    problem, tile = lowered.problem, lowered.tile
+    batched = bool(problem.batch_axes)
+    a, b = lowered.scales
+    batch_in_scales = a.batch_stride is not None or b.batch_stride is not None
+    sizes = [*kernel_sizes(problem, tile, lowered.raster, lowered.epilogue), *lowered.sizes]
+    return {
+        **frame(lowered, epilogue, title(lowered), plan(lowered)),
+        "tile": tile,
+        "constants": _constants(lowered),
+        "buffers": [_buffer(buffer) for buffer in lowered.smem.buffers],
+        "sizes": [{"name": n, "value": int(v), "note": what} for n, v, what in sizes if isinstance(v, int)],
+        "batched": batched,
+        "band": lowered.raster.band,
+        "loads": _loads(lowered),
+        "load_place": _place(batched, problem.a.batched or problem.b.batched),
+        "epilogue_place": _place(batched, batch_in_scales or mentions(epilogue.hooks, "batch")),
+        "columns_of_b": b.rows == 1,
+        "a_factor": _address(a, "row"),
+        "b_factor": _address(b, "n0 + thread" if b.rows == 1 else "n0"),
+        "subtile": lowered.epilogue.subtile,
+        "uses": {
+            "row": False,  # the template itself has defined both
+            "row_valid": False,
+            "first_column": mentions(epilogue.hooks, "first_column") or mentions(epilogue.hooks, "column_step"),
+        },
+    }
+
+
+def title(lowered: LoweredPromoted) -> str:
+    """One line: what the kernel computes, in kinds."""
+    a, b = lowered.problem.a, lowered.problem.b
+    return f"{lowered.name}: {a.arg} ({a.format.name}) times {b.arg} ({b.format.name}) for {lowered.target}."
+
+
+def plan(lowered: LoweredPromoted) -> str:
+    """How it was lowered, in a few words."""
+    tile = lowered.tile
+    return (
+        f"Tiles of {tile.m} x {tile.n}. Each step of {tile.k} along K makes a partial sum in tensor memory "
+        "(kind::f8f6f4), which four warps scale and add to sums in their registers under the next step's MMAs. "
+        f"{lowered.pipeline.stages} stages of operands in shared memory; persistent: a CTA takes every n-th tile."
+    )
+
+
+def _constants(lowered: LoweredPromoted) -> list[list[Constant]]:
+    tile, smem = lowered.tile, lowered.smem
+    shape = [Constant("TILE_M", tile.m), Constant("TILE_N", tile.n), Constant("TILE_K", tile.k, "what a scale covers")]
+    if lowered.raster.band > 1:
+        shape.append(Constant("BAND", lowered.raster.band, "tiles side by side before the next row of them"))
+    ring = [
+        Constant("STAGES", lowered.pipeline.stages),
+        Constant("A_BYTES", smem.buffer("a_smem").bytes, "of one stage"),
+        Constant("B_BYTES", smem.buffer("b_smem").bytes),
+    ]
+    columns = [
+        Constant("TMEM_COLUMNS", lowered.tmem_columns),
+        Constant("ACC_STAGES", lowered.pipeline.barrier("acc_full").stages, "partial sums"),
+        Constant("INSTRUCTION", f"{lowered.descriptor:#010x}", f"M = {tile.m}, N = {tile.n}, f32 sums"),
+        Constant("EXCHANGE_PITCH", _PITCH, "bytes of a row of sums, padded against bank conflicts"),
+    ]
+    warps = [
+        Constant("EPILOGUE_WARPS", 4, "the first ones: each reads its quarter of the tensor memory lanes"),
+        Constant("LOAD_WARP", 4),
+        Constant("MMA_WARP", 5),
+    ]
+    if lowered.scales[1].rows == 1:
+        warps.append(Constant("FACTOR_BARRIER", 2, "the named barrier of the epilogue warps at each step"))
+    return [shape, ring, columns, warps]
+
+
+def _buffer(buffer: SmemBuffer) -> dict[str, Any]:
+    counts = {
+        "a_smem": ("cutlass.Int8", "STAGES * A_BYTES"),
+        "b_smem": ("cutlass.Int8", "STAGES * B_BYTES"),
+        "ab_full": ("cutlass.Int64", "STAGES"),
+        "ab_empty": ("cutlass.Int64", "STAGES"),
+        "acc_full": ("cutlass.Int64", "ACC_STAGES"),
+        "acc_empty": ("cutlass.Int64", "ACC_STAGES"),
+        "exchange_smem": ("cutlass.Int8", "TILE_M * EXCHANGE_PITCH"),
+        "tmem_address": ("cutlass.Int32", "1"),
+    }
+    dtype, count = counts.get(buffer.name, ("cutlass.Int8", str(buffer.total)))
+    return {"name": buffer.name, "dtype": dtype, "count": count, "align": buffer.align}
+
+
+def _loads(lowered: LoweredPromoted) -> list[list[str]]:
+    """The arguments of the loads of a stage."""
+    found: list[list[str]] = []
+    for load, operand, row in zip(
+        lowered.pipeline.loads, (lowered.problem.a, lowered.problem.b), ("m0", "n0"), strict=True
+    ):
+        offset = f"stage * {load.buffer.removesuffix('_smem').upper()}_BYTES"
+        batch = ", batch" if operand.batched else ""
+        place = f"(k_tile * TILE_K, {row}{batch})"
+        found.append([f"{load.buffer}.subview({offset})", f"{load.tensor_map}.get_ptr()", place, "full"])
+    return found
+
+
+def _address(scales: PromotedScales, row: str) -> str:
+    """The address of an operand's scale for a row and this step."""
+    block = row if scales.rows == 1 else f"{row} // {scales.rows}"
+    parts = [f"Int64({block}) * {scales.row_stride}"]
+    if scales.step_stride:
+        parts.append("k_tile")
+    if scales.batch_stride is not None:
+        parts.insert(0, f"Int64(batch) * {scales.batch_stride}")
+    return f"global_address({scales.arg}_scales_ptr, {' + '.join(parts)}, 4)"
+
+
+def _place(batched: bool, batch_used: bool) -> str:
+    names = "tile_m, tile_n"
+    if batched:
+        names += ", batch" if batch_used else ", _"
+    return f"{names} = place(tile, tiles_m, tiles_n)"

@@ -1,0 +1,45 @@
+"""FP8 products with f32 scales: every block shape, residues, batches, delays, equal to the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from fp4cc.diagnostics import DiagnosticError
+
+Check = Callable[..., None]
+
+
+def gemm(a: str, b: str, out: str = "f32", lead: str = "", body: str = "a @ b.T", extra: str = "") -> str:
+    args = f"in a : {a}[{lead}M, K]; in b : {b}[{lead}N, K]; out c : {out}[{lead}M, N]{extra}"
+    return f"kernel gemm({lead}M, N, K) {{ {args}; c = {body} }}\n"
+
+
+@pytest.mark.parametrize("b", ["ds_weight", "ds_act", "fp8_token"])
+@pytest.mark.parametrize("a", ["ds_act", "ds_weight", "fp8_token"])
+def test_scale_blocks(check: Check, a: str, b: str) -> None:
+    check(gemm(a, b), M=200, N=136, K=384)
+
+
+@pytest.mark.parametrize("mode", ["immediate", "delayed"])
+def test_delays_and_many_tiles_a_cta(check: Check, mode: str) -> None:
+    check(gemm("ds_act", "ds_act", "bf16"), mode=mode, sms=2, M=300, N=264, K=512)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 128), (129, 7, 256), (5, 128, 0), (0, 8, 128)])
+def test_residues(check: Check, shape: tuple[int, int, int]) -> None:
+    check(gemm("ds_act", "ds_weight"), **dict(zip("MNK", shape, strict=True)))
+
+
+def test_batches_and_an_epilogue(check: Check) -> None:
+    text = gemm(
+        "ds_act", "ds_weight", "bf16", "L, ", "relu(a @ b.T + bias) * s", "; in bias : bf16[N]; in s : f32[L, M]"
+    )
+    check(text, L=3, M=70, N=72, K=256)
+
+
+def test_other_scale_blocks_are_refused(compiler: object) -> None:
+    text = "format odd extends ds_act { scale f32 per 1 x 64 }\n" + gemm("odd", "ds_weight")
+    with pytest.raises(DiagnosticError, match="FP4202"):
+        compiler.lowered(text)  # type: ignore[attr-defined]
