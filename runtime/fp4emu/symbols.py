@@ -18,13 +18,12 @@ if TYPE_CHECKING:
 _AXES = ("x", "y", "z")
 PER_LANE = {"%laneid", *(f"%tid.{a}" for a in _AXES), *(f"%lanemask_{c}" for c in ("eq", "lt", "le", "gt", "ge"))}
 PER_WARP = {"%warpid"}
-PER_CTA = {f"{name}.{a}" for name in ("%ctaid", "%clusterid") for a in _AXES}
+PER_CTA = {"%smid", *(f"{name}.{a}" for name in ("%ctaid", "%clusterid") for a in _AXES)}
 PER_RANK = {"%cluster_ctarank", *(f"%cluster_ctaid.{a}" for a in _AXES)}
 UNIFORM = {
     *(f"{name}.{a}" for name in ("%ntid", "%nctaid", "%nclusterid", "%cluster_nctaid") for a in _AXES),
     "%cluster_nctarank",
     "%nwarpid",
-    "%smid",
     "%nsmid",
     "%gridid",
     "%clock",
@@ -181,7 +180,10 @@ def special(group: Group, name: str) -> Any:
         return launch.dynamic_shared
     if base in ("%total_smem_size", "%aggr_smem_size"):
         return launch.shared_size
-    return {"%smid": 0, "%nsmid": launch.sm_count, "%gridid": 1}[base]
+    if base == "%smid":
+        slots = [launch.warp_slot(warp) // launch.warps_per_cta for warp in warps]
+        return _rows([slot % launch.sm_count for slot in slots], group.single_cta)
+    return {"%nsmid": launch.sm_count, "%gridid": 1}[base]
 
 
 def _rows(values: list[int], uniform: bool) -> Any:

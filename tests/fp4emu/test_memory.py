@@ -70,8 +70,7 @@ def test_generic_addresses(kernel: Any) -> None:
         "mov.b32 %r1, buffer; mad.lo.u32 %r2, %T, 4, %r1; st.shared.b32 [%r2], %T; bar.warp.sync -1; "
         "cvt.u64.u32 %rd0, %r2; cvta.shared.u64 %rd1, %rd0; "
         "mad.wide.u32 %rd2, %T, 4, %in0; and.b32 %r3, %T, 1; setp.eq.u32 %p0, %r3, 0; "
-        "selp.b64 %rd3, %rd1, %rd2, %p0; ld.b32 %r0, [%rd3];"
-        + STORE
+        "selp.b64 %rd3, %rd1, %rd2, %p0; ld.b32 %r0, [%rd3];" + STORE
     )
     data = np.arange(1000, 1032, dtype=np.uint32)
     got = kernel(body, out=128, head=".shared .align 4 .b8 buffer[128];", inputs=(data.tobytes(),))
@@ -96,8 +95,7 @@ def test_local_memory_is_each_threads_own(kernel: Any) -> None:
     body = (
         ".local .align 16 .b8 depot[32]; mov.u64 %rd0, depot; cvta.local.u64 %rd1, %rd0; st.local.b32 [%rd0+4], %T; "
         "mul.lo.u32 %r1, %T, 3; st.b32 [%rd1+8], %r1; ld.b32 %r2, [%rd1+4]; "
-        "ld.local.b32 %r3, [%rd0+8]; add.u32 %r0, %r2, %r3;"
-        + STORE
+        "ld.local.b32 %r3, [%rd0+8]; add.u32 %r0, %r2, %r3;" + STORE
     )
     assert words(kernel(body, out=256, block=64)) == [4 * i for i in range(64)]
 
@@ -113,6 +111,23 @@ def test_cluster_shared_memory(kernel: Any) -> None:
     )
     got = kernel(body, out=32, grid=(8,), cluster=(4,), block=64, head=".shared .align 4 .b8 buffer[4];")
     assert words(got) == [101, 102, 103, 100] * 2
+
+
+def test_bulk_zeroes(kernel: Any) -> None:
+    body = (
+        "mov.b32 %r1, buffer; setp.ne.u32 %p0, %T, 0; @%p0 bra SKIP; mov.b64 %rd0, 128; "
+        "st.bulk.weak.shared::cta [%r1], %rd0, 0;\nSKIP: bar.warp.sync -1; mad.lo.u32 %r2, %T, 4, %r1; "
+        "ld.shared.b32 %r0, [%r2]; add.u32 %r0, %r0, %T;" + STORE
+    )
+    assert words(kernel(body, out=128, head=".shared .align 8 .b8 buffer[128];")) == list(range(32))
+
+
+def test_each_resident_cta_has_an_sm(kernel: Any) -> None:
+    body = (
+        "mov.u32 %r0, %smid; mov.u32 %r1, %nsmid; mad.lo.u32 %r0, %r1, 1000, %r0; mul.wide.u32 %rd0, %C, 4; "
+        "add.u64 %rd0, %rd0, %out; st.global.b32 [%rd0], %r0;"
+    )
+    assert words(kernel(body, out=400, grid=(100,))) == [148000 + c for c in range(100)]
 
 
 def test_special_registers(kernel: Any) -> None:

@@ -1,4 +1,5 @@
-"""Asynchronous copies without TMA: cp.async (PTX ISA 9.7.9.25.3), st.async (9.7.9.12), red.async (9.7.13.7)."""
+"""Asynchronous copies without TMA: cp.async (PTX ISA 9.7.9.25.3), st.async (9.7.9.12), st.bulk (9.7.9.13), red.async
+(9.7.13.7)."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from fp4emu.effects import submit
 from fp4emu.errors import Fault
 from fp4emu.instruction import Instruction
 from fp4emu.machine import ThreadContext
-from fp4emu.memory import RANK_SHIFT
+from fp4emu.memory import RANK_SHIFT, SHARED_WINDOW
 from fp4emu.registry import Wait, instruction
 
 OFFSET_MASK = (1 << RANK_SHIFT) - 1
@@ -172,3 +173,25 @@ def red_async(thread: ThreadContext, ins: Instruction, dst: int, value: int, bar
         signal.complete_tx(width)
 
     submit(thread, ins, effect)
+
+
+@instruction(
+    "st.bulk",
+    "[sem=weak] [space=shared::cta]",
+    style="thread",
+    section="9.7.9.13",
+    targets=("sm_100a", "sm_103a", "sm_120a"),
+    once=True,
+)
+def st_bulk(thread: ThreadContext, ins: Instruction, dst: int, size: int, value: int) -> None:
+    """Zeroes a multiple of 8 bytes of the executing CTA's shared memory."""
+    address = dst - SHARED_WINDOW if dst >= SHARED_WINDOW else dst
+    if value:
+        raise Fault(f"st.bulk of the value {value}; it stores zero only")
+    if address % 8 or size % 8:
+        raise Fault(f"st.bulk of {size} bytes at {address:#x}: both must be multiples of 8")
+    if address >> RANK_SHIFT != thread.cta.rank:
+        raise Fault(f"st.bulk at {address:#x}, which is not in the executing CTA")
+    offset = address & OFFSET_MASK
+    thread.cta.shared.check_write(offset, size, proxy="generic")
+    thread.cta.shared.data[offset : offset + size] = 0
