@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from fp4cc.codegen.epilogue_fake import fake_call, fake_functions, fake_given, fake_name, fakes
 from fp4cc.codegen.epilogue_hadamard import hadamard_call, hadamard_setup, transforms
 from fp4cc.codegen.epilogue_loads import Loads
 from fp4cc.codegen.epilogue_quantize import (
@@ -123,6 +124,11 @@ class _Emitter:
             for output in self.program.outputs
             if output.quantize is not None and output.quantize.given is not None
         }
+        for value in fakes(self.program):
+            factor = fake_given(self.program, value)
+            if factor is not None:
+                name, text = fake_name(self.program, value), self.printer.text(factor, lines, self.names)
+                lines.append(f"{name}_encode, {name}_decode = {name}_factors({text})")
         return [*lines, *quantize_setup(self.lowered, given, self.helpers)]
 
     def _columns(self, loads: Loads) -> list[str]:
@@ -141,14 +147,29 @@ class _Emitter:
         """
         functions: list[str] = []
         calls: list[str] = []
-        for value in transforms(self.program):
-            x = self.printer.resolve(self.kernel.values[value].operands[0])
+        for value in sorted([*transforms(self.program), *fakes(self.program)]):
+            fake = self.kernel.values[value].op == "dequantize"
+            source = self.kernel.values[value].operands[0]
+            x = self.printer.resolve(self.kernel.values[source].operands[0] if fake else source)
             if x not in loads.vectors:
                 name, taken = self.names.new("to_transform"), self.names.new("untransformed")
-                functions.append(self._function(loads, name, {x: taken}, "What the Hadamard transform takes.", calls))
+                functions.append(
+                    self._function(
+                        loads,
+                        name,
+                        {x: taken},
+                        f"What {'is quantized' if fake else 'the Hadamard transform takes'}.",
+                        calls,
+                    )
+                )
                 loads.vectors[x] = taken
             result = self.names.new(self._transformed(value))
-            calls.append(f"{result} = {hadamard_call(self.program, value, loads.vectors[x], self.helpers)}")
+            if fake:
+                functions += fake_functions(self.program, value, self.helpers)
+                call = fake_call(self.program, value, loads.vectors[x])
+            else:
+                call = hadamard_call(self.program, value, loads.vectors[x], self.helpers)
+            calls.append(f"{result} = {call}")
             loads.vectors[value] = result
         stored = list(dict.fromkeys(self.printer.resolve(output.value) for output in self.program.outputs))
         self.results = {value: self._result_name(value) for value in stored}
@@ -208,7 +229,8 @@ class _Emitter:
         return [value for value in self._statements("element") if value in wanted]
 
     def _transformed(self, value: int) -> str:
-        return str(self.kernel.values[value].attrs.get("name", "transformed"))
+        otherwise = "dequantized" if self.kernel.values[value].op == "dequantize" else "transformed"
+        return str(self.kernel.values[value].attrs.get("name", otherwise))
 
     def _argument_order(self, value: int) -> tuple[int, int]:
         """The product first, then what changes least."""
@@ -222,7 +244,7 @@ class _Emitter:
             one = len(self.program.accumulators) == 1 or (named is not None and self.program.group is None)
             return str(named or "product") if one else f"{named or 'product'}{number}"
         value = self.printer.resolve(value)
-        if self.kernel.values[value].op == "hadamard":
+        if self.kernel.values[value].op in ("hadamard", "dequantize"):
             return self._transformed(value)
         for leaf in self.program.inputs:
             if leaf.value == value:

@@ -47,6 +47,23 @@ def refusals(arg: Arg, value: Value, problem: Space, *, twice: bool) -> list[Dia
     return found
 
 
+def why_not_in_place(value: Value, problem: Space) -> str | None:
+    """Why a `quantize` that is not stored but dequantized cannot be built yet; None if it can."""
+    fmt = value.dtype
+    if not isinstance(fmt, BlockFormat):
+        raise TypeError(f"quantize to {fmt!r}")
+    the_rule = rule(fmt.quantizer)
+    if value.axes != (*problem.batch_axes, problem.m_axis, problem.n_axis):
+        return "its blocks do not lie along the columns"
+    if value.attrs.get("rounding", "nearest") != "nearest" or value.attrs.get("mode") == "scale":
+        return "it rounds stochastically, or its scales are given"
+    if isinstance(the_rule, FourOverSix):
+        return f"the quantizer {the_rule.name}"
+    if fmt.scale is None or fmt.block[0] != 1 or measure(fmt) != "line":
+        return f"blocks of {fmt.block[0]} x {fmt.block[1]}"
+    return None
+
+
 def measure(fmt: BlockFormat) -> Literal["line", "tile", "row"] | None:
     """What a block's scale takes; None for blocks that fit neither a line, nor a tile, nor a row."""
     rows, columns = fmt.block

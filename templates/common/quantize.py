@@ -163,3 +163,36 @@ def transpose_in_warp(slab, lane, x):
     for i in range(8):
         column += shared_load_4_f32(slab + lane * 128 + (((lane & 7) ^ i) << 4))
     return column
+
+
+def decode_small(code, bits_of_code, mantissa_bits, bias):
+    """The value of a code of a small format without infinities and NaN; bits above the code are ignored."""
+    magnitude = from_bits((code & ((1 << (bits_of_code - 1)) - 1)) << (23 - mantissa_bits))
+    return copysign(mul(magnitude, 2.0 ** (127 - bias)), from_bits(code << (32 - bits_of_code)))
+
+
+def rounded_e2m1(x):
+    """A list of floats, its length a multiple of 8, rounded to e2m1."""
+    return [decode_small(word >> 4 * i, 4, 1, 1) for word in words_e2m1(x) for i in range(8)]
+
+
+def rounded_e3m2(x):
+    """A list of floats, its length a multiple of 4, rounded to e3m2."""
+    groups = [pack_four_e3m2(x[j : j + 4]) for j in range(0, len(x), 4)]
+    return [decode_small(group >> 6 * i, 6, 2, 3) for group in groups for i in range(4)]
+
+
+def rounded_e2m3(x):
+    """A list of floats, its length a multiple of 4, rounded to e2m3."""
+    groups = [pack_four_e2m3(x[j : j + 4]) for j in range(0, len(x), 4)]
+    return [decode_small(group >> 6 * i, 6, 3, 1) for group in groups for i in range(4)]
+
+
+def rounded_e4m3(x):
+    """A list of floats rounded to e4m3."""
+    return [round_e4m3(value) for value in x]
+
+
+def rounded_e5m2(x):
+    """A list of floats rounded to e5m2."""
+    return [round_e5m2(value) for value in x]

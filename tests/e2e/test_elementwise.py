@@ -203,3 +203,22 @@ def test_quantizes_by_the_standard_deviation(check: Check, target: str) -> None:
         qt = quantize(x.T)
     }"""
     check(text, target, M=96, K=224)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_quantizes_in_place(check: Check, target: str) -> None:
+    text = """kernel fake_quantize(M, K) {
+        in  x    : bf16[M, K]
+        in  amax : f32[]
+        out y    : bf16[M, K]
+        out z    : f32[M, K]
+        out a    : f32[M, K]
+        out b    : f32[M, K]
+        out c    : f32[M, K]
+        y = dequantize(quantize(x, amax = amax, format = nvfp4))
+        z = dequantize(quantize(2 * x, format = mxfp4)) + x
+        a = dequantize(quantize(x, format = mxfp6_e3m2))
+        b = dequantize(quantize(x, format = mxfp6_e2m3))
+        c = dequantize(quantize(x, format = mxfp8_e5m2))
+    }"""
+    check(text, target, M=65, K=224)

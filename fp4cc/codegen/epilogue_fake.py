@@ -1,0 +1,68 @@
+"""Values quantized and dequantized in place, as quantization-aware training does: blocks along a thread's columns."""
+
+from __future__ import annotations
+
+from fp4cc.codegen.quantizers import quantizer
+from fp4cc.ir.kernel import Value
+from fp4cc.ir.lowered import EpilogueProgram
+from fp4num import BlockFormat
+
+
+def fakes(program: EpilogueProgram) -> list[int]:
+    """The `dequantize`s, in the order in which they are computed."""
+    return [s.value for s in program.statements if program.kernel.values[s.value].op == "dequantize"]
+
+
+def fake_given(program: EpilogueProgram, value: int) -> int | None:
+    """The tensor scale or amax that a format with a tensor scale takes."""
+    quantize = _quantize(program, value)
+    return quantize.operands[1] if len(quantize.operands) > 1 else None
+
+
+def fake_name(program: EpilogueProgram, value: int) -> str:
+    """What the functions of a value are called after."""
+    number = fakes(program).index(value)
+    return f"fake{number + 1}" if number else "fake"
+
+
+def fake_call(program: EpilogueProgram, value: int, x: str) -> str:
+    """The values of a list of 32 after quantization."""
+    name = fake_name(program, value)
+    factors = f", {name}_encode, {name}_decode" if fake_given(program, value) is not None else ""
+    return f"{name}_quantized({x}{factors})"
+
+
+def fake_functions(program: EpilogueProgram, value: int, helpers: set[str]) -> list[str]:
+    """Module-level functions of one value."""
+    name, quantize = fake_name(program, value), _quantize(program, value)
+    fmt = quantize.dtype
+    if not isinstance(fmt, BlockFormat) or not isinstance(fmt.block[1], int):
+        raise TypeError(f"quantize to {fmt!r}")
+    made = quantizer(fmt, name, str(quantize.attrs.get("mode", "none")), "")
+    helpers |= made.helpers | {"mul", f"rounded_{fmt.element}"}
+    scale = "from_bits(scale)" if fmt.scale == "f32" else f"decode_{fmt.scale}(scale)"
+    helpers.add("from_bits" if fmt.scale == "f32" else f"decode_{fmt.scale}")
+    factors = ", tensor_encode, tensor_decode" if fmt.tensor_scale is not None else ""
+    decoded = f"mul(element, {scale})"
+    if fmt.tensor_scale == "multiplies":
+        decoded = f"mul({decoded}, tensor_decode)"
+    elif fmt.tensor_scale == "divides":
+        helpers.add("div")
+        decoded = f"div({decoded}, tensor_encode)"
+    block = fmt.block[1]
+    text = "\n".join(
+        [
+            f"def {name}_quantized(x{factors}):",
+            f'    """Values quantized to {fmt.name} and back."""',
+            "    values = []",
+            f"    for j in range(0, len(x), {block}):",
+            f"        scaled, scale = quantize_{name}(x[j : j + {block}]{factors})",
+            f"        values += [{decoded} for element in rounded_{fmt.element}(scaled)]",
+            "    return values",
+        ]
+    )
+    return [*([made.factors] if made.factors is not None else []), made.block, text]
+
+
+def _quantize(program: EpilogueProgram, value: int) -> Value:
+    return program.kernel.values[program.kernel.values[value].operands[0]]
