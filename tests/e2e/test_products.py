@@ -85,7 +85,7 @@ def test_low_rank_of_other_types(check: Check, fmt: str, plain: str) -> None:
     [
         ("mxfp4", "mxfp4", "mxfp4"),
         ("mxfp8_e4m3", "mxfp4", "mxfp6_e3m2"),  # one mainloop: B's formats differ, the kind does not
-        ("mxfp4", "mxfp4", "mxfp8_e5m2"),  # two mainloops: A lies in shared memory packed for one, unpacked for the other
+        ("mxfp4", "mxfp4", "mxfp8_e5m2"),  # two mainloops: A is packed in shared memory for one, unpacked for the other
         ("bf16", "bf16", "bf16"),
         ("e4m3", "e5m2", "e4m3"),
     ],
@@ -102,7 +102,8 @@ def test_gated_and_quantized(check: Check, out: str) -> None:
     given = ", tensor_scale = s" if out == "nvfp4" else ""
     head = "in s : f32[]; " if given else ""
     text = (
-        f"kernel up(M, N, K) {{ in x : nvfp4[M, K]; in wg : nvfp4[N, K]; in wu : nvfp4[N, K]; {head}out y : {out}[M, N]\n"
+        f"kernel up(M, N, K) {{ in x : nvfp4[M, K]; in wg : nvfp4[N, K]; in wu : nvfp4[N, K]; {head}\n"
+        f"out y : {out}[M, N]\n"
         f"y = quantize(bf16(swiglu(x @ wg.T, x @ wu.T)){given}) }}\n"
     )
     check(text + schedule("up", 128, 128, 256, (1, 1)), M=130, N=160, K=320)
