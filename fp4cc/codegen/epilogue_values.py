@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -81,6 +82,9 @@ class ValuePrinter:
             return self._text(alias, lines, names, top=top)
         value = self.kernel.values[index]
         if value.op == "const":
+            if is_negative_zero(value.attrs["value"]):
+                self.helpers.add("neg")
+                return "neg(0.0)"  # the DSL takes the constants -0.0 and 0.0 for one
             return _number(value.attrs["value"])
         operands = [self._text(o, lines, names, top=False) for o in value.operands]
         if value.op == "cast" and self.kernel.values[value.operands[0]].dtype == "bool":
@@ -120,6 +124,11 @@ def _leaves(kernel: Kernel, index: int) -> set[int]:
     if not value.operands:
         return {index} if value.op != "const" else set()
     return {leaf for operand in value.operands for leaf in _leaves(kernel, operand)}
+
+
+def is_negative_zero(value: object) -> bool:
+    """Whether a constant is -0.0."""
+    return isinstance(value, float) and value == 0 and math.copysign(1.0, value) < 0
 
 
 def _number(value: object) -> str:

@@ -1,4 +1,4 @@
-"""Random elementwise specs for hypothesis: every operation, every kind of operand, several outputs."""
+"""Random specs for hypothesis: every operation, every kind of operand, several outputs of every kind."""
 
 from __future__ import annotations
 
@@ -69,3 +69,54 @@ def specs(draw: st.DrawFn) -> RandomSpec:
     lines.append("}")
     dims = {"M": draw(st.integers(1, 300)), "N": draw(st.integers(1, 300)), "K": draw(st.sampled_from([32, 64, 160]))}
     return RandomSpec("\n".join(lines), dims)
+
+
+#: Outputs beyond plain ones: declaration, and assignment with {} for the value.
+_OUTPUTS = (
+    ("nvfp4[M, N]", "quantize({}, tensor_scale = scalar)"),
+    ("nvfp4[N, M]", "quantize(({}).T, amax = scalar)"),
+    ("nvfp4_2d[M, N]", "quantize({}, tensor_scale = scalar)"),
+    ("nvfp4[M, N]", "quantize({}, amax = scalar, rounding = stochastic(rng, stream = 1))"),
+    ("mxfp4[M, N]", "quantize({})"),
+    ("mxfp4[N, M]", "quantize(({}).T, rounding = stochastic(rng, stream = 2))"),
+    ("mxfp6[M, N]", "quantize({})"),
+    ("mxfp6_e2m3[N, M]", "quantize(({}).T)"),
+    ("mxfp8[M, N]", "quantize({})"),
+    ("mxfp8_e5m2[N, M]", "quantize(({}).T)"),
+    ("f32[M]", "max({}, over = N)"),
+    ("f32[N]", "min({}, over = M)"),
+    ("f32[]", "max(abs({}), over = all)"),
+    ("f32[M]", "sum({}, over = N)"),
+    ("f32[N]", "mean_square({}, over = M)"),
+    ("f32[]", "mean({}, over = all)"),
+    ("bf16[M, N]", "where(uniform(rng, stream = 3) < 0.5, {}, 0)"),
+    ("f16[N, M]", "({}).T"),
+)
+
+
+@st.composite
+def wide_specs(draw: st.DrawFn) -> RandomSpec:
+    """A spec with two to four outputs of every kind: plain, quantized in both directions, reduced, random."""
+    group = draw(st.sampled_from([None, None, 1, 16, 64]))
+    bodies = [draw(_expressions()) for _ in range(draw(st.integers(2, 4)))]
+    kinds = [draw(st.sampled_from(_OUTPUTS)) for _ in bodies]
+    # An unzipped product has half its columns; operands and outputs lie along F then.
+    columns = "N" if group is None else "F"
+    used = [name for name in OPERANDS if name == "scalar" or any(name in body for body in bodies)]
+    lines = [
+        f"kernel k(M, N, K{'' if group is None else ', F = N / 2'}) {{",
+        "    in x : nvfp4[M, K]; in w : nvfp4[N, K]; in rng : u64[2]; param gain : f32 = 1.5",
+    ]
+    lines += [f"    in {name} : {OPERANDS[name].replace('N', columns)}" for name in used]
+    lines += [f"    out y{i} : {kind.replace('N', columns)}" for i, (kind, _) in enumerate(kinds)]
+    if group is None:
+        lines.append("    h = x @ w.T")
+    else:
+        lines += [f"    g, u = unzip(x @ w.T, N -> F, group = {group})", "    h = silu(g) * u"]
+    for i, (body, (_, pattern)) in enumerate(zip(bodies, kinds, strict=True)):
+        text = pattern.replace("over = N", f"over = {columns}").format(f"({body} + h)")
+        lines.append(f"    y{i} = {text}")
+    lines.append("}")
+    unit = 32 if group is None else 2 * max(32, group)
+    rows, halves = 32 * draw(st.integers(1, 9)), unit * draw(st.integers(1, 5))
+    return RandomSpec("\n".join(lines), {"M": rows, "N": halves, "K": draw(st.sampled_from([32, 96]))})

@@ -10,10 +10,10 @@ from .pipeline import Built, build, run
 LAYOUTS = """
 layout odd { coords row : 6, k : 3; atom ((2, 3), 3) : ((9, 3), 1); order row, k, batch; pad 7 }
 format mx8      { element e4m3; scale e8m0 per 1 x 32; layout linear; quantizer mx_rceil }
-format ct       { element e2m1 pack low_first; scale e4m3 per 1 x 16; layout blocked_8x4; tensor_scale f32 divides; quantizer nvfp4_ct }
+format ct       extends nvfp4 { layout blocked_8x4; tensor_scale f32 divides; quantizer nvfp4_ct }
 format odd5     { element e5m2; scale e8m0 per 1 x 32; layout odd; quantizer mx_even }
 format floats   { element e4m3; scale f32 per 1 x 32; layout blocked_128x4; quantizer absmax }
-format modelopt { element e2m1 pack low_first; scale e4m3 per 1 x 16; layout blocked_128x4; tensor_scale f32 multiplies; quantizer nvfp4_modelopt }
+format modelopt extends nvfp4 { quantizer nvfp4_modelopt }
 format torchao  extends modelopt { quantizer nvfp4_torchao }
 format tall     extends nvfp4 { scale e4m3 per 16 x 16 }
 """

@@ -16,7 +16,7 @@ from fp4rt import random_inputs
 from fp4rt.devices.emulator import EmulatorDevice
 
 from .pipeline import Built, build, run
-from .random_specs import RandomSpec, specs
+from .random_specs import RandomSpec, specs, wide_specs
 
 #: Random specs to try; the CI figure is small because each is a compilation.
 EXAMPLES = int(os.environ.get("FP4CC_RANDOM_SPECS", "6"))
@@ -75,15 +75,29 @@ kernel k(M, N, K) {
 
 
 # Without shrinking: each step would compile a kernel, and the specs are small.
-@settings(
+random_specs = settings(
     max_examples=EXAMPLES,
     deadline=None,
     suppress_health_check=list(HealthCheck),
     derandomize=EXAMPLES < 20,
     phases=(Phase.explicit, Phase.reuse, Phase.generate),
 )
+
+
+@random_specs
 @given(spec=specs())
 def test_random_specs(spec: RandomSpec) -> None:
+    agree(spec)
+
+
+@random_specs
+@given(spec=wide_specs())
+def test_random_specs_with_outputs_of_every_kind(spec: RandomSpec) -> None:
+    agree(spec)
+
+
+def agree(spec: RandomSpec) -> None:
+    """Whether emulator and reference agree."""
     # The checker folds constants, and a number divided by the number 0 is an error.
     assume(all(d.code != "FP2018" for d in analyze(Source("spec.fp4", spec.text)).diagnostics))
     for comparison in run(build(spec.text), spec.dims):

@@ -11,7 +11,7 @@ from fp4cc.codegen.library import library
 from fp4cc.codegen.names import Names
 from fp4cc.passes import lower
 
-from .pipeline import Built, build, parse
+from .pipeline import Built, build, parse, run
 
 MLP_UP = """
 kernel mlp_up(M, N, K) where N % 8 == 0 {
@@ -79,7 +79,9 @@ def test_every_helper_uses_only_what_the_file_has() -> None:
 def test_names_of_the_spec_give_way_to_those_of_the_file() -> None:
     names = Names(["warp"])
     assert [names.new(n) for n in ("warp", "warp", "range", "h")] == ["warp2", "warp3", "range2", "h"]
-    spec = MLP_UP.replace("gain", "lane").replace("h =", "exp =").replace("y = h", "y = exp").replace("relu(h)", "relu(exp)")
+    spec = MLP_UP.replace("gain", "lane")
+    for old, new in (("h =", "exp ="), ("y = h", "y = exp"), ("relu(h)", "relu(exp)")):
+        spec = spec.replace(old, new)
     text = emit_epilogue(lower(parse(spec), "sm_100a"))
     assert "exp2 = add(" in text.functions
 
@@ -104,6 +106,19 @@ def test_no_instruction_is_contracted_or_approximate(product_and_sum: Built) -> 
     assert floating
     assert {name.split(".")[1] for name in floating} == {"rn"}
     assert not re.search(r"\.(approx|ftz)", product_and_sum.ptx)
+
+
+def test_zeros_keep_their_signs() -> None:
+    built = build("""
+kernel k(M, N, K) {
+    in x : nvfp4[M, K]; in w : nvfp4[N, K]; in g : f32[M]
+    out y : f32[M, N]; out z : f32[M, N]
+    y = where(g > 0, -0.0, x @ w.T)
+    z = where(g > 0, 0, x @ w.T)
+}
+""")
+    for comparison in run(built, {"M": 8, "N": 16, "K": 32}):
+        assert comparison.equal, str(comparison)
 
 
 def test_a_product_and_a_sum_stay_two_roundings() -> None:
