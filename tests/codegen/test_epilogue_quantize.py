@@ -34,7 +34,9 @@ kernel k(M, N, K) {
 schedule k on sm_100a { tile 128 x 64 x 256 }
 """
 
-USERS = LAYOUTS + """
+USERS = (
+    LAYOUTS
+    + """
 kernel k(L, M, N, K) {
     in x : mxfp4[L, M, K]; in w : mxfp8[L, N, K]; in ts : f32[]
     out a : mx8[L, M, N]; out b : ct[L, M, N]; out c : odd5[L, N, M]; out d : floats[L, M, N]
@@ -50,6 +52,7 @@ kernel k(L, M, N, K) {
     i = quantize(h.T, tensor_scale = ts)
 }
 """
+)
 
 
 @pytest.fixture(scope="module")
