@@ -64,7 +64,6 @@ def spelled(label: str, dims: tuple[Dim, ...], expr: Expr) -> Expr:
         if dim.value is not None:
             known[dim.name] = dim.value
         elif dim.expr is not None:
-            # Derived dims stand after those that they use, or are found on a later round.
             known[dim.name] = dim.expr
         else:
             known[dim.name] = qualified(label, dim.name)

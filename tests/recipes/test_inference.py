@@ -1,4 +1,4 @@
-"""PTQ linear and the gated MLP: quantize, multiply, quantize in the epilogue, multiply; against a model in numpy."""
+"""Inference recipes: quantize, multiply, quantize in the epilogue, multiply; each against a model in numpy."""
 
 from __future__ import annotations
 
@@ -61,3 +61,50 @@ def test_a_quantized_output_feeds_the_next_product(recipe: Callable[[str], Recip
     assert equal(found["q"], q)
     assert equal(found["h"], h)
     np.testing.assert_array_equal(found["y"], bf16(product(h, down) + f32(residual)))
+
+
+def test_deepseek_linear(recipe: Callable[[str], Recipe]) -> None:
+    m, n, k = 33, 136, 256
+    rng = np.random.default_rng(4)
+    x, w = (rng.integers(-56, 57, shape).astype(np.float32) for shape in ((m, k), (n, k)))
+    x[:, ::128] = w[:, ::128] = 56  # every block's scale is 56 / 448, a power of two: sums are exact
+    x, w = bf16(x), bf16(w)
+
+    def chain(run: Runner) -> dict[str, Any]:
+        qx, qw = run("quantize_input", x=x)["q"], run("quantize_weight", w=w)["q"]
+        return {"x": qx, "w": qw, **run("linear", x=qx, w=qw)}
+
+    found = recipe("deepseek_linear").run(chain)
+    qx, qw = quantize(f32(x), "ds_act"), quantize(f32(w), "ds_weight")
+    assert equal(found["x"], qx)
+    assert equal(found["w"], qw)
+    np.testing.assert_array_equal(found["y"], bf16(product(qx, qw)))
+    exact = f32(x) @ f32(w).T
+    assert np.linalg.norm(f32(found["y"]) - exact) < 0.05 * np.linalg.norm(exact)
+
+
+def test_svdquant_linear(recipe: Callable[[str], Recipe]) -> None:
+    m, n, k, r = 70, 136, 64, 32
+    rng = np.random.default_rng(5)
+    x = bf16(rng.integers(-16, 17, (m, k)) / 8)
+    smooth = np.exp2(rng.integers(-1, 2, k)).astype(np.float32)
+    up, down = (bf16(rng.integers(-2, 3, shape) / 16) for shape in ((n, r), (r, k)))
+    weights = rng.uniform(-1, 1, (n, k)).astype(np.float32)
+    scale = np.float32(4 / 2688)
+    w = quantize(weights / smooth - f32(up) @ f32(down), "nvfp4")
+
+    def chain(run: Runner) -> dict[str, Any]:
+        prepared = run("prepare", x=x, smooth=smooth, ts=scale)
+        xr = run("project", x=prepared["xs"], down=down)["xr"]
+        return {**prepared, "xr": xr, **run("linear", x=prepared["q"], w=w, xr=xr, up=up)}
+
+    found = recipe("svdquant_linear").run(chain)
+    smoothed = f32(x) * smooth
+    q = quantize(smoothed, "nvfp4", tensor_scale=scale)
+    np.testing.assert_array_equal(f32(found["xs"]), smoothed)
+    assert equal(found["q"], q)
+    np.testing.assert_array_equal(found["xr"], bf16(smoothed @ f32(down).T))
+    low_rank = (f32(found["xr"]).astype(np.float64) @ f32(up).T).astype(np.float32)
+    np.testing.assert_array_equal(found["y"], bf16(product(q, w) + low_rank))
+    exact = f32(x) @ weights.T
+    assert np.linalg.norm(f32(found["y"]) - exact) < 0.2 * np.linalg.norm(exact)

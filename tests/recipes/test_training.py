@@ -127,7 +127,9 @@ def test_qat(recipe: Callable[[str], Recipe]) -> None:
 
     def chain(run: Runner) -> dict[str, Any]:
         qx, qw = run("quantize", x=x, ts=scales[0])["q"], run("quantize", x=w, ts=scales[1])["q"]
-        return {"x": qx, "w": qw, **run("forward", x=qx, w=qw), **run("straight_through", x=x, ts=scales[0], dq=dq)}
+        fake = run("fake_quantize", x=x, ts=scales[0])["y"]
+        back = run("straight_through", x=x, ts=scales[0], dq=dq)
+        return {"x": qx, "w": qw, "fake": fake, **run("forward", x=qx, w=qw), **back}
 
     found = recipe("qat_linear").run(chain)
     qx, qw = quantize(f32(x), "nvfp4", tensor_scale=scales[0]), quantize(f32(w), "nvfp4", tensor_scale=scales[1])
@@ -137,5 +139,6 @@ def test_qat(recipe: Callable[[str], Recipe]) -> None:
     inside = np.abs(f32(x)) <= np.float32(2688) * scales[0]
     assert 0 < inside.sum() < inside.size
     np.testing.assert_array_equal(f32(found["dx"]), np.where(inside, f32(dq), 0))
+    np.testing.assert_array_equal(found["fake"], bf16(dequantize(qx)))
     assert close(dequantize(qx)[inside], f32(x)[inside], 0.15)
     assert not close(dequantize(qx)[~inside], f32(x)[~inside], 0.1)
