@@ -1,0 +1,56 @@
+"""Lowering of kernels without a product: what the rows and columns are, and when a tile is walked twice."""
+
+from __future__ import annotations
+
+import pytest
+
+from fp4cc.ir.lowered import LoweredElementwise
+from fp4cc.passes import lower
+from fp4cc.sema import analyze
+from fp4cc.source import Source
+
+
+def lowered(text: str, target: str = "sm_100a") -> LoweredElementwise:
+    kernel = lower(analyze(Source("k.fp4", text), None).raise_errors().kernels[0], target)
+    assert isinstance(kernel, LoweredElementwise)
+    return kernel
+
+
+def test_an_inputs_order_says_what_rows_are() -> None:
+    space = lowered("kernel k(L, M, N) { in x : f32[L, M, N]; out y : f32[L, N, M]; y = x.T }").epilogue.problem
+    assert (space.batch_axes, space.m_axis, space.n_axis) == (("L",), "M", "N")
+
+
+def test_a_vector_is_one_row() -> None:
+    kernel = lowered("kernel k(N) { in x : f32[N]; out y : f32[N]; y = 2 * x }")
+    assert (kernel.epilogue.problem.m, kernel.epilogue.problem.n) == (1, "N")
+    assert kernel.raster.tiles == ("ceildiv", "N", 128)
+
+
+@pytest.mark.parametrize(("fmt", "bands"), [("ds_act", False), ("ds_weight", False), ("fp8_token", True)])
+def test_a_scale_for_a_row_takes_all_columns_in_one_tile(fmt: str, bands: bool) -> None:
+    kernel = lowered(f"kernel k(M, N) {{ in x : f32[M, N]; out q : {fmt}[M, N]; q = quantize(x) }}")
+    assert kernel.bands == bands
+    assert all(leaf.load is None for leaf in kernel.epilogue.inputs)  # what is loaded ahead is there for one walk
+
+
+@pytest.mark.parametrize("target", ["sm_100a", "sm_90a"])
+def test_fits_in_shared_memory(target: str) -> None:
+    outputs = "; ".join(f"out q{i} : nvfp4[N, M]" for i in range(4))
+    stores = "; ".join(f"q{i} = quantize(x.T, amax = a)" for i in range(4))
+    kernel = lowered(f"kernel k(M, N) {{ in x : bf16[M, N]; in a : f32[]; {outputs}; {stores} }}", target)
+    assert kernel.smem.total <= kernel.smem.limit
+
+
+@pytest.mark.parametrize(
+    ("out", "texts"),
+    [
+        ("out y : f32[M, N]; y = x", []),
+        ("out y : f32[]; y = max(x, over = all)", ["M > 0", "N > 0"]),
+        ("out y : nvfp4[M, N]; y = quantize(x, amax = a)", ["M > 0", "N > 0"]),
+        ("out y : mxfp4[M, N]; y = quantize(x)", []),
+    ],
+)
+def test_what_is_written_for_an_empty_tensor_forbids_it(out: str, texts: list[str]) -> None:
+    kernel = lowered(f"kernel k(M, N) {{ in x : f32[M, N]; in a : f32[]; {out} }}")
+    assert [c.text for c in kernel.constraints] == texts
