@@ -27,6 +27,7 @@ RANK_SHIFT = 24
 SHARED_RESERVED = 1024
 """The first KiB of a CTA's shared memory belongs to the system, so that no variable has address 0."""
 GUARD = 256
+REUSE = 1 << 26
 ALIGNMENT = 512
 
 
@@ -51,6 +52,7 @@ class GlobalMemory:
         self.data: Bytes = np.zeros(capacity, np.uint8)
         self.state: Bytes = np.zeros(capacity, np.uint8)
         self._end = GUARD
+        self._freed = 0
         self._allocations: dict[int, int] = {}
 
     def allocate(self, size: int, *, alignment: int = ALIGNMENT) -> int:
@@ -72,12 +74,20 @@ class GlobalMemory:
         return GLOBAL_BASE + start
 
     def free(self, address: int) -> None:
-        """Makes an allocation's bytes untouchable. Addresses are not reused, so that a use after free is a fault."""
+        """Makes an allocation's bytes untouchable.
+
+        Addresses are not reused soon, so that a use after free is a fault: the free end of the arena is taken again only
+        when `REUSE` bytes have been freed.
+        """
         size = self._allocations.pop(address, None)
         if size is None:
             raise Fault(f"{address:#x} is not the start of an allocation")
         start = address - GLOBAL_BASE
         self.state[start : start + size] = 0
+        self._freed += size
+        if self._freed > REUSE:
+            ends = (place - GLOBAL_BASE + bytes_ for place, bytes_ in self._allocations.items())
+            self._end, self._freed = max(ends, default=GUARD), 0
 
     def offset(self, address: int, size: int) -> int:
         """Arena offset of `size` allocated bytes at `address`."""

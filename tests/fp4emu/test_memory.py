@@ -207,6 +207,22 @@ def test_host_reads_and_writes_are_checked() -> None:
         gpu.read(address, 1)
 
 
+def test_freed_memory_is_used_again_in_the_end() -> None:
+    gpu = Gpu()
+    kept = gpu.alloc(1000)
+    gpu.write(kept, b"k" * 1000)
+    highest = 0
+    for _ in range(100):
+        address = gpu.alloc(1 << 21)
+        gpu.write(address + 5, b"x")
+        highest = max(highest, address)
+        gpu.free(address)
+    assert highest - kept < 80 << 20
+    with pytest.raises(Fault, match="never written"):
+        gpu.read(gpu.alloc(1 << 21), 8)
+    assert gpu.read(kept, 1000) == b"k" * 1000
+
+
 def test_launch_checks() -> None:
     gpu = Gpu()
     loaded = gpu.load(
