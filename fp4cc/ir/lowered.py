@@ -239,9 +239,9 @@ class Tmem:
     """The tensor memory columns of a CTA (of 512, each 128 lanes x 32 bit).
 
     Buffer i of `acc_buffers` starts at column i * `acc_stride`; a tile's accumulators lie side by side in it, tile.n
-    columns each. Scales of the B of product j of a mainloop start at `sfb` + j * `sfb_stride`. Where acc_stride < tile.n
-    the two overlap: the epilogue reads the shared columns first and frees them after `release_after` sub-tiles, walking
-    tile 0's from the right.
+    columns each. Scales of the B of product j of a mainloop start at `sfb` + j * `sfb_stride`. Where
+    acc_stride < tile.n the two overlap: the epilogue reads the shared columns first and frees them after
+    `release_after` sub-tiles, walking tile 0's from the right.
     """
 
     columns: int

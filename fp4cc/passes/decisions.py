@@ -59,12 +59,10 @@ def _products(lowered: LoweredGemm) -> Iterator[Decision]:
     problem, mainloops = lowered.problem, lowered.mainloops
     if len(problem.products) == 1:
         return
-    shared = [
-        f"{m.products[0].a.arg} by {' and '.join(p.b.arg for p in m.products)}" for m in mainloops
-    ]
-    why = "products with the same left operand load it once" if len(mainloops) < len(problem.products) else (
-        "products with different left operands take turns in the same stages"
-    )
+    shared = [f"{m.products[0].a.arg} by {' and '.join(p.b.arg for p in m.products)}" for m in mainloops]
+    why = "products with different left operands take turns in the same stages"
+    if len(mainloops) < len(problem.products):
+        why = "products with the same left operand load it once"
     yield Decision("mainloops", "; then ".join(shared), why)
     slots = len(problem.accumulators)
     if slots < len(problem.products):

@@ -47,6 +47,8 @@ class Traffic:
     instructions: int
     global_bytes: float  # of the whole problem, operands and results
     bs: int = 1  # Bs in a stage, each multiplied by the A
+    accumulators: int = 1  # of a tile
+    overlapped_n: int = 512  # the widest tile whose epilogue runs under the next one's mainloop
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,9 @@ def estimate(option: Option, shape: Shape, traffic: Traffic, target: Target) -> 
     rows, columns = 128 * option.cluster_m, n * option.cluster_n
     tiles = -(-shape.m // rows) * -(-shape.n // columns) * shape.batch
     waves = -(-tiles // clusters)
-    compute = waves * max(mainloop, n * _EPILOGUE_PER_COLUMN) + _RAMP
+    epilogue = n * traffic.accumulators * _EPILOGUE_PER_COLUMN
+    tile = max(mainloop, epilogue) if n <= traffic.overlapped_n else mainloop + epilogue
+    compute = waves * tile + _RAMP
     compute += _CLUSTER_RAMP * (size.bit_length() - 1)
     dram = traffic.global_bytes / (target.rates.dram_bytes_per_s / (target.rates.clock_ghz * 1e9))
     bound = "DRAM" if dram > compute else "L2 to shared memory" if fill > mma * traffic.instructions else "tensor core"

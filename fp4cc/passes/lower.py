@@ -73,9 +73,9 @@ def _lower_with(
 ) -> LoweredGemm:
     request = read(schedule, tile_k(shared[0].pair, target), target)
     shape, assumed = assumed_shape(problem, when)
-    traffic = _traffic(kernel, problem, shared, target, shape)
     frame = epilogue_frame(kernel, problem, sizes)
     fit = Fit(problem, shared, target)
+    traffic = _traffic(kernel, problem, shared, fit, target, shape)
     widths = replace(target, tile_n=fit.widths(kernel, frame, request))
     ranked = rank(request, shape, traffic, widths)
     option = ranked[0].option
@@ -140,7 +140,9 @@ def _stages(
     ])  # fmt: skip
 
 
-def _traffic(kernel: Kernel, problem: Problem, shared: Sequence[Shared], target: Target, shape: Shape) -> Traffic:
+def _traffic(
+    kernel: Kernel, problem: Problem, shared: Sequence[Shared], fit: Fit, target: Target, shape: Shape
+) -> Traffic:
     """What the time model asks of the first mainloop, and the bytes of the whole problem."""
     outputs = sum(4 if arg.dtype == "f32" else 2 for arg in kernel.args if arg.direction in ("out", "inout"))
     first = shared[0].steps(target, 1, 128)
@@ -161,6 +163,8 @@ def _traffic(kernel: Kernel, problem: Problem, shared: Sequence[Shared], target:
         instructions=first.mmas[0].instructions_per_tile_k,
         global_bytes=total,
         bs=len(first.products),
+        accumulators=len(problem.accumulators),
+        overlapped_n=max((n for n in target.tile_n if fit.memory(1, n, 2) is not None), default=0),
     )
 
 

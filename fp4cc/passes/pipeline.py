@@ -49,9 +49,10 @@ def plan_pipeline(
     pair = [((1 << group) - 1) << rank if rank in leaders else 0 for rank in ranks]
     consumers = sum(1 for mask in senders if mask & 1)
     acc_stages = acc_ring_stages(tmem, tile_n)
+    others = "".join(f"; {m.tx_bytes} of {m.products[0].a.arg}'s" for m in mainloops[1:])
     barriers = (
-        Barrier("ab_full", stages, 1, mainloops[0].tx_bytes, "the load warp, with the bytes of the stage"
-                if group == 1 else "the leader's load warp, with the bytes of both CTAs", "the MMA warp"),
+        Barrier("ab_full", stages, 1, mainloops[0].tx_bytes, "the load warp, with the bytes of the stage" + others
+                if group == 1 else "the leader's load warp, with the bytes of both CTAs" + others, "the MMA warp"),
         Barrier("ab_empty", stages, consumers, 0,
                 "tcgen05.commit of each MMA that reads what this CTA loads", "the load warp"),
         Barrier("acc_full", acc_stages, 1, 0, "tcgen05.commit after a tile's last MMA", "the epilogue warps"),
