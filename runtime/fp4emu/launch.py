@@ -133,15 +133,21 @@ class Launch:
         self.shared_views = Views(self.arena, self.arena_state)
         start = self.param_address - GLOBAL_BASE
         self.param_bytes = bytes(self.machine.memory.data[start : start + self.program.symbols.param_bytes])
-        with np.errstate(all="ignore"):
-            waiting = self.machine.waiting
-            waiting.extend((x * self.cluster[0], y * self.cluster[1], z * self.cluster[2]) for x, y, z in ids)
-            while waiting:
-                wave_ids = [
-                    (x // self.cluster[0], y // self.cluster[1], z // self.cluster[2]) for x, y, z in waiting[:wave]
-                ]
-                del waiting[:wave]
-                self._wave(wave_ids)
+        try:
+            with np.errstate(all="ignore"):
+                self._waves(ids, wave)
+        finally:
+            if self.local_stride:
+                self.machine.memory.free(self.local_address)
+
+    def _waves(self, ids: list[Triple], wave: int) -> None:
+        cx, cy, cz = self.cluster
+        waiting = self.machine.waiting
+        waiting.extend((x * cx, y * cy, z * cz) for x, y, z in ids)
+        while waiting:
+            first = [(x // cx, y // cy, z // cz) for x, y, z in waiting[:wave]]
+            del waiting[:wave]
+            self._wave(first)
 
     def _wave(self, ids: list[Triple]) -> None:
         self._slots.clear()

@@ -76,8 +76,8 @@ class GlobalMemory:
     def free(self, address: int) -> None:
         """Makes an allocation's bytes untouchable.
 
-        Addresses are not reused soon, so that a use after free is a fault: the free end of the arena is taken again only
-        when `REUSE` bytes have been freed.
+        Addresses are not reused soon, so that a use after free is a fault: the free end of the arena is taken again
+        only when `REUSE` bytes have been freed.
         """
         size = self._allocations.pop(address, None)
         if size is None:
