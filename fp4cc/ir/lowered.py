@@ -434,7 +434,7 @@ class QuantizePlan:
     `tensor_scale_param`: a pointer to where the kernel stores the tensor scale (None: it is the input's).
     `pads`: tiles cover the padding of the scale buffer and write it; else it is filled before the launch.
     `measure`: what must be seen before a block's scale is known: a thread's line, a tile (128 columns, or rows where
-    `along` is "rows"), or a whole row. Tiles and rows are walked twice, which only kernels without a product do.
+    `along` is "rows"), or a whole row. Tiles and rows are walked twice (`Frame.walks`).
     """
 
     mode: str

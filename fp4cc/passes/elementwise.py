@@ -150,7 +150,7 @@ def _frame(kernel: Kernel, sizes: Sizes) -> Frame:
         n_axis=str(n.name),
         batch_axes=tuple(str(axis.name) for axis in batch),
     )
-    return Frame(kernel, space, ())
+    return Frame(kernel, space, (), walks="row")
 
 
 def _ragged(arg: Arg, axis: Axis) -> Diagnostic:

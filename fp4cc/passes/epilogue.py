@@ -179,7 +179,7 @@ class _Planner:
 
     def _check_output(self, arg: Arg, value: Value) -> None:
         if arg.format is not None:
-            self.errors.extend(quantized.refusals(arg, value, self.problem, twice=not self.frame.accumulators))
+            self.errors.extend(quantized.refusals(arg, value, self.problem, walks=self.frame.walks))
             return
         if value.op == "reduce":
             self.errors.extend(reduced.refusals(arg, value, self.frame))
@@ -417,9 +417,7 @@ class _Planner:
             elif output.reduce is None and output.store.via != "tma":
                 params.append(KernelParam(output.param_name, Param("pointer", output.arg), f"{output.dtype}"))
             if output.store.flag is not None:
-                params.append(
-                    KernelParam(output.store.flag, Param("i32", legal(output)), "rows start on 16 bytes")
-                )
+                params.append(KernelParam(output.store.flag, Param("i32", legal(output)), "rows start on 16 bytes"))
         return tuple({param.name: param for param in params}.values())
 
 

@@ -18,8 +18,8 @@ CTA_ROWS = 128
 TRANSPOSE_BUFFER = "transpose_smem"
 
 
-def refusals(arg: Arg, value: Value, problem: Space, *, twice: bool) -> list[Diagnostic]:
-    """Why this quantized output cannot be built yet; empty if it can. `twice`: the kernel can walk a tile twice."""
+def refusals(arg: Arg, value: Value, problem: Space, *, walks: Literal["once", "tile", "row"]) -> list[Diagnostic]:
+    """Why this quantized output cannot be built yet; empty if it can. `walks`: what the kernel can walk twice."""
     fmt = arg.format
     if fmt is None or value.op != "quantize":
         return [_refusal(arg, "a quantized output must be assigned `quantize(...)`")]
@@ -36,7 +36,8 @@ def refusals(arg: Arg, value: Value, problem: Space, *, twice: bool) -> list[Dia
     if isinstance(the_rule, FourOverSix) or tall_std:
         found.append(_refusal(arg, f"the quantizer {the_rule.name}"))
     rows, columns = fmt.block
-    if twice and measure(fmt) is not None and fmt.stored == fmt.block:
+    twice = {"once": (), "tile": ("line", "tile"), "row": ("line", "tile", "row")}[walks]
+    if measure(fmt) in twice and fmt.stored == fmt.block:
         if measure(fmt) == "row" and axes != product:
             found.append(_refusal(arg, "a scale for all of a column"))
         return found

@@ -48,7 +48,7 @@ def codes_map(
 
 
 def scale_atoms_map(name: str, problem: Problem, operand: Operand, block: int, box: tuple[int, int, int]) -> TensorMap:
-    """Scale atoms as rows of 256 16-bit words, with axes of their own for rows and K; the box counts words, rows, depth.
+    """Scale atoms as rows of 256 16-bit words, with axes of their own for rows and K; the box: words, rows, depth.
 
     So atoms past either end are zero-filled, never a neighbor's: zero codes there meet zero scales, not a NaN.
     """

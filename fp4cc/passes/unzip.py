@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from fp4cc.diagnostics import DiagnosticError, error
 from fp4cc.ir.kernel import Kernel, Store, Value
@@ -19,13 +20,15 @@ from fp4cc.passes.sizes import Sizes
 class Frame:
     """What the epilogue sees: the typed kernel with its accumulators, or with one a half and the halves' axis as N.
 
-    `accumulators` are indices in `kernel.values`; `group` is unzip's, None where nothing is unzipped.
+    `accumulators` are indices in `kernel.values`; `group` is unzip's, None where nothing is unzipped. `walks`: what the
+    kernel can walk twice, to measure and then to store: nothing, a tile of 128 columns, or (so also) whole rows.
     """
 
     kernel: Kernel
     problem: Space
     accumulators: tuple[int, ...]
     group: int | None = None
+    walks: Literal["once", "tile", "row"] = "once"
 
 
 def epilogue_frame(kernel: Kernel, problem: Problem, sizes: Sizes) -> Frame:
@@ -35,7 +38,7 @@ def epilogue_frame(kernel: Kernel, problem: Problem, sizes: Sizes) -> Frame:
         return Frame(kernel, problem, problem.accumulators)
     first = halves[0]
     if len(problem.products) > 1:
-        raise _refusal(first, "with more than one product")
+        raise _refusal(first, "with more than one product", "give each half a weight and products of its own")
     group = _group(first, problem)
     for other in halves:
         if (other.attrs["axis"], other.attrs["into"], _group(other, problem)) != (
@@ -61,10 +64,11 @@ def _group(value: Value, problem: Problem) -> int:
     return group
 
 
-def _refusal(value: Value, what: str) -> DiagnosticError:
+def _refusal(
+    value: Value, what: str, help: str = "interleave the weights in groups, such as `group = 16`"
+) -> DiagnosticError:
     return DiagnosticError([
-        error("FP4020", f"this `unzip` cannot be compiled yet: {what}", value.span, "unzipped here",
-              help="interleave the weights in groups, such as `group = 16`"),
+        error("FP4020", f"this `unzip` cannot be compiled yet: {what}", value.span, "unzipped here", help=help),
     ])  # fmt: skip
 
 

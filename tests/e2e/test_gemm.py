@@ -130,7 +130,8 @@ def test_other_fields(check: Check, fields: str) -> None:
 def test_static_sizes(check: Check) -> None:
     """All dims static: no size is a parameter."""
     check(
-        "kernel gemm(M = 200, N = 136, K = 320) { in a : nvfp4[M, K]; in b : nvfp4[N, K]; out c : bf16[M, N]; c = a @ b.T }"
+        "kernel gemm(M = 200, N = 136, K = 320) {"
+        " in a : nvfp4[M, K]; in b : nvfp4[N, K]; out c : bf16[M, N]; c = a @ b.T }"
     )
 
 

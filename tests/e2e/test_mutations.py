@@ -22,7 +22,10 @@ Run = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Mutation:
-    """Replace the first (or `which`-th) `old` of the kernel file with `new`. `mode`: when copies complete; `k`: the K of the run."""
+    """Replace the first (or `which`-th) `old` of the kernel file with `new`.
+
+    `mode`: when copies complete; `k`: the K of the run.
+    """
 
     name: str
     old: str

@@ -39,6 +39,16 @@ def test_batches_and_an_epilogue(check: Check) -> None:
     check(text, L=3, M=70, N=72, K=256)
 
 
+@pytest.mark.parametrize("target", ["sm_100a", "sm_90a"])
+@pytest.mark.parametrize("out", ["ds_act", "ds_weight", "nvfp4"])
+def test_quantized_output_for_the_next_layer(check: Check, target: str, out: str) -> None:
+    """Blocks as wide as the tile: it is walked twice, to measure and to store."""
+    a, b = ("ds_act", "ds_weight") if target == "sm_100a" else ("mxfp8", "mxfp8")
+    given = "; in s : f32[]" if out == "nvfp4" else ""
+    body = "quantize(a @ b.T, tensor_scale = s)" if given else "quantize(a @ b.T)"
+    check(gemm(a, b, out, body=body, extra=given), target, M=130, N=256, K=256)
+
+
 def test_other_scale_blocks_are_refused(compiler: object) -> None:
     text = "format odd extends ds_act { scale f32 per 1 x 64 }\n" + gemm("odd", "ds_weight")
     with pytest.raises(DiagnosticError, match="FP4202"):
