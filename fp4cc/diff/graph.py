@@ -28,34 +28,34 @@ def numeric_changes(before: Kernel, after: Kernel, names: Renaming) -> Iterator[
     """Where what is stored into each output that both have differs. Types of arguments are not compared here."""
     numbers: dict[Key, int] = {}
     ours, theirs = _Graph(before, names, numbers), _Graph(after, IDENTITY, numbers)
-    seen: set[tuple[int, int]] = set()
     stores = {s.arg: s for s in after.stores}
-    for store in before.stores:
-        other = stores.get(names.arg(store.arg))
-        if other is not None:
-            yield from _walk(ours, theirs, store.value, other.value, seen)
+    pairs = [(s.value, stores[names.arg(s.arg)].value) for s in before.stores if names.arg(s.arg) in stores]
+    seen: set[tuple[int, int]] = set()
+    # From the results inward, to the nearest operations that differ. Chains of operations can be thousands long.
+    waiting = pairs[::-1]
+    while waiting:
+        a, b = waiting.pop()
+        a, b = ours.widened(a), theirs.widened(b)
+        if ours.numbers[a] == theirs.numbers[b] or (a, b) in seen:
+            continue
+        seen.add((a, b))
+        first, second = before.values[a], after.values[b]
+        if ours.local(a) != theirs.local(b) or len(first.operands) != len(second.operands):
+            yield Change("numerics", _became(first, second), first.span, second.span)
+        else:
+            waiting.extend(reversed(_differing(ours, theirs, first, second)))
 
 
-def _walk(ours: _Graph, theirs: _Graph, a: int, b: int, seen: set[tuple[int, int]]) -> Iterator[Change]:
-    """The nearest differing operations below two values, from the results inward."""
-    a, b = ours.widened(a), theirs.widened(b)
-    if ours.number(a) == theirs.number(b) or (a, b) in seen:
-        return
-    seen.add((a, b))
-    first, second = ours.kernel.values[a], theirs.kernel.values[b]
-    if ours.local(a) != theirs.local(b) or len(first.operands) != len(second.operands):
-        yield Change("numerics", _became(first, second), first.span, second.span)
-        return
+def _differing(ours: _Graph, theirs: _Graph, first: Value, second: Value) -> list[tuple[int, int]]:
+    """Operands of two values that belong together; for operations that commute, those without an equal partner."""
     left, right = list(first.operands), list(second.operands)
     if first.op in _COMMUTE:
-        known = {theirs.number(o): o for o in right}
         for operand in first.operands:
-            partner = known.get(ours.number(operand))
-            if partner is not None and partner in right:
+            partner = next((o for o in right if theirs.numbers[o] == ours.numbers[operand]), None)
+            if partner is not None:
                 left.remove(operand)
                 right.remove(partner)
-    for operand, other in zip(left, right, strict=True):
-        yield from _walk(ours, theirs, operand, other, seen)
+    return list(zip(left, right, strict=True))
 
 
 @dataclass(slots=True)
@@ -65,24 +65,20 @@ class _Graph:
     kernel: Kernel
     names: Renaming
     shared: dict[Key, int]
-    _numbers: dict[int, int] = field(default_factory=dict[int, int])
+    numbers: list[int] = field(default_factory=list[int])
     _stored: frozenset[int] = field(init=False)
 
     def __post_init__(self) -> None:
         self._stored = frozenset(s.value for s in self.kernel.stores)
-
-    def number(self, index: int) -> int:
-        """A number that equal values share."""
-        index = self.widened(index)
-        found = self._numbers.get(index)
-        if found is None:
-            value = self.kernel.values[index]
-            operands = [self.number(o) for o in value.operands]
+        for index, value in enumerate(self.kernel.values):
+            inner = self.widened(index)
+            if inner != index:
+                self.numbers.append(self.numbers[inner])
+                continue
+            operands = [self.numbers[o] for o in value.operands]
             if value.op in _COMMUTE:
                 operands.sort()
-            found = self.shared.setdefault((self.local(index), *operands), len(self.shared))
-            self._numbers[index] = found
-        return found
+            self.numbers.append(self.shared.setdefault((self.local(index), *operands), len(self.shared)))
 
     def widened(self, index: int) -> int:
         """The value itself where it is only widened to f32: that changes no number."""

@@ -133,6 +133,13 @@ def test_renamed_dims_and_arguments_are_interface_only() -> None:
     assert aspects(text, re.sub(r"\bM\b", "T", re.sub(r"\bx\b", "inputs", text))) == ("interface",)
 
 
+def test_a_long_chain_of_operations() -> None:
+    lines = "".join(f"    v{i + 1} = v{i} + v{i} * 0.5\n" for i in range(1500))
+    text = f"kernel k(M) {{\n in x : f32[M]\n out y : f32[M]\n v0 = abs(x)\n{lines}    y = v1500\n}}\n"
+    assert aspects(text, text) == ()
+    assert aspects(text, text.replace("abs(x)", "-x")) == ("numerics",)
+
+
 def test_kernels_that_come_and_go() -> None:
     other = MLP[: MLP.index("schedule")].replace("kernel mlp", "kernel more")
     found = compare(kernels(MLP), kernels(MLP + other[other.index("kernel") :]))
