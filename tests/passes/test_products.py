@@ -89,7 +89,7 @@ def test_each_k_has_its_constraints(lower_text: Lower) -> None:
 
 @pytest.mark.parametrize(("fmt", "word"), [("bf16", 0x08200490), ("f16", 0x08200010)])
 def test_the_descriptor_of_plain_operands(lower_text: Lower, fmt: str, word: int) -> None:
-    """PTX ISA, instruction descriptor of kind::f16: D is f32 (bit 4), A and B at 7 and 10, N / 8 at 17, M / 16 at 24."""
+    """PTX ISA, instruction descriptor of kind::f16: D is f32 (bit 4), A and B at 7, 10, N / 8 at 17, M / 16 at 24."""
     text = f"kernel k(M, N, K) {{ in a : {fmt}[M, K]; in b : {fmt}[N, K]; out y : f32[M, N]; y = a @ b.T }}\n"
     lowered = lower_text(text + "schedule k on sm_100a { tile 128 x 128 x 64; cluster 1 x 1 }")
     assert lowered.mma.descriptor == word
