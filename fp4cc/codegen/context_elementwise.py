@@ -51,8 +51,8 @@ def _title(lowered: LoweredElementwise) -> str:
 def _plan(lowered: LoweredElementwise) -> str:
     if lowered.bands:
         return (
-            f"Bands of {TILE_M} rows: a thread walks a row twice, {lowered.epilogue.subtile} columns at a time, first to "
-            "measure it; persistent: a CTA takes every n-th band."
+            f"Bands of {TILE_M} rows: a thread walks a row twice, {lowered.epilogue.subtile} columns at a time, first "
+            "to measure it; persistent: a CTA takes every n-th band."
         )
     return (
         f"Tiles of {TILE_M} x {TILE_N}: a thread has a row, {lowered.epilogue.subtile} columns at a time; persistent: "

@@ -429,7 +429,7 @@ class StorePlan:
 class QuantizePlan:
     """How an output is quantized. A block's columns lie along N (`along` "columns") or, for a transposed one, along M.
 
-    A line is what one thread quantizes of a sub-tile: 32 elements of a row, or of a column after a transposition through
+    A line is what one thread quantizes of a sub-tile: 32 elements of a row, or of a column after a transposition in
     `transpose_buffer`. `given` is the IR value of the tensor scale or amax (None: the format has no tensor scale).
     `tensor_scale_param`: a pointer to where the kernel stores the tensor scale (None: it is the input's).
     `pads`: tiles cover the padding of the scale buffer and write it; else it is filled before the launch.

@@ -9,11 +9,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
-from fp4cc.ir.kernel import Arg, Axis, Constraint, Expr, Kernel, Schedule, Value
+from fp4cc.ir.kernel import Arg, Axis, Expr, Kernel, Schedule, Value
 from fp4cc.ir.lowered import (
     Cluster,
     Decision,
-    EpilogueProgram,
     KernelParam,
     Launch,
     LoweredElementwise,
@@ -21,6 +20,7 @@ from fp4cc.ir.lowered import (
     Space,
 )
 from fp4cc.passes.decisions import explain_schedule, explain_stores
+from fp4cc.passes.emptiness import not_empty
 from fp4cc.passes.epilogue import plan_epilogue
 from fp4cc.passes.memory import place_buffers
 from fp4cc.passes.params import ordered
@@ -73,27 +73,12 @@ def _lower(
         tensor_maps=epilogue.tensor_maps,
         epilogue=epilogue.program,
         launch=Launch(f"{kernel.name}_0", THREADS, ordered([*params, *epilogue.params])),
-        constraints=_not_empty(kernel, epilogue.program, sizes),
+        constraints=not_empty(kernel, epilogue.program, sizes),
         decisions=(),
         when=when,
         bands=bands,
     )
     return replace(lowered, decisions=_decisions(lowered))
-
-
-def _not_empty(kernel: Kernel, program: EpilogueProgram, sizes: Sizes) -> tuple[Constraint, ...]:
-    """An empty tensor launches nothing, so it may not be empty where something is to be written all the same."""
-    left = [o.arg for o in program.outputs if o.reduce is not None or (o.quantize and o.quantize.measure == "row")]
-    left += [o.arg for o in program.outputs if o.quantize is not None and o.quantize.tensor_scale_param is not None]
-    if not left:
-        return ()
-    space = program.problem
-    reason = f"nothing is launched for an empty tensor, but `{left[0]}` has values to be written even then"
-    return tuple(
-        Constraint(("gt", dim.name, 0), f"{dim.name} > 0", dim.span, reason)
-        for dim in kernel.dims
-        if dim.name in (*space.batch_axes, space.m_axis, space.n_axis) and sizes(dim.name) == dim.name
-    )
 
 
 def sizes_of(space: Space, raster: Raster) -> list[tuple[str, Expr, str]]:

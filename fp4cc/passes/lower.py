@@ -10,6 +10,7 @@ from fp4cc.ir.kernel import Constraint, Expr, Kernel, Schedule
 from fp4cc.ir.lowered import Cluster, Launch, LoweredGemm, LoweredKernel, Problem, SmemBuffer, Tile
 from fp4cc.passes.decisions import explain_choices
 from fp4cc.passes.elementwise import lower_elementwise
+from fp4cc.passes.emptiness import not_empty
 from fp4cc.passes.epilogue import plan_epilogue
 from fp4cc.passes.estimate import Shape, Traffic
 from fp4cc.passes.legality import tile_k
@@ -112,7 +113,7 @@ def _lower_with(
             THREADS,
             plan_params(problem, tile, raster, maps, epilogue.program, epilogue.params, mainloops),
         ),
-        constraints=required,
+        constraints=(*required, *not_empty(kernel, epilogue.program, sizes)),
         decisions=(),
         when=when,
     )

@@ -28,6 +28,7 @@ from fp4cc.ir.lowered import (
     Tile,
 )
 from fp4cc.ir.lowered_promoted import LoweredPromoted, PromotedScales
+from fp4cc.passes.emptiness import not_empty
 from fp4cc.passes.epilogue import plan_epilogue
 from fp4cc.passes.params import clips, plan_params
 from fp4cc.passes.raster import plan_raster
@@ -110,7 +111,7 @@ def _lower_with(
         tensor_maps=maps,
         epilogue=epilogue.program,
         launch=Launch(f"{kernel.name}_0", THREADS, params),
-        constraints=_constraints(kernel, problem),
+        constraints=(*_constraints(kernel, problem), *not_empty(kernel, epilogue.program, sizes)),
         decisions=(),
         when=when,
         problem=problem,

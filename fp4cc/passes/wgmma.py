@@ -26,6 +26,7 @@ from fp4cc.ir.lowered import (
     Tile,
 )
 from fp4cc.ir.lowered_wgmma import Dequantized, LoweredWgmma
+from fp4cc.passes.emptiness import not_empty
 from fp4cc.passes.epilogue import plan_epilogue
 from fp4cc.passes.memory import ATOM_BYTES
 from fp4cc.passes.params import plan_params
@@ -97,7 +98,7 @@ def _lower_with(
         tensor_maps=maps,
         epilogue=epilogue.program,
         launch=Launch(f"{kernel.name}_0", THREADS, params),
-        constraints=constraints,
+        constraints=(*constraints, *not_empty(kernel, epilogue.program, sizes)),
         decisions=(),
         when=when,
         problem=problem,

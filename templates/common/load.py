@@ -15,7 +15,7 @@ def start_barriers(barriers, stages: cutlass.Constexpr, warp, lane):
 
 @cute.jit
 def load_ahead(tensor_map, slabs, barriers, row_bytes: cutlass.Constexpr, slot, coordinates: cutlass.Constexpr):
-    """Have TMA fill a slot with 32 rows x 32 columns; its barrier's phase ends when they are there. One thread calls it."""
+    """Have TMA fill a slot with 32 rows x 32 columns; its barrier's phase ends with them. One thread calls it."""
     barrier = barrier_at(barriers, slot)
     prims.mbarrier_arrive_expect_tx(barrier, 32 * row_bytes)
     target = cutlass.inttoptr(shared_address(slabs) + slot * (32 * row_bytes), 3, cutlass.Int8)

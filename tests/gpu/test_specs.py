@@ -24,7 +24,7 @@ def artifacts() -> list[str]:
 
 
 def sizes(artifact: fp4rt.Artifact, wanted: dict[str, int]) -> dict[str, int]:
-    """A value for each dynamic dim: the wanted ones, or the next multiples of 32 where the kernel needs whole blocks."""
+    """A value for each dynamic dim: the wanted one, or the next multiple of 32 where the kernel needs whole blocks."""
     manifest = artifact.manifest
     free = [d.name for d in manifest.kernel.dims if d.value is None and d.expr is None]
     dims = {name: wanted.get(name, 3) for name in free}

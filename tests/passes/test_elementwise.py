@@ -54,3 +54,12 @@ def test_fits_in_shared_memory(target: str) -> None:
 def test_what_is_written_for_an_empty_tensor_forbids_it(out: str, texts: list[str]) -> None:
     kernel = lowered(f"kernel k(M, N) {{ in x : f32[M, N]; in a : f32[]; {out} }}")
     assert [c.text for c in kernel.constraints] == texts
+
+
+def test_products_whose_outputs_need_a_launch_are_not_empty() -> None:
+    """An empty product launches nothing, so a reduction of it would stay unwritten: that is refused at the call."""
+    args = "in a : nvfp4[M, K]; in b : nvfp4[N, K]; out top : f32[]"
+    text = f"kernel k(M, N, K) {{ {args}; top = max(abs(a @ b.T), over = (M, N)) }}"
+    kernel = analyze(Source("spec.fp4", text), None).raise_errors().kernels[0]
+    for target in ("sm_100a", "sm_90a"):
+        assert {"M > 0", "N > 0"} <= {c.text for c in lower(kernel, target).constraints}
