@@ -4,7 +4,8 @@
     python benchmarks/compiler.py --write         and update benchmarks/results.md
     python benchmarks/compiler.py --only cold     one measurement, by part of its name
 
-Every figure is the median of several runs with the least and the greatest. Run it on an otherwise idle machine.
+Every figure is the median of several runs with the least and the greatest, and the median of the processor time. Run it
+on an otherwise idle machine.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,16 +31,26 @@ RESULTS = Path(__file__).with_name("results.md")
 
 
 @dataclass(frozen=True)
+class Run:
+    """Seconds on the clock and of processor time, child processes included."""
+
+    wall: float
+    cpu: float
+
+
+@dataclass(frozen=True)
 class Result:
-    """Seconds of each run of one measurement, and the limit it should stay under."""
+    """The runs of one measurement, and the limit that the clock should stay under."""
 
     name: str
-    seconds: list[float]
+    runs: list[Run]
     limit: float
 
     def row(self) -> str:
-        low, middle, high = min(self.seconds), statistics.median(self.seconds), max(self.seconds)
-        return f"| {self.name} | {_ms(middle)} | {_ms(low)} | {_ms(high)} | {len(self.seconds)} | {_ms(self.limit)} |"
+        walls = [run.wall for run in self.runs]
+        cells = [statistics.median(walls), min(walls), max(walls), statistics.median(run.cpu for run in self.runs)]
+        shown = " | ".join(map(_ms, cells))
+        return f"| {self.name} | {shown} | {len(self.runs)} | {_ms(self.limit)} |"
 
 
 def _ms(seconds: float) -> str:
@@ -50,32 +61,28 @@ def _environment(cache: str) -> dict[str, str]:
     return {**os.environ, "FP4CC_CACHE_DIR": cache}
 
 
-def _compile_once(cache: str, out: str) -> float:
-    started = time.perf_counter()
-    subprocess.run(
-        [sys.executable, "-m", "fp4cc", "compile", str(SPEC), "-o", out],
-        env=_environment(cache), check=True, capture_output=True,
-    )  # fmt: skip
-    return time.perf_counter() - started
+def _compile_once(cache: str, out: str) -> Run:
+    command = [sys.executable, "-m", "fp4cc", "compile", str(SPEC), "-o", out]
+    return _timed(lambda: subprocess.run(command, env=_environment(cache), check=True, capture_output=True))
 
 
-def cold_compile() -> list[float]:
+def cold_compile() -> list[Run]:
     """A whole `fp4cc compile` process with an empty cache."""
-    seconds: list[float] = []
+    runs: list[Run] = []
     for _ in range(5):
         with tempfile.TemporaryDirectory() as folder:
-            seconds.append(_compile_once(f"{folder}/cache", f"{folder}/out"))
-    return seconds
+            runs.append(_compile_once(f"{folder}/cache", f"{folder}/out"))
+    return runs
 
 
-def cached_compile() -> list[float]:
+def cached_compile() -> list[Run]:
     """The same with the result in the cache."""
     with tempfile.TemporaryDirectory() as folder:
         _compile_once(f"{folder}/cache", f"{folder}/out")
         return [_compile_once(f"{folder}/cache", f"{folder}/out") for _ in range(11)]
 
 
-def front_end() -> list[float]:
+def front_end() -> list[Run]:
     """Text to lowered kernel, in a process that has done it once."""
     from fp4cc.driver.request import Request
     from fp4cc.driver.spec import read_spec
@@ -85,33 +92,35 @@ def front_end() -> list[float]:
     # A text of its own for each run: the driver remembers what it has checked.
     requests = iter([Request(replace(spec, text=spec.text + "\n" * i)) for i in range(32)])
     lower_kernels(next(requests))
-    return list(_timed(lambda: lower_kernels(next(requests)), 31))
+    return [_timed(lambda: lower_kernels(next(requests))) for _ in range(31)]
 
 
-def import_runtime() -> list[float]:
+_CLOCKS = "import time; w, c = time.perf_counter(), time.process_time()"
+_READ_CLOCKS = "print(time.perf_counter() - w, time.process_time() - c)"
+
+
+def import_runtime() -> list[Run]:
     """`import fp4rt` in a fresh process."""
-    code = "import time; t = time.perf_counter(); import fp4rt; print(time.perf_counter() - t)"
-    return [float(_python(code)) for _ in range(11)]
+    return [_python("import fp4rt") for _ in range(11)]
 
 
-def load_runtime() -> list[float]:
+def load_runtime() -> list[Run]:
     """`import fp4rt` and the names a program uses, which bring numpy, in a fresh process."""
-    code = (
-        "import time; t = time.perf_counter()\n"
-        "import fp4rt; fp4rt.load; fp4rt.quantize; fp4rt.Artifact; print(time.perf_counter() - t)"
-    )
-    return [float(_python(code)) for _ in range(11)]
+    return [_python("import fp4rt; fp4rt.load; fp4rt.quantize; fp4rt.Artifact") for _ in range(11)]
 
 
-def _python(code: str) -> str:
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    return done.stdout
+def _python(code: str) -> Run:
+    """Run code in a fresh process and time it there, without the start of the interpreter."""
+    command = [sys.executable, "-c", f"{_CLOCKS}\n{code}\n{_READ_CLOCKS}"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    wall, cpu = map(float, done.stdout.split())
+    return Run(wall, cpu)
 
 
-def emulator(size: int, runs: int) -> Callable[[], list[float]]:
+def emulator(size: int, runs: int) -> Callable[[], list[Run]]:
     """An NVFP4 GEMM of size^3 on the emulator, 2-CTA, the result checked once against the reference."""
 
-    def measure() -> list[float]:
+    def measure() -> list[Run]:
         import fp4cc
         import fp4rt
 
@@ -120,19 +129,23 @@ def emulator(size: int, runs: int) -> Callable[[], list[float]]:
         kernel = artifact.load_kernel("emulator")
         inputs = fp4rt.random_inputs(artifact.manifest, {"M": size, "N": size, "K": size}, seed=0)
         kernel(**inputs)
-        return list(_timed(lambda: kernel(**inputs), runs))
+        return [_timed(lambda: kernel(**inputs)) for _ in range(runs)]
 
     return measure
 
 
-def _timed(work: Callable[[], object], runs: int) -> Iterator[float]:
-    for _ in range(runs):
-        started = time.perf_counter()
-        work()
-        yield time.perf_counter() - started
+def _timed(work: Callable[[], object]) -> Run:
+    wall, cpu = time.perf_counter(), _cpu()
+    work()
+    return Run(time.perf_counter() - wall, _cpu() - cpu)
 
 
-MEASUREMENTS: dict[str, tuple[Callable[[], list[float]], float]] = {
+def _cpu() -> float:
+    """Processor seconds of this process and of its children that have ended."""
+    return sum(os.times()[:4])
+
+
+MEASUREMENTS: dict[str, tuple[Callable[[], list[Run]], float]] = {
     "cold `fp4cc compile`, whole process": (cold_compile, 3.0),
     "cached `fp4cc compile`, whole process": (cached_compile, 0.5),
     "front end: text to lowered kernel": (front_end, 0.05),
@@ -148,7 +161,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="update benchmarks/results.md")
     parser.add_argument("--only", default="", help="measure only what has this in its name")
     options = parser.parse_args()
-    lines = ["| what | median | least | greatest | runs | limit |", "|---|---|---|---|---|---|"]
+    lines = ["| what | median | least | greatest | processor | runs | limit |", "|---|---|---|---|---|---|---|"]
     for name, (measure, limit) in MEASUREMENTS.items():
         if options.only in name:
             lines.append(Result(name, measure(), limit).row())
@@ -158,7 +171,8 @@ def main() -> None:
             "# Compiler timings\n\n"
             f"Measured {datetime.date.today().isoformat()} by `python benchmarks/compiler.py --write` on "
             f"{os.cpu_count()} cores, {platform.machine().replace('_', '-')}, Python {platform.python_version()}.\n"
-            "The least and the greatest of the runs show the noise.\n\n"
+            "The least and the greatest of the runs show the noise; the median of the processor time, child processes\n"
+            "included, hardly depends on what else the machine does.\n\n"
         )
         RESULTS.write_text(heading + "\n".join(lines) + "\n", encoding="utf-8")
 
