@@ -63,6 +63,8 @@ def dequantize(q: Quantized, *, tensor_scale: bool = True) -> Floats:
 
     `tensor_scale=False` leaves the tensor scale out: what a matmul contracts.
     """
+    if not isinstance(q, Quantized):  # pyright: ignore[reportUnnecessaryIsInstance]  # it is the caller's
+        raise DataError(f"dequantize takes a Quantized, not {type(q).__name__}")
     f = q.format
     codes = np.asarray(q.codes)
     if f.bits == 4:
@@ -87,7 +89,8 @@ def _as_f32(x: Any) -> Floats:
     values = np.asarray(x)
     if values.dtype.kind not in "fiuV" and values.dtype.name != "bfloat16":
         raise DataError(f"quantize takes real numbers, not {values.dtype}")
-    return np.asarray(values, dtype=np.float32, order="C")
+    with np.errstate(over="ignore"):  # what float32 has no number for is infinite
+        return np.asarray(values, dtype=np.float32, order="C")
 
 
 def _noise(rounding: str, rng: ArrayLike | None) -> ArrayLike | None:

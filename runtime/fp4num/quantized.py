@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,14 +39,17 @@ class Quantized:
         shape whose elements in C order are the buffer. Raises `DataError` naming the array, what it is and should be.
         """
         f = block_format(fmt)
-        dims = tuple(int(n) for n in shape)
+        try:
+            dims = tuple(operator.index(n) for n in shape)
+        except TypeError:
+            raise DataError(f"shape is the tensor's sizes, such as (128, 256), not {shape!r}") from None
         codes = _as_bytes(codes, "codes")
         if tuple(codes.shape) != f.codes_shape(dims):
             wanted = f.codes_shape(dims)
             raise DataError(f"codes of {f.name}{list(dims)} have the shape {wanted}, not {tuple(codes.shape)}")
         if f.scale == "f32":
-            if _dtype(scales) != "float32":
-                raise DataError(f"scales of {f.name} are float32, not {_dtype(scales)}")
+            if _dtype(scales, "scales") != "float32":
+                raise DataError(f"scales of {f.name} are float32, not {scales.dtype}")
         else:
             scales = _as_bytes(scales if scales is not None else np.empty(0, np.uint8), "scales")
         size, have = f.scales_size(dims), _count(scales)
@@ -63,7 +67,9 @@ class Quantized:
         return self.format.layout.from_buffer(self.scales, *self.format.scale_grid(self.shape))
 
 
-def _dtype(array: Any) -> str:
+def _dtype(array: Any, what: str) -> str:
+    if not hasattr(array, "dtype"):
+        raise DataError(f"{what}: expected a numpy array or a torch tensor, not {type(array).__name__}")
     return str(array.dtype).removeprefix("torch.")
 
 
@@ -78,7 +84,7 @@ _BYTES = ("uint8", "float8_e4m3fn", "float8_e5m2", "float8_e8m0fnu", "float4_e2m
 
 
 def _as_bytes(array: Any, what: str) -> Any:
-    name = _dtype(array)
+    name = _dtype(array, what)
     if name not in _BYTES:
         raise DataError(f"{what} are bytes (uint8 or a one-byte float type), not {name}")
     if name == "uint8":
@@ -99,7 +105,7 @@ def _tensor_scale(value: Any, f: BlockFormat) -> Any:
         raise DataError(f"{f.name} has a tensor scale that {f.tensor_scale}: none was given")
     if isinstance(value, (int, float)):
         return np.asarray(value, np.float32)
-    if _dtype(value) != "float32" or _count(value) != 1:
-        what = f"{_dtype(value)} of shape {tuple(value.shape)}"
+    if (dtype := _dtype(value, "the tensor scale")) != "float32" or _count(value) != 1:
+        what = f"{dtype} of shape {tuple(value.shape)}"
         raise DataError(f"the tensor scale of {f.name} is one float32, not {what}")
     return value.reshape(())

@@ -82,7 +82,8 @@ _torch_types: dict[Any, tuple[str, int]] = {}
 def _numpy_view(array: np.ndarray) -> View:
     dtype = _numpy_names.get(array.dtype)
     if dtype is None:
-        dtype = _numpy_names.setdefault(array.dtype, array.dtype.name)
+        swapped = "" if array.dtype.isnative else " of the other byte order"
+        dtype = _numpy_names.setdefault(array.dtype, array.dtype.name + swapped)
     address = array.__array_interface__["data"][0]
     flags = array.flags
     return View(

@@ -55,7 +55,13 @@ class Slot:
             return self._read_quantized(self.format, value, parts, tensor_scale)
         arg = self.arg
         if not self.extents and arg.dtype == "f32" and isinstance(value, (int, float)) and not isinstance(value, bool):
-            value = np.array(value, np.float32)
+            try:
+                with np.errstate(over="raise"):
+                    value = np.array(value, np.float32)
+            except (OverflowError, FloatingPointError):
+                raise ArgumentError(
+                    f"{arg.name!r} is f32[]: its value is too large for one", argument=arg.name
+                ) from None
         v = arrays.view(value)
         if v is None:
             raise ArgumentError(

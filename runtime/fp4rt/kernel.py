@@ -100,11 +100,13 @@ class Kernel:
         """The bytes of workspace a call with these dynamic dims needs."""
         known = {d.name: d.value for d in self.manifest.kernel.dims if d.value is not None}
         names = {d.name for d in self.manifest.kernel.dims}
-        for name in dims:
+        for name, value in dims.items():
             if name not in names:
                 raise ArgumentError(
                     f"{self.name} has no dim {name!r}; dims: {', '.join(sorted(names))}", argument=name, code="FP6101"
                 )
+            if isinstance(value, bool) or not hasattr(value, "__index__"):
+                raise ArgumentError(f"{name} is {value!r}: a dim is a whole number", argument=name, code="FP6110")
         return self.resolve(complete_dims(self.manifest.kernel, {**known, **dims})).workspace
 
     def resolve(self, dims: Mapping[str, int]) -> Resolved:

@@ -7,6 +7,7 @@ checks what the kernel writes. Both raise ArgumentError naming the argument, wha
 from __future__ import annotations
 
 import difflib
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -109,11 +110,15 @@ class Signature:
                     help="a value on the device is declared `in x : f32[]` in the spec",
                 )
             if arg.dtype == "f32":
-                out[arg.name] = float(value)
-                continue
-            if float(value) != int(value):
+                out[arg.name] = _f32(arg.name, value)
+            elif isinstance(value, (float, np.floating)) and not float(value).is_integer():
                 raise ArgumentError(f"param {arg.name!r} is {arg.dtype}: {value} is not an integer", argument=arg.name)
-            out[arg.name] = int(value)
+            elif not -(2**31) <= value < 2**31:
+                raise ArgumentError(
+                    f"param {arg.name!r} is i32: {value} is outside -2147483648 to 2147483647", argument=arg.name
+                )
+            else:
+                out[arg.name] = int(value)
         return out
 
     def _family(self, parts: Mapping[str, View]) -> Family:
@@ -165,6 +170,10 @@ class Signature:
     def outputs(self, call: Call, out: Mapping[str, object] | None) -> None:
         """Allocate the outputs, or check those given, and add them to the call; then look for overlaps."""
         given = {} if out is None else out
+        if not isinstance(given, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]  # it is the caller's
+            raise ArgumentError(
+                f"out is a dict from output names to arrays, not {type(given).__name__}", argument="out"
+            )
         taken = 0
         for slot in self._outs:
             value = given.get(slot.name)
@@ -213,6 +222,16 @@ class Signature:
                 continue
             if part.family != call.family or (part.family == "torch" and part.device != self.device):
                 raise wrong_device(name, part, self.device)
+
+
+def _f32(name: str, value: Any) -> float:
+    """A param's value, which has to be representable: infinity is one, 1e300 is not."""
+    try:
+        number = float(value)
+        struct.pack("<f", number)
+    except OverflowError:
+        raise ArgumentError(f"param {name!r} is f32: its value is too large for one", argument=name) from None
+    return number
 
 
 def _wrong_shape(slot: Slot, actual: tuple[int, ...], expected: tuple[int, ...], where: str) -> ArgumentError:

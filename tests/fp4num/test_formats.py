@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import ml_dtypes
 import numpy as np
@@ -93,6 +93,12 @@ def test_from_parts_takes_other_one_byte_types() -> None:
         ({"tensor_scale": None}, "none was given"),
         ({"tensor_scale": np.zeros(2, np.float32)}, "is one float32, not float32 of shape"),
         ({"tensor_scale": np.zeros(())}, "is one float32, not float64"),
+        ({"tensor_scale": "1"}, "the tensor scale: expected a numpy array or a torch tensor, not str"),
+        ({"codes": [[0] * 32] * 128}, "codes: expected a numpy array or a torch tensor, not list"),
+        ({"scales": b""}, "scales: expected a numpy array or a torch tensor, not bytes"),
+        ({"shape": 64}, r"shape is the tensor's sizes, such as \(128, 256\), not 64"),
+        ({"shape": "ab"}, "shape is the tensor's sizes"),
+        ({"shape": (128.0, 64)}, "shape is the tensor's sizes"),
         ({"fmt": "mxfp4"}, "fill 512 elements|has no tensor scale"),
         (
             {"fmt": "ds_act", "codes": np.zeros((128, 128), np.uint8), "shape": (128, 128)},
@@ -110,6 +116,11 @@ def test_from_parts_names_what_is_wrong(change: dict[str, Any], message: str) ->
     }
     with pytest.raises(DataError, match=message):
         Quantized.from_parts(**{**parts, **change})
+
+
+def test_what_is_not_quantized_is_not_dequantized() -> None:
+    with pytest.raises(DataError, match="dequantize takes a Quantized, not ndarray"):
+        dequantize(cast("Quantized", np.zeros((2, 32), np.uint8)))
 
 
 def test_scales_that_are_not_laid_out_get_a_hint() -> None:

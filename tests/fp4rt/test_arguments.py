@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -152,6 +152,15 @@ def test_plain_call(plain: Kernel) -> None:
         ),
         ({"gain": True}, "FP6103: param 'gain'.*found bool"),
         ({"steps": 1.5}, "FP6103: param 'steps' is i32: 1.5 is not an integer"),
+        ({"steps": float("nan")}, "FP6103: param 'steps' is i32: nan is not an integer"),
+        ({"steps": float("inf")}, "FP6103: param 'steps' is i32: inf is not an integer"),
+        ({"steps": 2**31}, "FP6103: param 'steps' is i32: 2147483648 is outside"),
+        ({"gain": 1e300}, "FP6103: param 'gain' is f32: its value is too large"),
+        ({"gain": 10**400}, "FP6103: param 'gain' is f32: its value is too large"),
+        ({"shift": 1e300}, r"FP6103: 'shift' is f32\[\]: its value is too large"),
+        ({"shift": 10**400}, r"FP6103: 'shift' is f32\[\]: its value is too large"),
+        ({"x": np.ones((4, 8), np.float32).astype(">f4")}, "FP6104: 'x' has dtype float32 of the other byte order"),
+        ({"out": [1]}, "FP6103: out is a dict from output names to arrays, not list"),
         ({"out": {"y": np.empty((4, 7), np.float32)}}, r"FP6105: out: 'y' has shape \(4, 7\); f32\[M, N\] is \(4, 8\)"),
         ({"out": {"z": 1}}, "FP6101: out: 'z' is not an output of plain; outputs: y"),
         ({"workspace": "x"}, "FP6111: workspace: expected"),
@@ -229,6 +238,9 @@ def test_workspace_size_needs_all_dims(plain: Kernel) -> None:
         plain.workspace_size()
     with pytest.raises(ArgumentError, match="FP6101: plain has no dim 'Q'"):
         plain.workspace_size(Q=1)
+    for wrong in ("4", 4.0, True, None):
+        with pytest.raises(ArgumentError, match="FP6110: M is .*: a dim is a whole number"):
+            plain.workspace_size(M=cast("int", wrong))
 
 
 def test_a_workspace_that_is_too_small(plain: Kernel) -> None:
