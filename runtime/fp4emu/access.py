@@ -71,11 +71,14 @@ def _locate(g: Group, space: str, address: Array) -> tuple[Views, Array]:
 
 def _bad(g: Group, what: str, address: Array, bad: Array, size: int, mask: Array | None, hint: str) -> Fault:
     """A fault for the first bad access, with its thread."""
-    shape = np.broadcast_shapes(address.shape, (len(g.warps), 32) if mask is None else mask.shape)
     if mask is None:
+        shape = np.broadcast_shapes(address.shape, (len(g.warps), 32))
         rows, lanes = np.nonzero(np.broadcast_to(bad, shape))
         values = np.broadcast_to(address, shape)[rows, lanes]
-    else:
+    else:  # `bad` and `address` have an element for each access of the mask, which the addresses may have widened
+        wider = (np.broadcast_shapes(mask.shape, other) for other in ((1, 1), (1, 32), (len(g.warps), 1)))
+        fitting = (shape for shape in wider if np.count_nonzero(np.broadcast_to(mask, shape)) == bad.size)
+        shape = next(fitting, (len(g.warps), 32))
         rows, lanes = np.nonzero(np.broadcast_to(mask, shape))
         rows, lanes = rows[bad], lanes[bad]
         values = address[bad]

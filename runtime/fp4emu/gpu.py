@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -75,7 +76,7 @@ class Gpu:
 
     def alloc(self, size: int) -> int:
         """Address of `size` fresh bytes, 512-byte aligned. Reading them before they are written is a fault."""
-        return self.memory.allocate(size)
+        return self.memory.allocate(_whole(size, "the size of an allocation"))
 
     def free(self, address: int) -> None:
         self.memory.free(address)
@@ -138,6 +139,7 @@ class Gpu:
         program = module.program(entry)
         function = program.function
         g, b, c = _triple(grid, "grid"), _triple(block, "block"), _triple(cluster, "cluster")
+        shared_bytes = _whole(shared_bytes, "shared_bytes")
         self._check(function, program, g, b, c, shared_bytes)
         packed = self._pack(function, program.symbols, params)
         address = self.memory.allocate(max(len(packed), 1), alignment=64)
@@ -155,6 +157,8 @@ class Gpu:
         threads = block[0] * block[1] * block[2]
         if not 1 <= threads <= 1024:
             raise Fault(f"a block of {threads} threads; it must be 1 to 1024")
+        if block[2] > 64 or grid[0] > 2**31 - 1 or max(grid[1:]) > 65535:
+            raise Fault(f"grid {grid}, block {block}: at most 2147483647 x 65535 x 65535 blocks, 64 threads along z")
         if function.required_block is not None and block != function.required_block:
             raise Fault(
                 f"{function.name} requires blocks of {function.required_block} (.reqntid), the launch has {block}"
@@ -185,11 +189,11 @@ class Gpu:
             raise Fault(f"{function.name} takes {len(function.params)} parameters, {len(params)} were given")
         packed = bytearray(symbols.param_bytes)
         for variable, value in zip(function.params, params, strict=True):
-            raw = (
-                value.encode()
-                if isinstance(value, Encodable) and not isinstance(value, bytes | bytearray | memoryview)
-                else bytes(value)
-            )  # type: ignore[arg-type]
+            try:
+                raw = value.encode() if isinstance(value, Encodable) else memoryview(value).tobytes()
+            except TypeError:  # a number has no size
+                hint = f"number.to_bytes({variable.size}, 'little'), struct.pack, or a TensorMap"
+                raise Fault(f"parameter {variable.name} is {value!r}, not bytes", hint=hint) from None
             if len(raw) != variable.size:
                 raise Fault(f"parameter {variable.name} has {variable.size} bytes, {len(raw)} were given")
             offset = symbols.params[variable.name][0]
@@ -209,7 +213,21 @@ def runs_on(target: str, gpu: str) -> bool:
 
 
 def _triple(numbers: Sequence[int], what: str) -> Triple:
-    padded = (*(int(n) for n in numbers), 1, 1)[:3]
-    if len(numbers) > 3 or any(n < 1 for n in padded):
-        raise Fault(f"{what} {tuple(numbers)} must be up to three positive numbers")
+    try:
+        given = tuple(operator.index(n) for n in numbers)
+    except TypeError:
+        raise Fault(f"{what} {numbers!r} must be up to three positive numbers") from None
+    padded = (*given, 1, 1)[:3]
+    if len(given) > 3 or any(n < 1 for n in padded):
+        raise Fault(f"{what} {given} must be up to three positive numbers")
     return padded[0], padded[1], padded[2]
+
+
+def _whole(number: int, what: str) -> int:
+    try:
+        value = operator.index(number)
+    except TypeError:
+        value = -1
+    if value < 0:
+        raise Fault(f"{what} is {number!r}: it is a whole number, not negative")
+    return value

@@ -60,15 +60,18 @@ class GlobalMemory:
         if size < 0:
             raise Fault(f"cannot allocate {size} bytes")
         start = -(-(self._end + GUARD) // alignment) * alignment
-        self._end = start + size
-        needed = self._end + GUARD
+        needed = start + size + GUARD
         if needed > len(self.data):
-            capacity = max(needed, 2 * len(self.data))
-            for name in ("data", "state"):
-                grown = np.zeros(-(-capacity // 64) * 64, np.uint8)
+            capacity = -(-max(needed, 2 * len(self.data)) // 64) * 64
+            try:
+                grown = np.zeros((2, capacity), np.uint8)
+            except (MemoryError, ValueError):
+                raise Fault(f"this machine has no memory for {size} bytes more") from None
+            for row, name in zip(grown, ("data", "state"), strict=True):
                 old: Bytes = getattr(self, name)
-                grown[: len(old)] = old
-                setattr(self, name, grown)
+                row[: len(old)] = old
+                setattr(self, name, row)
+        self._end = start + size
         self.state[start : start + size] = ALLOCATED
         self._allocations[GLOBAL_BASE + start] = size
         return GLOBAL_BASE + start

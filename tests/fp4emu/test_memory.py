@@ -165,6 +165,45 @@ def test_misaligned(kernel: Any) -> None:
     )
 
 
+def test_faults_behind_a_predicate_of_some_lanes(kernel: Any) -> None:
+    some = "setp.lt.u32 %p0, %T, 100; mad.wide.u32 %rd0, %T, 4, %out; "
+    found = fault(kernel, some + "@%p0 ld.global.b32 %r0, [%rd0+1];", out=512, block=128)
+    assert "misaligned load" in str(found) and "(100 lanes)" in str(found)
+    found = fault(kernel, some + "add.u64 %rd0, %rd0, -0x7f0000000000; @!%p0 st.global.b32 [%rd0], %T;", block=128)
+    assert "store" in str(found) and "(28 lanes)" in str(found)
+    assert (found.warp, found.place.lane) == (3, 4)
+
+
+def test_wrong_launches() -> None:
+    gpu = Gpu()
+    text = ".version 8.8\n.target sm_100a\n.address_size 64\n.visible .entry k(.param .u32 n) { ret; }"
+    module = gpu.load(text)
+    good: dict[str, Any] = {"grid": (1,), "block": (32,), "params": [b"1234"]}
+    for wrong, message in (
+        ({"params": [1]}, "parameter n is 1, not bytes"),
+        ({"grid": 4}, "grid 4 must be up to three"),
+        ({"grid": (1.5, 1, 1)}, "grid .* must be up to three"),
+        ({"grid": (1, 70000)}, "65535"),
+        ({"block": (1, 1, 65)}, "64 threads along z"),
+        ({"shared_bytes": -1}, "shared_bytes is -1"),
+        ({"shared_bytes": 1.5}, "shared_bytes is 1.5"),
+    ):
+        changed: dict[str, Any] = {**good, **wrong}
+        with pytest.raises(Fault, match=message):
+            gpu.launch(module, "k", **changed)  # pyright: ignore[reportArgumentType]
+    gpu.launch(module, "k", **good)
+
+
+def test_allocations_that_cannot_be() -> None:
+    gpu = Gpu()
+    for size in (-1, 1.5, 1 << 60, 1 << 70):
+        with pytest.raises(Fault, match="whole number|no memory"):
+            gpu.alloc(size)  # pyright: ignore[reportArgumentType]
+    address = gpu.alloc(4)
+    gpu.write(address, b"1234")
+    assert gpu.read(address, 4) == b"1234"
+
+
 def test_never_written(kernel: Any) -> None:
     assert "never written" in str(fault(kernel, "ld.global.b32 %r0, [%out];", fill=False))
     found = fault(kernel, "mov.b32 %r1, buffer; ld.shared.b32 %r0, [%r1+4];", head=".shared .align 4 .b8 buffer[16];")
