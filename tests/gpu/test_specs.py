@@ -9,6 +9,7 @@ import pytest
 
 import fp4rt
 from fp4rt.compare import compare_outputs
+from fp4rt.signature import complete_dims
 from fp4rt.sizes import evaluate
 
 pytestmark = pytest.mark.gpu
@@ -24,13 +25,16 @@ def artifacts() -> list[str]:
 
 
 def sizes(artifact: fp4rt.Artifact, wanted: dict[str, int]) -> dict[str, int]:
-    """A value for each dynamic dim: the wanted one, or the next multiple of 32 where the kernel needs whole blocks."""
+    """A value for each dynamic dim: the wanted one, or the next multiple that fits the kernel's blocks."""
     manifest = artifact.manifest
+    static = {d.name: d.value for d in manifest.kernel.dims if d.value is not None}
     free = [d.name for d in manifest.kernel.dims if d.value is None and d.expr is None]
-    dims = {name: wanted.get(name, 3) for name in free}
-    if all(evaluate(c.expr, dims) for c in (*manifest.constraints, *manifest.plan_constraints)):
-        return dims
-    return {name: -(-size // 32) * 32 if name in wanted else size for name, size in dims.items()}
+    for multiple in (1, 32, 128):
+        dims = {name: -(-wanted[name] // multiple) * multiple if name in wanted else 3 for name in free}
+        known = complete_dims(manifest.kernel, {**static, **dims})
+        if all(evaluate(c.expr, known) for c in (*manifest.constraints, *manifest.plan_constraints)):
+            return dims
+    raise ValueError(f"no multiple fits {manifest.kernel.name}")
 
 
 @pytest.fixture(params=artifacts(), scope="module")
