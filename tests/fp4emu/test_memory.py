@@ -174,6 +174,10 @@ def test_faults_behind_a_predicate_of_some_lanes(kernel: Any) -> None:
     assert (found.warp, found.place.lane) == (3, 4)
 
 
+def launch(gpu: Gpu, module: Any, arguments: dict[str, Any]) -> None:
+    gpu.launch(module, "k", **arguments)
+
+
 def test_wrong_launches() -> None:
     gpu = Gpu()
     text = ".version 8.8\n.target sm_100a\n.address_size 64\n.visible .entry k(.param .u32 n) { ret; }"
@@ -188,9 +192,8 @@ def test_wrong_launches() -> None:
         ({"shared_bytes": -1}, "shared_bytes is -1"),
         ({"shared_bytes": 1.5}, "shared_bytes is 1.5"),
     ):
-        changed: dict[str, Any] = {**good, **wrong}
         with pytest.raises(Fault, match=message):
-            gpu.launch(module, "k", **changed)  # pyright: ignore[reportArgumentType]
+            launch(gpu, module, {**good, **wrong})
     gpu.launch(module, "k", **good)
 
 
