@@ -194,7 +194,7 @@ def test_wrong_launches() -> None:
     ):
         with pytest.raises(Fault, match=message):
             launch(gpu, module, {**good, **wrong})
-    gpu.launch(module, "k", **good)
+    launch(gpu, module, good)
 
 
 def test_allocations_that_cannot_be() -> None:
