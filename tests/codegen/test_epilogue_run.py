@@ -96,6 +96,30 @@ def test_random_specs_with_outputs_of_every_kind(spec: RandomSpec) -> None:
     agree(spec)
 
 
+# Before a release: a hundred of each, other ones each time.
+many_random_specs = settings(
+    max_examples=100,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=(Phase.generate,),
+    database=None,
+)
+
+
+@pytest.mark.slow
+@many_random_specs
+@given(spec=specs())
+def test_many_random_specs(spec: RandomSpec) -> None:
+    agree(spec)
+
+
+@pytest.mark.slow
+@many_random_specs
+@given(spec=wide_specs())
+def test_many_random_specs_with_outputs_of_every_kind(spec: RandomSpec) -> None:
+    agree(spec)
+
+
 def agree(spec: RandomSpec) -> None:
     """Whether emulator and reference agree."""
     # The checker folds constants, and a number divided by the number 0 is an error.
