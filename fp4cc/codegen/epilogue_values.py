@@ -128,7 +128,7 @@ def _leaves(kernel: Kernel, index: int) -> set[int]:
 
 def is_negative_zero(value: object) -> bool:
     """Whether a constant is -0.0."""
-    return isinstance(value, float) and value == 0 and math.copysign(1.0, value) < 0
+    return isinstance(value, float) and value == 0.0 and math.copysign(1.0, value) < 0
 
 
 def _number(value: object) -> str:

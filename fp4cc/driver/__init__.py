@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from fp4cc.driver.build import Built, BuiltKernel, build
 from fp4cc.driver.request import Request, RequestError, only_kernel
-from fp4cc.driver.spec import Spec, read_spec
+from fp4cc.driver.spec import Spec, read_spec, spec_at
 
 if TYPE_CHECKING:
     from fp4rt import Artifact
@@ -24,6 +24,7 @@ __all__ = [
     "compile",
     "only_kernel",
     "read_spec",
+    "spec_at",
 ]
 
 

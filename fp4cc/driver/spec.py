@@ -46,6 +46,11 @@ def read_spec(path_or_text: str | os.PathLike[str]) -> Spec:
     return Spec(str(path), _decode(data, str(path)), path.parent)
 
 
+def spec_at(place: str) -> Spec:
+    """The spec in a file of any name, or from standard input (`-`). Raises what `read_spec` raises."""
+    return read_spec(place if place == "-" else Path(place))
+
+
 def _decode(data: bytes, name: str) -> str:
     try:
         return data.decode("utf-8-sig")

@@ -12,6 +12,7 @@ from fp4cc.ir.lowered import EpilogueOutput, KernelParam, ReducePlan, Space, Sto
 from fp4cc.passes.sizes import ceildiv, fold, mul
 from fp4cc.passes.unzip import Frame
 from fp4rt.manifest import Init, Param
+from fp4rt.plan import WORKSPACE
 
 Over = Literal["columns", "rows", "all"]
 Kind = Literal["max", "min", "sum", "mean", "mean_square"]
@@ -99,9 +100,9 @@ def workspace(outputs: Sequence[EpilogueOutput], problem: Space, tile_n: int) ->
             continue
         partials, tickets = _counts(plan, problem, tile_n)
         at = _sum(end, mul(partials, 4))
-        params.append(KernelParam(plan.partials_param, Param("pointer", "workspace", end), "partial sums"))
-        params.append(KernelParam(plan.tickets_param, Param("pointer", "workspace", at), "arrivals"))
-        init.append(Init("workspace", tickets, 0, 4, at))
+        params.append(KernelParam(plan.partials_param, Param("pointer", WORKSPACE, end), "partial sums"))
+        params.append(KernelParam(plan.tickets_param, Param("pointer", WORKSPACE, at), "arrivals"))
+        init.append(Init(WORKSPACE, tickets, 0, 4, at))
         end = _sum(at, mul(tickets, 4))
     return Workspace(tuple(init), tuple(params), end)
 

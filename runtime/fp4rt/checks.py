@@ -226,9 +226,10 @@ def check_overlaps(parts: Mapping[str, View], written: Iterable[str]) -> None:
         start, end = out.address, out.address + out.nbytes
         for other, low, high in spans:
             if start < high and low < end and other != name:
+                ours, theirs = (each.removeprefix(".") for each in (name, other))  # the workspace's name has a dot
                 raise ArgumentError(
-                    f"output {name!r} overlaps {other!r} in memory",
-                    argument=name,
+                    f"output {ours!r} overlaps {theirs!r} in memory",
+                    argument=ours,
                     code="FP6107",
                     help="give the output its own memory; only an `inout` argument is read and written in place",
                 )

@@ -4,7 +4,7 @@ The compiler builds these classes and calls `dump`; the runtime calls `parse`. A
 wrong type is an ArtifactError that names its path. Sizes are expressions over the dims (`fp4rt.sizes`), never code.
 
 A buffer is named by its argument: "c" for a plain tensor or a device scalar, "a.codes", "a.scales" and
-"a.tensor_scale" for a quantized one, "workspace" for the workspace.
+"a.tensor_scale" for a quantized one, ".workspace" for the workspace.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from fp4rt.plan import (
     MAP_DTYPES,
     PARAM_KINDS,
     PLAN_FIELDS,
+    WORKSPACE,
     Grid,
     Init,
     Launch,
@@ -165,8 +166,8 @@ def _parse_variant(node: Node) -> Variant:
 
 
 def buffer_names(kernel: TypedKernel) -> frozenset[str]:
-    """The buffers a plan may name: each tensor argument's parts, and "workspace"."""
-    names = {"workspace"}
+    """The buffers a plan may name: each tensor argument's parts, and the workspace."""
+    names = {WORKSPACE}
     for arg in kernel.args:
         if arg.format is not None:
             names |= {f"{arg.name}.codes"}

@@ -22,6 +22,8 @@ FILLS = ("zeros", "nan")
 
 
 #: The members of a plan in JSON.
+#: What a plan calls the workspace among the buffers: no argument can have this name.
+WORKSPACE = ".workspace"
 PLAN_FIELDS = ("workspace", "init", "launches", "tensor_maps")
 
 

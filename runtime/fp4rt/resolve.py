@@ -14,6 +14,7 @@ from fp4rt import sizes
 from fp4rt.arrays import ITEM_SIZE
 from fp4rt.errors import ArtifactError, ConstraintError, DimensionError
 from fp4rt.manifest import MAP_DTYPES, Manifest, Param, PersistentGrid, Plan, TensorMap
+from fp4rt.plan import WORKSPACE
 from fp4rt.strict import Expr
 from fp4rt.typed import Arg, Constraint
 
@@ -113,7 +114,7 @@ def resolve(manifest: Manifest, dims: Mapping[str, int]) -> Resolved:
     check_constraints(constraints, dims)
     workspace = _number(plan.workspace, dims, "workspace")
     room = {name: size for arg in manifest.kernel.args for name, size in _buffer_sizes(arg, dims)}
-    room["workspace"] = workspace
+    room[WORKSPACE] = workspace
     scalar_sized = {a.name: ITEM_SIZE[str(a.dtype)] for a in manifest.kernel.args if not a.axes and a.format is None}
     key = tuple(dims[d.name] for d in manifest.kernel.dims)
     return Resolved(

@@ -19,6 +19,7 @@ from fp4rt import arrays, sizes
 from fp4rt.arrays import Family, View
 from fp4rt.checks import Slot, check_groups, check_overlaps, describe_axes, scale_source, wrong_device
 from fp4rt.errors import ArgumentError
+from fp4rt.plan import WORKSPACE
 from fp4rt.typed import TypedKernel
 
 Dims = dict[str, int]
@@ -41,8 +42,8 @@ class Call:
 
     def add_workspace(self, workspace: View) -> None:
         """Use this memory as the workspace; ArgumentError if it overlaps another buffer."""
-        self.parts["workspace"] = workspace
-        self.written.append("workspace")
+        self.parts[WORKSPACE] = workspace
+        self.written.append(WORKSPACE)
         check_overlaps(self.parts, self.written)
 
 

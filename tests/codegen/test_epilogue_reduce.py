@@ -83,3 +83,16 @@ def test_sums_do_not_depend_on_the_tile() -> None:
     built = build(SUMS + "schedule k on sm_100a { tile 128 x 64 x 256 }\n")
     for comparison in run(built, {"L": 2, "M": 130, "N": 200, "K": 32}):
         assert comparison.equal, str(comparison)
+
+
+def test_an_argument_may_be_called_workspace() -> None:
+    """The kernel has a workspace of its own, for the partial sums."""
+    built = build("""
+kernel k(M, N, K) {
+    in a : nvfp4[M, K]; in b : nvfp4[N, K]; in workspace : f32[N]; in stream : f32[M]
+    out total : f32[M]
+    total = sum((a @ b.T) * stream + workspace, over = N)
+}
+""")
+    for comparison in run(built, {"M": 40, "N": 300, "K": 64}):
+        assert comparison.equal, str(comparison)

@@ -20,7 +20,7 @@ from fp4rt.cuda.tensormaps import MapCache
 from fp4rt.resolve import Resolved, resolve
 
 DATA = Path(__file__).parent.parent / "gpu" / "data" / "scale_shift.json"
-ADDRESSES = {"x": 0x1000, "y": 0x9000, "shift": 0x20004, "count": 0x30008, "workspace": 0}
+ADDRESSES = {"x": 0x1000, "y": 0x9000, "shift": 0x20004, "count": 0x30008, ".workspace": 0}
 
 
 class FakeContext:

@@ -85,12 +85,12 @@ def saxpy_kernel() -> TypedKernel:
 
 
 def saxpy_plan(covered: Expr = "N", sms_grid: bool = True) -> Plan:
-    sources = ("a", "b", "y", "workspace")
+    sources = ("a", "b", "y", ".workspace")
     params = place((*(Param("pointer", s, align=4) for s in sources), Param("i32", covered), Param("f32", "gain")))
     blocks = ("ceildiv", "N", 64)
     grid = PersistentGrid(blocks, 1) if sms_grid else (blocks, 1, 1)
     launch = Launch("saxpy", grid, (64, 1, 1), (1, 1, 1), 0, params)
-    return Plan((launch,), workspace=("mul", blocks, 4), init=(Init("workspace", ("mul", blocks, 4)),))
+    return Plan((launch,), workspace=("mul", blocks, 4), init=(Init(".workspace", ("mul", blocks, 4)),))
 
 
 def artifact_of(kernel: TypedKernel, plan: Plan, ptx: str, **extra: object) -> Artifact:

@@ -76,10 +76,10 @@ def _check_spec(
 ) -> dict[str, object]:
     from fp4cc.diagnostics import render, to_json
     from fp4cc.driver.request import Request
-    from fp4cc.driver.spec import read_spec
+    from fp4cc.driver.spec import spec_at
     from fp4cc.driver.stages import lower_kernels, typed_kernels
 
-    request = Request(read_spec(spec), target, sizes)
+    request = Request(spec_at(spec), target, sizes)
     if no_target:
         typed, warnings = typed_kernels(request)
         names = [kernel.name for kernel in typed]

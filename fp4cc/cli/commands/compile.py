@@ -67,11 +67,11 @@ def command(
     """
     from fp4cc.driver.build import build
     from fp4cc.driver.request import Request
-    from fp4cc.driver.spec import read_spec
+    from fp4cc.driver.spec import spec_at
 
     started = time.perf_counter()
     with progress(enabled=not as_json) as line:
-        built = build(Request(read_spec(spec), target, sizes, kernel), use_cache=not no_cache, step=line.step)
+        built = build(Request(spec_at(spec), target, sizes, kernel), use_cache=not no_cache, step=line.step)
     output.mkdir(parents=True, exist_ok=True)
     written = {k.name: _write(k, output, keep_python) for k in built.kernels}
     seconds = time.perf_counter() - started

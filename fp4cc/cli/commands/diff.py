@@ -72,10 +72,10 @@ def command(
 
 def _kernels(spec: str, name: str | None) -> tuple[Kernel, ...]:
     from fp4cc.driver.request import Request
-    from fp4cc.driver.spec import read_spec
+    from fp4cc.driver.spec import spec_at
     from fp4cc.driver.stages import typed_kernels
 
-    return typed_kernels(Request(read_spec(spec), kernel=name))[0]
+    return typed_kernels(Request(spec_at(spec), kernel=name))[0]
 
 
 def _print(found: KernelChanges) -> None:

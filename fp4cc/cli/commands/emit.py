@@ -52,11 +52,11 @@ def command(
 ) -> None:
     """Print one stage of the compilation."""
     from fp4cc.driver.request import Request
-    from fp4cc.driver.spec import read_spec
+    from fp4cc.driver.spec import spec_at
 
     if stage == "cubin" and output is None and sys.stdout.isatty():
         raise click.UsageError("a cubin is binary: write it to a file with -o FILE")
-    request = Request(read_spec(spec), target, sizes, kernel)
+    request = Request(spec_at(spec), target, sizes, kernel)
     with progress() as line:
         data = _stage(request, stage, not no_cache, line.step)
     if output is None:

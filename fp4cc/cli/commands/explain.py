@@ -36,14 +36,14 @@ def command(spec: str, target: str, sizes: dict[str, int], kernel: str | None, n
     """Say what the compiler chose and why, what each resource costs, and what the alternatives were."""
     from fp4cc.driver.request import Request
     from fp4cc.driver.sizes import split_sizes
-    from fp4cc.driver.spec import read_spec
+    from fp4cc.driver.spec import spec_at
     from fp4cc.driver.stages import lower_kernels
     from fp4cc.explain.report import as_json as report_json
     from fp4cc.explain.report import report
 
     with progress(enabled=not as_json) as line:
         line.step("checking and lowering the spec")
-        request, call = split_sizes(Request(read_spec(spec), target, {}, kernel), sizes)
+        request, call = split_sizes(Request(spec_at(spec), target, {}, kernel), sizes)
         lowered, _ = lower_kernels(request)
         usage: dict[str, ResourceUsage] = {} if no_compile else _usage(request, line.step)
     reports = [report(one, call, usage) for one in lowered]

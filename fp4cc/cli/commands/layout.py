@@ -81,10 +81,10 @@ def _find(what: str) -> tuple[list[BlockFormat], list[ScaleLayout]]:
         hint = did_you_mean(what, (*FORMATS, *LAYOUTS)) or known
         raise click.UsageError(f"{what} is neither a file, nor a format, nor a layout; {hint}")
     from fp4cc.driver.request import Request
-    from fp4cc.driver.spec import read_spec
+    from fp4cc.driver.spec import spec_at
     from fp4cc.driver.stages import formats_and_layouts
 
-    formats, layouts = formats_and_layouts(Request(read_spec(what)))
+    formats, layouts = formats_and_layouts(Request(spec_at(what)))
     everything = {layout.name: layout for layout in (*layouts, *(fmt.layout for fmt in formats))}
     return formats, list(everything.values())
 

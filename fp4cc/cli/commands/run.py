@@ -76,14 +76,14 @@ def command(
     Inputs that are not given are random, made so that sums are exact and the outputs can be compared bit for bit.
     """
     from fp4cc.cli.arrays import load_inputs, save_outputs, sizes_from
-    from fp4cc.driver import Request, artifact_of, build, read_spec
+    from fp4cc.driver import Request, artifact_of, build, spec_at
     from fp4cc.driver.interpret import interpreted
     from fp4cc.driver.request import only_kernel
     from fp4cc.driver.sizes import call_sizes, split_sizes
     from fp4cc.driver.trial import run_trial
 
     with progress(enabled=not as_json) as line:
-        request, call = split_sizes(Request(read_spec(spec), target, {}, kernel), sizes)
+        request, call = split_sizes(Request(spec_at(spec), target, {}, kernel), sizes)
         if device == "reference":
             artifact = interpreted(request)
         else:

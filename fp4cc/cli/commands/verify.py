@@ -95,13 +95,13 @@ def command(
     no_cache: bool,
 ) -> int:
     """Run the kernel at several shapes, residues and empty ones included, and compare each with the reference."""
-    from fp4cc.driver import Request, build, read_spec
+    from fp4cc.driver import Request, build, spec_at
     from fp4cc.driver.sizes import split_sizes
 
     started = time.perf_counter()
     results: dict[str, list[_Run]] = {}
     with progress(enabled=not as_json) as line:
-        request, call = split_sizes(Request(read_spec(spec), target, {}, kernel), sizes)
+        request, call = split_sizes(Request(spec_at(spec), target, {}, kernel), sizes)
         for built in build(request, use_cache=not no_cache, step=line.step).kernels:
             results[built.name] = list(_runs(built, device, call, delays, seed, line))
     equal = all(run.equal for runs in results.values() for run in runs)

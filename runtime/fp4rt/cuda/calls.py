@@ -15,6 +15,7 @@ from fp4rt.cuda.module import Entry, launch_config
 from fp4rt.cuda.tensormaps import MapCache
 from fp4rt.errors import ArgumentError
 from fp4rt.manifest import Launch, Manifest
+from fp4rt.plan import WORKSPACE
 from fp4rt.resolve import Key, Resolved, ResolvedLaunch
 from fp4rt.signature import Call
 
@@ -166,10 +167,10 @@ class TensorCall:
         self._stream = None if stream is None else cuda.stream_handle(stream)
         addresses = {name: v.address for name, v in call.parts.items()}
         self._workspace: Any = None
-        if plan.workspace and "workspace" not in call.parts:
+        if plan.workspace and WORKSPACE not in call.parts:
             self._workspace = arrays.empty((plan.workspace,), "u8", "torch", packer.context.ordinal)
-            addresses["workspace"] = self._workspace.data_ptr()
-        addresses.setdefault("workspace", 0)
+            addresses[WORKSPACE] = self._workspace.data_ptr()
+        addresses.setdefault(WORKSPACE, 0)
         self._launches = Launches(packer, plan, addresses, call.scalars)
 
     def __call__(self, stream: object | None) -> None:
@@ -213,10 +214,10 @@ class HostCall:
 
     def _run(self, memory: _DeviceMemory, handle: int) -> None:
         cu = driver()
-        parts = {name: v for name, v in self._call.parts.items() if name != "workspace"}
+        parts = {name: v for name, v in self._call.parts.items() if name != WORKSPACE}
         written = set(self._call.written)
         addresses = {name: memory.allocate(v.nbytes) for name, v in parts.items()}
-        addresses["workspace"] = memory.allocate(self._plan.workspace)
+        addresses[WORKSPACE] = memory.allocate(self._plan.workspace)
         read_first = self._read_before_written()
         for name, v in parts.items():
             if v.nbytes and (name not in written or name in read_first):

@@ -28,7 +28,7 @@ class Executable(Protocol):
         ...
 
     def bind(self, call: Call, plan: Resolved, stream: object | None) -> Launcher:
-        """Pack the call. `call.parts` has every buffer, and "workspace" if the caller gave one."""
+        """Pack the call. `call.parts` has every buffer, and WORKSPACE if the caller gave one."""
         ...
 
 

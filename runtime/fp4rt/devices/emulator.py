@@ -16,6 +16,7 @@ import numpy as np
 
 from fp4rt import arrays
 from fp4rt.errors import ArtifactError, DeviceError, KernelFault
+from fp4rt.plan import WORKSPACE
 
 if TYPE_CHECKING:
     from fp4emu.gpu import Gpu
@@ -121,12 +122,12 @@ class EmulatorExecutable:
     def _copy_in(self, call: Call, plan: Resolved, addresses: dict[str, int]) -> None:
         gpu = self._gpu
         for name, v in call.parts.items():
-            if name == "workspace":
+            if name == WORKSPACE:
                 continue
             addresses[name] = gpu.alloc(max(v.nbytes, 1))
             if v.nbytes and (name not in call.written or name.partition(".")[0] in call.inout):
                 gpu.write(addresses[name], arrays.host_bytes(v))
-        addresses["workspace"] = gpu.alloc(max(plan.workspace, 1))
+        addresses[WORKSPACE] = gpu.alloc(max(plan.workspace, 1))
         for init in plan.init:
             pattern = np.full(init.count, init.value, f"<u{init.width}")
             gpu.write(addresses[init.source] + init.byte_offset, pattern.view(np.uint8))
@@ -136,7 +137,7 @@ class EmulatorExecutable:
 
         for name in call.written:
             v = call.parts[name]
-            if name == "workspace" or not v.nbytes:
+            if name == WORKSPACE or not v.nbytes:
                 continue
             try:
                 content = self._gpu.read(addresses[name], v.nbytes)
