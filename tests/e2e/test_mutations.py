@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -116,7 +117,17 @@ IN_WIDE = [
 IN_SERIAL = [
     Mutation("accumulator released too early", "subtile == TILE_N // 32 - 1", "subtile == 0", mode=DELAYED),
 ]
+QUANTIZED = "tile 128 x 128 x 256; cluster 1 x 1 "
+IN_QUANTIZED = [
+    Mutation("swapped nibbles", "e2m1x2.f32 a, $2, $1", "e2m1x2.f32 a, $1, $2"),
+    Mutation("swapped bytes of codes", "{a, b, c, d}", "{b, a, c, d}"),
+    Mutation("scale bytes in other rows' places", "(row >> 5 & 3) * 4 + (k & 3)", "(k & 3) * 4 + (row >> 5 & 3)"),
+    Mutation("padding of the scales not written", "k < ((blocks + 3) >> 2) * 4", "k < blocks"),
+    Mutation("scales of the padding not zero", "both(row < rows, k < blocks), scale, 0", "row < rows, scale, 1"),
+    Mutation("wrong factor of the block scale", "mul(tensor_encode, 0.16666667)", "mul(tensor_encode, 0.1667)"),
+]
 CASES = [
+    *((QUANTIZED, mutation) for mutation in IN_QUANTIZED),
     *((SINGLE, mutation) for mutation in IN_SINGLE),
     *((PAIR, mutation) for mutation in IN_PAIR),
     *((WIDE, mutation) for mutation in IN_WIDE),
@@ -126,8 +137,11 @@ CASES = [
 
 @pytest.mark.parametrize(("schedule", "mutation"), CASES, ids=[m.name.replace(" ", "-") for _, m in CASES])
 def test_mutation_is_caught(compiler: Any, run: Run, schedule: str, mutation: Mutation) -> None:
+    stored, n = "out c : f32[M, N]; c = a @ b.T", 600
+    if schedule == QUANTIZED:
+        stored, n = "in s : f32[]; out c : nvfp4[M, N]; c = quantize(a @ b.T, tensor_scale = s)", 592
     text = (
-        "kernel gemm(M, N, K) { in a : nvfp4[M, K]; in b : nvfp4[N, K]; out c : f32[M, N]; c = a @ b.T }\n"
+        f"kernel gemm(M, N, K) {{ in a : nvfp4[M, K]; in b : nvfp4[N, K]; {stored} }}\n"
         f"schedule gemm on sm_100a {{ {schedule} }}\n"
     )
     lowered = compiler.lowered(text)
@@ -140,9 +154,15 @@ def test_mutation_is_caught(compiler: Any, run: Run, schedule: str, mutation: Mu
     sms = lowered.cluster.size
     for seed in range(8):
         try:
-            trial = run(artifact, M=300, N=600, K=mutation.k, sms=sms, mode=mutation.mode, seed=seed)
+            trial = run(artifact, M=300, N=n, K=mutation.k, sms=sms, mode=mutation.mode, seed=seed)
         except KernelFault:
             return
         if not trial.equal:
             return
     pytest.fail(f"not caught: {mutation.name}")
+
+
+def test_the_documentation_lists_them() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "verification.md").read_text(encoding="utf-8")
+    listed = [line.removeprefix("  - ").split(" (")[0] for line in page.splitlines() if line.startswith("  - ")]
+    assert listed == [mutation.name for _, mutation in CASES]
