@@ -30,6 +30,7 @@ from fp4cc.ir.lowered import (
 from fp4cc.ir.lowered_promoted import LoweredPromoted, PromotedScales
 from fp4cc.passes.emptiness import not_empty
 from fp4cc.passes.epilogue import plan_epilogue
+from fp4cc.passes.memory import place_buffers
 from fp4cc.passes.params import clips, plan_params
 from fp4cc.passes.raster import plan_raster
 from fp4cc.passes.roles import find_roles
@@ -215,13 +216,7 @@ def _smem(problem: Problem, stages: int, staging: Sequence[SmemBuffer], target: 
         SmemBuffer("acc_empty", 0, 8, ACC_STAGES, 8, "barriers: the partial sum has been read"),
         SmemBuffer("tmem_address", 0, 4, 1, 4, "where tcgen05.alloc writes"),
     ]
-    placed: list[SmemBuffer] = []
-    end = 0
-    for buffer in wanted:
-        offset = -(-end // buffer.align) * buffer.align
-        placed.append(replace(buffer, offset=offset))
-        end = offset + buffer.total
-    return Smem(tuple(placed), end, target.smem_bytes)
+    return place_buffers(wanted, target.smem_bytes)
 
 
 def _pipeline(problem: Problem, stages: int) -> Pipeline:

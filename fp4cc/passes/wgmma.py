@@ -28,7 +28,7 @@ from fp4cc.ir.lowered import (
 from fp4cc.ir.lowered_wgmma import Dequantized, LoweredWgmma
 from fp4cc.passes.emptiness import not_empty
 from fp4cc.passes.epilogue import plan_epilogue
-from fp4cc.passes.memory import ATOM_BYTES
+from fp4cc.passes.memory import ATOM_BYTES, place_buffers
 from fp4cc.passes.params import plan_params
 from fp4cc.passes.raster import plan_raster
 from fp4cc.passes.roles import find_roles
@@ -238,13 +238,7 @@ def _smem(operands: tuple[Dequantized, ...], stages: int, staging: Sequence[Smem
         SmemBuffer("ab_full", 0, 8, stages, 8, "barriers: the stage holds data"),
         SmemBuffer("ab_empty", 0, 8, stages, 8, "barriers: the stage may be filled"),
     ]
-    placed: list[SmemBuffer] = []
-    end = 0
-    for buffer in wanted:
-        offset = -(-end // buffer.align) * buffer.align
-        placed.append(replace(buffer, offset=offset))
-        end = offset + buffer.total
-    return Smem(tuple(placed), end, SM90A.smem_bytes)
+    return place_buffers(wanted, SM90A.smem_bytes)
 
 
 def _pipeline(operands: tuple[Dequantized, Dequantized], cluster: Cluster, stages: int) -> Pipeline:
