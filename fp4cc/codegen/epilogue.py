@@ -26,7 +26,8 @@ from fp4cc.codegen.library import PACKED_TARGETS, library
 from fp4cc.codegen.names import Names
 from fp4cc.codegen.wrap import LINE, call
 from fp4cc.ir.kernel import Kernel
-from fp4cc.ir.lowered import EpilogueProgram, LoweredKernel, Scope
+from fp4cc.ir.lowered import LoweredKernel
+from fp4cc.ir.lowered_epilogue import EpilogueProgram, Scope
 from fp4cc.source import Span
 
 IMPORTS = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fp4cc.codegen.quantizers import quantizer
 from fp4cc.ir.kernel import Value
-from fp4cc.ir.lowered import EpilogueProgram
+from fp4cc.ir.lowered_epilogue import EpilogueProgram
 from fp4num import BlockFormat
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fp4cc.ir.lowered import EpilogueInput, EpilogueProgram
+from fp4cc.ir.lowered_epilogue import EpilogueInput, EpilogueProgram
 
 
 def transforms(program: EpilogueProgram) -> list[int]:

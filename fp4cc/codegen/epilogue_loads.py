@@ -8,7 +8,8 @@ from fp4cc.codegen.epilogue_values import ValuePrinter, title
 from fp4cc.codegen.names import Names
 from fp4cc.codegen.strides import bytes_text, offset, stride_text
 from fp4cc.codegen.wrap import call
-from fp4cc.ir.lowered import EpilogueInput, LoadPlan, LoweredKernel
+from fp4cc.ir.lowered import LoweredKernel
+from fp4cc.ir.lowered_epilogue import EpilogueInput, LoadPlan
 
 #: Bytes of an element, and the 32-bit conversion of integers.
 WIDTHS = {"f32": 4, "i32": 4, "u32": 4, "bf16": 2, "f16": 2, "e4m3": 1, "e5m2": 1}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from fp4cc.codegen.quantizers import element_helper, quantizer, statistic_helper
 from fp4cc.codegen.wrap import call
-from fp4cc.ir.lowered import EpilogueOutput, LoweredKernel, QuantizePlan
+from fp4cc.ir.lowered import LoweredKernel
+from fp4cc.ir.lowered_epilogue import EpilogueOutput, QuantizePlan
 from fp4cc.passes.epilogue_quantize import TRANSPOSE_BUFFER
 from fp4num import BlockFormat, ScaleLayout
 

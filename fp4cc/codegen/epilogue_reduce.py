@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from fp4cc.codegen.strides import offset
-from fp4cc.ir.lowered import EpilogueOutput, LoweredKernel, ReducePlan
+from fp4cc.ir.lowered import LoweredKernel
+from fp4cc.ir.lowered_epilogue import EpilogueOutput, ReducePlan
 
 _FOLD = {"max": "maximum", "min": "minimum"}
 _BLOCK = 32  # rows and columns of a partial sum
@@ -91,9 +92,7 @@ def _sum(
         place = f"(Int64({batch}) * {blocks['m']} + ({block_row})) * {blocks['n']} + ({block_column})"
         valid, ticket, wanted = f"both(lane == 0, {inside})", batch, f"{blocks['m']} * ({tiles})"
     address = f"global_address({plan.partials_param}, {place}, 4)"
-    text.subtile.extend(
-        ["# A block's partial sum.", f'store_word("b32", {address}, bits({part}), {valid})']
-    )
+    text.subtile.extend(["# A block's partial sum.", f'store_word("b32", {address}, bits({part}), {valid})'])
     arrived = f"arrive_last(global_address({plan.tickets_param}, {ticket}, 4), {wanted}, lane, {name}_arrives)"
     text.tile_end.extend(
         [

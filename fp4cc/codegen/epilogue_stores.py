@@ -9,7 +9,8 @@ from fp4cc.codegen.epilogue_loads import WIDTHS
 from fp4cc.codegen.epilogue_quantize import quantize_lines, quantized_coordinates, quantized_place
 from fp4cc.codegen.strides import bytes_text, offset, stride_text
 from fp4cc.codegen.wrap import call
-from fp4cc.ir.lowered import EpilogueOutput, LoweredKernel, StorePlan
+from fp4cc.ir.lowered import LoweredKernel
+from fp4cc.ir.lowered_epilogue import EpilogueOutput, StorePlan
 
 _INDENT = 16  # of the sub-tile hook in the kernel file
 _PER_WORD = {4: 1, 2: 2, 1: 4}

@@ -20,13 +20,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fp4cc.ir.kernel import Constraint, Expr, Kernel, Scalar, Schedule
+from fp4cc.ir.lowered_epilogue import EpilogueProgram, Space
 from fp4num import BlockFormat
 from fp4num.elements import element
-from fp4rt.manifest import Init, Param, TensorMap
+from fp4rt.manifest import Param, TensorMap
 
 Role = Literal["A", "B"]
 MmaKind = Literal["mxf4nvf4", "mxf4", "mxf8f6f4", "f16", "f8f6f4"]
-Scope = Literal["kernel", "tile", "row", "column", "element"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,18 +70,6 @@ class Operand:
     def codes(self) -> str:
         """What a tensor map of its elements reads."""
         return f"{self.arg}.codes" if self.scaled else self.arg
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Space:
-    """The elements an epilogue works on: m rows and n columns, batch times."""
-
-    m: Expr
-    n: Expr
-    batch: Expr
-    m_axis: str
-    n_axis: str
-    batch_axes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,171 +334,6 @@ class KernelParam:
     name: str
     param: Param
     what: str
-
-
-@dataclass(frozen=True, slots=True)
-class LoadPlan:
-    """How TMA brings a tile input's sub-tiles ahead of their use: slots of 32 rows in `buffer` for each warp and stage.
-
-    `barriers` are one mbarrier for each; barrier and slot of stage j of warp w are number j * 4 + w.
-    """
-
-    tensor_map: str
-    buffer: str
-    barriers: str
-    stages: int
-    row_bytes: int
-    swizzle: str
-
-
-@dataclass(frozen=True, slots=True)
-class EpilogueInput:
-    """What the epilogue reads besides the accumulator.
-
-    kind           param_name is
-    scalar_param   an f32 by value
-    device_scalar  a pointer to one element of `dtype`: a [] argument, or the tensor scale of a quantized one
-    row            a pointer: one element a row ([M], [L, M]); loaded once a tile by the thread that has the row
-    column         a pointer: one element a column ([N], [L, N])
-    batch          a pointer: one element a batch ([L])
-    tile           a pointer: one element an output element; for `inout` the same memory as the output
-    points         a pointer: the signs of a Hadamard transform, along no axis of the product
-    uniform        a pointer to a random state: a number in [0, 1) an element, of random stream `stream`
-    dim            an i32: a size used as a number
-
-    Element offsets are batch * batch_stride + row * row_stride + column * column_stride, 0 where it has no such axis.
-    `vector`: every row of it starts on 16 bytes if this expression holds (None: never, for tile inputs only).
-    `load`: TMA loads it where `vector` holds; else, or where that does not, its threads do.
-    `guards`: values without axes; where they are all 0, the input (an inout's old value) counts as 0 and is not read.
-    """
-
-    name: str
-    param_name: str
-    kind: Literal["scalar_param", "device_scalar", "row", "column", "batch", "tile", "points", "uniform", "dim"]
-    dtype: Scalar
-    value: int  # index in Kernel.values of the leaf
-    batch_stride: Expr = 0
-    row_stride: Expr = 0
-    column_stride: Expr = 0
-    vector: Expr | None = None
-    guards: tuple[int, ...] = ()
-    stream: int = 0
-    load: LoadPlan | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class EpilogueStatement:
-    """One IR value computed in the epilogue, and how often: once a kernel, tile, row, column, or for each element."""
-
-    value: int
-    scope: Scope
-    name: str | None  # the name the spec gives it
-
-
-@dataclass(frozen=True, slots=True)
-class StorePlan:
-    """How a sub-tile reaches global memory.
-
-    `tma`: registers -> `buffer` (a 32-row slab for each epilogue warp) -> TMA store; clipped at M and N by the
-    hardware. `direct`: stores by the warp, from `buffer` or, without one, from registers. `either`: `flag` (an i32
-    parameter) is 1 where the row pitch lets TMA do it, else as `direct`.
-    """
-
-    via: Literal["tma", "direct", "either"]
-    tensor_map: str | None = None
-    flag: str | None = None
-    buffer: str | None = None  # shared memory: one slot a warp and stage
-    stages: int = 0
-    row_bytes: int = 0
-    swizzle: str = "none"
-
-
-@dataclass(frozen=True, slots=True)
-class QuantizePlan:
-    """How an output is quantized. A block's columns lie along N (`along` "columns") or, for a transposed one, along M.
-
-    A line is what one thread quantizes of a sub-tile: 32 elements of a row, or of a column after a transposition in
-    `transpose_buffer`. `given` is the IR value of the tensor scale or amax (None: the format has no tensor scale).
-    `tensor_scale_param`: a pointer to where the kernel stores the tensor scale (None: it is the input's).
-    `pads`: tiles cover the padding of the scale buffer and write it; else it is filled before the launch.
-    `measure`: what must be seen before a block's scale is known: a thread's line, a tile (128 columns, or rows where
-    `along` is "rows"), or a whole row. Tiles and rows are walked twice (`Frame.walks`).
-    """
-
-    mode: str
-    given: int | None
-    along: Literal["columns", "rows"]
-    line_bytes: int
-    scales_param: str
-    tensor_scale_param: str | None
-    pads: bool
-    rng: str | None = None  # the argument with the random state, where rounding is stochastic
-    stream: int = 0
-    transpose_buffer: str | None = None
-    measure: Literal["line", "tile", "row"] = "line"
-
-
-@dataclass(frozen=True, slots=True)
-class ReducePlan:
-    """An output that is a reduction along the columns, the rows, or both ("all").
-
-    max and min: the output starts as a NaN, which any number replaces; integer atomics on the bits keep it exact.
-    sum, mean, mean_square: 32 x 1, 1 x 32 or 32 x 32 elements make a partial sum in the workspace at `partials_param`.
-    Who finishes last (counted at `tickets_param`) adds them up in their order, so that the bits do not depend on it.
-    """
-
-    kind: Literal["max", "min", "sum", "mean", "mean_square"]
-    over: Literal["columns", "rows", "all"]
-    partials_param: str | None = None
-    tickets_param: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class EpilogueOutput:
-    """One stored argument. `value` is the IR value stored; strides in elements as in `EpilogueInput`.
-
-    A quantized one (`dtype` is a format, `quantize` says how) stores the codes of `value`, which is not yet quantized;
-    its strides are in bytes of codes. Of a reduced one `value` is what is reduced.
-    """
-
-    arg: str
-    param_name: str
-    kind: Literal["plain", "quantized", "reduced"]
-    dtype: Scalar | BlockFormat
-    value: int
-    batch_stride: Expr
-    row_stride: Expr
-    column_stride: Expr
-    store: StorePlan
-    quantize: QuantizePlan | None = None
-    reduce: ReducePlan | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class EpilogueProgram:
-    """The epilogue: leaves, the values in order (leaves and accumulators not repeated), and what is stored.
-
-    Values are indices in `kernel`; `problem` has the columns' axis and extent as the epilogue sees them, and `tile_n`
-    is the columns of a tile: all three are the lowered kernel's own, unless the product is unzipped
-    (`fp4cc.passes.unzip`). Then there are two `accumulators`, one a half, and `group` is the number of adjacent columns
-    of each. Otherwise there is one for each slot of the problem; a kernel without a product has none.
-
-    `staged`: the values of scope "column" that elements use; `columns_smem` holds their f32 in
-    this order, tile.n rounded up to 128 of each.
-    """
-
-    kernel: Kernel
-    problem: Space
-    tile_n: int
-    inputs: tuple[EpilogueInput, ...]
-    accumulators: tuple[int, ...]
-    statements: tuple[EpilogueStatement, ...]
-    outputs: tuple[EpilogueOutput, ...]
-    staged: tuple[int, ...] = ()
-    init: tuple[Init, ...] = ()  # what is filled before the launch
-    workspace: Expr = 0  # bytes
-    subtile: int = 32  # columns
-    group: int | None = None  # of unzip
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,15 +10,8 @@ from dataclasses import replace
 
 from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
 from fp4cc.ir.kernel import Arg, Axis, Expr, Kernel, Schedule, Value
-from fp4cc.ir.lowered import (
-    Cluster,
-    Decision,
-    KernelParam,
-    Launch,
-    LoweredElementwise,
-    Raster,
-    Space,
-)
+from fp4cc.ir.lowered import Cluster, Decision, KernelParam, Launch, LoweredElementwise, Raster
+from fp4cc.ir.lowered_epilogue import Space
 from fp4cc.passes.decisions import explain_schedule, explain_stores
 from fp4cc.passes.emptiness import not_empty
 from fp4cc.passes.epilogue import plan_epilogue

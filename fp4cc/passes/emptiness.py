@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fp4cc.ir.kernel import Constraint, Kernel
-from fp4cc.ir.lowered import EpilogueProgram
+from fp4cc.ir.lowered_epilogue import EpilogueProgram
 from fp4cc.passes.sizes import Sizes
 
 

@@ -12,16 +12,8 @@ from dataclasses import dataclass, replace
 
 from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
 from fp4cc.ir.kernel import Arg, Expr, Scalar, Value
-from fp4cc.ir.lowered import (
-    EpilogueInput,
-    EpilogueOutput,
-    EpilogueProgram,
-    EpilogueStatement,
-    KernelParam,
-    LoadPlan,
-    Scope,
-    SmemBuffer,
-)
+from fp4cc.ir.lowered import KernelParam, SmemBuffer
+from fp4cc.ir.lowered_epilogue import EpilogueInput, EpilogueOutput, EpilogueProgram, EpilogueStatement, LoadPlan, Scope
 from fp4cc.passes import epilogue_quantize as quantized
 from fp4cc.passes import epilogue_reduce as reduced
 from fp4cc.passes.divides import divides

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fp4cc.ir.kernel import Arg, Expr, Scalar
-from fp4cc.ir.lowered import EpilogueInput, EpilogueOutput, LoadPlan, SmemBuffer, Space, StorePlan
+from fp4cc.ir.lowered import SmemBuffer
+from fp4cc.ir.lowered_epilogue import EpilogueInput, EpilogueOutput, LoadPlan, Space, StorePlan
 from fp4cc.passes import epilogue_quantize as quantized
 from fp4cc.passes.sizes import mul
 from fp4rt.manifest import TensorMap

@@ -8,7 +8,8 @@ from typing import Literal, cast
 
 from fp4cc.diagnostics import Diagnostic, error
 from fp4cc.ir.kernel import Arg, Expr, Value
-from fp4cc.ir.lowered import EpilogueOutput, KernelParam, ReducePlan, Space, StorePlan
+from fp4cc.ir.lowered import KernelParam
+from fp4cc.ir.lowered_epilogue import EpilogueOutput, ReducePlan, Space, StorePlan
 from fp4cc.passes.sizes import ceildiv, fold, mul
 from fp4cc.passes.unzip import Frame
 from fp4rt.manifest import Init, Param

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fp4cc.ir.kernel import Expr
-from fp4cc.ir.lowered import EpilogueProgram, KernelParam, Mainloop, Problem, Raster, Tile
+from fp4cc.ir.lowered import KernelParam, Mainloop, Problem, Raster, Tile
+from fp4cc.ir.lowered_epilogue import EpilogueProgram
 from fp4cc.passes.sizes import ceildiv
 from fp4rt.manifest import Param, TensorMap
 

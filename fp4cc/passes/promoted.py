@@ -16,7 +16,6 @@ from fp4cc.ir.lowered import (
     Barrier,
     Cluster,
     Decision,
-    EpilogueProgram,
     KernelParam,
     Launch,
     Load,
@@ -27,6 +26,7 @@ from fp4cc.ir.lowered import (
     SmemBuffer,
     Tile,
 )
+from fp4cc.ir.lowered_epilogue import EpilogueProgram
 from fp4cc.ir.lowered_promoted import LoweredPromoted, PromotedScales
 from fp4cc.passes.emptiness import not_empty
 from fp4cc.passes.epilogue import plan_epilogue

@@ -12,7 +12,8 @@ from typing import Literal
 
 from fp4cc.diagnostics import DiagnosticError, error
 from fp4cc.ir.kernel import Kernel, Store, Value
-from fp4cc.ir.lowered import Problem, Space
+from fp4cc.ir.lowered import Problem
+from fp4cc.ir.lowered_epilogue import Space
 from fp4cc.passes.sizes import Sizes
 
 
