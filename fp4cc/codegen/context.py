@@ -86,6 +86,14 @@ def _function_name(name: str, target: str, epilogue: EpilogueText) -> str:
     return f"{name}_kernel" if name in taken or keyword.iskeyword(name) or hasattr(builtins, name) else name
 
 
+def place_call(batched: bool, batch_used: bool) -> str:
+    """The template's line that finds a tile's place; the batch is dropped where nothing uses it."""
+    names = "tile_m, tile_n"
+    if batched:
+        names += ", batch" if batch_used else ", _"
+    return f"{names} = place(tile, tiles_m, tiles_n)"
+
+
 def mentions(text: str, name: str) -> bool:
     """Whether Python text uses a name."""
     return re.search(rf"(?<![\w.]){name}\b", text) is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fp4cc.codegen.context import Constant, frame, mentions
+from fp4cc.codegen.context import Constant, frame, mentions, place_call
 from fp4cc.codegen.hooks import EpilogueText
 from fp4cc.ir.lowered import SmemBuffer
 from fp4cc.ir.lowered_promoted import LoweredPromoted, PromotedScales
@@ -43,8 +43,8 @@ def template_context(lowered: LoweredPromoted, epilogue: EpilogueText) -> dict[s
         "batched": batched,
         "band": lowered.raster.band,
         "loads": _loads(lowered),
-        "load_place": _place(batched, problem.a.batched or problem.b.batched),
-        "epilogue_place": _place(batched, batch_in_scales or mentions(epilogue.hooks, "batch")),
+        "load_place": place_call(batched, problem.a.batched or problem.b.batched),
+        "epilogue_place": place_call(batched, batch_in_scales or mentions(epilogue.hooks, "batch")),
         "columns_of_b": b.rows == 1,
         "a_factor": _address(a, "row"),
         "b_factor": _address(b, "n0 + thread" if b.rows == 1 else "n0"),
@@ -136,10 +136,3 @@ def _address(scales: PromotedScales, row: str) -> str:
     if scales.batch_stride is not None:
         parts.insert(0, f"Int64(batch) * {scales.batch_stride}")
     return f"global_address({scales.arg}_scales_ptr, {' + '.join(parts)}, 4)"
-
-
-def _place(batched: bool, batch_used: bool) -> str:
-    names = "tile_m, tile_n"
-    if batched:
-        names += ", batch" if batch_used else ", _"
-    return f"{names} = place(tile, tiles_m, tiles_n)"

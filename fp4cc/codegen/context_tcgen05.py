@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from fp4cc.codegen.context import Constant, frame, mentions
+from fp4cc.codegen.context import Constant, frame, mentions, place_call
 from fp4cc.codegen.hooks import EpilogueText
 from fp4cc.codegen.mainloops import load_loops, mma_loops, numbered
 from fp4cc.ir.lowered import LoweredGemm, Mainloop, Mma, Product, SmemBuffer
@@ -52,9 +52,9 @@ def template_context(lowered: LoweredGemm, epilogue: EpilogueText) -> dict[str, 
         "sfb_descriptors": [f"sfb{numbered(i)}" for i in range(_bs(lowered, scaled=True))],
         "accumulators": [f"acc{numbered(slot)}" for slot in range(slots)],
         "acc_width": "ACC_COLUMNS" if slots > 1 else "TILE_N",
-        "load_place": _place(batched, any(p.a.batched or p.b.batched for p in problem.products)),
-        "mma_place": _place(batched, batch_used=False),
-        "epilogue_place": _place(batched, mentions(text, "batch")),
+        "load_place": place_call(batched, any(p.a.batched or p.b.batched for p in problem.products)),
+        "mma_place": place_call(batched, batch_used=False),
+        "epilogue_place": place_call(batched, mentions(text, "batch")),
         "m0": f"(tile_m * CLUSTER_M + cta_m) * {tile.cta_m}" if cluster.m > 1 else f"tile_m * {tile.cta_m}",
         "n0": "(tile_n * CLUSTER_N + cta_n) * TILE_N" if cluster.n > 1 else "tile_n * TILE_N",
         "epilogue_columns": lowered.epilogue.tile_n,
@@ -78,9 +78,7 @@ def template_context(lowered: LoweredGemm, epilogue: EpilogueText) -> dict[str, 
 
 def title(lowered: LoweredGemm) -> str:
     """One line: what the kernel computes, in kinds."""
-    names = [
-        f"{p.a.arg} ({p.a.name}) times {p.b.arg} ({p.b.name})" for p in lowered.problem.products
-    ]
+    names = [f"{p.a.arg} ({p.a.name}) times {p.b.arg} ({p.b.name})" for p in lowered.problem.products]
     return f"{lowered.name}: {', '.join(names)} for {lowered.target}."
 
 
@@ -183,13 +181,6 @@ def _buffer(lowered: LoweredGemm, buffer: SmemBuffer) -> dict[str, Any]:
     if buffer.name == "tmem_address":
         return {"name": buffer.name, "dtype": "cutlass.Int32", "count": 1, "align": 4}
     return {"name": buffer.name, "dtype": "cutlass.Int8", "count": buffer.total, "align": buffer.align}
-
-
-def _place(batched: bool, batch_used: bool) -> str:
-    names = "tile_m, tile_n"
-    if batched:
-        names += ", batch" if batch_used else ", _"
-    return f"{names} = place(tile, tiles_m, tiles_n)"
 
 
 def _sync(lowered: LoweredGemm) -> str:

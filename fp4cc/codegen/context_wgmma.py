@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fp4cc.codegen.context import Constant, frame, mentions
+from fp4cc.codegen.context import Constant, frame, mentions, place_call
 from fp4cc.codegen.hooks import EpilogueText
 from fp4cc.ir.lowered import Load, SmemBuffer
 from fp4cc.ir.lowered_wgmma import Dequantized, LoweredWgmma
@@ -53,8 +53,8 @@ def template_context(lowered: LoweredWgmma, epilogue: EpilogueText) -> dict[str,
         "batched": batched,
         "band": lowered.raster.band,
         "loads": [_load(lowered, load) for load in lowered.pipeline.loads],
-        "load_place": _place(batched, problem.a.batched or problem.b.batched),
-        "epilogue_place": _place(batched, mentions(epilogue.hooks, "batch")),
+        "load_place": place_call(batched, problem.a.batched or problem.b.batched),
+        "epilogue_place": place_call(batched, mentions(epilogue.hooks, "batch")),
         "m0": "(tile_m * CLUSTER_M + cta_m) * TILE_M" if cluster.m > 1 else "tile_m * TILE_M",
         "subtile": lowered.epilogue.subtile,
         "uses": {name: mentions(epilogue.hooks, name) for name in ("row", "row_valid", "first_column")},
@@ -174,10 +174,3 @@ def _load(lowered: LoweredWgmma, load: Load) -> dict[str, Any]:
         return {"call": "prims.cp_async_bulk_tensor_shared_cta_global", "arguments": arguments}
     arguments += ["[]", f"multicast_mask={load.masks[0]:#b}"]
     return {"call": "prims.cp_async_bulk_tensor_shared_cluster_global", "arguments": arguments}
-
-
-def _place(batched: bool, batch_used: bool) -> str:
-    names = "tile_m, tile_n"
-    if batched:
-        names += ", batch" if batch_used else ", _"
-    return f"{names} = place(tile, tiles_m, tiles_n)"
