@@ -31,13 +31,17 @@ MmaKind = Literal["mxf4nvf4", "mxf4", "mxf8f6f4", "f16", "f8f6f4"]
 
 @dataclass(frozen=True, slots=True)
 class Operand:
-    """One side of a product. `rows` is M for A and N for B; `batched`: it has the batch axes (else it is shared)."""
+    """One side of a product. `rows` is M for A and N for B; `batched`: it has the batch axes (else it is shared).
+
+    Its rows are those of the argument from `first_row` on.
+    """
 
     role: Role
     arg: str
     dtype: Scalar | BlockFormat
     rows: Expr
     batched: bool
+    first_row: Expr = 0
 
     @property
     def format(self) -> BlockFormat:
