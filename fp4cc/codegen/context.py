@@ -12,6 +12,7 @@ from fp4cc.codegen.hooks import EpilogueText
 from fp4cc.codegen.library import library
 from fp4cc.codegen.summary import summary
 from fp4cc.ir.lowered import LoweredKernel
+from fp4cc.ir.lowered_epilogue import EpilogueProgram
 from fp4cc.version import version
 
 _PARAM_TYPES = {
@@ -55,12 +56,26 @@ class Constant:
     note: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Panels:
+    """How an epilogue walks a tile: panels side by side, and sub-tiles of each. One panel where one walk is enough."""
+
+    count: int
+    subtiles: int
+
+    @classmethod
+    def of(cls, program: EpilogueProgram) -> Panels:
+        """The panels of an epilogue's columns."""
+        columns = program.panel or program.tile_n
+        return cls(program.tile_n // columns, columns // program.subtile)
+
+
 def frame(lowered: LoweredKernel, epilogue: EpilogueText, title: str, plan: str) -> dict[str, Any]:
     """The names that templates of all families use. `title` and `plan` say in words what is computed, and how."""
     return {
         "version": version(),
         "title": title,
-        "summary": summary(lowered.kernel, plan),
+        "summary": summary(lowered.kernel, f"{lowered.role} {plan}".strip()),
         "name": lowered.name,
         "function": _function_name(lowered.name, lowered.target, epilogue),
         "target": lowered.target,

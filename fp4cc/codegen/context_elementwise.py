@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from fp4cc.codegen.context import Constant, frame, mentions
+from fp4cc.codegen.context import Constant, Panels, frame, mentions
 from fp4cc.codegen.hooks import EpilogueText
 from fp4cc.ir.lowered import LoweredElementwise
-from fp4cc.passes.elementwise import TILE_M, TILE_N, sizes_of
+from fp4cc.passes.elementwise import TILE_M, sizes_of
 
 #: Names of the kernel template that are in scope where the epilogue's text stands.
 TAKEN = (
     "SMEM", "TILE_M", "TILE_N", "Path", "place", "launch", "compile", "block", "blocks", "first_tile", "tile_step",
     "tile", "tile_m", "tile_n", "make_ptr", "make_fake_stream", "tiles_m", "tiles_n", "tiles", "i",
+    "panel", "panel0", "step",
 )  # fmt: skip
 
 
@@ -26,7 +27,7 @@ def template_context(lowered: LoweredElementwise, epilogue: EpilogueText) -> dic
         place += ", batch" if uses["batch"] else ", _"
     return {
         **frame(lowered, epilogue, _title(lowered), _plan(lowered)),
-        "constants": [Constant("TILE_M", TILE_M), Constant("TILE_N", TILE_N)],
+        "constants": [Constant("TILE_M", TILE_M), Constant("TILE_N", lowered.epilogue.tile_n)],
         "buffers": lowered.smem.buffers,
         "sizes": [
             {"name": name, "value": int(value), "note": what}
@@ -37,7 +38,7 @@ def template_context(lowered: LoweredElementwise, epilogue: EpilogueText) -> dic
         "band": 0,
         "place": f"{place} = place(tile, {'tiles_m, ' if batched else ''}tiles_n)",
         "subtile": lowered.epilogue.subtile,
-        "steps": "(n_size + 31) // 32" if lowered.bands else f"TILE_N // {lowered.epilogue.subtile}",
+        "panels": Panels.of(lowered.epilogue),
         "uses": uses,
     }
 
@@ -49,12 +50,7 @@ def _title(lowered: LoweredElementwise) -> str:
 
 
 def _plan(lowered: LoweredElementwise) -> str:
-    if lowered.bands:
-        return (
-            f"Bands of {TILE_M} rows: a thread walks a row twice, {lowered.epilogue.subtile} columns at a time, first "
-            "to measure it; persistent: a CTA takes every n-th band."
-        )
     return (
-        f"Tiles of {TILE_M} x {TILE_N}: a thread has a row, {lowered.epilogue.subtile} columns at a time; persistent: "
-        "a CTA takes every n-th tile."
+        f"Tiles of {TILE_M} x {lowered.epilogue.tile_n}: a thread has a row, {lowered.epilogue.subtile} columns at a "
+        "time; persistent: a CTA takes every n-th tile."
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fp4cc.codegen.context import Constant, frame, mentions, place_call
+from fp4cc.codegen.context import Constant, Panels, frame, mentions, place_call
 from fp4cc.codegen.hooks import EpilogueText
 from fp4cc.ir.lowered import SmemBuffer
 from fp4cc.ir.lowered_promoted import LoweredPromoted, PromotedScales
@@ -17,7 +17,7 @@ TAKEN = (
     "wait", "place", "launch", "compile", "first_tile", "tile_step", "tile", "tile_m", "tile_n", "tmem", "stage",
     "parity", "acc_stage", "acc_parity", "lanes", "exchange", "sums", "half", "k_tile", "a_factor", "b_factor",
     "factor", "factors", "partial", "address", "source", "words", "full", "make_ptr", "make_fake_stream", "k_tiles",
-    "tiles_m", "tiles_n", "tiles", "i",
+    "tiles_m", "tiles_n", "tiles", "i", "panel", "panel0", "step",
 )  # fmt: skip
 #: The library functions that the template calls.
 HELPERS = (
@@ -49,6 +49,7 @@ def template_context(lowered: LoweredPromoted, epilogue: EpilogueText) -> dict[s
         "a_factor": _address(a, "row"),
         "b_factor": _address(b, "n0 + thread" if b.rows == 1 else "n0"),
         "subtile": lowered.epilogue.subtile,
+        "panels": Panels.of(lowered.epilogue),
         "uses": {
             "row": False,  # the template itself has defined both
             "row_valid": False,

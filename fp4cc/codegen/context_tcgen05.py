@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from fp4cc.codegen.context import Constant, frame, mentions, place_call
+from fp4cc.codegen.context import Constant, Panels, frame, mentions, place_call
 from fp4cc.codegen.hooks import EpilogueText
 from fp4cc.codegen.mainloops import load_loops, mma_loops, numbered
 from fp4cc.ir.lowered import LoweredGemm, Mainloop, Mma, Product, SmemBuffer
+from fp4cc.ir.lowered_epilogue import EpilogueProgram
 from fp4cc.passes.params import clips
 from fp4cc.passes.params import sizes as kernel_sizes
 
@@ -18,6 +19,7 @@ TAKEN = (
     "ACC_STAGES", "ACC_STRIDE", "INSTRUCTION", "EPILOGUE_WARPS", "LOAD_WARP", "MMA_WARP", "Path", "wait", "place",
     "launch", "compile", "block", "blocks", "rank", "cta_m", "cta_n", "first_tile", "tile_step", "tile", "tile_m",
     "tile_n", "tmem", "stage", "parity", "acc_stage", "acc_parity", "buffer", "lanes", "step", "source",
+    "panel", "panel0", "first_subtile",
     "make_ptr", "make_fake_stream", "k_tiles", "tiles_m", "tiles_n", "tiles", "i",
 )  # fmt: skip
 
@@ -68,12 +70,20 @@ def template_context(lowered: LoweredGemm, epilogue: EpilogueText) -> dict[str, 
         "zero_columns": lowered.tmem.acc_stride + tile.n,
         "subtile": lowered.epilogue.subtile,
         "clips": clips(lowered.epilogue),
-        "steps": f"TILE_N // {step}",
-        "release_step": lowered.tmem.release_after - 1 if overlapped and step == 32 else f"TILE_N // {step} - 1",
+        "panels": Panels.of(lowered.epilogue),
+        "turn": _turn(lowered.epilogue, overlapped),
+        "release_step": lowered.tmem.release_after - 1 if overlapped and step == 32 else lowered.tile.n // step - 1,
         "release_why": "what the next tile overwrites has been read" if overlapped else "all of it has been read",
         "release": _release(lowered, overlapped),
         "uses": {name: mentions(text, name) for name in ("lane", "row", "row_valid", "first_column")},
     }
+
+
+def _turn(program: EpilogueProgram, overlapped: bool) -> str:
+    """The number of a sub-tile in the order in which they are stored."""
+    if not program.panel:
+        return "step" if overlapped else "subtile"
+    return f"{program.panel // program.subtile} * panel + step" if overlapped else "subtile"
 
 
 def title(lowered: LoweredGemm) -> str:

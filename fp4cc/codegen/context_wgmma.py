@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fp4cc.codegen.context import Constant, frame, mentions, place_call
+from fp4cc.codegen.context import Constant, Panels, frame, mentions, place_call
 from fp4cc.codegen.hooks import EpilogueText
 from fp4cc.ir.lowered import Load, SmemBuffer
 from fp4cc.ir.lowered_wgmma import Dequantized, LoweredWgmma
@@ -17,7 +17,7 @@ TAKEN = (
     "cta_m", "first_tile", "tile_step", "tile", "tile_m", "tile_n", "stage", "parity", "slot", "exchange",
     "acc_registers", "a_desc", "b_desc", "a_part", "b_part", "sums", "sum_row", "sum_column", "half", "first",
     "address", "source", "words", "make_ptr", "make_fake_stream", "k_tiles", "tiles_m", "tiles_n", "tiles", "i",
-    "dequantize_row", "dequantize_a", "dequantize_b",
+    "dequantize_row", "dequantize_a", "dequantize_b", "panel", "panel0", "step",
 )  # fmt: skip
 
 _PITCH = 4 * (128 + 4)  # bytes: 4 floats of padding keep both sides of the exchange free of bank conflicts
@@ -57,6 +57,7 @@ def template_context(lowered: LoweredWgmma, epilogue: EpilogueText) -> dict[str,
         "epilogue_place": place_call(batched, mentions(epilogue.hooks, "batch")),
         "m0": "(tile_m * CLUSTER_M + cta_m) * TILE_M" if cluster.m > 1 else "tile_m * TILE_M",
         "subtile": lowered.epilogue.subtile,
+        "panels": Panels.of(lowered.epilogue),
         "uses": {name: mentions(epilogue.hooks, name) for name in ("row", "row_valid", "first_column")},
     }
 

@@ -6,24 +6,19 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from fp4cc.codegen.epilogue_fake import fake_call, fake_functions, fake_given, fake_name, fakes
-from fp4cc.codegen.epilogue_hadamard import hadamard_call, hadamard_setup, transforms
-from fp4cc.codegen.epilogue_loads import Loads
-from fp4cc.codegen.epilogue_quantize import (
-    measure_end,
-    measure_lines,
-    measure_release,
-    measure_start,
-    measured,
-    quantize_functions,
-    quantize_setup,
-)
+from fp4cc.codegen.epilogue_fake import fake_call, fake_factors, fake_functions, fake_given, fake_name, fakes
+from fp4cc.codegen.epilogue_hadamard import hadamard_call, hadamard_setup, spread, spread_read, transforms
+from fp4cc.codegen.epilogue_loads import Loads, staged_address
+from fp4cc.codegen.epilogue_measure import measure_setup
+from fp4cc.codegen.epilogue_quantize import known_lines, quantize_functions, quantize_setup
 from fp4cc.codegen.epilogue_reduce import reductions
 from fp4cc.codegen.epilogue_stores import stores
 from fp4cc.codegen.epilogue_values import ValuePrinter, title
+from fp4cc.codegen.epilogue_walks import panel_end, walks
 from fp4cc.codegen.hooks import EpilogueText
 from fp4cc.codegen.library import PACKED_TARGETS, library
 from fp4cc.codegen.names import Names
+from fp4cc.codegen.slices import Step, needed
 from fp4cc.codegen.wrap import LINE, call
 from fp4cc.ir.kernel import Kernel
 from fp4cc.ir.lowered import LoweredKernel
@@ -69,39 +64,33 @@ class _Emitter:
         kernel += loads.setup()
         kernel += self._quantizers()
         kernel += hadamard_setup(self.program, self.helpers)
+        kernel += measure_setup(self.lowered, self.helpers)
         tile = loads.batch()
         tile += self._scope("tile")
         tile += loads.rows()
         tile += self._scope("row")
         tile += loads.ahead()
         tile += self._columns(loads)
-        subtile = loads.subtile()
+        steps = loads.subtile()
         elements, calls = self._elements(loads)
-        subtile += calls
-        measuring = self._measuring(subtile)
+        steps += calls
+        tile += self._known_of_rows()
         reduced = reductions(self.lowered, self.results, self.helpers)
-        out = stores(self.lowered, self.results, self.helpers)
+        out = stores(self.lowered, self.results, self._known_of_lines(), self.helpers)
+        before = walks(self.lowered, steps, self.points, self.results, self.helpers)
         quantizers = quantize_functions(self.lowered, self.helpers)
         functions = "\n\n\n".join([library(self.lowered.target).text(self.helpers), *elements, *quantizers])
         return EpilogueText(
             functions=functions,
             kernel="\n".join([*kernel, *reduced.kernel, *out.kernel]),
-            tile="\n".join([*tile, *measure_start(self.lowered), *reduced.tile]),
-            **measuring,
-            subtile="\n".join([*subtile, *reduced.subtile, *out.subtile]),
-            tile_end="\n".join([*reduced.tile_end, *measure_release(self.lowered)]),
+            tile="\n".join([*tile, *reduced.tile]),
+            walks=before,
+            subtile="\n".join([*needed(steps, self.results.values()), *reduced.subtile, *out.subtile]),
+            panel_end="\n".join(panel_end(self.lowered)),
+            tile_end="\n".join(reduced.tile_end),
             finish="\n".join(out.finish),
             imports=IMPORTS,
         )
-
-    def _measuring(self, walk: list[str]) -> dict[str, str]:
-        """The walk over a tile that measures the blocks of quantized outputs; `walk` computes a sub-tile's values."""
-        outputs = measured(self.lowered)
-        if not outputs:
-            return {}
-        seen = [line for o in outputs for line in measure_lines(self.lowered, o, self.results[o.value], self.helpers)]
-        end = [line for o in outputs for line in measure_end(self.lowered, o, self.helpers)]
-        return {"measure": "\n".join([*walk, *seen]), "measured": "\n".join(end)}
 
     def _statements(self, scope: Scope) -> list[int]:
         return [s.value for s in self.program.statements if s.scope == scope]
@@ -113,7 +102,8 @@ class _Emitter:
         others = [s.value for s in self.program.statements if s.value not in inside]
         outer = {o for other in others for o in self.kernel.values[other].operands}
         outer |= {output.value for output in self.program.outputs}
-        outer |= {output.quantize.given for output in self.program.outputs if output.quantize and output.quantize.given}
+        plans = [output.quantize for output in self.program.outputs if output.quantize is not None]
+        outer |= {v for plan in plans for v in (plan.given, plan.known) if v is not None}
         outer |= {guard for leaf in self.program.inputs for guard in leaf.guards}
         return self.printer.lines(values, self.named, outer & inside, self.names)
 
@@ -129,8 +119,37 @@ class _Emitter:
             factor = fake_given(self.program, value)
             if factor is not None:
                 name, text = fake_name(self.program, value), self.printer.text(factor, lines, self.names)
-                lines.append(f"{name}_encode, {name}_decode = {name}_factors({text})")
+                lines.append(f"{', '.join(fake_factors(self.program, value))} = {name}_factors({text})")
         return [*lines, *quantize_setup(self.lowered, given, self.helpers)]
+
+    def _known_of_rows(self) -> list[str]:
+        """What is known of the rows' blocks: once a tile, each by the thread that has the row."""
+        lines: list[str] = []
+        for output in self.program.outputs:
+            plan = output.quantize
+            if plan is None or plan.known is None or plan.along != "columns":
+                continue
+            known = self.printer.text(plan.known, lines, self.names)
+            lines += known_lines(self.lowered, output, known)
+        return lines
+
+    def _known_of_lines(self) -> dict[str, list[str]]:
+        """The lines that find what is known of a line of a sub-tile, by output."""
+        found: dict[str, list[str]] = {}
+        for output in self.program.outputs:
+            plan = output.quantize
+            if plan is None or plan.known is None or plan.along != "rows":
+                continue
+            lines: list[str] = []
+            if plan.known in self.program.staged:
+                self.helpers |= {"shared_load_f32", "shared_address"}
+                known = f"{output.arg}_known"
+                place = staged_address(self.program, plan.known, "column - n0 + lane")
+                lines.append(f"{known} = shared_load_f32({place})")
+            else:
+                known = self.printer.text(plan.known, lines, self.names)
+            found[output.arg] = [*lines, *known_lines(self.lowered, output, known)]
+        return found
 
     def _columns(self, loads: Loads) -> list[str]:
         """Stage the column values that elements use, as f32 in shared memory."""
@@ -141,45 +160,44 @@ class _Emitter:
         lines += inner.lines(self._statements("column"), self.named, self.program.staged, self.names)
         return loads.staging(inner, lines)
 
-    def _elements(self, loads: Loads) -> tuple[list[str], list[str]]:
+    def _elements(self, loads: Loads) -> tuple[list[str], list[Step]]:
         """The spec for one element as functions, and their calls for the 32 columns of a sub-tile.
 
-        One function, `element`, and one more before each Hadamard transform of something computed.
+        One function, `element`, and one more before each Hadamard transform of something computed. Afterwards
+        `points` has the list that each transform takes which goes through shared memory.
         """
         functions: list[str] = []
-        calls: list[str] = []
+        steps: list[Step] = []
+        self.points: dict[int, str] = {}
         for value in sorted([*transforms(self.program), *fakes(self.program)]):
             fake = self.kernel.values[value].op == "dequantize"
             source = self.kernel.values[value].operands[0]
             x = self.printer.resolve(self.kernel.values[source].operands[0] if fake else source)
             if x not in loads.vectors:
                 name, taken = self.names.new("to_transform"), self.names.new("untransformed")
-                functions.append(
-                    self._function(
-                        loads,
-                        name,
-                        {x: taken},
-                        f"What {'is quantized' if fake else 'the Hadamard transform takes'}.",
-                        calls,
-                    )
-                )
+                doc = f"What {'is quantized' if fake else 'the Hadamard transform takes'}."
+                functions.append(self._function(loads, name, {x: taken}, doc, steps))
                 loads.vectors[x] = taken
             result = self.names.new(self._transformed(value))
+            plan = spread(self.program, value)
             if fake:
                 functions += fake_functions(self.program, value, self.helpers)
                 call = fake_call(self.program, value, loads.vectors[x])
+            elif plan is not None:
+                self.points[value] = loads.vectors[x]
+                call = spread_read(self.program, plan, self.helpers)
             else:
                 call = hadamard_call(self.program, value, loads.vectors[x], self.helpers)
-            calls.append(f"{result} = {call}")
+            steps.append(Step((result,), (f"{result} = {call}",)))
             loads.vectors[value] = result
         stored = list(dict.fromkeys(self.printer.resolve(output.value) for output in self.program.outputs))
         self.results = {value: self._result_name(value) for value in stored}
-        functions.append(self._function(loads, "element", self.results, _quoted(self.program, self.kernel), calls))
+        functions.append(self._function(loads, "element", self.results, _quoted(self.program, self.kernel), steps))
         self.results |= {o.value: self.results[self.printer.resolve(o.value)] for o in self.program.outputs}
-        return functions, calls
+        return functions, steps
 
-    def _function(self, loads: Loads, function: str, results: Mapping[int, str], doc: str, calls: list[str]) -> str:
-        """A function for one element of `results`, each with its list's name. Appends its call to `calls`."""
+    def _function(self, loads: Loads, function: str, results: Mapping[int, str], doc: str, steps: list[Step]) -> str:
+        """A function for one element of `results`, each with its list's name. Appends its call to `steps`."""
         statements = self._needed(results, loads)
         inside = set(statements)
         used = {o for v in statements for o in self.kernel.values[v].operands} | set(results)
@@ -194,7 +212,8 @@ class _Emitter:
         lines = inner.lines(statements, self.named, (), names)
         returned = [inner.text(value, lines, names) for value in results]
         body = [f'"""{doc}"""', *lines, f"return {', '.join(returned)}"]
-        calls.append(self._call(function, list(arguments.values()), list(results.values())))
+        names_of_lists = tuple(results.values())
+        steps.append(Step(names_of_lists, (self._call(function, list(arguments.values()), list(names_of_lists)),)))
         return f"def {function}({', '.join(arguments)}):\n" + _indent("\n".join(body))
 
     def _call(self, function: str, arguments: list[str], lists: list[str]) -> str:

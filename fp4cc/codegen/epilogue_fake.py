@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fp4cc.codegen.quantizers import quantizer
+from fp4cc.codegen.quantizers import quantizer, tensor_factors
 from fp4cc.ir.kernel import Value
 from fp4cc.ir.lowered_epilogue import EpilogueProgram
 from fp4num import BlockFormat
@@ -27,22 +27,24 @@ def fake_name(program: EpilogueProgram, value: int) -> str:
 
 def fake_call(program: EpilogueProgram, value: int, x: str) -> str:
     """The values of a list of 32 after quantization."""
-    name = fake_name(program, value)
-    factors = f", {name}_encode, {name}_decode" if fake_given(program, value) is not None else ""
-    return f"{name}_quantized({x}{factors})"
+    return f"{fake_name(program, value)}_quantized({', '.join([x, *fake_factors(program, value)])})"
+
+
+def fake_factors(program: EpilogueProgram, value: int) -> list[str]:
+    """The names of the tensor scale both ways."""
+    quantize = _quantize(program, value)
+    return [f"{fake_name(program, value)}_{factor}" for factor in tensor_factors(_format(quantize), _mode(quantize))]
 
 
 def fake_functions(program: EpilogueProgram, value: int, helpers: set[str]) -> list[str]:
     """Module-level functions of one value."""
     name, quantize = fake_name(program, value), _quantize(program, value)
-    fmt = quantize.dtype
-    if not isinstance(fmt, BlockFormat) or not isinstance(fmt.block[1], int):
-        raise TypeError(f"quantize to {fmt!r}")
-    made = quantizer(fmt, name, str(quantize.attrs.get("mode", "none")), "")
+    fmt = _format(quantize)
+    made = quantizer(fmt, name, _mode(quantize))
     helpers |= made.helpers | {"mul", f"rounded_{fmt.element}"}
     scale = "from_bits(scale)" if fmt.scale == "f32" else f"decode_{fmt.scale}(scale)"
     helpers.add("from_bits" if fmt.scale == "f32" else f"decode_{fmt.scale}")
-    factors = ", tensor_encode, tensor_decode" if fmt.tensor_scale is not None else ""
+    factors = "".join(f", tensor_{factor}" for factor in tensor_factors(fmt, _mode(quantize)))
     decoded = f"mul(element, {scale})"
     if fmt.tensor_scale == "multiplies":
         decoded = f"mul({decoded}, tensor_decode)"
@@ -61,8 +63,18 @@ def fake_functions(program: EpilogueProgram, value: int, helpers: set[str]) -> l
             "    return values",
         ]
     )
-    return [*([made.factors] if made.factors is not None else []), made.block, text]
+    return [*made.functions, text]
 
 
 def _quantize(program: EpilogueProgram, value: int) -> Value:
     return program.kernel.values[program.kernel.values[value].operands[0]]
+
+
+def _format(quantize: Value) -> BlockFormat:
+    if not isinstance(quantize.dtype, BlockFormat):
+        raise TypeError(f"quantize to {quantize.dtype!r}")
+    return quantize.dtype
+
+
+def _mode(quantize: Value) -> str:
+    return str(quantize.attrs.get("mode", "none"))

@@ -1,8 +1,16 @@
-"""Hadamard transforms in an epilogue: along the columns in a thread's registers, along the rows across its warp."""
+"""Hadamard transforms in an epilogue: along the columns in a thread's registers, along the rows across its warp.
+
+One of more than 32 points goes through shared memory (`SpreadPlan`): a walk of its own transforms runs of 32 and leaves
+them there, and the walks after it join the runs as they read.
+"""
 
 from __future__ import annotations
 
-from fp4cc.ir.lowered_epilogue import EpilogueInput, EpilogueProgram
+from fp4cc.ir.lowered import LoweredKernel
+from fp4cc.ir.lowered_epilogue import EpilogueInput, EpilogueProgram, SpreadPlan
+
+_RUN = 32
+_BARRIER = "prims.barrier_cta_sync(1, thread_count=128)"
 
 
 def transforms(program: EpilogueProgram) -> list[int]:
@@ -10,18 +18,28 @@ def transforms(program: EpilogueProgram) -> list[int]:
     return [s.value for s in program.statements if program.kernel.values[s.value].op == "hadamard"]
 
 
+def spread(program: EpilogueProgram, value: int) -> SpreadPlan | None:
+    """The plan of a transform that goes through shared memory."""
+    return next((plan for plan in program.spread if plan.value == value), None)
+
+
 def hadamard_setup(program: EpilogueProgram, helpers: set[str]) -> list[str]:
-    """Lines of the kernel hook: the signs that threads keep."""
+    """Lines of the kernel hook: the signs that threads keep, and where transforms go through shared memory."""
     lines: list[str] = []
     for value in transforms(program):
-        leaf = _signs(program, value)
+        plan = spread(program, value)
+        if plan is not None:
+            helpers.add("shared_address")
+            lines.append(f"{_points(plan)} = shared_address({plan.buffer})")
+        leaf, rows = _signs(program, value), _rows(program, value)
         name = _signs_name(program, value)
-        if leaf is None or any(line.startswith(f"{name} = ") for line in lines):
+        if leaf is None or (plan is not None and not rows) or any(line.startswith(f"{name} = ") for line in lines):
             continue
-        size, rows = _size(program, value), _rows(program, value)
+        size = _size(program, value)
         helpers |= {"global_address", "load_f32" if rows else "load_points"}
         if rows:
-            lines.append(f"{name} = load_f32(global_address({leaf.param_name}, lane % {size}, 4), True)")
+            thread = f"lane % {size}" if size <= _RUN else f"thread % {size}"
+            lines.append(f"{name} = load_f32(global_address({leaf.param_name}, {thread}, 4), True)")
         else:
             lines.append(f"{name} = load_points(global_address({leaf.param_name}, 0, 4), {size})")
     return lines
@@ -35,6 +53,51 @@ def hadamard_call(program: EpilogueProgram, value: int, x: str, helpers: set[str
         return f"hadamard_of_rows({x}, {size}, {signs}, lane)"
     helpers.add("hadamard_of_columns")
     return f"hadamard_of_columns({x}, {size}, {signs})"
+
+
+def spread_lines(program: EpilogueProgram, plan: SpreadPlan, x: str, helpers: set[str]) -> list[str]:
+    """Lines of the walk that leaves a sub-tile's runs in shared memory."""
+    helpers |= {"exchange_row", "shared_address"}
+    row = f"{_points(plan)} + {plan.row_bytes} * thread + 4 * (column - panel0)"
+    if _rows(program, plan.value):
+        helpers.add("butterflies_of_rows")
+        return [f"exchange_row({row}, butterflies_of_rows({x}, {_RUN}, {_signs_name(program, plan.value)}, lane))"]
+    helpers.add("butterflies_of_columns")
+    leaf, signs = _signs(program, plan.value), "None"
+    if leaf is not None:
+        helpers |= {"load_points", "global_address"}
+        place = f"column & {_size(program, plan.value) - 1}"
+        signs = f"load_points(global_address({leaf.param_name}, {place}, 4), {_RUN})"
+    return [f"exchange_row({row}, butterflies_of_columns({x}, {_RUN}, {signs}))"]
+
+
+def spread_end(program: EpilogueProgram, plan: SpreadPlan) -> list[str]:
+    """Lines after that walk: other warps read what this one wrote."""
+    return [f"{_BARRIER}  # all rows are there"] if _rows(program, plan.value) else []
+
+
+def spread_read(program: EpilogueProgram, plan: SpreadPlan, helpers: set[str]) -> str:
+    """The transformed values of a sub-tile."""
+    helpers.add("hadamard_of_runs")
+    count, pitch = _size(program, plan.value) // _RUN, plan.row_bytes
+    if _rows(program, plan.value):
+        row = f"{_points(plan)} + {pitch} * (32 * (warp & {-count}) + thread % 32)"
+        return f"hadamard_of_runs({row} + 4 * (column - panel0), {_RUN * pitch}, warp, {count})"
+    row = f"{_points(plan)} + {pitch} * thread"
+    first = f"(column - panel0 & {-_RUN * count})"
+    return f"hadamard_of_runs({row} + 4 * {first}, {4 * _RUN}, column >> 5, {count})"
+
+
+def spread_release(lowered: LoweredKernel) -> list[str]:
+    """Lines after a panel: other warps have read the rows that the next one overwrites."""
+    program = lowered.epilogue
+    if any(_rows(program, plan.value) for plan in program.spread):
+        return [f"{_BARRIER}  # the transformed rows have been read"]
+    return []
+
+
+def _points(plan: SpreadPlan) -> str:
+    return plan.buffer.removesuffix("_smem")
 
 
 def _signs_name(program: EpilogueProgram, value: int) -> str:

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 
 from fp4cc.codegen.epilogue_values import ValuePrinter, title
 from fp4cc.codegen.names import Names
+from fp4cc.codegen.slices import Step
 from fp4cc.codegen.strides import bytes_text, offset, stride_text
 from fp4cc.codegen.wrap import call
 from fp4cc.ir.lowered import LoweredKernel
-from fp4cc.ir.lowered_epilogue import EpilogueInput, LoadPlan
+from fp4cc.ir.lowered_epilogue import EpilogueInput, EpilogueProgram, LoadPlan
 
 #: Bytes of an element, and the 32-bit conversion of integers.
 WIDTHS = {"f32": 4, "i32": 4, "u32": 4, "bf16": 2, "f16": 2, "e4m3": 1, "e5m2": 1}
@@ -87,26 +88,28 @@ class Loads:
             "    in_range = n0 + staged_column < n_size",
             *(f"    {line}" for line in values),
         ]
-        for place, value in enumerate(self.lowered.epilogue.staged):
-            address = f"shared_address(columns_smem) + {self._place(place, 'staged_column')}"
+        for value in self.lowered.epilogue.staged:
+            address = staged_address(self.lowered.epilogue, value, "staged_column")
             lines.append(f"    shared_store_f32({address}, {printer.known[printer.resolve(value)]})")
         lines.append(f"prims.barrier_cta_sync({_BARRIER}, thread_count={_THREADS})")
         return lines
 
-    def subtile(self) -> list[str]:
+    def subtile(self) -> list[Step]:
         """Staged columns and tile inputs of a sub-tile, 32 values each."""
-        lines: list[str] = []
-        for place, value in enumerate(self.lowered.epilogue.staged):
+        steps: list[Step] = []
+        for value in self.lowered.epilogue.staged:
             name = self.names.new(f"{self._column_name(value)}_columns")
             self.vectors[value] = name
-            address = f"shared_address(columns_smem) + {self._place(place, 'column - n0')}"
+            address = staged_address(self.lowered.epilogue, value, "column - n0")
             self.printer.helpers.add("shared_load_32_f32")
-            lines.append(f"{name} = shared_load_32_f32({address})")
+            steps.append(Step((name,), (f"{name} = shared_load_32_f32({address})",)))
         for leaf in self._inputs("tile"):
-            lines += self._tile(leaf)
+            lines = self._tile(leaf)
+            steps.append(Step((self.vectors[leaf.value],), tuple(lines)))
         for leaf in self._inputs("uniform"):
-            lines.append(self._uniform(leaf))
-        return lines
+            line = self._uniform(leaf)
+            steps.append(Step((self.vectors[leaf.value],), (line,)))
+        return steps
 
     def _uniform(self, leaf: EpilogueInput) -> str:
         name = self.names.new(f"{leaf.name}_columns")
@@ -156,13 +159,6 @@ class Loads:
     def _columns(self) -> int:
         """Columns of a tile as the epilogue sees it."""
         return self.lowered.epilogue.tile_n
-
-    def _place(self, place: int, column: str) -> str:
-        """The byte offset of a staged value's column."""
-        stride = -(-self._columns() // _THREADS) * _THREADS
-        if place:
-            return f"4 * ({place * stride} + {column})"
-        return f"4 * {column}" if column.isidentifier() else f"4 * ({column})"
 
     def _tile(self, leaf: EpilogueInput) -> list[str]:
         name = self.names.new(f"{leaf.name}_columns")
@@ -300,6 +296,13 @@ class Loads:
     def _load_text(self, leaf: EpilogueInput, where: str, valid: str) -> str:
         self.printer.helpers |= {"global_address", f"load_{leaf.dtype}"}
         return f"load_{leaf.dtype}(global_address({leaf.param_name}, {where}, {WIDTHS[leaf.dtype]}), {valid})"
+
+
+def staged_address(program: EpilogueProgram, value: int, column: str) -> str:
+    """Where a staged value of a column of the tile is in shared memory."""
+    first = program.staged.index(value) * (-(-program.tile_n // _THREADS) * _THREADS)
+    place = f"({first} + {column})" if first else column if column.isidentifier() else f"({column})"
+    return f"shared_address(columns_smem) + 4 * {place}"
 
 
 def _indented(lines: list[str], by: int) -> list[str]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from fp4cc.codegen.quantizers import element_helper, quantizer, statistic_helper
-from fp4cc.codegen.wrap import call
+from fp4cc.codegen.quantizers import element_helper, quantizer, tensor_factors
+from fp4cc.codegen.wrap import call, listed
 from fp4cc.ir.lowered import LoweredKernel
 from fp4cc.ir.lowered_epilogue import EpilogueOutput, QuantizePlan
 from fp4cc.passes.epilogue_quantize import TRANSPOSE_BUFFER
@@ -19,13 +19,14 @@ def quantize_functions(lowered: LoweredKernel, helpers: set[str]) -> list[str]:
     for output in lowered.epilogue.outputs:
         if output.quantize is None:
             continue
-        fmt = _format(output)
-        where = "" if output.quantize.along == "columns" else " of a column"
-        measured = output.quantize.measure != "line"
-        made = quantizer(fmt, output.arg, output.quantize.mode, where, measured=measured)
+        fmt, plan = format_of(output), output.quantize
+        where = "" if plan.along == "columns" else " of a column"
+        made = quantizer(fmt, output.arg, plan.mode, plan.measure, where)
         helpers |= made.helpers | {"store_word", "global_address", "both", "where_int"}
-        texts += [made.factors] if made.factors is not None else []
-        texts += [made.block, _offset_function(lowered, output.arg, fmt.layout), _store_function(lowered, output)]
+        if fmt.block[1] != fmt.stored[1]:
+            helpers.add("repeated")
+        texts += made.functions
+        texts += [_offset_function(lowered, output.arg, fmt.layout), _store_function(lowered, output)]
     return texts
 
 
@@ -42,181 +43,150 @@ def quantize_setup(lowered: LoweredKernel, given: dict[str, str], helpers: set[s
         plan = output.quantize
         if plan is None:
             continue
-        if plan.given is not None:
-            lines.append(f"{output.arg}_encode, {output.arg}_decode = {output.arg}_factors({given[output.arg]})")
+        if plan.mode in ("tensor_scale", "amax"):
+            lines.append(f"{', '.join(factor_names(output))} = {output.arg}_factors({given[output.arg]})")
         if plan.tensor_scale_param is not None:
             helpers |= {"store_word", "global_address", "bits"}
-            stored = f"{output.arg}_decode" if _format(output).tensor_scale == "multiplies" else f"{output.arg}_encode"
+            sense = "decode" if format_of(output).tensor_scale == "multiplies" else "encode"
+            stored = f"{output.arg}_{sense}"
             address = f"global_address({plan.tensor_scale_param}, 0, 4)"
             lines.append(f'store_word("b32", {address}, bits({stored}), first_tile + thread == 0)')
     return lines
 
 
-def quantize_lines(lowered: LoweredKernel, output: EpilogueOutput, values: str, helpers: set[str]) -> list[str]:
-    """Quantize this thread's line of a sub-tile to `NAME_words`, and store its scales."""
-    plan, fmt, name = _plan(output), _format(output), output.arg
+def factor_names(output: EpilogueOutput) -> list[str]:
+    """The names of the tensor scale both ways, and of the amax where the rule needs it; none without a tensor scale."""
+    return [f"{output.arg}_{name}" for name in tensor_factors(format_of(output), plan_of(output).mode)]
+
+
+def known_lines(lowered: LoweredKernel, output: EpilogueOutput, known: str) -> list[str]:
+    """Lines for what is known of a line: its scale's word and factor, and the store by the first tile with the line.
+
+    They stand at the tile where blocks lie along the columns, and else at the sub-tile.
+    """
+    name, plan = output.arg, plan_of(output)
+    line, rows, _, _ = extent_of(plan)
+    first = "n0 == 0" if plan.along == "columns" else "m0 + 32 * warp == 0"
+    stored = store_scales(lowered, output, (line, rows, "0", "1"), f"[{name}_scale_stored]", indent=4)
+    return [
+        f"{name}_scale_stored, {name}_factor = {name}_scale({', '.join([known, *factor_names(output)])})",
+        f"if {first}:",
+        *(f"    {part}" for part in stored.split("\n")),
+    ]
+
+
+def quantize_lines(
+    lowered: LoweredKernel, output: EpilogueOutput, values: str, before: list[str], helpers: set[str]
+) -> list[str]:
+    """Quantize this thread's line of a sub-tile to `NAME_words`, and store its scales.
+
+    `before` has the lines that find `NAME_factor`, if something other than this line determines it.
+    """
+    plan, fmt, name = plan_of(output), format_of(output), output.arg
     lines: list[str] = []
-    line, rows, start, length = _extent(plan)
+    line, rows, start, length = extent_of(plan)
     if plan.along == "rows":
         helpers.add("transpose_in_warp")
         lines.append(f"{name}_line = transpose_in_warp(slab_to_transpose, lane, {values})")
         values = f"{name}_line"
     if plan.measure == "line":
         wide = _wide(fmt)
-        arguments = [f"{values}[j : j + {wide}]"]
-        if fmt.tensor_scale is not None:
-            arguments += [f"{name}_encode", f"{name}_decode"]
+        arguments = [f"{values}[j : j + {wide}]", *factor_names(output)]
         if fmt.block[0] != 1:
             arguments.append(f"{line} < {rows}")
-        lines.append(f"{name}_blocks = [quantize_{name}({', '.join(arguments)}) for j in range(0, 32, {wide})]")
+        quantized = f"quantize_{name}({', '.join(arguments)})"
+        lines += listed(_INDENT + 4, f"{name}_blocks", quantized, f"j in range(0, 32, {wide})")
         scaled = f"[value for scaled, _ in {name}_blocks for value in scaled]"
     else:
-        if by_column(output):
-            helpers |= {"shared_load_f32", "shared_address"}
-            lines.append(f"{name}_factor = shared_load_f32(shared_address({name}_blocks) + 4 * (column - n0 + lane))")
+        lines += before
         scaled = f"[{element_helper(fmt)}(value, {name}_factor) for value in {values}]"
+        helpers.add(element_helper(fmt))
     if plan.rng is None:
         helpers.add(f"words_{fmt.element}")
         lines.append(f"{name}_words = words_{fmt.element}({scaled})")
     else:
-        helpers |= {f"random_words_{fmt.element}", "random_words"}
+        helpers.add(f"random_words_{fmt.element}")
         number = f"Int64(batch) * {rows} + {line}" if lowered.epilogue.problem.batch_axes else f"Int64({line})"
-        group = f"({_parens(number)} * {length} + {_parens(start)}) >> 4"
-        lines.append(f"{name}_random = random_words({plan.rng}_ptr_words, {plan.stream}, {group}, 2)")
+        first, state = f"{_parens(number)} * {length} + {_parens(start)}", f"{plan.rng}_ptr_words, {plan.stream}"
+        random = f"random_words({state}, ({first}) >> 4, 2)" if plan.aligned else f"random_bytes({state}, {first})"
+        helpers.add(random.split("(")[0])
+        lines.append(f"{name}_random = {random}")
         lines.append(f"{name}_words = random_words_{fmt.element}({scaled}, {name}_random)")
-    if plan.measure != "line":
-        return lines
-    first, *rest = _scales(lowered, output, (line, rows, start, length)).split("\n")
-    return [*lines, first, *(part[_INDENT:] for part in rest)]
-
-
-def measured(lowered: LoweredKernel) -> list[EpilogueOutput]:
-    """The outputs whose blocks are measured in a walk of their own."""
-    return [o for o in lowered.epilogue.outputs if o.quantize is not None and o.quantize.measure != "line"]
-
-
-def by_column(output: EpilogueOutput) -> bool:
-    """Whether each column of a tile has a block of its own, which is all of the tile's rows."""
-    plan = _plan(output)
-    return plan.measure == "tile" and plan.along == "rows" and _format(output).block[0] == 1
-
-
-def measure_start(lowered: LoweredKernel) -> list[str]:
-    """Lines before the first walk over a tile."""
-    return [f"{output.arg}_amax = Float32(0.0)" for output in measured(lowered) if not by_column(output)]
-
-
-def measure_lines(lowered: LoweredKernel, output: EpilogueOutput, values: str, helpers: set[str]) -> list[str]:
-    """Lines of the first walk for a sub-tile: join the statistic of its values."""
-    fmt, name = _format(output), output.arg
-    statistic, join = statistic_helper(fmt)
-    helpers |= {statistic, join, "where"}
-    if by_column(output):
-        helpers |= {"transpose_in_warp", "shared_store_f32", "shared_address"}
-        place = f"shared_address({name}_blocks) + 4 * (128 * warp + column - n0 + lane)"
-        line = f"transpose_in_warp(slab_to_transpose, lane, {values})"
-        return [f"shared_store_f32({place}, {statistic}({line}))"]
-    if fmt.block[1] == "all":
-        values = f"[where(n_size - column > j, {values}[j], 0.0) for j in range(32)]"
-    return [f"{name}_amax = {join}({name}_amax, {statistic}({values}))"]
-
-
-def measure_end(lowered: LoweredKernel, output: EpilogueOutput, helpers: set[str]) -> list[str]:
-    """Lines after the first walk: the scales, stored, and the factors."""
-    plan, fmt, name = _plan(output), _format(output), output.arg
-    _, join = statistic_helper(fmt)
-    helpers |= {join, "where"}
-    batch = ["batch"] if lowered.epilogue.problem.batch_axes else []
-    lines: list[str] = []
-    line, rows, start, length = ("row", "m_size", "n0", "n_size")
-    if plan.along == "rows":
-        line, rows, start, length = ("n0 + thread", "n_size", "m0", "m_size")
-    if by_column(output):
-        helpers |= {"shared_load_f32", "shared_store_f32", "shared_address"}
-        parts = [f"shared_load_f32({name}_column + {512 * warp})" for warp in range(4)]
-        lines += [
-            "prims.barrier_cta_sync(1, thread_count=128)",
-            f"{name}_column = shared_address({name}_blocks) + 4 * thread",
-            f"{name}_amax = {join}({join}({parts[0]}, {parts[1]}), {join}({parts[2]}, {parts[3]}))",
-        ]
-    elif fmt.block[0] != 1:
-        helpers |= {"largest_of_warps", "shared_address"}
-        valid = f"where(row_valid, {name}_amax, 0.0)"
-        lines.append(f"{name}_amax = largest_of_warps(shared_address({name}_blocks), warp, lane, {valid})")
-    given = [f"{name}_encode", f"{name}_decode"] if fmt.tensor_scale is not None else []
-    lines.append(f"{name}_stored, {name}_factor = {name}_scale({', '.join([f'{name}_amax', *given])})")
-    block, blocks = ("0", "1") if fmt.block[1] == "all" else (divided(start, 128), divided(length, 128))
-    arguments = [plan.scales_param, *batch, line, block, f"[{name}_stored]", rows, blocks]
-    lines.append(f"store_{name}_scales({', '.join(arguments)})")
-    if by_column(output):
-        lines += [
-            "prims.barrier_cta_sync(1, thread_count=128)",
-            f"shared_store_f32({name}_column, {name}_factor)",
-            "prims.barrier_cta_sync(1, thread_count=128)",
-        ]
+    if plan.measure == "line":
+        scales = f"[scale for _, scale in {name}_blocks]"
+        lines.append(store_scales(lowered, output, (line, rows, start, length), scales))
     return lines
 
 
-def measure_release(lowered: LoweredKernel) -> list[str]:
-    """Lines after a tile: its factors have been read."""
-    if any(by_column(output) for output in measured(lowered)):
-        return ["prims.barrier_cta_sync(1, thread_count=128)  # the factors have been read"]
-    return []
+def store_scales(
+    lowered: LoweredKernel, output: EpilogueOutput, extent: tuple[str, str, str, str], scales: str, indent: int = 0
+) -> str:
+    """The call that stores the scales of blocks next to each other on a line, `indent` deeper than the hook.
+
+    `extent`: the line and how many there are, where the first block starts and how long a line is.
+    """
+    plan, fmt = plan_of(output), format_of(output)
+    line, rows, start, length = extent
+    wide, stored = fmt.block[1], fmt.stored[1]
+    if isinstance(wide, int) and isinstance(stored, int):
+        start, length = divided(_parens(start), stored), divided(length, stored)
+        if wide != stored:
+            scales = f"repeated({scales}, {wide // stored})"
+    batch = ["batch"] if lowered.epilogue.problem.batch_axes else []
+    arguments = [plan.scales_param, *batch, line, start, scales, rows, length]
+    text = call(_INDENT + indent, f"store_{output.arg}_scales", arguments)
+    first, *rest = text.split("\n")
+    return "\n".join([first, *(part[_INDENT + indent :] for part in rest)])
 
 
 def quantized_place(lowered: LoweredKernel, output: EpilogueOutput) -> list[str]:
     """Where a slab of codes goes, for `copy_rows_out`."""
-    plan, fmt = _plan(output), _format(output)
-    line, rows, start, length = _extent(plan)
+    plan, fmt = plan_of(output), format_of(output)
+    line, rows, start, length = extent_of(plan)
     first = line.replace(" + lane", "") if plan.along == "rows" else "m0 + 32 * warp"
     pitch = _packed(length, fmt.bits)
     number = f"Int64({first}) + Int64(batch) * {rows}" if lowered.epilogue.problem.batch_axes else f"Int64({first})"
     where = f"{_parens(number)} * {_parens(pitch)} + {_parens(_packed(_parens(start), fmt.bits))}"
-    left = _packed(f"({length} - {_parens(start)})", fmt.bits)
+    left, unit = _packed(f"({length} - {_parens(start)})", fmt.bits), _unit(fmt)
     return [
         f"global_address({output.param_name}, {where}, 1)",
         pitch,
         str(output.store.row_bytes),
-        "1" if fmt.block[1] == "all" else "4",
+        str(unit),
         "lane",
         f"{rows} - {_parens(first)}",
-        left if fmt.block[1] == "all" else f"{_parens(left)} >> 2",
+        left if unit == 1 else divided(_parens(left), unit),
     ]
+
+
+def _unit(fmt: BlockFormat) -> int:
+    """Bytes that every line of codes has a whole number of, a word at most: a line has whole blocks."""
+    columns = fmt.block[1]
+    size = columns * fmt.bits // 8 if isinstance(columns, int) else 1
+    return next(unit for unit in (4, 2, 1) if size % unit == 0)
 
 
 def quantized_coordinates(output: EpilogueOutput) -> tuple[str, str]:
     """The TMA coordinates of a slab of codes: the byte in a line, and the first line."""
-    plan, fmt = _plan(output), _format(output)
+    plan, fmt = plan_of(output), format_of(output)
     if plan.along == "columns":
         return _packed("column", fmt.bits), "m0 + 32 * warp"
     return _packed("(m0 + 32 * warp)", fmt.bits), "column"
 
 
-def _extent(plan: QuantizePlan) -> tuple[str, str, str, str]:
+def extent_of(plan: QuantizePlan) -> tuple[str, str, str, str]:
     """This thread's line and how many there are; where its 32 elements start and how long a line is."""
     if plan.along == "columns":
         return "row", "m_size", "column", "n_size"
     return "column + lane", "n_size", "m0 + 32 * warp", "m_size"
 
 
-def _scales(lowered: LoweredKernel, output: EpilogueOutput, extent: tuple[str, str, str, str]) -> str:
-    """The call that stores the scales of this thread's line."""
-    plan, fmt, name = _plan(output), _format(output), output.arg
-    line, rows, start, length = extent
-    batch = ["batch"] if lowered.epilogue.problem.batch_axes else []
-    arguments = [
-        plan.scales_param, *batch, line, divided(_parens(start), _wide(fmt)), f"[scale for _, scale in {name}_blocks]",
-        rows, divided(length, _wide(fmt)),
-    ]  # fmt: skip
-    return call(_INDENT, f"store_{name}_scales", arguments)
-
-
 def _store_function(lowered: LoweredKernel, output: EpilogueOutput) -> str:
     """A function that stores adjacent scales of a line, and the padding beyond the edges."""
-    plan, fmt, name = _plan(output), _format(output), output.arg
+    plan, fmt, name = plan_of(output), format_of(output), output.arg
     layout = fmt.layout
     batch = ["batch"] if lowered.epilogue.problem.batch_axes else []
-    tall = fmt.stored[0] if isinstance(fmt.stored[0], int) else 1
+    tall = fmt.stored[0]
     width = 4 if fmt.scale == "f32" else 1
     place = ", ".join([*batch, "row", "k", "rows", "blocks"])
     body = ["for scale in scales:", f"    offset = {name}_scale_offset({place})"]
@@ -228,10 +198,12 @@ def _store_function(lowered: LoweredKernel, output: EpilogueOutput) -> str:
     if tall != 1:
         stored = f"both(first, {stored})"
     address = f"global_address(scales_ptr, offset, {width})"
-    body += [f'    store_word("b{8 * width}", {address}, {value}, {stored})', "    k += 1"]
+    body += [f"    valid = {stored}", f'    store_word("b{8 * width}", {address}, {value}, valid)', "    k += 1"]
     if tall != 1:
-        first = f"first = {remainder('row', tall)} == 0  # one row of a block stores its scale"
-        body = [first, f"row, rows = {divided('row', tall)}, {_rounded_up('rows', tall)}", *body]
+        first, row, rows = "row", "0", "1"
+        if isinstance(tall, int):
+            first, row, rows = remainder("row", tall), divided("row", tall), _rounded_up("rows", tall)
+        body = [f"first = {first} == 0  # one row of a block stores its scale", f"row, rows = {row}, {rows}", *body]
     pads = ", padding included" if plan.pads and _padded(layout) else ""
     arguments = ", ".join(["scales_ptr", *batch, "row", "k", "scales", "rows", "blocks"])
     return "\n".join(
@@ -333,13 +305,15 @@ def _wide(fmt: BlockFormat) -> int:
     return fmt.block[1]
 
 
-def _plan(output: EpilogueOutput) -> QuantizePlan:
+def plan_of(output: EpilogueOutput) -> QuantizePlan:
+    """How a quantized output is quantized."""
     if output.quantize is None:
         raise TypeError(f"{output.arg} is not quantized")
     return output.quantize
 
 
-def _format(output: EpilogueOutput) -> BlockFormat:
+def format_of(output: EpilogueOutput) -> BlockFormat:
+    """The format of a quantized output."""
     if isinstance(output.dtype, str):
         raise TypeError(f"{output.arg} is not quantized")
     return output.dtype

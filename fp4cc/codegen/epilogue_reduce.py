@@ -10,6 +10,11 @@ from fp4cc.ir.lowered import LoweredKernel
 from fp4cc.ir.lowered_epilogue import EpilogueOutput, ReducePlan
 
 _FOLD = {"max": "maximum", "min": "minimum"}
+#: What quantizers measure: of a list, and of two measurements.
+_MAGNITUDES = {
+    "amax": ("largest_magnitude", "maximum"),
+    "amax_nan": ("largest_magnitude_or_nan", "at_least"),
+}
 _BLOCK = 32  # rows and columns of a partial sum
 
 
@@ -30,6 +35,9 @@ def reductions(lowered: LoweredKernel, results: Mapping[int, str], helpers: set[
         plan = output.reduce
         if plan is None:
             continue
+        if plan.kind in _MAGNITUDES:
+            _magnitude(lowered, output, plan, results[output.value], text, helpers)
+            continue
         if plan.kind not in _FOLD:
             _sum(lowered, output, plan, results[output.value], text, helpers)
             continue
@@ -47,6 +55,33 @@ def reductions(lowered: LoweredKernel, results: Mapping[int, str], helpers: set[
             valid = "lane == 0"
         text.tile_end.append(f"reduce_{plan.kind}({address}, {part}, {valid})")
     return text
+
+
+def _magnitude(
+    lowered: LoweredKernel, output: EpilogueOutput, plan: ReducePlan, values: str, text: ReduceText, helpers: set[str]
+) -> None:
+    """The largest magnitude: bits of floats that are not negative order as integers, those of a NaN last."""
+    statistic, join = _MAGNITUDES[plan.kind]
+    helpers |= {statistic, join, "within", "reduce_magnitude", "global_address"}
+    part, address = f"{output.arg}_part", _address(lowered, output)
+    if plan.over == "rows":
+        helpers |= {"transpose_in_warp", "shared_address"}
+        text.subtile.extend(
+            [
+                f"{output.arg}_line = transpose_in_warp(slab_to_transpose, lane, {values})",
+                f"{part} = {statistic}(within({output.arg}_line, m_size - m0 - 32 * warp))",
+                f"reduce_magnitude({address}, {part}, column + lane < n_size)",
+            ]
+        )
+        return
+    text.tile.append(f"{part} = Float32(0.0)")
+    text.subtile.append(f"{part} = {join}({part}, {statistic}(within({values}, n_size - column)))")
+    valid = "row_valid"
+    if plan.over == "all":
+        helpers |= {"largest_of_lanes", "where"}
+        text.tile_end.append(f"{part} = largest_of_lanes(where(row_valid, {part}, 0.0), 32)")
+        valid = "lane == 0"
+    text.tile_end.append(f"reduce_magnitude({address}, {part}, {valid})")
 
 
 def _over_rows(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fp4cc.codegen.epilogue_loads import WIDTHS
+from fp4cc.codegen.epilogue_measure import factor_line
 from fp4cc.codegen.epilogue_quantize import quantize_lines, quantized_coordinates, quantized_place
 from fp4cc.codegen.strides import bytes_text, offset, stride_text
 from fp4cc.codegen.wrap import call
@@ -26,8 +27,14 @@ class StoreText:
     finish: list[str]
 
 
-def stores(lowered: LoweredKernel, results: Mapping[int, str], helpers: set[str]) -> StoreText:
-    """The stores of all outputs. `results` has the name of the list of 32 values of each stored value."""
+def stores(
+    lowered: LoweredKernel, results: Mapping[int, str], known: Mapping[str, list[str]], helpers: set[str]
+) -> StoreText:
+    """The stores of all outputs.
+
+    `results` has the name of the list of 32 values of each stored value, `known` the lines that find an output's factor
+    for a sub-tile, where that does not take the sub-tile's values.
+    """
     outputs = lowered.epilogue.outputs
     staged = [output for output in outputs if output.store.buffer is not None]
     by_tma = [output for output in staged if output.store.via != "direct"]
@@ -52,7 +59,7 @@ def stores(lowered: LoweredKernel, results: Mapping[int, str], helpers: set[str]
     if staged:
         subtile.append("prims.bar_warp_sync(cute.arch.FULL_MASK)")
     for output in staged:
-        subtile += _stage(lowered, output, results[output.value], helpers)
+        subtile += _stage(lowered, output, results[output.value], known.get(output.arg, []), helpers)
     if by_tma:
         subtile.append("prims.fence_proxy(prims.Proxy.ASYNC_SHARED, space=prims.SharedSpace.shared_cta)")
     if staged:
@@ -70,11 +77,14 @@ def stores(lowered: LoweredKernel, results: Mapping[int, str], helpers: set[str]
     return StoreText(kernel, subtile, finish)
 
 
-def _stage(lowered: LoweredKernel, output: EpilogueOutput, values: str, helpers: set[str]) -> list[str]:
+def _stage(
+    lowered: LoweredKernel, output: EpilogueOutput, values: str, known: list[str], helpers: set[str]
+) -> list[str]:
     """Pack a line of 32 values and write it to the slab."""
     words = f"{output.arg}_words"
     if output.quantize is not None:
-        lines = quantize_lines(lowered, output, values, helpers)
+        factor = [factor_line(lowered, output, helpers)] if output.quantize.measure == "panel" else known
+        lines = quantize_lines(lowered, output, values, factor, helpers)
     else:
         step = _PER_WORD[_width(output)]
         helpers.add(f"pack_{output.dtype}")

@@ -12,16 +12,25 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class Walk:
+    """A walk over a panel of a tile's columns before the one that stores: for each sub-tile, then once at its end."""
+
+    what: str  # a comment
+    subtile: str
+    end: str
+
+
+@dataclass(frozen=True, slots=True)
 class EpilogueText:
     """Text of the epilogue.
 
     functions  module level: exact arithmetic, quantizers, and `element`, the spec's epilogue for one element
     kernel     once, in the epilogue warps, before the first tile: scalars, values of scope "kernel"
     tile       once a tile: row vectors, staged column vectors, values of scope "tile" and "row"
+    walks      for each panel, before its sub-tiles are stored; `panel0` is its first column
     subtile    for each sub-tile, after `acc` was read from tensor memory: computes and stores it
+    panel_end   once a panel, after its last sub-tile was stored
     tile_end   once a tile, after its last sub-tile
-    measure    for each sub-tile of a walk before the one that stores; empty where one walk is enough
-    measured   once a tile, between the two walks
     finish     once, after the last tile: waits for stores that still read shared memory
     imports    lines the pieces need at the top of the file, beyond what the kernel template imports itself
     """
@@ -33,12 +42,11 @@ class EpilogueText:
     tile_end: str
     finish: str
     imports: tuple[str, ...] = ()
-    measure: str = ""
-    measured: str = ""
+    walks: tuple[Walk, ...] = ()
+    panel_end: str = ""
 
     @property
     def hooks(self) -> str:
         """All the text inside the kernel."""
-        return "\n".join(
-            (self.kernel, self.tile, self.measure, self.measured, self.subtile, self.tile_end, self.finish)
-        )
+        walks = [part for walk in self.walks for part in (walk.subtile, walk.end)]
+        return "\n".join((self.kernel, self.tile, *walks, self.subtile, self.panel_end, self.tile_end, self.finish))

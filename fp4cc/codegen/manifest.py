@@ -10,10 +10,18 @@ from fp4rt.manifest import Launch, Manifest, PersistentGrid, Plan, Variant, plac
 
 
 def plans(lowered: LoweredKernel) -> dict[str, LoweredKernel]:
-    """Each plan by the stem of its files: NAME for the one that always applies, NAME_v1, NAME_v2, ... for variants."""
-    named = {lowered.name: lowered}
-    named.update((f"{lowered.name}_v{i}", variant) for i, variant in enumerate(lowered.variants, 1))
+    """Each kernel by the stem of its files.
+
+    NAME is the one that always applies, NAME_v1, NAME_v2, ... are variants, NAME_2 is launched after any of them.
+    """
+    named = _plans(lowered)
+    named.update((later.name, later) for plan in (lowered, *lowered.variants) for later in plan.after)
     return named
+
+
+def _plans(lowered: LoweredKernel) -> dict[str, LoweredKernel]:
+    """The plan that always applies and its variants, by the stem of their files."""
+    return {lowered.name: lowered, **{f"{lowered.name}_v{i}": v for i, v in enumerate(lowered.variants, 1)}}
 
 
 def manifest(lowered: LoweredKernel, files: Mapping[str, str], toolchain: Mapping[str, str]) -> Manifest:
@@ -24,7 +32,7 @@ def manifest(lowered: LoweredKernel, files: Mapping[str, str], toolchain: Mappin
         files: sha256 of each file by base name: the .cubin and .ptx of every plan.
         toolchain: versions of what compiled it.
     """
-    named = plans(lowered)
+    named = _plans(lowered)
     variants = tuple(
         Variant(
             name=name,
@@ -38,7 +46,7 @@ def manifest(lowered: LoweredKernel, files: Mapping[str, str], toolchain: Mappin
     return Manifest(
         name=lowered.name,
         target=lowered.target,
-        kernel=to_typed(lowered.kernel),
+        kernel=to_typed(lowered.whole or lowered.kernel),
         plan=_plan(lowered, lowered.name),
         constraints=tuple(to_constraint(c) for c in lowered.kernel.constraints),
         plan_constraints=tuple(to_constraint(c) for c in lowered.constraints),
@@ -49,7 +57,17 @@ def manifest(lowered: LoweredKernel, files: Mapping[str, str], toolchain: Mappin
 
 
 def _plan(lowered: LoweredKernel, module: str) -> Plan:
-    launch = Launch(
+    maps = [m for kernel in (lowered, *lowered.after) for m in kernel.tensor_maps]
+    return Plan(
+        launches=(_launch(lowered, module), *(_launch(later, later.name) for later in lowered.after)),
+        tensor_maps=tuple(maps),
+        workspace=lowered.epilogue.workspace,
+        init=lowered.epilogue.init,
+    )
+
+
+def _launch(lowered: LoweredKernel, module: str) -> Launch:
+    return Launch(
         entry=lowered.launch.entry,
         grid=PersistentGrid(lowered.raster.tiles, lowered.cluster.size),
         block=(lowered.launch.threads, 1, 1),
@@ -57,10 +75,4 @@ def _plan(lowered: LoweredKernel, module: str) -> Plan:
         smem=lowered.smem.total,
         params=place(p.param for p in lowered.launch.params),
         module=module,
-    )
-    return Plan(
-        launches=(launch,),
-        tensor_maps=lowered.tensor_maps,
-        workspace=lowered.epilogue.workspace,
-        init=lowered.epilogue.init,
     )

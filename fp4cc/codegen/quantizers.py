@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from fp4num import BlockFormat
 from fp4num.program import Program, Recorder, Step
-from fp4num.rules import Factors, Rule, rule, unit
+from fp4num.rules import Factors, FourOverSix, Rule, rule, unit
 
 _FLOAT = {
     "add": "add", "sub": "sub", "mul": "mul", "div": "div", "min": "minimum", "max": "maximum", "absolute": "absolute",
@@ -29,26 +31,41 @@ _ENCODE = {
 class Quantizer:
     """The text of the functions that quantize to a format, and the helpers they call.
 
-    `factors(given)` turns the tensor scale or amax into `tensor_encode, tensor_decode` (None: no tensor scale);
-    `block(x[, tensor_encode, tensor_decode])` a list of values into scaled values and the scale as a word.
+    `NAME_factors(given)` turns the tensor scale or amax into what the others take as `tensor_encode` and so on
+    (`tensor_factors`); only formats with a tensor scale have it. Then there is either `quantize_NAME(x, ...)`, from a
+    list of values to scaled values and the scale as a word, or `NAME_scale(measured, ...)`, from what was measured of a
+    block (or its scale, where that is known) to the scale as a word and the factor of its values.
     """
 
-    factors: str | None
-    block: str
+    functions: tuple[str, ...]
     helpers: frozenset[str]
 
 
-def quantizer(fmt: BlockFormat, name: str, mode: str, direction: str, *, measured: bool = False) -> Quantizer:
-    """Functions `NAME_factors` and `quantize_NAME`. `direction` says in words what a block's rows are.
-
-    `measured`: instead of `quantize_NAME` there is `NAME_scale`, from a block's statistic to its scale as a word and
-    the factor of its values.
-    """
+def quantizer(
+    fmt: BlockFormat, name: str, mode: str, measure: Literal["line", "panel", "known"] = "line", where: str = ""
+) -> Quantizer:
+    """The functions for an output called `name`. `where` says in words what a block's rows are."""
     the_rule = rule(fmt.quantizer)
     printer = _Printer()
-    factors = _factors(fmt, the_rule, name, mode, printer) if fmt.tensor_scale is not None else None
-    block = _scale(fmt, the_rule, name, printer) if measured else _block(fmt, the_rule, name, direction, printer)
-    return Quantizer(factors, block, frozenset(printer.helpers))
+    functions: list[str] = []
+    if tensor_factors(fmt, mode):
+        functions.append(_factors(fmt, the_rule, name, mode, printer))
+    if measure != "line":
+        made = _given(fmt, the_rule, name, printer) if mode == "scale" else _scale(fmt, the_rule, name, mode, printer)
+        functions.append(made)
+    elif isinstance(the_rule, FourOverSix):
+        functions += [_error(fmt, the_rule, name, mode, printer), _better(fmt, the_rule, name, mode, where, printer)]
+    else:
+        functions.append(_block(fmt, the_rule, name, mode, where, printer))
+    return Quantizer(tuple(functions), frozenset(printer.helpers))
+
+
+def tensor_factors(fmt: BlockFormat, mode: str) -> tuple[str, ...]:
+    """What the functions take of a tensor scale: it both ways, and the amax where errors are measured with it."""
+    if fmt.tensor_scale is None:
+        return ()
+    amax = ("amax",) if mode == "amax" and isinstance(rule(fmt.quantizer), FourOverSix) else ()
+    return ("encode", "decode", *amax)
 
 
 def _factors(fmt: BlockFormat, the_rule: Rule, name: str, mode: str, printer: _Printer) -> str:
@@ -62,38 +79,65 @@ def _factors(fmt: BlockFormat, the_rule: Rule, name: str, mode: str, printer: _P
         raise ValueError(f"{fmt.name} has no tensor scale")
     program = record.program((mode,), (found.encode, found.decode))
     lines = printer.lines(program)
-    head = [f"def {name}_factors({mode}):", f'    """The tensor scale of {name} both ways: to encode and to decode."""']
-    result = f"    return {printer.value(found.encode)}, {printer.value(found.decode)}"
+    amax = ", and the amax" if "amax" in tensor_factors(fmt, mode) else ""
+    head = [
+        f"def {name}_factors({mode}):",
+        f'    """The tensor scale of {name} both ways, to encode and to decode{amax}."""',
+    ]
+    result = f"    return {printer.value(found.encode)}, {printer.value(found.decode)}{', amax' if amax else ''}"
     return "\n".join([*head, *(f"    {line}" for line in lines), result])
 
 
-def _scale(fmt: BlockFormat, the_rule: Rule, name: str, printer: _Printer) -> str:
-    record = Recorder()
-    statistic = record.input("amax")
-    arguments = ["amax"]
-    if fmt.tensor_scale is not None:
-        factors = Factors(record.input("tensor_encode"), record.input("tensor_decode"))
-        arguments += ["tensor_encode", "tensor_decode"]
-    else:
-        factors = unit(record)
-    scale = the_rule.scale(record, statistic, factors, fmt)
-    factor = the_rule.factor(record, scale, factors, fmt)
-    lines = printer.lines(record.program(tuple(arguments), (scale, factor)))
-    stored = printer.value(scale)
-    if fmt.scale == "f32":
-        printer.helpers.add("bits")
-        stored = f"bits({stored})"
-    printer.helpers |= {_STATISTICS[the_rule.statistic], element_helper(fmt)}
+@dataclass(slots=True)
+class _Record:
+    """A recording of a rule: its inputs by name, those of the tensor scale among them."""
+
+    recorder: Recorder
+    factors: Factors[str]
+    arguments: tuple[str, ...]
+
+    @classmethod
+    def of(cls, fmt: BlockFormat, mode: str, *inputs: str) -> _Record:
+        record = Recorder()
+        for name in inputs:
+            record.input(name)
+        names = tuple(f"tensor_{factor}" for factor in tensor_factors(fmt, mode))
+        factors = unit(record) if not names else Factors(*(record.input(name) for name in names))
+        return cls(record, factors, (*inputs, *names))
+
+    def lines(self, printer: _Printer, *outputs: str) -> tuple[list[str], list[str]]:
+        """The lines that lead to the outputs, and the outputs as text."""
+        program = self.recorder.program(self.arguments, outputs)
+        lines = printer.lines(program)
+        return lines, [printer.value(name) for name in program.outputs]
+
+
+def _stored(fmt: BlockFormat, scale: str, printer: _Printer) -> str:
+    """A scale as the word that is stored."""
+    if fmt.scale != "f32":
+        return scale
+    printer.helpers.add("bits")
+    return f"bits({scale})"
+
+
+def _given(fmt: BlockFormat, the_rule: Rule, name: str, printer: _Printer) -> str:
+    record = _Record.of(fmt, "scale", "scale")
+    factor = the_rule.factor(record.recorder, "scale", record.factors, fmt)
+    lines, (factor,) = record.lines(printer, factor)
+    doc = f"A scale that is given, as a word, and its values' factor: rule {fmt.quantizer}."
+    result = f"return {_stored(fmt, 'scale', printer)}, {factor}"
+    return _function(f"{name}_scale", record.arguments, doc, [*lines, result])
+
+
+def _scale(fmt: BlockFormat, the_rule: Rule, name: str, mode: str, printer: _Printer) -> str:
+    record = _Record.of(fmt, mode, "amax")
+    scale = the_rule.scale(record.recorder, "amax", record.factors, fmt)
+    factor = the_rule.factor(record.recorder, scale, record.factors, fmt)
+    lines, (scale, factor) = record.lines(printer, scale, factor)
     rows, columns = fmt.block
     doc = f"The {fmt.scale} scale of a block of {rows} x {columns}, and its values' factor: rule {fmt.quantizer}."
-    return "\n".join(
-        [
-            f"def {name}_scale({', '.join(arguments)}):",
-            f'    """{doc}"""',
-            *(f"    {line}" for line in lines),
-            f"    return {stored}, {printer.value(factor)}",
-        ]
-    )
+    result = f"return {_stored(fmt, scale, printer)}, {factor}"
+    return _function(f"{name}_scale", record.arguments, doc, [*lines, result])
 
 
 def element_helper(fmt: BlockFormat) -> str:
@@ -107,45 +151,83 @@ def statistic_helper(fmt: BlockFormat) -> tuple[str, str]:
     return _STATISTICS[statistic], "at_least" if statistic == "amax_nan" else "maximum"
 
 
-def _block(fmt: BlockFormat, the_rule: Rule, name: str, direction: str, printer: _Printer) -> str:
-    record = Recorder()
-    statistic = record.input("amax")
-    arguments = ["x"]
-    if fmt.tensor_scale is not None:
-        factors = Factors(record.input("tensor_encode"), record.input("tensor_decode"))
-        arguments += ["tensor_encode", "tensor_decode"]
-    else:
-        factors = unit(record)
-    scale = the_rule.scale(record, statistic, factors, fmt)
-    factor = the_rule.factor(record, scale, factors, fmt)
-    program = record.program(("amax", *arguments[1:]), (scale, factor))
-    lines = printer.lines(program)
+def _block(fmt: BlockFormat, the_rule: Rule, name: str, mode: str, where: str, printer: _Printer) -> str:
+    record = _Record.of(fmt, mode, "amax")
+    scale = the_rule.scale(record.recorder, "amax", record.factors, fmt)
+    factor = the_rule.factor(record.recorder, scale, record.factors, fmt)
+    lines, (scale, factor) = record.lines(printer, scale, factor)
+    operation = element_helper(fmt)
+    printer.helpers.add(operation)
+    result = f"return [{operation}(value, {factor}) for value in x], {_stored(fmt, scale, printer)}"
+    return _block_function(fmt, the_rule, name, record, where, printer, [*lines, result])
+
+
+def _block_function(
+    fmt: BlockFormat, the_rule: Rule, name: str, record: _Record, where: str, printer: _Printer, body: list[str]
+) -> str:
+    """`quantize_NAME`: measures a block, then does what `body` says."""
+    rows, columns = fmt.block
     measure = _STATISTICS[the_rule.statistic]
     printer.helpers.add(measure)
-    amax = f"{measure}(x)"
-    rows = fmt.block[0]
+    amax, valid = f"{measure}(x)", ()
     if rows != 1:
-        arguments.append("valid")
+        valid = ("valid",)
         printer.helpers |= {"largest_of_lanes", "where"}
         amax = f"largest_of_lanes(where(valid, {amax}, 0.0), {rows})"
-    stored = printer.value(scale)
-    if fmt.scale == "f32":
-        printer.helpers.add("bits")
-        stored = f"bits({stored})"
-    operation = "mul" if the_rule.element_op == "mul" else "div"
-    printer.helpers.add(operation)
-    columns = fmt.block[1]
     what = f"{rows} x {columns}" if rows != 1 else str(columns)
-    doc = f"{what} values{direction} scaled to {fmt.element}, and their {fmt.scale} scale: rule {fmt.quantizer}."
-    return "\n".join(
-        [
-            f"def quantize_{name}({', '.join(arguments)}):",
-            f'    """{doc}"""',
-            f"    amax = {amax}",
-            *(f"    {line}" for line in lines),
-            f"    return [{operation}(value, {printer.value(factor)}) for value in x], {stored}",
-        ]
-    )
+    doc = f"{what} values{where} scaled to {fmt.element}, and their {fmt.scale} scale: rule {fmt.quantizer}."
+    arguments = ("x", *record.arguments[1:], *valid)
+    return _function(f"quantize_{name}", arguments, doc, [f"amax = {amax}", *body])
+
+
+def _error(fmt: BlockFormat, the_rule: FourOverSix, name: str, mode: str, printer: _Printer) -> str:
+    """The error of a block under one of its scales, summed in the order that the rule states."""
+    record = _Record.of(fmt, mode, "value", "element", "scale")
+    term = the_rule.error(record.recorder, "value", "element", "scale", record.factors, fmt)
+    lines, (term,) = record.lines(printer, term)
+    element = f"rounded_{fmt.element}"
+    printer.helpers |= {element, "add"}
+    rows = fmt.block[0]
+    result, valid = "return total", ()
+    if rows != 1:
+        printer.helpers |= {"sum_of_lanes", "where"}
+        result, valid = f"return sum_of_lanes(where(valid, total, 0.0), {rows})", ("valid",)
+    body = [
+        "total = Float32(0.0)",
+        f"for value, element in zip(x, {element}(scaled)):",
+        *(f"    {line}" for line in lines),
+        f"    total = add(total, {term})",
+        result,
+    ]
+    doc = f"The error of values rounded to {fmt.element} under a scale: {the_rule.metric.upper()}, not divided."
+    return _function(f"{name}_error", ("x", "scaled", "scale", *record.arguments[3:], *valid), doc, body)
+
+
+def _better(fmt: BlockFormat, the_rule: FourOverSix, name: str, mode: str, where: str, printer: _Printer) -> str:
+    """`quantize_NAME` of a rule that tries two scales."""
+    record = _Record.of(fmt, mode, "amax")
+    o = record.recorder
+    six = the_rule.scale(o, "amax", record.factors, fmt)
+    six_factor = the_rule.factor(o, six, record.factors, fmt)
+    four = the_rule.alternative(o, "amax", record.factors, fmt)
+    four_factor = the_rule.factor(o, four, record.factors, fmt)
+    lines, (six, six_factor, four, four_factor) = record.lines(printer, six, six_factor, four, four_factor)
+    printer.helpers |= {"mul", "lt", "where", "where_int"}
+    more = "".join(f", {name}" for name in (*record.arguments[1:], *(("valid",) if fmt.block[0] != 1 else ())))
+    body = [
+        *lines,
+        f"six = [mul(value, {six_factor}) for value in x]",
+        f"four = [mul(value, {four_factor}) for value in x]",
+        f"six_error = {name}_error(x, six, {six}{more})",
+        f"better = lt({name}_error(x, four, {four}{more}), six_error)",
+        f"return [where(better, f, s) for f, s in zip(four, six)], where_int(better, {four}, {six})",
+    ]
+    return _block_function(fmt, the_rule, name, record, where, printer, body)
+
+
+def _function(name: str, arguments: Sequence[str], doc: str, body: list[str]) -> str:
+    lines = (f'"""{doc}"""', *body)
+    return "\n".join([f"def {name}({', '.join(arguments)}):", *(f"    {line}" for line in lines)])
 
 
 class _Printer:

@@ -1,4 +1,4 @@
-"""Calls as text, wrapped as a formatter would: on one line, else its arguments on one line, else one to a line."""
+"""Calls and lists as text, wrapped as a formatter would: on one line where it fits, else over several."""
 
 from __future__ import annotations
 
@@ -17,3 +17,11 @@ def call(indent: int, head: str, arguments: Sequence[str], tail: str = "") -> st
         return f"{head}(\n{inner}{flat}\n{' ' * indent}){tail}"
     lines = "".join(f"{inner}{argument},\n" for argument in arguments)
     return f"{head}(\n{lines}{' ' * indent}){tail}"
+
+
+def listed(indent: int, name: str, element: str, loop: str) -> list[str]:
+    """`name = [element for loop]` as lines at indent 0, for a place at an indent."""
+    flat = f"{name} = [{element} for {loop}]"
+    if indent + len(flat) <= LINE:
+        return [flat]
+    return [f"{name} = [", f"    {element}", f"    for {loop}", "]"]

@@ -29,18 +29,21 @@ class Report:
     usage: ResourceUsage | None
 
 
-def report(lowered: LoweredKernel, given: Mapping[str, int], usage: Mapping[str, ResourceUsage]) -> Report:
-    """Explain a kernel at the given sizes; `usage` is by entry name, from the cubin, and may be empty."""
+def reports(lowered: LoweredKernel, given: Mapping[str, int], usage: Mapping[str, ResourceUsage]) -> list[Report]:
+    """Explain what a call at the given sizes launches; `usage` is by entry name, from the cubin, and may be empty."""
     sizes, assumed = sizes_of(lowered.kernel, given)
-    plan = plan_for(lowered, sizes)
-    return Report(
-        plan=plan,
-        sizes=sizes,
-        assumed=assumed,
-        others=len(lowered.variants),
-        figures=_figures(plan, sizes),
-        usage=usage.get(plan.launch.entry),
-    )
+    chosen = plan_for(lowered, sizes)
+    return [
+        Report(
+            plan=plan,
+            sizes=sizes,
+            assumed=assumed,
+            others=len(lowered.variants),
+            figures=_figures(plan, sizes),
+            usage=usage.get(plan.launch.entry),
+        )
+        for plan in (chosen, *chosen.after)
+    ]
 
 
 def _figures(plan: LoweredKernel, sizes: Mapping[str, int]) -> GemmFigures | TileFigures | ElementwiseFigures:
@@ -90,10 +93,12 @@ def headline(found: Report) -> list[str]:
     plan = found.plan
     sizes = ", ".join(f"{name} = {value}" for name, value in found.sizes.items())
     lines = [f"{plan.name} for {plan.target}" + (f" at {sizes}" if sizes else "")]
+    if plan.role:
+        lines.append(plan.role)
     if found.assumed:
         names, first = ", ".join(found.assumed), found.assumed[0]
         lines.append(f"{names} dynamic, taken as {found.sizes[first]} here; --set {first}=... asks for another size")
-    if found.others:
+    if found.others and (plan.after or not plan.role):
         which = "where no other plan applies" if plan.when is None else f"where {size_text.text(plan.when)}"
         lines.append(f"one of {found.others + 1} plans: used {which}")
     return lines

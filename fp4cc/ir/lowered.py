@@ -370,6 +370,8 @@ class LoweredKernel:
 
     `when`: this plan applies where it holds (None: always). `variants`, first match first, come before this plan; each
     is complete, has a `when`, and no variants of its own. `constraints` are the ones derived here, beyond `kernel`'s.
+    `after`: what the same call launches next; `whole` is then the kernel that was split, and `role` says in words what
+    this part of it does.
     """
 
     name: str
@@ -386,6 +388,9 @@ class LoweredKernel:
     decisions: tuple[Decision, ...]
     when: Expr | None = None
     variants: tuple[LoweredKernel, ...] = ()
+    after: tuple[LoweredKernel, ...] = ()
+    whole: Kernel | None = None
+    role: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -405,9 +410,4 @@ class LoweredGemm(LoweredKernel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoweredElementwise(LoweredKernel):
-    """A kernel without a product: an epilogue over tiles of 128 rows, with no accumulator. All four warps run it.
-
-    `bands`: a tile has all columns, because a scale is one for a row.
-    """
-
-    bands: bool = False
+    """A kernel without a product: an epilogue over tiles of 128 rows, with no accumulator. All four warps run it."""

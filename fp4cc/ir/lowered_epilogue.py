@@ -106,15 +106,18 @@ class QuantizePlan:
     """How an output is quantized. A block's columns lie along N (`along` "columns") or, for a transposed one, along M.
 
     A line is what one thread quantizes of a sub-tile: 32 elements of a row, or of a column after a transposition in
-    `transpose_buffer`. `given` is the IR value of the tensor scale or amax (None: the format has no tensor scale).
+    `transpose_buffer`. `given` is the IR value of the tensor scale or amax (None: the format has no tensor scale),
+    `known` that of what is known of each line before: its scale, or the statistic that an earlier launch took.
     `tensor_scale_param`: a pointer to where the kernel stores the tensor scale (None: it is the input's).
     `pads`: tiles cover the padding of the scale buffer and write it; else it is filled before the launch.
-    `measure`: what must be seen before a block's scale is known: a thread's line, a tile (128 columns, or rows where
-    `along` is "rows"), or a whole row. Tiles and rows are walked twice (`Frame.walks`).
+    `aligned`: every line starts at a multiple of 16 elements, which share a group of random numbers.
+    `measure`: what must be seen before a block's scale is known: a thread's line, a panel of the tile, which is walked
+    twice, or nothing, because enough is known.
     """
 
     mode: str
     given: int | None
+    known: int | None
     along: Literal["columns", "rows"]
     line_bytes: int
     scales_param: str
@@ -122,20 +125,22 @@ class QuantizePlan:
     pads: bool
     rng: str | None = None  # the argument with the random state, where rounding is stochastic
     stream: int = 0
+    aligned: bool = False
     transpose_buffer: str | None = None
-    measure: Literal["line", "tile", "row"] = "line"
+    measure: Literal["line", "panel", "known"] = "line"
 
 
 @dataclass(frozen=True, slots=True)
 class ReducePlan:
     """An output that is a reduction along the columns, the rows, or both ("all").
 
+    amax and amax_nan: what quantizers measure, without NaN or with; the output starts as 0.
     max and min: the output starts as a NaN, which any number replaces; integer atomics on the bits keep it exact.
     sum, mean, mean_square: 32 x 1, 1 x 32 or 32 x 32 elements make a partial sum in the workspace at `partials_param`.
     Who finishes last (counted at `tickets_param`) adds them up in their order, so that the bits do not depend on it.
     """
 
-    kind: Literal["max", "min", "sum", "mean", "mean_square"]
+    kind: Literal["amax", "amax_nan", "max", "min", "sum", "mean", "mean_square"]
     over: Literal["columns", "rows", "all"]
     partials_param: str | None = None
     tickets_param: str | None = None
@@ -163,6 +168,21 @@ class EpilogueOutput:
 
 
 @dataclass(frozen=True, slots=True)
+class SpreadPlan:
+    """A Hadamard transform of more than the 32 points that a thread or a warp has: `value`, made in a walk of its own.
+
+    Each thread writes its row of a panel, transformed as far as 32 points go, to `buffer` in shared memory (rows of
+    `row_bytes`); the next walk reads from there the runs of 32 that make up the others. `depth` orders such transforms:
+    one that takes the result of another is made a walk later.
+    """
+
+    value: int
+    buffer: str
+    row_bytes: int
+    depth: int
+
+
+@dataclass(frozen=True, slots=True)
 class EpilogueProgram:
     """The epilogue: leaves, the values in order (leaves and accumulators not repeated), and what is stored.
 
@@ -173,6 +193,9 @@ class EpilogueProgram:
 
     `staged`: the values of scope "column" that elements use; `columns_smem` holds their f32 in
     this order, tile.n rounded up to 128 of each.
+
+    `panel`: the columns that are walked several times before the next ones are, because something must be measured
+    first; 0 where one walk over the tile is enough.
     """
 
     kernel: Kernel
@@ -183,7 +206,9 @@ class EpilogueProgram:
     statements: tuple[EpilogueStatement, ...]
     outputs: tuple[EpilogueOutput, ...]
     staged: tuple[int, ...] = ()
+    spread: tuple[SpreadPlan, ...] = ()
     init: tuple[Init, ...] = ()  # what is filled before the launch
     workspace: Expr = 0  # bytes
     subtile: int = 32  # columns
+    panel: int = 0
     group: int | None = None  # of unzip

@@ -158,7 +158,14 @@ def explain_stores(lowered: LoweredKernel) -> list[Decision]:
         "either": "whether rows start on 16 bytes depends on a dynamic size: TMA where they do, plain stores elsewhere",
     }
     names = {"tma": "TMA", "direct": "plain stores", "either": "TMA or plain stores"}
-    return [
-        Decision(f"store of {output.arg}", names[output.store.via], reasons[output.store.via])
-        for output in lowered.epilogue.outputs
-    ]
+    found: list[Decision] = []
+    for output in lowered.epilogue.outputs:
+        chosen, why = names[output.store.via], reasons[output.store.via]
+        if output.reduce is not None and output.reduce.partials_param is None:
+            chosen, why = "atomics", "tiles join their maxima on the bits of the floats, which is exact in any order"
+        elif output.reduce is not None:
+            chosen, why = "partial sums", "whoever finishes last adds them up in their order, so the bits never change"
+        elif output.store.via == "direct" and output.store.buffer is None:
+            why = "its columns are not neighbors in memory, or shared memory has no room to stage it"
+        found.append(Decision(f"store of {output.arg}", chosen, why))
+    return found

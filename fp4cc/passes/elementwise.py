@@ -12,6 +12,7 @@ from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
 from fp4cc.ir.kernel import Arg, Axis, Expr, Kernel, Schedule, Value
 from fp4cc.ir.lowered import Cluster, Decision, KernelParam, Launch, LoweredElementwise, Raster
 from fp4cc.ir.lowered_epilogue import Space
+from fp4cc.passes.blocks import panel
 from fp4cc.passes.decisions import explain_schedule, explain_stores
 from fp4cc.passes.emptiness import not_empty
 from fp4cc.passes.epilogue import plan_epilogue
@@ -25,7 +26,7 @@ from fp4rt.manifest import Param
 #: Threads of a CTA: four warps of 32 rows each.
 THREADS = 128
 TILE_M = 128
-#: Columns of a tile: whole scale atoms in every format and direction, so that tiles write their padding.
+#: Columns of a tile, at least: whole scale atoms in every format and direction, so that tiles write their padding.
 TILE_N = 128
 #: The name of the axis that a kernel on vectors gains.
 ONE_ROW = "1"
@@ -45,9 +46,8 @@ def _lower(
     kernel: Kernel, frame: Frame, sizes: Sizes, target: Chip, when: Expr | None, schedule: Schedule | None
 ) -> LoweredElementwise:
     space = frame.problem
-    epilogue = plan_epilogue(frame, sizes, TILE_N)
-    bands = any(o.quantize is not None and o.quantize.measure == "row" for o in epilogue.program.outputs)
-    tiles_m, tiles_n = ceildiv(space.m, TILE_M), 1 if bands else ceildiv(space.n, TILE_N)
+    epilogue = plan_epilogue(frame, sizes, max(TILE_N, panel(frame)))
+    tiles_m, tiles_n = ceildiv(space.m, TILE_M), ceildiv(space.n, epilogue.program.tile_n)
     raster = Raster(0, tiles_m, tiles_n, mul(tiles_m, tiles_n, space.batch))
     params = [KernelParam(m.name, Param("tensor_map", m.name), m.source) for m in epilogue.tensor_maps]
     params += [
@@ -69,7 +69,6 @@ def _lower(
         constraints=not_empty(kernel, epilogue.program, sizes),
         decisions=(),
         when=when,
-        bands=bands,
     )
     return replace(lowered, decisions=_decisions(lowered))
 
@@ -128,7 +127,7 @@ def _frame(kernel: Kernel, sizes: Sizes) -> Frame:
         n_axis=str(n.name),
         batch_axes=tuple(str(axis.name) for axis in batch),
     )
-    return Frame(kernel, space, (), walks="row")
+    return Frame(kernel, space, ())
 
 
 def _ragged(arg: Arg, axis: Axis) -> Diagnostic:
@@ -159,7 +158,7 @@ def _decisions(lowered: LoweredElementwise) -> tuple[Decision, ...]:
     return (
         explain_schedule(lowered),
         Decision(
-            "tile", f"{TILE_M} x {TILE_N}",
+            "tile", f"{TILE_M} x {lowered.epilogue.tile_n}",
             f"a thread takes a row of {space.m_axis}, 32 columns of {space.n_axis}; whole scale atoms in every format",
         ),
         *explain_stores(lowered),

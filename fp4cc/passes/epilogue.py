@@ -16,6 +16,7 @@ from fp4cc.ir.lowered import KernelParam, SmemBuffer
 from fp4cc.ir.lowered_epilogue import EpilogueInput, EpilogueOutput, EpilogueProgram, EpilogueStatement, LoadPlan, Scope
 from fp4cc.passes import epilogue_quantize as quantized
 from fp4cc.passes import epilogue_reduce as reduced
+from fp4cc.passes.blocks import panel
 from fp4cc.passes.divides import divides
 from fp4cc.passes.epilogue_memory import (
     ELEMENT_BYTES,
@@ -32,6 +33,7 @@ from fp4cc.passes.epilogue_memory import (
     tensor_maps,
 )
 from fp4cc.passes.sizes import Sizes, mul
+from fp4cc.passes.spread import plan_spread, spread_buffers
 from fp4cc.passes.unzip import Frame
 from fp4rt.manifest import Param, TensorMap
 from fp4rt.ops import OPS
@@ -63,6 +65,7 @@ class _Planner:
         self.problem = frame.problem
         self.sizes = sizes
         self.tile_n = tile_n
+        self.panel = panel(frame)
         self.live = _live(frame)
         self.level = LEVELS[0]
         self.errors: list[Diagnostic] = []
@@ -83,7 +86,7 @@ class _Planner:
             plan = self._plan(leaves)
             used = sum(buffer.total for buffer in plan.staging)
             if used <= STAGING_LIMIT:
-                return plan if _walks_twice(plan.program.outputs) else self._plan(self._loaded(leaves, used))
+                return plan if plan.program.panel else self._plan(self._loaded(leaves, used))
         self.level = LEVELS[-1]
         return self._plan(leaves)
 
@@ -108,6 +111,8 @@ class _Planner:
             outputs=outputs,
             staged=self._staged(scopes, outputs),
             subtile=SUBTILE,
+            panel=self.panel,
+            spread=plan_spread(self.kernel, self.live, self.panel),
             group=self.frame.group,
             init=(
                 *(fill for o in outputs if o.quantize for fill in quantized.fills(o, self.problem)),
@@ -117,7 +122,10 @@ class _Planner:
         )
         params = (*self._params(program), *workspace.params)
         maps = tensor_maps(program.inputs, program.outputs, self.problem)
-        buffers = staging(program.inputs, program.outputs, len(program.staged), self.tile_n)
+        buffers = (
+            *staging(program.inputs, program.outputs, len(program.staged), self.tile_n, program.panel),
+            *spread_buffers(program.spread),
+        )
         return EpiloguePlan(program, params, maps, buffers)
 
     # What can be built.
@@ -155,11 +163,9 @@ class _Planner:
 
     def _check_transform(self, value: Value) -> None:
         problem = self.problem
-        size, axis = value.attrs["size"], value.attrs["axis"]
+        axis = value.attrs["axis"]
         what = None
-        if not isinstance(size, int) or size > SUBTILE:
-            what = f"{size} points: a thread and its warp see {SUBTILE} at a time"
-        elif axis not in (problem.m_axis, problem.n_axis):
+        if axis not in (problem.m_axis, problem.n_axis):
             what = f"along {axis}, a batch axis"
         elif not {problem.m_axis, problem.n_axis} <= set(value.axes):
             what = "of something that is not computed for each element"
@@ -171,7 +177,7 @@ class _Planner:
 
     def _check_output(self, arg: Arg, value: Value) -> None:
         if arg.format is not None:
-            self.errors.extend(quantized.refusals(arg, value, self.problem, walks=self.frame.walks))
+            self.errors.extend(quantized.refusals(arg, value, self.problem))
             return
         if value.op == "reduce":
             self.errors.extend(reduced.refusals(arg, value, self.frame))
@@ -351,6 +357,7 @@ class _Planner:
         """Column values that elements or outputs use, in order."""
         used = {o for i in self.live if scopes[i] == "element" for o in self.kernel.values[i].operands}
         used |= {output.value for output in outputs}
+        used |= {o.quantize.known for o in outputs if o.quantize is not None and o.quantize.known is not None}
         return tuple(i for i in self.live if i in used and scopes[i] == "column")
 
     def _name(self, index: int, stored: Mapping[int, str]) -> str | None:
@@ -419,10 +426,6 @@ def _as_expr(attr: object) -> Expr:
     if isinstance(attr, Sequence):
         return tuple(_as_expr(part) for part in attr)
     raise TypeError(f"not a size: {attr!r}")
-
-
-def _walks_twice(outputs: Sequence[EpilogueOutput]) -> bool:
-    return any(output.quantize is not None and output.quantize.measure != "line" for output in outputs)
 
 
 def _is_leaf(value: Value) -> bool:

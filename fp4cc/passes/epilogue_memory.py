@@ -144,7 +144,7 @@ def _map(
 
 
 def staging(
-    inputs: Sequence[EpilogueInput], outputs: Sequence[EpilogueOutput], staged: int, tile_n: int
+    inputs: Sequence[EpilogueInput], outputs: Sequence[EpilogueOutput], staged: int, tile_n: int, panel: int
 ) -> tuple[SmemBuffer, ...]:
     """The shared memory of it all: slot j of warp w of a buffer is at (j * WARPS + w) slots."""
     buffers: list[SmemBuffer] = []
@@ -161,7 +161,7 @@ def staging(
             size, what = WARPS * 32 * store.row_bytes, f"sub-tiles of {output.arg} on their way out"
             buffers.append(SmemBuffer(str(store.buffer), 0, size, store.stages, 1024, what))
     buffers.extend(quantized.transposition(tuple(outputs), WARPS))
-    buffers.extend(quantized.measuring(tuple(outputs), WARPS))
+    buffers.extend(quantized.measuring(tuple(outputs), WARPS, panel))
     if staged:
         stride = -(-tile_n // (32 * WARPS)) * 32 * WARPS
         buffers.append(SmemBuffer("columns_smem", 0, 4 * stride * staged, 1, 16, "column values of a tile, f32"))

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from fp4cc.diagnostics import Diagnostic, error
 from fp4cc.ir.kernel import Arg, Expr, Kernel, Value
 from fp4cc.ir.lowered import KernelParam, SmemBuffer
 from fp4cc.ir.lowered_epilogue import EpilogueOutput, QuantizePlan, Space, StorePlan
+from fp4cc.passes.blocks import CTA_ROWS, KNOWN, LINE, PANEL, along, measure
 from fp4cc.passes.divides import divides
 from fp4cc.passes.sizes import Sizes, ceildiv, mul, scaled
 from fp4num import BlockFormat
 from fp4num.rules import FourOverSix, rule
 from fp4rt.manifest import Init, Param, TensorMap
 
-LINE = 32  # elements one thread quantizes at a time
-CTA_ROWS = 128
 TRANSPOSE_BUFFER = "transpose_smem"
 
 
-def refusals(arg: Arg, value: Value, problem: Space, *, walks: Literal["once", "tile", "row"]) -> list[Diagnostic]:
-    """Why this quantized output cannot be built yet; empty if it can. `walks`: what the kernel can walk twice."""
+def refusals(arg: Arg, value: Value, problem: Space) -> list[Diagnostic]:
+    """Why this quantized output cannot be built yet; empty if it can."""
     fmt = arg.format
     if fmt is None or value.op != "quantize":
         return [_refusal(arg, "a quantized output must be assigned `quantize(...)`")]
@@ -30,23 +27,26 @@ def refusals(arg: Arg, value: Value, problem: Space, *, walks: Literal["once", "
     product = (*problem.batch_axes, m, n)
     if axes not in (product, (*problem.batch_axes, n, m)):
         found.append(_refusal(arg, f"its axes are [{', '.join(axes)}], the product's [{', '.join(product)}]"))
-    if value.attrs.get("mode") == "scale":
-        found.append(_refusal(arg, "scales that are given"))
-    the_rule = rule(fmt.quantizer)
-    tall_std = the_rule.statistic == "std" and (fmt.block[0] != 1 or measure(fmt) != "line")
-    if isinstance(the_rule, FourOverSix) or tall_std:
-        found.append(_refusal(arg, f"the quantizer {the_rule.name}"))
-    rows, columns = fmt.block
-    twice = {"once": (), "tile": ("line", "tile"), "row": ("line", "tile", "row")}[walks]
-    if measure(fmt) in twice and fmt.stored == fmt.block:
-        if measure(fmt) == "row" and axes != product:
-            found.append(_refusal(arg, "a scale for all of a column"))
         return found
-    if not isinstance(columns, int) or LINE % columns or fmt.stored[1] != columns:
-        found.append(_refusal(arg, f"blocks of {rows} x {columns}: a thread sees {LINE} elements at a time"))
-    elif not isinstance(rows, int) or LINE % rows or fmt.stored[0] not in (1, rows):
-        found.append(_refusal(arg, f"blocks of {rows} x {columns}: a warp sees {LINE} rows at a time"))
+    seen = measure(value, along(arg, n))
+    if seen is None:
+        rows, columns = fmt.block
+        lie = "" if along(arg, n) == "columns" else f", lying along {m}"
+        found.append(_refusal(arg, f"blocks of {rows} x {columns}{lie}", _blocks_note(along(arg, n))))
+    the_rule = rule(fmt.quantizer)
+    if isinstance(the_rule, FourOverSix) and seen == "panel":
+        found.append(_refusal(arg, f"{the_rule.name} with blocks of over {LINE} rows or columns"))
+    if the_rule.statistic == "std" and (fmt.block[0] != 1 or seen == "panel"):
+        found.append(_refusal(arg, f"{the_rule.name} with blocks of several rows or of over {LINE} columns"))
     return found
+
+
+def _blocks_note(along: str) -> str:
+    widest = PANEL if along == "columns" else CTA_ROWS
+    return (
+        f"an epilogue measures blocks whose rows and columns divide {LINE}, and those of 1 to {CTA_ROWS} rows and "
+        f"{LINE} to {widest} columns in powers of two; 1 x all and all x all take a second launch"
+    )
 
 
 def why_not_in_place(value: Value, problem: Space) -> str | None:
@@ -54,31 +54,18 @@ def why_not_in_place(value: Value, problem: Space) -> str | None:
     fmt = value.dtype
     if not isinstance(fmt, BlockFormat):
         raise TypeError(f"quantize to {fmt!r}")
-    the_rule = rule(fmt.quantizer)
     if value.axes != (*problem.batch_axes, problem.m_axis, problem.n_axis):
         return "its blocks do not lie along the columns"
     if value.attrs.get("rounding", "nearest") != "nearest" or value.attrs.get("mode") == "scale":
         return "it rounds stochastically, or its scales are given"
-    if isinstance(the_rule, FourOverSix):
-        return f"the quantizer {the_rule.name}"
-    if fmt.scale is None or fmt.block[0] != 1 or measure(fmt) != "line":
+    if fmt.scale is None or fmt.block[0] != 1 or measure(value, "columns") != "line":
         return f"blocks of {fmt.block[0]} x {fmt.block[1]}"
     return None
 
 
-def measure(fmt: BlockFormat) -> Literal["line", "tile", "row"] | None:
-    """What a block's scale takes; None for blocks that fit neither a line, nor a tile, nor a row."""
-    rows, columns = fmt.block
-    if isinstance(columns, int) and isinstance(rows, int) and LINE % columns == 0 and LINE % rows == 0:
-        return "line"
-    if columns == CTA_ROWS and rows in (1, CTA_ROWS):
-        return "tile"
-    return "row" if columns == "all" and rows == 1 else None
-
-
-def _refusal(arg: Arg, what: str) -> Diagnostic:
+def _refusal(arg: Arg, what: str, *notes: str) -> Diagnostic:
     return error("FP4025", f"`{arg.name}` cannot be quantized in an epilogue yet: {what}", arg.span, "declared here",
-                 help="it runs on the reference: `fp4cc run --device reference`")  # fmt: skip
+                 notes=notes, help="it runs on the reference: `fp4cc run --device reference`")  # fmt: skip
 
 
 def plan_quantized(
@@ -86,13 +73,13 @@ def plan_quantized(
 ) -> EpilogueOutput:
     """The plan of an output that `refusals` has no word against."""
     fmt = _format(arg)
-    along = "columns" if str(arg.axes[-1].name) == problem.n_axis else "rows"
-    length = problem.n if along == "columns" else problem.m
-    lines = problem.m if along == "columns" else problem.n
+    direction, constraints = along(arg, problem.n_axis), kernel.constraints
+    length, lines = (problem.n, problem.m) if direction == "columns" else (problem.m, problem.n)
     pitch = scaled(length, fmt.bits, 8)
     line_bytes = LINE * fmt.bits // 8
-    given = value.operands[1] if value.attrs.get("mode") in ("tensor_scale", "amax") else None
-    shared = value.attrs.get("mode") == "tensor_scale" and given is not None and kernel.values[given].op == "arg"
+    mode = str(value.attrs.get("mode", "none"))
+    given = value.operands[1] if mode in ("tensor_scale", "amax") else None
+    shared = mode == "tensor_scale" and given is not None and kernel.values[given].op == "arg"
     return EpilogueOutput(
         arg=arg.name,
         param_name=f"{arg.name}_codes_ptr",
@@ -100,21 +87,23 @@ def plan_quantized(
         dtype=fmt,
         value=value.operands[0],
         batch_stride=mul(lines, pitch) if problem.batch_axes else 0,
-        row_stride=pitch if along == "columns" else 0,
-        column_stride=pitch if along == "rows" else 0,
-        store=_store(arg.name, fmt, divides(128 // fmt.bits, length, kernel.constraints, sizes), line_bytes, stages),
+        row_stride=pitch if direction == "columns" else 0,
+        column_stride=pitch if direction == "rows" else 0,
+        store=_store(arg.name, fmt, divides(128 // fmt.bits, length, constraints, sizes), line_bytes, stages),
         quantize=QuantizePlan(
-            mode=str(value.attrs.get("mode", "none")),
+            mode=mode,
             given=given,
-            along=along,
+            known=value.operands[1] if mode in KNOWN else None,
+            along=direction,
             line_bytes=line_bytes,
             scales_param=f"{arg.name}_scales_ptr",
             tensor_scale_param=None if shared or fmt.tensor_scale is None else f"{arg.name}_tensor_scale_ptr",
-            pads=_pads(fmt, along, tile_n),
+            pads=_pads(fmt, direction, tile_n),
             rng=_rng(kernel, value),
             stream=_stream(value),
-            transpose_buffer=TRANSPOSE_BUFFER if along == "rows" else None,
-            measure=measure(fmt) or "line",
+            aligned=isinstance(fmt.block[1], int) and fmt.block[1] % 16 == 0 or divides(16, length, constraints, sizes),
+            transpose_buffer=TRANSPOSE_BUFFER if direction == "rows" else None,
+            measure=measure(value, direction) or "line",
         ),
     )
 
@@ -148,8 +137,10 @@ def _store(name: str, fmt: BlockFormat, always: bool, line_bytes: int, stages: i
 def _pads(fmt: BlockFormat, along: str, tile_n: int) -> bool:
     """Whether whole tiles cover whole atoms, so that the threads at the edges see all padding."""
     rows, k = fmt.layout.extent("row"), fmt.layout.extent("k")
+    tall, wide = fmt.stored
+    if not isinstance(tall, int) or not isinstance(wide, int):
+        return rows == 1 and k == 1 and fmt.layout.extent("batch") == 1  # there is no padding
     tile_lines, tile_length = (CTA_ROWS, tile_n) if along == "columns" else (tile_n, CTA_ROWS)
-    tall, wide = (e if isinstance(e, int) else 1 for e in fmt.stored)
     return fmt.layout.extent("batch") == 1 and tile_lines % (rows * tall) == 0 and tile_length % (k * wide) == 0
 
 
@@ -198,30 +189,25 @@ def fills(output: EpilogueOutput, problem: Space) -> list[Init]:
     if plan.pads:
         return []
     lines, length = (problem.m, problem.n) if plan.along == "columns" else (problem.n, problem.m)
-    tall, wide = (e if isinstance(e, int) else 1 for e in fmt.stored)
+    tall, wide = fmt.stored
     layout = fmt.layout
     count = mul(
         ceildiv(problem.batch, layout.extent("batch")),
-        ceildiv(lines, tall * layout.extent("row")),
-        1 if fmt.stored[1] == "all" else ceildiv(length, wide * layout.extent("k")),
+        ceildiv(lines, tall * layout.extent("row")) if isinstance(tall, int) else 1,
+        ceildiv(length, wide * layout.extent("k")) if isinstance(wide, int) else 1,
         layout.atom_size,
     )
     return [Init(f"{output.arg}.scales", count, layout.pad, 4 if fmt.scale == "f32" else 1)]
 
 
-def measuring(outputs: tuple[EpilogueOutput, ...], warps: int) -> list[SmemBuffer]:
-    """The buffers in which warps join the statistics of blocks that are taller than a warp's rows."""
-    found: list[SmemBuffer] = []
-    for output in outputs:
-        plan = output.quantize
-        if plan is None or plan.measure != "tile":
-            continue
-        what = f"what warps measure of {output.arg}"
-        if _format_of(output).block[0] == CTA_ROWS:
-            found.append(SmemBuffer(f"{output.arg}_blocks", 0, 4 * warps, 1, 16, what))
-        elif plan.along == "rows":
-            found.append(SmemBuffer(f"{output.arg}_blocks", 0, 4 * warps * CTA_ROWS, 1, 16, what))
-    return found
+def measuring(outputs: tuple[EpilogueOutput, ...], warps: int, panel: int) -> list[SmemBuffer]:
+    """The buffers of what is measured of a panel: a float for each line that a thread sees, then one for each warp."""
+    lines = panel // LINE * warps * LINE
+    return [
+        SmemBuffer(f"{o.arg}_blocks", 0, 4 * (lines + warps), 1, 16, f"what is measured of {o.arg}, then its factors")
+        for o in outputs
+        if o.quantize is not None and o.quantize.measure == "panel"
+    ]
 
 
 def transposition(outputs: tuple[EpilogueOutput, ...], warps: int) -> list[SmemBuffer]:

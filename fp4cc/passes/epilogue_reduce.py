@@ -16,12 +16,13 @@ from fp4rt.manifest import Init, Param
 from fp4rt.plan import WORKSPACE
 
 Over = Literal["columns", "rows", "all"]
-Kind = Literal["max", "min", "sum", "mean", "mean_square"]
+Kind = Literal["amax", "amax_nan", "max", "min", "sum", "mean", "mean_square"]
 SUMS = ("sum", "mean", "mean_square")
 BLOCK = 32  # rows and columns of a partial sum
-#: A NaN that loses to every number under the integer comparisons of the atomics (signed for numbers that are not
-#: negative, unsigned and reversed for negative ones): all ones for max, all but the sign for min.
-_START = {"max": 0xFFFFFFFF, "min": 0x7FFFFFFF}
+#: What atomics start from: 0 for magnitudes, else a NaN that loses to every number under the integer comparisons of
+#: the atomics (signed for numbers that are not negative, unsigned and reversed for negative ones): all ones for max,
+#: all but the sign for min.
+_START = {"max": 0xFFFFFFFF, "min": 0x7FFFFFFF, "amax": 0, "amax_nan": 0}
 
 
 def refusals(arg: Arg, value: Value, frame: Frame) -> list[Diagnostic]:

@@ -13,6 +13,7 @@ from fp4cc.passes.elementwise import lower_elementwise
 from fp4cc.passes.emptiness import not_empty
 from fp4cc.passes.epilogue import plan_epilogue
 from fp4cc.passes.estimate import Shape, Traffic
+from fp4cc.passes.launches import join
 from fp4cc.passes.legality import tile_k
 from fp4cc.passes.mainloops import Fit, Shared, constraints, group_products
 from fp4cc.passes.memory import StageBytes, fitting_stages, plan_smem
@@ -23,6 +24,7 @@ from fp4cc.passes.raster import plan_raster
 from fp4cc.passes.roles import find_problem
 from fp4cc.passes.schedule import Request, applicable, assumed_shape, rank, read
 from fp4cc.passes.sizes import Sizes
+from fp4cc.passes.split import split
 from fp4cc.passes.tensor_maps import mainloop_maps
 from fp4cc.passes.unzip import epilogue_frame
 from fp4cc.passes.wgmma import lower_wgmma
@@ -43,6 +45,14 @@ def lower(kernel: Kernel, target: str) -> LoweredKernel:
         raise DiagnosticError([
             error("FP4012", f"kernels cannot be compiled for {target} yet", kernel.span, help=f"targets: {known}"),
         ])  # fmt: skip
+    parts = split(kernel)
+    if parts is None:
+        return _lower(kernel, target)
+    return join(kernel, parts, _lower(parts.first, target), _lower(parts.second, target))
+
+
+def _lower(kernel: Kernel, target: str) -> LoweredKernel:
+    """Lower a kernel of one launch."""
     sizes = Sizes.of(kernel.dims)
     if not any(value.op == "matmul" for value in kernel.values):
         elementwise = lower_elementwise(kernel, CHIPS[target], applicable(kernel, sizes, target))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
 from fp4cc.ir.kernel import Constraint, Kernel
 from fp4cc.ir.lowered import Mma, Problem, Product, Tile, Tmem
+from fp4cc.passes.blocks import panel, whole_panels
 from fp4cc.passes.legality import Pair, instruction, k_multiple, operand_pair, tile_k
 from fp4cc.passes.memory import StageBytes, plan_tmem, stage_bytes
 from fp4cc.passes.pipeline import Steps
@@ -125,9 +126,12 @@ class Fit:
     def widths(self, kernel: Kernel, frame: Frame, request: Request) -> tuple[int, ...]:
         """The tile widths that fit. Raises DiagnosticError if none does, or not the one that is asked for."""
         fitting = [n for n in self._target.tile_n if self.memory(1, n, request.accumulators) is not None]
-        widths = tile_widths(frame, fitting)
-        if not widths:
+        wide = tile_widths(frame, fitting)
+        if not wide:
             raise DiagnosticError([self._too_many(kernel, request)])
+        widths = whole_panels(frame, wide)
+        if not widths:
+            raise DiagnosticError([_too_narrow(kernel, frame, max(wide))])
         asked = request.tile[1] if request.tile is not None else widths[0]
         if asked not in widths and request.schedule is not None:
             raise DiagnosticError([self._other_width(frame, request.schedule.field_spans["tile"], asked, widths)])
@@ -154,7 +158,21 @@ class Fit:
                 "FP5010", f"a tile of {asked} columns does not hold whole groups of unzip", span,
                 f"it must hold {frame.group} columns of both halves", help=f"tile widths that do: {wanted}",
             )  # fmt: skip
+        if not whole_panels(frame, (asked,)):
+            return error(
+                "FP5010", f"a tile of {asked} columns does not hold whole blocks of the outputs", span,
+                f"blocks and transforms take {panel(frame)} columns at a time", help=f"tile widths that do: {wanted}",
+            )  # fmt: skip
         return error(
             "FP5010", f"tensor memory cannot hold {len(frame.accumulators)} accumulators of {asked} columns", span,
             "columns of each accumulator", help=f"tile widths that fit: {wanted}",
         )  # fmt: skip
+
+
+def _too_narrow(kernel: Kernel, frame: Frame, widest: int) -> Diagnostic:
+    columns = panel(frame)
+    return error(
+        "FP4025", f"the epilogue of `{kernel.name}` takes {columns} columns at a time, and its tiles have {widest}",
+        kernel.span, "tensor memory has no room for wider ones",
+        help="quantize in a second kernel",
+    )  # fmt: skip

@@ -77,7 +77,7 @@ def _lower_with(
     kernel: Kernel, problem: Problem, sizes: Sizes, target: Target, when: Expr | None, schedule: Schedule | None
 ) -> LoweredPromoted:
     _check_schedule(schedule)
-    frame = replace(epilogue_frame(kernel, problem, sizes), walks="tile")
+    frame = epilogue_frame(kernel, problem, sizes)
     if frame.group is not None:
         raise DiagnosticError([
             error("FP4020", "`unzip` of an FP8 product with f32 scales cannot be compiled yet", kernel.span,

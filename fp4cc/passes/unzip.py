@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from fp4cc.diagnostics import DiagnosticError, error
 from fp4cc.ir.kernel import Kernel, Store, Value
@@ -21,15 +20,13 @@ from fp4cc.passes.sizes import Sizes
 class Frame:
     """What the epilogue sees: the typed kernel with its accumulators, or with one a half and the halves' axis as N.
 
-    `accumulators` are indices in `kernel.values`; `group` is unzip's, None where nothing is unzipped. `walks`: what the
-    kernel can walk twice, to measure and then to store: nothing, a tile of 128 columns, or (so also) whole rows.
+    `accumulators` are indices in `kernel.values`; `group` is unzip's, None where nothing is unzipped.
     """
 
     kernel: Kernel
     problem: Space
     accumulators: tuple[int, ...]
     group: int | None = None
-    walks: Literal["once", "tile", "row"] = "once"
 
 
 def epilogue_frame(kernel: Kernel, problem: Problem, sizes: Sizes) -> Frame:

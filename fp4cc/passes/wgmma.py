@@ -72,7 +72,7 @@ def _lower_with(
     constraints: tuple[Constraint, ...],
 ) -> LoweredWgmma:
     wanted = _cluster_m(schedule, problem)
-    frame = replace(epilogue_frame(kernel, problem, sizes), walks="tile")
+    frame = epilogue_frame(kernel, problem, sizes)
     if frame.group is not None:
         raise DiagnosticError([
             error("FP4020", "`unzip` cannot be compiled for sm_90a yet", kernel.span, "uses unzip",

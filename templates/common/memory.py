@@ -150,6 +150,11 @@ def shared_load_f32(address):
     return Float32(llvm.inline_asm(Float32.mlir_type, values, text, "=f,r,~{memory}", has_side_effects=True))
 
 
+def shared_floats(address, pitch, count):
+    """`count` floats of shared memory, `pitch` bytes apart."""
+    return [shared_load_f32(address + pitch * i) for i in range(count)]
+
+
 def shared_store_f32(address, x):
     """A float to shared memory."""
     values = [address.ir_value(), x.ir_value()]

@@ -23,14 +23,15 @@ def standard_deviation(x):
     return sqrt(at_least(sub(div(squares, len(x)), mul(mean, mean)), 0.0))
 
 
-def largest_of_warps(slots, warp, lane, x):
-    """The largest x of the CTA's 128 threads; a NaN makes it NaN. `slots` is shared memory: a float for each warp."""
+def largest_of_warps(slots, warp, x, warps):
+    """The largest x of two or of all four warps; a NaN makes it NaN. `slots`: shared memory, a float for each warp."""
     x = largest_of_lanes(x, 32)
-    prims.barrier_cta_sync(1, thread_count=128)  # the last tile's have been read
+    prims.barrier_cta_sync(1, thread_count=128)  # the last ones have been read
     shared_store_f32(slots + 4 * warp, x)
     prims.barrier_cta_sync(1, thread_count=128)
     a, b, c, d = shared_load_4_f32(slots)
-    return at_least(at_least(a, b), at_least(c, d))
+    low, high = at_least(a, b), at_least(c, d)
+    return at_least(low, high) if warps == 4 else where(warp < 2, low, high)
 
 
 def largest_of_lanes(x, lanes):
@@ -41,6 +42,11 @@ def largest_of_lanes(x, lanes):
         x = at_least(x, other)
         step *= 2
     return x
+
+
+def repeated(x, times):
+    """Each of a list several times."""
+    return [value for value in x for _ in range(times)]
 
 
 def where_int(condition, a, b):

@@ -25,6 +25,17 @@ def random_words(state, stream, group, count):
     return words
 
 
+def random_bytes(state, stream, first):
+    """A random byte for each of 32 elements from logical index `first` on, as words; `first` is any number."""
+    words = random_words(state, stream, first >> 4, 3)
+    skip = Int32(first & 15)
+    for distance in (1, 2):
+        moved = (skip & 4 * distance) != 0
+        words = [where_int(moved, words[i + distance], words[i]) for i in range(len(words) - distance)]
+    shift = (skip & 3) * 8
+    return [word_asm("shf.r.wrap.b32 $0, $1, $2, $3;", "=r,r,r,r", *words[i : i + 2], shift) for i in range(8)]
+
+
 def uniform_columns(state, stream, first, aligned):
     """Numbers in [0, 1) for 32 elements from logical index `first` on; `aligned`: 4 divides it."""
     words = random_words(state, stream, first >> 2, 8 if aligned else 9)

@@ -22,6 +22,13 @@ def reduce_min(address, x, valid):
     reduce_bits("min.s32", "max.u32", address, x, valid)
 
 
+def reduce_magnitude(address, x, valid):
+    """Raise an f32 of global memory that is not negative to x, which is not either; a NaN is above all."""
+    text = "{ .reg .pred p; setp.ne.b32 p, $2, 0; @p red.global.max.u32 [$0], $1; }"
+    values = [address.ir_value(), bits(x).ir_value(), Int32(valid).ir_value()]
+    llvm.inline_asm(None, values, text, "l,r,r,~{memory}", has_side_effects=True)
+
+
 def reduce_bits(positive, negative, address, x, valid):
     """An atomic on the bits of an f32, one for numbers with each sign; nothing where x is NaN or not valid."""
     text = (
@@ -46,10 +53,12 @@ def halved(x):
     return x[0]
 
 
-def sum_of_lanes(part):
-    """The sum over a warp's lanes by halves."""
-    for step in (16, 8, 4, 2, 1):
+def sum_of_lanes(part, lanes=32):
+    """The sum over a warp's lanes, or over each group of adjacent ones, by halves."""
+    step = lanes // 2
+    while step > 0:
         part = add(part, from_bits(prims.shfl_sync(cute.arch.FULL_MASK, bits(part), step, 31, prims.Shfl.BFLY)))
+        step //= 2
     return part
 
 

@@ -31,10 +31,10 @@ class Built:
     artifact: Artifact
 
 
-def parse(text: str) -> Kernel:
-    """The only kernel of a spec."""
+def parse(text: str, name: str | None = None) -> Kernel:
+    """The kernel of a spec that has this name, or its first one."""
     checked = analyze(Source("spec.fp4", text)).raise_errors()
-    return checked.kernels[0]
+    return next(kernel for kernel in checked.kernels if name in (None, kernel.name))
 
 
 def build(spec: str | Kernel) -> Built:

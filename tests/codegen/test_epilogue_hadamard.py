@@ -5,10 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fp4cc.diagnostics import DiagnosticError
-from fp4cc.passes import lower
-
-from .pipeline import build, parse, run
+from .pipeline import build, run
 
 GEMM = """
 kernel transformed(M, N, K) {
@@ -41,19 +38,42 @@ def test_transforms_the_product() -> None:
 
 
 @pytest.mark.parametrize("axis", ["M", "N"])
-@pytest.mark.parametrize("size", [16, 32])
+@pytest.mark.parametrize("size", [16, 32, 64, 128])
 def test_is_its_definition(axis: str, size: int) -> None:
     built = build(POINTS.format(axis=axis, size=size))
-    x = np.random.default_rng(0).integers(-8, 8, (64, 96)).astype(np.float32)
+    x = np.random.default_rng(0).integers(-8, 8, (128, 256)).astype(np.float32)
     y = built.artifact.load_kernel("emulator")(x=x)["y"]
     h = np.ones((1, 1))
     while len(h) < size:
         h = np.block([[h, h], [h, -h]])
-    runs = x.reshape(64, -1, size) if axis == "N" else x.T.reshape(96, -1, size)
-    expected = ((runs @ h).astype(np.float32) * np.float32(size**-0.5)).reshape(64 if axis == "N" else 96, -1)
+    runs = x.reshape(128, -1, size) if axis == "N" else x.T.reshape(256, -1, size)
+    expected = ((runs @ h).astype(np.float32) * np.float32(size**-0.5)).reshape(128 if axis == "N" else 256, -1)
     assert np.array_equal(y, expected if axis == "N" else expected.T)
 
 
-def test_more_points_than_a_thread_has_are_refused() -> None:
-    with pytest.raises(DiagnosticError, match="FP4020"):
-        lower(parse(POINTS.format(axis="N", size=64)), "sm_100a")
+MANY = {
+    "both axes": """
+    out y : f32[M, N]; out z : bf16[M, N]
+    y = hadamard(h, over = N, size = 128, signs = t)
+    z = hadamard(2 * h, over = M, size = 64, signs = s)
+""",
+    "one after the other, and quantized": """
+    out q : nvfp4[M, N]; out qt : nvfp4[N, M]; out r : ds_act[M, N]
+    g = bf16(hadamard(h, over = N, size = 64, signs = s))
+    q = quantize(g, amax = amax)
+    qt = quantize(hadamard(g.T, over = M, size = 128), amax = amax)
+    r = quantize(h)
+""",
+}
+
+
+@pytest.mark.parametrize("tile", ["128 x 128 x 256", "256 x 256 x 256; cluster 2 x 1"])
+@pytest.mark.parametrize("body", MANY.values(), ids=MANY.keys())
+def test_more_points_than_a_thread_has(body: str, tile: str) -> None:
+    built = build(
+        "kernel k(M, N, K) {\n"
+        "    in a : nvfp4[M, K]; in b : nvfp4[N, K]; in s : f32[64]; in t : f32[128]; in amax : f32[]\n"
+        f"    h = a @ b.T{body}}}\nschedule k on sm_100a {{ tile {tile} }}\n"
+    )
+    for m, n in ((128, 128), (256, 384)):
+        assert all(c.equal for c in run(built, {"M": m, "N": n, "K": 64}))

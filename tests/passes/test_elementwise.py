@@ -1,4 +1,4 @@
-"""Lowering of kernels without a product: what the rows and columns are, and when a tile is walked twice."""
+"""Lowering of kernels without a product: what the rows and columns are, and what is walked twice."""
 
 from __future__ import annotations
 
@@ -27,11 +27,16 @@ def test_a_vector_is_one_row() -> None:
     assert kernel.raster.tiles == ("ceildiv", "N", 128)
 
 
-@pytest.mark.parametrize(("fmt", "bands"), [("ds_act", False), ("ds_weight", False), ("fp8_token", True)])
-def test_a_scale_for_a_row_takes_all_columns_in_one_tile(fmt: str, bands: bool) -> None:
-    kernel = lowered(f"kernel k(M, N) {{ in x : f32[M, N]; out q : {fmt}[M, N]; q = quantize(x) }}")
-    assert kernel.bands == bands
-    assert all(leaf.load is None for leaf in kernel.epilogue.inputs)  # what is loaded ahead is there for one walk
+@pytest.mark.parametrize(
+    ("block", "panel", "tile"),
+    [("1 x 32", 0, 128), ("1 x 64", 64, 128), ("64 x 32", 32, 128), ("128 x 128", 128, 128), ("1 x 256", 256, 256)],
+)
+def test_blocks_over_a_line_are_measured_by_the_panel(block: str, panel: int, tile: int) -> None:
+    fmt = f"format wide {{ element e4m3; scale f32 per {block}; layout linear; quantizer absmax }}\n"
+    kernel = lowered(f"{fmt}kernel k(M, N) {{ in x : f32[M, N]; out q : wide[M, N]; q = quantize(x) }}")
+    assert (kernel.epilogue.panel, kernel.epilogue.tile_n) == (panel, tile)
+    ahead = [leaf.load is not None for leaf in kernel.epilogue.inputs]
+    assert ahead == [panel == 0]  # what is loaded ahead is there for one walk
 
 
 @pytest.mark.parametrize("target", ["sm_100a", "sm_90a"])
@@ -49,6 +54,9 @@ def test_fits_in_shared_memory(target: str) -> None:
         ("out y : f32[]; y = max(x, over = all)", ["M > 0", "N > 0"]),
         ("out y : nvfp4[M, N]; y = quantize(x, amax = a)", ["M > 0", "N > 0"]),
         ("out y : mxfp4[M, N]; y = quantize(x)", []),
+        ("out y : f32[M]; y = max(x, over = N)", ["N > 0"]),
+        ("out y : fp8_token[M, N]; y = quantize(x)", ["N > 0"]),
+        ("out y : fp8_token[N, M]; y = quantize(x.T, scale = 2)", ["M > 0"]),
     ],
 )
 def test_what_is_written_for_an_empty_tensor_forbids_it(out: str, texts: list[str]) -> None:

@@ -39,19 +39,19 @@ def command(spec: str, target: str, sizes: dict[str, int], kernel: str | None, n
     from fp4cc.driver.spec import spec_at
     from fp4cc.driver.stages import lower_kernels
     from fp4cc.explain.report import as_json as report_json
-    from fp4cc.explain.report import report
+    from fp4cc.explain.report import reports
 
     with progress(enabled=not as_json) as line:
         line.step("checking and lowering the spec")
         request, call = split_sizes(Request(spec_at(spec), target, {}, kernel), sizes)
         lowered, _ = lower_kernels(request)
         usage: dict[str, ResourceUsage] = {} if no_compile else _usage(request, line.step)
-    reports = [report(one, call, usage) for one in lowered]
+    found = [one for kernel in lowered for one in reports(kernel, call, usage)]
     if as_json:
-        print_json({"ok": True, "kernels": [report_json(found) for found in reports]})
+        print_json({"ok": True, "kernels": [report_json(one) for one in found]})
         return
-    for found in reports:
-        _print(found)
+    for one in found:
+        _print(one)
 
 
 def _usage(request: Request, step: Step) -> dict[str, ResourceUsage]:

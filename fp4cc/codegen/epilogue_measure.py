@@ -1,0 +1,173 @@
+"""Blocks larger than a thread's line: a walk over the panel measures them, the next one uses their factors.
+
+In shared memory each such output has a float for every line that a thread sees of a panel: first what was measured of
+it, then, at the first line of each block, the block's factor. Lines along the columns are a thread's own. Lines along
+the rows (of transposed outputs) are measured by the warp that has the rows and used by all that share the block.
+"""
+
+from __future__ import annotations
+
+from fp4cc.codegen.epilogue_quantize import divided, factor_names, format_of, plan_of, store_scales
+from fp4cc.codegen.quantizers import statistic_helper
+from fp4cc.codegen.wrap import listed
+from fp4cc.ir.lowered import LoweredKernel
+from fp4cc.ir.lowered_epilogue import EpilogueOutput
+from fp4cc.passes.blocks import CTA_ROWS, LINE
+
+_INDENT = 20  # of the sub-tile hook of a panel in the kernel file, at most
+_BARRIER = "prims.barrier_cta_sync(1, thread_count=128)"
+
+
+def measured(lowered: LoweredKernel) -> list[EpilogueOutput]:
+    """The outputs whose blocks are measured in a walk of their own."""
+    return [o for o in lowered.epilogue.outputs if o.quantize is not None and o.quantize.measure == "panel"]
+
+
+def measure_setup(lowered: LoweredKernel, helpers: set[str]) -> list[str]:
+    """Lines of the kernel hook: where each output's floats are."""
+    outputs = measured(lowered)
+    if outputs:
+        helpers.add("shared_address")
+    return [f"{o.arg}_measured = shared_address({o.arg}_blocks)" for o in outputs]
+
+
+def measure_lines(lowered: LoweredKernel, output: EpilogueOutput, values: str, helpers: set[str]) -> list[str]:
+    """Lines of the measuring walk for a sub-tile."""
+    statistic, _ = statistic_helper(format_of(output))
+    helpers |= {statistic, "shared_store_f32"}
+    part = f"{output.arg}_part"
+    if plan_of(output).along == "columns":
+        return [
+            f"{part} = {statistic}({values})",
+            f"shared_store_f32({_of_thread(output, '(column - panel0 >> 5)')}, {part})",
+        ]
+    helpers.add("transpose_in_warp")
+    return [
+        f"{part} = {statistic}(transpose_in_warp(slab_to_transpose, lane, {values}))",
+        f"shared_store_f32({_of_rows(lowered, output, 'warp', 'column - panel0 + lane')}, {part})",
+    ]
+
+
+def measure_end(lowered: LoweredKernel, output: EpilogueOutput, helpers: set[str]) -> list[str]:
+    """Lines after the measuring walk: scales, stored, and factors."""
+    helpers |= {"shared_load_f32", "shared_store_f32"}
+    by_column = plan_of(output).along == "rows"
+    return (_by_column if by_column else _by_row)(lowered, output, helpers)
+
+
+def factor_line(lowered: LoweredKernel, output: EpilogueOutput, helpers: set[str]) -> str:
+    """The factor of the block that this thread's line of a sub-tile is in."""
+    helpers.add("shared_load_f32")
+    lines = _lines(output)
+    if plan_of(output).along == "columns":
+        block = "(column - panel0 >> 5)" if lines == 1 else f"(column - panel0 >> 5 & {-lines})"
+        return f"{output.arg}_factor = shared_load_f32({_of_thread(output, block)})"
+    rows = "0" if lines * LINE == CTA_ROWS else "warp" if lines == 1 else f"({divided('warp', lines)})"
+    return f"{output.arg}_factor = shared_load_f32({_of_rows(lowered, output, rows, 'column - panel0 + lane')})"
+
+
+def measure_release(lowered: LoweredKernel) -> list[str]:
+    """Lines after a panel: other warps have read the factors that the next one overwrites."""
+    if any(plan_of(output).along == "rows" for output in measured(lowered)):
+        return [f"{_BARRIER}  # the factors have been read"]
+    return []
+
+
+def _by_row(lowered: LoweredKernel, output: EpilogueOutput, helpers: set[str]) -> list[str]:
+    """A thread has the lines of its row: it measures the row's blocks one after the other."""
+    name, lines = output.arg, _lines(output)
+    columns = lines * LINE
+    blocks = lowered.epilogue.panel // columns
+    first = "0" if blocks == 1 else "i" if lines == 1 else f"{lines} * i"
+    joined = _joined(output, _of_thread(output, first), 4 * CTA_ROWS, helpers)
+    start = "panel0" if blocks == 1 else f"panel0 + {columns} * i"
+    tallest = _tallest(lowered, output, f"{name}_amax", "row_valid", helpers)
+    body = [
+        f"{name}_amax = {joined}",
+        *([f"{name}_amax = {tallest}"] if tallest != f"{name}_amax" else []),
+        f"{name}_scale_stored, {name}_factor = {_scale_call(output, f'{name}_amax')}",
+        store_scales(lowered, output, ("row", "m_size", start, "n_size"), f"[{name}_scale_stored]", indent=4),
+        f"shared_store_f32({_of_thread(output, first)}, {name}_factor)",
+    ]
+    return body if blocks == 1 else [f"for i in cutlass.range_constexpr({blocks}):", *_indented(body)]
+
+
+def _by_column(lowered: LoweredKernel, output: EpilogueOutput, helpers: set[str]) -> list[str]:
+    """Thread t has column t of the panel: it joins what the warps measured of the blocks on it."""
+    name, lines, panel = output.arg, _lines(output), lowered.epilogue.panel
+    blocks, column = CTA_ROWS // (lines * LINE), f"{name}_column"
+    first = "0" if blocks == 1 else "i" if lines == 1 else f"{lines} * i"
+    joined = _joined(output, _of_rows(lowered, output, first, column), 4 * panel, helpers)
+    start = "m0" if blocks == 1 else f"m0 + {lines * LINE} * i"
+    extent = (f"panel0 + {column}", "n_size", start, "m_size")
+    tallest = _tallest(lowered, output, "amax", f"panel0 + {column} < n_size", helpers)
+    body = [
+        f"{column} = {'thread' if panel >= CTA_ROWS else f'thread & {panel - 1}'}",
+        f"{_BARRIER}  # all rows have been measured",
+        *listed(_INDENT, f"{name}_amaxes", joined, f"i in range({blocks})"),
+        *(listed(_INDENT, f"{name}_amaxes", tallest, f"amax in {name}_amaxes") if tallest != "amax" else []),
+        *listed(_INDENT, f"{name}_scaled", _scale_call(output, "amax"), f"amax in {name}_amaxes"),
+        f"for i in cutlass.range_constexpr({blocks}):",
+        *_indented([store_scales(lowered, output, extent, f"[{name}_scaled[i][0]]", indent=8)]),
+        f"{_BARRIER}  # all has been read that the factors overwrite",
+        f"for i in cutlass.range_constexpr({blocks}):",
+        f"    shared_store_f32({_of_rows(lowered, output, 'i', column)}, {name}_scaled[i][1])",
+        _BARRIER,
+    ]
+    if panel <= CTA_ROWS:
+        return body
+    body[0] = f"{column} = thread + {CTA_ROWS} * half"
+    return [f"for half in cutlass.range_constexpr({panel // CTA_ROWS}):", *_indented(body)]
+
+
+def _joined(output: EpilogueOutput, place: str, pitch: int, helpers: set[str]) -> str:
+    """What was measured of the lines of a block, joined; `place` is the first one's, others lie `pitch` bytes apart."""
+    lines = _lines(output)
+    if lines == 1:
+        return f"shared_load_f32({place})"
+    statistic, _ = statistic_helper(format_of(output))
+    helpers |= {statistic, "shared_floats"}
+    return f"{statistic}(shared_floats({place}, {pitch}, {lines}))"
+
+
+def _tallest(lowered: LoweredKernel, output: EpilogueOutput, amax: str, valid: str, helpers: set[str]) -> str:
+    """The largest of the lines that a block of several rows has, each a thread's."""
+    rows = format_of(output).block[0]
+    if not isinstance(rows, int) or rows == 1:
+        return amax
+    helpers |= {"where"}
+    amax = f"where({valid}, {amax}, 0.0)"
+    if rows <= LINE:
+        helpers.add("largest_of_lanes")
+        return f"largest_of_lanes({amax}, {rows})"
+    helpers.add("largest_of_warps")
+    slots = f"{output.arg}_measured + {16 * lowered.epilogue.panel}"
+    return f"largest_of_warps({slots}, warp, {amax}, {rows // LINE})"
+
+
+def _scale_call(output: EpilogueOutput, amax: str) -> str:
+    return f"{output.arg}_scale({', '.join([amax, *factor_names(output)])})"
+
+
+def _lines(output: EpilogueOutput) -> int:
+    """Lines of a row (or column) of a block."""
+    columns = format_of(output).block[1]
+    if not isinstance(columns, int):
+        raise TypeError(f"{output.arg} has one scale a row")
+    return columns // LINE
+
+
+def _of_thread(output: EpilogueOutput, line: str) -> str:
+    """The float of a line of this thread's row."""
+    place = "thread" if line == "0" else f"({CTA_ROWS} * {line} + thread)"
+    return f"{output.arg}_measured + 4 * {place}"
+
+
+def _of_rows(lowered: LoweredKernel, output: EpilogueOutput, rows: str, column: str) -> str:
+    """The float of 32 rows (or of a block of them) of a column."""
+    place = column if rows == "0" else f"{lowered.epilogue.panel} * {rows} + {column}"
+    return f"{output.arg}_measured + 4 * {place if place.isidentifier() else f'({place})'}"
+
+
+def _indented(lines: list[str]) -> list[str]:
+    return [f"    {part}" for line in lines for part in line.split("\n")]

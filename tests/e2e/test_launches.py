@@ -1,0 +1,98 @@
+"""Outputs with one scale for a row, a column or a matrix: two launches, the second after every plan of the first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+Check = Callable[..., None]
+
+FORMATS = """
+format whole { element e5m2; scale f32 per all x all; layout linear; quantizer absmax }
+format powers { element e2m1 pack low_first; scale e8m0 per 1 x all; layout linear; quantizer mx_floor }
+"""
+PRODUCT = (
+    FORMATS
+    + """
+kernel tokens(L, M, N, K) {
+    in a : nvfp4[L, M, K]; in b : nvfp4[N, K]; in rng : u64[2]; in bias : f32[N]
+    out y : bf16[L, M, N]; out top : f32[L, M]; out total : f32[L]
+    out p : fp8_token[L, M, N]; out pt : fp8_token[L, N, M]; out q : whole[L, M, N]; out r : powers[L, M, N]
+    h = a @ b.T + bias
+    y = h
+    p = quantize(bf16(h))
+    pt = quantize(h.T, rounding = stochastic(rng, stream = 3))
+    q = quantize(h)
+    r = quantize(h)
+    top = max(h, over = N)
+    total = sum(h, over = (M, N))
+}
+"""
+)
+ELEMENTS = (
+    FORMATS
+    + """
+kernel elements(L, M, N) {
+    in x : bf16[L, M, N]; in s : f32[L, M]
+    inout z : f32[L, M, N]
+    out p : fp8_token[L, M, N]; out pt : fp8_token[L, N, M]; out q : whole[L, N, M]; out r : powers[L, N, M]
+    out total : f32[L, M]
+    h = silu(x) * s + z
+    z = h
+    p = quantize(h)
+    pt = quantize(h.T)
+    q = quantize(h.T)
+    r = quantize(h.T)
+    total = sum(h, over = N)
+}
+"""
+)
+
+
+@pytest.mark.parametrize("fields", ["tile 128 x 128 x 256; cluster 1 x 1", "tile 256 x 64 x 256; cluster 2 x 2"])
+def test_a_product(check: Check, fields: str) -> None:
+    """Random numbers by logical index: rows of odd length start anywhere in a group of them."""
+    text = PRODUCT + f"schedule tokens on sm_100a {{ {fields} }}\n"
+    check(text, L=2, M=131, N=200, K=64, sms=4)
+    check(text, L=1, M=300, N=66, K=64, mode="delayed", seed=1)
+
+
+def test_a_second_launch_after_each_variant(check: Check) -> None:
+    text = PRODUCT + (
+        "schedule tokens on sm_100a when M <= 64 { tile 128 x 64 x 256 }\n"
+        "schedule tokens on sm_100a { tile 128 x 256 x 256 }\n"
+    )
+    check(text, L=1, M=64, N=130, K=32)
+    check(text, L=1, M=65, N=130, K=32)
+
+
+@pytest.mark.parametrize("target", ["sm_100a", "sm_90a"])
+def test_no_product(check: Check, target: str) -> None:
+    check(ELEMENTS, target, L=2, M=130, N=72, sms=2)
+    check(ELEMENTS, target, L=1, M=2, N=204)
+
+
+def test_a_product_on_hopper(check: Check) -> None:
+    check(PRODUCT, "sm_90a", L=1, M=130, N=72, K=64)
+
+
+@pytest.mark.parametrize("m", [1, 130])
+def test_numbers_that_are_none(compiler: object, m: int) -> None:
+    """Rows of NaN only, infinities, zeros: amax leaves NaN out, the exponent rules do not."""
+    text = FORMATS + (
+        "kernel k(M, N) { in x : f32[M, N]; out p : fp8_token[M, N]; out q : whole[M, N]; out r : powers[M, N]\n"
+        "p = quantize(x); q = quantize(x); r = quantize(x) }\n"
+    )
+    artifact = compiler.artifact(text)  # type: ignore[attr-defined]
+    rng = np.random.default_rng(3)
+    x = rng.standard_normal((m, 40)).astype(np.float32)
+    x[0] = np.nan
+    x[m // 2, 3] = np.nan
+    x[m // 3, 5] = -np.inf
+    x[-1] = 0 if m > 1 else x[-1]
+    found, expected = (artifact.load_kernel(device)(x=x) for device in ("emulator", "reference"))
+    for name in ("p", "q", "r"):
+        assert np.array_equal(found[name].codes, expected[name].codes)
+        assert np.array_equal(found[name].scales.view(np.uint8), expected[name].scales.view(np.uint8))
