@@ -61,14 +61,16 @@ def spread_lines(program: EpilogueProgram, plan: SpreadPlan, x: str, helpers: se
     row = f"{_points(plan)} + {plan.row_bytes} * thread + 4 * (column - panel0)"
     if _rows(program, plan.value):
         helpers.add("butterflies_of_rows")
-        return [f"exchange_row({row}, butterflies_of_rows({x}, {_RUN}, {_signs_name(program, plan.value)}, lane))"]
+        run = f"butterflies_of_rows({x}, {_RUN}, {_signs_name(program, plan.value)}, lane)"
+        return [f"{_points(plan)}_run = {run}", f"exchange_row({row}, {_points(plan)}_run)"]
     helpers.add("butterflies_of_columns")
-    leaf, signs = _signs(program, plan.value), "None"
+    leaf, signs, lines = _signs(program, plan.value), "None", list[str]()
     if leaf is not None:
         helpers |= {"load_points", "global_address"}
-        place = f"column & {_size(program, plan.value) - 1}"
-        signs = f"load_points(global_address({leaf.param_name}, {place}, 4), {_RUN})"
-    return [f"exchange_row({row}, butterflies_of_columns({x}, {_RUN}, {signs}))"]
+        signs, place = f"{_points(plan)}_signs", f"column & {_size(program, plan.value) - 1}"
+        lines.append(f"{signs} = load_points(global_address({leaf.param_name}, {place}, 4), {_RUN})")
+    lines.append(f"{_points(plan)}_run = butterflies_of_columns({x}, {_RUN}, {signs})")
+    return [*lines, f"exchange_row({row}, {_points(plan)}_run)"]
 
 
 def spread_end(program: EpilogueProgram, plan: SpreadPlan) -> list[str]:
