@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from fp4cc.codegen.epilogue_values import ValuePrinter, title
+from fp4cc.codegen.halves import whole_index
+from fp4cc.codegen.mainloops import numbered
 from fp4cc.codegen.names import Names
 from fp4cc.codegen.strides import bytes_text, offset, stride_text
 from fp4cc.codegen.wrap import call
 from fp4cc.ir.lowered import LoweredKernel
-from fp4cc.ir.lowered_epilogue import EpilogueInput, LoadPlan
+from fp4cc.ir.lowered_epilogue import EpilogueInput, Half, LoadPlan
 
 #: Bytes of an element, and the 32-bit conversion of integers.
 WIDTHS = {"f32": 4, "i32": 4, "u32": 4, "bf16": 2, "f16": 2, "e4m3": 1, "e5m2": 1}
@@ -71,7 +73,8 @@ class Loads:
         """Values of one column, for the thread that stages it."""
         lines: list[str] = []
         for leaf in self._inputs("column"):
-            text = self._load_text(leaf, self._offset(leaf, "n0 + staged_column"), "in_range")
+            column = self._column(leaf, "n0 + staged_column", 1)
+            text = self._load_text(leaf, self._offset(leaf, column), "in_range")
             printer.known[leaf.value] = self.names.new(leaf.name)
             lines.append(f"{printer.known[leaf.value]} = {text}")
         return lines
@@ -102,19 +105,46 @@ class Loads:
             address = f"shared_address(columns_smem) + {self._place(place, 'column - n0')}"
             self.printer.helpers.add("shared_load_32_f32")
             lines.append(f"{name} = shared_load_32_f32({address})")
-        for leaf in self._inputs("tile"):
-            lines += self._tile(leaf)
-        for leaf in self._inputs("uniform"):
-            lines.append(self._uniform(leaf))
+        both: dict[int, str] = {}
+        for leaf in [*self._inputs("tile"), *self._inputs("uniform")]:
+            if leaf.half is not None and not leaf.half.adjacent:
+                lines += self._taking_turns(leaf, leaf.half, both)
+            else:
+                lines += self._tile(leaf) if leaf.kind == "tile" else [self._uniform(leaf)]
         return lines
 
     def _uniform(self, leaf: EpilogueInput) -> str:
         name = self.names.new(f"{leaf.name}_columns")
         self.vectors[leaf.value] = name
         self.printer.helpers.add("uniform_columns")
+        first = self._column(leaf, "column", self.lowered.epilogue.subtile)
+        return f"{name} = {self._random(leaf, first)}"
+
+    def _random(self, leaf: EpilogueInput, first: str) -> str:
+        """32 random numbers of this row, the first of them of column `first`."""
         batch = "Int64(batch) * m_size + row" if self.lowered.epilogue.problem.batch_axes else "Int64(row)"
-        index = f"({batch}) * n_size + column"
-        return f"{name} = uniform_columns({leaf.param_name}_words, {leaf.stream}, {index}, {leaf.vector is True})"
+        index = f"({batch}) * {'n_size' if leaf.half is None else '2 * n_size'} + {first}"
+        return f"uniform_columns({leaf.param_name}_words, {leaf.stream}, {index}, {leaf.vector is True})"
+
+    def _taking_turns(self, leaf: EpilogueInput, half: Half, both: dict[int, str]) -> list[str]:
+        """A half whose columns take turns with the other's in less than a sub-tile: 64 columns hold 32 of each.
+
+        `both` has the names of these 64 of values that were met before.
+        """
+        lines: list[str] = []
+        whole = self.lowered.epilogue.kernel.values[leaf.value].operands[0]
+        if whole not in both:
+            both[whole] = self.names.new(f"{leaf.source}_both")
+            if leaf.kind == "uniform":
+                self.printer.helpers.add("uniform_columns")
+                parts = [self._random(leaf, "2 * column"), self._random(leaf, "2 * column + 32")]
+                lines += [f"{both[whole]} = {parts[0]}", f"{both[whole]} += {parts[1]}"]
+            else:
+                lines += self._by_threads(leaf, both[whole], "2 * column", "2 * (n_size - column)", 64)
+        name = self.names.new(f"{leaf.name}_columns")
+        self.vectors[leaf.value] = name
+        self.printer.helpers.add("half_of")
+        return [*lines, f"{name} = half_of({both[whole]}, {half.group}, {half.part})"]
 
     def element_text(self, value: int) -> str:
         """The argument of `element` for column j."""
@@ -129,17 +159,16 @@ class Loads:
                 return f"{self._vector_name(value)}[j]"
         return self.printer.known[self.printer.resolve(value)]
 
-    def _accumulator(self, half: int) -> str:
-        """Column j of an accumulator; of a half, out of 32 columns in `acc` and 32 more in `acc2`."""
+    def _accumulator(self, index: int) -> str:
+        """Column j of an accumulator; of one that takes turns with the next, out of 32 columns of each."""
         group, width = self.lowered.epilogue.group, self.lowered.epilogue.subtile
-        if group is None:
-            return f"acc{half + 1 if half else ''}[j]"
-        if group >= width:
-            return "acc2[j]" if half else "acc[j]"
+        if group is None or group >= width:
+            return f"acc{numbered(index)}[j]"
+        part = index % 2
         place = "2 * j" if group == 1 else f"j // {group} * {2 * group} + j % {group}"
-        place += f" + {half * group}" if half else ""
+        place += f" + {group}" if part else ""
         self.printer.helpers.add("either_half")
-        return f"either_half(acc, acc2, {place})"
+        return f"either_half(acc{numbered(index - part)}, acc{numbered(index - part + 1)}, {place})"
 
     def _vector_name(self, value: int) -> str:
         if value not in self.vectors:
@@ -169,26 +198,32 @@ class Loads:
         self.vectors[leaf.value] = name
         if leaf.load is not None:
             return self._ahead(leaf, leaf.load, name)
+        first = self._column(leaf, "column", self.lowered.epilogue.subtile)
+        return self._by_threads(leaf, name, first, "n_size - column", self.lowered.epilogue.subtile)
+
+    def _by_threads(self, leaf: EpilogueInput, name: str, first: str, left: str, count: int) -> list[str]:
+        """Each thread loads `count` columns of its row from column `first` on; those from `left` on are 0."""
         width = WIDTHS[leaf.dtype]
-        address = self.names.new(f"{leaf.name}_address")
+        address = self.names.new(f"{leaf.name if count == 32 else leaf.source}_address")
         where = "row_valid"
         if leaf.value in self.guarded:
             where = f"both(row_valid, {self.guarded[leaf.value]})"
             self.printer.helpers.add("both")
-        lines = [f"{address} = global_address({leaf.param_name}, {self._offset(leaf)}, {width})"]
+        lines = [f"{address} = global_address({leaf.param_name}, {self._offset(leaf, first)}, {width})"]
         self.printer.helpers |= {"global_address", f"load_{leaf.dtype}", "load_elements"}
         stride = self._stride_bytes(leaf)
-        one_by_one = f"{name} = load_elements(load_{leaf.dtype}, {address}, {stride}, n_size - column, {where})"
+        number = "" if count == 32 else f", {count}"
+        one_by_one = f"{name} = load_elements(load_{leaf.dtype}, {address}, {stride}, {left}, {where}{number})"
         if leaf.vector is None:
             return [*lines, one_by_one]
         self.printer.helpers |= {"load_vectors", f"unpack_{leaf.dtype}"}
-        at_once = f"{name} = load_vectors(unpack_{leaf.dtype}, {address}, {width}, n_size - column, {where})"
+        at_once = f"{name} = load_vectors(unpack_{leaf.dtype}, {address}, {width}, {left}, {where}{number})"
         if leaf.vector is True:
             return [*lines, at_once]
         return [
             *lines,
-            f"{name} = [Float32(0.0)] * 32",
-            f"if {leaf.name}_vector != 0:",
+            f"{name} = [Float32(0.0)] * {count}",
+            f"if {leaf.flag} != 0:",
             f"    {at_once}",
             "else:",
             f"    {one_by_one}",
@@ -248,14 +283,14 @@ class Loads:
         batch = ", batch" if leaf.batch_stride != 0 else ""
         arguments = [
             load.tensor_map, load.buffer, load.barriers, str(load.row_bytes), slot,
-            f"({column}, m0 + 32 * warp{batch})",
+            f"({self._column(leaf, column, self.lowered.epilogue.subtile)}, m0 + 32 * warp{batch})",
         ]  # fmt: skip
         first, *rest = call(_INDENT + indent, "load_ahead", arguments).split("\n")
         return [first, *(line[_INDENT + indent :] for line in rest)]
 
     def _condition(self, leaf: EpilogueInput) -> str | None:
         """The condition under which TMA loads an input; None: always."""
-        parts = [] if leaf.vector is True else [f"{leaf.name}_vector != 0"]
+        parts = [] if leaf.vector is True else [f"{leaf.flag} != 0"]
         parts += [self.guarded[leaf.value]] if leaf.value in self.guarded else []
         if len(parts) == 2:
             self.printer.helpers.add("both")
@@ -272,7 +307,8 @@ class Loads:
             where = f"both(row_valid, {self.guarded[leaf.value]})"
             self.printer.helpers.add("both")
         self.printer.helpers |= {"global_address", f"load_{leaf.dtype}", "load_elements"}
-        address = f"global_address({leaf.param_name}, {self._offset(leaf)}, {WIDTHS[leaf.dtype]})"
+        first = self._column(leaf, "column", self.lowered.epilogue.subtile)
+        address = f"global_address({leaf.param_name}, {self._offset(leaf, first)}, {WIDTHS[leaf.dtype]})"
         stride = self._stride_bytes(leaf)
         arguments = [f"load_{leaf.dtype}", address, stride, "n_size - column", where]
         first, *rest = call(_INDENT + 4, f"{name} = load_elements", arguments).split("\n")
@@ -283,6 +319,10 @@ class Loads:
 
     def _inputs(self, kind: str) -> list[EpilogueInput]:
         return [leaf for leaf in self.lowered.epilogue.inputs if leaf.kind == kind]
+
+    def _column(self, leaf: EpilogueInput, column: str, step: int) -> str:
+        """Where an input has the epilogue's `column`, which is a multiple of `step`."""
+        return whole_index(leaf.half, column, "n_size", step)
 
     def _offset(self, leaf: EpilogueInput, column: str = "column") -> str:
         return offset(
