@@ -240,7 +240,7 @@ class Tmem:
     Buffer i of `acc_buffers` starts at column i * `acc_stride`; a tile's accumulators lie side by side in it, tile.n
     columns each. Scales of the B of product j of a mainloop start at `sfb` + j * `sfb_stride`. Where
     acc_stride < tile.n the two overlap: the epilogue reads the shared columns first and frees them after
-    `release_after` sub-tiles, walking tile 0's from the right.
+    `release_after` sub-tiles (32 columns, or as many of both halves), walking tile 0's from the right.
     """
 
     columns: int

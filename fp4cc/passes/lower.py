@@ -24,7 +24,7 @@ from fp4cc.passes.scale_rows import place_constraints
 from fp4cc.passes.schedule import Request, applicable, assumed_shape, rank, read
 from fp4cc.passes.sizes import Sizes
 from fp4cc.passes.tensor_maps import mainloop_maps
-from fp4cc.passes.unzip import Frame, find_products
+from fp4cc.passes.unzip import Frame, find_products, released
 from fp4cc.passes.wgmma import lower_wgmma
 from fp4cc.targets import CHIPS, NAMES, SM90A, TARGETS, Target
 
@@ -84,6 +84,8 @@ def _lower_with(
     if memory is None:
         raise RuntimeError(f"a tile of {option.tile_n} columns was chosen and does not fit")
     stage, tmem, mma = memory.stage, memory.tmem, memory.steps[0].mmas[0]
+    if frame.group is not None:
+        tmem = released(tmem, option.tile_n, frame.group)
     tile = Tile(mma.m, mma.n, memory.steps[0].tile_k, target.cta_rows)
     cluster = Cluster(option.cluster_m, option.cluster_n)
     epilogue = plan_epilogue(frame, sizes, tile.n)

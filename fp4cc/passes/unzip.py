@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from fp4cc.ir.kernel import Kernel, Value
-from fp4cc.ir.lowered import Problem
-from fp4cc.ir.lowered_epilogue import Space
+from fp4cc.ir.lowered import Problem, Tmem
+from fp4cc.ir.lowered_epilogue import SUBTILE, Space
 from fp4cc.passes.halves import Cut, half, refusal, sink, unzipped, wanted
 from fp4cc.passes.roles import find_problem
 from fp4cc.passes.sizes import Sizes
@@ -88,6 +88,23 @@ def tile_widths(frame: Frame, problem: Problem, widths: Sequence[int]) -> tuple[
     halves = [product.b.half for product in problem.products]
     groups = [each.group for each in halves if each is not None and each.group is not None]
     return tuple(n for n in widths if all(group % n == 0 for group in groups))
+
+
+def released(tmem: Tmem, tile_n: int, group: int) -> Tmem:
+    """The plan of overlapping accumulators of interleaved halves, which are read in steps of 64 columns.
+
+    It says after how many steps, from the left as from the right, all columns that both use have been read.
+    """
+    if not tmem.overlapped(tile_n):
+        return tmem
+    shared = set(range(-(-(tile_n - tmem.acc_stride) // SUBTILE)))  # in runs of 32 columns from the edge
+    run = max(group, SUBTILE) // SUBTILE
+    steps = 0
+    while shared:
+        first = steps // run * 2 * run + steps % run
+        shared -= {first, first + run}
+        steps += 1
+    return replace(tmem, release_after=steps)
 
 
 def _width(group: int) -> int:
