@@ -21,7 +21,7 @@ def scales_in_place(operand: Operand, tile_n: int) -> Expr:
     """
     if not operand.scaled or operand.half is None or operand.half.group is not None:
         return True
-    return fold("eq", fold("mod", operand.first_row, 128 if tile_n % 128 == 0 else 64), 0)
+    return fold("eq", fold("mod", operand.first_row, _multiple(tile_n)), 0)
 
 
 def widths_in_place(kernel: Kernel, problem: Problem, widths: Sequence[int]) -> tuple[int, ...]:
@@ -40,15 +40,20 @@ def certain_widths(kernel: Kernel, problem: Problem, sizes: Sizes, widths: Seque
 
 def place_constraints(kernel: Kernel, problem: Problem, sizes: Sizes, tile_n: int) -> tuple[Constraint, ...]:
     """What sizes must be for the scales of a tile this wide to be read as they lie."""
-    found: dict[Expr, Constraint] = {}
+    axis, multiple = problem.n_axis, _multiple(tile_n)
+    narrower = "" if multiple == 64 else f"; `where {axis} % 64 == 0` chooses tiles that may start at the middle one"
     for operand in (product.b for product in problem.products):
-        condition = scales_in_place(operand, tile_n)
-        if isinstance(condition, tuple):
-            multiple = 128 if tile_n % 128 == 0 else 64
-            if not divides(multiple, operand.first_row, kernel.constraints, sizes):
-                text = f"{problem.n_axis} % {multiple} == 0"
-                found[condition] = Constraint(condition, text, kernel.arg(operand.arg).span, REASON)
-    return tuple(found.values())
+        known = scales_in_place(operand, tile_n) is True
+        if not known and not divides(multiple, operand.first_row, kernel.constraints, sizes):
+            condition = ("eq", ("mod", axis, multiple), 0)  # halves apart start at the end of a half
+            span = kernel.arg(operand.arg).span
+            return (Constraint(condition, f"{axis} % {multiple} == 0", span, f"{REASON}{narrower}"),)
+    return ()
+
+
+def _multiple(tile_n: int) -> int:
+    """What the first row of a tile's scales must be a multiple of."""
+    return 128 if tile_n % 128 == 0 else 64
 
 
 def _misplaced(kernel: Kernel, problem: Problem, operand: Operand) -> Diagnostic:
