@@ -54,7 +54,8 @@ def find_products(kernel: Kernel, sizes: Sizes, target: Target) -> tuple[Problem
     group = None if cut is None else _turns(cut, sizes)
     if cut is not None and group is not None:
         problem = find_problem(kernel, sizes)
-        if len(problem.accumulators) * _width(group) < target.tmem_columns:  # beside them lie scales
+        fits = len(problem.accumulators) * _width(group) < target.tmem_columns  # beside accumulators lie scales
+        if fits or group % _WIDTHS:
             return problem, _interleaved(kernel, problem, sizes, cut, group)
     sunk = sink(kernel, sizes).kernel
     for value in sunk.values:
