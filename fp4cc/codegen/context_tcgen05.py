@@ -36,6 +36,7 @@ def template_context(lowered: LoweredGemm, epilogue: EpilogueText) -> dict[str, 
     several = len(problem.products) > 1
     slots = len(problem.accumulators)
     width = "TILE_N" if lowered.epilogue.group is None else "(TILE_N // 2)"
+    halves = any(product.b.half is not None for product in problem.products)
     n0 = "(tile_n * CLUSTER_N + cta_n) * TILE_N" if cluster.n > 1 else "tile_n * TILE_N"
     return {
         **frame(lowered, epilogue, title(lowered), plan(lowered)),
@@ -65,7 +66,8 @@ def template_context(lowered: LoweredGemm, epilogue: EpilogueText) -> dict[str, 
         "group": lowered.epilogue.group,
         **_halves(lowered),
         "overlapped": overlapped,
-        "half_atom_columns": list(dict.fromkeys(half_atom_columns(lowered, n0).values())),
+        "half_atom_columns": list(dict.fromkeys(half_atom_columns(lowered, "n0" if halves else n0).values())),
+        "mma_n0": n0 if halves else None,
         "commit_empty": _commit_empty(lowered),
         "commit_acc": ["multicast_mask=0b11 << rank"] if lowered.mma.cta_group == 2 else [],
         "maybe_no_k": not several and (not isinstance(problem.k, int) or problem.k == 0),
@@ -82,7 +84,8 @@ def template_context(lowered: LoweredGemm, epilogue: EpilogueText) -> dict[str, 
 
 def title(lowered: LoweredGemm) -> str:
     """One line: what the kernel computes, in kinds."""
-    names = [f"{p.a.arg} ({p.a.name}) times {p.b.title} ({p.b.name})" for p in lowered.problem.products]
+    bs = {p: p.b.arg if p.b.half is None else f"halves of {p.b.arg}" for p in lowered.problem.products}
+    names = dict.fromkeys(f"{p.a.arg} ({p.a.name}) times {b} ({p.b.name})" for p, b in bs.items())
     return f"{lowered.name}: {', '.join(names)} for {lowered.target}."
 
 

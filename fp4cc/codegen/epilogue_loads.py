@@ -74,6 +74,10 @@ class Loads:
         lines: list[str] = []
         for leaf in self._inputs("column"):
             column = self._column(leaf, "n0 + staged_column", 1)
+            if leaf.half is not None and leaf.half.group is not None:
+                name = self.names.new(f"{leaf.name}_column")
+                lines.append(f"{name} = {column}")
+                column = name
             text = self._load_text(leaf, self._offset(leaf, column), "in_range")
             printer.known[leaf.value] = self.names.new(leaf.name)
             lines.append(f"{printer.known[leaf.value]} = {text}")
@@ -98,7 +102,7 @@ class Loads:
 
     def subtile(self) -> list[str]:
         """Staged columns and tile inputs of a sub-tile, 32 values each."""
-        lines: list[str] = []
+        lines = self._accumulators()
         for place, value in enumerate(self.lowered.epilogue.staged):
             name = self.names.new(f"{self._column_name(value)}_columns")
             self.vectors[value] = name
@@ -111,6 +115,20 @@ class Loads:
                 lines += self._taking_turns(leaf, leaf.half, both)
             else:
                 lines += self._tile(leaf) if leaf.kind == "tile" else [self._uniform(leaf)]
+        return lines
+
+    def _accumulators(self) -> list[str]:
+        """Halves that take turns in less than a sub-tile, sorted out of the 64 columns of two lists."""
+        program = self.lowered.epilogue
+        if program.group is None or program.group >= program.subtile:
+            return []
+        self.printer.helpers.add("half_of")
+        lines: list[str] = []
+        for index, value in enumerate(program.accumulators):
+            part = index % 2
+            self.vectors[value] = self.names.new(f"product{index + 1}_columns")
+            columns = f"[*acc{numbered(index - part)}, *acc{numbered(index - part + 1)}]"
+            lines.append(f"{self.vectors[value]} = half_of({columns}, {program.group}, {part})")
         return lines
 
     def _uniform(self, leaf: EpilogueInput) -> str:
@@ -148,27 +166,16 @@ class Loads:
 
     def element_text(self, value: int) -> str:
         """The argument of `element` for column j."""
-        if value in self.lowered.epilogue.accumulators:
-            return self._accumulator(self.lowered.epilogue.accumulators.index(value))
         if value in self.vectors:
             return f"{self.vectors[value]}[j]"
+        if value in self.lowered.epilogue.accumulators:
+            return f"acc{numbered(self.lowered.epilogue.accumulators.index(value))}[j]"
         if value in self.lowered.epilogue.staged:
             return f"{self._vector_name(value)}[j]"
         for leaf in [*self._inputs("tile"), *self._inputs("uniform")]:
             if leaf.value == value:
                 return f"{self._vector_name(value)}[j]"
         return self.printer.known[self.printer.resolve(value)]
-
-    def _accumulator(self, index: int) -> str:
-        """Column j of an accumulator; of one that takes turns with the next, out of 32 columns of each."""
-        group, width = self.lowered.epilogue.group, self.lowered.epilogue.subtile
-        if group is None or group >= width:
-            return f"acc{numbered(index)}[j]"
-        part = index % 2
-        place = "2 * j" if group == 1 else f"j // {group} * {2 * group} + j % {group}"
-        place += f" + {group}" if part else ""
-        self.printer.helpers.add("either_half")
-        return f"either_half(acc{numbered(index - part)}, acc{numbered(index - part + 1)}, {place})"
 
     def _vector_name(self, value: int) -> str:
         if value not in self.vectors:

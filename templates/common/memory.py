@@ -133,11 +133,6 @@ def store_word(type_name, address, word, valid):
     llvm.inline_asm(None, values, text, "l,r,r,~{memory}", has_side_effects=True)
 
 
-def either_half(first, second, j):
-    """Element j of two lists of 32 in a row."""
-    return first[j] if j < 32 else second[j - 32]
-
-
 def half_of(x, group, part):
     """The first or second half (part 0 or 1) of a list whose halves take turns in groups."""
     return [x[j // group * 2 * group + part * group + j % group] for j in range(len(x) // 2)]

@@ -131,14 +131,14 @@ IN_HALVES = [
     Mutation("second half of B from the first's rows", "(k_tile * TILE_K, n0 + n_size)", "(k_tile * TILE_K, n0)"),
     Mutation(
         "second half within the wrong half of a scale atom",
-        "(tile_n * TILE_N + n_size) // 64",
-        "(tile_n * TILE_N) // 64",
+        "(n0 + n_size) // 64",
+        "n0 // 64",
     ),
     Mutation("second half's bias is the first's", "n0 + staged_column + n_size", "n0 + staged_column"),
 ]
 TURNS = "tile 128 x 192 x 256; cluster 1 x 1; stages 2"
 IN_TURNS = [
-    Mutation("halves that take turns in other groups", "j // 16 * 32 + j % 16", "j // 8 * 16 + j % 8"),
+    Mutation("halves that take turns in other groups", "], 16, 0)", "], 8, 0)"),
 ]
 #: Kernels of schedules that are not for the plain product.
 KERNELS = {
