@@ -96,3 +96,17 @@ def test_overlapping_accumulators_are_released_once_the_shared_columns_are_read(
     assert set(range(shared)) <= left
     assert set(range(width - shared, width)) <= right
     assert tmem.release_after < len(steps)
+
+
+@pytest.mark.parametrize(
+    ("group", "chosen", "mainloops"),
+    [
+        ("16", "one product, in which they take turns in 16 columns", None),
+        ("192", "a product each", "x by the first half of w and the second half of w"),
+        ("F", "a product each", "x by the first half of w and the second half of w"),
+    ],
+)
+def test_the_choice_is_explained(lower_text: Lower, group: str, chosen: str, mainloops: str | None) -> None:
+    decisions = {d.what: d.chosen for d in lower_text(up(group)).decisions}
+    assert decisions["halves"] == chosen
+    assert decisions.get("mainloops") == mainloops
