@@ -6,10 +6,11 @@ import re
 from typing import Any
 
 from fp4cc.codegen.context import Constant, Panels, frame, mentions, place_call
+from fp4cc.codegen.halves import whole_index
 from fp4cc.codegen.hooks import EpilogueText
-from fp4cc.codegen.mainloops import load_loops, mma_loops, numbered
+from fp4cc.codegen.mainloops import half_atom_columns, load_loops, mma_loops, numbered
 from fp4cc.ir.lowered import LoweredGemm, Mainloop, Mma, Product, SmemBuffer
-from fp4cc.ir.lowered_epilogue import EpilogueProgram
+from fp4cc.ir.lowered_epilogue import EpilogueProgram, Half
 from fp4cc.passes.params import clips
 from fp4cc.passes.params import sizes as kernel_sizes
 
@@ -36,6 +37,8 @@ def template_context(lowered: LoweredGemm, epilogue: EpilogueText) -> dict[str, 
     several = len(problem.products) > 1
     slots = len(problem.accumulators)
     width = "TILE_N" if lowered.epilogue.group is None else "(TILE_N // 2)"
+    halves = any(product.b.half is not None for product in problem.products)
+    n0 = "(tile_n * CLUSTER_N + cta_n) * TILE_N" if cluster.n > 1 else "tile_n * TILE_N"
     return {
         **frame(lowered, epilogue, title(lowered), plan(lowered)),
         "constants": _constants(lowered, overlapped),
@@ -58,12 +61,14 @@ def template_context(lowered: LoweredGemm, epilogue: EpilogueText) -> dict[str, 
         "mma_place": place_call(batched, batch_used=False),
         "epilogue_place": place_call(batched, mentions(text, "batch")),
         "m0": f"(tile_m * CLUSTER_M + cta_m) * {tile.cta_m}" if cluster.m > 1 else f"tile_m * {tile.cta_m}",
-        "n0": "(tile_n * CLUSTER_N + cta_n) * TILE_N" if cluster.n > 1 else "tile_n * TILE_N",
+        "n0": n0,
         "epilogue_columns": lowered.epilogue.tile_n,
         "epilogue_n0": f"(tile_n * CLUSTER_N + cta_n) * {width}" if cluster.n > 1 else f"tile_n * {width}",
         "group": lowered.epilogue.group,
+        **_halves(lowered),
         "overlapped": overlapped,
-        "half_atoms": tile.n % 128 != 0 and _bs(lowered, scaled=True) > 0,
+        "half_atom_columns": list(dict.fromkeys(half_atom_columns(lowered, "n0" if halves else n0).values())),
+        "mma_n0": n0 if halves else None,
         "commit_empty": _commit_empty(lowered),
         "commit_acc": ["multicast_mask=0b11 << rank"] if lowered.mma.cta_group == 2 else [],
         "maybe_no_k": not several and (not isinstance(problem.k, int) or problem.k == 0),
@@ -72,7 +77,7 @@ def template_context(lowered: LoweredGemm, epilogue: EpilogueText) -> dict[str, 
         "clips": clips(lowered.epilogue),
         "panels": Panels.of(lowered.epilogue),
         "turn": _turn(lowered.epilogue, overlapped),
-        "release_step": lowered.tmem.release_after - 1 if overlapped and step == 32 else lowered.tile.n // step - 1,
+        "release_step": lowered.tmem.release_after - 1 if overlapped else lowered.tile.n // step - 1,
         "release_why": "what the next tile overwrites has been read" if overlapped else "all of it has been read",
         "release": _release(lowered, overlapped),
         "uses": {name: mentions(text, name) for name in ("lane", "row", "row_valid", "first_column")},
@@ -88,7 +93,8 @@ def _turn(program: EpilogueProgram, overlapped: bool) -> str:
 
 def title(lowered: LoweredGemm) -> str:
     """One line: what the kernel computes, in kinds."""
-    names = [f"{p.a.arg} ({p.a.name}) times {p.b.arg} ({p.b.name})" for p in lowered.problem.products]
+    bs = {p: p.b.arg if p.b.half is None else f"halves of {p.b.arg}" for p in lowered.problem.products}
+    names = dict.fromkeys(f"{p.a.arg} ({p.a.name}) times {b} ({p.b.name})" for p, b in bs.items())
     return f"{lowered.name}: {', '.join(names)} for {lowered.target}."
 
 
@@ -191,6 +197,28 @@ def _buffer(lowered: LoweredGemm, buffer: SmemBuffer) -> dict[str, Any]:
     if buffer.name == "tmem_address":
         return {"name": buffer.name, "dtype": "cutlass.Int32", "count": 1, "align": 4}
     return {"name": buffer.name, "dtype": "cutlass.Int8", "count": buffer.total, "align": buffer.align}
+
+
+def _halves(lowered: LoweredGemm) -> dict[str, Any]:
+    """Where unzipped accumulators have both halves of a sub-tile: 32 columns of each, in two lists a slot."""
+    group, width = lowered.epilogue.group, lowered.epilogue.subtile
+    if group is None:
+        return {}
+    # Columns that take turns in less than a sub-tile are read as they lie, and then sorted out.
+    run = max(group, width)
+    pairs = [
+        {"first": f"acc{numbered(2 * slot)}", "second": f"acc{numbered(2 * slot + 1)}", "at": _slot_offset(slot)}
+        for slot in range(len(lowered.problem.accumulators))
+    ]
+    first = f"{2 * width} * subtile"
+    if run > width:
+        first = whole_index(Half(0, run), f"{width} * subtile", "", step=width)
+    return {"acc_pairs": pairs, "first_half": first, "second_half": run}
+
+
+def _slot_offset(slot: int) -> str:
+    """What is added to the column of a tile's first accumulator to get another's."""
+    return "" if slot == 0 else " + TILE_N" if slot == 1 else f" + {slot} * TILE_N"
 
 
 def _sync(lowered: LoweredGemm) -> str:

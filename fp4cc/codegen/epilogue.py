@@ -17,6 +17,7 @@ from fp4cc.codegen.epilogue_values import ValuePrinter, title
 from fp4cc.codegen.epilogue_walks import panel_end, walks
 from fp4cc.codegen.hooks import EpilogueText
 from fp4cc.codegen.library import PACKED_TARGETS, library
+from fp4cc.codegen.mainloops import numbered
 from fp4cc.codegen.names import Names
 from fp4cc.codegen.slices import Step, needed
 from fp4cc.codegen.wrap import LINE, call
@@ -45,7 +46,9 @@ class _Emitter:
     def __post_init__(self) -> None:
         parameters = [param.name for param in self.lowered.launch.params]
         buffers = [buffer.name for buffer in self.lowered.smem.buffers]
-        self.names = Names([*self.taken, *parameters, *buffers, *RESERVED, *library(self.lowered.target).names()])
+        accumulators = [f"acc{numbered(i)}" for i, _ in enumerate(self.lowered.epilogue.accumulators)]
+        library_names = library(self.lowered.target).names()
+        self.names = Names([*self.taken, *parameters, *buffers, *accumulators, *RESERVED, *library_names])
         self.printer = ValuePrinter(self.kernel, helpers=self.helpers)
         self.program = self.lowered.epilogue
         self.scopes: dict[int, Scope] = {s.value: s.scope for s in self.program.statements}

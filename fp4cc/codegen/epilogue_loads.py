@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from fp4cc.codegen.epilogue_values import ValuePrinter, title
+from fp4cc.codegen.halves import whole_index
+from fp4cc.codegen.mainloops import numbered
 from fp4cc.codegen.names import Names
 from fp4cc.codegen.slices import Step
 from fp4cc.codegen.strides import bytes_text, offset, stride_text
 from fp4cc.codegen.wrap import call
 from fp4cc.ir.lowered import LoweredKernel
-from fp4cc.ir.lowered_epilogue import EpilogueInput, EpilogueProgram, LoadPlan
+from fp4cc.ir.lowered_epilogue import EpilogueInput, EpilogueProgram, Half, LoadPlan
 
 #: Bytes of an element, and the 32-bit conversion of integers.
 WIDTHS = {"f32": 4, "i32": 4, "u32": 4, "bf16": 2, "f16": 2, "e4m3": 1, "e5m2": 1}
@@ -72,7 +74,12 @@ class Loads:
         """Values of one column, for the thread that stages it."""
         lines: list[str] = []
         for leaf in self._inputs("column"):
-            text = self._load_text(leaf, self._offset(leaf, "n0 + staged_column"), "in_range")
+            column = self._column(leaf, "n0 + staged_column", 1)
+            if leaf.half is not None and leaf.half.group is not None:
+                name = self.names.new(f"{leaf.name}_column")
+                lines.append(f"{name} = {column}")
+                column = name
+            text = self._load_text(leaf, self._offset(leaf, column), "in_range")
             printer.known[leaf.value] = self.names.new(leaf.name)
             lines.append(f"{printer.known[leaf.value]} = {text}")
         return lines
@@ -96,53 +103,82 @@ class Loads:
 
     def subtile(self) -> list[Step]:
         """Staged columns and tile inputs of a sub-tile, 32 values each."""
-        steps: list[Step] = []
+        steps = self._accumulators()
         for value in self.lowered.epilogue.staged:
             name = self.names.new(f"{self._column_name(value)}_columns")
             self.vectors[value] = name
             address = staged_address(self.lowered.epilogue, value, "column - n0")
             self.printer.helpers.add("shared_load_32_f32")
             steps.append(Step((name,), (f"{name} = shared_load_32_f32({address})",)))
-        for leaf in self._inputs("tile"):
-            lines = self._tile(leaf)
+        both: dict[int, str] = {}
+        for leaf in [*self._inputs("tile"), *self._inputs("uniform")]:
+            if leaf.half is not None and not leaf.half.adjacent:
+                steps += self._taking_turns(leaf, leaf.half, both)
+                continue
+            lines = self._tile(leaf) if leaf.kind == "tile" else [self._uniform(leaf)]
             steps.append(Step((self.vectors[leaf.value],), tuple(lines)))
-        for leaf in self._inputs("uniform"):
-            line = self._uniform(leaf)
-            steps.append(Step((self.vectors[leaf.value],), (line,)))
+        return steps
+
+    def _accumulators(self) -> list[Step]:
+        """Halves that take turns in less than a sub-tile, sorted out of the 64 columns of two lists."""
+        program = self.lowered.epilogue
+        if program.group is None or program.group >= program.subtile:
+            return []
+        self.printer.helpers.add("half_of")
+        steps: list[Step] = []
+        for index, value in enumerate(program.accumulators):
+            part = index % 2
+            name = self.vectors[value] = self.names.new(f"product{index + 1}_columns")
+            columns = f"[*acc{numbered(index - part)}, *acc{numbered(index - part + 1)}]"
+            steps.append(Step((name,), (f"{name} = half_of({columns}, {program.group}, {part})",)))
         return steps
 
     def _uniform(self, leaf: EpilogueInput) -> str:
         name = self.names.new(f"{leaf.name}_columns")
         self.vectors[leaf.value] = name
         self.printer.helpers.add("uniform_columns")
+        first = self._column(leaf, "column", self.lowered.epilogue.subtile)
+        return f"{name} = {self._random(leaf, first)}"
+
+    def _random(self, leaf: EpilogueInput, first: str) -> str:
+        """32 random numbers of this row, the first of them of column `first`."""
         batch = "Int64(batch) * m_size + row" if self.lowered.epilogue.problem.batch_axes else "Int64(row)"
-        index = f"({batch}) * n_size + column"
-        return f"{name} = uniform_columns({leaf.param_name}_words, {leaf.stream}, {index}, {leaf.vector is True})"
+        index = f"({batch}) * {'n_size' if leaf.half is None else '2 * n_size'} + {first}"
+        return f"uniform_columns({leaf.param_name}_words, {leaf.stream}, {index}, {leaf.vector is True})"
+
+    def _taking_turns(self, leaf: EpilogueInput, half: Half, both: dict[int, str]) -> list[Step]:
+        """A half whose columns take turns with the other's in less than a sub-tile: 64 columns hold 32 of each.
+
+        `both` has the names of these 64 of values that were met before.
+        """
+        steps: list[Step] = []
+        whole = self.lowered.epilogue.kernel.values[leaf.value].operands[0]
+        if whole not in both:
+            both[whole] = self.names.new(f"{leaf.source}_both")
+            if leaf.kind == "uniform":
+                self.printer.helpers.add("uniform_columns")
+                parts = [self._random(leaf, "2 * column"), self._random(leaf, "2 * column + 32")]
+                lines = [f"{both[whole]} = {parts[0]}", f"{both[whole]} += {parts[1]}"]
+            else:
+                lines = self._by_threads(leaf, both[whole], "2 * column", "2 * (n_size - column)", 64)
+            steps.append(Step((both[whole],), tuple(lines)))
+        name = self.names.new(f"{leaf.name}_columns")
+        self.vectors[leaf.value] = name
+        self.printer.helpers.add("half_of")
+        return [*steps, Step((name,), (f"{name} = half_of({both[whole]}, {half.group}, {half.part})",))]
 
     def element_text(self, value: int) -> str:
         """The argument of `element` for column j."""
-        if value in self.lowered.epilogue.accumulators:
-            return self._accumulator(self.lowered.epilogue.accumulators.index(value))
         if value in self.vectors:
             return f"{self.vectors[value]}[j]"
+        if value in self.lowered.epilogue.accumulators:
+            return f"acc{numbered(self.lowered.epilogue.accumulators.index(value))}[j]"
         if value in self.lowered.epilogue.staged:
             return f"{self._vector_name(value)}[j]"
         for leaf in [*self._inputs("tile"), *self._inputs("uniform")]:
             if leaf.value == value:
                 return f"{self._vector_name(value)}[j]"
         return self.printer.known[self.printer.resolve(value)]
-
-    def _accumulator(self, half: int) -> str:
-        """Column j of an accumulator; of a half, out of 32 columns in `acc` and 32 more in `acc2`."""
-        group, width = self.lowered.epilogue.group, self.lowered.epilogue.subtile
-        if group is None:
-            return f"acc{half + 1 if half else ''}[j]"
-        if group >= width:
-            return "acc2[j]" if half else "acc[j]"
-        place = "2 * j" if group == 1 else f"j // {group} * {2 * group} + j % {group}"
-        place += f" + {half * group}" if half else ""
-        self.printer.helpers.add("either_half")
-        return f"either_half(acc, acc2, {place})"
 
     def _vector_name(self, value: int) -> str:
         if value not in self.vectors:
@@ -165,26 +201,32 @@ class Loads:
         self.vectors[leaf.value] = name
         if leaf.load is not None:
             return self._ahead(leaf, leaf.load, name)
+        first = self._column(leaf, "column", self.lowered.epilogue.subtile)
+        return self._by_threads(leaf, name, first, "n_size - column", self.lowered.epilogue.subtile)
+
+    def _by_threads(self, leaf: EpilogueInput, name: str, first: str, left: str, count: int) -> list[str]:
+        """Each thread loads `count` columns of its row from column `first` on; those from `left` on are 0."""
         width = WIDTHS[leaf.dtype]
-        address = self.names.new(f"{leaf.name}_address")
+        address = self.names.new(f"{leaf.name if count == 32 else leaf.source}_address")
         where = "row_valid"
         if leaf.value in self.guarded:
             where = f"both(row_valid, {self.guarded[leaf.value]})"
             self.printer.helpers.add("both")
-        lines = [f"{address} = global_address({leaf.param_name}, {self._offset(leaf)}, {width})"]
+        lines = [f"{address} = global_address({leaf.param_name}, {self._offset(leaf, first)}, {width})"]
         self.printer.helpers |= {"global_address", f"load_{leaf.dtype}", "load_elements"}
         stride = self._stride_bytes(leaf)
-        one_by_one = f"{name} = load_elements(load_{leaf.dtype}, {address}, {stride}, n_size - column, {where})"
+        number = "" if count == 32 else f", {count}"
+        one_by_one = f"{name} = load_elements(load_{leaf.dtype}, {address}, {stride}, {left}, {where}{number})"
         if leaf.vector is None:
             return [*lines, one_by_one]
         self.printer.helpers |= {"load_vectors", f"unpack_{leaf.dtype}"}
-        at_once = f"{name} = load_vectors(unpack_{leaf.dtype}, {address}, {width}, n_size - column, {where})"
+        at_once = f"{name} = load_vectors(unpack_{leaf.dtype}, {address}, {width}, {left}, {where}{number})"
         if leaf.vector is True:
             return [*lines, at_once]
         return [
             *lines,
-            f"{name} = [Float32(0.0)] * 32",
-            f"if {leaf.name}_vector != 0:",
+            f"{name} = [Float32(0.0)] * {count}",
+            f"if {leaf.flag} != 0:",
             f"    {at_once}",
             "else:",
             f"    {one_by_one}",
@@ -244,14 +286,14 @@ class Loads:
         batch = ", batch" if leaf.batch_stride != 0 else ""
         arguments = [
             load.tensor_map, load.buffer, load.barriers, str(load.row_bytes), slot,
-            f"({column}, m0 + 32 * warp{batch})",
+            f"({self._column(leaf, column, self.lowered.epilogue.subtile)}, m0 + 32 * warp{batch})",
         ]  # fmt: skip
         first, *rest = call(_INDENT + indent, "load_ahead", arguments).split("\n")
         return [first, *(line[_INDENT + indent :] for line in rest)]
 
     def _condition(self, leaf: EpilogueInput) -> str | None:
         """The condition under which TMA loads an input; None: always."""
-        parts = [] if leaf.vector is True else [f"{leaf.name}_vector != 0"]
+        parts = [] if leaf.vector is True else [f"{leaf.flag} != 0"]
         parts += [self.guarded[leaf.value]] if leaf.value in self.guarded else []
         if len(parts) == 2:
             self.printer.helpers.add("both")
@@ -268,7 +310,8 @@ class Loads:
             where = f"both(row_valid, {self.guarded[leaf.value]})"
             self.printer.helpers.add("both")
         self.printer.helpers |= {"global_address", f"load_{leaf.dtype}", "load_elements"}
-        address = f"global_address({leaf.param_name}, {self._offset(leaf)}, {WIDTHS[leaf.dtype]})"
+        first = self._column(leaf, "column", self.lowered.epilogue.subtile)
+        address = f"global_address({leaf.param_name}, {self._offset(leaf, first)}, {WIDTHS[leaf.dtype]})"
         stride = self._stride_bytes(leaf)
         arguments = [f"load_{leaf.dtype}", address, stride, "n_size - column", where]
         first, *rest = call(_INDENT + 4, f"{name} = load_elements", arguments).split("\n")
@@ -279,6 +322,10 @@ class Loads:
 
     def _inputs(self, kind: str) -> list[EpilogueInput]:
         return [leaf for leaf in self.lowered.epilogue.inputs if leaf.kind == kind]
+
+    def _column(self, leaf: EpilogueInput, column: str, step: int) -> str:
+        """Where an input has the epilogue's `column`, which is a multiple of `step`."""
+        return whole_index(leaf.half, column, "n_size", step)
 
     def _offset(self, leaf: EpilogueInput, column: str = "column") -> str:
         return offset(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fp4cc.ir.lowered import Load, LoweredGemm, Mainloop, Mma
+from fp4cc.codegen.halves import whole_index
+from fp4cc.ir.lowered import Load, LoweredGemm, Mainloop, Mma, Operand
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,14 @@ class ProductText:
     scale_b: str
     instruction: str
     keeps: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleColumn:
+    """The tensor memory column of a B's first scales: the name of a variable, and its value as text."""
+
+    name: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +85,7 @@ def mma_loops(lowered: LoweredGemm) -> list[MmaLoop]:
     begun: set[int] = set()  # accumulators that hold a product already
     number = 0
     most = max(mainloop.mmas[0].atoms for mainloop in lowered.mainloops)
+    columns = half_atom_columns(lowered, "n0")
     for i, mainloop in enumerate(lowered.mainloops):
         products: list[ProductText] = []
         for place, product in enumerate(mainloop.products):
@@ -85,7 +95,7 @@ def mma_loops(lowered: LoweredGemm) -> list[MmaLoop]:
                     accumulator=f"acc{numbered(product.slot)}",
                     b=f"b{numbered(place)}",
                     sfb=sfb,
-                    sfb_column=f"{sfb}_column" if lowered.tile.n % 128 else f"{sfb.upper()}_COLUMN",
+                    sfb_column=columns[i, place].name if (i, place) in columns else f"{sfb.upper()}_COLUMN",
                     scale_b=f"scale_b{numbered(place)}",
                     instruction=f"INSTRUCTION{numbered(number)}",
                     keeps="True" if product.slot in begun else "(k_tile != 0) | (i != 0)",
@@ -108,11 +118,31 @@ def mma_loops(lowered: LoweredGemm) -> list[MmaLoop]:
     return loops
 
 
+def half_atom_columns(lowered: LoweredGemm, n0: str) -> dict[tuple[int, int], ScaleColumn]:
+    """By mainloop and place in it, where B's scales begin if tiles may start in the middle of a scale atom; else none.
+
+    `n0` is the tile's first column.
+    """
+    found: dict[tuple[int, int], ScaleColumn] = {}
+    for i, mainloop in enumerate(lowered.mainloops):
+        for place, product in enumerate(mainloop.products):
+            if not mainloop.mmas[0].scale or lowered.tile.n % 128 == 0:
+                continue
+            row = _first_row(lowered, product.b, n0)
+            row = row if row == n0 else f"({row})"
+            sfb = f"sfb{numbered(place)}"
+            text, name = f"{sfb.upper()}_COLUMN + {row} // 64 % 2 * 2", f"{sfb}_column"
+            if any(other.name == name and other.text != text for other in found.values()):
+                name += f"_of_{numbered(i)}"
+            found[i, place] = ScaleColumn(name, text)
+    return found
+
+
 def _what(lowered: LoweredGemm, mainloop: Mainloop) -> str | None:
     """The products of a mainloop in words, where there are several."""
     if len(lowered.problem.products) == 1:
         return None
-    return f"{mainloop.products[0].a.arg} times {' and '.join(product.b.arg for product in mainloop.products)}"
+    return f"{mainloop.products[0].a.arg} times {' and '.join(product.b.title for product in mainloop.products)}"
 
 
 def _load(lowered: LoweredGemm, mainloop: Mainloop, number: int, load: Load) -> LoadText:
@@ -157,18 +187,24 @@ def _coordinates(lowered: LoweredGemm, mainloop: Mainloop, number: int, load: Lo
     batch = ", batch" if operand.batched else ""
     if not load.buffer.startswith("sf"):
         rows = tensor_map.box[1]
-        row = "m0" if of_a else "n0"
+        row = "m0" if of_a else _first_row(lowered, operand, "n0")
         if not of_a and lowered.mma.cta_group == 2:
             row += f" + cta_m % 2 * {lowered.tile.n // 2}"
         if index is not None:
             row += f" + {index} * {rows}"
         return f"k_tile * TILE_K{numbered(number)}, {row}{batch}"
-    row = "m0 // 128" if of_a else "n0 // 128"
+    row = "m0" if of_a else _first_row(lowered, operand, "n0")
+    row = f"{row} // 128" if row.isidentifier() else f"({row}) // 128"
     atoms = tensor_map.box[2] * load.slices
     depth = "k_tile" if atoms == 1 else f"k_tile * {atoms}"
     if index is not None:
         depth += f" + {index}" + (f" * {tensor_map.box[2]}" if tensor_map.box[2] > 1 else "")
     return f"0, {row}, {depth}{batch}"
+
+
+def _first_row(lowered: LoweredGemm, operand: Operand, n0: str) -> str:
+    """The row of an argument at which B's tile at column `n0` starts."""
+    return whole_index(operand.half, n0, "n_size", step=lowered.tile.n)
 
 
 def _mask(lowered: LoweredGemm, load: Load, of_a: bool) -> str:

@@ -38,4 +38,9 @@ def stride_text(problem: Space, stride: Expr) -> str:
         return "m_size"
     if stride == mul(problem.m, problem.n):
         return "m_size * n_size"
+    # Of an argument that is read by halves.
+    if stride == mul(problem.n, 2):
+        return "2 * n_size"
+    if stride == mul(problem.m, problem.n, 2):
+        return "m_size * 2 * n_size"
     raise ValueError(f"stride {stride!r} is not made of {problem.m!r} and {problem.n!r}")

@@ -102,7 +102,7 @@ _TITLES = {
     "FP4005": "operands of these types cannot be multiplied yet",
     "FP4006": "ragged and masked axes cannot be compiled yet",
     "FP4007": "an operand has not all batch axes, or another order of them",
-    "FP4011": "K is not a legal multiple",
+    "FP4011": "a size is not a legal multiple",
     "FP4012": "kernels cannot be compiled for this target yet",
     "FP4020": "an operation cannot be compiled in an epilogue yet",
     "FP4021": "an epilogue cannot store this type yet",

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fp4cc.ir.kernel import Constraint, Expr, Kernel, Scalar, Schedule
-from fp4cc.ir.lowered_epilogue import EpilogueProgram, Space
+from fp4cc.ir.lowered_epilogue import EpilogueProgram, Half, Space
 from fp4num import BlockFormat
 from fp4num.elements import element
 from fp4rt.manifest import Param, TensorMap
@@ -31,9 +31,10 @@ MmaKind = Literal["mxf4nvf4", "mxf4", "mxf8f6f4", "f16", "f8f6f4"]
 
 @dataclass(frozen=True, slots=True)
 class Operand:
-    """One side of a product. `rows` is M for A and N for B; `batched`: it has the batch axes (else it is shared).
+    """One side of a product; `batched`: it has the batch axes (else it is shared). `rows` is how many the argument has.
 
-    Its rows are those of the argument from `first_row` on.
+    They are M for A and N for B, unless the operand is a `half` of them: those from `first_row` on, or, where halves
+    take turns, every other group of rows, the first of them at `first_row`.
     """
 
     role: Role
@@ -42,6 +43,12 @@ class Operand:
     rows: Expr
     batched: bool
     first_row: Expr = 0
+    half: Half | None = None
+
+    @property
+    def title(self) -> str:
+        """What it is, in words."""
+        return self.arg if self.half is None else f"the {'second' if self.half.part else 'first'} half of {self.arg}"
 
     @property
     def format(self) -> BlockFormat:
@@ -233,7 +240,7 @@ class Tmem:
     Buffer i of `acc_buffers` starts at column i * `acc_stride`; a tile's accumulators lie side by side in it, tile.n
     columns each. Scales of the B of product j of a mainloop start at `sfb` + j * `sfb_stride`. Where
     acc_stride < tile.n the two overlap: the epilogue reads the shared columns first and frees them after
-    `release_after` sub-tiles, walking tile 0's from the right.
+    `release_after` sub-tiles (32 columns, or as many of both halves), walking tile 0's from the right.
     """
 
     columns: int

@@ -10,6 +10,8 @@ from fp4num import BlockFormat
 from fp4rt.manifest import Init
 
 Scope = Literal["kernel", "tile", "row", "column", "element"]
+#: Columns that an epilogue thread holds at once.
+SUBTILE = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +24,23 @@ class Space:
     m_axis: str
     n_axis: str
     batch_axes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Half:
+    """A half of an axis, as `unzip` makes it.
+
+    Its element i is the axis's element (i // group) * 2 * group + part * group + i % group. `group` None: the group is
+    all of a half, so that one lies after the other.
+    """
+
+    part: int  # 0 or 1
+    group: int | None
+
+    @property
+    def adjacent(self) -> bool:
+        """Whether the columns of a sub-tile, which starts at a multiple of their number, lie side by side."""
+        return self.group is None or self.group % SUBTILE == 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +77,7 @@ class EpilogueInput:
     `vector`: every row of it starts on 16 bytes if this expression holds (None: never, for tile inputs only).
     `load`: TMA loads it where `vector` holds; else, or where that does not, its threads do.
     `guards`: values without axes; where they are all 0, the input (an inout's old value) counts as 0 and is not read.
+    `half`: it is the half of an axis of `arg`; then `column` is not that of the epilogue but what `half` makes of it.
     """
 
     name: str
@@ -72,6 +92,18 @@ class EpilogueInput:
     guards: tuple[int, ...] = ()
     stream: int = 0
     load: LoadPlan | None = None
+    half: Half | None = None
+    arg: str | None = None  # what it reads, where `name` is another
+
+    @property
+    def source(self) -> str:
+        """The argument it reads."""
+        return self.arg or self.name
+
+    @property
+    def flag(self) -> str:
+        """The parameter that says whether `vector` holds."""
+        return f"{self.source}_vector"
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,9 +219,9 @@ class EpilogueProgram:
     """The epilogue: leaves, the values in order (leaves and accumulators not repeated), and what is stored.
 
     Values are indices in `kernel`; `problem` has the columns' axis and extent as the epilogue sees them, and `tile_n`
-    is the columns of a tile: all three are the lowered kernel's own, unless the product is unzipped
-    (`fp4cc.passes.unzip`). Then there are two `accumulators`, one a half, and `group` is the number of adjacent columns
-    of each. Otherwise there is one for each slot of the problem; a kernel without a product has none.
+    is the columns of a tile: all three are the lowered kernel's own, unless something is unzipped
+    (`fp4cc.passes.unzip`). There is an accumulator for each slot of the problem, or, where `group` is given, one for
+    each half of a slot: they take turns in groups of so many columns. A kernel without a product has none.
 
     `staged`: the values of scope "column" that elements use; `columns_smem` holds their f32 in
     this order, tile.n rounded up to 128 of each.
@@ -209,6 +241,6 @@ class EpilogueProgram:
     spread: tuple[SpreadPlan, ...] = ()
     init: tuple[Init, ...] = ()  # what is filled before the launch
     workspace: Expr = 0  # bytes
-    subtile: int = 32  # columns
+    subtile: int = SUBTILE  # columns
     panel: int = 0
-    group: int | None = None  # of unzip
+    group: int | None = None  # of unzipped accumulators

@@ -20,6 +20,7 @@ def explain_choices(
     return (
         explain_schedule(lowered),
         *_products(lowered),
+        *_halves(lowered),
         *_kinds(lowered, target),
         *_tile_and_cluster(lowered, request, ranked, assumed),
         _stages(lowered, request),
@@ -59,7 +60,7 @@ def _products(lowered: LoweredGemm) -> Iterator[Decision]:
     problem, mainloops = lowered.problem, lowered.mainloops
     if len(problem.products) == 1:
         return
-    shared = [f"{m.products[0].a.arg} by {' and '.join(p.b.arg for p in m.products)}" for m in mainloops]
+    shared = [f"{m.products[0].a.arg} by {' and '.join(p.b.title for p in m.products)}" for m in mainloops]
     why = "products with different left operands take turns in the same stages"
     if len(mainloops) < len(problem.products):
         why = "products with the same left operand load it once"
@@ -71,6 +72,19 @@ def _products(lowered: LoweredGemm) -> Iterator[Decision]:
     else:
         why = "the epilogue uses each product by itself, or with a factor of its own"
         yield Decision("accumulators of a tile", str(slots), why)
+
+
+def _halves(lowered: LoweredGemm) -> Iterator[Decision]:
+    """How unzipped products are made."""
+    group, halves = lowered.epilogue.group, [p.b.half for p in lowered.problem.products if p.b.half is not None]
+    if group is not None:
+        chosen = f"one product, in which they take turns in {group} column{'s' * (group > 1)}"
+        yield Decision("halves", chosen, "a tile holds whole groups of both")
+    elif halves:
+        rows = f"one after the other, the second from row {lowered.problem.n_axis} on"
+        if halves[0].group is not None:
+            rows = f"in turns of {halves[0].group}"
+        yield Decision("halves", "a product each", f"their rows lie {rows}: no tile holds both")
 
 
 def _tile_and_cluster(
@@ -129,10 +143,10 @@ def _accumulators(lowered: LoweredGemm, request: Request) -> Decision:
     if tmem.acc_buffers == 1:
         return Decision("accumulators", "1", "asked for", ("2: the epilogue runs under the next mainloop",), "schedule")
     if tmem.overlapped(tile.n):
-        shared = tile.n - tmem.acc_stride
+        shared, steps = tile.n - tmem.acc_stride, lowered.epilogue.tile_n // 32
         why = (
             f"two of {tile.n} columns and the scales exceed 512, so they share {shared} columns, which the epilogue "
-            f"reads first ({tmem.release_after} of {tile.n // 32} sub-tiles) before the next tile starts"
+            f"reads first ({tmem.release_after} of {steps} sub-tiles) before the next tile starts"
         )
         return Decision("accumulators", "2, overlapping", why, ("1: the MMA waits for the whole epilogue",))
     return Decision("accumulators", "2", "the epilogue of one tile runs under the mainloop of the next",

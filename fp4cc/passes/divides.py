@@ -35,6 +35,8 @@ def factor(expr: Expr, constraints: Sequence[Constraint], sizes: Sizes) -> int:
         return _both(stated, product)
     if operator in ("add", "sub"):
         return _both(stated, gcd(*parts))
+    if operator == "div" and isinstance(operands[1], int):
+        return _both(stated, parts[0] // operands[1] if parts[0] % operands[1] == 0 else 1)
     return stated
 
 

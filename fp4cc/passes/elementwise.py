@@ -16,6 +16,7 @@ from fp4cc.passes.blocks import panel
 from fp4cc.passes.decisions import explain_schedule, explain_stores
 from fp4cc.passes.emptiness import not_empty
 from fp4cc.passes.epilogue import plan_epilogue
+from fp4cc.passes.halves import halved, sink, unzipped
 from fp4cc.passes.memory import place_buffers
 from fp4cc.passes.params import ordered
 from fp4cc.passes.sizes import Sizes, ceildiv, mul
@@ -115,10 +116,13 @@ def _frame(kernel: Kernel, sizes: Sizes) -> Frame:
         ])  # fmt: skip
     if all(len(arg.axes) == 1 for arg in tensors):
         kernel = _with_row(kernel)
-        tensors = [arg for arg in kernel.args if len(arg.axes) > 1]
+    kernel = sink(kernel, sizes).kernel if unzipped(kernel) else kernel
     # Of those with the most axes an input's order: what it reads is then adjacent in memory.
-    chosen = max(tensors, key=lambda arg: (len(arg.axes), arg.direction in ("in", "inout")))
+    seen = [arg for arg in halved(kernel) if all(axis.name is not None for axis in arg.axes)]
+    chosen = max(seen, key=lambda arg: (len(arg.axes), arg.direction in ("in", "inout")))
     *batch, m, n = chosen.axes
+    if any(value.op == "unzip" and value.attrs["into"] == m.name for value in kernel.values):
+        m, n = n, m  # halves lie along the columns
     space = Space(
         m=sizes(m.extent),
         n=sizes(n.extent),

@@ -16,6 +16,7 @@ from fp4cc.ir.lowered import KernelParam, SmemBuffer
 from fp4cc.ir.lowered_epilogue import EpilogueInput, EpilogueOutput, EpilogueProgram, EpilogueStatement, LoadPlan, Scope
 from fp4cc.passes import epilogue_quantize as quantized
 from fp4cc.passes import epilogue_reduce as reduced
+from fp4cc.passes import halves
 from fp4cc.passes.blocks import panel
 from fp4cc.passes.divides import divides
 from fp4cc.passes.epilogue_memory import (
@@ -68,6 +69,7 @@ class _Planner:
         self.panel = panel(frame)
         self.live = _live(frame)
         self.level = LEVELS[0]
+        self.taken = {arg.name for arg in frame.kernel.args}  # names of inputs
         self.errors: list[Diagnostic] = []
 
     def plan(self) -> EpiloguePlan:
@@ -75,12 +77,10 @@ class _Planner:
             self._check_operation(self.kernel.values[index])
         for store in self.kernel.stores:
             self._check_output(self.kernel.arg(store.arg), self.kernel.values[store.value])
-        if self.errors:
-            raise DiagnosticError(self.errors)
+        self._raise_errors()
         leaves = [self._input(i) for i in self.live if _is_leaf(self.kernel.values[i])
                   and self.kernel.values[i].op != "const"]  # fmt: skip
-        if self.errors:
-            raise DiagnosticError(self.errors)
+        self._raise_errors()
         leaves = [self._guarded(leaf) for leaf in leaves]
         for self.level in LEVELS[:-1]:
             plan = self._plan(leaves)
@@ -89,6 +89,10 @@ class _Planner:
                 return plan if plan.program.panel else self._plan(self._loaded(leaves, used))
         self.level = LEVELS[-1]
         return self._plan(leaves)
+
+    def _raise_errors(self) -> None:
+        if self.errors:
+            raise DiagnosticError(list(dict.fromkeys(self.errors)))  # both halves of an input have the same
 
     def _plan(self, inputs: Sequence[EpilogueInput]) -> EpiloguePlan:
         """The plan at the present level of staging."""
@@ -133,7 +137,9 @@ class _Planner:
     def _check_operation(self, value: Value) -> None:
         kind = OPS[value.op].kind
         product = (*self.problem.batch_axes, self.problem.m_axis, self.problem.n_axis)
-        if value.op == "uniform" and value.axes != product:
+        if value.op == "unzip":
+            self.errors.extend(halves.refusals(value, self.kernel, self.problem))
+        elif value.op == "uniform" and value.axes != product:
             self.errors.append(
                 error("FP4020", "random numbers without all axes of the product cannot be compiled yet", value.span,
                       f"this has the axes [{', '.join(value.axes)}]", help=f"draw them for [{', '.join(product)}]"),
@@ -200,16 +206,20 @@ class _Planner:
 
     def _input(self, index: int) -> EpilogueInput:
         value = self.kernel.values[index]
+        if value.op == "unzip":
+            return self._half(index)
         if value.op == "dim":
             size = self.sizes(_as_expr(value.attrs["expr"]))
             name = size if isinstance(size, str) else f"size{index}"
             return EpilogueInput(name, f"{name}_value", "dim", "i32", index)
         if value.op == "uniform":
-            return self._uniform(index)
+            return self._uniform(index, value)
         if value.op == "tensor_scale":
             arg = str(value.attrs["name"])
             return EpilogueInput(f"{arg}_scale", f"{arg}_scale_ptr", "device_scalar", "f32", index)
-        arg = self.kernel.arg(str(value.attrs["name"]))
+        return self._argument(self.kernel.arg(str(value.attrs["name"])), index)
+
+    def _argument(self, arg: Arg, index: int) -> EpilogueInput:
         dtype = arg.dtype
         if not isinstance(dtype, str) or dtype not in ELEMENT_BYTES:
             what = dtype if isinstance(dtype, str) else dtype.name
@@ -226,14 +236,30 @@ class _Planner:
             return EpilogueInput(arg.name, f"{arg.name}_ptr", "points", dtype, index)
         return self._tensor_input(arg, dtype, index)
 
-    def _uniform(self, index: int) -> EpilogueInput:
+    def _half(self, index: int) -> EpilogueInput:
+        """The half of an argument, read as one of twice as many columns, or of random numbers."""
         value = self.kernel.values[index]
+        whole = self.kernel.values[value.operands[0]]
+        half = halves.half(halves.Cut.of(value), self.sizes, value)
+        if whole.op == "uniform":
+            leaf = self._uniform(index, whole)
+        else:
+            leaf = self._argument(halves.twice(self.kernel.arg(str(whole.attrs["name"])), value), index)
+        if leaf.kind == "tile" and leaf.column_stride == 1:  # each half of a row starts on 16 bytes then
+            leaf = replace(leaf, vector=self._divisible(self.problem.n, 16 // ELEMENT_BYTES[leaf.dtype]))
+        name = f"{leaf.name}_{'second' if half.part else 'first'}"
+        while name in self.taken:
+            name += "_"
+        self.taken.add(name)
+        return replace(leaf, name=name, arg=leaf.source, half=half)
+
+    def _uniform(self, index: int, value: Value) -> EpilogueInput:
         rng = str(self.kernel.values[value.operands[0]].attrs["name"])
         stream = value.attrs["stream"]
         name = str(value.attrs.get("name", "random"))
         aligned = True if self._divisible(self.problem.n, 4) is True else None
         number = stream if isinstance(stream, int) else 0
-        return EpilogueInput(name, f"{rng}_ptr", "uniform", "f32", index, vector=aligned, stream=number)
+        return EpilogueInput(name, f"{rng}_ptr", "uniform", "f32", index, vector=aligned, stream=number, arg=rng)
 
     def _tensor_input(self, arg: Arg, dtype: Scalar, index: int) -> EpilogueInput:
         problem = self.problem
@@ -273,8 +299,7 @@ class _Planner:
         plans: dict[int, LoadPlan] = {}
         for leaf in leaves:
             if leaf.kind == "tile":
-                arg = self.kernel.arg(leaf.name)
-                load = plan_load(leaf, in_order(arg, self._strides(arg), self.problem))
+                load = plan_load(leaf, in_order(self.kernel.arg(leaf.source), leaf.column_stride, self.problem))
                 if load is not None:
                     plans[leaf.value] = load
         chosen: dict[int, LoadPlan] = {}
@@ -304,8 +329,7 @@ class _Planner:
 
     def _guarded(self, leaf: EpilogueInput) -> EpilogueInput:
         """An inout argument is not read where every factor it is multiplied by is zero."""
-        value = self.kernel.values[leaf.value]
-        if leaf.kind != "tile" or self.kernel.arg(str(value.attrs["name"])).direction != "inout":
+        if leaf.kind != "tile" or self.kernel.arg(leaf.source).direction != "inout":
             return leaf
         factors: list[int] = []
         casts = {leaf.value}
@@ -387,7 +411,7 @@ class _Planner:
             batch_stride=strides.batch,
             row_stride=strides.row,
             column_stride=strides.column,
-            store=plan_store(arg, dtype, row_legal, in_order(arg, strides, self.problem), self.level),
+            store=plan_store(arg, dtype, row_legal, in_order(arg, strides.column, self.problem), self.level),
         )
 
     # What the kernel gains.
@@ -402,14 +426,13 @@ class _Planner:
                 size = self.sizes(_as_expr(value.attrs["expr"]))
                 params.append(KernelParam(leaf.param_name, Param("i32", size), "a size used as a number"))
             elif leaf.kind == "uniform":
-                rng = str(self.kernel.values[value.operands[0]].attrs["name"])
-                params.append(KernelParam(leaf.param_name, Param("pointer", rng), "random state"))
+                params.append(KernelParam(leaf.param_name, Param("pointer", leaf.source), "random state"))
             elif leaf.load is None or leaf.vector is not True:
-                source = f"{value.attrs['name']}.tensor_scale" if value.op == "tensor_scale" else leaf.name
+                source = f"{value.attrs['name']}.tensor_scale" if value.op == "tensor_scale" else leaf.source
                 params.append(KernelParam(leaf.param_name, Param("pointer", source), f"{leaf.dtype}, {leaf.kind}"))
         for leaf in program.inputs:
             if leaf.kind == "tile" and leaf.vector is not None and leaf.vector is not True:
-                params.append(KernelParam(f"{leaf.name}_vector", Param("i32", leaf.vector), "rows start on 16 bytes"))
+                params.append(KernelParam(leaf.flag, Param("i32", leaf.vector), "rows start on 16 bytes"))
         for output in program.outputs:
             if output.quantize is not None:
                 params.extend(quantized.params(output))
@@ -429,8 +452,8 @@ def _as_expr(attr: object) -> Expr:
 
 
 def _is_leaf(value: Value) -> bool:
-    """Whether the epilogue reads or makes it, rather than computes it from other values."""
-    return OPS[value.op].kind == "leaf" or value.op == "uniform"
+    """Whether the epilogue reads or makes it, or a half of it, rather than computes it from other values."""
+    return OPS[value.op].kind == "leaf" or value.op in ("uniform", "unzip")
 
 
 def _live(frame: Frame) -> tuple[int, ...]:

@@ -8,16 +8,15 @@ goes to tile inputs, the narrow ones first; those that find no room are loaded b
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fp4cc.ir.kernel import Arg, Expr, Scalar
 from fp4cc.ir.lowered import SmemBuffer
-from fp4cc.ir.lowered_epilogue import EpilogueInput, EpilogueOutput, LoadPlan, Space, StorePlan
+from fp4cc.ir.lowered_epilogue import SUBTILE, EpilogueInput, EpilogueOutput, LoadPlan, Space, StorePlan
 from fp4cc.passes import epilogue_quantize as quantized
 from fp4cc.passes.sizes import mul
 from fp4rt.manifest import TensorMap
 
-SUBTILE = 32
 WARPS = 4
 LOAD_STAGES = 2  # a power of two
 #: Shared memory that an epilogue may stage its tensors in, in bytes.
@@ -51,9 +50,9 @@ class Strides:
     column: Expr
 
 
-def in_order(arg: Arg, strides: Strides, space: Space) -> bool:
+def in_order(arg: Arg, column_stride: Expr, space: Space) -> bool:
     """Whether a tensor lies as the product does: batches (all or none), rows, and columns next to each other."""
-    return strides.column == 1 and tuple(str(axis.name) for axis in arg.axes[:-2]) in ((), space.batch_axes)
+    return column_stride == 1 and tuple(str(axis.name) for axis in arg.axes[:-2]) in ((), space.batch_axes)
 
 
 def plan_store(arg: Arg, dtype: Scalar, legal: Expr | None, ordered: bool, level: Level) -> StorePlan:
@@ -76,11 +75,11 @@ def plan_store(arg: Arg, dtype: Scalar, legal: Expr | None, ordered: bool, level
 
 def plan_load(leaf: EpilogueInput, ordered: bool) -> LoadPlan | None:
     """How TMA can load a tile input ahead; None where it cannot."""
-    if leaf.kind != "tile" or leaf.vector is None or not ordered:
+    if leaf.kind != "tile" or leaf.vector is None or not ordered or (leaf.half and not leaf.half.adjacent):
         return None
     row_bytes = SUBTILE * ELEMENT_BYTES[leaf.dtype]
     return LoadPlan(
-        tensor_map=f"{leaf.name}_load",
+        tensor_map=f"{leaf.source}_load",  # one for both halves
         buffer=f"{leaf.name}_tiles",
         barriers=f"{leaf.name}_full",
         stages=LOAD_STAGES,
@@ -110,7 +109,9 @@ def tensor_maps(
         if leaf.load is not None:
             when = None if leaf.vector is True else leaf.vector
             name, swizzle = leaf.load.tensor_map, leaf.load.swizzle
-            maps.append(_map(name, leaf.name, leaf.dtype, (leaf.row_stride, leaf.batch_stride), swizzle, when, space))
+            pitches = (leaf.row_stride, leaf.batch_stride)
+            whole = space if leaf.half is None else replace(space, n=mul(space.n, 2))
+            maps.append(_map(name, leaf.source, leaf.dtype, pitches, swizzle, when, whole))
     for output in outputs:
         store = output.store
         if store.tensor_map is None:
@@ -121,7 +122,7 @@ def tensor_maps(
             when = legal(output) if store.via == "either" else None
             pitches = (output.row_stride, output.batch_stride)
             maps.append(_map(store.tensor_map, output.arg, output.dtype, pitches, store.swizzle, when, space))
-    return tuple(maps)
+    return tuple({each.name: each for each in maps}.values())
 
 
 def _map(

@@ -21,12 +21,12 @@ from fp4cc.passes.params import plan_params
 from fp4cc.passes.pipeline import acc_ring_stages, plan_pipeline
 from fp4cc.passes.promoted import is_promoted, lower_promoted
 from fp4cc.passes.raster import plan_raster
-from fp4cc.passes.roles import find_problem
+from fp4cc.passes.scale_rows import place_constraints
 from fp4cc.passes.schedule import Request, applicable, assumed_shape, rank, read
 from fp4cc.passes.sizes import Sizes
 from fp4cc.passes.split import split
 from fp4cc.passes.tensor_maps import mainloop_maps
-from fp4cc.passes.unzip import epilogue_frame
+from fp4cc.passes.unzip import Frame, find_products, released
 from fp4cc.passes.wgmma import lower_wgmma
 from fp4cc.targets import CHIPS, NAMES, SM90A, TARGETS, Target
 
@@ -62,11 +62,11 @@ def _lower(kernel: Kernel, target: str) -> LoweredKernel:
     sheet = TARGETS[target]
     if is_promoted(kernel):
         return lower_promoted(kernel, sheet)
-    problem = find_problem(kernel, sizes)
+    problem, frame = find_products(kernel, sizes, sheet)
     shared = group_products(kernel, problem, sheet)
     required = constraints(kernel, shared)
     plans = [
-        _lower_with(kernel, problem, shared, sizes, sheet, when, schedule, required)
+        _lower_with(kernel, problem, frame, shared, sizes, sheet, when, schedule, required)
         for when, schedule in applicable(kernel, sizes, target)
     ]
     return replace(plans[-1], variants=tuple(plans[:-1]))
@@ -75,6 +75,7 @@ def _lower(kernel: Kernel, target: str) -> LoweredKernel:
 def _lower_with(
     kernel: Kernel,
     problem: Problem,
+    frame: Frame,
     shared: Sequence[Shared],
     sizes: Sizes,
     target: Target,
@@ -84,19 +85,21 @@ def _lower_with(
 ) -> LoweredGemm:
     request = read(schedule, tile_k(shared[0].pair, target), target)
     shape, assumed = assumed_shape(problem, when)
-    frame = epilogue_frame(kernel, problem, sizes)
     fit = Fit(problem, shared, target)
     traffic = _traffic(kernel, problem, shared, fit, target, shape)
-    widths = replace(target, tile_n=fit.widths(kernel, frame, request))
+    widths = replace(target, tile_n=fit.widths(frame, sizes, request))
     ranked = rank(request, shape, traffic, widths)
     option = ranked[0].option
     memory = fit.memory(option.cta_group, option.tile_n, request.accumulators)
     if memory is None:
         raise RuntimeError(f"a tile of {option.tile_n} columns was chosen and does not fit")
     stage, tmem, mma = memory.stage, memory.tmem, memory.steps[0].mmas[0]
+    if frame.group is not None:
+        tmem = released(tmem, option.tile_n, frame.group)
     tile = Tile(mma.m, mma.n, memory.steps[0].tile_k, target.cta_rows)
     cluster = Cluster(option.cluster_m, option.cluster_n)
     epilogue = plan_epilogue(frame, sizes, tile.n)
+    placed = place_constraints(kernel, problem, sizes, tile.n)
     ring = acc_ring_stages(tmem, tile.n)
     stages = _stages(kernel, request, stage, ring, epilogue.staging, target)
     pipeline, mainloops = plan_pipeline(memory.steps, cluster, stage, stages, tmem, tile.n)
@@ -123,7 +126,7 @@ def _lower_with(
             THREADS,
             plan_params(problem, tile, raster, maps, epilogue.program, epilogue.params, mainloops),
         ),
-        constraints=(*required, *not_empty(kernel, epilogue.program, sizes)),
+        constraints=(*required, *placed, *not_empty(kernel, epilogue.program, sizes)),
         decisions=(),
         when=when,
     )
@@ -158,7 +161,7 @@ def _traffic(
     outputs = sum(4 if arg.dtype == "f32" else 2 for arg in kernel.args if arg.direction in ("out", "inout"))
     first = shared[0].steps(target, 1, 128)
     operands = {
-        operand.arg: (operand, group.pair)
+        operand.title: (operand, group.pair)
         for group in shared
         for product in group.products
         for operand in (product.a, product.b)

@@ -12,8 +12,9 @@ from fp4cc.passes.blocks import panel, whole_panels
 from fp4cc.passes.legality import Pair, instruction, k_multiple, operand_pair, tile_k
 from fp4cc.passes.memory import StageBytes, plan_tmem, stage_bytes
 from fp4cc.passes.pipeline import Steps
+from fp4cc.passes.scale_rows import REASON, certain_widths, widths_in_place
 from fp4cc.passes.schedule import Request
-from fp4cc.passes.sizes import fold
+from fp4cc.passes.sizes import Sizes, fold
 from fp4cc.passes.unzip import Frame, tile_widths
 from fp4cc.source import Span
 from fp4cc.targets import Target
@@ -123,18 +124,21 @@ class Fit:
         tmem = plan_tmem(mmas, bs, len(self._problem.accumulators), tile, buffers, target)
         return None if tmem is None else Memory(steps, stage, tmem)
 
-    def widths(self, kernel: Kernel, frame: Frame, request: Request) -> tuple[int, ...]:
+    def widths(self, frame: Frame, sizes: Sizes, request: Request) -> tuple[int, ...]:
         """The tile widths that fit. Raises DiagnosticError if none does, or not the one that is asked for."""
         fitting = [n for n in self._target.tile_n if self.memory(1, n, request.accumulators) is not None]
-        wide = tile_widths(frame, fitting)
+        whole = tile_widths(frame, self._problem, fitting)
+        if not whole:
+            raise DiagnosticError([self._too_many(frame.kernel, request)])
+        wide = whole_panels(frame, whole)
         if not wide:
-            raise DiagnosticError([self._too_many(kernel, request)])
-        widths = whole_panels(frame, wide)
-        if not widths:
-            raise DiagnosticError([_too_narrow(kernel, frame, max(wide))])
-        asked = request.tile[1] if request.tile is not None else widths[0]
-        if asked not in widths and request.schedule is not None:
-            raise DiagnosticError([self._other_width(frame, request.schedule.field_spans["tile"], asked, widths)])
+            raise DiagnosticError([_too_narrow(frame, max(whole))])
+        widths = widths_in_place(frame.kernel, self._problem, wide)
+        if request.tile is None or request.schedule is None:
+            return certain_widths(frame.kernel, self._problem, sizes, widths) or widths
+        if request.tile[1] not in widths:
+            span = request.schedule.field_spans["tile"]
+            raise DiagnosticError([self._other_width(frame, span, request.tile[1], widths, fitting, whole)])
         return widths
 
     def _too_many(self, kernel: Kernel, request: Request) -> Diagnostic:
@@ -151,26 +155,40 @@ class Fit:
             help="write several kernels",
         )  # fmt: skip
 
-    def _other_width(self, frame: Frame, span: Span, asked: int, widths: Sequence[int]) -> Diagnostic:
+    def _other_width(
+        self, frame: Frame, span: Span, asked: int, widths: Sequence[int], fitting: Sequence[int], whole: Sequence[int]
+    ) -> Diagnostic:
+        """Why a width is none of `widths`: those of `fitting` fit, those of `whole` also have whole groups of unzip."""
         wanted = ", ".join(map(str, widths))
-        if frame.group is not None:
-            return error(
-                "FP5010", f"a tile of {asked} columns does not hold whole groups of unzip", span,
-                f"it must hold {frame.group} columns of both halves", help=f"tile widths that do: {wanted}",
-            )  # fmt: skip
-        if not whole_panels(frame, (asked,)):
+        if asked in whole and not whole_panels(frame, (asked,)):
             return error(
                 "FP5010", f"a tile of {asked} columns does not hold whole blocks of the outputs", span,
                 f"blocks and transforms take {panel(frame)} columns at a time", help=f"tile widths that do: {wanted}",
             )  # fmt: skip
+        if asked in whole:
+            return error(
+                "FP5010", f"the scales of a tile of {asked} columns start within an atom", span,
+                "columns of each half", notes=[REASON], help=f"tile widths that do not: {wanted}",
+            )  # fmt: skip
+        if asked in fitting and frame.group is not None:
+            return error(
+                "FP5010", f"a tile of {asked} columns does not hold whole groups of unzip", span,
+                f"it must hold {frame.group} columns of both halves", help=f"tile widths that do: {wanted}",
+            )  # fmt: skip
+        if asked in fitting:
+            return error(
+                "FP5010", f"a tile of {asked} columns does not lie within a group of unzip", span,
+                "columns of each half", help=f"tile widths that do: {wanted}",
+            )  # fmt: skip
+        slots = len(self._problem.accumulators)
         return error(
-            "FP5010", f"tensor memory cannot hold {len(frame.accumulators)} accumulators of {asked} columns", span,
+            "FP5010", f"tensor memory cannot hold {slots} accumulators of {asked} columns", span,
             "columns of each accumulator", help=f"tile widths that fit: {wanted}",
         )  # fmt: skip
 
 
-def _too_narrow(kernel: Kernel, frame: Frame, widest: int) -> Diagnostic:
-    columns = panel(frame)
+def _too_narrow(frame: Frame, widest: int) -> Diagnostic:
+    columns, kernel = panel(frame), frame.kernel
     return error(
         "FP4025", f"the epilogue of `{kernel.name}` takes {columns} columns at a time, and its tiles have {widest}",
         kernel.span, "tensor memory has no room for wider ones",

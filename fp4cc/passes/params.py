@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fp4cc.ir.kernel import Expr
-from fp4cc.ir.lowered import KernelParam, Mainloop, Problem, Raster, Tile
+from fp4cc.ir.lowered import KernelParam, Mainloop, Problem, Product, Raster, Tile
 from fp4cc.ir.lowered_epilogue import EpilogueProgram
 from fp4cc.passes.sizes import ceildiv
 from fp4rt.manifest import Param, TensorMap
@@ -48,6 +48,7 @@ def sizes(
     found: list[tuple[str, Expr, str]] = []
     if clips(epilogue):
         found.append(("m_size", problem.m, problem.m_axis))
+    if clips(epilogue) or any(_from_n(product) for product in problem.products):
         found.append(("n_size", epilogue.problem.n, epilogue.problem.n_axis))
     depths = [(m.products[0], m.tile_k) for m in mainloops] or [(problem.products[0], tile.k)]
     for number, (product, tile_k) in enumerate(depths):
@@ -57,6 +58,12 @@ def sizes(
     found.append(("tiles_n", raster.tiles_n, f"cluster tiles along {problem.n_axis}"))
     found.append(("tiles", raster.tiles, "cluster tiles in all"))
     return found
+
+
+def _from_n(product: Product) -> bool:
+    """Whether the rows of a right operand start where another half of its argument ends."""
+    half = product.b.half
+    return half is not None and half.group is None and half.part == 1
 
 
 def clips(epilogue: EpilogueProgram) -> bool:

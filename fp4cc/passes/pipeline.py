@@ -65,7 +65,7 @@ def plan_pipeline(
 
 @dataclass
 class _Loads:
-    """The loads of mainloops. Each has a tensor map of its own: an argument that is loaded twice has two."""
+    """The loads of mainloops. An argument that is loaded twice has two tensor maps, but for halves of it in one."""
 
     stage: StageBytes
     row_atoms: int
@@ -78,15 +78,16 @@ class _Loads:
         stage, mma, a = self.stage, steps.mmas[0], steps.products[0].a
         bs = [product.b for product in steps.products]
         loads = [_load(self._name(a, "codes"), "a_smem", stage.a, self.rows, stage.a, _counted(a, mma))]
+        codes = {arg: self._name(b, "codes") for arg, b in {b.arg: b for b in bs}.items()}
         for number, b in enumerate(bs):
-            name = self._name(b, "codes")
-            loads.append(_load(name, b_buffer(number), stage.b, self.halves, stage.b, _counted(b, mma)))
+            loads.append(_load(codes[b.arg], b_buffer(number), stage.b, self.halves, stage.b, _counted(b, mma)))
         if mma.scale is not None:
             atoms = mma.atoms
             loads.append(_load(self._name(a, "scales"), "sfa_smem", atoms * ATOM_BYTES, self.rows, atoms))
+            scales = {arg: self._name(b, "scales") for arg, b in {b.arg: b for b in bs}.items()}
             for number, b in enumerate(bs):
-                name, size = self._name(b, "scales"), atoms * self.row_atoms * ATOM_BYTES
-                loads.append(_load(name, b_buffer(number, scales=True), size, self.columns, atoms))
+                size = atoms * self.row_atoms * ATOM_BYTES
+                loads.append(_load(scales[b.arg], b_buffer(number, scales=True), size, self.columns, atoms))
         tx_bytes = sum(load.tx_bytes * load.slices for load in loads) * mma.cta_group
         return Mainloop(steps.products, steps.mmas, steps.tile_k, tuple(loads), tx_bytes)
 

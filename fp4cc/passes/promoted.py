@@ -77,12 +77,8 @@ def _lower_with(
     kernel: Kernel, problem: Problem, sizes: Sizes, target: Target, when: Expr | None, schedule: Schedule | None
 ) -> LoweredPromoted:
     _check_schedule(schedule)
-    frame = epilogue_frame(kernel, problem, sizes)
-    if frame.group is not None:
-        raise DiagnosticError([
-            error("FP4020", "`unzip` of an FP8 product with f32 scales cannot be compiled yet", kernel.span,
-                  "uses unzip", help="use mxfp8 operands, or two kernels"),
-        ])  # fmt: skip
+    what = "an FP8 product with f32 scales"
+    frame = epilogue_frame(kernel, problem, sizes, what, "use mxfp8 operands, or two kernels")
     tile = Tile(ROWS, COLUMNS, STEP, ROWS)
     cluster = Cluster(1, 1)
     epilogue = plan_epilogue(frame, sizes, tile.n)

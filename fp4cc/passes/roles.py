@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
-from fp4cc.ir.kernel import Arg, Kernel, Value
+from fp4cc.ir.kernel import Arg, Expr, Kernel, Value
 from fp4cc.ir.lowered import Operand, Problem, Product, Role
+from fp4cc.ir.lowered_epilogue import Half
+from fp4cc.passes.halves import Cut, half
 from fp4cc.passes.sizes import Sizes, mul
 
 
@@ -35,13 +38,14 @@ def find_problem(kernel: Kernel, sizes: Sizes) -> Problem:
             found.append((index, known[0], known[1]))
     if errors:
         raise DiagnosticError(list(dict.fromkeys(errors)))
+    halves = {index: _half(kernel, index, sizes) for index in indices}
     roots = _sums(kernel, indices)
     accumulators = tuple(dict.fromkeys(roots[index] for index in indices))
     a, b = found[0][1:]
     extents = {axis.name: axis.extent for _, *args in found for arg in args for axis in arg.axes}
     return Problem(
         m=sizes(a.axes[-2].extent),
-        n=sizes(b.axes[-2].extent),
+        n=sizes(b.axes[-2].extent) if halves[indices[0]] is None else sizes(first.axes[-1]),
         batch=mul(*(sizes(extents[name]) for name in first.axes[:-2])),
         m_axis=first.axes[-2],
         n_axis=first.axes[-1],
@@ -49,7 +53,7 @@ def find_problem(kernel: Kernel, sizes: Sizes) -> Problem:
         products=tuple(
             Product(
                 _operand("A", a, sizes),
-                _operand("B", b, sizes),
+                _operand("B", b, sizes, halves[index]),
                 sizes(a.axes[-1].extent),
                 a.axes[-1].name or "K",
                 accumulators.index(roots[index]),
@@ -100,9 +104,21 @@ def _sums(kernel: Kernel, products: Sequence[int]) -> dict[int, int]:
     return {part: root for root, found in parts.items() for part in found}
 
 
-def _operand(role: Role, arg: Arg, sizes: Sizes) -> Operand:
+def _operand(role: Role, arg: Arg, sizes: Sizes, half: tuple[Half, Expr] | None = None) -> Operand:
     dtype = arg.format if arg.format is not None else arg.dtype
-    return Operand(role, arg.name, dtype, sizes(arg.axes[-2].extent), len(arg.axes) > 2)
+    operand = Operand(role, arg.name, dtype, sizes(arg.axes[-2].extent), len(arg.axes) > 2)
+    return operand if half is None else replace(operand, half=half[0], first_row=half[1])
+
+
+def _half(kernel: Kernel, product: int, sizes: Sizes) -> tuple[Half, Expr] | None:
+    """Which half of its argument's rows the right operand of a product has, if not all, and the first of them."""
+    operand = kernel.values[kernel.values[product].operands[1]]
+    rows = kernel.values[operand.operands[0]] if operand.op == "transpose" else operand
+    if rows.op != "unzip":
+        return None
+    cut = Cut.of(rows)
+    found = half(cut, sizes, rows)
+    return found, mul(found.part, sizes(cut.into) if found.group is None else found.group)
 
 
 def _other_axes(first: Value, product: Value) -> Diagnostic:
@@ -118,6 +134,8 @@ def _argument(kernel: Kernel, value: Value, role: Role, product: Value) -> Arg |
     """The argument under an operand (A: as it is, B: under one transpose), or why it cannot be multiplied."""
     side = "left" if role == "A" else "right"
     leaf = kernel.values[value.operands[0]] if value.op == "transpose" else value
+    if leaf.op == "unzip" and role == "B":  # some of the rows of an argument
+        leaf = kernel.values[leaf.operands[0]]
     if leaf.op != "arg":
         return error(
             "FP4004", f"the {side} operand of `@` is computed: an operand must be an input of the kernel", value.span,

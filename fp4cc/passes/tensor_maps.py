@@ -18,8 +18,9 @@ _PLAIN = {"bf16": "BF16", "f16": "F16", "e4m3": "U8", "e5m2": "U8"}
 
 
 def mainloop_maps(problem: Problem, mainloops: Sequence[Mainloop], tile: Tile) -> tuple[TensorMap, ...]:
-    """Maps of each mainloop's codes and scales, boxes cut for the multicast slices."""
-    return tuple(_map_of(problem, mainloop, load, tile) for mainloop in mainloops for load in mainloop.loads)
+    """Maps of each mainloop's codes and scales, boxes cut for the multicast slices; halves of an argument share one."""
+    loads = {load.tensor_map: (mainloop, load) for mainloop in mainloops for load in mainloop.loads}
+    return tuple(_map_of(problem, mainloop, load, tile) for mainloop, load in loads.values())
 
 
 def _map_of(problem: Problem, mainloop: Mainloop, load: Load, tile: Tile) -> TensorMap:

@@ -1,7 +1,8 @@
-"""`unzip`: the columns of the product as two interleaved halves, seen by the epilogue as two accumulators.
+"""`unzip` of products: which lie as interleaved columns in one accumulator, and which are a product for each half.
 
-The epilogue of such a kernel works on the halves' axis. A thread holds 64 columns of the accumulator at a time: 32 of
-each half, which the kernel reads from tensor memory as two runs of 32.
+Columns that take turns in small groups are one product as wide as both halves: the epilogue works on the halves' axis
+and reads 64 columns of the accumulator at a time, 32 of each half, as two runs of 32. Other halves have products of
+their own, which share the left operand and whose right operands are some of the rows of one argument.
 """
 
 from __future__ import annotations
@@ -9,18 +10,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from fp4cc.diagnostics import DiagnosticError, error
-from fp4cc.ir.kernel import Kernel, Store, Value
-from fp4cc.ir.lowered import Problem
-from fp4cc.ir.lowered_epilogue import Space
+from fp4cc.ir.kernel import Kernel, Value
+from fp4cc.ir.lowered import Problem, Tmem
+from fp4cc.ir.lowered_epilogue import SUBTILE, Space
+from fp4cc.passes.halves import Cut, half, refusal, sink, unzipped, wanted
+from fp4cc.passes.roles import find_problem
 from fp4cc.passes.sizes import Sizes
+from fp4cc.targets import Target
+
+#: The largest group in which two halves can take turns within one tile.
+_WIDEST_GROUP = 128
+#: What all tile widths are multiples of.
+_WIDTHS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """What the epilogue sees: the typed kernel with its accumulators, or with one a half and the halves' axis as N.
+    """What the epilogue sees: the typed kernel with each `unzip` on what it halves, and the halves' axis as N.
 
-    `accumulators` are indices in `kernel.values`; `group` is unzip's, None where nothing is unzipped.
+    `accumulators` are indices in `kernel.values`. `group`: they are the halves of interleaved ones, which take turns in
+    so many columns (None: no accumulator is unzipped).
     """
 
     kernel: Kernel
@@ -29,100 +38,128 @@ class Frame:
     group: int | None = None
 
 
-def epilogue_frame(kernel: Kernel, problem: Problem, sizes: Sizes) -> Frame:
-    """The epilogue's view of a kernel. Raises DiagnosticError for an `unzip` that cannot be built yet."""
-    halves = [value for value in kernel.values if value.op == "unzip"]
-    if not halves:
+def find_products(kernel: Kernel, sizes: Sizes, target: Target) -> tuple[Problem, Frame]:
+    """The products of a kernel, a half of one counted as a product where it is made by itself; the epilogue's view.
+
+    Raises DiagnosticError for an `unzip` that cannot be built, and for what `find_problem` cannot do.
+    """
+    if not unzipped(kernel):
+        problem = find_problem(kernel, sizes)
+        return problem, Frame(kernel, problem, problem.accumulators)
+    cut = _common_cut(kernel, sizes)
+    group = None if cut is None else _turns(cut, sizes)
+    if cut is not None and group is not None:
+        problem = find_problem(kernel, sizes)
+        fits = len(problem.accumulators) * _width(group) < target.tmem_columns  # beside accumulators lie scales
+        if fits or group % _WIDTHS:
+            return problem, _interleaved(kernel, problem, sizes, cut, group)
+    sunk = sink(kernel, sizes).kernel
+    for value in sunk.values:
+        if value.op == "matmul":
+            _check_rows(sunk, sizes, value)
+    problem = find_problem(sunk, sizes)
+    return problem, Frame(sunk, problem, problem.accumulators)
+
+
+def epilogue_frame(kernel: Kernel, problem: Problem, sizes: Sizes, product: str, help: str) -> Frame:
+    """The epilogue's view of a kernel of a family that makes products whole only: a `product` in words.
+
+    Raises DiagnosticError where one is unzipped.
+    """
+    if not unzipped(kernel):
         return Frame(kernel, problem, problem.accumulators)
-    first = halves[0]
-    if len(problem.products) > 1:
-        raise _refusal(first, "with more than one product", "give each half a weight and products of its own")
-    group = _group(first, problem)
-    for other in halves:
-        if (other.attrs["axis"], other.attrs["into"], _group(other, problem)) != (
-            first.attrs["axis"], first.attrs["into"], group
-        ):  # fmt: skip
-            raise _refusal(other, "different unzips in one kernel")
-    return _Expansion(kernel, problem, sizes, str(first.attrs["into"]), group).frame()
+    for cut, asker in _asked(kernel, sizes).items():
+        if cut is not None and asker is not None:
+            raise refusal(asker, f"of {product}", help)
+    sunk = sink(kernel, sizes)
+    accumulators = tuple(sunk.places[index, None] for index in problem.accumulators)
+    return Frame(sunk.kernel, problem, accumulators)
 
 
-def tile_widths(frame: Frame, widths: Sequence[int]) -> tuple[int, ...]:
-    """Those of the tile widths that have whole groups of both halves."""
-    return tuple(n for n in widths if frame.group is None or n % max(64, 2 * frame.group) == 0)
+def tile_widths(frame: Frame, problem: Problem, widths: Sequence[int]) -> tuple[int, ...]:
+    """Those of the tile widths with whole groups of both halves, or within a group of each product's right operand."""
+    if frame.group is not None:
+        return tuple(n for n in widths if n % _width(frame.group) == 0)
+    halves = [product.b.half for product in problem.products]
+    groups = [each.group for each in halves if each is not None and each.group is not None]
+    return tuple(n for n in widths if all(group % n == 0 for group in groups))
 
 
-def _group(value: Value, problem: Problem) -> int:
-    group = value.attrs["group"]
-    if value.attrs["axis"] != problem.n_axis:
-        raise _refusal(value, f"unzip along {value.attrs['axis']}, which is not the columns of the product")
-    if not isinstance(group, int):
-        raise _refusal(value, f"halves that lie apart (group = {group})")
-    if group > 128 or group & (group - 1):
-        raise _refusal(value, f"groups of {group}: they are 1, 2, 4, ... 128 columns")
+def released(tmem: Tmem, tile_n: int, group: int) -> Tmem:
+    """The plan of overlapping accumulators of interleaved halves, which are read in steps of 64 columns.
+
+    It says after how many steps, from the left as from the right, all columns that both use have been read.
+    """
+    if not tmem.overlapped(tile_n):
+        return tmem
+    shared = set(range(-(-(tile_n - tmem.acc_stride) // SUBTILE)))  # in runs of 32 columns from the edge
+    run = max(group, SUBTILE) // SUBTILE
+    steps = 0
+    while shared:
+        first = steps // run * 2 * run + steps % run
+        shared -= {first, first + run}
+        steps += 1
+    return replace(tmem, release_after=steps)
+
+
+def _width(group: int) -> int:
+    """What a tile's width is a multiple of: whole groups of both halves, and 32 columns of each."""
+    return max(_WIDTHS, 2 * group)
+
+
+def _asked(kernel: Kernel, sizes: Sizes) -> dict[Cut | None, Value | None]:
+    """The halves of products that are asked for (None: a whole one), each with an `unzip` that asks."""
+    found = wanted(kernel, sizes)
+    products = (index for index, value in enumerate(kernel.values) if value.op == "matmul")
+    return {cut: asker for index in products for cut, asker in found[index].items()}
+
+
+def _common_cut(kernel: Kernel, sizes: Sizes) -> Cut | None:
+    """How all products are cut, if in one way; None where they differ or one is needed whole."""
+    cuts = {None if cut is None else replace(cut, part=0) for cut in _asked(kernel, sizes)}
+    return cuts.pop() if len(cuts) == 1 else None
+
+
+def _turns(cut: Cut, sizes: Sizes) -> int | None:
+    """The group in which halves take turns within a tile; None if it is too large or no power of two."""
+    group = sizes(cut.group)
+    if not isinstance(group, int) or group > _WIDEST_GROUP or group & (group - 1):
+        return None
     return group
 
 
-def _refusal(
-    value: Value, what: str, help: str = "interleave the weights in groups, such as `group = 16`"
-) -> DiagnosticError:
-    return DiagnosticError([
-        error("FP4020", f"this `unzip` cannot be compiled yet: {what}", value.span, "unzipped here", help=help),
-    ])  # fmt: skip
+def _interleaved(kernel: Kernel, problem: Problem, sizes: Sizes, cut: Cut, group: int) -> Frame:
+    """Each accumulator as two, one a half."""
+    sunk = sink(kernel, sizes, problem.accumulators)
+    accumulators = tuple(
+        sunk.places[index, replace(cut, part=part)] for index in problem.accumulators for part in (0, 1)
+    )
+    space = Space(
+        m=problem.m,
+        n=sizes(cut.into),
+        batch=problem.batch,
+        m_axis=problem.m_axis,
+        n_axis=cut.into,
+        batch_axes=problem.batch_axes,
+    )
+    return Frame(sunk.kernel, space, accumulators, group)
 
 
-class _Expansion:
-    """The kernel with what is below each `unzip` computed once for each half."""
-
-    def __init__(self, kernel: Kernel, problem: Problem, sizes: Sizes, into: str, group: int) -> None:
-        self._kernel = kernel
-        self._problem = problem
-        self._sizes = sizes
-        self._into = into
-        self._group = group
-        self._values: list[Value] = []
-        self._whole: dict[int, int] = {}  # old index -> new one
-        self._halves: dict[tuple[int, int], int] = {}  # (old index, part) -> new one
-
-    def frame(self) -> Frame:
-        for index, value in enumerate(self._kernel.values):
-            if value.op == "unzip":
-                self._whole[index] = self._unzipped(value)
-            else:
-                operands = tuple(self._whole[o] for o in value.operands)
-                self._whole[index] = self._add(replace(value, operands=operands))
-        accumulators = tuple(self._half(self._problem.accumulators[0], part, None) for part in (0, 1))
-        stores = tuple(Store(s.arg, self._whole[s.value], s.span) for s in self._kernel.stores)
-        kernel = replace(self._kernel, values=tuple(self._values), stores=stores)
-        extent = self._sizes(self._into)
-        problem = replace(self._problem, n=extent, n_axis=self._into, accumulators=accumulators)
-        return Frame(kernel, problem, accumulators, self._group)
-
-    def _add(self, value: Value) -> int:
-        self._values.append(value)
-        return len(self._values) - 1
-
-    def _unzipped(self, value: Value) -> int:
-        """The half as another name of what it is the half of."""
-        part = value.attrs["part"]
-        if not isinstance(part, int):
-            raise TypeError(f"unzip has part {part!r}")
-        half = self._half(value.operands[0], part, value)
-        names = {"name": value.attrs["name"]} if "name" in value.attrs else {}
-        return self._add(Value("cast", (half,), "f32", value.axes, value.span, names))
-
-    def _half(self, index: int, part: int, user: Value | None) -> int:
-        value = self._kernel.values[index]
-        if self._problem.n_axis not in value.axes:
-            return self._whole[index]
-        if (index, part) not in self._halves:
-            axes = tuple(self._into if a == self._problem.n_axis else a for a in value.axes)
-            attrs = {key: v for key, v in value.attrs.items() if key != "name"}
-            if index == self._problem.accumulators[0]:
-                new = Value("matmul", (), "f32", axes, value.span, attrs)
-            elif value.op in ("arg", "dequantize") and user is not None:
-                raise _refusal(user, f"of {value.attrs.get('name')}, which is no product")
-            else:
-                operands = tuple(self._half(o, part, user) for o in value.operands)
-                new = replace(value, operands=operands, axes=axes, attrs=attrs)
-            self._halves[index, part] = self._add(new)
-        return self._halves[index, part]
+def _check_rows(kernel: Kernel, sizes: Sizes, product: Value) -> None:
+    """Refuse a right operand whose rows lie in groups that are narrower than a tile."""
+    right = kernel.values[product.operands[1]]
+    rows = kernel.values[right.operands[0]] if right.op == "transpose" else right
+    if rows.op != "unzip":
+        return
+    group = half(Cut.of(rows), sizes, rows).group
+    if group is None or group % _WIDTHS == 0:
+        return
+    if _turns(Cut.of(rows), sizes) is None:
+        raise refusal(
+            rows, f"groups of {group} columns",
+            f"groups are 1, 2, 4, ... {_WIDEST_GROUP}, multiples of {_WIDTHS}, or all of a half",
+        )  # fmt: skip
+    raise refusal(
+        rows, f"groups of {group} columns in a kernel with products of other columns",
+        f"use groups of a multiple of {_WIDTHS}, or all of a half",
+    )  # fmt: skip

@@ -72,12 +72,7 @@ def _lower_with(
     constraints: tuple[Constraint, ...],
 ) -> LoweredWgmma:
     wanted = _cluster_m(schedule, problem)
-    frame = epilogue_frame(kernel, problem, sizes)
-    if frame.group is not None:
-        raise DiagnosticError([
-            error("FP4020", "`unzip` cannot be compiled for sm_90a yet", kernel.span, "uses unzip",
-                  help="compile it for sm_100a"),
-        ])  # fmt: skip
+    frame = epilogue_frame(kernel, problem, sizes, "a product for sm_90a", "compile it for sm_100a")
     tile = Tile(SM90A.tile_m, SM90A.tile_n, SM90A.tile_k, SM90A.tile_m)
     cluster = Cluster(wanted, 1)
     operands = (_dequantized("a", problem.a, tile), _dequantized("b", problem.b, tile))

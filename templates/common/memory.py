@@ -133,9 +133,9 @@ def store_word(type_name, address, word, valid):
     llvm.inline_asm(None, values, text, "l,r,r,~{memory}", has_side_effects=True)
 
 
-def either_half(first, second, j):
-    """Element j of two lists of 32 in a row."""
-    return first[j] if j < 32 else second[j - 32]
+def half_of(x, group, part):
+    """The first or second half (part 0 or 1) of a list whose halves take turns in groups."""
+    return [x[j // group * 2 * group + part * group + j % group] for j in range(len(x) // 2)]
 
 
 def shared_address(buffer):
@@ -220,18 +220,18 @@ def load_e5m2(address, valid):
     return unpack_e5m2(load_b8(address, valid))[0]
 
 
-def load_vectors(unpack, address, width, left, valid):
-    """32 adjacent elements of `width` bytes, 16 bytes a load; 0 from column `left` on and where not valid."""
+def load_vectors(unpack, address, width, left, valid, count=32):
+    """Adjacent elements of `width` bytes, 16 bytes a load; 0 from column `left` on and where not valid."""
     values = []
-    for i in range(2 * width):
+    for i in range(count * width // 16):
         for word in load_4_words(address + 16 * i, both(valid, left > 16 // width * i)):
             values.extend(unpack(word))
     return values
 
 
-def load_elements(load, address, pitch, left, valid):
-    """32 elements `pitch` bytes apart, one a load; 0 from column `left` on and where not valid."""
-    return [load(address + Int64(pitch) * j, both(valid, left > j)) for j in range(32)]
+def load_elements(load, address, pitch, left, valid, count=32):
+    """Elements `pitch` bytes apart, one a load; 0 from column `left` on and where not valid."""
+    return [load(address + Int64(pitch) * j, both(valid, left > j)) for j in range(count)]
 
 
 def stage_row(slab, lane, words):

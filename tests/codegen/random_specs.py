@@ -97,7 +97,7 @@ _OUTPUTS = (
 @st.composite
 def wide_specs(draw: st.DrawFn) -> RandomSpec:
     """A spec with two to four outputs of every kind: plain, quantized in both directions, reduced, random."""
-    group = draw(st.sampled_from([None, None, 1, 16, 64]))
+    group = draw(st.sampled_from([None, None, 1, 16, 64, "F"]))
     bodies = [draw(_expressions()) for _ in range(draw(st.integers(2, 4)))]
     kinds = [draw(st.sampled_from(_OUTPUTS)) for _ in bodies]
     # An unzipped product has half its columns; operands and outputs lie along F then.
@@ -108,15 +108,19 @@ def wide_specs(draw: st.DrawFn) -> RandomSpec:
         "    in x : nvfp4[M, K]; in w : nvfp4[N, K]; in rng : u64[2]; param gain : f32 = 1.5",
     ]
     lines += [f"    in {name} : {OPERANDS[name].replace('N', columns)}" for name in used]
+    whole = draw(st.sampled_from(["x @ w.T", "x @ w.T + column_of_n", "(x @ w.T) * tile_of_n + column_of_n"]))
+    if group is not None:
+        halved = {"column_of_n": "bf16[N]", "tile_of_n": "f32[M, N]"}
+        lines += [f"    in {name} : {declared}" for name, declared in halved.items() if name in whole]
     lines += [f"    out y{i} : {kind.replace('N', columns)}" for i, (kind, _) in enumerate(kinds)]
     if group is None:
         lines.append("    h = x @ w.T")
     else:
-        lines += [f"    g, u = unzip(x @ w.T, N -> F, group = {group})", "    h = silu(g) * u"]
+        lines += [f"    g, u = unzip({whole}, N -> F, group = {group})", "    h = silu(g) * u"]
     for i, (body, (_, pattern)) in enumerate(zip(bodies, kinds, strict=True)):
         text = pattern.replace("over = N", f"over = {columns}").format(f"({body} + h)")
         lines.append(f"    y{i} = {text}")
     lines.append("}")
-    unit = 32 if group is None else 2 * max(32, group)
+    unit = 32 if group is None else 256 if isinstance(group, str) else 2 * max(32, group)
     rows, halves = 32 * draw(st.integers(1, 9)), unit * draw(st.integers(1, 5))
     return RandomSpec("\n".join(lines), {"M": rows, "N": halves, "K": draw(st.sampled_from([32, 96]))})

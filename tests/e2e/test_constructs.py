@@ -88,15 +88,14 @@ def text(construct: Construct, fmt: str, schedule: str) -> str:
     dims = ["M", "N", "K", *(["R"] if "xr" in words else []), *(["F = N / 2"] if n == "F" else [])]
     body = "\n    ".join([*args, *outputs, *construct.lines.split("\n"), f"q = quantize(h{tail})",
                           f"qt = quantize(h.T{tail})"])  # fmt: skip
-    return (
-        f"{FORMATS}\nkernel k({', '.join(dims)}) {{\n    {body}\n}}\nschedule k on sm_100a {{ {SCHEDULES[schedule]} }}\n"
-    )
+    block = f"schedule k on sm_100a {{ {SCHEDULES[schedule]} }}\n"
+    return f"{FORMATS}\nkernel k({', '.join(dims)}) {{\n    {body}\n}}\n{block}"
 
 
 def shapes(construct: Construct) -> Iterator[dict[str, int]]:
     """Less than a tile, and more than one with residues: multiples of what blocks and transforms take."""
     rank = {"R": 40} if "xr" in construct.lines else {}
-    if "128 along M" in construct.lines.replace("over = M, size = 128", "128 along M"):
+    if "over = M, size = 128" in construct.lines:
         yield {"M": 128, "N": 192, "K": 96, **rank}
         yield {"M": 384, "N": 320, "K": 288, **rank}
         return

@@ -126,8 +126,34 @@ IN_QUANTIZED = [
     Mutation("scales of the padding not zero", "both(row < rows, k < blocks), scale, 0", "row < rows, scale, 1"),
     Mutation("wrong factor of the block scale", "mul(tensor_encode, 0.16666667)", "mul(tensor_encode, 0.1667)"),
 ]
+HALVES = "tile 128 x 192 x 256; cluster 1 x 1"
+IN_HALVES = [
+    Mutation("second half of B from the first's rows", "(k_tile * TILE_K, n0 + n_size)", "(k_tile * TILE_K, n0)"),
+    Mutation(
+        "second half within the wrong half of a scale atom",
+        "(n0 + n_size) // 64",
+        "n0 // 64",
+    ),
+    Mutation("second half's bias is the first's", "n0 + staged_column + n_size", "n0 + staged_column"),
+]
+TURNS = "tile 128 x 192 x 256; cluster 1 x 1; stages 2"
+IN_TURNS = [
+    Mutation("halves that take turns in other groups", "], 16, 0)", "], 8, 0)"),
+]
+#: Kernels of schedules that are not for the plain product.
+KERNELS = {
+    QUANTIZED: "(M, N, K) { in s : f32[]; out c : nvfp4[M, N]; c = quantize(a @ b.T, tensor_scale = s)",
+    HALVES: "(M, N, K, F = N / 2) { in v : bf16[N]; out c : f32[M, F]; "
+    "g, u = unzip(a @ b.T + v, N -> F, group = F); c = relu(g) * u",
+    TURNS: "(M, N, K, F = N / 2) { out c : f32[M, F]; g, u = unzip(a @ b.T, N -> F, group = 16); c = relu(g) * u",
+}
+PLAIN = "(M, N, K) { out c : f32[M, N]; c = a @ b.T"
+#: Columns of the product where 600 are none.
+COLUMNS = {QUANTIZED: 592, HALVES: 640, TURNS: 640}
 CASES = [
     *((QUANTIZED, mutation) for mutation in IN_QUANTIZED),
+    *((HALVES, mutation) for mutation in IN_HALVES),
+    *((TURNS, mutation) for mutation in IN_TURNS),
     *((SINGLE, mutation) for mutation in IN_SINGLE),
     *((PAIR, mutation) for mutation in IN_PAIR),
     *((WIDE, mutation) for mutation in IN_WIDE),
@@ -137,11 +163,9 @@ CASES = [
 
 @pytest.mark.parametrize(("schedule", "mutation"), CASES, ids=[m.name.replace(" ", "-") for _, m in CASES])
 def test_mutation_is_caught(compiler: Any, run: Run, schedule: str, mutation: Mutation) -> None:
-    stored, n = "out c : f32[M, N]; c = a @ b.T", 600
-    if schedule == QUANTIZED:
-        stored, n = "in s : f32[]; out c : nvfp4[M, N]; c = quantize(a @ b.T, tensor_scale = s)", 592
+    dims, stored = KERNELS.get(schedule, PLAIN).split(" { ")
     text = (
-        f"kernel gemm(M, N, K) {{ in a : nvfp4[M, K]; in b : nvfp4[N, K]; {stored} }}\n"
+        f"kernel gemm{dims} {{ in a : nvfp4[M, K]; in b : nvfp4[N, K]; {stored} }}\n"
         f"schedule gemm on sm_100a {{ {schedule} }}\n"
     )
     lowered = compiler.lowered(text)
@@ -154,7 +178,9 @@ def test_mutation_is_caught(compiler: Any, run: Run, schedule: str, mutation: Mu
     sms = lowered.cluster.size
     for seed in range(8):
         try:
-            trial = run(artifact, M=300, N=n, K=mutation.k, sms=sms, mode=mutation.mode, seed=seed)
+            trial = run(
+                artifact, M=300, N=COLUMNS.get(schedule, 600), K=mutation.k, sms=sms, mode=mutation.mode, seed=seed
+            )
         except KernelFault:
             return
         if not trial.equal:

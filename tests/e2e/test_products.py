@@ -65,9 +65,7 @@ def test_gated(check: Check, m: int, n: int, cluster: tuple[int, int], options: 
 @pytest.mark.parametrize("options", MODES, ids=["immediate", "delayed1", "delayed2"])
 @pytest.mark.parametrize(("m", "n", "cluster"), SCHEDULES)
 @pytest.mark.parametrize("fmt", ["nvfp4", "mxfp4"])
-def test_low_rank(
-    check: Check, fmt: str, m: int, n: int, cluster: tuple[int, int], options: dict[str, object]
-) -> None:
+def test_low_rank(check: Check, fmt: str, m: int, n: int, cluster: tuple[int, int], options: dict[str, object]) -> None:
     """NVFP4 has a tensor scale, so there are two accumulators; MXFP4 has none, so there is one."""
     text = svd(fmt) + schedule("svd", m, n, 256, cluster)
     check(text, M=m + 9, N=n + 72, K=544, R=40, sms=cluster[0] * cluster[1], **options)

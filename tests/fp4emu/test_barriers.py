@@ -152,8 +152,7 @@ def test_cp_async(mode: str, kernel: Any) -> None:
         "cp.async.ca.shared.global [%r2+512], [%rd0], 8, 4; cp.async.commit_group; cp.async.wait_group 1; "
         "bar.warp.sync -1; ld.shared.b32 %r3, [%r2+4]; "
         "cp.async.wait_all; ld.shared.v2.b32 {%r4, %r5}, [%r2+512]; mad.lo.u32 %r0, %r4, 1000, %r3; "
-        "add.u32 %r0, %r0, %r5;"
-        + STORE
+        "add.u32 %r0, %r0, %r5;" + STORE
     )
     got = words(kernel(body, out=128, head=BAR, inputs=(data.tobytes(),), mode=mode, seed=3))
     assert got == [4 * t * 1000 + 4 * t + 1 for t in range(32)]
@@ -203,8 +202,7 @@ def test_deadlock_names_each_wait(kernel: Any) -> None:
     report = str(caught.value)
     assert (
         "warp 0: mbarrier 0x400 (bar+0, CTA rank 0): waits for parity 0; "
-        "it is in phase 0 (parity 0), pending 2 of 3, tx 0"
-        in report
+        "it is in phase 0 (parity 0), pending 2 of 3, tx 0" in report
     )
     assert "warp 1: named barrier 3: 32 of 64 threads have arrived" in report
     assert len(caught.value.waits) == 2
