@@ -49,6 +49,7 @@ def sizes(
     if clips(epilogue):
         found.append(("m_size", problem.m, problem.m_axis))
         found.append(("n_size", epilogue.problem.n, epilogue.problem.n_axis))
+    found += batches(epilogue)
     depths = [(m.products[0], m.tile_k) for m in mainloops] or [(problem.products[0], tile.k)]
     for number, (product, tile_k) in enumerate(depths):
         name = f"k_tiles{number + 1 if number else ''}"
@@ -64,3 +65,12 @@ def clips(epilogue: EpilogueProgram) -> bool:
     return any(o.store.via != "tma" or o.quantize is not None for o in epilogue.outputs) or any(
         i.kind in ("row", "column", "tile") for i in epilogue.inputs
     )
+
+
+def batches(epilogue: EpilogueProgram) -> list[tuple[str, Expr, str]]:
+    """The number of batches as a size, where it decides how far apart an output's scales lie."""
+    space = epilogue.problem
+    layouts = [o.dtype.layout for o in epilogue.outputs if not isinstance(o.dtype, str)]
+    if not space.batch_axes or all(layout.order[-1] == "batch" for layout in layouts):
+        return []
+    return [("batches", space.batch, "batches in all")]
