@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from fp4cc.codegen.context import Constant, frame, mentions, place_call
+from fp4cc.codegen.converters import arrive, conversions, converter_loops, converter_names
 from fp4cc.codegen.hooks import EpilogueText
 from fp4cc.codegen.mainloops import load_loops, mma_loops, numbered
 from fp4cc.ir.lowered import LoweredGemm, Mainloop, Mma, Product, SmemBuffer
@@ -15,11 +16,17 @@ from fp4cc.passes.params import sizes as kernel_sizes
 #: Names of the kernel template that are in scope where the epilogue's text stands.
 TAKEN = (
     "SMEM", "CTA_GROUP", "TILE_M", "TILE_N", "TILE_K", "CLUSTER_M", "CLUSTER_N", "CLUSTER_SIZE", "BAND", "STAGES",
-    "ACC_STAGES", "ACC_STRIDE", "INSTRUCTION", "EPILOGUE_WARPS", "LOAD_WARP", "MMA_WARP", "Path", "wait", "place",
+    "ACC_STAGES", "ACC_STRIDE", "INSTRUCTION", "EPILOGUE_WARPS", "LOAD_WARP", "MMA_WARP", "FIRST_CONVERTER",
+    "CONVERTERS", "TEAMS", "TEAM_WARPS", "Path", "wait", "place",
     "launch", "compile", "block", "blocks", "rank", "cta_m", "cta_n", "first_tile", "tile_step", "tile", "tile_m",
-    "tile_n", "tmem", "stage", "parity", "acc_stage", "acc_parity", "buffer", "lanes", "step", "source",
+    "tile_n", "tmem", "stage", "parity", "acc_stage", "acc_parity", "buffer", "lanes", "step", "source", "k_tile",
     "make_ptr", "make_fake_stream", "k_tiles", "tiles_m", "tiles_n", "tiles", "i",
 )  # fmt: skip
+
+
+def taken(lowered: LoweredGemm) -> tuple[str, ...]:
+    """Names that the epilogue's text may not use otherwise."""
+    return (*TAKEN, *converter_names(lowered))
 
 
 def template_context(lowered: LoweredGemm, epilogue: EpilogueText) -> dict[str, Any]:
@@ -27,7 +34,7 @@ def template_context(lowered: LoweredGemm, epilogue: EpilogueText) -> dict[str, 
     text = epilogue.hooks
     overlapped = lowered.tmem.overlapped(lowered.tile.n)
     problem, tile, cluster = lowered.problem, lowered.tile, lowered.cluster
-    sizes = kernel_sizes(problem, tile, lowered.raster, lowered.epilogue, lowered.mainloops)
+    sizes = kernel_sizes(problem, tile, lowered.raster, lowered.epilogue, lowered.mainloops, lowered.converters)
     batched = bool(problem.batch_axes)
     # Of an unzipped product a sub-tile takes as many columns from each half.
     step = lowered.epilogue.subtile * (1 if lowered.epilogue.group is None else 2)
@@ -41,7 +48,7 @@ def template_context(lowered: LoweredGemm, epilogue: EpilogueText) -> dict[str, 
         "sizes": [{"name": n, "value": int(v), "note": what} for n, v, what in sizes if isinstance(v, int)],
         "mma": lowered.mma,
         "tmem": lowered.tmem,
-        "arrivals": {name: lowered.pipeline.barrier(name).arrivals for name in ("ab_empty", "acc_empty")},
+        "arrivals": {barrier.name: barrier.arrivals for barrier in lowered.pipeline.barriers},
         "sync": _sync(lowered),
         "batched": batched,
         "band": lowered.raster.band,
@@ -52,6 +59,7 @@ def template_context(lowered: LoweredGemm, epilogue: EpilogueText) -> dict[str, 
         "sfb_descriptors": [f"sfb{numbered(i)}" for i in range(_bs(lowered, scaled=True))],
         "accumulators": [f"acc{numbered(slot)}" for slot in range(slots)],
         "acc_width": "ACC_COLUMNS" if slots > 1 else "TILE_N",
+        **_converter_context(lowered),
         "load_place": place_call(batched, any(p.a.batched or p.b.batched for p in problem.products)),
         "mma_place": place_call(batched, batch_used=False),
         "epilogue_place": place_call(batched, mentions(text, "batch")),
@@ -73,6 +81,23 @@ def template_context(lowered: LoweredGemm, epilogue: EpilogueText) -> dict[str, 
         "release_why": "what the next tile overwrites has been read" if overlapped else "all of it has been read",
         "release": _release(lowered, overlapped),
         "uses": {name: mentions(text, name) for name in ("lane", "row", "row_valid", "first_column")},
+    }
+
+
+def _converter_context(lowered: LoweredGemm) -> dict[str, Any]:
+    """What the template of converter warps substitutes, where there are any."""
+    converters = lowered.converters
+    if converters is None:
+        return {"converters": None}
+    roles = {conversion.role for conversion in conversions(lowered)}
+    batched = any(conversion.scales.batched for conversion in conversions(lowered))
+    return {
+        "converters": converters,
+        "teams": "CONVERTERS" if converters.members == 1 else "TEAMS",
+        "converter_loops": converter_loops(lowered),
+        "converter_arrive": arrive(lowered),
+        "converter_place": place_call(bool(lowered.problem.batch_axes), batched),
+        "converter_rows": roles,
     }
 
 
@@ -146,6 +171,14 @@ def _constants(lowered: LoweredGemm, overlapped: bool) -> list[list[Constant]]:
         Constant("LOAD_WARP", 4),
         Constant("MMA_WARP", 5),
     ]
+    converters = lowered.converters
+    if converters is not None:
+        warps.append(Constant("FIRST_CONVERTER", 6))
+        if converters.members == 1:
+            warps.append(Constant("CONVERTERS", converters.warps, "warps: steps along K are theirs in turn"))
+        else:
+            warps.append(Constant("TEAMS", converters.teams, "of converter warps: steps along K are theirs in turn"))
+            warps.append(Constant("TEAM_WARPS", converters.members, "that share the rows of a step"))
     return [shape, ring, columns, warps]
 
 

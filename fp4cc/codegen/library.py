@@ -16,7 +16,7 @@ from pathlib import Path
 import fp4num.functions
 from fp4cc.resources import templates_dir
 
-_HELPERS = ("arithmetic", "memory", "quantize", "reduce", "random", "load", "hadamard", "hopper", "promoted")
+_HELPERS = ("arithmetic", "memory", "quantize", "reduce", "random", "load", "hadamard", "scales", "hopper", "promoted")
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,7 @@ def load_loops(lowered: LoweredGemm) -> list[LoadLoop]:
     """The load warp's loops along K, in order."""
     return [
         LoadLoop(
-            _what(lowered, mainloop),
+            products_in_words(lowered, mainloop),
             f"k_tiles{numbered(i)}",
             f"STAGE_TX_BYTES{numbered(i)}",
             [_load(lowered, mainloop, i, load) for load in mainloop.loads],
@@ -96,7 +96,7 @@ def mma_loops(lowered: LoweredGemm) -> list[MmaLoop]:
         mma = mainloop.mmas[0]
         loops.append(
             MmaLoop(
-                what=_what(lowered, mainloop),
+                what=products_in_words(lowered, mainloop),
                 k_tiles=f"k_tiles{numbered(i)}",
                 mma=mma,
                 atom="atom" if mma.instructions_per_atom > 1 else "i",
@@ -108,7 +108,7 @@ def mma_loops(lowered: LoweredGemm) -> list[MmaLoop]:
     return loops
 
 
-def _what(lowered: LoweredGemm, mainloop: Mainloop) -> str | None:
+def products_in_words(lowered: LoweredGemm, mainloop: Mainloop) -> str | None:
     """The products of a mainloop in words, where there are several."""
     if len(lowered.problem.products) == 1:
         return None

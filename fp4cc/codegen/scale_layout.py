@@ -61,26 +61,35 @@ class LayoutText:
         counts = self._counts(coordinates)
         atoms = [f"Int64({divided(c, self.layout.extent(c))})" + _times(self._stride(c)) for c in coordinates]
         inside = [term for c in coordinates for term in _inside(self.layout, c)]
-        lines = [f"atoms_{c} = {rounded_up(COUNTS[c], self.layout.extent(c))}" for c in COUNTS if COUNTS[c] in counts]
+        lines = [
+            f"{self._atoms(c)} = {rounded_up(COUNTS[c], self.layout.extent(c))}"
+            for c in COUNTS
+            if COUNTS[c] in counts and self.layout.extent(c) > 1
+        ]
+        if inside:
+            lines.append(f"atom = {' + '.join(atoms)}")
+            atoms = ["atom"]
         return "\n".join(
             [
                 f"def {name}({', '.join([*coordinates, *counts])}):",
                 f'    """{doc}"""',
                 *(f"    {line}" for line in lines),
-                f"    atom = {' + '.join(atoms)}",
-                f"    return {' + '.join(['atom', *inside])}",
+                f"    return {' + '.join([*atoms, *inside])}",
             ]
         )
 
     def _stride(self, coordinate: str) -> list[str]:
         """The factors of the distance between atoms that are neighbors along a coordinate."""
-        nearer = self.layout.order[: self.layout.order.index(coordinate)]
         size = [] if self.layout.atom_size == 1 else [str(self.layout.atom_size)]
-        return [*size, *(f"atoms_{c}" for c in nearer if c in self.coordinates)]
+        return [*size, *(self._atoms(c) for c in self.layout.nearer(coordinate) if c in self.coordinates)]
+
+    def _atoms(self, coordinate: str) -> str:
+        """The name of the number of atoms along a coordinate."""
+        return COUNTS[coordinate] if self.layout.extent(coordinate) == 1 else f"atoms_{coordinate}"
 
     def _counts(self, coordinates: Sequence[str]) -> tuple[str, ...]:
         used = {factor for c in coordinates for factor in self._stride(c)}
-        return tuple(count for c, count in COUNTS.items() if f"atoms_{c}" in used)
+        return tuple(count for c, count in COUNTS.items() if self._atoms(c) in used)
 
 
 def _times(factors: Sequence[str]) -> str:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fp4cc.ir.kernel import Constraint, Expr, Kernel, Scalar, Schedule
+from fp4cc.ir.lowered_converters import Conversion, Converters
 from fp4cc.ir.lowered_epilogue import EpilogueProgram, Space
 from fp4num import BlockFormat
 from fp4num.elements import element
@@ -291,7 +292,8 @@ class Mainloop:
     """Steps along K that load an A and the Bs of one or several products, and multiply A by each of them.
 
     The products have A, K and the kind of instruction in common: `mmas`, one for each, differ in B's format at most.
-    `tile_k` elements of K make a stage; its barrier counts `tx_bytes`, those of both CTAs of a pair.
+    `tile_k` elements of K make a stage; its barrier counts `tx_bytes`, those of both CTAs of a pair. What no load
+    brings, converter warps do.
     """
 
     products: tuple[Product, ...]
@@ -299,6 +301,7 @@ class Mainloop:
     tile_k: int
     loads: tuple[Load, ...]
     tx_bytes: int
+    conversions: tuple[Conversion, ...] = ()
 
     def operand(self, buffer: str) -> Operand:
         """The operand whose codes or scales a buffer holds."""
@@ -390,7 +393,7 @@ class LoweredKernel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoweredGemm(LoweredKernel):
-    """Products on tcgen05. Warps 0-3 run the epilogue, 4 the TMA loads, 5 the MMA.
+    """Products on tcgen05. Warps 0-3 run the epilogue, 4 the TMA loads, 5 the MMA; converter warps come after them.
 
     A tile's `mainloops` run one after the other through the same ring of stages. `mma` is the first one's.
     """
@@ -401,6 +404,7 @@ class LoweredGemm(LoweredKernel):
     tile: Tile
     tmem: Tmem
     pipeline: Pipeline
+    converters: Converters | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

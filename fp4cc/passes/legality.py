@@ -9,7 +9,6 @@ from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
 from fp4cc.ir.kernel import Arg, Kernel
 from fp4cc.ir.lowered import Mma, Operand, Product
 from fp4cc.targets import Kind, Target
-from fp4num import LAYOUTS, ScaleLayout
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +121,9 @@ def _block(operand: Operand) -> int:
 def _operand_errors(arg: Arg, operand: Operand, target: Target) -> list[Diagnostic]:
     fmt = operand.format
     kinds = [kind for kind in target.kinds if fmt.element in kind.formats]
-    rows, columns = fmt.stored
+    rows, columns = fmt.stored  # of any number of rows: converter warps repeat what is stored once
     blocks = {block: scales for kind in kinds for block, scales in kind.blocks.items()}
-    if rows != 1 or columns not in blocks:
+    if columns not in blocks:
         return [
             error("FP4202", f"`{fmt.name}` stores a scale per {rows} x {columns}: {target.name} takes {_or(blocks)}",
                   arg.span, f"`{fmt.name}`", notes=_kind_notes(target),
@@ -137,25 +136,7 @@ def _operand_errors(arg: Arg, operand: Operand, target: Target) -> list[Diagnost
                   f"`{fmt.name}` has {fmt.scale} scales", notes=_kind_notes(target),
                   help="write `scale e8m0 per 1 x 32` (mxfp4) or `scale e4m3 per 1 x 16` (nvfp4)"),
         ]  # fmt: skip
-    if not _same_placement(fmt.layout, LAYOUTS["blocked_128x4"]):
-        return [
-            error("FP4206", f"scales in layout {fmt.layout.name} cannot be multiplied yet", arg.span,
-                  f"`{fmt.name}` stores its scales in {fmt.layout.name}",
-                  notes=["the tensor core reads blocked_128x4; re-laying scales inside the kernel is not built yet"],
-                  help="quantize to a format with `layout blocked_128x4`"),
-        ]  # fmt: skip
     return []
-
-
-def _same_placement(a: ScaleLayout, b: ScaleLayout) -> bool:
-    """Whether two layouts put every scale at the same offset (names do not matter)."""
-    return (a.coords, a.atom_shape, a.atom_stride, a.order, a.pad) == (
-        b.coords,
-        b.atom_shape,
-        b.atom_stride,
-        b.order,
-        b.pad,
-    )
 
 
 def _kind_notes(target: Target) -> tuple[str, ...]:
@@ -167,4 +148,4 @@ def _kind_notes(target: Target) -> tuple[str, ...]:
 
 
 def _or(blocks: dict[int, tuple[str, ...]]) -> str:
-    return " or ".join(f"1 x {block}" for block in sorted(blocks))
+    return "blocks of " + " or ".join(str(block) for block in sorted(blocks)) + " along K"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from fp4cc.diagnostics import DiagnosticError, error
 from fp4cc.ir.kernel import Constraint, Expr, Kernel, Schedule
 from fp4cc.ir.lowered import Cluster, Launch, LoweredGemm, LoweredKernel, Problem, SmemBuffer, Tile
+from fp4cc.passes.converters import plan_conversions, plan_converters
 from fp4cc.passes.decisions import explain_choices
 from fp4cc.passes.elementwise import lower_elementwise
 from fp4cc.passes.emptiness import not_empty
@@ -28,7 +29,7 @@ from fp4cc.passes.unzip import epilogue_frame
 from fp4cc.passes.wgmma import lower_wgmma
 from fp4cc.targets import CHIPS, NAMES, SM90A, TARGETS, Target
 
-#: Threads of a CTA: four epilogue warps, a load warp, an MMA warp.
+#: Threads of a CTA without converter warps: four epilogue warps, a load warp, an MMA warp.
 THREADS = 192
 
 
@@ -89,7 +90,9 @@ def _lower_with(
     epilogue = plan_epilogue(frame, sizes, tile.n)
     ring = acc_ring_stages(tmem, tile.n)
     stages = _stages(kernel, request, stage, ring, epilogue.staging, target)
-    pipeline, mainloops = plan_pipeline(memory.steps, cluster, stage, stages, tmem, tile.n)
+    steps, needs = plan_conversions(kernel, problem, memory.steps, sizes, required)
+    converters = plan_converters(steps, stages, needs)
+    pipeline, mainloops = plan_pipeline(steps, converters, cluster, stage, stages, tmem, tile.n)
     raster = plan_raster(problem, tile, cluster, request.band)
     maps = (*mainloop_maps(problem, mainloops, tile), *epilogue.tensor_maps)
     lowered = LoweredGemm(
@@ -108,10 +111,11 @@ def _lower_with(
         pipeline=pipeline,
         tensor_maps=maps,
         epilogue=epilogue.program,
+        converters=converters,
         launch=Launch(
             f"{kernel.name}_0",
-            THREADS,
-            plan_params(problem, tile, raster, maps, epilogue.program, epilogue.params, mainloops),
+            THREADS + (32 * converters.warps if converters else 0),
+            plan_params(problem, tile, raster, maps, epilogue.program, epilogue.params, mainloops, converters),
         ),
         constraints=(*required, *not_empty(kernel, epilogue.program, sizes)),
         decisions=(),
