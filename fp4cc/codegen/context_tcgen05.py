@@ -6,10 +6,10 @@ import re
 from typing import Any
 
 from fp4cc.codegen.context import Constant, frame, mentions, place_call
-from fp4cc.codegen.converters import arrive, conversions, converter_loops, converter_names
+from fp4cc.codegen.converters import arrive, batched, conversions, converter_loops, converter_names
 from fp4cc.codegen.hooks import EpilogueText
 from fp4cc.codegen.mainloops import load_loops, mma_loops, numbered
-from fp4cc.ir.lowered import LoweredGemm, Mainloop, Mma, Product, SmemBuffer
+from fp4cc.ir.lowered import LoweredGemm, Mainloop, Mma, SmemBuffer
 from fp4cc.passes.params import clips
 from fp4cc.passes.params import sizes as kernel_sizes
 
@@ -53,6 +53,7 @@ def template_context(lowered: LoweredGemm, epilogue: EpilogueText) -> dict[str, 
         "batched": batched,
         "band": lowered.raster.band,
         "load_loops": load_loops(lowered),
+        "loads": lowered.pipeline.loads,
         "mma_loops": mma_loops(lowered),
         "scaled": any(mainloop.mmas[0].scale for mainloop in lowered.mainloops),
         "b_descriptors": [f"b{numbered(i)}" for i in range(_bs(lowered))],
@@ -89,15 +90,14 @@ def _converter_context(lowered: LoweredGemm) -> dict[str, Any]:
     converters = lowered.converters
     if converters is None:
         return {"converters": None}
-    roles = {conversion.role for conversion in conversions(lowered)}
-    batched = any(conversion.scales.batched for conversion in conversions(lowered))
+    found = conversions(lowered)
     return {
         "converters": converters,
         "teams": "CONVERTERS" if converters.members == 1 else "TEAMS",
         "converter_loops": converter_loops(lowered),
         "converter_arrive": arrive(lowered),
-        "converter_place": place_call(bool(lowered.problem.batch_axes), batched),
-        "converter_rows": roles,
+        "converter_place": place_call(bool(lowered.problem.batch_axes), any(map(batched, found))),
+        "converter_rows": {conversion.role for conversion in found},
     }
 
 
@@ -156,9 +156,10 @@ def _constants(lowered: LoweredGemm, overlapped: bool) -> list[list[Constant]]:
     for i, mainloop in enumerate(lowered.mainloops):
         if i:
             shape.append(Constant(f"TILE_K{numbered(i)}", mainloop.tile_k, "of the next mainloop"))
-        ring.append(Constant(f"STAGE_TX_BYTES{numbered(i)}", mainloop.tx_bytes, _tx_note(mainloop)))
-        for product, each in zip(mainloop.products, mainloop.mmas, strict=True):
-            note = _instruction_note(product, each)
+        if mainloop.loads:
+            ring.append(Constant(f"STAGE_TX_BYTES{numbered(i)}", mainloop.tx_bytes, _tx_note(mainloop)))
+        for each in mainloop.mmas:
+            note = _instruction_note(each)
             columns.append(Constant(f"INSTRUCTION{numbered(number)}", f"0x{each.descriptor:08X}", note))
             number += 1
     if len(lowered.problem.accumulators) > 1:
@@ -197,8 +198,8 @@ def _tx_note(mainloop: Mainloop) -> str:
     return "; ".join(notes)
 
 
-def _instruction_note(product: Product, mma: Mma) -> str:
-    note = f"M = {mma.m}, N = {mma.n}, {product.a.element} x {product.b.element}"
+def _instruction_note(mma: Mma) -> str:
+    note = f"M = {mma.m}, N = {mma.n}, {mma.a} x {mma.b}"
     return f"{note}, {'UE8M0' if mma.scale == 'e8m0' else 'UE4M3'} scales" if mma.scale else note
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fp4cc.codegen.quantizers import element_helper, quantizer, statistic_helper
 from fp4cc.codegen.scale_layout import LayoutText, divided, remainder, rounded_up
+from fp4cc.codegen.strides import packed_bytes
 from fp4cc.codegen.wrap import call
 from fp4cc.ir.lowered import LoweredKernel
 from fp4cc.ir.lowered_epilogue import EpilogueOutput, QuantizePlan
@@ -171,10 +172,10 @@ def quantized_place(lowered: LoweredKernel, output: EpilogueOutput) -> list[str]
     plan, fmt = _plan(output), _format(output)
     line, rows, start, length = _extent(plan)
     first = line.replace(" + lane", "") if plan.along == "rows" else "m0 + 32 * warp"
-    pitch = _packed(length, fmt.bits)
+    pitch = packed_bytes(length, fmt.bits)
     number = f"Int64({first}) + Int64(batch) * {rows}" if lowered.epilogue.problem.batch_axes else f"Int64({first})"
-    where = f"{_parens(number)} * {_parens(pitch)} + {_parens(_packed(_parens(start), fmt.bits))}"
-    left = _packed(f"({length} - {_parens(start)})", fmt.bits)
+    where = f"{_parens(number)} * {_parens(pitch)} + {_parens(packed_bytes(_parens(start), fmt.bits))}"
+    left = packed_bytes(f"({length} - {_parens(start)})", fmt.bits)
     return [
         f"global_address({output.param_name}, {where}, 1)",
         pitch,
@@ -190,8 +191,8 @@ def quantized_coordinates(output: EpilogueOutput) -> tuple[str, str]:
     """The TMA coordinates of a slab of codes: the byte in a line, and the first line."""
     plan, fmt = _plan(output), _format(output)
     if plan.along == "columns":
-        return _packed("column", fmt.bits), "m0 + 32 * warp"
-    return _packed("(m0 + 32 * warp)", fmt.bits), "column"
+        return packed_bytes("column", fmt.bits), "m0 + 32 * warp"
+    return packed_bytes("(m0 + 32 * warp)", fmt.bits), "column"
 
 
 def _extent(plan: QuantizePlan) -> tuple[str, str, str, str]:
@@ -267,13 +268,6 @@ def _pad(fmt: BlockFormat) -> str:
 def _rounded(count: str, multiple: int) -> str:
     """A count rounded up to a multiple, as text."""
     return count if multiple == 1 else f"({rounded_up(count, multiple)}) * {multiple}"
-
-
-def _packed(elements: str, bits: int) -> str:
-    """Bytes of packed codes."""
-    if bits == 8:
-        return elements
-    return f"{elements} >> 1" if bits == 4 else f"({elements} >> 2) * 3"
 
 
 def _parens(text: str) -> str:

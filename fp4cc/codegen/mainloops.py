@@ -18,11 +18,15 @@ class LoadText:
 
 @dataclass(frozen=True, slots=True)
 class LoadLoop:
-    """The load warp's part of a mainloop. `what` says which one, where there are several."""
+    """The load warp's part of a mainloop. `what` says which one, where there are several.
+
+    `arrive` is the warp's arrival at the stage's barrier: with the bytes that TMA will bring, if it brings any.
+    """
 
     what: str | None
     k_tiles: str
-    tx_bytes: str
+    arrive: str
+    arrive_arguments: list[str]
     loads: list[LoadText]
 
 
@@ -63,7 +67,8 @@ def load_loops(lowered: LoweredGemm) -> list[LoadLoop]:
         LoadLoop(
             products_in_words(lowered, mainloop),
             f"k_tiles{numbered(i)}",
-            f"STAGE_TX_BYTES{numbered(i)}",
+            "prims.mbarrier_arrive_expect_tx" if mainloop.loads else "prims.mbarrier_arrive",
+            ["full", *([f"STAGE_TX_BYTES{numbered(i)}"] if mainloop.loads else [])],
             [_load(lowered, mainloop, i, load) for load in mainloop.loads],
         )
         for i, mainloop in enumerate(lowered.mainloops)

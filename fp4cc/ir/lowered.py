@@ -126,9 +126,10 @@ class Problem(Space):
 class Mma:
     """A tcgen05.mma in use. One instruction takes `k` elements of K and `scales_per_instruction` scales a row.
 
-    Of plain operands `scale` is None, and there are no atoms. Else a scale atom's word holds 4 scales of a row, so it
-    serves `instructions_per_atom` instructions; the scale id (the first byte used in the word) of instruction i is
-    (i % instructions_per_atom) * scales_per_instruction.
+    `a` and `b` are the types of elements it reads, which converter warps may have made. Of plain operands `scale` is
+    None, and there are no atoms. Else a scale atom's word holds 4 scales of a row, so it serves `instructions_per_atom`
+    instructions; the scale id (the first byte used in the word) of instruction i is (i % instructions_per_atom) *
+    scales_per_instruction.
     """
 
     kind: MmaKind
@@ -138,6 +139,8 @@ class Mma:
     m: int
     n: int
     k: int
+    a: str
+    b: str
     a_format: int
     b_format: int
     scale_format: int

@@ -12,6 +12,11 @@ from typing import Literal, TypeAlias
 from fp4cc.ir.kernel import Expr
 from fp4num import ScaleLayout
 
+#: Elements that become 16 bytes of 16-bit ones, a chunk of the swizzle: they have one scale.
+RUN = 8
+#: Elements that a lane loads at once, by their bits: 16 bytes, or 12 of six-bit codes.
+UNIT = {4: 32, 6: 16, 8: 16}
+
 
 @dataclass(frozen=True, slots=True)
 class ScaleReader:
@@ -24,6 +29,7 @@ class ScaleReader:
     and how many scales are stored along each coordinate (None: the layout does not ask).
     """
 
+    scale: Literal["e4m3", "e8m0", "f32"]
     layout: ScaleLayout
     batched: bool
     tall: int | None
@@ -65,7 +71,71 @@ class Relaid:
         return 128 * self.row_atoms * self.per_row
 
 
-Conversion: TypeAlias = Relaid
+@dataclass(frozen=True, slots=True)
+class Dequantized:
+    """Rows that become elements `to`, each its code's value times its block's scale: exactly, so that `to` needs none.
+
+    A stage has `stage_rows` of them in a CTA, 64 elements of each: 128 bytes in the 128-byte swizzle. Lanes side by
+    side take the units of a row. `block` elements along K have one scale (0: all of K; without `scales` there is none).
+    `codes` is the pointer to rows of `pitch` bytes; the names are sizes: the operand's rows and its first one in the
+    argument (None: 0), the argument's rows (None: there are no batches), and K.
+    """
+
+    name: str
+    arg: str
+    role: Literal["A", "B"]
+    buffer: str
+    element: str
+    bits: int
+    to: Literal["f16", "bf16"]
+    stage_rows: int
+    block: int
+    scales: ScaleReader | None
+    codes: str
+    rows: str
+    first_row: str | None
+    all_rows: str | None
+    pitch: str
+    depth: str
+
+    @property
+    def unit(self) -> int:
+        """Elements that a lane loads at once."""
+        return UNIT[self.bits]
+
+    @property
+    def lanes(self) -> int:
+        """Lanes that share a row."""
+        return 64 // self.unit
+
+    @property
+    def rows_at_once(self) -> int:
+        """Rows that a warp takes at once."""
+        return 32 // self.lanes
+
+    @property
+    def units(self) -> int:
+        """Units of a stage that each lane of one warp would take."""
+        return self.stage_rows // self.rows_at_once
+
+    @property
+    def unit_words(self) -> int:
+        """Words of codes of a unit."""
+        return self.unit * self.bits // 32
+
+    @property
+    def unit_scales(self) -> int:
+        """Scales of a unit."""
+        return max(1, self.unit // self.block) if self.block else 1
+
+    @property
+    def stage_bytes(self) -> int:
+        """What a CTA reads of it for a stage, but that a scale of several units is counted for each."""
+        scales = self.unit_scales if self.scales is not None else 0
+        return self.units * 32 * (4 * self.unit_words + scales)
+
+
+Conversion: TypeAlias = Relaid | Dequantized
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,16 +7,23 @@ from dataclasses import replace
 
 from fp4cc.ir.kernel import Constraint, Expr, Kernel
 from fp4cc.ir.lowered import Operand, Problem
-from fp4cc.ir.lowered_converters import Conversion, Converters, Relaid
+from fp4cc.ir.lowered_converters import Conversion, Converters, Dequantized, Relaid
 from fp4cc.passes.divides import divides
+from fp4cc.passes.legality import converted
 from fp4cc.passes.memory import b_buffer, row_atoms
 from fp4cc.passes.pipeline import Steps
 from fp4cc.passes.scale_reading import Needs, Readers, same_placement
 from fp4cc.passes.sizes import Sizes
+from fp4cc.passes.sizes import scaled as scaled_size
 from fp4num import LAYOUTS
 
 #: Warps that only lay out scales: each holds those of a stage in registers, so this many stages are on their way.
 RELAYING_WARPS = 4
+#: Warps where operands are dequantized: two for each of the SM's four schedulers.
+DEQUANTIZING_WARPS = 8
+#: Words that a lane may hold between fetching and writing: 448 threads have 144 registers each.
+MOST_WORDS = 80
+CTA_ROWS = 128
 
 
 def native_scales(operand: Operand, facts: Sequence[Constraint], sizes: Sizes) -> bool:
@@ -37,12 +44,33 @@ def plan_conversions(
 
 
 def plan_converters(steps: Sequence[Steps], stages: int, needs: Needs) -> Converters | None:
-    """The warps for the conversions of all mainloops; None where there are none."""
-    if not any(step.conversions for step in steps):
+    """The warps for the conversions of all mainloops; None where there are none.
+
+    As many teams as there are slots for them, so that many stages are on their way; what is left of the warps joins
+    them. A team has several warps also where one could not hold its share of a stage in registers.
+    """
+    conversions = [conversion for step in steps for conversion in step.conversions]
+    if not conversions:
         return None
+    units = [conversion.units for conversion in conversions if isinstance(conversion, Dequantized)]
+    members, most = 1, RELAYING_WARPS
+    if units:
+        most = DEQUANTIZING_WARPS
+        allowed = [n for n in (1, 2, 4) if all(count % n == 0 for count in units)]
+        words = max(sum(map(_words, step.conversions)) for step in steps)
+        members = next((n for n in allowed if words <= n * MOST_WORDS), allowed[-1])
+        while 2 * members in allowed and 2 * members * min(stages, most // members) <= most:
+            members *= 2
     pointers = tuple((name, source, what) for name, (source, what) in needs.pointers.items())
     sizes = tuple((name, value, what) for name, (value, what) in needs.sizes.items())
-    return Converters(min(RELAYING_WARPS, stages), 1, pointers, sizes)
+    return Converters(min(stages, most // members), members, pointers, sizes)
+
+
+def _words(conversion: Conversion) -> int:
+    """Words that a lane holds of a stage, if its warp takes all of it."""
+    if isinstance(conversion, Relaid):
+        return 4 * conversion.row_atoms * conversion.atoms
+    return conversion.units * (conversion.unit_words + (conversion.scales is not None))
 
 
 class _Planner:
@@ -50,34 +78,67 @@ class _Planner:
         self.readers = readers
         self.facts = facts
         self.sizes = sizes
+        self.needs = readers.needs
         self.used: set[str] = set()
 
     def of(self, steps: Steps) -> list[Conversion]:
         """The conversions of a mainloop, A's first."""
+        mma, first = steps.mmas[0], steps.products[0]
         found: list[Conversion] = []
-        mma = steps.mmas[0]
-        if mma.scale is None:
-            return found
-        first = steps.products[0]
-        operands = [(first.a, "sfa_smem"), *((p.b, b_buffer(i, scales=True)) for i, p in enumerate(steps.products))]
-        for operand, buffer in operands:
-            if not native_scales(operand, self.facts, self.sizes):
+        operands = [(first.a, mma.a, "a_smem")]
+        operands += [(p.b, m.b, b_buffer(i)) for i, (p, m) in enumerate(zip(steps.products, steps.mmas, strict=True))]
+        for operand, element, buffer in operands:
+            if mma.scale is None and converted(operand, element):
+                rows = CTA_ROWS if operand.role == "A" else mma.n // mma.cta_group
+                found.append(self._dequantized(operand, buffer, element, first.k, rows))
+            elif mma.scale is not None and not native_scales(operand, self.facts, self.sizes):
                 runs = 1 if operand.role == "A" else row_atoms(mma.n)
-                found.append(self._relaid(operand, buffer, first.k, mma.atoms, runs))
+                found.append(self._relaid(operand, f"sf{buffer}", first.k, mma.atoms, runs))
         return found
 
     def _relaid(self, operand: Operand, buffer: str, k: Expr, atoms: int, runs: int) -> Relaid:
-        arg = operand.arg
         return Relaid(
+            name=self._name(operand.arg),
+            arg=operand.arg,
+            role=operand.role,
+            buffer=buffer,
+            scales=self.readers.scales(operand, k, 4 * atoms),
+            rows=self._rows(operand),
+            atoms=atoms,
+            row_atoms=runs,
+        )
+
+    def _dequantized(self, operand: Operand, buffer: str, to: str, k: Expr, rows: int) -> Dequantized:
+        arg, scaled = operand.arg, operand.scaled and operand.format.scale is not None
+        block = operand.format.stored[1] if scaled else 0
+        found = Dequantized(
             name=self._name(arg),
             arg=arg,
             role=operand.role,
             buffer=buffer,
-            scales=self.readers.scales(operand, k, 4 * atoms),
-            rows=self.readers.needs.size(f"{arg}_rows", operand.rows, f"rows of {arg}"),
-            atoms=atoms,
-            row_atoms=runs,
+            element=operand.element,
+            bits=operand.bits,
+            to="f16" if to == "f16" else "bf16",
+            stage_rows=rows,
+            block=block if isinstance(block, int) else 0,
+            scales=None,
+            codes=self.needs.pointer(f"{arg}_codes_ptr", operand.codes, f"{operand.element} codes of {arg}"),
+            rows=self._rows(operand),
+            first_row=self.readers.first_row(operand),
+            all_rows=self._all_rows(operand) if operand.batched else None,
+            pitch=self.needs.size(f"{arg}_pitch", scaled_size(k, operand.bits, 8), f"bytes of a row of {arg}"),
+            depth=self.needs.size("k_size", k, "elements along K"),
         )
+        return replace(found, scales=self.readers.scales(operand, k, found.unit_scales)) if scaled else found
+
+    def _rows(self, operand: Operand) -> str:
+        return self.needs.size(f"{operand.arg}_rows", operand.rows, f"rows of {operand.arg}")
+
+    def _all_rows(self, operand: Operand) -> str:
+        rows = self.readers.all_rows(operand)
+        if rows == operand.rows:
+            return self._rows(operand)
+        return self.needs.size(f"{operand.arg}_all_rows", rows, f"rows of {operand.arg} in all")
 
     def _name(self, arg: str) -> str:
         name, number = arg, 1

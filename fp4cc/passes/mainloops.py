@@ -37,7 +37,7 @@ class Shared:
 
     def steps(self, target: Target, cta_group: int, tile_n: int) -> Steps:
         """The mainloop for a tile."""
-        mmas = (instruction(p, q, target, cta_group, tile_n) for p, q in zip(self.pairs, self.products, strict=True))
+        mmas = (instruction(pair, target, cta_group, tile_n) for pair in self.pairs)
         return Steps(self.products, tuple(mmas), tile_k(self.pair, target))
 
 
@@ -51,7 +51,7 @@ def group_products(kernel: Kernel, problem: Problem, target: Target) -> tuple[Sh
         except DiagnosticError as found:
             errors.extend(found.diagnostics)
             continue
-        key = (product.a.arg, str(product.k), pair.kind.name, pair.block, pair.scale)
+        key = (product.a.arg, str(product.k), pair.kind.name, pair.block, pair.scale, pair.a)
         groups.setdefault(key, []).append((product, pair))
     if errors:
         raise DiagnosticError(list(dict.fromkeys(errors)))

@@ -73,6 +73,7 @@ class Readers:
         coordinates = ("batch", "row", "k") if operand.batched else ("row", "k")
         nearer = {other for c in coordinates for other in fmt.layout.nearer(c) if other in coordinates}
         return ScaleReader(
+            scale=fmt.scale if fmt.scale in ("e4m3", "e8m0") else "f32",
             layout=fmt.layout,
             batched=operand.batched,
             tall=None if tall == "all" else tall,

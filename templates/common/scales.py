@@ -1,7 +1,7 @@
 def load_words(address, count, valid):
-    """1, 2 or 4 adjacent words of global memory, aligned as a whole; zeros, and no access, where not valid."""
-    if count == 1:
-        return [load_b32(address, valid)]
+    """Adjacent words of global memory, 2 or 4 aligned as a whole; zeros, and no access, where not valid."""
+    if count not in (2, 4):
+        return [load_b32(address + 4 * i, valid) for i in range(count)]
     if count == 4:
         return load_4_words(address, valid)
     words = llvm.inline_asm(

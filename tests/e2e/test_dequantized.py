@@ -1,0 +1,123 @@
+"""Operands that converter warps dequantize to 16 bits on the way in: W4A16, W4A8 and their like, bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import product
+
+import pytest
+
+Check = Callable[..., None]
+Schedule = tuple[int, int, tuple[int, int]]
+
+#: Scales of other sizes, types and places than the tensor core takes. Padding of 255 is a NaN as either type of scale.
+FORMATS = """
+layout odd { coords row : 6, k : 3; atom ((2, 3), 3) : ((9, 3), 1); order k, batch, row; pad 255 }
+format linear extends nvfp4 { layout linear }
+format far    extends mxfp4 { layout odd }
+format tall   extends nvfp4 { scale e4m3 per 16 x 16 }
+format half   extends nvfp4 { scale e4m3 per 1 x 32; layout odd }
+format eighth extends nvfp4 { scale e4m3 per 1 x 8; layout linear }
+format wide   extends mxfp8_e5m2 { scale e8m0 per 1 x 128; layout linear }
+format block  extends mxfp8_e4m3 { scale e8m0 per 64 x 64; layout odd }
+format row    extends mxfp4 { scale e8m0 per 1 x all; layout linear }
+format fine8  { element e4m3; scale e4m3 per 1 x 16; layout blocked_8x4; quantizer nvfp4_ct; tensor_scale f32 divides }
+"""
+STANDARD = ["nvfp4", "mxfp4", "mxfp6_e3m2", "mxfp6_e2m3", "mxfp8_e4m3", "mxfp8_e5m2"]
+OTHERS = ["linear", "far", "tall", "half", "eighth", "wide", "block", "row", "fine8"]
+
+SCHEDULES: list[Schedule] = [
+    (128, 128, (1, 1)),
+    (256, 64, (2, 1)),
+    (128, 192, (2, 1)),
+    (256, 192, (2, 2)),
+    (128, 64, (1, 2)),
+    (256, 256, (2, 1)),
+    (128, 256, (1, 1)),
+    (256, 128, (4, 2)),
+]
+MODES = [{}, {"mode": "delayed", "seed": 1}, {"mode": "delayed", "seed": 2}]
+
+
+def kernel(dims: str, args: str, value: str, schedule: Schedule, depth: int = 64, more: str = "") -> str:
+    """A kernel with the formats of this file and a schedule."""
+    m, n, cluster = schedule
+    fields = f"tile {m} x {n} x {depth}; cluster {cluster[0]} x {cluster[1]}; {more}"
+    return f"{FORMATS}kernel k({dims}) {{ {args}; y = {value} }}\nschedule k on sm_100a {{ {fields} }}\n"
+
+
+def gemm(x: str, w: str, schedule: Schedule, more: str = "") -> str:
+    """`y = x @ w.T`."""
+    return kernel("M, N, K", f"in x : {x}[M, K]; in w : {w}[N, K]; out y : f32[M, N]", "x @ w.T", schedule, 64, more)
+
+
+def cases() -> list[tuple[str, str]]:
+    """Each format beside each kind of plain operand in turn, on the right and on the left."""
+    found: list[tuple[str, str]] = []
+    for i, fmt in enumerate([*STANDARD, *OTHERS]):
+        e4m3_scales = fmt in ("nvfp4", "linear", "tall", "half", "eighth")
+        plain = ["bf16", "e4m3", "f16" if e4m3_scales else "e5m2"][i % 3]
+        found.append((plain, fmt) if i % 4 else (fmt, plain))
+    return [*found, ("bf16", "e5m2"), ("e4m3", "f16")]
+
+
+@pytest.mark.parametrize(("x", "w", "index"), [(x, w, i) for i, (x, w) in enumerate(cases())])
+def test_pairs(check: Check, x: str, w: str, index: int) -> None:
+    """Residues in every size; one cluster takes all tiles, so that the ring wraps for every team."""
+    schedule = SCHEDULES[index % len(SCHEDULES)]
+    k = 384 if {x, w} & {"wide", "block"} else 352
+    check(gemm(x, w, schedule), M=schedule[0] + 9, N=72, K=k, sms=schedule[2][0] * schedule[2][1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize(
+    ("x", "w"), [*product(["bf16", "e4m3"], [*STANDARD, *OTHERS]), ("f16", "nvfp4"), ("half", "f16")]
+)
+def test_every_pair_with_every_schedule(check: Check, x: str, w: str, schedule: Schedule) -> None:
+    m, n, cluster = schedule
+    for mode in MODES:
+        check(gemm(x, w, schedule), M=m + 9, N=n + 72, K=896, sms=cluster[0] * cluster[1], **mode)
+
+
+@pytest.mark.parametrize("index", [0, 1, 3])
+def test_delays(check: Check, index: int) -> None:
+    schedule = SCHEDULES[index]
+    text = gemm("bf16", "linear", schedule)
+    check(text, M=140, N=136, K=864, sms=schedule[2][0] * schedule[2][1], mode="delayed", seed=index)
+
+
+@pytest.mark.parametrize("stages", [1, 2, 3])
+def test_short_rings_and_teams_of_several_warps(check: Check, stages: int) -> None:
+    text = gemm("e4m3", "half", (256, 192, (2, 1)), f"stages {stages}")
+    check(text, M=140, N=136, K=480, sms=2, mode="delayed", seed=stages)
+
+
+def test_no_k_gives_zeros(check: Check) -> None:
+    check(gemm("bf16", "nvfp4", SCHEDULES[1]), M=130, N=100, K=0, sms=2)
+
+
+def test_gated_and_quantized(check: Check) -> None:
+    args = "in x : bf16[M, K]; in g : nvfp4[N, K]; in u : linear[N, K]; in s : f32[]; out y : nvfp4[M, N]"
+    text = kernel("M, N, K", args, "quantize(bf16(swiglu(x @ g.T, x @ u.T)), tensor_scale = s)", SCHEDULES[1])
+    check(text, M=140, N=96, K=352, sms=2)
+
+
+def test_beside_a_native_product_with_scales_that_are_relaid(check: Check) -> None:
+    """Warps of a team share both: the rows of one stage, the scale atoms of the next."""
+    args = "in x : bf16[M, K]; in w : nvfp4[N, K]; in q : linear[M, J]; in v : linear[N, J]; out y : f32[M, N]"
+    for schedule, more in (((128, 192, (1, 1)), ""), ((256, 64, (2, 2)), "stages 2")):
+        text = kernel("M, N, K, J", args, "x @ w.T + q @ v.T", schedule, 64, more)
+        check(text, M=140, N=200, K=352, J=544, sms=schedule[2][0] * schedule[2][1], mode="delayed", seed=1)
+
+
+def test_batches_that_share_the_weights(check: Check) -> None:
+    args = "in x : bf16[L, M, K]; in w : far[L, N, K]; in v : linear[N, K]; out y : f32[L, M, N]"
+    check(kernel("L, M, N, K", args, "relu(x @ w.T) + x @ v.T", SCHEDULES[4]), L=3, M=40, N=72, K=160, sms=2)
+
+
+def test_an_operand_on_both_sides(check: Check) -> None:
+    """The same argument is dequantized as A and as B of two products, to different types."""
+    args = "in q : half[M, K]; in z : half[J, K]; in h : f16[J, K]; in b : bf16[J, K]; out y : f32[M, J]"
+    text = kernel("M, K, J", args, "q @ h.T - q @ b.T + b_only", SCHEDULES[0]).replace(" + b_only", "")
+    check(text, M=130, J=72, K=160, sms=1)
