@@ -13,7 +13,6 @@ from fp4cc.passes.decisions import explain_choices
 from fp4cc.passes.elementwise import lower_elementwise
 from fp4cc.passes.emptiness import not_empty
 from fp4cc.passes.epilogue import plan_epilogue
-from fp4cc.passes.estimate import Shape, Traffic
 from fp4cc.passes.legality import tile_k
 from fp4cc.passes.mainloops import Fit, Shared, constraints, group_products
 from fp4cc.passes.memory import StageBytes, fitting_stages, plan_smem
@@ -25,6 +24,7 @@ from fp4cc.passes.roles import find_problem
 from fp4cc.passes.schedule import Request, applicable, assumed_shape, rank, read
 from fp4cc.passes.sizes import Sizes
 from fp4cc.passes.tensor_maps import mainloop_maps
+from fp4cc.passes.traffic import plan_traffic
 from fp4cc.passes.unzip import epilogue_frame
 from fp4cc.passes.wgmma import lower_wgmma
 from fp4cc.targets import CHIPS, NAMES, SM90A, TARGETS, Target
@@ -77,7 +77,7 @@ def _lower_with(
     shape, assumed = assumed_shape(problem, when)
     frame = epilogue_frame(kernel, problem, sizes)
     fit = Fit(problem, shared, target)
-    traffic = _traffic(kernel, problem, shared, fit, target, shape)
+    traffic = plan_traffic(kernel, problem, shared, fit, target, shape, sizes, required)
     widths = replace(target, tile_n=fit.widths(kernel, frame, request))
     ranked = rank(request, shape, traffic, widths)
     option = ranked[0].option
@@ -143,34 +143,6 @@ def _stages(
               f"and there are {target.smem_bytes}",
               help=f"write `stages {fits}` or `stages auto`" if fits else "use a smaller tile"),
     ])  # fmt: skip
-
-
-def _traffic(
-    kernel: Kernel, problem: Problem, shared: Sequence[Shared], fit: Fit, target: Target, shape: Shape
-) -> Traffic:
-    """What the time model asks of the first mainloop, and the bytes of the whole problem."""
-    outputs = sum(4 if arg.dtype == "f32" else 2 for arg in kernel.args if arg.direction in ("out", "inout"))
-    first = shared[0].steps(target, 1, 128)
-    operands = {
-        operand.arg: (operand, group.pair)
-        for group in shared
-        for product in group.products
-        for operand in (product.a, product.b)
-    }
-    total = float(shape.m * shape.n * outputs * shape.batch)
-    for operand, pair in operands.values():
-        per_row = shape.k * operand.bits / 8 + (shape.k / pair.block if pair.block else 0)
-        total += (shape.m if operand.role == "A" else shape.n) * per_row * (shape.batch if operand.batched else 1)
-    return Traffic(
-        tile_k=first.tile_k,
-        row_bytes=target.tile_k_bytes,
-        atom_bytes=first.mmas[0].atoms * 512,
-        instructions=first.mmas[0].instructions_per_tile_k,
-        global_bytes=total,
-        bs=len(first.products),
-        accumulators=len(problem.accumulators),
-        overlapped_n=max((n for n in target.tile_n if fit.memory(1, n, 2) is not None), default=0),
-    )
 
 
 @dataclass(frozen=True, slots=True)
