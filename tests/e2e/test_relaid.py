@@ -75,14 +75,14 @@ def test_layouts(check: Check, index: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("number", range(len(SCHEDULES)))
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", NAMES)
-def test_every_layout_with_every_schedule(check: Check, name: str, kind: str, schedule: Schedule) -> None:
-    m, n, cluster = schedule
-    text = gemm(f"{kind}_{name}", f"{kind}_{name}", schedule, DEPTH[kind])
-    for mode in MODES:
-        check(text, M=m + 9, N=n + 72, K=896, sms=cluster[0] * cluster[1], **mode)
+def test_every_layout_with_every_schedule(check: Check, name: str, kind: str, number: int) -> None:
+    m, n, cluster = SCHEDULES[number]
+    mode = MODES[(number + len(name) + len(kind)) % len(MODES)]
+    text = gemm(f"{kind}_{name}", f"{kind}_{name}", SCHEDULES[number], DEPTH[kind])
+    check(text, M=m - 60, N=n + 72, K=896, sms=cluster[0] * cluster[1], **mode)
 
 
 def random_spec(seed: int) -> tuple[str, dict[str, int]]:
@@ -110,8 +110,7 @@ def test_random_layouts(check: Check, seed: int) -> None:
 @pytest.mark.parametrize("seed", range(3, 60))
 def test_more_random_layouts(check: Check, seed: int) -> None:
     text, sizes = random_spec(seed)
-    for mode in MODES:
-        check(text, **sizes, **mode)
+    check(text, **sizes, **MODES[seed % len(MODES)])
 
 
 @pytest.mark.parametrize(("kind", "width"), [("nv", 16), ("mx", 8), ("m8", 4)])
