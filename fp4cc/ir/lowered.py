@@ -34,7 +34,7 @@ MmaKind = Literal["mxf4nvf4", "mxf4", "mxf8f6f4", "f16", "f8f6f4"]
 class Operand:
     """One side of a product. `rows` is M for A and N for B; `batched`: it has the batch axes (else it is shared).
 
-    Its rows are those of the argument from `first_row` on.
+    Its rows are those of the argument from `first_row` on. `source` is the buffer of a plain one.
     """
 
     role: Role
@@ -43,6 +43,7 @@ class Operand:
     rows: Expr
     batched: bool
     first_row: Expr = 0
+    source: str | None = None
 
     @property
     def format(self) -> BlockFormat:
@@ -74,7 +75,7 @@ class Operand:
     @property
     def codes(self) -> str:
         """What a tensor map of its elements reads."""
-        return f"{self.arg}.codes" if self.scaled else self.arg
+        return f"{self.arg}.codes" if self.scaled else self.source or self.arg
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,9 @@ def explain_arrivals(lowered: LoweredGemm, target: Target) -> Iterator[Decision]
             if (decision.what, decision.chosen) not in seen:
                 seen.add((decision.what, decision.chosen))
                 yield decision
+                if operand.source is not None:
+                    why = "one f32 scale a row is a factor of all of the row's sums"
+                    yield Decision(f"scales of {operand.arg}", "multiplied in by the epilogue", why)
 
 
 def _operands(mainloop: Mainloop) -> Iterator[tuple[Operand, str]]:

@@ -38,7 +38,7 @@ def plan_conversions(
 ) -> tuple[list[Steps], Needs]:
     """The mainloops with what converter warps bring of each, and what that asks of the kernel's parameters."""
     facts = (*kernel.constraints, *required)
-    needs = Needs()
+    needs = Needs(kernel.args)
     planner = _Planner(Readers(kernel, sizes, problem.batch, facts, needs), facts, sizes)
     return [replace(step, conversions=tuple(planner.of(step))) for step in steps], needs
 

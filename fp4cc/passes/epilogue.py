@@ -398,7 +398,9 @@ class _Planner:
                 rng = str(self.kernel.values[value.operands[0]].attrs["name"])
                 params.append(KernelParam(leaf.param_name, Param("pointer", rng), "random state"))
             elif leaf.load is None or leaf.vector is not True:
-                source = f"{value.attrs['name']}.tensor_scale" if value.op == "tensor_scale" else leaf.name
+                source = f"{value.attrs['name']}.tensor_scale"
+                if value.op != "tensor_scale":
+                    source = self.kernel.arg(leaf.name).source or leaf.name
                 params.append(KernelParam(leaf.param_name, Param("pointer", source), f"{leaf.dtype}, {leaf.kind}"))
         for leaf in program.inputs:
             if leaf.kind == "tile" and leaf.vector is not None and leaf.vector is not True:

@@ -21,6 +21,7 @@ from fp4cc.passes.pipeline import acc_ring_stages, plan_pipeline
 from fp4cc.passes.promoted import is_promoted, lower_promoted
 from fp4cc.passes.raster import plan_raster
 from fp4cc.passes.roles import find_problem
+from fp4cc.passes.row_scales import split_row_scales
 from fp4cc.passes.schedule import Request, applicable, assumed_shape, rank, read
 from fp4cc.passes.sizes import Sizes
 from fp4cc.passes.tensor_maps import mainloop_maps
@@ -53,11 +54,12 @@ def lower(kernel: Kernel, target: str) -> LoweredKernel:
     sheet = TARGETS[target]
     if is_promoted(kernel):
         return lower_promoted(kernel, sheet)
-    problem = find_problem(kernel, sizes)
-    shared = group_products(kernel, problem, sheet)
-    required = constraints(kernel, shared)
+    split = split_row_scales(kernel)
+    problem = find_problem(split, sizes)
+    shared = group_products(split, problem, sheet)
+    required = constraints(split, shared)
     plans = [
-        _lower_with(kernel, problem, shared, sizes, sheet, when, schedule, required)
+        replace(_lower_with(split, problem, shared, sizes, sheet, when, schedule, required), kernel=kernel)
         for when, schedule in applicable(kernel, sizes, target)
     ]
     return replace(plans[-1], variants=tuple(plans[:-1]))

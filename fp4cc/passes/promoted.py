@@ -41,6 +41,7 @@ from fp4cc.passes.sizes import Sizes
 from fp4cc.passes.tensor_maps import codes_map
 from fp4cc.passes.unzip import epilogue_frame
 from fp4cc.targets import Target
+from fp4num import BlockFormat
 from fp4rt.manifest import Param
 
 STEP = 128  # along K: what one pair of scales covers
@@ -54,10 +55,10 @@ FORMATS = {"e4m3": 0, "e5m2": 1}
 
 
 def is_promoted(kernel: Kernel) -> bool:
-    """Whether a kernel multiplies FP8 operands with f32 scales: what this family is for."""
+    """Whether a kernel has one product, of two FP8 operands with f32 scales: what this family is for."""
     products = [value for value in kernel.values if value.op == "matmul"]
-    formats = [arg.format for arg in kernel.args if arg.direction == "in" and arg.format is not None]
-    return len(products) == 1 and bool(formats) and all(fmt.scale == "f32" for fmt in formats)
+    types = [kernel.values[operand].dtype for product in products for operand in product.operands]
+    return len(products) == 1 and all(isinstance(fmt, BlockFormat) and fmt.scale == "f32" for fmt in types)
 
 
 def lower_promoted(kernel: Kernel, target: Target) -> LoweredPromoted:
@@ -95,7 +96,7 @@ def _lower_with(
         codes_map(f"{problem.b.arg}_codes", problem, problem.b, "U8", problem.k, (STEP, COLUMNS), "128B"),
         *epilogue.tensor_maps,
     )
-    needs = Needs()
+    needs = Needs(kernel.args)
     readers = Readers(kernel, sizes, problem.batch, kernel.constraints, needs)
     scales = (_scales("a", problem.a, problem.k, readers), _scales("b", problem.b, problem.k, readers))
     scale_sizes = _sizes(problem, epilogue.program, needs)

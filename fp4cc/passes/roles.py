@@ -102,7 +102,7 @@ def _sums(kernel: Kernel, products: Sequence[int]) -> dict[int, int]:
 
 def _operand(role: Role, arg: Arg, sizes: Sizes) -> Operand:
     dtype = arg.format if arg.format is not None else arg.dtype
-    return Operand(role, arg.name, dtype, sizes(arg.axes[-2].extent), len(arg.axes) > 2)
+    return Operand(role, arg.name, dtype, sizes(arg.axes[-2].extent), len(arg.axes) > 2, source=arg.source)
 
 
 def _other_axes(first: Value, product: Value) -> Diagnostic:

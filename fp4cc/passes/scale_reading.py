@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from fp4cc.ir.kernel import Constraint, Expr, Kernel
+from fp4cc.ir.kernel import Arg, Constraint, Expr, Kernel
 from fp4cc.ir.lowered import Operand
 from fp4cc.ir.lowered_converters import ScaleReader
 from fp4cc.passes.divides import divides
@@ -19,15 +19,24 @@ _WIDTHS = (16, 8, 4, 2)
 
 @dataclass
 class Needs:
-    """Pointers and sizes that reading from global memory adds to a kernel, each under a name of its own."""
+    """Pointers and sizes that reading from global memory adds to a kernel, each under a name of its own.
 
+    The epilogue has a pointer `NAME_ptr` for each argument that it reads, by the names of `arguments`.
+    """
+
+    arguments: Sequence[Arg]
     pointers: dict[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])
     sizes: dict[str, tuple[Expr, str]] = field(default_factory=dict[str, tuple[Expr, str]])
 
     def pointer(self, name: str, source: str, what: str) -> str:
         """The parameter that points to a buffer."""
-        self.pointers[name] = (source, what)
-        return name
+        taken = {f"{arg.name}_ptr" for arg in self.arguments}
+        free, number = name, 1
+        while free in taken:
+            number += 1
+            free = f"{name}{number}"
+        self.pointers[free] = (source, what)
+        return free
 
     def size(self, name: str, value: Expr, what: str) -> str:
         """The name of a size: the wanted one, numbered if that is another size already."""

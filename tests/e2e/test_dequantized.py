@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import product
+from typing import Any
 
+import numpy as np
 import pytest
+
+from fp4num import dequantize
+from fp4rt import random_inputs
 
 Check = Callable[..., None]
 Schedule = tuple[int, int, tuple[int, int]]
@@ -121,3 +126,23 @@ def test_an_operand_on_both_sides(check: Check) -> None:
     args = "in q : half[M, K]; in z : half[J, K]; in h : f16[J, K]; in b : bf16[J, K]; out y : f32[M, J]"
     text = kernel("M, K, J", args, "q @ h.T - q @ b.T + b_only", SCHEDULES[0]).replace(" + b_only", "")
     check(text, M=130, J=72, K=160, sms=1)
+
+
+def test_row_scales_are_multiplied_in_afterwards(check: Check) -> None:
+    """fp8_token on either side, of one product and of several; equal, because random inputs have exact sums."""
+    args = "in x : fp8_token[L, M, K]; in g : fp8_token[L, N, K]; in u : linear[N, K]; out y : f32[L, M, N]"
+    text = kernel("L, M, N, K", args, "relu(x @ g.T) - x @ u.T", SCHEDULES[1], depth=128)
+    check(text, L=2, M=130, N=72, K=160, sms=2)
+    args = "in x : nvfp4[M, K]; in w : fp8_token[N, K]; in x_scales : f32[M]; out y : f32[M, N]"
+    check(kernel("M, N, K", args, "x @ w.T * x_scales", SCHEDULES[0]), M=130, N=72, K=160, sms=1)
+
+
+def test_row_scales_of_any_value_round_within_the_bound(compiler: Any) -> None:
+    args = "in x : fp8_token[M, K]; in w : nvfp4[N, K]; out y : f32[M, N]"
+    artifact = compiler.artifact(kernel("M, N, K", args, "x @ w.T", SCHEDULES[0]))
+    inputs = random_inputs(artifact.manifest, {"M": 40, "N": 72, "K": 160})
+    inputs["x"].scales[:] = np.random.default_rng(0).uniform(0.1, 3.0, inputs["x"].scales.shape)
+    found, expected = (artifact.load_kernel(device)(**inputs)["y"] for device in ("emulator", "reference"))
+    x, w = (np.abs(dequantize(inputs[name])).astype(np.float64) for name in "xw")
+    assert (found != expected).any()
+    assert (np.abs(found.astype(np.float64) - expected) <= (160 + 2) * 2.0**-24 * (x @ w.T)).all()
