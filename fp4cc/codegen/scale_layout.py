@@ -59,7 +59,8 @@ class LayoutText:
 
     def _function(self, name: str, doc: str, coordinates: Sequence[str]) -> str:
         counts = self._counts(coordinates)
-        atoms = [f"Int64({divided(c, self.layout.extent(c))})" + _times(self._stride(c)) for c in coordinates]
+        # Multiplied from the left, so that every product has 64 bits.
+        atoms = [" * ".join([f"Int64({divided(c, self.layout.extent(c))})", *self._stride(c)]) for c in coordinates]
         inside = [term for c in coordinates for term in _inside(self.layout, c)]
         lines = [
             f"{self._atoms(c)} = {rounded_up(COUNTS[c], self.layout.extent(c))}"
@@ -90,13 +91,6 @@ class LayoutText:
     def _counts(self, coordinates: Sequence[str]) -> tuple[str, ...]:
         used = {factor for c in coordinates for factor in self._stride(c)}
         return tuple(count for c, count in COUNTS.items() if self._atoms(c) in used)
-
-
-def _times(factors: Sequence[str]) -> str:
-    """A product to multiply by, as text."""
-    if not factors:
-        return ""
-    return f" * {factors[0]}" if len(factors) == 1 else f" * ({' * '.join(factors)})"
 
 
 def _inside(layout: ScaleLayout, coordinate: str) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from fp4cc.ir.lowered import Decision, LoweredGemm, Mainloop, Operand
 from fp4cc.ir.lowered_converters import Conversion, Dequantized, Relaid
+from fp4cc.passes.scale_reading import same_placement
 from fp4cc.targets import Target
 from fp4num import LAYOUTS
 
@@ -62,6 +63,9 @@ def _relaid(what: str, lowered: LoweredGemm, mainloop: Mainloop, operand: Operan
     if tall != 1:
         reason = f"a scale is stored for {tall} rows, and the tensor core reads one a row"
         instead = "codes and scales by TMA: with scales stored `1 x ...` in `layout blocked_128x4`"
+    elif same_placement(fmt.layout, LAYOUTS["blocked_128x4"]):
+        reason = "its first row is not the first of a scale atom"
+        instead = "codes and scales by TMA: with rows that start at a multiple of 128"
     else:
         reason = f"layout {fmt.layout.name} is not what the tensor core reads"
         instead = "codes and scales by TMA, shared in a cluster: with `layout blocked_128x4`"

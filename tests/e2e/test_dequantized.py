@@ -56,22 +56,25 @@ def gemm(x: str, w: str, schedule: Schedule, more: str = "") -> str:
     return kernel("M, N, K", f"in x : {x}[M, K]; in w : {w}[N, K]; out y : f32[M, N]", "x @ w.T", schedule, 64, more)
 
 
-def cases() -> list[tuple[str, str]]:
-    """Each format beside each kind of plain operand in turn, on the right and on the left."""
-    found: list[tuple[str, str]] = []
-    for i, fmt in enumerate([*STANDARD, *OTHERS]):
-        e4m3_scales = fmt in ("nvfp4", "linear", "tall", "half", "eighth")
-        plain = ["bf16", "e4m3", "f16" if e4m3_scales else "e5m2"][i % 3]
-        found.append((plain, fmt) if i % 4 else (fmt, plain))
-    return [*found, ("bf16", "e5m2"), ("e4m3", "f16")]
+#: Every element, type of scale and kind of plain operand, on either side; the other pairs are in the slow matrix.
+PAIRS = [
+    ("bf16", "nvfp4"),
+    ("far", "e4m3"),
+    ("f16", "eighth"),
+    ("bf16", "mxfp6_e3m2"),
+    ("block", "bf16"),
+    ("e4m3", "fine8"),
+    ("bf16", "e5m2"),
+]
 
 
-@pytest.mark.parametrize(("x", "w", "index"), [(x, w, i) for i, (x, w) in enumerate(cases())])
-def test_pairs(check: Check, x: str, w: str, index: int) -> None:
+@pytest.mark.parametrize("index", range(len(PAIRS)), ids=["-".join(pair) for pair in PAIRS])
+def test_pairs(check: Check, index: int) -> None:
     """Residues in every size; one cluster takes all tiles, so that the ring wraps for every team."""
-    schedule = SCHEDULES[index % len(SCHEDULES)]
-    k = 384 if {x, w} & {"wide", "block"} else 352
-    check(gemm(x, w, schedule), M=schedule[0] + 9, N=72, K=k, sms=schedule[2][0] * schedule[2][1])
+    schedule, (x, w) = SCHEDULES[index], PAIRS[index]
+    k = 384 if "block" in (x, w) else 352
+    sms = schedule[2][0] * schedule[2][1]
+    check(gemm(x, w, schedule), M=schedule[0] + 9, N=72, K=k, sms=sms, mode="delayed", seed=index)
 
 
 @pytest.mark.slow
@@ -85,17 +88,10 @@ def test_every_pair_with_every_schedule(check: Check, x: str, w: str, number: in
     check(gemm(x, w, SCHEDULES[number]), M=m - 60, N=n + 8, K=384, sms=cluster[0] * cluster[1], **mode)
 
 
-@pytest.mark.parametrize("index", [0, 1, 3])
-def test_delays(check: Check, index: int) -> None:
-    schedule = SCHEDULES[index]
-    text = gemm("bf16", "linear", schedule)
-    check(text, M=140, N=136, K=864, sms=schedule[2][0] * schedule[2][1], mode="delayed", seed=index)
-
-
-@pytest.mark.parametrize("stages", [1, 2, 3])
+@pytest.mark.parametrize("stages", [1, 2])
 def test_short_rings_and_teams_of_several_warps(check: Check, stages: int) -> None:
     text = gemm("e4m3", "half", (256, 192, (2, 1)), f"stages {stages}")
-    check(text, M=140, N=136, K=480, sms=2, mode="delayed", seed=stages)
+    check(text, M=140, N=72, K=288, sms=2, mode="delayed", seed=stages)
 
 
 def test_no_k_gives_zeros(check: Check) -> None:
@@ -111,9 +107,8 @@ def test_gated_and_quantized(check: Check) -> None:
 def test_beside_a_native_product_with_scales_that_are_relaid(check: Check) -> None:
     """Warps of a team share both: the rows of one stage, the scale atoms of the next."""
     args = "in x : bf16[M, K]; in w : nvfp4[N, K]; in q : linear[M, J]; in v : linear[N, J]; out y : f32[M, N]"
-    for schedule, more in (((128, 192, (1, 1)), ""), ((256, 64, (2, 2)), "stages 2")):
-        text = kernel("M, N, K, J", args, "x @ w.T + q @ v.T", schedule, 64, more)
-        check(text, M=140, N=200, K=352, J=544, sms=schedule[2][0] * schedule[2][1], mode="delayed", seed=1)
+    text = kernel("M, N, K, J", args, "x @ w.T + q @ v.T", (256, 64, (2, 2)), 64, "stages 2")
+    check(text, M=140, N=136, K=224, J=544, sms=4, mode="delayed", seed=1)
 
 
 def test_batches_that_share_the_weights(check: Check) -> None:

@@ -135,13 +135,10 @@ IN_RELAID = [
     Mutation("converters have another parity", "Int32(1)\n        for tile", "Int32(0)\n        for tile"),
     Mutation("steps are counted anew in each tile", "k_tile -= k_tiles", "k_tile = warp - FIRST_CONVERTER", k=704),
     Mutation("scales of the next row", "row = first_row + further + lane", "row = first_row + further + lane + 1"),
-    Mutation("scales of the next block", "b_block_offset(k + i)", "b_block_offset(k + i + 1)"),
     Mutation("scales past the end of a row are read", "b_blocks - k, 0", "16, 0"),
-    Mutation("relaid scales in other rows' places", "+ lane * 16, words", "+ (lane ^ 1) * 16, words"),
 ]  # fmt: skip
 DEQUANTIZED = "tile 256 x 64 x 64; cluster 2 x 1"
 IN_DEQUANTIZED = [
-    Mutation("no proxy fence after dequantized rows", FENCE, "pass"),
     Mutation("wrong chunk of the swizzle", "row & 7 ^ part * 4 + j", "part * 4 + j"),
     Mutation("one scale for two blocks", "scale[j >> 1]", "scale[0]"),
     Mutation("codes of a word in another order", "word_asm(text % i,", "word_asm(text % (3 - i),"),
