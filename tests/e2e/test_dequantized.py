@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fp4num import dequantize
+from fp4num import Quantized, decode, dequantize, encode, pack
 from fp4rt import random_inputs
 
 Check = Callable[..., None]
@@ -141,3 +141,33 @@ def test_row_scales_of_any_value_round_within_the_bound(compiler: Any) -> None:
     x, w = (np.abs(dequantize(inputs[name])).astype(np.float64) for name in "xw")
     assert (found != expected).any()
     assert (np.abs(found.astype(np.float64) - expected) <= (160 + 2) * 2.0**-24 * (x @ w.T)).all()
+
+
+@pytest.mark.parametrize(
+    ("x", "w"),
+    [
+        ("bf16", "nvfp4"),
+        *(
+            pytest.param(*pair, marks=pytest.mark.slow)
+            for pair in [("f16", "nvfp4"), *(("bf16", w) for w in ("fine8", *STANDARD[1:]))]
+        ),
+    ],
+)
+def test_every_code_times_every_scale_is_exact(compiler: Any, x: str, w: str) -> None:
+    """The identity times a weight is the weight: row n has scale n, and every code along K.
+
+    Of e8m0 scales those whose products are normal bf16; no NaN, which would fill its row's sums.
+    """
+    artifact = compiler.artifact(gemm(x, w, SCHEDULES[0]))
+    fmt = artifact.manifest.kernel.arg("w").format
+    codes, k = np.arange(1 << fmt.bits, dtype=np.uint8), max(64, 1 << fmt.bits)
+    codes = codes[np.isfinite(decode(codes, fmt.element))]
+    scales = np.arange(0, 0x7F) if fmt.scale == "e4m3" else np.arange(16, 240)
+    rows = pack(np.resize(codes, (len(scales), k)), fmt.bits)
+    grid = np.broadcast_to(scales[None, :, None], fmt.scale_grid((len(scales), k))).astype(np.uint8)
+    tensor_scale = None if fmt.tensor_scale is None else np.float32(1)
+    weight = Quantized(rows, fmt.layout.to_buffer(grid), tensor_scale, fmt, (len(scales), k))
+    identity = encode(np.eye(k, dtype=np.float32), x)
+    inputs = {"x": identity.view(np.float16) if x == "f16" else identity, "w": weight}
+    found = artifact.load_kernel("emulator")(**inputs)["y"]
+    np.testing.assert_array_equal(found, dequantize(weight).T)
