@@ -52,7 +52,7 @@ def relaid_function(relaid: Relaid, members: int, helpers: set[str]) -> str:
     count, rows = relaid.per_row, 128 * relaid.row_atoms
     steps = f"range(0, {rows}, 32)"
     if members > 1:
-        steps = f"({', '.join(str(i) for i in range(0, rows, 32) if i % 128 < 128 // members)},)"
+        steps = str([i for i in range(0, rows, 32) if i % 128 < 128 // members])
     places = f"[start + {reader.block_offset('k + i')} for i in range(0, {count}, {scales.width})]"
     body = [
         "fetched = []",
