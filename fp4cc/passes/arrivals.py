@@ -95,7 +95,7 @@ def _dequantized(
     if native is not None:
         name, flop = native
         reason += f", at {_PART.get(flop // rate, f'1/{flop // rate} of the rate of')} kind::{name}"
-        others.append(f"kind::{name}: with `{other.arg}` quantized too ({operand.name})")
+        others.append(f"kind::{name}: with `{other.arg}` in {operand.name} too")
     return Decision(
         what,
         f"{verb} to {found.to} by {_warps(lowered)}",

@@ -50,7 +50,7 @@ def test_scales_of_another_layout_are_relaid(lower_text: Lower) -> None:
         ("f16", "linear", "f16", "a quarter of the rate of kind::mxf4nvf4"),
         ("e4m3", "nvfp4", "f16", "a quarter of the rate of kind::mxf4nvf4"),
         ("e4m3", "mxfp4", "bf16", "a quarter of the rate of kind::mxf4"),
-        ("bf16", "mxfp8", "bf16", "half the rate of kind::mxf8f6f4"),
+        ("bf16", "mxfp8_e4m3", "bf16", "half the rate of kind::mxf8f6f4"),
     ],
 )
 def test_what_is_dequantized_says_what_that_costs(lower_text: Lower, x: str, w: str, to: str, rate: str) -> None:
@@ -58,6 +58,7 @@ def test_what_is_dequantized_says_what_that_costs(lower_text: Lower, x: str, w: 
     decision = arrival(lowered, "w")
     assert decision.chosen.startswith(f"dequantized to {to} by ")
     assert rate in decision.why
+    assert decision.alternatives == (f"{rate.split()[-1]}: with `x` in {w} too",)
     assert lowered.mma.kind == "f16"
     assert (lowered.mma.a, lowered.mma.b) == (to, to)
     assert arrival(lowered, "x").chosen.startswith("converted" if x == "e4m3" else "by TMA")
