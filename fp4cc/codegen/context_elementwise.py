@@ -31,7 +31,7 @@ def template_context(lowered: LoweredElementwise, epilogue: EpilogueText) -> dic
         "buffers": lowered.smem.buffers,
         "sizes": [
             {"name": name, "value": int(value), "note": what}
-            for name, value, what in sizes_of(space, lowered.raster)
+            for name, value, what in sizes_of(lowered.epilogue, lowered.raster)
             if isinstance(value, int)
         ],
         "batched": batched,

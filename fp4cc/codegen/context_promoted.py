@@ -6,6 +6,7 @@ from typing import Any
 
 from fp4cc.codegen.context import Constant, Panels, frame, mentions, place_call
 from fp4cc.codegen.hooks import EpilogueText
+from fp4cc.codegen.scale_reading import ReaderText
 from fp4cc.ir.lowered import SmemBuffer
 from fp4cc.ir.lowered_promoted import LoweredPromoted, PromotedScales
 from fp4cc.passes.params import sizes as kernel_sizes
@@ -15,9 +16,9 @@ TAKEN = (
     "SMEM", "CTA_GROUP", "TILE_M", "TILE_N", "TILE_K", "BAND", "STAGES", "A_BYTES", "B_BYTES", "TMEM_COLUMNS",
     "ACC_STAGES", "INSTRUCTION", "EXCHANGE_PITCH", "FACTOR_BARRIER", "EPILOGUE_WARPS", "LOAD_WARP", "MMA_WARP", "Path",
     "wait", "place", "launch", "compile", "first_tile", "tile_step", "tile", "tile_m", "tile_n", "tmem", "stage",
-    "parity", "acc_stage", "acc_parity", "lanes", "exchange", "sums", "half", "k_tile", "a_factor", "b_factor",
-    "factor", "factors", "partial", "address", "source", "words", "full", "make_ptr", "make_fake_stream", "k_tiles",
-    "tiles_m", "tiles_n", "tiles", "i", "panel", "panel0", "step",
+    "parity", "acc_stage", "acc_parity", "lanes", "exchange", "sums", "half", "k_tile", "a_address", "b_address",
+    "a_factor", "b_factor", "factor", "factors", "partial", "address", "source", "words", "full", "make_ptr",
+    "make_fake_stream", "k_tiles", "tiles_m", "tiles_n", "tiles", "i", "panel", "panel0", "step",
 )  # fmt: skip
 #: The library functions that the template calls.
 HELPERS = (
@@ -32,7 +33,7 @@ def template_context(lowered: LoweredPromoted, epilogue: EpilogueText) -> dict[s
     problem, tile = lowered.problem, lowered.tile
     batched = bool(problem.batch_axes)
     a, b = lowered.scales
-    batch_in_scales = a.batch_stride is not None or b.batch_stride is not None
+    batch_in_scales = a.reader.batched or b.reader.batched
     sizes = [*kernel_sizes(problem, tile, lowered.raster, lowered.epilogue), *lowered.sizes]
     return {
         **frame(lowered, epilogue, title(lowered), plan(lowered)),
@@ -45,9 +46,9 @@ def template_context(lowered: LoweredPromoted, epilogue: EpilogueText) -> dict[s
         "loads": _loads(lowered),
         "load_place": place_call(batched, problem.a.batched or problem.b.batched),
         "epilogue_place": place_call(batched, batch_in_scales or mentions(epilogue.hooks, "batch")),
-        "columns_of_b": b.rows == 1,
-        "a_factor": _address(a, "row"),
-        "b_factor": _address(b, "n0 + thread" if b.rows == 1 else "n0"),
+        "columns_of_b": b.reader.tall == 1,
+        "a_address": _address(a, "row"),
+        "b_address": _address(b, "n0 + thread" if b.reader.tall == 1 else "n0"),
         "subtile": lowered.epilogue.subtile,
         "panels": Panels.of(lowered.epilogue),
         "uses": {
@@ -95,7 +96,7 @@ def _constants(lowered: LoweredPromoted) -> list[list[Constant]]:
         Constant("LOAD_WARP", 4),
         Constant("MMA_WARP", 5),
     ]
-    if lowered.scales[1].rows == 1:
+    if lowered.scales[1].reader.tall == 1:
         warps.append(Constant("FACTOR_BARRIER", 2, "the named barrier of the epilogue warps at each step"))
     return [shape, ring, columns, warps]
 
@@ -128,12 +129,24 @@ def _loads(lowered: LoweredPromoted) -> list[list[str]]:
     return found
 
 
-def _address(scales: PromotedScales, row: str) -> str:
-    """The address of an operand's scale for a row and this step."""
-    block = row if scales.rows == 1 else f"{row} // {scales.rows}"
-    parts = [f"Int64({block}) * {scales.row_stride}"]
-    if scales.step_stride:
-        parts.append("k_tile")
-    if scales.batch_stride is not None:
-        parts.insert(0, f"Int64(batch) * {scales.batch_stride}")
-    return f"global_address({scales.arg}_scales_ptr, {' + '.join(parts)}, 4)"
+def _address(scales: PromotedScales, row: str) -> list[str]:
+    """The arguments of `global_address` for an operand's scale of a row and this step."""
+    reader = ReaderText(scales.arg, scales.reader)
+    offset = reader.row_offset(row)
+    if scales.each_step:
+        offset += f" + {reader.block_offset('k_tile')}"
+    return [scales.reader.param, offset, "4"]
+
+
+def scale_functions(lowered: LoweredPromoted) -> list[str]:
+    """The functions that find scales."""
+    texts: list[str] = []
+    for scales in lowered.scales:
+        row, block = ReaderText(scales.arg, scales.reader).functions()
+        texts += [row, block] if scales.each_step else [row]
+    return texts
+
+
+def taken(lowered: LoweredPromoted) -> tuple[str, ...]:
+    """Names that the epilogue's text may not use otherwise."""
+    return (*TAKEN, *(name for scales in lowered.scales for name in ReaderText(scales.arg, scales.reader).names))

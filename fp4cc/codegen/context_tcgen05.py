@@ -6,10 +6,11 @@ import re
 from typing import Any
 
 from fp4cc.codegen.context import Constant, Panels, frame, mentions, place_call
+from fp4cc.codegen.converters import arrive, batched, conversions, converter_loops, converter_names
 from fp4cc.codegen.halves import whole_index
 from fp4cc.codegen.hooks import EpilogueText
 from fp4cc.codegen.mainloops import half_atom_columns, load_loops, mma_loops, numbered
-from fp4cc.ir.lowered import LoweredGemm, Mainloop, Mma, Product, SmemBuffer
+from fp4cc.ir.lowered import LoweredGemm, Mainloop, Mma, SmemBuffer
 from fp4cc.ir.lowered_epilogue import EpilogueProgram, Half
 from fp4cc.passes.params import clips
 from fp4cc.passes.params import sizes as kernel_sizes
@@ -17,12 +18,18 @@ from fp4cc.passes.params import sizes as kernel_sizes
 #: Names of the kernel template that are in scope where the epilogue's text stands.
 TAKEN = (
     "SMEM", "CTA_GROUP", "TILE_M", "TILE_N", "TILE_K", "CLUSTER_M", "CLUSTER_N", "CLUSTER_SIZE", "BAND", "STAGES",
-    "ACC_STAGES", "ACC_STRIDE", "INSTRUCTION", "EPILOGUE_WARPS", "LOAD_WARP", "MMA_WARP", "Path", "wait", "place",
+    "ACC_STAGES", "ACC_STRIDE", "INSTRUCTION", "EPILOGUE_WARPS", "LOAD_WARP", "MMA_WARP", "FIRST_CONVERTER",
+    "CONVERTERS", "TEAMS", "TEAM_WARPS", "Path", "wait", "place",
     "launch", "compile", "block", "blocks", "rank", "cta_m", "cta_n", "first_tile", "tile_step", "tile", "tile_m",
-    "tile_n", "tmem", "stage", "parity", "acc_stage", "acc_parity", "buffer", "lanes", "step", "source",
+    "tile_n", "tmem", "stage", "parity", "acc_stage", "acc_parity", "buffer", "lanes", "step", "source", "k_tile",
     "panel", "panel0", "first_subtile",
     "make_ptr", "make_fake_stream", "k_tiles", "tiles_m", "tiles_n", "tiles", "i",
 )  # fmt: skip
+
+
+def taken(lowered: LoweredGemm) -> tuple[str, ...]:
+    """Names that the epilogue's text may not use otherwise."""
+    return (*TAKEN, *converter_names(lowered))
 
 
 def template_context(lowered: LoweredGemm, epilogue: EpilogueText) -> dict[str, Any]:
@@ -30,7 +37,7 @@ def template_context(lowered: LoweredGemm, epilogue: EpilogueText) -> dict[str, 
     text = epilogue.hooks
     overlapped = lowered.tmem.overlapped(lowered.tile.n)
     problem, tile, cluster = lowered.problem, lowered.tile, lowered.cluster
-    sizes = kernel_sizes(problem, tile, lowered.raster, lowered.epilogue, lowered.mainloops)
+    sizes = kernel_sizes(problem, tile, lowered.raster, lowered.epilogue, lowered.mainloops, lowered.converters)
     batched = bool(problem.batch_axes)
     # Of an unzipped product a sub-tile takes as many columns from each half.
     step = lowered.epilogue.subtile * (1 if lowered.epilogue.group is None else 2)
@@ -46,17 +53,19 @@ def template_context(lowered: LoweredGemm, epilogue: EpilogueText) -> dict[str, 
         "sizes": [{"name": n, "value": int(v), "note": what} for n, v, what in sizes if isinstance(v, int)],
         "mma": lowered.mma,
         "tmem": lowered.tmem,
-        "arrivals": {name: lowered.pipeline.barrier(name).arrivals for name in ("ab_empty", "acc_empty")},
+        "arrivals": {barrier.name: barrier.arrivals for barrier in lowered.pipeline.barriers},
         "sync": _sync(lowered),
         "batched": batched,
         "band": lowered.raster.band,
         "load_loops": load_loops(lowered),
+        "loads": lowered.pipeline.loads,
         "mma_loops": mma_loops(lowered),
         "scaled": any(mainloop.mmas[0].scale for mainloop in lowered.mainloops),
         "b_descriptors": [f"b{numbered(i)}" for i in range(_bs(lowered))],
         "sfb_descriptors": [f"sfb{numbered(i)}" for i in range(_bs(lowered, scaled=True))],
         "accumulators": [f"acc{numbered(slot)}" for slot in range(slots)],
         "acc_width": "ACC_COLUMNS" if slots > 1 else "TILE_N",
+        **_converter_context(lowered),
         "load_place": place_call(batched, any(p.a.batched or p.b.batched for p in problem.products)),
         "mma_place": place_call(batched, batch_used=False),
         "epilogue_place": place_call(batched, mentions(text, "batch")),
@@ -89,6 +98,20 @@ def _turn(program: EpilogueProgram, overlapped: bool) -> str:
     if not program.panel:
         return "step" if overlapped else "subtile"
     return f"{program.panel // program.subtile} * panel + step" if overlapped else "subtile"
+def _converter_context(lowered: LoweredGemm) -> dict[str, Any]:
+    """What the template of converter warps substitutes, where there are any."""
+    converters = lowered.converters
+    if converters is None:
+        return {"converters": None}
+    found = conversions(lowered)
+    return {
+        "converters": converters,
+        "teams": "CONVERTERS" if converters.members == 1 else "TEAMS",
+        "converter_loops": converter_loops(lowered),
+        "converter_arrive": arrive(lowered),
+        "converter_place": place_call(bool(lowered.problem.batch_axes), any(map(batched, found))),
+        "converter_rows": {conversion.role for conversion in found},
+    }
 
 
 def title(lowered: LoweredGemm) -> str:
@@ -147,9 +170,10 @@ def _constants(lowered: LoweredGemm, overlapped: bool) -> list[list[Constant]]:
     for i, mainloop in enumerate(lowered.mainloops):
         if i:
             shape.append(Constant(f"TILE_K{numbered(i)}", mainloop.tile_k, "of the next mainloop"))
-        ring.append(Constant(f"STAGE_TX_BYTES{numbered(i)}", mainloop.tx_bytes, _tx_note(mainloop)))
-        for product, each in zip(mainloop.products, mainloop.mmas, strict=True):
-            note = _instruction_note(product, each)
+        if mainloop.loads:
+            ring.append(Constant(f"STAGE_TX_BYTES{numbered(i)}", mainloop.tx_bytes, _tx_note(mainloop)))
+        for each in mainloop.mmas:
+            note = _instruction_note(each)
             columns.append(Constant(f"INSTRUCTION{numbered(number)}", f"0x{each.descriptor:08X}", note))
             number += 1
     if len(lowered.problem.accumulators) > 1:
@@ -162,6 +186,14 @@ def _constants(lowered: LoweredGemm, overlapped: bool) -> list[list[Constant]]:
         Constant("LOAD_WARP", 4),
         Constant("MMA_WARP", 5),
     ]
+    converters = lowered.converters
+    if converters is not None:
+        warps.append(Constant("FIRST_CONVERTER", 6))
+        if converters.members == 1:
+            warps.append(Constant("CONVERTERS", converters.warps, "warps: steps along K are theirs in turn"))
+        else:
+            warps.append(Constant("TEAMS", converters.teams, "of converter warps: steps along K are theirs in turn"))
+            warps.append(Constant("TEAM_WARPS", converters.members, "that share the rows of a step"))
     return [shape, ring, columns, warps]
 
 
@@ -180,8 +212,8 @@ def _tx_note(mainloop: Mainloop) -> str:
     return "; ".join(notes)
 
 
-def _instruction_note(product: Product, mma: Mma) -> str:
-    note = f"M = {mma.m}, N = {mma.n}, {product.a.element} x {product.b.element}"
+def _instruction_note(mma: Mma) -> str:
+    note = f"M = {mma.m}, N = {mma.n}, {mma.a} x {mma.b}"
     return f"{note}, {'UE8M0' if mma.scale == 'e8m0' else 'UE4M3'} scales" if mma.scale else note
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import jinja2
 
 from fp4cc.codegen import context_elementwise, context_promoted, context_tcgen05, context_wgmma
+from fp4cc.codegen.converters import converter_functions
 from fp4cc.codegen.epilogue import emit_epilogue
+from fp4cc.codegen.hooks import EpilogueText
 from fp4cc.codegen.wrap import call
 from fp4cc.ir.lowered import LoweredElementwise, LoweredGemm, LoweredKernel
 from fp4cc.ir.lowered_promoted import LoweredPromoted
@@ -19,7 +22,8 @@ def emit(lowered: LoweredKernel) -> str:
     """The text of the kernel file. The same lowered kernel gives the same text."""
     match lowered:
         case LoweredGemm():
-            epilogue = emit_epilogue(lowered, context_tcgen05.TAKEN)
+            functions, helpers = converter_functions(lowered)
+            epilogue = _with(functions, emit_epilogue(lowered, context_tcgen05.taken(lowered), helpers))
             context = context_tcgen05.template_context(lowered, epilogue)
             template = "sm100/gemm.py.j2"
         case LoweredElementwise():
@@ -31,12 +35,18 @@ def emit(lowered: LoweredKernel) -> str:
             context = context_wgmma.template_context(lowered, epilogue)
             template = "sm90/gemm.py.j2"
         case LoweredPromoted():
-            epilogue = emit_epilogue(lowered, context_promoted.TAKEN, context_promoted.HELPERS)
+            epilogue = emit_epilogue(lowered, context_promoted.taken(lowered), context_promoted.HELPERS)
+            epilogue = _with(context_promoted.scale_functions(lowered), epilogue)
             context = context_promoted.template_context(lowered, epilogue)
             template = "sm100/promoted.py.j2"
         case _:
             raise TypeError(f"no template for {type(lowered).__name__}")
     return _environment().get_template(template).render(context, call=call)
+
+
+def _with(functions: list[str], epilogue: EpilogueText) -> EpilogueText:
+    """The epilogue's text with more functions of the kernel's module."""
+    return replace(epilogue, functions="\n\n\n".join([epilogue.functions.strip("\n"), *functions]))
 
 
 @cache

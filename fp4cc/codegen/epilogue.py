@@ -284,8 +284,8 @@ _COLUMN = re.compile(r"\bj\b")
 
 #: Names in scope at the hooks (`fp4cc.ir.lowered`) and module names of a kernel file.
 RESERVED = (
-    "warp", "lane", "thread", "m_size", "n_size", "m0", "n0", "batch", "row", "row_valid", "column", "acc", "acc2",
-    "subtile",
+    "warp", "lane", "thread", "m_size", "n_size", "batches", "m0", "n0", "batch", "row", "row_valid", "column",
+    "acc", "acc2", "subtile",
     "cutlass", "cute", "cuda", "prims", "llvm", "Boolean", "Float32", "Int32", "Int64", "element", "store_slot",
     "staged", "staged_column", "in_range", "j", "columns_smem", "first_column", "column_step",
 )  # fmt: skip

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from fp4cc.codegen.quantizers import element_helper, quantizer, tensor_factors
+from fp4cc.codegen.scale_layout import LayoutText, divided, remainder, rounded_up
+from fp4cc.codegen.strides import packed_bytes
 from fp4cc.codegen.wrap import call, listed
 from fp4cc.ir.lowered import LoweredKernel
 from fp4cc.ir.lowered_epilogue import EpilogueOutput, QuantizePlan
@@ -25,8 +27,8 @@ def quantize_functions(lowered: LoweredKernel, helpers: set[str]) -> list[str]:
         helpers |= made.helpers | {"store_word", "global_address", "both", "where_int"}
         if fmt.block[1] != fmt.stored[1]:
             helpers.add("repeated")
-        texts += made.functions
-        texts += [_offset_function(lowered, output.arg, fmt.layout), _store_function(lowered, output)]
+        offset = _layout(lowered, output).offset_function(f"{output.arg}_scale_offset")
+        texts += [*made.functions, offset, _store_function(lowered, output)]
     return texts
 
 
@@ -133,7 +135,7 @@ def store_scales(
         if wide != stored:
             scales = f"repeated({scales}, {wide // stored})"
     batch = ["batch"] if lowered.epilogue.problem.batch_axes else []
-    arguments = [plan.scales_param, *batch, line, start, scales, rows, length]
+    arguments = [plan.scales_param, *batch, line, start, scales, *_batches(lowered, output), rows, length]
     text = call(_INDENT + indent, f"store_{output.arg}_scales", arguments)
     first, *rest = text.split("\n")
     return "\n".join([first, *(part[_INDENT + indent :] for part in rest)])
@@ -144,10 +146,10 @@ def quantized_place(lowered: LoweredKernel, output: EpilogueOutput) -> list[str]
     plan, fmt = plan_of(output), format_of(output)
     line, rows, start, length = extent_of(plan)
     first = line.replace(" + lane", "") if plan.along == "rows" else "m0 + 32 * warp"
-    pitch = _packed(length, fmt.bits)
+    pitch = packed_bytes(length, fmt.bits)
     number = f"Int64({first}) + Int64(batch) * {rows}" if lowered.epilogue.problem.batch_axes else f"Int64({first})"
-    where = f"{_parens(number)} * {_parens(pitch)} + {_parens(_packed(_parens(start), fmt.bits))}"
-    left, unit = _packed(f"({length} - {_parens(start)})", fmt.bits), _unit(fmt)
+    where = f"{_parens(number)} * {_parens(pitch)} + {_parens(packed_bytes(_parens(start), fmt.bits))}"
+    left, unit = packed_bytes(f"({length} - {_parens(start)})", fmt.bits), _unit(fmt)
     return [
         f"global_address({output.param_name}, {where}, 1)",
         pitch,
@@ -170,8 +172,8 @@ def quantized_coordinates(output: EpilogueOutput) -> tuple[str, str]:
     """The TMA coordinates of a slab of codes: the byte in a line, and the first line."""
     plan, fmt = plan_of(output), format_of(output)
     if plan.along == "columns":
-        return _packed("column", fmt.bits), "m0 + 32 * warp"
-    return _packed("(m0 + 32 * warp)", fmt.bits), "column"
+        return packed_bytes("column", fmt.bits), "m0 + 32 * warp"
+    return packed_bytes("(m0 + 32 * warp)", fmt.bits), "column"
 
 
 def extent_of(plan: QuantizePlan) -> tuple[str, str, str, str]:
@@ -188,7 +190,7 @@ def _store_function(lowered: LoweredKernel, output: EpilogueOutput) -> str:
     batch = ["batch"] if lowered.epilogue.problem.batch_axes else []
     tall = fmt.stored[0]
     width = 4 if fmt.scale == "f32" else 1
-    place = ", ".join([*batch, "row", "k", "rows", "blocks"])
+    place = ", ".join([*batch, "row", "k", *_layout(lowered, output).counts])
     body = ["for scale in scales:", f"    offset = {name}_scale_offset({place})"]
     value, stored = "scale", "both(row < rows, k < blocks)"
     if plan.pads and _padded(layout):
@@ -202,10 +204,10 @@ def _store_function(lowered: LoweredKernel, output: EpilogueOutput) -> str:
     if tall != 1:
         first, row, rows = "row", "0", "1"
         if isinstance(tall, int):
-            first, row, rows = remainder("row", tall), divided("row", tall), _rounded_up("rows", tall)
+            first, row, rows = remainder("row", tall), divided("row", tall), rounded_up("rows", tall)
         body = [f"first = {first} == 0  # one row of a block stores its scale", f"row, rows = {row}, {rows}", *body]
     pads = ", padding included" if plan.pads and _padded(layout) else ""
-    arguments = ", ".join(["scales_ptr", *batch, "row", "k", "scales", "rows", "blocks"])
+    arguments = ", ".join(["scales_ptr", *batch, "row", "k", "scales", *_batches(lowered, output), "rows", "blocks"])
     return "\n".join(
         [
             f"def store_{name}_scales({arguments}):",
@@ -215,45 +217,13 @@ def _store_function(lowered: LoweredKernel, output: EpilogueOutput) -> str:
     )
 
 
-def _offset_function(lowered: LoweredKernel, name: str, layout: ScaleLayout) -> str:
-    """The layout as a function of the coordinates."""
-    batched = bool(lowered.epilogue.problem.batch_axes)
-    coordinates = [c for c in ("batch", "row", "k") if batched or c != "batch"]
-    counts = {"row": "rows", "k": "blocks"}
-    strides = [str(layout.atom_size)]
-    body: list[str] = []
-    parts: list[str] = []
-    for coordinate in layout.order:
-        if coordinate not in coordinates:
-            continue
-        extent = layout.extent(coordinate)
-        parts.append(f"Int64({divided(coordinate, extent)}) * ({' * '.join(strides)})")
-        if coordinate in counts:
-            strides.append(f"atoms_{coordinate}")
-            body.append(f"atoms_{coordinate} = {_rounded_up(counts[coordinate], extent)}")
-    body.append(f"atom = {' + '.join(parts)}".replace(f"({layout.atom_size})", str(layout.atom_size)))
-    inside = [term for c in coordinates for term in _inside(layout, c)]
-    used = [line for line in body if line.split(" = ")[0] in " ".join(body[-1:])]
-    return "\n".join(
-        [
-            f"def {name}_scale_offset({', '.join([*coordinates, 'rows', 'blocks'])}):",
-            f'    """Where layout {layout.name} has the scale of block k of a row."""',
-            *(f"    {line}" for line in used),
-            f"    return {' + '.join(['atom', *inside])}",
-        ]
-    )
+def _layout(lowered: LoweredKernel, output: EpilogueOutput) -> LayoutText:
+    return LayoutText(format_of(output).layout, bool(lowered.epilogue.problem.batch_axes))
 
 
-def _inside(layout: ScaleLayout, coordinate: str) -> list[str]:
-    """The offset inside the atom along a coordinate, a term a mode."""
-    terms: list[str] = []
-    below = 1
-    for extent, stride in layout.modes(coordinate):
-        if extent > 1 and stride:
-            index = f"({remainder(divided(coordinate, below), extent)})"
-            terms.append(f"{index} * {stride}" if stride != 1 else index)
-        below *= extent
-    return terms
+def _batches(lowered: LoweredKernel, output: EpilogueOutput) -> list[str]:
+    """The argument that says how many batches there are, where the layout needs it."""
+    return [count for count in _layout(lowered, output).counts if count == "batches"]
 
 
 def _padded(layout: ScaleLayout) -> bool:
@@ -268,31 +238,7 @@ def _pad(fmt: BlockFormat) -> str:
 
 def _rounded(count: str, multiple: int) -> str:
     """A count rounded up to a multiple, as text."""
-    return count if multiple == 1 else f"({_rounded_up(count, multiple)}) * {multiple}"
-
-
-def _rounded_up(count: str, divisor: int) -> str:
-    """A count divided and rounded up, as text."""
-    return count if divisor == 1 else divided(f"({count} + {divisor - 1})", divisor)
-
-
-def divided(text: str, divisor: int) -> str:
-    """A number that is not negative, divided, as text: a shift where the divisor is a power of two."""
-    if divisor == 1:
-        return text
-    return f"{text} >> {divisor.bit_length() - 1}" if divisor & (divisor - 1) == 0 else f"{text} // {divisor}"
-
-
-def remainder(text: str, divisor: int) -> str:
-    """Its remainder, as text."""
-    return f"{text} & {divisor - 1}" if divisor & (divisor - 1) == 0 else f"({text}) % {divisor}"
-
-
-def _packed(elements: str, bits: int) -> str:
-    """Bytes of packed codes."""
-    if bits == 8:
-        return elements
-    return f"{elements} >> 1" if bits == 4 else f"({elements} >> 2) * 3"
+    return count if multiple == 1 else f"({rounded_up(count, multiple)}) * {multiple}"
 
 
 def _parens(text: str) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 import fp4num.functions
 from fp4cc.resources import templates_dir
 
-_HELPERS = ("arithmetic", "memory", "quantize", "reduce", "random", "load", "hadamard", "hopper", "promoted")
+_HELPERS = ("arithmetic", "memory", "quantize", "reduce", "random", "load", "hadamard", "scales", "hopper", "promoted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +62,8 @@ class Library:
         return frozenset(self.definitions)
 
 
-#: Definitions that replace those of the same name where a target lacks an instruction, or has a better one.
-_SUBSTITUTES = {"sm_90a": "sm90/convert.py", "sm_100a": "sm100/packed.py"}
+#: Definitions of a target, which replace those of the same name: it lacks an instruction, or has a better one.
+_SUBSTITUTES = {"sm_90a": ("sm90/convert.py",), "sm_100a": ("sm100/packed.py", "sm100/dequantize.py")}
 #: Targets with instructions for two f32 at once, and the helpers of single values that then take `Two` by halves.
 PACKED_TARGETS = ("sm_100a",)
 _BY_HALVES = (
@@ -79,8 +79,8 @@ def library(target: str = "sm_100a") -> Library:
     sources.insert(1, _without_annotations(functions))
     if target in _SUBSTITUTES:
         # First for the order of definitions, which decorators need, and last because the last definition counts.
-        substitutes = (templates_dir() / _SUBSTITUTES[target]).read_text(encoding="utf-8")
-        sources = [substitutes, *sources, substitutes]
+        substitutes = [(templates_dir() / name).read_text(encoding="utf-8") for name in _SUBSTITUTES[target]]
+        sources = [*substitutes, *sources, *substitutes]
     found: dict[str, tuple[str, ast.stmt]] = {}
     for source in sources:
         for statement in ast.parse(source).body:

@@ -19,11 +19,15 @@ class LoadText:
 
 @dataclass(frozen=True, slots=True)
 class LoadLoop:
-    """The load warp's part of a mainloop. `what` says which one, where there are several."""
+    """The load warp's part of a mainloop. `what` says which one, where there are several.
+
+    `arrive` is the warp's arrival at the stage's barrier: with the bytes that TMA will bring, if it brings any.
+    """
 
     what: str | None
     k_tiles: str
-    tx_bytes: str
+    arrive: str
+    arrive_arguments: list[str]
     loads: list[LoadText]
 
 
@@ -70,9 +74,10 @@ def load_loops(lowered: LoweredGemm) -> list[LoadLoop]:
     """The load warp's loops along K, in order."""
     return [
         LoadLoop(
-            _what(lowered, mainloop),
+            products_in_words(lowered, mainloop),
             f"k_tiles{numbered(i)}",
-            f"STAGE_TX_BYTES{numbered(i)}",
+            "prims.mbarrier_arrive_expect_tx" if mainloop.loads else "prims.mbarrier_arrive",
+            ["full", *([f"STAGE_TX_BYTES{numbered(i)}"] if mainloop.loads else [])],
             [_load(lowered, mainloop, i, load) for load in mainloop.loads],
         )
         for i, mainloop in enumerate(lowered.mainloops)
@@ -106,7 +111,7 @@ def mma_loops(lowered: LoweredGemm) -> list[MmaLoop]:
         mma = mainloop.mmas[0]
         loops.append(
             MmaLoop(
-                what=_what(lowered, mainloop),
+                what=products_in_words(lowered, mainloop),
                 k_tiles=f"k_tiles{numbered(i)}",
                 mma=mma,
                 atom="atom" if mma.instructions_per_atom > 1 else "i",
@@ -128,9 +133,11 @@ def half_atom_columns(lowered: LoweredGemm, n0: str) -> dict[tuple[int, int], Sc
         for place, product in enumerate(mainloop.products):
             if not mainloop.mmas[0].scale or lowered.tile.n % 128 == 0:
                 continue
-            row = _first_row(lowered, product.b, n0)
-            row = row if row == n0 else f"({row})"
             sfb = f"sfb{numbered(place)}"
+            # Atoms that are laid out anew start where the operand does.
+            relaid = any(conversion.buffer == f"{sfb}_smem" for conversion in mainloop.conversions)
+            row = n0 if relaid else _first_row(lowered, product.b, n0)
+            row = row if row == n0 else f"({row})"
             text, name = f"{sfb.upper()}_COLUMN + {row} // 64 % 2 * 2", f"{sfb}_column"
             if any(other.name == name and other.text != text for other in found.values()):
                 name += f"_of_{numbered(i)}"
@@ -138,7 +145,7 @@ def half_atom_columns(lowered: LoweredGemm, n0: str) -> dict[tuple[int, int], Sc
     return found
 
 
-def _what(lowered: LoweredGemm, mainloop: Mainloop) -> str | None:
+def products_in_words(lowered: LoweredGemm, mainloop: Mainloop) -> str | None:
     """The products of a mainloop in words, where there are several."""
     if len(lowered.problem.products) == 1:
         return None

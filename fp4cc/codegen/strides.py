@@ -28,6 +28,13 @@ def bytes_text(width: int, stride: str) -> str:
     return stride if width == 1 else f"{width} * {stride}"
 
 
+def packed_bytes(elements: str, bits: int) -> str:
+    """Bytes of packed codes of `bits` each, for a number of elements that fills bytes."""
+    if bits == 8:
+        return elements
+    return f"{elements} >> 1" if bits == 4 else f"({elements} >> 2) * 3"
+
+
 def stride_text(problem: Space, stride: Expr) -> str:
     """A stride as text. ValueError if it is not a product of the problem's sizes."""
     if isinstance(stride, int):

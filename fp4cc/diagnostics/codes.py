@@ -99,7 +99,7 @@ _TITLES = {
     "FP4001": "a kernel of scalars only cannot be compiled yet",
     "FP4002": "these products cannot be compiled into one kernel yet",
     "FP4004": "an operand of a product is computed",
-    "FP4005": "operands of these types cannot be multiplied yet",
+    "FP4005": "operands of these types cannot be multiplied",
     "FP4006": "ragged and masked axes cannot be compiled yet",
     "FP4007": "an operand has not all batch axes, or another order of them",
     "FP4011": "a size is not a legal multiple",

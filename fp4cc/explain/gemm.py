@@ -9,6 +9,7 @@ from fp4cc.explain.roofline import Estimate, Work, estimate
 from fp4cc.explain.rows import Row, us
 from fp4cc.explain.work import fill_bytes, work_of
 from fp4cc.ir.lowered import LoweredGemm, Pipeline
+from fp4cc.ir.lowered_converters import Relaid
 from fp4cc.targets import TARGETS
 
 #: Tensor memory columns of an SM, each 128 lanes of 32 bit.
@@ -33,7 +34,7 @@ class GemmFigures:
         """Resources beyond registers and shared memory."""
         plan = self.plan
         return [
-            ("warps", "4 for the epilogue, 1 for TMA, 1 for the MMA"),
+            ("warps", f"4 for the epilogue, 1 for TMA, 1 for the MMA{_converters(plan)}"),
             ("stages", f"{plan.pipeline.stages} of operands in shared memory"),
             ("tensor memory", f"{_tmem_used(plan)} of {_COLUMNS} columns used, {plan.tmem.columns} allocated"),
         ]
@@ -41,7 +42,7 @@ class GemmFigures:
     def sections(self) -> list[tuple[str, list[Row]]]:
         """Titles and rows of what is particular to a GEMM."""
         return [
-            ("pipeline", pipeline_rows(self.plan.pipeline)),
+            ("pipeline", [*pipeline_rows(self.plan.pipeline), *_conversions(self.plan)]),
             ("cost", _cost(self)),
             ("time, estimated", _time(self)),
         ]
@@ -80,6 +81,26 @@ def pipeline_rows(pipeline: Pipeline) -> list[Row]:
     return rows
 
 
+def _converters(plan: LoweredGemm) -> str:
+    """The converter warps in words."""
+    converters = plan.converters
+    if converters is None:
+        return ""
+    teams = f", in {converters.teams} teams" if converters.members > 1 else ""
+    return f", {converters.warps} that convert{teams}"
+
+
+def _conversions(plan: LoweredGemm) -> list[Row]:
+    """What converter warps bring."""
+    rows: list[Row] = []
+    for conversion in (c for mainloop in plan.mainloops for c in mainloop.conversions):
+        how = "scales laid out anew" if isinstance(conversion, Relaid) else f"{conversion.element} to {conversion.to}"
+        rows.append(
+            (conversion.name, f"into {conversion.buffer}, {conversion.stage_bytes} bytes by ordinary loads: {how}")
+        )
+    return rows
+
+
 def _cost(found: GemmFigures) -> list[Row]:
     e, work = found.estimate, found.work
     return [
@@ -105,7 +126,8 @@ def _time(found: GemmFigures) -> list[Row]:
         (
             "one K tile",
             f"{e.mma_cycles:.0f} clocks of MMA, {e.fill_cycles:.0f} to fill {fill_bytes(plan)} bytes from L2 "
-            f"at {rates.smem_fill_bytes_per_clock:g} bytes a clock",
+            f"at {rates.smem_fill_bytes_per_clock:g} bytes a clock"
+            + (f", {found.work.convert_cycles:.0f} to convert" if plan.converters else ""),
         ),
         ("one tile", f"{e.mainloop_cycles:.0f} clocks of main loop, {e.epilogue_cycles:.0f} to read the accumulator"),
         ("kernel", f"{us(e.time)}, {e.efficiency:.0%} of the roofline; limited by {e.limit}"),

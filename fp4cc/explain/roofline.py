@@ -6,6 +6,7 @@ the target's `Rates` or of the constants below, which others measured on B200.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,15 +23,15 @@ PAIR_ISSUE = 43
 #: Seconds to launch a kernel from a CUDA graph.
 LAUNCH = 0.56e-6
 
-Limit = Literal["tensor core", "shared memory fill", "epilogue", "DRAM", "latency"]
+Limit = Literal["tensor core", "shared memory fill", "converter warps", "epilogue", "DRAM", "latency"]
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
     """One launch. Sizes in elements, traffic in bytes.
 
-    `fill_bytes` is what one CTA issues by TMA for one tile along K, its multicast share counted once;
-    `read_bytes` and `written_bytes` are the whole problem's, each tensor once.
+    `fill_bytes` is what one CTA asks of L2 for one tile along K, its multicast share counted once; `convert_cycles`
+    what its converter warps take for it; `read_bytes` and `written_bytes` are the whole problem's, each tensor once.
     """
 
     m: int
@@ -49,6 +50,7 @@ class Work:
     read_bytes: int
     written_bytes: int
     overlapped: bool
+    convert_cycles: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,7 @@ def estimate(work: Work, rates: Rates) -> Estimate:
 
     mma = mma_cycles(work.tile_m, work.tile_n, work.cta_group) * (work.tile_k // work.mma_k)
     fill = work.fill_bytes / rates.smem_fill_bytes_per_clock
-    mainloop = _ceil(work.k, work.tile_k) * max(mma, fill)
+    mainloop = _ceil(work.k, work.tile_k) * max(mma, fill, work.convert_cycles)
     # Each CTA reads its 128 lanes x tile_n columns of 32 bit.
     epilogue = 128 * work.tile_n * 4 / TMEM_READ
     drain = MMA_DRAIN[work.cta_group] + work.tile_n / 2
@@ -127,7 +129,14 @@ def estimate(work: Work, rates: Rates) -> Estimate:
         mainloop_cycles=mainloop,
         epilogue_cycles=epilogue,
         time=time,
-        limit=_limit(mma, fill, waves * mainloop, waves * epilogue, DRAM_LATENCY + drain, cycles / clock, memory_time),
+        limit=_limit(
+            {"tensor core": mma, "shared memory fill": fill, "converter warps": work.convert_cycles},
+            waves * mainloop,
+            waves * epilogue,
+            DRAM_LATENCY + drain,
+            cycles / clock,
+            memory_time,
+        ),
     )
 
 
@@ -141,7 +150,7 @@ def mma_cycles(tile_m: int, tile_n: int, cta_group: int) -> float:
 
 
 def _limit(
-    mma: float, fill: float, mainloops: float, epilogues: float, fixed: float, sm_time: float, memory_time: float
+    step: Mapping[Limit, float], mainloops: float, epilogues: float, fixed: float, sm_time: float, memory_time: float
 ) -> Limit:
     """What most of the time goes to. Cycles of one SM over all its waves; `fixed` is paid once."""
     if memory_time >= sm_time:
@@ -150,7 +159,7 @@ def _limit(
         return "latency"
     if epilogues > mainloops:
         return "epilogue"
-    return "tensor core" if mma >= fill else "shared memory fill"
+    return max(step, key=lambda name: step[name])
 
 
 def _ceil(a: int, b: int) -> int:

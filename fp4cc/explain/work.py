@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from fp4cc.explain.roofline import Work
 from fp4cc.ir.kernel import Arg, Kernel
 from fp4cc.ir.lowered import LoweredGemm, LoweredKernel
+from fp4cc.ir.lowered_converters import Conversion
+from fp4cc.passes.conversion_cost import stage_clocks
 from fp4cc.passes.schedule import ASSUMED
 from fp4cc.targets import TARGETS
 from fp4rt.arrays import ITEM_SIZE
@@ -63,6 +65,7 @@ def work_of(plan: LoweredGemm, sizes: Mapping[str, int]) -> Work:
         read_bytes=read,
         written_bytes=written,
         overlapped=plan.tmem.acc_buffers > 1,
+        convert_cycles=_each_product(plan, sum(map(stage_clocks, _conversions(plan)))),
     )
 
 
@@ -76,10 +79,21 @@ def traffic(kernel: Kernel, sizes: Mapping[str, int]) -> tuple[int, int]:
 def fill_bytes(plan: LoweredGemm) -> int:
     """What a CTA asks of L2 for one step of one product, on average over its cluster and the products.
 
-    A multicast load counts for its issuer only, and an operand that products share once.
+    A multicast load counts for its issuer only, and an operand that products share once; what converter warps read
+    counts for each CTA.
     """
     total = sum(load.slice_bytes * sum(mask != 0 for mask in load.masks) for load in plan.pipeline.loads)
-    return round(total / plan.cluster.size / len(plan.problem.products))
+    own = sum(conversion.stage_bytes for conversion in _conversions(plan))
+    return round(_each_product(plan, total / plan.cluster.size + own))
+
+
+def _conversions(plan: LoweredGemm) -> list[Conversion]:
+    return [conversion for mainloop in plan.mainloops for conversion in mainloop.conversions]
+
+
+def _each_product(plan: LoweredGemm, of_all: float) -> float:
+    """The average over the products of what is counted for all of them."""
+    return of_all / len(plan.problem.products)
 
 
 def bytes_of(arg: Arg, sizes: Mapping[str, int]) -> int:

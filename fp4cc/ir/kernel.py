@@ -51,7 +51,10 @@ class Axis:
 
 @dataclass(frozen=True, slots=True)
 class Arg:
-    """A tensor (or, for `param`, a scalar by value) in the kernel's signature. No axes: a device scalar."""
+    """A tensor (or, for `param`, a scalar by value) in the kernel's signature. No axes: a device scalar.
+
+    `source` is the buffer that a pass has made an argument of its own; None where it is the argument of that name.
+    """
 
     name: str
     direction: Direction
@@ -59,6 +62,7 @@ class Arg:
     axes: tuple[Axis, ...]
     span: Span
     default: float | None = None
+    source: str | None = None
 
     @property
     def format(self) -> BlockFormat | None:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fp4cc.ir.kernel import Constraint, Expr, Kernel, Scalar, Schedule
+from fp4cc.ir.lowered_converters import Conversion, Converters
 from fp4cc.ir.lowered_epilogue import EpilogueProgram, Half, Space
 from fp4num import BlockFormat
 from fp4num.elements import element
@@ -34,7 +35,7 @@ class Operand:
     """One side of a product; `batched`: it has the batch axes (else it is shared). `rows` is how many the argument has.
 
     They are M for A and N for B, unless the operand is a `half` of them: those from `first_row` on, or, where halves
-    take turns, every other group of rows, the first of them at `first_row`.
+    take turns, every other group of rows, the first of them at `first_row`. `source` is the buffer of a plain one.
     """
 
     role: Role
@@ -43,6 +44,7 @@ class Operand:
     rows: Expr
     batched: bool
     first_row: Expr = 0
+    source: str | None = None
     half: Half | None = None
 
     @property
@@ -80,7 +82,7 @@ class Operand:
     @property
     def codes(self) -> str:
         """What a tensor map of its elements reads."""
-        return f"{self.arg}.codes" if self.scaled else self.arg
+        return f"{self.arg}.codes" if self.scaled else self.source or self.arg
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +134,10 @@ class Problem(Space):
 class Mma:
     """A tcgen05.mma in use. One instruction takes `k` elements of K and `scales_per_instruction` scales a row.
 
-    Of plain operands `scale` is None, and there are no atoms. Else a scale atom's word holds 4 scales of a row, so it
-    serves `instructions_per_atom` instructions; the scale id (the first byte used in the word) of instruction i is
-    (i % instructions_per_atom) * scales_per_instruction.
+    `a` and `b` are the types of elements it reads, which converter warps may have made. Of plain operands `scale` is
+    None, and there are no atoms. Else a scale atom's word holds 4 scales of a row, so it serves `instructions_per_atom`
+    instructions; the scale id (the first byte used in the word) of instruction i is (i % instructions_per_atom) *
+    scales_per_instruction.
     """
 
     kind: MmaKind
@@ -144,6 +147,8 @@ class Mma:
     m: int
     n: int
     k: int
+    a: str
+    b: str
     a_format: int
     b_format: int
     scale_format: int
@@ -298,7 +303,8 @@ class Mainloop:
     """Steps along K that load an A and the Bs of one or several products, and multiply A by each of them.
 
     The products have A, K and the kind of instruction in common: `mmas`, one for each, differ in B's format at most.
-    `tile_k` elements of K make a stage; its barrier counts `tx_bytes`, those of both CTAs of a pair.
+    `tile_k` elements of K make a stage; its barrier counts `tx_bytes`, those of both CTAs of a pair. What no load
+    brings, converter warps do.
     """
 
     products: tuple[Product, ...]
@@ -306,6 +312,7 @@ class Mainloop:
     tile_k: int
     loads: tuple[Load, ...]
     tx_bytes: int
+    conversions: tuple[Conversion, ...] = ()
 
     def operand(self, buffer: str) -> Operand:
         """The operand whose codes or scales a buffer holds."""
@@ -402,7 +409,7 @@ class LoweredKernel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoweredGemm(LoweredKernel):
-    """Products on tcgen05. Warps 0-3 run the epilogue, 4 the TMA loads, 5 the MMA.
+    """Products on tcgen05. Warps 0-3 run the epilogue, 4 the TMA loads, 5 the MMA; converter warps come after them.
 
     A tile's `mainloops` run one after the other through the same ring of stages. `mma` is the first one's.
     """
@@ -413,6 +420,7 @@ class LoweredGemm(LoweredKernel):
     tile: Tile
     tmem: Tmem
     pipeline: Pipeline
+    converters: Converters | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

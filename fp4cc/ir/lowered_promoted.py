@@ -7,22 +7,17 @@ from typing import Literal
 
 from fp4cc.ir.kernel import Expr
 from fp4cc.ir.lowered import LoweredKernel, Pipeline, Problem, Tile
+from fp4cc.ir.lowered_converters import ScaleReader
 
 
 @dataclass(frozen=True, slots=True)
 class PromotedScales:
-    """Where the f32 scale of (row, step along K) lies: element row // `rows` * `row_stride` + step * `step_stride`.
-
-    `rows` is 1 (a scale for each row) or 128 (one for the whole tile); `step_stride` is 0 where one scale serves all K.
-    `row_stride` and `batch_stride` name sizes of the kernel.
-    """
+    """The f32 scales of an operand: for each row, or each 128 of them, one a step along K, or one for all of K."""
 
     role: Literal["a", "b"]
     arg: str
-    rows: Literal[1, 128]
-    row_stride: str
-    step_stride: Literal[0, 1]
-    batch_stride: str | None
+    reader: ScaleReader
+    each_step: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from fp4cc.ir.lowered import Decision, LoweredGemm, LoweredKernel
+from fp4cc.passes.arrivals import explain_arrivals
 from fp4cc.passes.estimate import Option
 from fp4cc.passes.schedule import ASSUMED, Ranked, Request
 from fp4cc.targets import Target
@@ -22,6 +23,7 @@ def explain_choices(
         *_products(lowered),
         *_halves(lowered),
         *_kinds(lowered, target),
+        *explain_arrivals(lowered, target),
         *_tile_and_cluster(lowered, request, ranked, assumed),
         _stages(lowered, request),
         _accumulators(lowered, request),
@@ -45,13 +47,13 @@ def explain_schedule(lowered: LoweredKernel) -> Decision:
 def _kinds(lowered: LoweredGemm, target: Target) -> Iterator[Decision]:
     """The instruction of each mainloop."""
     for number, mainloop in enumerate(lowered.mainloops):
-        mma, a = mainloop.mmas[0], mainloop.products[0].a
+        mma = mainloop.mmas[0]
         kinds = target.kinds if mma.scale else target.plain_kinds
         others = tuple(f"kind::{kind.name}" for kind in kinds if kind.name != mma.kind)
         scales = f" with {mma.scale} scales per {mma.block}" if mma.scale else " without block scales"
-        bs = " and ".join(dict.fromkeys(product.b.element for product in mainloop.products))
+        bs = " and ".join(dict.fromkeys(each.b for each in mainloop.mmas))
         what = f"instruction {number + 1}" if number else "instruction"
-        why = f"the one that multiplies {a.element} x {bs}{scales}"
+        why = f"the one that multiplies {mma.a} x {bs}{scales}"
         yield Decision(what, f"tcgen05.mma kind::{mma.kind}", why, others, "target")
 
 

@@ -11,14 +11,14 @@ from dataclasses import replace
 from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
 from fp4cc.ir.kernel import Arg, Axis, Expr, Kernel, Schedule, Value
 from fp4cc.ir.lowered import Cluster, Decision, KernelParam, Launch, LoweredElementwise, Raster
-from fp4cc.ir.lowered_epilogue import Space
+from fp4cc.ir.lowered_epilogue import EpilogueProgram, Space
 from fp4cc.passes.blocks import panel
 from fp4cc.passes.decisions import explain_schedule, explain_stores
 from fp4cc.passes.emptiness import not_empty
 from fp4cc.passes.epilogue import plan_epilogue
 from fp4cc.passes.halves import halved, sink, unzipped
 from fp4cc.passes.memory import place_buffers
-from fp4cc.passes.params import ordered
+from fp4cc.passes.params import batches, ordered
 from fp4cc.passes.sizes import Sizes, ceildiv, mul
 from fp4cc.passes.unzip import Frame
 from fp4cc.targets import Chip
@@ -53,7 +53,7 @@ def _lower(
     params = [KernelParam(m.name, Param("tensor_map", m.name), m.source) for m in epilogue.tensor_maps]
     params += [
         KernelParam(name, Param("i32", expr), what)
-        for name, expr, what in sizes_of(space, raster)
+        for name, expr, what in sizes_of(epilogue.program, raster)
         if not isinstance(expr, int)
     ]
     lowered = LoweredElementwise(
@@ -74,11 +74,13 @@ def _lower(
     return replace(lowered, decisions=_decisions(lowered))
 
 
-def sizes_of(space: Space, raster: Raster) -> list[tuple[str, Expr, str]]:
+def sizes_of(epilogue: EpilogueProgram, raster: Raster) -> list[tuple[str, Expr, str]]:
     """The sizes the kernel uses: name, value, meaning. Those that are numbers become constants of the kernel."""
+    space = epilogue.problem
     found: list[tuple[str, Expr, str]] = [
         ("m_size", space.m, _meaning(space.m_axis, "rows")),
         ("n_size", space.n, _meaning(space.n_axis, "columns")),
+        *batches(epilogue),
     ]
     if space.batch_axes:
         found.append(("tiles_m", raster.tiles_m, f"tiles along {space.m_axis}"))

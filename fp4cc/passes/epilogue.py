@@ -428,7 +428,10 @@ class _Planner:
             elif leaf.kind == "uniform":
                 params.append(KernelParam(leaf.param_name, Param("pointer", leaf.source), "random state"))
             elif leaf.load is None or leaf.vector is not True:
-                source = f"{value.attrs['name']}.tensor_scale" if value.op == "tensor_scale" else leaf.source
+                if value.op == "tensor_scale":
+                    source = f"{value.attrs['name']}.tensor_scale"
+                else:
+                    source = self.kernel.arg(leaf.source).source or leaf.source
                 params.append(KernelParam(leaf.param_name, Param("pointer", source), f"{leaf.dtype}, {leaf.kind}"))
         for leaf in program.inputs:
             if leaf.kind == "tile" and leaf.vector is not None and leaf.vector is not True:

@@ -1,4 +1,6 @@
-"""A rough time model that ranks schedules. It knows fill bandwidth, tensor core issue, waves and DRAM, nothing finer.
+"""A rough time model that ranks schedules.
+
+It knows fill bandwidth, tensor core issue, what converter warps do, waves and DRAM, nothing finer.
 
 Rates are the target's (`fp4cc.targets`); the issue intervals are measured ones: an instruction of a 1-CTA MMA takes
 max(N/2, (128+N)/4) clocks, of a 2-CTA one max(N/2, 43).
@@ -38,15 +40,30 @@ class Option:
 
 
 @dataclass(frozen=True, slots=True)
+class Stream:
+    """What one operand asks of a CTA for a stage, by row and by run of 128 rows (its scale atoms).
+
+    Bytes that TMA brings, which CTAs share by multicast; bytes that converter warps read, each CTA for itself; and the
+    clocks they take.
+    """
+
+    rows: float = 0.0
+    runs: float = 0.0
+    own_rows: float = 0.0
+    own_runs: float = 0.0
+    row_clocks: float = 0.0
+    run_clocks: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Traffic:
-    """Bytes of one stage of a tile, by part: A rows of a CTA, one row of B, a scale atom of 128 rows."""
+    """What a stage of a tile asks for, and the bytes of the whole problem, operands and results."""
 
     tile_k: int
-    row_bytes: int
-    atom_bytes: int
+    a: Stream
+    bs: tuple[Stream, ...]  # in a stage, each multiplied by the A
     instructions: int
-    global_bytes: float  # of the whole problem, operands and results
-    bs: int = 1  # Bs in a stage, each multiplied by the A
+    global_bytes: float
     accumulators: int = 1  # of a tile
     overlapped_n: int = 512  # the widest tile whose epilogue runs under the next one's mainloop
 
@@ -64,14 +81,17 @@ class Estimate:
 def estimate(option: Option, shape: Shape, traffic: Traffic, target: Target) -> Estimate:
     """The time of a problem under an option, in clocks of one SM."""
     n, group = option.tile_n, option.cta_group
-    mma = (max(n / 2, (128 + n) / 4) if group == 1 else max(n / 2, 43.0)) * traffic.bs
+    mma = (max(n / 2, (128 + n) / 4) if group == 1 else max(n / 2, 43.0)) * len(traffic.bs)
     # What this CTA asks of L2 for a stage: multicast shares the reads among the CTAs that need the same rows.
-    a = 128 * traffic.row_bytes + traffic.atom_bytes
-    b = n // group * traffic.row_bytes * traffic.bs
-    sfb = -(-n // 128) * traffic.atom_bytes * traffic.bs
-    fill_bytes = a / option.cluster_n + b * group / option.cluster_m + sfb / option.cluster_m
+    a, runs = traffic.a, -(-n // 128)
+    fill_bytes = (128 * a.rows + a.runs) / option.cluster_n + 128 * a.own_rows + a.own_runs
+    convert = 128 * a.row_clocks + a.run_clocks
+    for b in traffic.bs:
+        fill_bytes += (n * b.rows + runs * b.runs) / option.cluster_m + n / group * b.own_rows + runs * b.own_runs
+        convert += n / group * b.row_clocks + runs * b.run_clocks
     fill = fill_bytes / target.rates.smem_fill_bytes_per_clock
-    stage = max(mma * traffic.instructions, fill)
+    multiply = mma * traffic.instructions
+    stage = max(multiply, fill, convert)
     k_tiles = -(-shape.k // traffic.tile_k)
     mainloop = k_tiles * stage
     size = option.cluster_m * option.cluster_n
@@ -85,5 +105,6 @@ def estimate(option: Option, shape: Shape, traffic: Traffic, target: Target) -> 
     compute = waves * tile + _RAMP
     compute += _CLUSTER_RAMP * (size.bit_length() - 1)
     dram = traffic.global_bytes / (target.rates.dram_bytes_per_s / (target.rates.clock_ghz * 1e9))
-    bound = "DRAM" if dram > compute else "L2 to shared memory" if fill > mma * traffic.instructions else "tensor core"
+    bounds = {"tensor core": multiply, "L2 to shared memory": fill, "the converter warps": convert}
+    bound = "DRAM" if dram > compute else max(bounds, key=lambda name: bounds[name])
     return Estimate(max(compute, dram), waves, bound, fill_bytes / max(stage, 1e-9))

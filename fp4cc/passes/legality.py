@@ -8,20 +8,24 @@ from typing import Literal, cast
 from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
 from fp4cc.ir.kernel import Arg, Kernel
 from fp4cc.ir.lowered import Mma, Operand, Product
+from fp4cc.ir.lowered_converters import RUN, UNIT
+from fp4cc.passes.holding import WIDE, why_not_held
 from fp4cc.targets import Kind, Target
-from fp4num import LAYOUTS, ScaleLayout
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
     """The instruction kind two operands can share, with the block and scale type they have in common.
 
-    Plain operands have none: their block is 0.
+    Plain operands have none: their block is 0. `a` and `b` are the elements that the tensor core reads; an operand of
+    another type, or with scales that the kind does not take, is converted to them on the way in.
     """
 
     kind: Kind
     block: int
     scale: Literal["e4m3", "e8m0"] | None
+    a: str
+    b: str
 
 
 def operand_pair(kernel: Kernel, product: Product, target: Target) -> Pair:
@@ -48,30 +52,67 @@ def operand_pair(kernel: Kernel, product: Product, target: Target) -> Pair:
         for kind in target.kinds
         if {a.element, b.element} <= kind.formats.keys() and scale in kind.blocks.get(block, ())
     )
-    return Pair(kind, block, scale)
+    return Pair(kind, block, scale, a.element, b.element)
 
 
 def _plain_pair(a_arg: Arg, b_arg: Arg, product: Product, target: Target) -> Pair:
-    """The kind for operands without block scales: f16 and bf16 by their own type only, fp8 types by one another."""
-    a, b = product.a.element, product.b.element
-    both_plain = not (product.a.scaled or product.b.scaled)
+    """The kind for operands that do not both have block scales.
+
+    fp8 types are multiplied by one another as they are, f16 and bf16 by their own type. Any others are converted to f16
+    or bf16, where that holds both.
+    """
+    a, b = product.a, product.b
+    both_plain = not (a.scaled or b.scaled)
     for kind in target.plain_kinds:
-        if both_plain and {a, b} <= kind.formats.keys() and (a == b or kind.name != "f16"):
-            return Pair(kind, 0, None)
-    legal: list[str] = []
-    for kind in target.plain_kinds:
-        alone = kind.name == "f16"
-        legal.extend(f"{x} by {x}" for x in (kind.formats if alone else ("/".join(kind.formats),)))
-    names = (product.a.name, product.b.name)
+        if both_plain and {a.element, b.element} <= kind.formats.keys() and (a.element == b.element or kind.k > 16):
+            return Pair(kind, 0, None, a.element, b.element)
+    reasons = {to: [why_not_held(a, to), why_not_held(b, to)] for to in WIDE}
+    to = next((to for to in WIDE if reasons[to] == [None, None]), None)
+    if to is not None:
+        errors = [*_block_errors(a_arg, a, to), *_block_errors(b_arg, b, to)]
+        if errors:
+            raise DiagnosticError(errors)
+        return Pair(target.kind("f16"), 0, None, to, to)
+    notes = [f"both as {to}: {'; '.join(dict.fromkeys(filter(None, reasons[to])))}" for to in WIDE]
     raise DiagnosticError([
-        error("FP4005", f"{names[0]} by {names[1]} cannot be multiplied on {target.name} yet", a_arg.span, names[0],
-              also=[(b_arg.span, names[1])],
-              notes=[f"without block scales it multiplies {', '.join(legal)}"],
-              help="give both operands block formats, or both one plain type"),
+        error("FP4005", f"{a.name} by {b.name} cannot be multiplied on {target.name}", a_arg.span, a.name,
+              also=[(b_arg.span, b.name)],
+              notes=[f"the tensor core multiplies two operands with block scales, or two plain ones; {_MEET}", *notes],
+              help=_nearest(a, b)),
     ])  # fmt: skip
 
 
-def instruction(pair: Pair, product: Product, target: Target, cta_group: int, tile_n: int) -> Mma:
+_MEET = "other pairs meet in the 16-bit type that holds both exactly"
+
+
+def _nearest(a: Operand, b: Operand) -> str:
+    """What to write instead of a pair that no 16-bit type holds."""
+    for operand in (a, b):
+        if operand.scaled and operand.format.scale == "f32":
+            return f"give `{operand.arg}` e4m3 or e8m0 scales (nvfp4, mxfp8), or both operands f32 scales"
+    for operand, other in ((a, b), (b, a)):
+        if why_not_held(other, "bf16") is None and operand.element != "bf16":
+            return f"give `{operand.arg}` the type bf16"
+    return "give both the type bf16"
+
+
+def _block_errors(arg: Arg, operand: Operand, to: str) -> list[Diagnostic]:
+    """Why an operand with scales cannot be converted: a lane converts runs of 8 elements, each with one scale."""
+    if not operand.scaled:
+        return []
+    fmt = operand.format
+    columns = fmt.stored[1]
+    if fmt.scale is None or columns == "all" or (columns >= RUN and columns & (columns - 1) == 0):
+        return []
+    rows = fmt.stored[0]
+    return [
+        error("FP4202", f"`{fmt.name}` stores a scale per {rows} x {columns}: it cannot be converted to {to}", arg.span,
+              f"`{fmt.name}`", notes=[f"warps convert runs of {RUN} elements along K, which must share a scale"],
+              help=f"use blocks of a power of two along K, at least {RUN}"),
+    ]  # fmt: skip
+
+
+def instruction(pair: Pair, target: Target, cta_group: int, tile_n: int) -> Mma:
     """The tcgen05.mma for a pair of formats and a tile."""
     kind = pair.kind
     per_instruction = kind.k // pair.block if pair.block else 0
@@ -83,8 +124,10 @@ def instruction(pair: Pair, product: Product, target: Target, cta_group: int, ti
         m=target.cta_rows * cta_group,
         n=tile_n,
         k=kind.k,
-        a_format=kind.formats[product.a.element],
-        b_format=kind.formats[product.b.element],
+        a=pair.a,
+        b=pair.b,
+        a_format=kind.formats[pair.a],
+        b_format=kind.formats[pair.b],
         scale_format=target.scale_formats[pair.scale] if pair.scale else 0,
         scales_per_instruction=per_instruction,
         instructions_per_atom=4 // per_instruction if pair.scale else 0,
@@ -100,7 +143,7 @@ def tile_k(pair: Pair, target: Target) -> int:
 def k_multiple(pair: Pair, product: Product) -> tuple[int, str]:
     """What K must be a multiple of, and why."""
     if pair.scale is None:
-        return 128 // product.a.bits, f"a row of {product.a.name} must start on 16 bytes for TMA"
+        return max(_plain_multiple(product.a, pair.a), _plain_multiple(product.b, pair.b))
     padded = [o for o in (product.a, product.b) if pair.kind.padded and o.bits < 8]
     if padded:
         names = " and ".join(f"{o.arg} ({o.element})" for o in padded)
@@ -113,6 +156,17 @@ def k_multiple(pair: Pair, product: Product) -> tuple[int, str]:
     return pair.block, f"scale blocks of {pair.block} along K"
 
 
+def converted(operand: Operand, to: str) -> bool:
+    """Whether an operand is not multiplied as it is, by an instruction without scales that reads elements `to`."""
+    return operand.scaled or operand.element != to
+
+
+def _plain_multiple(operand: Operand, to: str) -> tuple[int, str]:
+    if not converted(operand, to):
+        return 128 // operand.bits, f"a row of {operand.name} must start on 16 bytes for TMA"
+    return UNIT[operand.bits], f"warps load {UNIT[operand.bits]} {operand.element} elements of {operand.arg} at a time"
+
+
 def _block(operand: Operand) -> int:
     """The scale block along K as stored."""
     columns = operand.format.stored[1]
@@ -122,9 +176,9 @@ def _block(operand: Operand) -> int:
 def _operand_errors(arg: Arg, operand: Operand, target: Target) -> list[Diagnostic]:
     fmt = operand.format
     kinds = [kind for kind in target.kinds if fmt.element in kind.formats]
-    rows, columns = fmt.stored
+    rows, columns = fmt.stored  # of any number of rows: converter warps repeat what is stored once
     blocks = {block: scales for kind in kinds for block, scales in kind.blocks.items()}
-    if rows != 1 or columns not in blocks:
+    if columns not in blocks:
         return [
             error("FP4202", f"`{fmt.name}` stores a scale per {rows} x {columns}: {target.name} takes {_or(blocks)}",
                   arg.span, f"`{fmt.name}`", notes=_kind_notes(target),
@@ -137,25 +191,7 @@ def _operand_errors(arg: Arg, operand: Operand, target: Target) -> list[Diagnost
                   f"`{fmt.name}` has {fmt.scale} scales", notes=_kind_notes(target),
                   help="write `scale e8m0 per 1 x 32` (mxfp4) or `scale e4m3 per 1 x 16` (nvfp4)"),
         ]  # fmt: skip
-    if not _same_placement(fmt.layout, LAYOUTS["blocked_128x4"]):
-        return [
-            error("FP4206", f"scales in layout {fmt.layout.name} cannot be multiplied yet", arg.span,
-                  f"`{fmt.name}` stores its scales in {fmt.layout.name}",
-                  notes=["the tensor core reads blocked_128x4; re-laying scales inside the kernel is not built yet"],
-                  help="quantize to a format with `layout blocked_128x4`"),
-        ]  # fmt: skip
     return []
-
-
-def _same_placement(a: ScaleLayout, b: ScaleLayout) -> bool:
-    """Whether two layouts put every scale at the same offset (names do not matter)."""
-    return (a.coords, a.atom_shape, a.atom_stride, a.order, a.pad) == (
-        b.coords,
-        b.atom_shape,
-        b.atom_stride,
-        b.order,
-        b.pad,
-    )
 
 
 def _kind_notes(target: Target) -> tuple[str, ...]:
@@ -167,4 +203,4 @@ def _kind_notes(target: Target) -> tuple[str, ...]:
 
 
 def _or(blocks: dict[int, tuple[str, ...]]) -> str:
-    return " or ".join(f"1 x {block}" for block in sorted(blocks))
+    return "blocks of " + " or ".join(str(block) for block in sorted(blocks)) + " along K"

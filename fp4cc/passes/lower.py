@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from fp4cc.diagnostics import DiagnosticError, error
 from fp4cc.ir.kernel import Constraint, Expr, Kernel, Schedule
 from fp4cc.ir.lowered import Cluster, Launch, LoweredGemm, LoweredKernel, Problem, SmemBuffer, Tile
+from fp4cc.passes.converters import plan_conversions, plan_converters
 from fp4cc.passes.decisions import explain_choices
 from fp4cc.passes.elementwise import lower_elementwise
 from fp4cc.passes.emptiness import not_empty
 from fp4cc.passes.epilogue import plan_epilogue
-from fp4cc.passes.estimate import Shape, Traffic
 from fp4cc.passes.launches import join
 from fp4cc.passes.legality import tile_k
 from fp4cc.passes.mainloops import Fit, Shared, constraints, group_products
@@ -21,16 +21,17 @@ from fp4cc.passes.params import plan_params
 from fp4cc.passes.pipeline import acc_ring_stages, plan_pipeline
 from fp4cc.passes.promoted import is_promoted, lower_promoted
 from fp4cc.passes.raster import plan_raster
-from fp4cc.passes.scale_rows import place_constraints
+from fp4cc.passes.row_scales import split_row_scales
 from fp4cc.passes.schedule import Request, applicable, assumed_shape, rank, read
 from fp4cc.passes.sizes import Sizes
 from fp4cc.passes.split import split
 from fp4cc.passes.tensor_maps import mainloop_maps
+from fp4cc.passes.traffic import plan_traffic
 from fp4cc.passes.unzip import Frame, find_products, released
 from fp4cc.passes.wgmma import lower_wgmma
 from fp4cc.targets import CHIPS, NAMES, SM90A, TARGETS, Target
 
-#: Threads of a CTA: four epilogue warps, a load warp, an MMA warp.
+#: Threads of a CTA without converter warps: four epilogue warps, a load warp, an MMA warp.
 THREADS = 192
 
 
@@ -62,11 +63,12 @@ def _lower(kernel: Kernel, target: str) -> LoweredKernel:
     sheet = TARGETS[target]
     if is_promoted(kernel):
         return lower_promoted(kernel, sheet)
-    problem, frame = find_products(kernel, sizes, sheet)
-    shared = group_products(kernel, problem, sheet)
-    required = constraints(kernel, shared)
+    parts = split_row_scales(kernel)
+    problem, frame = find_products(parts, sizes, sheet)
+    shared = group_products(parts, problem, sheet)
+    required = constraints(parts, shared)
     plans = [
-        _lower_with(kernel, problem, frame, shared, sizes, sheet, when, schedule, required)
+        replace(_lower_with(parts, problem, frame, shared, sizes, sheet, when, schedule, required), kernel=kernel)
         for when, schedule in applicable(kernel, sizes, target)
     ]
     return replace(plans[-1], variants=tuple(plans[:-1]))
@@ -86,7 +88,7 @@ def _lower_with(
     request = read(schedule, tile_k(shared[0].pair, target), target)
     shape, assumed = assumed_shape(problem, when)
     fit = Fit(problem, shared, target)
-    traffic = _traffic(kernel, problem, shared, fit, target, shape)
+    traffic = plan_traffic(kernel, problem, shared, fit, target, shape, sizes, required)
     widths = replace(target, tile_n=fit.widths(frame, sizes, request))
     ranked = rank(request, shape, traffic, widths)
     option = ranked[0].option
@@ -99,10 +101,11 @@ def _lower_with(
     tile = Tile(mma.m, mma.n, memory.steps[0].tile_k, target.cta_rows)
     cluster = Cluster(option.cluster_m, option.cluster_n)
     epilogue = plan_epilogue(frame, sizes, tile.n)
-    placed = place_constraints(kernel, problem, sizes, tile.n)
     ring = acc_ring_stages(tmem, tile.n)
     stages = _stages(kernel, request, stage, ring, epilogue.staging, target)
-    pipeline, mainloops = plan_pipeline(memory.steps, cluster, stage, stages, tmem, tile.n)
+    steps, needs = plan_conversions(kernel, problem, memory.steps, sizes, required)
+    converters = plan_converters(steps, stages, needs)
+    pipeline, mainloops = plan_pipeline(steps, converters, cluster, stage, stages, tmem, tile.n)
     raster = plan_raster(problem, tile, cluster, request.band)
     maps = (*mainloop_maps(problem, mainloops, tile), *epilogue.tensor_maps)
     lowered = LoweredGemm(
@@ -121,12 +124,13 @@ def _lower_with(
         pipeline=pipeline,
         tensor_maps=maps,
         epilogue=epilogue.program,
+        converters=converters,
         launch=Launch(
             f"{kernel.name}_0",
-            THREADS,
-            plan_params(problem, tile, raster, maps, epilogue.program, epilogue.params, mainloops),
+            THREADS + (32 * converters.warps if converters else 0),
+            plan_params(problem, tile, raster, maps, epilogue.program, epilogue.params, mainloops, converters),
         ),
-        constraints=(*required, *placed, *not_empty(kernel, epilogue.program, sizes)),
+        constraints=(*required, *not_empty(kernel, epilogue.program, sizes)),
         decisions=(),
         when=when,
     )
@@ -152,34 +156,6 @@ def _stages(
               f"and there are {target.smem_bytes}",
               help=f"write `stages {fits}` or `stages auto`" if fits else "use a smaller tile"),
     ])  # fmt: skip
-
-
-def _traffic(
-    kernel: Kernel, problem: Problem, shared: Sequence[Shared], fit: Fit, target: Target, shape: Shape
-) -> Traffic:
-    """What the time model asks of the first mainloop, and the bytes of the whole problem."""
-    outputs = sum(4 if arg.dtype == "f32" else 2 for arg in kernel.args if arg.direction in ("out", "inout"))
-    first = shared[0].steps(target, 1, 128)
-    operands = {
-        operand.title: (operand, group.pair)
-        for group in shared
-        for product in group.products
-        for operand in (product.a, product.b)
-    }
-    total = float(shape.m * shape.n * outputs * shape.batch)
-    for operand, pair in operands.values():
-        per_row = shape.k * operand.bits / 8 + (shape.k / pair.block if pair.block else 0)
-        total += (shape.m if operand.role == "A" else shape.n) * per_row * (shape.batch if operand.batched else 1)
-    return Traffic(
-        tile_k=first.tile_k,
-        row_bytes=target.tile_k_bytes,
-        atom_bytes=first.mmas[0].atoms * 512,
-        instructions=first.mmas[0].instructions_per_tile_k,
-        global_bytes=total,
-        bs=len(first.products),
-        accumulators=len(problem.accumulators),
-        overlapped_n=max((n for n in target.tile_n if fit.memory(1, n, 2) is not None), default=0),
-    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,10 @@ from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
 from fp4cc.ir.kernel import Constraint, Kernel
 from fp4cc.ir.lowered import Mma, Problem, Product, Tile, Tmem
 from fp4cc.passes.blocks import panel, whole_panels
+from fp4cc.passes.converters import starts_in_place
 from fp4cc.passes.legality import Pair, instruction, k_multiple, operand_pair, tile_k
 from fp4cc.passes.memory import StageBytes, plan_tmem, stage_bytes
 from fp4cc.passes.pipeline import Steps
-from fp4cc.passes.scale_rows import REASON, certain_widths, widths_in_place
 from fp4cc.passes.schedule import Request
 from fp4cc.passes.sizes import Sizes, fold
 from fp4cc.passes.unzip import Frame, tile_widths
@@ -39,7 +39,7 @@ class Shared:
 
     def steps(self, target: Target, cta_group: int, tile_n: int) -> Steps:
         """The mainloop for a tile."""
-        mmas = (instruction(p, q, target, cta_group, tile_n) for p, q in zip(self.pairs, self.products, strict=True))
+        mmas = (instruction(pair, target, cta_group, tile_n) for pair in self.pairs)
         return Steps(self.products, tuple(mmas), tile_k(self.pair, target))
 
 
@@ -53,7 +53,7 @@ def group_products(kernel: Kernel, problem: Problem, target: Target) -> tuple[Sh
         except DiagnosticError as found:
             errors.extend(found.diagnostics)
             continue
-        key = (product.a.arg, str(product.k), pair.kind.name, pair.block, pair.scale)
+        key = (product.a.arg, str(product.k), pair.kind.name, pair.block, pair.scale, pair.a)
         groups.setdefault(key, []).append((product, pair))
     if errors:
         raise DiagnosticError(list(dict.fromkeys(errors)))
@@ -130,16 +130,20 @@ class Fit:
         whole = tile_widths(frame, self._problem, fitting)
         if not whole:
             raise DiagnosticError([self._too_many(frame.kernel, request)])
-        wide = whole_panels(frame, whole)
-        if not wide:
+        widths = whole_panels(frame, whole)
+        if not widths:
             raise DiagnosticError([_too_narrow(frame, max(whole))])
-        widths = widths_in_place(frame.kernel, self._problem, wide)
         if request.tile is None or request.schedule is None:
-            return certain_widths(frame.kernel, self._problem, sizes, widths) or widths
+            return self._in_place(frame.kernel, sizes, widths) or widths
         if request.tile[1] not in widths:
             span = request.schedule.field_spans["tile"]
             raise DiagnosticError([self._other_width(frame, span, request.tile[1], widths, fitting, whole)])
         return widths
+
+    def _in_place(self, kernel: Kernel, sizes: Sizes, widths: Sequence[int]) -> tuple[int, ...]:
+        """Those of the tile widths for which all scales of B lie as the tensor core reads them."""
+        bs = [product.b for product in self._problem.products if product.b.scaled]
+        return tuple(n for n in widths if all(starts_in_place(b, n, kernel.constraints, sizes) for b in bs))
 
     def _too_many(self, kernel: Kernel, request: Request) -> Diagnostic:
         slots, schedule = len(self._problem.accumulators), request.schedule
@@ -164,11 +168,6 @@ class Fit:
             return error(
                 "FP5010", f"a tile of {asked} columns does not hold whole blocks of the outputs", span,
                 f"blocks and transforms take {panel(frame)} columns at a time", help=f"tile widths that do: {wanted}",
-            )  # fmt: skip
-        if asked in whole:
-            return error(
-                "FP5010", f"the scales of a tile of {asked} columns start within an atom", span,
-                "columns of each half", notes=[REASON], help=f"tile widths that do not: {wanted}",
             )  # fmt: skip
         if asked in fitting and frame.group is not None:
             return error(

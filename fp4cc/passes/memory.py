@@ -63,8 +63,8 @@ def fitting_stages(stage: StageBytes, acc_stages: int, staging: Sequence[SmemBuf
 def plan_smem(stage: StageBytes, stages: int, acc_stages: int, staging: Sequence[SmemBuffer], target: Target) -> Smem:
     """Offsets in allocation order: the rings, the epilogue's buffers (`staging`), barriers, tensor memory address."""
     operands = [
-        SmemBuffer("a_smem", 0, stage.a, stages, 1024, "codes of A"),
-        *(SmemBuffer(b_buffer(i), 0, stage.b, stages, 1024, "codes of B") for i in range(stage.bs)),
+        SmemBuffer("a_smem", 0, stage.a, stages, 1024, "elements of A"),
+        *(SmemBuffer(b_buffer(i), 0, stage.b, stages, 1024, "elements of B") for i in range(stage.bs)),
         SmemBuffer("sfa_smem", 0, stage.sfa, stages, 512, "scale atoms of A"),
         *(SmemBuffer(b_buffer(i, scales=True), 0, stage.sfb, stages, 512, "scale atoms of B") for i in range(stage.bs)),
     ]

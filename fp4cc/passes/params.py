@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from fp4cc.ir.kernel import Expr
 from fp4cc.ir.lowered import KernelParam, Mainloop, Problem, Product, Raster, Tile
+from fp4cc.ir.lowered_converters import Converters
 from fp4cc.ir.lowered_epilogue import EpilogueProgram
 from fp4cc.passes.sizes import ceildiv
 from fp4rt.manifest import Param, TensorMap
@@ -21,12 +22,15 @@ def plan_params(
     epilogue: EpilogueProgram,
     epilogue_params: Sequence[KernelParam],
     mainloops: Sequence[Mainloop] = (),
+    converters: Converters | None = None,
 ) -> tuple[KernelParam, ...]:
     """The parameters in order. Static sizes are no parameters: they are numbers in the kernel."""
     params = [KernelParam(m.name, Param("tensor_map", m.name), m.source) for m in maps]
+    pointers = converters.pointers if converters else ()
+    params.extend(KernelParam(name, Param("pointer", source), what) for name, source, what in pointers)
     params.extend(
         KernelParam(name, Param("i32", expr), what)
-        for name, expr, what in sizes(problem, tile, raster, epilogue, mainloops)
+        for name, expr, what in sizes(problem, tile, raster, epilogue, mainloops, converters)
         if not isinstance(expr, int)
     )
     params.extend(epilogue_params)
@@ -39,7 +43,12 @@ def ordered(params: Sequence[KernelParam]) -> tuple[KernelParam, ...]:
 
 
 def sizes(
-    problem: Problem, tile: Tile, raster: Raster, epilogue: EpilogueProgram, mainloops: Sequence[Mainloop] = ()
+    problem: Problem,
+    tile: Tile,
+    raster: Raster,
+    epilogue: EpilogueProgram,
+    mainloops: Sequence[Mainloop] = (),
+    converters: Converters | None = None,
 ) -> list[tuple[str, Expr, str]]:
     """The sizes the kernel uses: name, value, meaning. Those that are numbers become constants of the kernel.
 
@@ -50,6 +59,7 @@ def sizes(
         found.append(("m_size", problem.m, problem.m_axis))
     if clips(epilogue) or any(_from_n(product) for product in problem.products):
         found.append(("n_size", epilogue.problem.n, epilogue.problem.n_axis))
+    found += batches(epilogue)
     depths = [(m.products[0], m.tile_k) for m in mainloops] or [(problem.products[0], tile.k)]
     for number, (product, tile_k) in enumerate(depths):
         name = f"k_tiles{number + 1 if number else ''}"
@@ -57,7 +67,7 @@ def sizes(
     found.append(("tiles_m", raster.tiles_m, f"cluster tiles along {problem.m_axis}"))
     found.append(("tiles_n", raster.tiles_n, f"cluster tiles along {problem.n_axis}"))
     found.append(("tiles", raster.tiles, "cluster tiles in all"))
-    return found
+    return [*found, *(converters.sizes if converters else ())]
 
 
 def _from_n(product: Product) -> bool:
@@ -71,3 +81,12 @@ def clips(epilogue: EpilogueProgram) -> bool:
     return any(o.store.via != "tma" or o.quantize is not None for o in epilogue.outputs) or any(
         i.kind in ("row", "column", "tile") for i in epilogue.inputs
     )
+
+
+def batches(epilogue: EpilogueProgram) -> list[tuple[str, Expr, str]]:
+    """The number of batches as a size, where it decides how far apart an output's scales lie."""
+    space = epilogue.problem
+    layouts = [o.dtype.layout for o in epilogue.outputs if not isinstance(o.dtype, str)]
+    if not space.batch_axes or all(layout.order[-1] == "batch" for layout in layouts):
+        return []
+    return [("batches", space.batch, "batches in all")]

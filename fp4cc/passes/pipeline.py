@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from fp4cc.ir.lowered import Barrier, Cluster, Load, Mainloop, Mma, Operand, Pipeline, Product, Tmem
+from fp4cc.ir.lowered_converters import Conversion, Converters
 from fp4cc.passes.memory import ATOM_BYTES, StageBytes, b_buffer, row_atoms
 
 #: Epilogue warps of a CTA; one lane of each arrives when the accumulator has been read.
@@ -20,15 +21,25 @@ EPILOGUE_WARPS = 4
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """A mainloop without its loads: products that share A, their instructions, and K's elements in a stage."""
+    """A mainloop without its loads: products that share A, their instructions, and K's elements in a stage.
+
+    What `conversions` has is not loaded: converter warps bring it.
+    """
 
     products: tuple[Product, ...]
     mmas: tuple[Mma, ...]
     tile_k: int
+    conversions: tuple[Conversion, ...] = ()
 
 
 def plan_pipeline(
-    steps: Sequence[Steps], cluster: Cluster, stage: StageBytes, stages: int, tmem: Tmem, tile_n: int
+    steps: Sequence[Steps],
+    converters: Converters | None,
+    cluster: Cluster,
+    stage: StageBytes,
+    stages: int,
+    tmem: Tmem,
+    tile_n: int,
 ) -> tuple[Pipeline, tuple[Mainloop, ...]]:
     """The pipeline of a schedule and its mainloops: loads, masks, barriers."""
     ranks = range(cluster.size)
@@ -49,12 +60,18 @@ def plan_pipeline(
     pair = [((1 << group) - 1) << rank if rank in leaders else 0 for rank in ranks]
     consumers = sum(1 for mask in senders if mask & 1)
     acc_stages = acc_ring_stages(tmem, tile_n)
-    others = "".join(f"; {m.tx_bytes} of {m.products[0].a.arg}'s" for m in mainloops[1:])
+    who = "the load warp, with the bytes of the stage" if group == 1 else (
+        "the leader's load warp, with the bytes of both CTAs"
+    )  # fmt: skip
+    who += "".join(f"; {m.tx_bytes} of {m.products[0].a.arg}'s" for m in mainloops[1:])
+    arrivals, fillers = 1, "the load warp"
+    if converters is not None:
+        arrivals += converters.members * group
+        fillers += " and the converter warps"
+        who += "; a lane of each converter warp of the stage's team" + (", in both CTAs" if group == 2 else "")
     barriers = (
-        Barrier("ab_full", stages, 1, mainloops[0].tx_bytes, "the load warp, with the bytes of the stage" + others
-                if group == 1 else "the leader's load warp, with the bytes of both CTAs" + others, "the MMA warp"),
-        Barrier("ab_empty", stages, consumers, 0,
-                "tcgen05.commit of each MMA that reads what this CTA loads", "the load warp"),
+        Barrier("ab_full", stages, arrivals, mainloops[0].tx_bytes, who, "the MMA warp"),
+        Barrier("ab_empty", stages, consumers, 0, "tcgen05.commit of each MMA that reads what this CTA loads", fillers),
         Barrier("acc_full", acc_stages, 1, 0, "tcgen05.commit after a tile's last MMA", "the epilogue warps"),
         Barrier("acc_empty", acc_stages, EPILOGUE_WARPS * group, 0, "a lane of each epilogue warp"
                 if group == 1 else "a lane of each epilogue warp of both CTAs", "the MMA warp"),
@@ -76,28 +93,34 @@ class _Loads:
 
     def mainloop(self, steps: Steps) -> Mainloop:
         stage, mma, a = self.stage, steps.mmas[0], steps.products[0].a
-        bs = [product.b for product in steps.products]
-        loads = [_load(self._name(a, "codes"), "a_smem", stage.a, self.rows, stage.a, _counted(a, mma))]
-        codes = {arg: self._name(b, "codes") for arg, b in {b.arg: b for b in bs}.items()}
-        for number, b in enumerate(bs):
-            loads.append(_load(codes[b.arg], b_buffer(number), stage.b, self.halves, stage.b, _counted(b, mma)))
-        if mma.scale is not None:
-            atoms = mma.atoms
-            loads.append(_load(self._name(a, "scales"), "sfa_smem", atoms * ATOM_BYTES, self.rows, atoms))
-            scales = {arg: self._name(b, "scales") for arg, b in {b.arg: b for b in bs}.items()}
-            for number, b in enumerate(bs):
-                size = atoms * self.row_atoms * ATOM_BYTES
-                loads.append(_load(scales[b.arg], b_buffer(number, scales=True), size, self.columns, atoms))
+        operands = [(a, "a_smem"), *((product.b, b_buffer(i)) for i, product in enumerate(steps.products))]
+        loads: list[Load] = []
+        brought = {conversion.buffer for conversion in steps.conversions}
+        maps: dict[tuple[str, str, str], str] = {}  # halves of one argument share its map
+        for operand, buffer in operands:
+            if buffer not in brought:
+                size, groups = (stage.a, self.rows) if operand.role == "A" else (stage.b, self.halves)
+                name = self._name(operand, "codes", maps)
+                loads.append(_load(name, buffer, size, groups, size, _counted(operand, mma)))
+        for operand, codes in operands if mma.scale is not None else ():
+            buffer = f"sf{codes}"
+            if buffer not in brought:
+                runs, groups = (1, self.rows) if operand.role == "A" else (self.row_atoms, self.columns)
+                name, size = self._name(operand, "scales", maps), mma.atoms * runs * ATOM_BYTES
+                loads.append(_load(name, buffer, size, groups, mma.atoms))
         tx_bytes = sum(load.tx_bytes * load.slices for load in loads) * mma.cta_group
-        return Mainloop(steps.products, steps.mmas, steps.tile_k, tuple(loads), tx_bytes)
+        return Mainloop(steps.products, steps.mmas, steps.tile_k, tuple(loads), tx_bytes, steps.conversions)
 
-    def _name(self, operand: Operand, what: str) -> str:
-        name, number = f"{operand.arg}_{what}", 1
-        while name in self.used:
-            number += 1
-            name = f"{operand.arg}_{what}{number}"
-        self.used.add(name)
-        return name
+    def _name(self, operand: Operand, what: str, maps: dict[tuple[str, str, str], str]) -> str:
+        """The tensor map of an operand; `maps` has those of the same mainloop."""
+        key = (operand.role, operand.arg, what)
+        if key not in maps:
+            maps[key], number = f"{operand.arg}_{what}", 1
+            while maps[key] in self.used:
+                number += 1
+                maps[key] = f"{operand.arg}_{what}{number}"
+            self.used.add(maps[key])
+        return maps[key]
 
 
 def acc_ring_stages(tmem: Tmem, tile_n: int) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Literal
 
 from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
 from fp4cc.ir.kernel import Arg, Constraint, Expr, Kernel, Schedule
@@ -34,12 +35,13 @@ from fp4cc.passes.memory import place_buffers
 from fp4cc.passes.params import clips, plan_params
 from fp4cc.passes.raster import plan_raster
 from fp4cc.passes.roles import find_roles
+from fp4cc.passes.scale_reading import Needs, Readers
 from fp4cc.passes.schedule import applicable
-from fp4cc.passes.sizes import Sizes, ceildiv, mul
+from fp4cc.passes.sizes import Sizes
 from fp4cc.passes.tensor_maps import codes_map
 from fp4cc.passes.unzip import epilogue_frame
 from fp4cc.targets import Target
-from fp4num import LAYOUTS, BlockFormat
+from fp4num import BlockFormat
 from fp4rt.manifest import Param
 
 STEP = 128  # along K: what one pair of scales covers
@@ -53,10 +55,10 @@ FORMATS = {"e4m3": 0, "e5m2": 1}
 
 
 def is_promoted(kernel: Kernel) -> bool:
-    """Whether a kernel multiplies FP8 operands with f32 scales: what this family is for."""
+    """Whether a kernel has one product, of two FP8 operands with f32 scales: what this family is for."""
     products = [value for value in kernel.values if value.op == "matmul"]
-    formats = [arg.format for arg in kernel.args if arg.direction == "in" and arg.format is not None]
-    return len(products) == 1 and bool(formats) and all(fmt.scale == "f32" for fmt in formats)
+    types = [kernel.values[operand].dtype for product in products for operand in product.operands]
+    return len(products) == 1 and all(isinstance(fmt, BlockFormat) and fmt.scale == "f32" for fmt in types)
 
 
 def lower_promoted(kernel: Kernel, target: Target) -> LoweredPromoted:
@@ -90,11 +92,12 @@ def _lower_with(
         codes_map(f"{problem.b.arg}_codes", problem, problem.b, "U8", problem.k, (STEP, COLUMNS), "128B"),
         *epilogue.tensor_maps,
     )
-    scales = (_scales("a", problem.a), _scales("b", problem.b))
-    scale_sizes = _sizes(problem, epilogue.program)
+    needs = Needs(kernel.args)
+    readers = Readers(kernel, sizes, problem.batch, kernel.constraints, needs)
+    scales = (_scales("a", problem.a, problem.k, readers), _scales("b", problem.b, problem.k, readers))
+    scale_sizes = _sizes(problem, epilogue.program, needs)
     own = [KernelParam(name, Param("i32", expr), what) for name, expr, what in scale_sizes if not isinstance(expr, int)]
-    own += [KernelParam(f"{o.arg}_scales_ptr", Param("pointer", f"{o.arg}.scales"), f"f32 scales of {o.arg}")
-            for o in (problem.a, problem.b)]  # fmt: skip
+    own += [KernelParam(name, Param("pointer", source), what) for name, (source, what) in needs.pointers.items()]
     params = plan_params(problem, tile, raster, maps, epilogue.program, (*epilogue.params, *own))
     formats = FORMATS[problem.a.format.element] << 7 | FORMATS[problem.b.format.element] << 10
     lowered = LoweredPromoted(
@@ -135,20 +138,7 @@ def _operand_errors(arg: Arg, operand: Operand) -> list[Diagnostic]:
                   notes=["FP8 products take e4m3 or e5m2 with an f32 scale per 1 x 128, 128 x 128 or 1 x all"],
                   help="use ds_act, ds_weight or fp8_token, or a format like them"),
         ]  # fmt: skip
-    if not _is_linear(fmt):
-        return [
-            error("FP4206", f"scales in layout {fmt.layout.name} cannot be multiplied yet", arg.span,
-                  f"`{fmt.name}` stores its scales in {fmt.layout.name}",
-                  notes=["f32 scales are read row by row"], help="use a format with `layout linear`"),
-        ]  # fmt: skip
     return []
-
-
-def _is_linear(fmt: BlockFormat) -> bool:
-    linear = LAYOUTS["linear"]
-    return (fmt.layout.coords, fmt.layout.atom_shape, fmt.layout.order) == (
-        linear.coords, linear.atom_shape, linear.order
-    )  # fmt: skip
 
 
 def _check_schedule(schedule: Schedule | None) -> None:
@@ -230,31 +220,16 @@ def _pipeline(problem: Problem, stages: int) -> Pipeline:
     return Pipeline(stages, loads, barriers, (), ())
 
 
-def _scales(role: str, operand: Operand) -> PromotedScales:
-    rows, columns = operand.format.stored
-    return PromotedScales(
-        role="a" if role == "a" else "b",
-        arg=operand.arg,
-        rows=1 if rows == 1 else 128,
-        row_stride=f"{operand.arg}_scales_pitch",
-        step_stride=0 if columns == "all" else 1,
-        batch_stride=f"{operand.arg}_scales_batch" if operand.batched else None,
-    )
+def _scales(role: Literal["a", "b"], operand: Operand, k: Expr, readers: Readers) -> PromotedScales:
+    return PromotedScales(role, operand.arg, readers.scales(operand, k, 1), operand.format.stored[1] != "all")
 
 
-def _sizes(problem: Problem, epilogue: EpilogueProgram) -> tuple[tuple[str, Expr, str], ...]:
+def _sizes(problem: Problem, epilogue: EpilogueProgram, needs: Needs) -> tuple[tuple[str, Expr, str], ...]:
     """Sizes that the scales and the tile's edges need: name, value, meaning."""
-    found: list[tuple[str, Expr, str]] = []
-    if not clips(epilogue):
-        found += [("m_size", problem.m, problem.m_axis), ("n_size", problem.n, problem.n_axis)]
-    for operand in (problem.a, problem.b):
-        rows, columns = operand.format.stored
-        steps: Expr = 1 if columns == "all" else ceildiv(problem.k, STEP)
-        blocks = operand.rows if rows == 1 else ceildiv(operand.rows, ROWS)
-        found.append((f"{operand.arg}_scales_pitch", steps, f"scales of a row of {operand.arg}"))
-        if operand.batched:
-            found.append((f"{operand.arg}_scales_batch", mul(blocks, steps), f"scales of a batch of {operand.arg}"))
-    return tuple(found)
+    edges = () if clips(epilogue) else (
+        ("m_size", problem.m, problem.m_axis), ("n_size", problem.n, problem.n_axis)
+    )  # fmt: skip
+    return (*edges, *((name, value, what) for name, (value, what) in needs.sizes.items()))
 
 
 def _decisions(lowered: LoweredPromoted) -> tuple[Decision, ...]:

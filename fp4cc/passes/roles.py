@@ -106,7 +106,7 @@ def _sums(kernel: Kernel, products: Sequence[int]) -> dict[int, int]:
 
 def _operand(role: Role, arg: Arg, sizes: Sizes, half: tuple[Half, Expr] | None = None) -> Operand:
     dtype = arg.format if arg.format is not None else arg.dtype
-    operand = Operand(role, arg.name, dtype, sizes(arg.axes[-2].extent), len(arg.axes) > 2)
+    operand = Operand(role, arg.name, dtype, sizes(arg.axes[-2].extent), len(arg.axes) > 2, source=arg.source)
     return operand if half is None else replace(operand, half=half[0], first_row=half[1])
 
 

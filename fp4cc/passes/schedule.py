@@ -192,7 +192,7 @@ def _tile(schedule: Schedule, tile_k: int, target: Target, errors: list[Diagnost
     if k != tile_k:
         errors.append(
             error("FP5010", f"no tile {k} deep for these formats", span, f"K is {tile_k}",
-                  notes=["a row of a stage has 128 bytes: 256 packed four-bit elements, or 128 of a byte each"],
+                  notes=["a row of a stage has 128 bytes: 256 packed four-bit elements, 128 of a byte, or 64 of two"],
                   help=help)
         )  # fmt: skip
     return (m, n) if (m, n, k) == nearest else None

@@ -86,6 +86,11 @@ class ScaleLayout:
                 return tuple(cute.leaves(shape, stride))
         return ((1, 0),)
 
+    def nearer(self, coordinate: str) -> tuple[str, ...]:
+        """The coordinates along which neighbor atoms lie nearer: how far apart they lie along this one is a product
+        of the numbers of atoms along those."""
+        return self.order[: self.order.index(coordinate)]
+
     def atoms(self, batches: int, rows: int, kblocks: int) -> dict[str, int]:
         """Atoms along each coordinate for a grid of that many stored scale blocks."""
         grid = {"batch": batches, "row": rows, "k": kblocks}

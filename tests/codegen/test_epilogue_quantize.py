@@ -9,12 +9,13 @@ from .pipeline import Built, build, run
 
 LAYOUTS = """
 layout odd { coords row : 6, k : 3; atom ((2, 3), 3) : ((9, 3), 1); order row, k, batch; pad 7 }
+layout across { coords batch : 2, row : 4; atom (2, 4) : (1, 2); order batch, k, row; pad 3 }
 format mx8      { element e4m3; scale e8m0 per 1 x 32; layout linear; quantizer mx_rceil }
 format ct       extends nvfp4 { layout blocked_8x4; tensor_scale f32 divides; quantizer nvfp4_ct }
 format odd5     { element e5m2; scale e8m0 per 1 x 32; layout odd; quantizer mx_even }
 format floats   { element e4m3; scale f32 per 1 x 32; layout blocked_128x4; quantizer absmax }
 format modelopt extends nvfp4 { quantizer nvfp4_modelopt }
-format torchao  extends modelopt { quantizer nvfp4_torchao }
+format torchao  extends modelopt { layout across; quantizer nvfp4_torchao }
 format tall     extends nvfp4 { scale e4m3 per 16 x 16 }
 """
 

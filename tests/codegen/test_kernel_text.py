@@ -37,8 +37,23 @@ def _text(schedule: str = "", *, batch: bool = False, dims: str = "M, N, K") -> 
 @pytest.mark.parametrize("batch", [False, True])
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_it_is_free_of_lint(tmp_path: Path, schedule: str, batch: bool) -> None:
-    path = tmp_path / "gemm.py"
-    path.write_text(_text(schedule, batch=batch), encoding="utf-8")
+    _lint(tmp_path / "gemm.py", _text(schedule, batch=batch))
+
+
+@pytest.mark.parametrize(("x", "w"), [("nvfp4", "odd"), ("bf16", "odd"), ("e4m3", "mxfp6")])
+def test_converter_warps_are_free_of_lint(tmp_path: Path, x: str, w: str) -> None:
+    """Re-laid, dequantized, and with nothing left for TMA; batched, with a layout that counts them."""
+    spec = (
+        "layout odd { coords row : 6, k : 3; atom ((2, 3), 3) : ((9, 3), 1); order batch, k, row }\n"
+        "format odd extends nvfp4 { layout odd }\n"
+        f"kernel gemm(L, M, N, K) {{ in x : {x}[M, K]; in w : {w}[L, N, K]; out y : bf16[L, M, N]; y = x @ w.T }}\n"
+    )
+    kernel = analyze(Source("gemm.fp4", spec), None).raise_errors().kernels[0]
+    _lint(tmp_path / "gemm.py", emit(lower(kernel, "sm_100a")))
+
+
+def _lint(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
     command = [sys.executable, "-m", "ruff", "check", "--isolated", "--no-cache", "--line-length", "120",
                "--target-version", "py311", "--select", RULES, "--output-format", "concise", str(path)]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -41,6 +41,7 @@ SINGLE = "tile 128 x 64 x 256; cluster 1 x 1"
 WIDE = "tile 128 x 256 x 256; cluster 1 x 1"
 SERIAL = "tile 128 x 256 x 256; cluster 1 x 1; accumulators 1"
 DELAYED = "delayed"
+FENCE = "prims.fence_proxy(prims.Proxy.ASYNC_SHARED, space=prims.SharedSpace.shared_cta)"
 
 IN_SINGLE = [
     Mutation("tile of A from the wrong row", "(k_tile * TILE_K, m0)", "(k_tile * TILE_K, m0 + 1)"),
@@ -140,20 +141,47 @@ TURNS = "tile 128 x 192 x 256; cluster 1 x 1; stages 2"
 IN_TURNS = [
     Mutation("halves that take turns in other groups", "], 16, 0)", "], 8, 0)"),
 ]
-#: Kernels of schedules that are not for the plain product.
+RELAID = "tile 128 x 128 x 256; cluster 1 x 1;"
+IN_RELAID = [
+    Mutation("no proxy fence after scales", FENCE, "pass"),
+    Mutation("converters do not wait for a free stage", "wait(ab_empty.subview(stage), parity)", "pass", 2, DELAYED),
+    Mutation("MMA does not count the converters", "(ab_full.subview(i), 2)", "(ab_full.subview(i), 1)"),
+    Mutation("converters have another parity", "Int32(1)\n        for tile", "Int32(0)\n        for tile"),
+    Mutation("steps are counted anew in each tile", "k_tile -= k_tiles", "k_tile = warp - FIRST_CONVERTER", k=704),
+    Mutation("scales of the next row", "row = first_row + further + lane", "row = first_row + further + lane + 1"),
+    Mutation("scales past the end of a row are read", "b_blocks - k, 0", "16, 0"),
+]  # fmt: skip
+DEQUANTIZED = "tile 256 x 64 x 64; cluster 2 x 1"
+IN_DEQUANTIZED = [
+    Mutation("wrong chunk of the swizzle", "row & 7 ^ part * 4 + j", "part * 4 + j"),
+    Mutation("one scale for two blocks", "scale[j >> 1]", "scale[0]"),
+    Mutation("codes of a word in another order", "word_asm(text % i,", "word_asm(text % (3 - i),"),
+    Mutation("codes past the last row are read", "both(row < b_rows, k < k_size)", "k < k_size"),
+    Mutation("both CTAs dequantize the same half of B", "n0 + cta_m % 2 * 32 + lane", "n0 + lane"),
+    Mutation(
+        "converters arrive at their own CTA, not the leader",
+        "prims.mapa(ab_full.subview(stage), rank - rank % 2)",
+        "prims.mapa(ab_full.subview(stage), rank)",
+    ),
+]
+#: What the kernels of other groups than the first compute, and their N.
 KERNELS = {
-    QUANTIZED: "(M, N, K) { in s : f32[]; out c : nvfp4[M, N]; c = quantize(a @ b.T, tensor_scale = s)",
-    HALVES: "(M, N, K, F = N / 2) { in v : bf16[N]; out c : f32[M, F]; "
-    "g, u = unzip(a @ b.T + v, N -> F, group = F); c = relu(g) * u",
-    TURNS: "(M, N, K, F = N / 2) { out c : f32[M, F]; g, u = unzip(a @ b.T, N -> F, group = 16); c = relu(g) * u",
-}
-PLAIN = "(M, N, K) { out c : f32[M, N]; c = a @ b.T"
-#: Columns of the product where 600 are none.
-COLUMNS = {QUANTIZED: 592, HALVES: 640, TURNS: 640}
+    QUANTIZED: ("in a : nvfp4[M, K]; in b : nvfp4[N, K]; in s : f32[]; out c : nvfp4[M, N]",
+                "c = quantize(a @ b.T, tensor_scale = s)", 592),
+    HALVES: ("in a : nvfp4[M, K]; in b : nvfp4[N, K]; in v : bf16[N]; out c : f32[M, F]",
+             "g, u = unzip(a @ b.T + v, N -> F, group = F); c = relu(g) * u", 640),
+    TURNS: ("in a : nvfp4[M, K]; in b : nvfp4[N, K]; out c : f32[M, F]",
+            "g, u = unzip(a @ b.T, N -> F, group = 16); c = relu(g) * u", 640),
+    RELAID: ("in a : nvfp4[M, K]; in b : linear[N, K]; out c : f32[M, N]", "c = a @ b.T", 600),
+    DEQUANTIZED: ("in a : bf16[M, K]; in b : linear[N, K]; out c : f32[M, N]", "c = a @ b.T", 200),
+}  # fmt: skip
+PLAIN = ("in a : nvfp4[M, K]; in b : nvfp4[N, K]; out c : f32[M, N]", "c = a @ b.T", 600)
 CASES = [
     *((QUANTIZED, mutation) for mutation in IN_QUANTIZED),
     *((HALVES, mutation) for mutation in IN_HALVES),
     *((TURNS, mutation) for mutation in IN_TURNS),
+    *((RELAID, mutation) for mutation in IN_RELAID),
+    *((DEQUANTIZED, mutation) for mutation in IN_DEQUANTIZED),
     *((SINGLE, mutation) for mutation in IN_SINGLE),
     *((PAIR, mutation) for mutation in IN_PAIR),
     *((WIDE, mutation) for mutation in IN_WIDE),
@@ -163,10 +191,11 @@ CASES = [
 
 @pytest.mark.parametrize(("schedule", "mutation"), CASES, ids=[m.name.replace(" ", "-") for _, m in CASES])
 def test_mutation_is_caught(compiler: Any, run: Run, schedule: str, mutation: Mutation) -> None:
-    dims, stored = KERNELS.get(schedule, PLAIN).split(" { ")
+    args, statements, n = KERNELS.get(schedule, PLAIN)
+    dims = "M, N, K, F = N / 2" if "F" in args else "M, N, K"
     text = (
-        f"kernel gemm{dims} {{ in a : nvfp4[M, K]; in b : nvfp4[N, K]; {stored} }}\n"
-        f"schedule gemm on sm_100a {{ {schedule} }}\n"
+        "format linear extends nvfp4 { layout linear }\n"
+        f"kernel gemm({dims}) {{ {args}; {statements} }}\nschedule gemm on sm_100a {{ {schedule} }}\n"
     )
     lowered = compiler.lowered(text)
     parts = emit(lowered).split(mutation.old)
@@ -179,7 +208,7 @@ def test_mutation_is_caught(compiler: Any, run: Run, schedule: str, mutation: Mu
     for seed in range(8):
         try:
             trial = run(
-                artifact, M=300, N=COLUMNS.get(schedule, 600), K=mutation.k, sms=sms, mode=mutation.mode, seed=seed
+                artifact, M=300, N=n, K=mutation.k, sms=sms, mode=mutation.mode, seed=seed
             )
         except KernelFault:
             return

@@ -53,3 +53,15 @@ def test_other_scale_blocks_are_refused(compiler: object) -> None:
     text = "format odd extends ds_act { scale f32 per 1 x 64 }\n" + gemm("odd", "ds_weight")
     with pytest.raises(DiagnosticError, match="FP4202"):
         compiler.lowered(text)  # type: ignore[attr-defined]
+
+
+def test_scales_in_any_layout(check: Check) -> None:
+    """Scales are read where their layout has them, with batches next to each other and atoms that rows share."""
+    head = (
+        "layout odd { coords row : 6, k : 3; atom ((2, 3), 3) : ((9, 3), 1); order k, batch, row; pad 255 }\n"
+        "layout across { coords batch : 2, row : 4; atom (2, 4) : (1, 2); order batch, k, row; pad 3 }\n"
+        "format act extends ds_act { layout odd }\nformat weight extends ds_weight { layout across }\n"
+        "format token extends fp8_token { layout across }\n"
+    )
+    check(head + gemm("act", "weight", lead="L, "), L=3, M=130, N=136, K=256)
+    check(head + gemm("token", "act", lead="L, "), L=3, M=130, N=136, K=256)

@@ -69,10 +69,8 @@ def low_rank(fmt: str, group: str, m: int, n: int, cluster: tuple[int, int]) -> 
 
 
 def half(group: str, n: int) -> int:
-    """The columns of a half: tiles and a residue; of halves apart, the second begins within a scale atom if it may."""
-    if group != "F":
-        return n // 2 + 64
-    return 2 * n + (64 if n % 128 else 128)
+    """The columns of a half: tiles and a residue; of halves apart, the second begins within a scale atom."""
+    return 2 * n + 32 if group == "F" else n // 2 + 64
 
 
 @pytest.mark.parametrize(
@@ -93,8 +91,7 @@ def test_every_gated_form(check: Check, out: str, group: str, m: int, n: int, cl
     text, sms = up(group, out, m, n, cluster), cluster[0] * cluster[1]
     for mode in MODES:
         check(text, M=m + 32, N=2 * half(group, n), K=288, sms=sms, **mode)
-    least = 128 if group == "F" and n == 128 else 64
-    check(text, M=32, N=2 * least, K=32)
+    check(text, M=32, N=2 * 64, K=32)
     if group == "1" and out == "bf16":
         check(text, M=37, N=2 * 33, K=32)
 
@@ -149,8 +146,14 @@ def test_groups_wider_than_a_tile(
         check(text, M=m + 9, N=2 * half, K=384, sms=cluster[0] * cluster[1])
 
 
-def test_plain_halves_start_at_any_row(check: Check) -> None:
-    check(up("F", "bf16", 256, 128, (2, 1), "bf16", k=64), M=140, N=2 * 100, K=72, sms=2)
+@pytest.mark.parametrize(("x", "w", "k"), [("bf16", "bf16", 64), ("bf16", "nvfp4", 64), ("nvfp4", "nvfp4", 256)])
+def test_halves_apart_start_at_any_row(check: Check, x: str, w: str, k: int) -> None:
+    """Of plain operands by TMA; scales are laid out anew, dequantized rows are found one by one."""
+    check(up("F", "bf16", 256, 128, (2, 1), x, w, k), M=140, N=2 * 100, K=96, sms=2)
+
+
+def test_dequantized_rows_take_turns(check: Check) -> None:
+    check(up("192", "bf16", 128, 192, (1, 1), "bf16", "nvfp4", 64), M=70, N=768, K=96, sms=1)
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fp4num import functions, quantize
+from fp4num import dequantize, functions, quantize
 
 from .conftest import Recipe, Runner, bf16, equal, f32, product
 
@@ -107,4 +107,25 @@ def test_svdquant_linear(recipe: Callable[[str], Recipe]) -> None:
     low_rank = (f32(found["xr"]).astype(np.float64) @ f32(up).T).astype(np.float32)
     np.testing.assert_array_equal(found["y"], bf16(product(q, w) + low_rank))
     exact = f32(x) @ weights.T
+    assert np.linalg.norm(f32(found["y"]) - exact) < 0.2 * np.linalg.norm(exact)
+
+
+@pytest.mark.parametrize("m", [3, 130])
+def test_w4a16_decode(recipe: Callable[[str], Recipe], m: int) -> None:
+    """Few rows and many: each takes its plan."""
+    n, k = 72, 96
+    rng = np.random.default_rng(6)
+    x, weights = bf16(rng.integers(-8, 9, (m, k)) / 4), bf16(rng.uniform(-1, 1, (n, k)))
+    bias, scale = bf16(rng.normal(size=n)), np.float32(1 / 2688)
+
+    def chain(run: Runner) -> dict[str, Any]:
+        q = run("quantize_weight", w=weights, weight_scale=scale)["q"]
+        return {"q": q, **run("linear", x=x, w=q, bias=bias)}
+
+    found = recipe("w4a16_decode").run(chain)
+    q = quantize(f32(weights), found["q"].format, tensor_scale=scale)
+    assert equal(found["q"], q)
+    value = f32(x).astype(np.float64) @ dequantize(q, tensor_scale=False).T
+    np.testing.assert_array_equal(found["y"], bf16(value.astype(np.float32) * scale + f32(bias)))
+    exact = f32(x) @ f32(weights).T + f32(bias)
     assert np.linalg.norm(f32(found["y"]) - exact) < 0.2 * np.linalg.norm(exact)

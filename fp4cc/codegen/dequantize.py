@@ -1,0 +1,116 @@
+"""Operands that converter warps dequantize to 16-bit elements, as text."""
+
+from __future__ import annotations
+
+from fp4cc.codegen.relay import ConversionText, function, slot
+from fp4cc.codegen.scale_layout import divided
+from fp4cc.codegen.scale_reading import ReaderText, whole_row
+from fp4cc.codegen.strides import packed_bytes
+from fp4cc.codegen.wrap import call
+from fp4cc.ir.lowered_converters import RUN, Dequantized
+
+#: The library's products of two elements by a scale each.
+_SCALED = {"bf16": "scaled", "f16": "scaled_f16"}
+
+
+def dequantized_text(operand: Dequantized, members: int, cta_group: int, tile_n: int) -> ConversionText:
+    """The calls for a stage. The `members` of a team take runs of rows in turn."""
+    lanes = operand.lanes
+    row, part = f"lane // {lanes}", f"lane % {lanes}"
+    if members > 1:
+        row = f"member * {operand.rows_at_once} + {row}"
+    first = f"m0 + {row}"
+    if operand.role == "B":
+        half = f" + cta_m % 2 * {tile_n // 2}" if cta_group == 2 else ""
+        first = f"n0{half} + {row}"
+    return ConversionText(
+        fetched=f"fetched_{operand.name}",
+        fetch=f"fetch_{operand.name}",
+        fetch_arguments=[
+            operand.codes, *_scales_param(operand), first, f"k_tile * 64 + {part} * {operand.unit}", *_sizes(operand)
+        ],
+        put=f"put_{operand.name}",
+        put_arguments=[slot(operand.buffer), row, part, f"fetched_{operand.name}"],
+    )  # fmt: skip
+
+
+def dequantized_functions(operand: Dequantized, members: int, helpers: set[str]) -> list[str]:
+    """The functions that fetch and put. Adds to `helpers` what they call."""
+    return [_fetch(operand, members, helpers), _put(operand, members, helpers)]
+
+
+def _fetch(operand: Dequantized, members: int, helpers: set[str]) -> str:
+    """The function that loads this lane's codes and scales of a stage to registers."""
+    helpers |= {"load_words", "global_address", "both", "shared_address"}
+    row = whole_row(operand.rows_of, "row")
+    number = f"Int64({row})" if operand.all_rows is None else f"(Int64(batch) * {operand.all_rows} + {row})"
+    offset = packed_bytes("k", operand.bits)
+    where = f"{number} * {operand.pitch} + {offset if offset.isidentifier() else f'({offset})'}"
+    body = [
+        "fetched = []",
+        f"for further in range(0, {operand.stage_rows}, {operand.rows_at_once * members}):",
+        "    row = first_row + further",
+        f"    valid = both(row < {operand.rows}, k < {operand.depth})",
+        f"    words = load_words(global_address(codes_ptr, {where}, 1), {operand.unit_words}, valid)",
+    ]
+    what, found = f"{operand.unit} codes from k on of this lane's rows of {operand.arg}", "words"
+    if operand.scales is not None:
+        helpers |= {"gather_scales", "where_int"}
+        what, found = f"{what}, and their scales", "(words, scales)"
+        reader, count, width = ReaderText(operand.name, operand.scales), operand.unit_scales, operand.scales.width
+        block = divided("k", operand.block) if operand.block else "0"
+        places = f"[start + {reader.block_offset(block)}]"
+        if count > width:
+            places = f"[start + {reader.block_offset(f'({block}) + i')} for i in range(0, {count}, {width})]"
+        body += [
+            f"    start = global_address(scales_ptr, {reader.row_offset('row')}, 1)",
+            "    " + call(8, "(scales,) = gather_scales", [places, str(width), f"where_int(valid, {count}, 0)"]),
+        ]
+    body += [f"    fetched.append({found})", "return fetched"]
+    pointers = ["codes_ptr", *(["scales_ptr"] if operand.scales is not None else [])]
+    arguments = [*pointers, "first_row", "k", *_sizes(operand)]
+    return function(f"fetch_{operand.name}", arguments, f"{what}; 0 past the ends.", body)
+
+
+def _put(operand: Dequantized, members: int, helpers: set[str]) -> str:
+    """The function that dequantizes what was fetched into a stage's rows."""
+    pairs, words, run = (
+        f"{operand.to}_pairs_of_{operand.element}",
+        "words",
+        f"pairs[{RUN // 2} * j : {RUN // 2} * j + 4]",
+    )
+    helpers |= {"shared_store_4_words", pairs}
+    if operand.bits == 6:
+        helpers.add("bytes_of_six_bits")
+        words = "bytes_of_six_bits(words)"
+    body = [f"for i, {'words' if operand.scales is None else '(words, scales)'} in enumerate(fetched):"]
+    if operand.scales is not None:
+        scales = f"{operand.to}_scales_of_{operand.scales.scale}"
+        helpers |= {scales, _SCALED[operand.to]}
+        body.append(f"    scale = {scales}(scales)")
+    body += [
+        f"    pairs = [pair for word in {words} for pair in {pairs}(word)]",
+        f"    for j in range({operand.unit // RUN}):  # {RUN} elements are a chunk of 16 bytes",
+    ]
+    if operand.scales is not None:
+        which = divided("j", operand.block // RUN) if operand.unit_scales > 1 else "0"
+        body.append(f"        run = [{_SCALED[operand.to]}(pair, scale[{which}]) for pair in {run}]")
+        run = "run"
+    chunk = f"(row & 7 ^ part * {operand.unit // RUN} + j) << 4"
+    place = f"rows + (row + {operand.rows_at_once * members} * i) * 128 + ({chunk})"
+    body.append(f"        {call(12, 'shared_store_4_words', [place, run])}")
+    doc = f"What was fetched, as {operand.to}, to a stage's rows of 128 bytes in the 128-byte swizzle."
+    return function(f"put_{operand.name}", ["rows", "row", "part", "fetched"], doc, body)
+
+
+def _scales_param(operand: Dequantized) -> list[str]:
+    return [operand.scales.param] if operand.scales is not None else []
+
+
+def _sizes(operand: Dequantized) -> list[str]:
+    """The sizes that `fetch` takes, by their names in the kernel."""
+    batch = ["batch"] if operand.all_rows is not None else []
+    wanted = (operand.rows_of.first, operand.all_rows, operand.pitch, operand.rows, operand.depth)
+    own = [name for name in wanted if name is not None]
+    read = ReaderText(operand.name, operand.scales).arguments if operand.scales is not None else []
+    return list(dict.fromkeys([*batch, *own, *read]))

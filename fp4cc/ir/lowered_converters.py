@@ -1,0 +1,168 @@
+"""Converter warps of a lowered GEMM: a second producer into its ring of stages, beside the warp that loads by TMA.
+
+They read what TMA cannot bring in the form that the tensor core reads, with ordinary loads from global memory, and
+write it to the stage's shared memory in that form.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from fp4cc.ir.kernel import Expr
+from fp4cc.ir.lowered_epilogue import Half
+from fp4num import ScaleLayout
+
+#: Elements that become 16 bytes of 16-bit ones, a chunk of the swizzle: they have one scale.
+RUN = 8
+#: Elements that a lane loads at once, by their bits: 16 bytes, or 12 of six-bit codes.
+UNIT = {4: 32, 6: 16, 8: 16}
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Which rows of its argument an operand has: those from `first` on (a size; None: 0), or a half in turns."""
+
+    first: str | None = None
+    half: Half | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleReader:
+    """Where an operand's scales lie in global memory, and how they are loaded.
+
+    The scale of row r of the operand and block k lies where `layout` has (batch, R // tall, k), R being r's number in
+    the argument (`rows_of`); `tall` is None where one scale serves all rows. A load takes `width` scales, from a k that
+    is a multiple of it: they lie side by side, on an address that is a multiple of their bytes. `partial`: a load may
+    reach past a row's last scale. `param` is the pointer, the other names are sizes of the kernel: how many scales are
+    stored along each coordinate (None: the layout does not ask).
+    """
+
+    scale: Literal["e4m3", "e8m0", "f32"]
+    layout: ScaleLayout
+    batched: bool
+    tall: int | None
+    width: int
+    partial: bool
+    param: str
+    rows_of: Rows
+    batches: str | None
+    rows: str | None
+    blocks: str
+
+
+@dataclass(frozen=True, slots=True)
+class Relaid:
+    """Scales that are laid out anew: atoms of 128 rows x 4 scales, as tcgen05.cp and tcgen05.mma read them.
+
+    PTX ISA, tcgen05.mma, scale factor layout. A stage has `atoms` along K for each of `row_atoms` runs of 128 rows.
+    `name` is the operand's in the emitted file: the argument's, numbered where there are several of it. `rows` names
+    the size with the operand's rows.
+    """
+
+    name: str
+    arg: str
+    role: Literal["A", "B"]
+    buffer: str
+    scales: ScaleReader
+    rows: str
+    atoms: int
+    row_atoms: int
+
+    @property
+    def per_row(self) -> int:
+        """Scales of a row in a stage."""
+        return 4 * self.atoms
+
+    @property
+    def stage_bytes(self) -> int:
+        """What a CTA reads of it for a stage."""
+        return 128 * self.row_atoms * self.per_row
+
+
+@dataclass(frozen=True, slots=True)
+class Dequantized:
+    """Rows that become elements `to`, each its code's value times its block's scale: exactly, so that `to` needs none.
+
+    A stage has `stage_rows` of them in a CTA, 64 elements of each: 128 bytes in the 128-byte swizzle. Lanes side by
+    side take the units of a row. `block` elements along K have one scale (0: all of K; without `scales` there is none).
+    `codes` is the pointer to rows of `pitch` bytes; the names are sizes: the operand's rows, the argument's (None:
+    there are no batches), and K.
+    """
+
+    name: str
+    arg: str
+    role: Literal["A", "B"]
+    buffer: str
+    element: str
+    bits: int
+    to: Literal["f16", "bf16"]
+    stage_rows: int
+    block: int
+    scales: ScaleReader | None
+    codes: str
+    rows: str
+    rows_of: Rows
+    all_rows: str | None
+    pitch: str
+    depth: str
+
+    @property
+    def unit(self) -> int:
+        """Elements that a lane loads at once."""
+        return UNIT[self.bits]
+
+    @property
+    def lanes(self) -> int:
+        """Lanes that share a row."""
+        return 64 // self.unit
+
+    @property
+    def rows_at_once(self) -> int:
+        """Rows that a warp takes at once."""
+        return 32 // self.lanes
+
+    @property
+    def units(self) -> int:
+        """Units of a stage that each lane of one warp would take."""
+        return self.stage_rows // self.rows_at_once
+
+    @property
+    def unit_words(self) -> int:
+        """Words of codes of a unit."""
+        return self.unit * self.bits // 32
+
+    @property
+    def unit_scales(self) -> int:
+        """Scales of a unit."""
+        return max(1, self.unit // self.block) if self.block else 1
+
+    @property
+    def stage_bytes(self) -> int:
+        """What a CTA reads of it for a stage, but that a scale of several units is counted for each."""
+        scales = self.unit_scales if self.scales is not None else 0
+        return self.units * 32 * (4 * self.unit_words + scales)
+
+
+Conversion: TypeAlias = Relaid | Dequantized
+
+
+@dataclass(frozen=True, slots=True)
+class Converters:
+    """The converter warps of a CTA: `teams` of `members` warps each.
+
+    A team takes every `teams`-th stage of the running sequence over all tiles, and its warps share the rows of a stage.
+    They load to registers before they wait for the stage's slot, so `teams` stages are on their way at a time. There
+    are at most as many teams as slots: else a team could wait for a phase of a barrier that is not the next one.
+    `pointers` (name, source, meaning) and `sizes` (name, value, meaning) are what they need of the kernel's parameters.
+    """
+
+    teams: int
+    members: int
+    pointers: tuple[tuple[str, str, str], ...]
+    sizes: tuple[tuple[str, Expr, str], ...]
+
+    @property
+    def warps(self) -> int:
+        """All of them."""
+        return self.teams * self.members
