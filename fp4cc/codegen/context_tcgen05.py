@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Any
 
 from fp4cc.codegen.context import Constant, Panels, frame, mentions, place_call
@@ -63,6 +64,7 @@ def template_context(lowered: LoweredGemm, epilogue: EpilogueText) -> dict[str, 
         "scaled": any(mainloop.mmas[0].scale for mainloop in lowered.mainloops),
         "b_descriptors": [f"b{numbered(i)}" for i in range(_bs(lowered))],
         "sfb_descriptors": [f"sfb{numbered(i)}" for i in range(_bs(lowered, scaled=True))],
+        "read_by": lambda walk: [acc for acc in AccumulatorText.all(lowered) if acc.used(walk)],
         "accumulators": [f"acc{numbered(slot)}" for slot in range(slots)],
         "acc_width": "ACC_COLUMNS" if slots > 1 else "TILE_N",
         **_converter_context(lowered),
@@ -231,6 +233,32 @@ def _buffer(lowered: LoweredGemm, buffer: SmemBuffer) -> dict[str, Any]:
     return {"name": buffer.name, "dtype": "cutlass.Int8", "count": buffer.total, "align": buffer.align}
 
 
+@dataclass(frozen=True, slots=True)
+class AccumulatorText:
+    """What a walk reads of an accumulator: a list of 32 columns, and a second one where it holds both halves."""
+
+    first: str
+    second: str | None
+    at: str  # what is added to the column of a tile's first accumulator
+
+    @classmethod
+    def all(cls, lowered: LoweredGemm) -> list[AccumulatorText]:
+        """Those of a tile."""
+        halves = lowered.epilogue.group is not None
+        return [
+            cls(
+                first=f"acc{numbered(2 * slot if halves else slot)}",
+                second=f"acc{numbered(2 * slot + 1)}" if halves else None,
+                at=_slot_offset(slot),
+            )
+            for slot in range(len(lowered.problem.accumulators))
+        ]
+
+    def used(self, text: str) -> bool:
+        """Whether a walk's text mentions it."""
+        return mentions(text, self.first) or (self.second is not None and mentions(text, self.second))
+
+
 def _halves(lowered: LoweredGemm) -> dict[str, Any]:
     """Where unzipped accumulators have both halves of a sub-tile: 32 columns of each, in two lists a slot."""
     group, width = lowered.epilogue.group, lowered.epilogue.subtile
@@ -238,14 +266,10 @@ def _halves(lowered: LoweredGemm) -> dict[str, Any]:
         return {}
     # Columns that take turns in less than a sub-tile are read as they lie, and then sorted out.
     run = max(group, width)
-    pairs = [
-        {"first": f"acc{numbered(2 * slot)}", "second": f"acc{numbered(2 * slot + 1)}", "at": _slot_offset(slot)}
-        for slot in range(len(lowered.problem.accumulators))
-    ]
     first = f"{2 * width} * subtile"
     if run > width:
         first = whole_index(Half(0, run), f"{width} * subtile", "", step=width)
-    return {"acc_pairs": pairs, "first_half": first, "second_half": run}
+    return {"first_half": first, "second_half": run}
 
 
 def _slot_offset(slot: int) -> str:
