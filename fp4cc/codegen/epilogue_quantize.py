@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fp4cc.codegen.quantizers import element_helper, quantizer, statistic_helper
+from fp4cc.codegen.scale_offset import divided, needs_batches, offset_function, remainder, rounded_up
 from fp4cc.codegen.wrap import call
 from fp4cc.ir.lowered import LoweredKernel
 from fp4cc.ir.lowered_epilogue import EpilogueOutput, QuantizePlan
@@ -25,7 +26,8 @@ def quantize_functions(lowered: LoweredKernel, helpers: set[str]) -> list[str]:
         made = quantizer(fmt, output.arg, output.quantize.mode, where, measured=measured)
         helpers |= made.helpers | {"store_word", "global_address", "both", "where_int"}
         texts += [made.factors] if made.factors is not None else []
-        texts += [made.block, _offset_function(lowered, output.arg, fmt.layout), _store_function(lowered, output)]
+        batched = bool(lowered.epilogue.problem.batch_axes)
+        texts += [made.block, offset_function(output.arg, fmt.layout, batched), _store_function(lowered, output)]
     return texts
 
 
@@ -126,7 +128,6 @@ def measure_end(lowered: LoweredKernel, output: EpilogueOutput, helpers: set[str
     plan, fmt, name = _plan(output), _format(output), output.arg
     _, join = statistic_helper(fmt)
     helpers |= {join, "where"}
-    batch = ["batch"] if lowered.epilogue.problem.batch_axes else []
     lines: list[str] = []
     line, rows, start, length = ("row", "m_size", "n0", "n_size")
     if plan.along == "rows":
@@ -146,7 +147,8 @@ def measure_end(lowered: LoweredKernel, output: EpilogueOutput, helpers: set[str
     given = [f"{name}_encode", f"{name}_decode"] if fmt.tensor_scale is not None else []
     lines.append(f"{name}_stored, {name}_factor = {name}_scale({', '.join([f'{name}_amax', *given])})")
     block, blocks = ("0", "1") if fmt.block[1] == "all" else (divided(start, 128), divided(length, 128))
-    arguments = [plan.scales_param, *batch, line, block, f"[{name}_stored]", rows, blocks]
+    batch, batches = _batches(lowered, output, f"{name}_batches")
+    arguments = [plan.scales_param, *batch, line, block, f"[{name}_stored]", rows, blocks, *batches]
     lines.append(f"store_{name}_scales({', '.join(arguments)})")
     if by_column(output):
         lines += [
@@ -203,10 +205,10 @@ def _scales(lowered: LoweredKernel, output: EpilogueOutput, extent: tuple[str, s
     """The call that stores the scales of this thread's line."""
     plan, fmt, name = _plan(output), _format(output), output.arg
     line, rows, start, length = extent
-    batch = ["batch"] if lowered.epilogue.problem.batch_axes else []
+    batch, batches = _batches(lowered, output, f"{name}_batches")
     arguments = [
         plan.scales_param, *batch, line, divided(_parens(start), _wide(fmt)), f"[scale for _, scale in {name}_blocks]",
-        rows, divided(length, _wide(fmt)),
+        rows, divided(length, _wide(fmt)), *batches,
     ]  # fmt: skip
     return call(_INDENT, f"store_{name}_scales", arguments)
 
@@ -215,10 +217,10 @@ def _store_function(lowered: LoweredKernel, output: EpilogueOutput) -> str:
     """A function that stores adjacent scales of a line, and the padding beyond the edges."""
     plan, fmt, name = _plan(output), _format(output), output.arg
     layout = fmt.layout
-    batch = ["batch"] if lowered.epilogue.problem.batch_axes else []
+    batch, batches = _batches(lowered, output, "batches")
     tall = fmt.stored[0] if isinstance(fmt.stored[0], int) else 1
     width = 4 if fmt.scale == "f32" else 1
-    place = ", ".join([*batch, "row", "k", "rows", "blocks"])
+    place = ", ".join([*batch, "row", "k", "rows", "blocks", *batches])
     body = ["for scale in scales:", f"    offset = {name}_scale_offset({place})"]
     value, stored = "scale", "both(row < rows, k < blocks)"
     if plan.pads and _padded(layout):
@@ -231,9 +233,9 @@ def _store_function(lowered: LoweredKernel, output: EpilogueOutput) -> str:
     body += [f'    store_word("b{8 * width}", {address}, {value}, {stored})', "    k += 1"]
     if tall != 1:
         first = f"first = {remainder('row', tall)} == 0  # one row of a block stores its scale"
-        body = [first, f"row, rows = {divided('row', tall)}, {_rounded_up('rows', tall)}", *body]
+        body = [first, f"row, rows = {divided('row', tall)}, {rounded_up('rows', tall)}", *body]
     pads = ", padding included" if plan.pads and _padded(layout) else ""
-    arguments = ", ".join(["scales_ptr", *batch, "row", "k", "scales", "rows", "blocks"])
+    arguments = ", ".join(["scales_ptr", *batch, "row", "k", "scales", "rows", "blocks", *batches])
     return "\n".join(
         [
             f"def store_{name}_scales({arguments}):",
@@ -243,45 +245,11 @@ def _store_function(lowered: LoweredKernel, output: EpilogueOutput) -> str:
     )
 
 
-def _offset_function(lowered: LoweredKernel, name: str, layout: ScaleLayout) -> str:
-    """The layout as a function of the coordinates."""
-    batched = bool(lowered.epilogue.problem.batch_axes)
-    coordinates = [c for c in ("batch", "row", "k") if batched or c != "batch"]
-    counts = {"row": "rows", "k": "blocks"}
-    strides = [str(layout.atom_size)]
-    body: list[str] = []
-    parts: list[str] = []
-    for coordinate in layout.order:
-        if coordinate not in coordinates:
-            continue
-        extent = layout.extent(coordinate)
-        parts.append(f"Int64({divided(coordinate, extent)}) * ({' * '.join(strides)})")
-        if coordinate in counts:
-            strides.append(f"atoms_{coordinate}")
-            body.append(f"atoms_{coordinate} = {_rounded_up(counts[coordinate], extent)}")
-    body.append(f"atom = {' + '.join(parts)}".replace(f"({layout.atom_size})", str(layout.atom_size)))
-    inside = [term for c in coordinates for term in _inside(layout, c)]
-    used = [line for line in body if line.split(" = ")[0] in " ".join(body[-1:])]
-    return "\n".join(
-        [
-            f"def {name}_scale_offset({', '.join([*coordinates, 'rows', 'blocks'])}):",
-            f'    """Where layout {layout.name} has the scale of block k of a row."""',
-            *(f"    {line}" for line in used),
-            f"    return {' + '.join(['atom', *inside])}",
-        ]
-    )
-
-
-def _inside(layout: ScaleLayout, coordinate: str) -> list[str]:
-    """The offset inside the atom along a coordinate, a term a mode."""
-    terms: list[str] = []
-    below = 1
-    for extent, stride in layout.modes(coordinate):
-        if extent > 1 and stride:
-            index = f"({remainder(divided(coordinate, below), extent)})"
-            terms.append(f"{index} * {stride}" if stride != 1 else index)
-        below *= extent
-    return terms
+def _batches(lowered: LoweredKernel, output: EpilogueOutput, count: str) -> tuple[list[str], list[str]]:
+    """What a function of a scale's place takes of batches: which one, and, if the layout asks for it, how many."""
+    if not lowered.epilogue.problem.batch_axes:
+        return [], []
+    return ["batch"], [count] if needs_batches(_format(output).layout) else []
 
 
 def _padded(layout: ScaleLayout) -> bool:
@@ -296,24 +264,7 @@ def _pad(fmt: BlockFormat) -> str:
 
 def _rounded(count: str, multiple: int) -> str:
     """A count rounded up to a multiple, as text."""
-    return count if multiple == 1 else f"({_rounded_up(count, multiple)}) * {multiple}"
-
-
-def _rounded_up(count: str, divisor: int) -> str:
-    """A count divided and rounded up, as text."""
-    return count if divisor == 1 else divided(f"({count} + {divisor - 1})", divisor)
-
-
-def divided(text: str, divisor: int) -> str:
-    """A number that is not negative, divided, as text: a shift where the divisor is a power of two."""
-    if divisor == 1:
-        return text
-    return f"{text} >> {divisor.bit_length() - 1}" if divisor & (divisor - 1) == 0 else f"{text} // {divisor}"
-
-
-def remainder(text: str, divisor: int) -> str:
-    """Its remainder, as text."""
-    return f"{text} & {divisor - 1}" if divisor & (divisor - 1) == 0 else f"({text}) % {divisor}"
+    return count if multiple == 1 else f"({rounded_up(count, multiple)}) * {multiple}"
 
 
 def _packed(elements: str, bits: int) -> str:

@@ -405,7 +405,7 @@ class _Planner:
                 params.append(KernelParam(f"{leaf.name}_vector", Param("i32", leaf.vector), "rows start on 16 bytes"))
         for output in program.outputs:
             if output.quantize is not None:
-                params.extend(quantized.params(output))
+                params.extend(quantized.params(output, self.problem))
             elif output.reduce is None and output.store.via != "tma":
                 params.append(KernelParam(output.param_name, Param("pointer", output.arg), f"{output.dtype}"))
             if output.store.flag is not None:

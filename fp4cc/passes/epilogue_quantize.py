@@ -153,12 +153,14 @@ def _pads(fmt: BlockFormat, along: str, tile_n: int) -> bool:
     return fmt.layout.extent("batch") == 1 and tile_lines % (rows * tall) == 0 and tile_length % (k * wide) == 0
 
 
-def params(output: EpilogueOutput) -> list[KernelParam]:
+def params(output: EpilogueOutput, problem: Space) -> list[KernelParam]:
     """The parameters of a quantized output, but for its tensor map and flag."""
     plan = _plan(output)
     found = [KernelParam(plan.scales_param, Param("pointer", f"{output.arg}.scales"), "scales")]
     if output.store.via != "tma":
         found.append(KernelParam(output.param_name, Param("pointer", f"{output.arg}.codes"), "codes"))
+    if problem.batch_axes and _format_of(output).layout.order[-1] != "batch":
+        found.append(KernelParam(f"{output.arg}_batches", Param("i32", problem.batch), "batches, nearer than others"))
     if plan.rng is not None:
         found.append(KernelParam(f"{plan.rng}_ptr", Param("pointer", plan.rng), "random state"))
     if plan.tensor_scale_param is not None:
