@@ -21,8 +21,8 @@ TAKEN = (
 )  # fmt: skip
 #: The library functions that the template calls.
 HELPERS = (
-    "shared_address", "shared_load_4_words", "shared_store_4_words", "shared_store_f32", "load_f32", "global_address",
-    "exchange_row", "promote", "factors_of_columns", "from_bits", "clear", "mul",
+    "shared_address", "shared_load_32_f32", "shared_store_f32", "load_f32", "global_address", "exchange_row",
+    "promote", "factors_of_columns", "clear", "mul",
 )  # fmt: skip
 _PITCH = 4 * (128 + 4)  # bytes: 4 floats of padding keep rows off each other's banks
 
@@ -49,6 +49,7 @@ def template_context(lowered: LoweredPromoted, epilogue: EpilogueText) -> dict[s
         "a_factor": _address(a, "row"),
         "b_factor": _address(b, "n0 + thread" if b.rows == 1 else "n0"),
         "subtile": lowered.epilogue.subtile,
+        "reads": [("acc", "")],
         "uses": {
             "row": False,  # the template itself has defined both
             "row_valid": False,

@@ -27,7 +27,7 @@ def emit(lowered: LoweredKernel) -> str:
             context = context_elementwise.template_context(lowered, epilogue)
             template = "common/elementwise.py.j2"
         case LoweredWgmma():
-            epilogue = emit_epilogue(lowered, context_wgmma.TAKEN, context_wgmma.helpers(lowered))
+            epilogue = emit_epilogue(lowered, context_wgmma.taken(lowered), context_wgmma.helpers(lowered))
             context = context_wgmma.template_context(lowered, epilogue)
             template = "sm90/gemm.py.j2"
         case LoweredPromoted():

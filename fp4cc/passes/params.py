@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from fp4cc.ir.kernel import Expr
-from fp4cc.ir.lowered import KernelParam, Mainloop, Problem, Raster, Tile
+from fp4cc.ir.lowered import KernelParam, Problem, Product, Raster, Tile
 from fp4cc.ir.lowered_epilogue import EpilogueProgram
 from fp4cc.passes.sizes import ceildiv
 from fp4rt.manifest import Param, TensorMap
 
 _ORDER = ("tensor_map", "pointer", "i64", "i32", "f32")
+
+
+class Loop(Protocol):
+    """What a mainloop of any family says of its steps along K."""
+
+    @property
+    def products(self) -> tuple[Product, ...]: ...
+
+    @property
+    def tile_k(self) -> int: ...
 
 
 def plan_params(
@@ -20,7 +31,7 @@ def plan_params(
     maps: Sequence[TensorMap],
     epilogue: EpilogueProgram,
     epilogue_params: Sequence[KernelParam],
-    mainloops: Sequence[Mainloop] = (),
+    mainloops: Sequence[Loop] = (),
 ) -> tuple[KernelParam, ...]:
     """The parameters in order. Static sizes are no parameters: they are numbers in the kernel."""
     params = [KernelParam(m.name, Param("tensor_map", m.name), m.source) for m in maps]
@@ -39,7 +50,7 @@ def ordered(params: Sequence[KernelParam]) -> tuple[KernelParam, ...]:
 
 
 def sizes(
-    problem: Problem, tile: Tile, raster: Raster, epilogue: EpilogueProgram, mainloops: Sequence[Mainloop] = ()
+    problem: Problem, tile: Tile, raster: Raster, epilogue: EpilogueProgram, mainloops: Sequence[Loop] = ()
 ) -> list[tuple[str, Expr, str]]:
     """The sizes the kernel uses: name, value, meaning. Those that are numbers become constants of the kernel.
 

@@ -1,4 +1,4 @@
-"""sm_90a (H100, H200): no block-scaled tensor core, so operands are dequantized to bf16 and multiplied by wgmma.
+"""sm_90a (H100, H200): no block-scaled tensor core, so operands become bf16 or f16 and are multiplied by wgmma.
 
 Sources: PTX ISA 9, wgmma.mma_async; CUDA programming guide for shared memory. The rates are measured.
 """
@@ -19,10 +19,13 @@ def _blocks() -> dict[int, tuple[str, ...]]:
 
 @dataclass(frozen=True, slots=True)
 class Hopper:
-    """What the dequantizing GEMM takes: elements bf16 can hold, and scales whose products with them it can hold."""
+    """What the converting GEMM takes: plain operands, and scales whose products with small elements bf16 can hold.
+
+    `tile_n`: columns of all accumulators of a tile, which are 128 registers a thread; at least 32 of each.
+    """
 
     name: str = "sm_90a"
-    elements: tuple[str, ...] = ("e2m1", "e4m3", "e5m2")
+    plain: tuple[str, ...] = ("bf16", "f16", "e4m3", "e5m2")
     blocks: Mapping[int, tuple[str, ...]] = field(default_factory=_blocks)
     tile_m: int = 128
     tile_n: int = 128

@@ -34,11 +34,29 @@ def _text(schedule: str = "", *, batch: bool = False, dims: str = "M, N, K") -> 
     return emit(lower(kernel, "sm_100a"))
 
 
+HOPPER = {
+    "both dequantized": "in a : nvfp4[M, K]; in b : mxfp6[N, K]; out c : bf16[M, N]; c = a @ b.T",
+    "one dequantized": "in a : bf16[L, M, K]; in b : nvfp4[N, K]; out c : bf16[L, M, N]; c = a @ b.T",
+    "none": "in a : f16[L, M, K]; in b : f16[L, N, K]; out c : f32[L, M, N]; c = a @ b.T",
+}
+
+
+@pytest.mark.parametrize("body", HOPPER.values(), ids=HOPPER.keys())
+def test_hopper_is_free_of_lint(tmp_path: Path, body: str) -> None:
+    spec = f"kernel gemm({'L, ' if 'L' in body else ''}M, N, K) {{ {body} }}"
+    kernel = analyze(Source("gemm.fp4", spec), None).raise_errors().kernels[0]
+    _lint(tmp_path, emit(lower(kernel, "sm_90a")))
+
+
 @pytest.mark.parametrize("batch", [False, True])
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_it_is_free_of_lint(tmp_path: Path, schedule: str, batch: bool) -> None:
+    _lint(tmp_path, _text(schedule, batch=batch))
+
+
+def _lint(tmp_path: Path, text: str) -> None:
     path = tmp_path / "gemm.py"
-    path.write_text(_text(schedule, batch=batch), encoding="utf-8")
+    path.write_text(text, encoding="utf-8")
     command = [sys.executable, "-m", "ruff", "check", "--isolated", "--no-cache", "--line-length", "120",
                "--target-version", "py311", "--select", RULES, "--output-format", "concise", str(path)]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -1,0 +1,174 @@
+"""The mainloops of Hopper's GEMM as text: the loads of a stage, the conversions of its rows, and the instructions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fp4cc.codegen.mainloops import numbered
+from fp4cc.ir.lowered import Load
+from fp4cc.ir.lowered_wgmma import TILE_K, LoweredWgmma, Scales, Side, WgmmaLoop
+
+THREADS = 128  # that convert: one for each row of a slot
+
+
+@dataclass(frozen=True, slots=True)
+class CallText:
+    """A call as text, and the condition on the warp where only some make it."""
+
+    call: str
+    arguments: tuple[str, ...]
+    only_if: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProductText:
+    """One instruction of a step: where it finds B, and the first of the registers it adds to."""
+
+    b_part: str
+    first: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoopText:
+    """A mainloop. `what` says which one, where there are several; `read` what a finished product has read."""
+
+    what: str | None
+    k_tiles: str
+    tx_bytes: str
+    wide: str
+    converts: bool
+    direct: bool
+    read: str
+    loads: list[CallText]
+    conversions: list[CallText]
+    a_part: str
+    products: list[ProductText]
+
+
+def loops(lowered: LoweredWgmma) -> list[LoopText]:
+    """The mainloops in order."""
+    return [_loop(lowered, loop, number) for number, loop in enumerate(lowered.loops)]
+
+
+def bytes_name(buffer: str) -> str:
+    """The constant with the bytes of a buffer in a stage."""
+    return "ATOM_BYTES" if buffer.startswith("sf") else f"{buffer.removesuffix('_smem').upper()}_BYTES"
+
+
+def descriptor(buffer: str) -> str:
+    """The name of the wgmma descriptor of a buffer's first stage."""
+    return f"{buffer.removesuffix('_smem')}_desc"
+
+
+def function_name(side: Side) -> str:
+    """The function that converts a row of an operand."""
+    return f"{side.operand.name}_to_{side.wide}"
+
+
+def _loop(lowered: LoweredWgmma, loop: WgmmaLoop, number: int) -> LoopText:
+    several = len(lowered.problem.products) > 1
+    names = " and ".join(product.b.arg for product in loop.products)
+    read = [
+        *(["its stage"] if loop.direct else []),
+        *(["the slot that is written next"] if loop.converts else []),
+    ]
+    return LoopText(
+        what=f"{loop.a.operand.arg} times {names}" if several else None,
+        k_tiles=f"k_tiles{numbered(number)}",
+        tx_bytes=f"STAGE_TX_BYTES{numbered(number)}",
+        wide=loop.wide,
+        converts=loop.converts,
+        direct=loop.direct,
+        read=" and ".join(read),
+        loads=[_load(lowered, loop, load) for load in loop.loads],
+        conversions=[_conversion(lowered, side, i) for i, side in enumerate(loop.sides) if side.converted],
+        a_part=_part(lowered, loop.a, 0, "half * 64 * 128 + "),
+        products=[
+            ProductText(_part(lowered, b, place), _first(lowered, slot))
+            for place, (b, slot) in enumerate(zip(loop.bs, loop.slots, strict=True))
+        ],
+    )
+
+
+# Loads.
+
+
+def _load(lowered: LoweredWgmma, loop: WgmmaLoop, load: Load) -> CallText:
+    """The call that issues a load for one stage."""
+    of_scales = load.buffer.startswith("sf")
+    side = next(s for s in loop.sides if s.buffer == load.buffer.removeprefix("sf"))
+    share = load.slices > 1
+    offset = f"stage * {bytes_name(load.buffer)}" + (f" + cta_m * {load.slice_bytes}" if share else "")
+    row = "m0" if side.operand.role == "A" else "n0"
+    batch = ", batch" if side.operand.batched else ""
+    if of_scales and side.scales is not None:
+        first = f"cta_m * {256 // load.slices}" if share else "0"
+        coordinates = f"{first}, {row} // 128, {_atom(side.scales)}{batch}"
+    else:
+        unit = side.row_bytes if side.converted else TILE_K
+        rows = f" + cta_m * {side.rows // load.slices}" if share else ""
+        coordinates = f"k_tile * {unit}, {row}{rows}{batch}"
+    arguments = [f"{load.buffer}.subview({offset})", f"{load.tensor_map}.get_ptr()", f"({coordinates})", "full"]
+    if not share:
+        return CallText("prims.cp_async_bulk_tensor_shared_cta_global", tuple(arguments))
+    arguments += ["[]", f"multicast_mask={load.masks[0]:#b}"]
+    return CallText("prims.cp_async_bulk_tensor_shared_cluster_global", tuple(arguments))
+
+
+def _atom(scales: Scales) -> str:
+    """The atom of a step along K."""
+    return "k_tile" if scales.steps_per_atom == 1 else f"k_tile // {scales.steps_per_atom}"
+
+
+# Conversions.
+
+
+def _conversion(lowered: LoweredWgmma, side: Side, place: int) -> CallText:
+    """The call that converts this thread's row of an operand; the Bs of a loop share a slot, and so the threads."""
+    alone = side.rows == THREADS
+    row = "thread" if alone else f"thread % {side.rows}"
+    arguments = [f"shared_address({side.buffer}) + stage * {bytes_name(side.buffer)} + {row} * {side.row_bytes}"]
+    if side.scales is not None:
+        arguments.append(_scales(side, side.scales, row))
+    slot = "slot * SLOT_BYTES" if _first_slot(lowered, side) is None else "B_SLOTS + slot * SLOT_BYTES"
+    arguments += [f"shared_address(operands) + {slot}", "thread"]
+    warps = side.rows // 32
+    only_if = None if alone else f"warp == {place - 1}" if warps == 1 else f"warp // {warps} == {place - 1}"
+    return CallText(function_name(side), tuple(arguments), only_if)
+
+
+def _scales(side: Side, scales: Scales, row: str) -> str:
+    """The scales of a row and a step, a byte each, as text."""
+    atom = f"shared_address(sf{side.buffer}) + stage * ATOM_BYTES"
+    in_atom = row if side.rows == THREADS else f"n0 % 128 + {row}"
+    first = "0" if scales.steps_per_atom == 1 else f"k_tile % {scales.steps_per_atom} * {scales.per_step}"
+    return f"atom_scales({atom}, {in_atom}, {first}, {scales.per_step})"
+
+
+# Instructions.
+
+
+def _first_slot(lowered: LoweredWgmma, side: Side) -> str | None:
+    """Where an operand's slots start, if not first of all."""
+    return "B_SLOTS" if side.operand.role == "B" and both_converted(lowered) else None
+
+
+def both_converted(lowered: LoweredWgmma) -> bool:
+    """Whether there are slots of A and of B."""
+    converted = {side.operand.role for loop in lowered.loops for side in loop.sides if side.converted}
+    return len(converted) == 2
+
+
+def _part(lowered: LoweredWgmma, side: Side, place: int, more: str = "") -> str:
+    """The descriptor of what one instruction reads of an operand."""
+    if not side.converted:
+        return f"{descriptor(side.buffer)} + (stage * {bytes_name(side.buffer)} + {more}32 * i) // 16"
+    start = _first_slot(lowered, side)
+    rows = f"{place * side.rows} * 128 + " if place else ""
+    return f"slots_desc + ({f'{start} + ' if start else ''}slot * SLOT_BYTES + {rows}{more}32 * i) // 16"
+
+
+def _first(lowered: LoweredWgmma, slot: int) -> str:
+    """The first register of an accumulator's half of 64 rows."""
+    half = f"half * {lowered.columns // 2}"
+    return f"{slot * lowered.columns} + {half}" if slot else half
