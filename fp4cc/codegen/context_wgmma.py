@@ -8,7 +8,8 @@ from typing import Any
 from fp4cc.codegen.context import Constant, frame, mentions, place_call
 from fp4cc.codegen.hooks import EpilogueText
 from fp4cc.codegen.mainloops import numbered
-from fp4cc.codegen.wgmma_loops import both_converted, bytes_name, descriptor, function_name, loops
+from fp4cc.codegen.wgmma_functions import row_functions, scale_functions
+from fp4cc.codegen.wgmma_loops import ahead_name, both_converted, bytes_name, descriptor, function_name, loops
 from fp4cc.ir.lowered import SmemBuffer
 from fp4cc.ir.lowered_wgmma import LoweredWgmma, Side
 from fp4cc.passes.params import sizes as kernel_sizes
@@ -19,8 +20,9 @@ _TAKEN = (
     "SMEM", "TILE_M", "TILE_N", "TILE_K", "CLUSTER_M", "BAND", "STAGES", "SLOTS", "SLOT_BYTES", "B_SLOTS",
     "ATOM_BYTES", "OPERAND_BARRIER", "EXCHANGE_PITCH", "LOAD_WARP", "Path", "wait", "place", "launch", "compile",
     "block", "blocks", "cta_m", "first_tile", "tile_step", "tile", "tile_m", "tile_n", "stage", "parity", "slot",
-    "last", "exchange", "acc_registers", "slots_desc", "a_part", "b_part", "sums", "sum_row", "sum_column", "half",
-    "first", "address", "source", "make_ptr", "make_fake_stream", "k_tile", "tiles_m", "tiles_n", "tiles", "i",
+    "last", "exchange", "acc_registers", "slots_desc", "a_part", "b_part", "a_ahead", "a_scales", "b_ahead",
+    "b_scales", "sums", "sum_row", "sum_column", "half", "first", "address", "source", "make_ptr",
+    "make_fake_stream", "k_tile", "tiles_m", "tiles_n", "tiles", "i",
 )  # fmt: skip
 
 
@@ -30,7 +32,9 @@ def taken(lowered: LoweredWgmma) -> tuple[str, ...]:
     rings = [name for side in sides for name in (descriptor(side.buffer), bytes_name(side.buffer))]
     numbers = [numbered(i) for i in range(len(lowered.loops))]
     per_loop = [f"{name}{number}" for name in ("k_tiles", "STAGE_TX_BYTES") for number in numbers]
-    return (*_TAKEN, *rings, *per_loop, *(function_name(side) for side in sides))
+    functions = [function_name(side) for side in sides]
+    functions += [f"{side.operand.arg}_{name}" for side in sides for name in ("scale_offset", "scales_ahead")]
+    return (*_TAKEN, *rings, *per_loop, *functions)
 
 
 def helpers(lowered: LoweredWgmma) -> set[str]:
@@ -41,7 +45,9 @@ def helpers(lowered: LoweredWgmma) -> set[str]:
         if side.converted:
             found |= {"shared_load_4_words", "shared_store_4_words", f"pairs_of_{side.operand.element}"}
         if side.scales is not None:
-            found |= {"scaled", "atom_scales", f"scales_of_{side.scales.type}"}
+            found |= {"scaled", f"scales_of_{side.scales.type}"}
+            by_layout = {"bytes_of", "load_b8", "global_address", "both"}
+            found |= by_layout if side.scales.via == "layout" else {"atom_scales"}
     return found
 
 
@@ -49,19 +55,23 @@ def template_context(lowered: LoweredWgmma, epilogue: EpilogueText) -> dict[str,
     """The names a template of templates/sm90 may use."""
     problem, tile, cluster = lowered.problem, lowered.tile, lowered.cluster
     batched = bool(problem.batch_axes)
-    sizes = kernel_sizes(problem, tile, lowered.raster, lowered.epilogue, lowered.loops)
+    sizes = [*kernel_sizes(problem, tile, lowered.raster, lowered.epilogue, lowered.loops), *lowered.sizes]
     loaded = any(side.operand.batched for side in _sides(lowered))
+    ahead = _ahead(lowered)
+    scales_by_batch = any(side.operand.batched for side in _sides(lowered) if _by_layout(side))
     return {
         **frame(lowered, epilogue, title(lowered), plan(lowered)),
         "tile": tile,
         "constants": _constants(lowered),
         "buffers": [_buffer(buffer) for buffer in lowered.smem.buffers],
         "sizes": [{"name": n, "value": int(v), "note": what} for n, v, what in sizes if isinstance(v, int)],
-        "functions": _functions(lowered),
+        "row_functions": row_functions(lowered),
+        "scale_functions": scale_functions(lowered),
         "loops": loops(lowered),
         "converts": any(loop.converts for loop in lowered.loops),
         "direct": any(loop.direct for loop in lowered.loops),
         "descriptors": list(_descriptors(lowered)),
+        "ahead": ahead,
         "exchange": lowered.smem.buffers[0].name,
         "registers": lowered.accumulators * lowered.columns,
         "arrivals": lowered.pipeline.barrier("ab_empty").arrivals,
@@ -71,7 +81,7 @@ def template_context(lowered: LoweredWgmma, epilogue: EpilogueText) -> dict[str,
         "batched": batched,
         "band": lowered.raster.band,
         "load_place": place_call(batched, loaded),
-        "epilogue_place": place_call(batched, mentions(epilogue.hooks, "batch")),
+        "epilogue_place": place_call(batched, scales_by_batch or mentions(epilogue.hooks, "batch")),
         "m0": "(tile_m * CLUSTER_M + cta_m) * TILE_M" if cluster.m > 1 else "tile_m * TILE_M",
         "subtile": lowered.epilogue.subtile,
         "reads": [("acc", "")],
@@ -102,6 +112,20 @@ def plan(lowered: LoweredWgmma) -> str:
 
 def _sides(lowered: LoweredWgmma) -> list[Side]:
     return [side for loop in lowered.loops for side in loop.sides]
+
+
+def _by_layout(side: Side) -> bool:
+    return side.scales is not None and side.scales.via == "layout"
+
+
+def _ahead(lowered: LoweredWgmma) -> dict[str, int]:
+    """Registers for the scales of the next step, by the operand's role."""
+    found: dict[str, int] = {}
+    for side in _sides(lowered):
+        if side.scales is not None and side.scales.via == "layout":
+            name = ahead_name(side)
+            found[name] = max(found.get(name, 0), side.scales.per_step)
+    return found
 
 
 def _constants(lowered: LoweredWgmma) -> list[list[Constant]]:
@@ -154,29 +178,3 @@ def _descriptors(lowered: LoweredWgmma) -> Iterator[dict[str, str]]:
         yield {"name": "slots_desc", "buffer": "operands"}
     for buffer in dict.fromkeys(side.buffer for side in _sides(lowered) if not side.converted):
         yield {"name": descriptor(buffer), "buffer": buffer}
-
-
-def _functions(lowered: LoweredWgmma) -> list[dict[str, Any]]:
-    """The functions that convert a row, one for each format and type it becomes."""
-    found: dict[str, dict[str, Any]] = {}
-    for side in _sides(lowered):
-        if side.converted:
-            found[function_name(side)] = _function(side)
-    return list(found.values())
-
-
-def _function(side: Side) -> dict[str, Any]:
-    scales, operand = side.scales, side.operand
-    made: dict[str, Any] = {
-        "function": function_name(side),
-        "what": operand.element,
-        "wide": side.wide,
-        "loads": side.row_bytes // 16,
-        "pairs": f"pairs_of_{operand.element}",
-        "scales": None,
-    }
-    if scales is not None:
-        made["what"] += f" with {scales.type} scales per {scales.block}"
-        made["scales"] = f'scales_of_e4m3(scales, "{side.wide}")' if scales.type == "e4m3" else "scales_of_e8m0(scales)"
-        made["scale"] = f"2 * i // {scales.block}"
-    return made

@@ -13,17 +13,18 @@ def offset_function(name: str, layout: ScaleLayout, batched: bool) -> str:
     """
     coordinates = [c for c in ("batch", "row", "k") if batched or c != "batch"]
     counts = {"row": "rows", "k": "blocks", "batch": "batches"}
-    strides = [str(layout.atom_size)]
+    strides = [str(layout.atom_size)] if layout.atom_size > 1 else []
     body: list[str] = []
     parts: list[str] = []
     for coordinate in layout.order:
         if coordinate not in coordinates:
             continue
         extent = layout.extent(coordinate)
-        parts.append(f"Int64({divided(coordinate, extent)}) * ({' * '.join(strides)})")
+        stride = strides[0] if len(strides) == 1 else f"({' * '.join(strides)})"
+        parts.append(f"Int64({divided(coordinate, extent)}){f' * {stride}' if strides else ''}")
         strides.append(f"atoms_{coordinate}")
         body.append(f"atoms_{coordinate} = {rounded_up(counts[coordinate], extent)}")
-    atom = f"atom = {' + '.join(parts)}".replace(f"({layout.atom_size})", str(layout.atom_size))
+    atom = f"atom = {' + '.join(parts)}"
     inside = [term for c in coordinates for term in _inside(layout, c)]
     used = [line for line in body if line.split(" = ")[0] in atom]
     arguments = [*coordinates, "rows", "blocks", *(["batches"] if batched and needs_batches(layout) else [])]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fp4cc.codegen.mainloops import numbered
+from fp4cc.codegen.scale_offset import needs_batches
 from fp4cc.ir.lowered import Load
 from fp4cc.ir.lowered_wgmma import TILE_K, LoweredWgmma, Scales, Side, WgmmaLoop
 
@@ -13,11 +14,22 @@ THREADS = 128  # that convert: one for each row of a slot
 
 @dataclass(frozen=True, slots=True)
 class CallText:
-    """A call as text, and the condition on the warp where only some make it."""
+    """A call as text; `call` may assign its result."""
 
     call: str
     arguments: tuple[str, ...]
-    only_if: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ConversionText:
+    """What threads do for an operand: `ahead` before the first step, `calls` in each.
+
+    `only_if`: the condition on the warp where only some convert its rows.
+    """
+
+    only_if: str | None
+    ahead: CallText | None
+    calls: list[CallText]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +52,7 @@ class LoopText:
     direct: bool
     read: str
     loads: list[CallText]
-    conversions: list[CallText]
+    conversions: list[ConversionText]
     a_part: str
     products: list[ProductText]
 
@@ -123,22 +135,48 @@ def _atom(scales: Scales) -> str:
 # Conversions.
 
 
-def _conversion(lowered: LoweredWgmma, side: Side, place: int) -> CallText:
-    """The call that converts this thread's row of an operand; the Bs of a loop share a slot, and so the threads."""
+def _conversion(lowered: LoweredWgmma, side: Side, place: int) -> ConversionText:
+    """The conversion of this thread's row of an operand; the Bs of a loop share a slot, and so the threads."""
     alone = side.rows == THREADS
     row = "thread" if alone else f"thread % {side.rows}"
     arguments = [f"shared_address({side.buffer}) + stage * {bytes_name(side.buffer)} + {row} * {side.row_bytes}"]
-    if side.scales is not None:
-        arguments.append(_scales(side, side.scales, row))
+    calls: list[CallText] = []
+    ahead = None
+    if side.scales is not None and side.scales.via == "layout":
+        name = ahead_name(side)
+        ahead = _read_ahead(side, side.scales, row, "0")
+        calls.append(CallText(f"{name}_scales = bytes_of", (f"{name}_ahead", str(side.scales.per_step))))
+        calls.append(_read_ahead(side, side.scales, row, "k_tile + 1"))
+        arguments.append(f"{name}_scales")
+    elif side.scales is not None:
+        arguments.append(_of_atom(side, side.scales, row))
     slot = "slot * SLOT_BYTES" if _first_slot(lowered, side) is None else "B_SLOTS + slot * SLOT_BYTES"
     arguments += [f"shared_address(operands) + {slot}", "thread"]
+    calls.append(CallText(function_name(side), tuple(arguments)))
     warps = side.rows // 32
     only_if = None if alone else f"warp == {place - 1}" if warps == 1 else f"warp // {warps} == {place - 1}"
-    return CallText(function_name(side), tuple(arguments), only_if)
+    return ConversionText(only_if, ahead, calls)
 
 
-def _scales(side: Side, scales: Scales, row: str) -> str:
-    """The scales of a row and a step, a byte each, as text."""
+def ahead_name(side: Side) -> str:
+    """What names of scales on their way start with: the role, because each thread converts one row of it."""
+    return side.operand.role.lower()
+
+
+def _read_ahead(side: Side, scales: Scales, row: str, step: str) -> CallText:
+    """The call that has a row's scales of a step loaded."""
+    arg = side.operand.arg
+    arguments = [f"{ahead_name(side)}_ahead", f"{arg}_scales_ptr"]
+    arguments += ["batch"] if side.operand.batched else []
+    arguments += [f"{'m0' if side.operand.role == 'A' else 'n0'} + {row}", step]
+    arguments += [f"{arg}_scale_rows", f"{arg}_scale_blocks"]
+    if side.operand.batched and needs_batches(scales.layout):
+        arguments.append(f"{arg}_scale_batches")
+    return CallText(f"{arg}_scales_ahead", tuple(arguments))
+
+
+def _of_atom(side: Side, scales: Scales, row: str) -> str:
+    """The scales of a row and a step in an atom, a byte each, as text."""
     atom = f"shared_address(sf{side.buffer}) + stage * ATOM_BYTES"
     in_atom = row if side.rows == THREADS else f"n0 % 128 + {row}"
     first = "0" if scales.steps_per_atom == 1 else f"k_tile % {scales.steps_per_atom} * {scales.per_step}"

@@ -21,6 +21,7 @@ from fp4cc.passes.unzip import epilogue_frame
 from fp4cc.passes.wgmma_decisions import explain_choices
 from fp4cc.passes.wgmma_memory import CONSUMERS, SLOT_BYTES, SLOTS, plan_loops, plan_pipeline, plan_smem
 from fp4cc.passes.wgmma_operands import Steps, constraints, plan_steps
+from fp4cc.passes.wgmma_scales import scale_params, scale_sizes
 from fp4cc.targets.sm90 import SM90A
 
 THREADS = (CONSUMERS + 1) * 32
@@ -63,7 +64,9 @@ def _lower_with(
     stages = _stages(kernel, schedule, loops, epilogue.staging)
     raster = plan_raster(problem, tile, cluster, None)
     maps = (*maps, *epilogue.tensor_maps)
-    params = plan_params(problem, tile, raster, maps, epilogue.program, epilogue.params, loops)
+    scales = scale_sizes(problem, loops)
+    own = (*epilogue.params, *scale_params(scales, loops))
+    params = plan_params(problem, tile, raster, maps, epilogue.program, own, loops)
     lowered = LoweredWgmma(
         name=kernel.name,
         target=SM90A.name,
@@ -86,7 +89,7 @@ def _lower_with(
         pipeline=plan_pipeline(loops, cluster, stages),
         slots=SLOTS,
         slot_bytes=SLOT_BYTES,
-        sizes=(),
+        sizes=scales,
     )
     return replace(lowered, decisions=explain_choices(lowered))
 

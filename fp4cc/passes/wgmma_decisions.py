@@ -58,7 +58,8 @@ def _way(side: Side) -> tuple[str, str]:
         return "read by wgmma where TMA puts it", f"it is {side.wide} already; the load swizzles its rows"
     if side.scales is None:
         return f"converted to {side.wide} by the threads", "a thread takes a row of each step"
-    return (
-        f"dequantized to {side.wide} by the threads",
-        "a thread takes a row of each step; TMA brings the scales' atoms with the codes",
-    )
+    if side.scales.via == "atoms":
+        scales = "TMA brings the scales' atoms with the codes"
+    else:
+        scales = f"it reads scales by layout {side.scales.layout.name}, a step ahead"
+    return f"dequantized to {side.wide} by the threads", f"a thread takes a row of each step; {scales}"

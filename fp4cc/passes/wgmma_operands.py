@@ -13,14 +13,13 @@ from dataclasses import dataclass, replace
 from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
 from fp4cc.ir.kernel import Arg, Constraint, Kernel
 from fp4cc.ir.lowered import Operand, Problem, Product
-from fp4cc.ir.lowered_wgmma import TILE_K, Scales, Side, Wide
+from fp4cc.ir.lowered_wgmma import TILE_K, Side, Wide
 from fp4cc.passes.memory import b_buffer
 from fp4cc.passes.sizes import fold
+from fp4cc.passes.wgmma_scales import plan_scales
 from fp4cc.targets.sm90 import SM90A
-from fp4num import LAYOUTS, BlockFormat
+from fp4num import BlockFormat
 from fp4num.elements import element
-
-_ATOMS = LAYOUTS["blocked_128x4"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,22 +93,8 @@ def _k_multiple(operand: Operand) -> int:
 
 
 def _side(operand: Operand, wide: Wide, buffer: str, rows: int) -> Side:
-    scales = _scales(operand.format) if operand.scaled else None
+    scales = plan_scales(operand.format) if operand.scaled else None
     return Side(operand, wide, buffer, rows, TILE_K * operand.bits // 8, scales)
-
-
-def _scales(fmt: BlockFormat) -> Scales | None:
-    """How scales that `_operand_errors` has no word against are read."""
-    if fmt.scale is None:
-        return None
-    rows, block = (extent if isinstance(extent, int) else 0 for extent in fmt.stored)
-    return Scales(
-        type="e4m3" if fmt.scale == "e4m3" else "e8m0",
-        block=block,
-        rows=rows,
-        layout=fmt.layout,
-        via="atoms",
-    )
 
 
 # What can be built.
@@ -142,27 +127,25 @@ def _pair_error(args: Sequence[tuple[Arg, Operand]]) -> Diagnostic:
 
 def _operand_errors(arg: Arg, fmt: BlockFormat, wide: Wide) -> list[Diagnostic]:
     rows, columns = fmt.stored
-    scales = SM90A.blocks.get(columns, ()) if isinstance(columns, int) and rows == 1 else ()
-    if fmt.scale is not None and fmt.scale not in scales:
+    if fmt.scale == "f32":
         return [
-            error("FP4202", f"`{fmt.name}` has {fmt.scale} scales per {rows} x {columns}: sm_90a takes others",
-                  arg.span, f"`{fmt.name}`",
-                  notes=["it takes e4m3 or e8m0 scales per 1 x 16, and e8m0 scales per 1 x 32"],
-                  help="use nvfp4, mxfp4 or mxfp8, or a format with their scales"),
+            error("FP4202", f"`{fmt.name}` has f32 scales: {SM90A.name} takes e4m3 and e8m0", arg.span, f"`{fmt.name}`",
+                  notes=["bf16 holds an element times a scale of eight bits, but not times an f32"],
+                  help="use mxfp8 or nvfp4, or compile for sm_100a"),
+        ]  # fmt: skip
+    if fmt.scale is not None and columns != "all" and columns not in SM90A.blocks and columns % TILE_K:
+        known = ", ".join(map(str, SM90A.blocks))
+        return [
+            error("FP4202", f"`{fmt.name}` stores a scale per {rows} x {columns}: {SM90A.name} takes others", arg.span,
+                  f"`{fmt.name}`",
+                  notes=[f"a step along K is {TILE_K} elements: a scale covers {known} of them, whole steps, or all"],
+                  help="store them `per 1 x 16` (nvfp4) or `per 1 x 32` (mx formats)"),
         ]  # fmt: skip
     if wide == "f16" and (why := _too_large(fmt)) is not None:
         return [
-            error("FP4205", f"`{fmt.name}` cannot be multiplied by f16 on sm_90a", arg.span, f"`{fmt.name}`",
+            error("FP4205", f"`{fmt.name}` cannot be multiplied by f16 on {SM90A.name}", arg.span, f"`{fmt.name}`",
                   notes=[f"beside f16 an operand is dequantized to f16, exactly or not at all; {why}"],
                   help="make the other operand bf16, which holds them all"),
-        ]  # fmt: skip
-    layout, wanted = fmt.layout, LAYOUTS["blocked_128x4"]
-    if (layout.coords, layout.atom_shape, layout.atom_stride, layout.order) != (
-        wanted.coords, wanted.atom_shape, wanted.atom_stride, wanted.order
-    ):  # fmt: skip
-        return [
-            error("FP4206", f"scales in layout {layout.name} cannot be multiplied yet", arg.span,
-                  f"`{fmt.name}` stores its scales in {layout.name}", help="use a format with `layout blocked_128x4`"),
         ]  # fmt: skip
     return []
 

@@ -5,16 +5,11 @@ Sources: PTX ISA 9, wgmma.mma_async; CUDA programming guide for shared memory. T
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from fp4cc.targets.base import Rates
 
 _RATES = Rates(sms=132, clock_ghz=1.755, dram_bytes_per_s=4.3e12, l2_bytes=50 << 20, smem_fill_bytes_per_clock=64.0)
-
-
-def _blocks() -> dict[int, tuple[str, ...]]:
-    return {16: ("e4m3", "e8m0"), 32: ("e8m0",)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +21,7 @@ class Hopper:
 
     name: str = "sm_90a"
     plain: tuple[str, ...] = ("bf16", "f16", "e4m3", "e5m2")
-    blocks: Mapping[int, tuple[str, ...]] = field(default_factory=_blocks)
+    blocks: tuple[int, ...] = (16, 32, 64)  # of a scale along K within a step
     tile_m: int = 128
     tile_n: int = 128
     tile_k: int = 64  # a row of bf16 is then one 128-byte swizzle row

@@ -109,6 +109,14 @@ def scales_of_e8m0(word):
     return [word_asm(text % (8 * i), "=&r,r", word) for i in range(4)]
 
 
+def bytes_of(words, count):
+    """The low bytes of `count` words as one."""
+    found = words[0]
+    for i in range(1, count):
+        found |= words[i] << 8 * i
+    return found
+
+
 def atom_scales(atom, row, first, count):
     """Scales `first` and later, `count` of them, of a row of an atom of 128 rows x 4 scales, as a word."""
     return shared_load_word(atom + row % 32 * 16 + row // 32 * 4 + first, count)

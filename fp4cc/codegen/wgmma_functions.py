@@ -1,0 +1,84 @@
+"""Functions of Hopper's GEMM as text: those that convert a row of an operand, and those that read its scales."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fp4cc.codegen.scale_offset import divided, needs_batches, offset_function
+from fp4cc.codegen.wgmma_loops import function_name
+from fp4cc.ir.lowered_wgmma import TILE_K, LoweredWgmma, Scales, Side
+
+
+@dataclass(frozen=True, slots=True)
+class RowFunction:
+    """What the template says of a function that converts a row; `scales` and `scale` are None of an unscaled operand.
+
+    `loads`: 16-byte loads of a row; `pairs`: what makes words of two wide elements of its words; `scales`: the call
+    that makes wide scales of a step's bytes; `scale`: which of them is the one of pair i.
+    """
+
+    function: str
+    what: str
+    wide: str
+    loads: int
+    pairs: str
+    scales: str | None
+    scale: str | None
+
+
+def row_functions(lowered: LoweredWgmma) -> list[RowFunction]:
+    """The functions that convert a row, one for each format and type it becomes."""
+    sides = (side for loop in lowered.loops for side in loop.sides if side.converted)
+    return list({function_name(side): _row_function(side) for side in sides}.values())
+
+
+def _row_function(side: Side) -> RowFunction:
+    scales, operand = side.scales, side.operand
+    what, text, scale = operand.element, None, None
+    if scales is not None:
+        over = scales.block or "row"
+        what += f" with {scales.type} scales per {over}"
+        text = f'scales_of_e4m3(scales, "{side.wide}")' if scales.type == "e4m3" else "scales_of_e8m0(scales)"
+        scale = f"2 * i // {scales.block}" if scales.per_step > 1 else "0"
+    return RowFunction(
+        function=function_name(side),
+        what=what,
+        wide=side.wide,
+        loads=side.row_bytes // 16,
+        pairs=f"pairs_of_{operand.element}",
+        scales=text,
+        scale=scale,
+    )
+
+
+def scale_functions(lowered: LoweredWgmma) -> list[str]:
+    """The functions that read scales by their layout: for each such operand where a scale lies, and the loads."""
+    found: dict[str, list[str]] = {}
+    for side in (side for loop in lowered.loops for side in loop.sides):
+        arg, scales = side.operand.arg, side.scales
+        if scales is not None and scales.via == "layout":
+            batched = side.operand.batched
+            found[arg] = [offset_function(arg, scales.layout, batched), _ahead_function(arg, scales, batched)]
+    return [text for texts in found.values() for text in texts]
+
+
+def _ahead_function(arg: str, scales: Scales, batched: bool) -> str:
+    batch = ["batch"] if batched else []
+    counts = ["rows", "blocks", *(["batches"] if batched and needs_batches(scales.layout) else [])]
+    row = "0" if scales.rows == 0 else divided("row", scales.rows)
+    if scales.per_step > 1:
+        k = f"{scales.per_step} * step + i"
+    else:
+        k = divided("step", scales.block // TILE_K) if scales.block else "0"
+    place = ", ".join([*batch, "row", "k", *counts])
+    return "\n".join(
+        [
+            f"def {arg}_scales_ahead(found, pointer, {', '.join([*batch, 'row', 'step', *counts])}):",
+            f'    """Have {arg}\'s scales of a row and a step loaded into `found`, a byte each; 0 past the edges."""',
+            *([f"    row = {row}"] if row != "row" else []),
+            f"    for i in range({scales.per_step}):",
+            f"        k = {k}",
+            f"        address = global_address(pointer, {arg}_scale_offset({place}), 1)",
+            "        found[i] = load_b8(address, both(row < rows, k < blocks))",
+        ]
+    )
