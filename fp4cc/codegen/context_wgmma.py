@@ -20,8 +20,8 @@ _TAKEN = (
     "SMEM", "TILE_M", "TILE_N", "TILE_K", "CLUSTER_M", "BAND", "STAGES", "SLOTS", "SLOT_BYTES", "B_SLOTS",
     "ATOM_BYTES", "OPERAND_BARRIER", "EXCHANGE_PITCH", "LOAD_WARP", "Path", "wait", "place", "launch", "compile",
     "block", "blocks", "cta_m", "first_tile", "tile_step", "tile", "tile_m", "tile_n", "stage", "parity", "slot",
-    "last", "exchange", "acc_registers", "slots_desc", "a_part", "b_part", "a_ahead", "a_scales", "b_ahead",
-    "b_scales", "sums", "sum_row", "sum_column", "half", "first", "address", "source", "make_ptr",
+    "last", "exchange", "acc_registers", "slots_desc", "a_part", "b_part", "scales", "a_scale_bytes",
+    "b_scale_bytes", "sums", "sum_row", "sum_column", "half", "first", "address", "source", "make_ptr",
     "make_fake_stream", "k_tile", "tiles_m", "tiles_n", "tiles", "i",
 )  # fmt: skip
 
@@ -84,7 +84,10 @@ def template_context(lowered: LoweredWgmma, epilogue: EpilogueText) -> dict[str,
         "epilogue_place": place_call(batched, scales_by_batch or mentions(epilogue.hooks, "batch")),
         "m0": "(tile_m * CLUSTER_M + cta_m) * TILE_M" if cluster.m > 1 else "tile_m * TILE_M",
         "subtile": lowered.epilogue.subtile,
-        "reads": [("acc", "")],
+        "reads": [
+            (f"acc{numbered(slot)}", f" + {4 * slot * lowered.columns}" if slot else "")
+            for slot in range(lowered.accumulators)
+        ],
         "uses": {name: mentions(epilogue.hooks, name) for name in ("row", "row_valid", "first_column")},
     }
 
@@ -119,7 +122,7 @@ def _by_layout(side: Side) -> bool:
 
 
 def _ahead(lowered: LoweredWgmma) -> dict[str, int]:
-    """Registers for the scales of the next step, by the operand's role."""
+    """How many registers for the scales of the next step, by their name."""
     found: dict[str, int] = {}
     for side in _sides(lowered):
         if side.scales is not None and side.scales.via == "layout":
@@ -130,7 +133,8 @@ def _ahead(lowered: LoweredWgmma) -> dict[str, int]:
 
 def _constants(lowered: LoweredWgmma) -> list[list[Constant]]:
     tile, smem = lowered.tile, lowered.smem
-    shape = [Constant("TILE_M", tile.m), Constant("TILE_N", lowered.columns), Constant("TILE_K", tile.k)]
+    of_each = f"of each of {lowered.accumulators} accumulators" if lowered.accumulators > 1 else ""
+    shape = [Constant("TILE_M", tile.m), Constant("TILE_N", lowered.columns, of_each), Constant("TILE_K", tile.k)]
     if lowered.cluster.m > 1:
         shape.append(Constant("CLUSTER_M", lowered.cluster.m, "CTAs of a cluster: neighbors along M"))
     if lowered.raster.band > 1:

@@ -143,11 +143,10 @@ def _conversion(lowered: LoweredWgmma, side: Side, place: int) -> ConversionText
     calls: list[CallText] = []
     ahead = None
     if side.scales is not None and side.scales.via == "layout":
-        name = ahead_name(side)
         ahead = _read_ahead(side, side.scales, row, "0")
-        calls.append(CallText(f"{name}_scales = bytes_of", (f"{name}_ahead", str(side.scales.per_step))))
+        calls.append(CallText("scales = bytes_of", (ahead_name(side), str(side.scales.per_step))))
         calls.append(_read_ahead(side, side.scales, row, "k_tile + 1"))
-        arguments.append(f"{name}_scales")
+        arguments.append("scales")
     elif side.scales is not None:
         arguments.append(_of_atom(side, side.scales, row))
     slot = "slot * SLOT_BYTES" if _first_slot(lowered, side) is None else "B_SLOTS + slot * SLOT_BYTES"
@@ -159,14 +158,14 @@ def _conversion(lowered: LoweredWgmma, side: Side, place: int) -> ConversionText
 
 
 def ahead_name(side: Side) -> str:
-    """What names of scales on their way start with: the role, because each thread converts one row of it."""
-    return side.operand.role.lower()
+    """The registers for scales on their way: by the role, because each thread converts one row of it."""
+    return f"{side.operand.role.lower()}_scale_bytes"
 
 
 def _read_ahead(side: Side, scales: Scales, row: str, step: str) -> CallText:
     """The call that has a row's scales of a step loaded."""
     arg = side.operand.arg
-    arguments = [f"{ahead_name(side)}_ahead", f"{arg}_scales_ptr"]
+    arguments = [ahead_name(side), f"{arg}_scales_ptr"]
     arguments += ["batch"] if side.operand.batched else []
     arguments += [f"{'m0' if side.operand.role == 'A' else 'n0'} + {row}", step]
     arguments += [f"{arg}_scale_rows", f"{arg}_scale_blocks"]
@@ -208,5 +207,5 @@ def _part(lowered: LoweredWgmma, side: Side, place: int, more: str = "") -> str:
 
 def _first(lowered: LoweredWgmma, slot: int) -> str:
     """The first register of an accumulator's half of 64 rows."""
-    half = f"half * {lowered.columns // 2}"
-    return f"{slot * lowered.columns} + {half}" if slot else half
+    half = f"half * {lowered.accumulators * lowered.columns // 2}"
+    return f"{half} + {slot * lowered.columns // 2}" if slot else half

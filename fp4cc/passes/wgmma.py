@@ -25,13 +25,15 @@ from fp4cc.passes.wgmma_scales import scale_params, scale_sizes
 from fp4cc.targets.sm90 import SM90A
 
 THREADS = (CONSUMERS + 1) * 32
+#: What a thread of the epilogue takes at a time.
+LEAST_COLUMNS = 32
 
 
 def lower_wgmma(kernel: Kernel) -> LoweredWgmma:
     """Lower a kernel with products for sm_90a. Raises DiagnosticError for what cannot be built there."""
     sizes = Sizes.of(kernel.dims)
     problem = find_problem(kernel, sizes)
-    columns = SM90A.tile_n
+    columns = _columns(kernel, problem)
     steps = plan_steps(kernel, problem, columns)
     required = constraints(kernel, steps)
     plans = [
@@ -53,7 +55,9 @@ def _lower_with(
 ) -> LoweredWgmma:
     tile = Tile(SM90A.tile_m, columns, TILE_K, SM90A.tile_m)
     cluster = Cluster(_cluster_m(schedule, problem, tile), 1)
-    frame = replace(epilogue_frame(kernel, problem, sizes), walks="tile")
+    frame = epilogue_frame(kernel, problem, sizes)
+    if tile.n == SM90A.tile_n:
+        frame = replace(frame, walks="tile")
     if frame.group is not None:
         raise DiagnosticError([
             error("FP4020", "`unzip` cannot be compiled for sm_90a yet", kernel.span, "uses unzip",
@@ -92,6 +96,20 @@ def _lower_with(
         sizes=scales,
     )
     return replace(lowered, decisions=explain_choices(lowered))
+
+
+def _columns(kernel: Kernel, problem: Problem) -> int:
+    """Columns of each accumulator: with all of them a thread has 128 sums. Raises DiagnosticError for too many."""
+    slots = len(problem.accumulators)
+    most = SM90A.tile_n // LEAST_COLUMNS
+    if slots > most:
+        raise DiagnosticError([
+            error("FP4002", f"{slots} accumulators do not fit in a thread's registers",
+                  kernel.values[problem.accumulators[-1]].span, f"accumulator {slots}",
+                  notes=[f"on sm_90a a tile has at most {most}, of {LEAST_COLUMNS} columns"],
+                  help="write several kernels"),
+        ])  # fmt: skip
+    return SM90A.tile_n >> (slots - 1).bit_length()
 
 
 def _cluster_m(schedule: Schedule | None, problem: Problem, tile: Tile) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from fp4cc.ir.lowered import Decision
 from fp4cc.ir.lowered_wgmma import LoweredWgmma, Side
-from fp4cc.passes.decisions import explain_schedule
+from fp4cc.passes.decisions import explain_products, explain_schedule
 
 
 def explain_choices(lowered: LoweredWgmma) -> tuple[Decision, ...]:
@@ -16,6 +16,7 @@ def explain_choices(lowered: LoweredWgmma) -> tuple[Decision, ...]:
     asked = lowered.schedule.fields if lowered.schedule is not None else {}
     return (
         explain_schedule(lowered),
+        *explain_products(lowered.problem, lowered.loops),
         *_instructions(lowered),
         *_operands(lowered),
         Decision("tile", f"{tile.m} x {tile.n} x {tile.k}",

@@ -1,0 +1,119 @@
+"""Several products in one kernel for Hopper: shared left operands, sums in one accumulator, up to four accumulators."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+Check = Callable[..., None]
+
+FORMATS = "format lines extends nvfp4 { layout linear }\n"
+CLUSTERS = ["1 x 1", "2 x 1"]
+
+
+def gated(a: str, g: str, u: str, value: str = "relu(x @ wg.T) * (x @ wu.T)", schedule: str = "stages auto") -> str:
+    """Two products that share their left operand."""
+    args = f"in x : {a}[M, K]; in wg : {g}[N, K]; in wu : {u}[N, K]; out y : f32[M, N]"
+    return f"{FORMATS}kernel gated(M, N, K) {{ {args}; y = {value} }}\nschedule gated on sm_90a {{ {schedule} }}\n"
+
+
+def svd(fmt: str, plain: str, schedule: str = "stages auto") -> str:
+    """A product and a low-rank one beside it."""
+    args = f"in x : {fmt}[M, K]; in w : {fmt}[N, K]; in xr : {plain}[M, R]; in up : {plain}[N, R]; in bias : bf16[N]"
+    return (
+        f"{FORMATS}kernel svd(M, N, K, R) {{ {args}; out y : bf16[M, N]; y = x @ w.T + xr @ up.T + bias }}\n"
+        f"schedule svd on sm_90a {{ {schedule} }}\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("a", "g", "u"), [("nvfp4", "nvfp4", "nvfp4"), ("bf16", "bf16", "nvfp4"), ("mxfp8", "lines", "mxfp4")]
+)
+def test_gated(check: Check, a: str, g: str, u: str) -> None:
+    check(gated(a, g, u), "sm_90a", M=140, N=200, K=160)
+
+
+@pytest.mark.parametrize("fmt", ["nvfp4", "mxfp4"])
+def test_low_rank(check: Check, fmt: str) -> None:
+    """NVFP4 has a tensor scale, so there are two accumulators; MXFP4 has none, so there is one."""
+    check(svd(fmt, "bf16"), "sm_90a", M=140, N=136, K=160, R=72)
+
+
+def test_low_rank_with_delays(check: Check) -> None:
+    """Both kinds of stages in one ring: converted ones, free at once, and such as wgmma reads."""
+    text = svd("nvfp4", "bf16", "stages 2; cluster 2 x 1; tile 128 x 64 x 64")
+    check(text, "sm_90a", mode="delayed", sms=2, M=200, N=72, K=160, R=136)
+
+
+SUMS = {
+    "three in one": "x @ w.T + u @ v.T + xr @ up.T",
+    "two and one": "relu(x @ w.T + u @ v.T) * (xr @ up.T)",
+    "used twice": "(x @ w.T + u @ v.T) * (xr @ up.T) + (xr @ up.T)",
+    "three": "(x @ w.T) * (u @ v.T) * (xr @ up.T)",
+    "four": "(x @ w.T) * (u @ v.T) * (xr @ up.T) * (x @ z.T)",
+}
+
+
+def sums(value: str) -> str:
+    args = (
+        "in x : mxfp8[M, K]; in w : mxfp4[N, K]; in z : lines[N, K]; in u : mxfp4[M, J]; in v : mxfp6[N, J]\n"
+        "in xr : bf16[M, R]; in up : bf16[N, R]; out y : f32[M, N]"
+    )
+    return f"{FORMATS}kernel sums(M, N, K, J, R) {{ {args}; y = {value} }}\n"
+
+
+def test_four_accumulators(check: Check) -> None:
+    check(sums(SUMS["four"]), "sm_90a", M=140, N=72, K=160, J=192, R=72)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("value", SUMS.values(), ids=SUMS.keys())
+def test_sums(check: Check, value: str) -> None:
+    check(sums(value), "sm_90a", M=140, N=200, K=256, J=320, R=72, sms=2)
+    check(sums(value), "sm_90a", M=300, N=200, K=384, J=64, R=8, sms=4, mode="delayed", seed=1)
+    check(sums(value), "sm_90a", M=1, N=1, K=32, J=0, R=8)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cluster", CLUSTERS)
+@pytest.mark.parametrize("formats", ["nvfp4 nvfp4 nvfp4", "bf16 nvfp4 lines", "f16 f16 lines", "mxfp8 mxfp6 e4m3",
+                                     "lines nvfp4 nvfp4", "e4m3 bf16 mxfp4", "bf16 bf16 bf16"])  # fmt: skip
+def test_gated_with_other_formats(check: Check, formats: str, cluster: str) -> None:
+    text = gated(*formats.split(), schedule=f"cluster {cluster}")
+    check(text, "sm_90a", M=300, N=200, K=576, sms=2)
+    check(text, "sm_90a", M=140, N=136, K=192, sms=2, mode="delayed", seed=2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cluster", CLUSTERS)
+@pytest.mark.parametrize("plain", ["bf16", "f16", "e4m3"])
+@pytest.mark.parametrize("fmt", ["nvfp4", "mxfp4", "mxfp6_e2m3", "lines"])
+def test_low_rank_of_other_types(check: Check, fmt: str, plain: str, cluster: str) -> None:
+    text = svd(fmt, plain, f"cluster {cluster}")
+    check(text, "sm_90a", M=140, N=200, K=320, R=144, sms=2)
+    check(text, "sm_90a", M=140, N=200, K=320, R=0, sms=2, mode="delayed", seed=1)
+
+
+@pytest.mark.slow
+def test_sums_that_share_an_operand(check: Check) -> None:
+    """One accumulator has room for one B of 128 rows: A is loaded for each."""
+    args = "in x : mxfp4[M, K]; in w : mxfp4[N, K]; in v : mxfp4[N, K]; out y : f32[M, N]"
+    check(f"kernel sums(M, N, K) {{ {args}; y = x @ w.T + x @ v.T }}", "sm_90a", M=140, N=200, K=320)
+
+
+@pytest.mark.slow
+def test_a_product_with_itself(check: Check) -> None:
+    """The same argument on both sides has a tensor map for each where they read it differently."""
+    text = "kernel gram(M, K, J = M) { in x : bf16[M, K]; in z : bf16[J, K]; out y : f32[M, J]; y = x @ z.T }\n"
+    check(text, "sm_90a", M=130, K=72)
+
+
+@pytest.mark.slow
+def test_batches_and_a_quantized_output(check: Check) -> None:
+    text = """kernel gated(L, M, N, K) {
+        in x : nvfp4[L, M, K]; in wg : nvfp4[L, N, K]; in wu : nvfp4[N, K]; in s : f32[]
+        out y : nvfp4[L, M, N]
+        y = quantize(bf16(swiglu(x @ wg.T, x @ wu.T)), tensor_scale = s)
+    }"""
+    check(text, "sm_90a", L=3, M=140, N=192, K=320)
