@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fp4cc.codegen.context import Constant, frame, mentions, place_call
+from fp4cc.codegen.exchanged import exchanged_reads, exchanged_steps
 from fp4cc.codegen.hooks import EpilogueText
 from fp4cc.ir.lowered import SmemBuffer
 from fp4cc.ir.lowered_promoted import LoweredPromoted, PromotedScales
@@ -16,7 +17,7 @@ TAKEN = (
     "ACC_STAGES", "INSTRUCTION", "EXCHANGE_PITCH", "FACTOR_BARRIER", "EPILOGUE_WARPS", "LOAD_WARP", "MMA_WARP", "Path",
     "wait", "place", "launch", "compile", "first_tile", "tile_step", "tile", "tile_m", "tile_n", "tmem", "stage",
     "parity", "acc_stage", "acc_parity", "lanes", "exchange", "sums", "half", "k_tile", "a_factor", "b_factor",
-    "factor", "factors", "partial", "address", "source", "words", "full", "make_ptr", "make_fake_stream", "k_tiles",
+    "factor", "factors", "column_factors", "partial", "address", "full", "make_ptr", "make_fake_stream", "k_tiles",
     "tiles_m", "tiles_n", "tiles", "i",
 )  # fmt: skip
 #: The library functions that the template calls.
@@ -33,6 +34,9 @@ def template_context(lowered: LoweredPromoted, epilogue: EpilogueText) -> dict[s
     batched = bool(problem.batch_axes)
     a, b = lowered.scales
     batch_in_scales = a.batch_stride is not None or b.batch_stride is not None
+    # Of an unzipped product the epilogue counts the columns of one half.
+    unzipped = lowered.epilogue.group is not None
+    first_of_b = "tile_n * TILE_N" if unzipped else "n0"
     sizes = [*kernel_sizes(problem, tile, lowered.raster, lowered.epilogue), *lowered.sizes]
     return {
         **frame(lowered, epilogue, title(lowered), plan(lowered)),
@@ -47,9 +51,12 @@ def template_context(lowered: LoweredPromoted, epilogue: EpilogueText) -> dict[s
         "epilogue_place": place_call(batched, batch_in_scales or mentions(epilogue.hooks, "batch")),
         "columns_of_b": b.rows == 1,
         "a_factor": _address(a, "row"),
-        "b_factor": _address(b, "n0 + thread" if b.rows == 1 else "n0"),
+        "n0": "tile_n * (TILE_N // 2)" if unzipped else "tile_n * TILE_N",
+        "b_factor": _address(b, f"{first_of_b} + thread" if b.rows == 1 else first_of_b),
+        "b_valid": f"{first_of_b} + thread < {'2 * ' if unzipped else ''}n_size",
         "subtile": lowered.epilogue.subtile,
-        "reads": [("acc", "")],
+        "reads": exchanged_reads(lowered.epilogue, 1, tile.n),
+        "steps": exchanged_steps(lowered.epilogue, tile.n),
         "uses": {
             "row": False,  # the template itself has defined both
             "row_valid": False,

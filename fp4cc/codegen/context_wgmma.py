@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from fp4cc.codegen.context import Constant, frame, mentions, place_call
+from fp4cc.codegen.exchanged import exchanged_reads, exchanged_steps
 from fp4cc.codegen.hooks import EpilogueText
 from fp4cc.codegen.mainloops import numbered
 from fp4cc.codegen.wgmma_functions import row_functions, scale_functions
@@ -84,10 +85,9 @@ def template_context(lowered: LoweredWgmma, epilogue: EpilogueText) -> dict[str,
         "epilogue_place": place_call(batched, scales_by_batch or mentions(epilogue.hooks, "batch")),
         "m0": "(tile_m * CLUSTER_M + cta_m) * TILE_M" if cluster.m > 1 else "tile_m * TILE_M",
         "subtile": lowered.epilogue.subtile,
-        "reads": [
-            (f"acc{numbered(slot)}", f" + {4 * slot * lowered.columns}" if slot else "")
-            for slot in range(lowered.accumulators)
-        ],
+        "n0": _n0(lowered),
+        "reads": exchanged_reads(lowered.epilogue, lowered.accumulators, lowered.columns),
+        "steps": exchanged_steps(lowered.epilogue, lowered.columns),
         "uses": {name: mentions(epilogue.hooks, name) for name in ("row", "row_valid", "first_column")},
     }
 
@@ -115,6 +115,11 @@ def plan(lowered: LoweredWgmma) -> str:
 
 def _sides(lowered: LoweredWgmma) -> list[Side]:
     return [side for loop in lowered.loops for side in loop.sides]
+
+
+def _n0(lowered: LoweredWgmma) -> str:
+    """The epilogue's first column of a tile: of one half of it, where the halves are interleaved columns."""
+    return "tile_n * TILE_N" if lowered.epilogue.tile_n == lowered.columns else "tile_n * (TILE_N // 2)"
 
 
 def _by_layout(side: Side) -> bool:

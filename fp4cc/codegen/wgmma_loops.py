@@ -111,11 +111,11 @@ def _load(lowered: LoweredWgmma, loop: WgmmaLoop, load: Load) -> CallText:
     side = next(s for s in loop.sides if s.buffer == load.buffer.removeprefix("sf"))
     share = load.slices > 1
     offset = f"stage * {bytes_name(load.buffer)}" + (f" + cta_m * {load.slice_bytes}" if share else "")
-    row = "m0" if side.operand.role == "A" else "n0"
+    row = _first_row(side, "n0")
     batch = ", batch" if side.operand.batched else ""
     if of_scales and side.scales is not None:
         first = f"cta_m * {256 // load.slices}" if share else "0"
-        coordinates = f"{first}, {row} // 128, {_atom(side.scales)}{batch}"
+        coordinates = f"{first}, {row if row.isidentifier() else f'({row})'} // 128, {_atom(side.scales)}{batch}"
     else:
         unit = side.row_bytes if side.converted else TILE_K
         rows = f" + cta_m * {side.rows // load.slices}" if share else ""
@@ -125,6 +125,16 @@ def _load(lowered: LoweredWgmma, loop: WgmmaLoop, load: Load) -> CallText:
         return CallText("prims.cp_async_bulk_tensor_shared_cta_global", tuple(arguments))
     arguments += ["[]", f"multicast_mask={load.masks[0]:#b}"]
     return CallText("prims.cp_async_bulk_tensor_shared_cluster_global", tuple(arguments))
+
+
+def _first_row(side: Side, column: str) -> str:
+    """The first row of an operand's part of a tile; `column` is the tile's first column."""
+    if side.operand.role == "A":
+        return "m0"
+    if side.half is None:
+        return column
+    group = side.half.group
+    return f"{column} // {group} * {2 * group} + {column} % {group}{f' + {group}' if side.half.part else ''}"
 
 
 def _atom(scales: Scales) -> str:
@@ -143,6 +153,8 @@ def _conversion(lowered: LoweredWgmma, side: Side, place: int) -> ConversionText
     calls: list[CallText] = []
     ahead = None
     if side.scales is not None and side.scales.via == "layout":
+        first = _first_row(side, "n0" if lowered.epilogue.tile_n == lowered.columns else "tile_n * TILE_N")
+        row = f"{first} + {row}"
         ahead = _read_ahead(side, side.scales, row, "0")
         calls.append(CallText("scales = bytes_of", (ahead_name(side), str(side.scales.per_step))))
         calls.append(_read_ahead(side, side.scales, row, "k_tile + 1"))
@@ -167,8 +179,7 @@ def _read_ahead(side: Side, scales: Scales, row: str, step: str) -> CallText:
     arg = side.operand.arg
     arguments = [ahead_name(side), f"{arg}_scales_ptr"]
     arguments += ["batch"] if side.operand.batched else []
-    arguments += [f"{'m0' if side.operand.role == 'A' else 'n0'} + {row}", step]
-    arguments += [f"{arg}_scale_rows", f"{arg}_scale_blocks"]
+    arguments += [row, step, f"{arg}_scale_rows", f"{arg}_scale_blocks"]
     if side.operand.batched and needs_batches(scales.layout):
         arguments.append(f"{arg}_scale_batches")
     return CallText(f"{arg}_scales_ahead", tuple(arguments))

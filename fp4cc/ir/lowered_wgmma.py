@@ -42,11 +42,19 @@ class Scales:
 
 
 @dataclass(frozen=True, slots=True)
+class Half:
+    """The rows of a B that make half `part` of an unzip: of each 2 * `group` rows the first or the last `group`."""
+
+    group: int
+    part: int
+
+
+@dataclass(frozen=True, slots=True)
 class Side:
     """An operand of a mainloop: `rows` rows of `row_bytes` in a stage of `buffer`.
 
     Elements other than `wide` are converted to it by the threads, a row each, into a slot that wgmma reads; the others
-    are where TMA has put them, swizzled as wgmma reads them.
+    are where TMA has put them, swizzled as wgmma reads them. `half`: only these rows of B are loaded.
     """
 
     operand: Operand
@@ -55,6 +63,7 @@ class Side:
     rows: int
     row_bytes: int
     scales: Scales | None
+    half: Half | None = None
 
     @property
     def converted(self) -> bool:
@@ -108,8 +117,9 @@ class LoweredWgmma(LoweredKernel):
     """Products on wgmma. Warps 0-3 convert, multiply and run the epilogue; warp 4 loads by TMA.
 
     A tile's `loops` run one after the other through the same ring of stages. The tile has `accumulators` of `columns`
-    columns each. `slots`: converted operands in shared memory, `slot_bytes` of A and as many of all Bs of a loop.
-    `sizes` are those that scales read through a layout need: name, value, meaning.
+    columns each: one for each of the problem's, or two of one whose halves are loaded apart (`Side.half`). `slots`:
+    converted operands in shared memory, `slot_bytes` of A and as many of all Bs of a loop. `sizes` are those that
+    scales read through a layout need: name, value, meaning.
     """
 
     problem: Problem

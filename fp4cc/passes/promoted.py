@@ -37,7 +37,7 @@ from fp4cc.passes.roles import find_roles
 from fp4cc.passes.schedule import applicable
 from fp4cc.passes.sizes import Sizes, ceildiv, mul
 from fp4cc.passes.tensor_maps import codes_map
-from fp4cc.passes.unzip import epilogue_frame
+from fp4cc.passes.unzip import epilogue_frame, tile_widths
 from fp4cc.targets import Target
 from fp4num import LAYOUTS, BlockFormat
 from fp4rt.manifest import Param
@@ -77,11 +77,15 @@ def _lower_with(
     kernel: Kernel, problem: Problem, sizes: Sizes, target: Target, when: Expr | None, schedule: Schedule | None
 ) -> LoweredPromoted:
     _check_schedule(schedule)
-    frame = replace(epilogue_frame(kernel, problem, sizes), walks="tile")
-    if frame.group is not None:
+    frame = epilogue_frame(kernel, problem, sizes)
+    if frame.group is None:
+        frame = replace(frame, walks="tile")
+    elif not tile_widths(frame, (COLUMNS,)):
+        unzipped = next(value for value in kernel.values if value.op == "unzip")
         raise DiagnosticError([
-            error("FP4020", "`unzip` of an FP8 product with f32 scales cannot be compiled yet", kernel.span,
-                  "uses unzip", help="use mxfp8 operands, or two kernels"),
+            error("FP4020", f"this `unzip` cannot be compiled yet: groups of {frame.group} with f32 scales",
+                  unzipped.span, "unzipped here", notes=[f"a tile has {COLUMNS} columns: whole groups of both halves"],
+                  help=f"interleave the weights in groups of at most {COLUMNS // 2}"),
         ])  # fmt: skip
     tile = Tile(ROWS, COLUMNS, STEP, ROWS)
     cluster = Cluster(1, 1)
@@ -250,7 +254,7 @@ def _sizes(problem: Problem, epilogue: EpilogueProgram) -> tuple[tuple[str, Expr
     """Sizes that the scales and the tile's edges need: name, value, meaning."""
     found: list[tuple[str, Expr, str]] = []
     if not clips(epilogue):
-        found += [("m_size", problem.m, problem.m_axis), ("n_size", problem.n, problem.n_axis)]
+        found += [("m_size", problem.m, problem.m_axis), ("n_size", epilogue.problem.n, epilogue.problem.n_axis)]
     for operand in (problem.a, problem.b):
         rows, columns = operand.format.stored
         steps: Expr = 1 if columns == "all" else ceildiv(problem.k, STEP)

@@ -17,7 +17,7 @@ from fp4cc.passes.raster import plan_raster
 from fp4cc.passes.roles import find_problem
 from fp4cc.passes.schedule import applicable
 from fp4cc.passes.sizes import Sizes
-from fp4cc.passes.unzip import epilogue_frame
+from fp4cc.passes.unzip import Frame, epilogue_frame, tile_widths
 from fp4cc.passes.wgmma_decisions import explain_choices
 from fp4cc.passes.wgmma_memory import CONSUMERS, SLOT_BYTES, SLOTS, plan_loops, plan_pipeline, plan_smem
 from fp4cc.passes.wgmma_operands import Steps, constraints, plan_steps
@@ -33,17 +33,20 @@ def lower_wgmma(kernel: Kernel) -> LoweredWgmma:
     """Lower a kernel with products for sm_90a. Raises DiagnosticError for what cannot be built there."""
     sizes = Sizes.of(kernel.dims)
     problem = find_problem(kernel, sizes)
-    columns = _columns(kernel, problem)
-    steps = plan_steps(kernel, problem, columns)
+    frame = epilogue_frame(kernel, problem, sizes)
+    apart = None if tile_widths(frame, (SM90A.tile_n,)) else frame.group
+    columns = _columns(kernel, problem) if apart is None else SM90A.tile_n // 2
+    steps = plan_steps(kernel, problem, columns, apart)
     required = constraints(kernel, steps)
     plans = [
-        _lower_with(kernel, problem, steps, columns, sizes, when, schedule, required)
+        _lower_with(frame, kernel, problem, steps, columns, sizes, when, schedule, required)
         for when, schedule in applicable(kernel, sizes, SM90A.name)
     ]
     return replace(plans[-1], variants=tuple(plans[:-1]))
 
 
 def _lower_with(
+    frame: Frame,
     kernel: Kernel,
     problem: Problem,
     steps: Sequence[Steps],
@@ -53,16 +56,13 @@ def _lower_with(
     schedule: Schedule | None,
     required: tuple[Constraint, ...],
 ) -> LoweredWgmma:
-    tile = Tile(SM90A.tile_m, columns, TILE_K, SM90A.tile_m)
+    accumulators = 1 + max(slot for each in steps for slot in each.slots)
+    # Halves that are loaded apart are columns of one product.
+    apart = accumulators > len(problem.accumulators)
+    tile = Tile(SM90A.tile_m, SM90A.tile_n if apart else columns, TILE_K, SM90A.tile_m)
     cluster = Cluster(_cluster_m(schedule, problem, tile), 1)
-    frame = epilogue_frame(kernel, problem, sizes)
-    if tile.n == SM90A.tile_n:
+    if tile.n == SM90A.tile_n and frame.group is None:
         frame = replace(frame, walks="tile")
-    if frame.group is not None:
-        raise DiagnosticError([
-            error("FP4020", "`unzip` cannot be compiled for sm_90a yet", kernel.span, "uses unzip",
-                  help="compile it for sm_100a"),
-        ])  # fmt: skip
     epilogue = plan_epilogue(frame, sizes, tile.n)
     loops, maps = plan_loops(problem, steps, cluster)
     stages = _stages(kernel, schedule, loops, epilogue.staging)
@@ -89,7 +89,7 @@ def _lower_with(
         loops=loops,
         tile=tile,
         columns=columns,
-        accumulators=len(problem.accumulators),
+        accumulators=accumulators,
         pipeline=plan_pipeline(loops, cluster, stages),
         slots=SLOTS,
         slot_bytes=SLOT_BYTES,

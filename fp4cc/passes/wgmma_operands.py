@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
 from fp4cc.ir.kernel import Arg, Constraint, Kernel
 from fp4cc.ir.lowered import Operand, Problem, Product
-from fp4cc.ir.lowered_wgmma import TILE_K, Side, Wide
+from fp4cc.ir.lowered_wgmma import TILE_K, Half, Side, Wide
 from fp4cc.passes.memory import b_buffer
 from fp4cc.passes.sizes import fold
 from fp4cc.passes.wgmma_scales import plan_scales
@@ -32,11 +32,13 @@ class Steps:
     slots: tuple[int, ...]
 
 
-def plan_steps(kernel: Kernel, problem: Problem, columns: int) -> tuple[Steps, ...]:
+def plan_steps(kernel: Kernel, problem: Problem, columns: int, apart: int | None = None) -> tuple[Steps, ...]:
     """The mainloops in the order of their first products. Raises DiagnosticError with all pairs that are not legal.
 
-    A mainloop has at most as many Bs of `columns` rows as one slot holds.
+    A mainloop has at most as many Bs of `columns` rows as one slot holds. `apart`: the group of an unzip whose halves
+    are Bs of their own.
     """
+    halves = (None,) if apart is None else (Half(apart, 0), Half(apart, 1))
     errors: list[Diagnostic] = []
     found: list[Steps] = []
     for product in problem.products:
@@ -45,25 +47,30 @@ def plan_steps(kernel: Kernel, problem: Problem, columns: int) -> tuple[Steps, .
         except DiagnosticError as refused:
             errors.extend(refused.diagnostics)
             continue
-        for number, steps in enumerate(found):
-            room = (len(steps.bs) + 1) * columns <= SM90A.tile_n
-            same = (steps.a.operand, steps.a.wide, steps.products[0].k) == (product.a, wide, product.k)
-            if same and room:
-                b = _side(product.b, wide, b_buffer(len(steps.bs)), columns)
-                found[number] = replace(
-                    steps,
-                    products=(*steps.products, product),
-                    bs=(*steps.bs, b),
-                    slots=(*steps.slots, product.slot),
-                )
-                break
-        else:
-            a = _side(product.a, wide, "a_smem", SM90A.tile_m)
-            b = _side(product.b, wide, b_buffer(0), columns)
-            found.append(Steps((product,), a, (b,), (product.slot,)))
+        for half in halves:
+            slot = product.slot if half is None else half.part
+            place = next((i for i, steps in enumerate(found) if _joins(steps, product, wide, columns)), None)
+            if place is None:
+                a = _side(product.a, wide, "a_smem", SM90A.tile_m)
+                found.append(Steps((product,), a, (_side(product.b, wide, b_buffer(0), columns, half),), (slot,)))
+                continue
+            steps = found[place]
+            b = _side(product.b, wide, b_buffer(len(steps.bs)), columns, half)
+            found[place] = replace(
+                steps,
+                products=tuple(dict.fromkeys((*steps.products, product))),
+                bs=(*steps.bs, b),
+                slots=(*steps.slots, slot),
+            )
     if errors:
         raise DiagnosticError(list(dict.fromkeys(errors)))
     return tuple(found)
+
+
+def _joins(steps: Steps, product: Product, wide: Wide, columns: int) -> bool:
+    """Whether a mainloop loads a product's A already, and has room for one more B."""
+    room = (len(steps.bs) + 1) * columns <= SM90A.tile_n
+    return room and (steps.a.operand, steps.a.wide, steps.products[0].k) == (product.a, wide, product.k)
 
 
 def constraints(kernel: Kernel, loops: Sequence[Steps]) -> tuple[Constraint, ...]:
@@ -92,9 +99,9 @@ def _k_multiple(operand: Operand) -> int:
     return 64 if operand.bits == 6 else 128 // operand.bits
 
 
-def _side(operand: Operand, wide: Wide, buffer: str, rows: int) -> Side:
+def _side(operand: Operand, wide: Wide, buffer: str, rows: int, half: Half | None = None) -> Side:
     scales = plan_scales(operand.format) if operand.scaled else None
-    return Side(operand, wide, buffer, rows, TILE_K * operand.bits // 8, scales)
+    return Side(operand, wide, buffer, rows, TILE_K * operand.bits // 8, scales, half)
 
 
 # What can be built.

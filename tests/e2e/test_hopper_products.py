@@ -1,4 +1,4 @@
-"""Several products in one kernel for Hopper: shared left operands, sums in one accumulator, up to four accumulators."""
+"""Several accumulators in a kernel for Hopper: products that share an operand, sums, and one product's two halves."""
 
 from __future__ import annotations
 
@@ -65,6 +65,35 @@ def sums(value: str) -> str:
 
 def test_four_accumulators(check: Check) -> None:
     check(sums(SUMS["four"]), "sm_90a", M=140, N=72, K=160, J=192, R=72)
+
+
+def unzipped(a: str, b: str, group: int, schedule: str = "stages auto") -> str:
+    """One product whose columns are two halves."""
+    return f"""{FORMATS}kernel up(M, N, K, F = N / 2) {{
+        in x : {a}[M, K]; in w : {b}[N, K]; in bias : bf16[F]; in s : f32[]; out y : bf16[M, F]; out q : nvfp4[M, F]
+        g, u = unzip(x @ w.T, N -> F, group = {group})
+        h = bf16(swiglu(g, u) + bias)
+        y = h
+        q = quantize(h, tensor_scale = s)
+    }}
+    schedule up on sm_90a {{ {schedule} }}
+    """
+
+
+@pytest.mark.parametrize(("a", "b", "group"), [("nvfp4", "nvfp4", 2), ("bf16", "nvfp4", 64), ("mxfp8", "lines", 128)])
+def test_unzip(check: Check, a: str, b: str, group: int) -> None:
+    """Up to 64 columns a group the halves are read apart; of 128 they are loaded apart."""
+    check(unzipped(a, b, group), "sm_90a", M=140, N=512 if group == 128 else 384, K=96)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cluster", CLUSTERS)
+@pytest.mark.parametrize("formats", ["nvfp4 nvfp4", "bf16 nvfp4", "bf16 bf16", "f16 lines", "mxfp8 mxfp6"])
+@pytest.mark.parametrize("group", [1, 2, 4, 8, 16, 32, 64, 128])
+def test_unzip_of_all_groups(check: Check, group: int, formats: str, cluster: str) -> None:
+    text = unzipped(*formats.split(), group, f"cluster {cluster}; stages 2")
+    check(text, "sm_90a", M=300, N=768, K=192, sms=2)
+    check(text, "sm_90a", M=140, N=512, K=320, sms=2, mode="delayed", seed=group)
 
 
 @pytest.mark.slow

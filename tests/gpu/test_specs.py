@@ -30,7 +30,7 @@ def sizes(artifact: fp4rt.Artifact, wanted: dict[str, int]) -> dict[str, int]:
     manifest = artifact.manifest
     static = {d.name: d.value for d in manifest.kernel.dims if d.value is not None}
     free = [d.name for d in manifest.kernel.dims if d.value is None and d.expr is None]
-    for multiple, other in product((1, 32, 128), (3, 40)):
+    for multiple, other in product((1, 32, 128, 256), (3, 40)):
         dims = {name: -(-wanted[name] // multiple) * multiple if name in wanted else other for name in free}
         known = complete_dims(manifest.kernel, {**static, **dims})
         if all(evaluate(c.expr, known) for c in (*manifest.constraints, *manifest.plan_constraints)):
