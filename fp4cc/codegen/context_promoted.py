@@ -7,8 +7,9 @@ from typing import Any
 from fp4cc.codegen.context import Constant, frame, mentions, place_call
 from fp4cc.codegen.exchanged import exchanged_reads, exchanged_steps
 from fp4cc.codegen.hooks import EpilogueText
+from fp4cc.codegen.promoted_scales import factor_address
 from fp4cc.ir.lowered import SmemBuffer
-from fp4cc.ir.lowered_promoted import LoweredPromoted, PromotedScales
+from fp4cc.ir.lowered_promoted import LoweredPromoted
 from fp4cc.passes.params import sizes as kernel_sizes
 
 #: Names of the kernel template that are in scope where the epilogue's text stands.
@@ -50,9 +51,9 @@ def template_context(lowered: LoweredPromoted, epilogue: EpilogueText) -> dict[s
         "load_place": place_call(batched, problem.a.batched or problem.b.batched),
         "epilogue_place": place_call(batched, batch_in_scales or mentions(epilogue.hooks, "batch")),
         "columns_of_b": b.rows == 1,
-        "a_factor": _address(a, "row"),
+        "a_factor": factor_address(a, "row"),
         "n0": "tile_n * (TILE_N // 2)" if unzipped else "tile_n * TILE_N",
-        "b_factor": _address(b, f"{first_of_b} + thread" if b.rows == 1 else first_of_b),
+        "b_factor": factor_address(b, f"{first_of_b} + thread" if b.rows == 1 else first_of_b),
         "b_valid": f"{first_of_b} + thread < {'2 * ' if unzipped else ''}n_size",
         "subtile": lowered.epilogue.subtile,
         "reads": exchanged_reads(lowered.epilogue, 1, tile.n),
@@ -133,14 +134,3 @@ def _loads(lowered: LoweredPromoted) -> list[list[str]]:
         place = f"(k_tile * TILE_K, {row}{batch})"
         found.append([f"{load.buffer}.subview({offset})", f"{load.tensor_map}.get_ptr()", place, "full"])
     return found
-
-
-def _address(scales: PromotedScales, row: str) -> str:
-    """The address of an operand's scale for a row and this step."""
-    block = row if scales.rows == 1 else f"{row} // {scales.rows}"
-    parts = [f"Int64({block}) * {scales.row_stride}"]
-    if scales.step_stride:
-        parts.append("k_tile")
-    if scales.batch_stride is not None:
-        parts.insert(0, f"Int64(batch) * {scales.batch_stride}")
-    return f"global_address({scales.arg}_scales_ptr, {' + '.join(parts)}, 4)"

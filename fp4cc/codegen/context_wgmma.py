@@ -9,8 +9,17 @@ from fp4cc.codegen.context import Constant, frame, mentions, place_call
 from fp4cc.codegen.exchanged import exchanged_reads, exchanged_steps
 from fp4cc.codegen.hooks import EpilogueText
 from fp4cc.codegen.mainloops import numbered
+from fp4cc.codegen.promoted_scales import factor_address
 from fp4cc.codegen.wgmma_functions import row_functions, scale_functions
-from fp4cc.codegen.wgmma_loops import ahead_name, both_converted, bytes_name, descriptor, function_name, loops
+from fp4cc.codegen.wgmma_loops import (
+    ahead_name,
+    both_converted,
+    bytes_name,
+    descriptor,
+    first_of_b,
+    function_name,
+    loops,
+)
 from fp4cc.ir.lowered import SmemBuffer
 from fp4cc.ir.lowered_wgmma import LoweredWgmma, Side
 from fp4cc.passes.params import sizes as kernel_sizes
@@ -23,7 +32,8 @@ _TAKEN = (
     "block", "blocks", "cta_m", "first_tile", "tile_step", "tile", "tile_m", "tile_n", "stage", "parity", "slot",
     "last", "exchange", "acc_registers", "slots_desc", "a_part", "b_part", "scales", "a_scale_bytes",
     "b_scale_bytes", "sums", "sum_row", "sum_column", "half", "first", "address", "source", "make_ptr",
-    "make_fake_stream", "k_tile", "tiles_m", "tiles_n", "tiles", "i",
+    "make_fake_stream", "k_tile", "part", "partial", "a_factors", "b_factor", "columns", "quarter",
+    "side", "rows", "tiles_m", "tiles_n", "tiles", "i",
 )  # fmt: skip
 
 
@@ -49,6 +59,9 @@ def helpers(lowered: LoweredWgmma) -> set[str]:
             found |= {"scaled", f"scales_of_{side.scales.type}"}
             by_layout = {"bytes_of", "load_b8", "global_address", "both"}
             found |= by_layout if side.scales.via == "layout" else {"atom_scales"}
+    if lowered.promoted is not None:
+        found |= {"load_f32", "global_address", "promote_64_rows"}
+        found |= {"column_factors", "shared_store_f32"} if lowered.promoted[1].rows == 1 else {"mul"}
     return found
 
 
@@ -59,7 +72,9 @@ def template_context(lowered: LoweredWgmma, epilogue: EpilogueText) -> dict[str,
     sizes = [*kernel_sizes(problem, tile, lowered.raster, lowered.epilogue, lowered.loops), *lowered.sizes]
     loaded = any(side.operand.batched for side in _sides(lowered))
     ahead = _ahead(lowered)
-    scales_by_batch = any(side.operand.batched for side in _sides(lowered) if _by_layout(side))
+    scales_by_batch = any(
+        side.operand.batched for side in _sides(lowered) if _by_layout(side) or lowered.promoted is not None
+    )
     return {
         **frame(lowered, epilogue, title(lowered), plan(lowered)),
         "tile": tile,
@@ -75,6 +90,7 @@ def template_context(lowered: LoweredWgmma, epilogue: EpilogueText) -> dict[str,
         "ahead": ahead,
         "exchange": lowered.smem.buffers[0].name,
         "registers": lowered.accumulators * lowered.columns,
+        "promoted": _promoted(lowered),
         "arrivals": lowered.pipeline.barrier("ab_empty").arrivals,
         "sync": "prims.barrier_cluster_arrive()\n    prims.barrier_cluster_wait()"
         if cluster.size > 1
@@ -102,6 +118,9 @@ def plan(lowered: LoweredWgmma) -> str:
     """How it was lowered, in a few words."""
     clusters = f", clusters of {lowered.cluster.m} CTAs that share loads of B" if lowered.cluster.size > 1 else ""
     sides = _sides(lowered)
+    promoted = ""
+    if lowered.promoted is not None:
+        promoted = f" Each partial sum of {lowered.loops[0].tile_k} along K is scaled and added to sums in registers."
     converted = dict.fromkeys(f"{side.operand.arg} to {side.wide}" for side in sides if side.converted)
     if converted:
         work = f"convert {' and '.join(converted)}, exactly, and multiply with wgmma while the next step is converted"
@@ -109,12 +128,27 @@ def plan(lowered: LoweredWgmma) -> str:
         work = "multiply them with wgmma where they are"
     return (
         f"Tiles of {lowered.tile.m} x {lowered.tile.n}{clusters}. A warp keeps {lowered.pipeline.stages} stages of "
-        f"operands in shared memory by TMA; four warps {work}. Persistent: a cluster takes every n-th tile."
+        f"operands in shared memory by TMA; four warps {work}.{promoted} Persistent: a cluster takes every n-th tile."
     )
 
 
 def _sides(lowered: LoweredWgmma) -> list[Side]:
     return [side for loop in lowered.loops for side in loop.sides]
+
+
+def _promoted(lowered: LoweredWgmma) -> dict[str, Any] | None:
+    """Where promoted sums find their factors; None where there are none."""
+    if lowered.promoted is None:
+        return None
+    a, b = lowered.promoted
+    first, by_column = first_of_b(lowered), b.rows == 1
+    unzipped = lowered.epilogue.group is not None
+    return {
+        "a_factor": factor_address(a, "row"),
+        "b_factor": factor_address(b, f"{first} + thread" if by_column else first),
+        "b_valid": f"{first} + thread < {'2 * ' if unzipped else ''}n_size",
+        "by_column": by_column,
+    }
 
 
 def _n0(lowered: LoweredWgmma) -> str:
@@ -155,7 +189,7 @@ def _constants(lowered: LoweredWgmma) -> list[list[Constant]]:
     if any(loop.converts for loop in lowered.loops):
         wides = " or ".join(dict.fromkeys(loop.wide for loop in lowered.loops if loop.converts))
         operands += [
-            Constant("SLOTS", lowered.slots, "converted operands: multiplied, about to be, being written"),
+            Constant("SLOTS", lowered.slots, _slots_note(lowered)),
             Constant("SLOT_BYTES", lowered.slot_bytes, f"128 rows of 64 {wides}"),
         ]
     if both_converted(lowered):
@@ -166,6 +200,12 @@ def _constants(lowered: LoweredWgmma) -> list[list[Constant]]:
         Constant("OPERAND_BARRIER", 2, "the named barrier of those four"),
     ]
     return [shape, ring, operands, warps]
+
+
+def _slots_note(lowered: LoweredWgmma) -> str:
+    if lowered.promoted is not None:
+        return "converted operands: those of a step"
+    return "converted operands: multiplied, about to be, being written"
 
 
 def _in_ring(buffer: SmemBuffer) -> bool:

@@ -13,14 +13,17 @@ from fp4cc.ir.lowered_wgmma import TILE_K, LoweredWgmma, Scales, Side
 class RowFunction:
     """What the template says of a function that converts a row; `scales` and `scale` are None of an unscaled operand.
 
-    `loads`: 16-byte loads of a row; `pairs`: what makes words of two wide elements of its words; `scales`: the call
-    that makes wide scales of a step's bytes; `scale`: which of them is the one of pair i.
+    A row is loaded in `groups` of whole words of codes, `words`, each of which makes `chunks` of 8 wide elements.
+    `pairs`: what makes words of two wide elements; `scales`: the call that makes wide scales of a step's bytes;
+    `scale`: which of them is that of chunk number `chunk`.
     """
 
     function: str
     what: str
     wide: str
-    loads: int
+    groups: int
+    words: str
+    chunks: int
     pairs: str
     scales: str | None
     scale: str | None
@@ -39,12 +42,18 @@ def _row_function(side: Side) -> RowFunction:
         over = scales.block or "row"
         what += f" with {scales.type} scales per {over}"
         text = f'scales_of_e4m3(scales, "{side.wide}")' if scales.type == "e4m3" else "scales_of_e8m0(scales)"
-        scale = f"2 * i // {scales.block}" if scales.per_step > 1 else "0"
+        scale = f"8 * chunk // {scales.block}" if scales.per_step > 1 else "0"
+    loads = side.row_bytes // 16
+    # 16 bytes are no whole number of 6-bit codes.
+    groups = 1 if operand.bits == 6 else loads
+    all_words = f"[word for part in range({loads}) for word in shared_load_4_words(codes + 16 * part)]"
     return RowFunction(
         function=function_name(side),
         what=what,
         wide=side.wide,
-        loads=side.row_bytes // 16,
+        groups=groups,
+        words="shared_load_4_words(codes + 16 * i)" if groups > 1 else all_words,
+        chunks=TILE_K // 8 // groups,
         pairs=f"pairs_of_{operand.element}",
         scales=text,
         scale=scale,

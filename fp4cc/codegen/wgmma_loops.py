@@ -46,6 +46,7 @@ class LoopText:
 
     what: str | None
     k_tiles: str
+    stages: str  # of all of K
     tx_bytes: str
     wide: str
     converts: bool
@@ -87,6 +88,7 @@ def _loop(lowered: LoweredWgmma, loop: WgmmaLoop, number: int) -> LoopText:
     return LoopText(
         what=f"{loop.a.operand.arg} times {names}" if several else None,
         k_tiles=f"k_tiles{numbered(number)}",
+        stages=f"{f'{loop.tile_k // TILE_K} * ' if loop.tile_k > TILE_K else ''}k_tiles{numbered(number)}",
         tx_bytes=f"STAGE_TX_BYTES{numbered(number)}",
         wide=loop.wide,
         converts=loop.converts,
@@ -96,7 +98,7 @@ def _loop(lowered: LoweredWgmma, loop: WgmmaLoop, number: int) -> LoopText:
         conversions=[_conversion(lowered, side, i) for i, side in enumerate(loop.sides) if side.converted],
         a_part=_part(lowered, loop.a, 0, "half * 64 * 128 + "),
         products=[
-            ProductText(_part(lowered, b, place), _first(lowered, slot))
+            ProductText(_part(lowered, b, place, _half_of_b(lowered)), _first(lowered, slot))
             for place, (b, slot) in enumerate(zip(loop.bs, loop.slots, strict=True))
         ],
     )
@@ -153,7 +155,7 @@ def _conversion(lowered: LoweredWgmma, side: Side, place: int) -> ConversionText
     calls: list[CallText] = []
     ahead = None
     if side.scales is not None and side.scales.via == "layout":
-        first = _first_row(side, "n0" if lowered.epilogue.tile_n == lowered.columns else "tile_n * TILE_N")
+        first = _first_row(side, first_of_b(lowered))
         row = f"{first} + {row}"
         ahead = _read_ahead(side, side.scales, row, "0")
         calls.append(CallText("scales = bytes_of", (ahead_name(side), str(side.scales.per_step))))
@@ -161,12 +163,16 @@ def _conversion(lowered: LoweredWgmma, side: Side, place: int) -> ConversionText
         arguments.append("scales")
     elif side.scales is not None:
         arguments.append(_of_atom(side, side.scales, row))
-    slot = "slot * SLOT_BYTES" if _first_slot(lowered, side) is None else "B_SLOTS + slot * SLOT_BYTES"
-    arguments += [f"shared_address(operands) + {slot}", "thread"]
+    arguments += [f"shared_address(operands) + {_slot(lowered, side)}", "thread"]
     calls.append(CallText(function_name(side), tuple(arguments)))
     warps = side.rows // 32
     only_if = None if alone else f"warp == {place - 1}" if warps == 1 else f"warp // {warps} == {place - 1}"
     return ConversionText(only_if, ahead, calls)
+
+
+def first_of_b(lowered: LoweredWgmma) -> str:
+    """A tile's first column of the product; the epilogue counts those of a half where halves are interleaved."""
+    return "n0" if lowered.epilogue.tile_n == lowered.columns else "tile_n * TILE_N"
 
 
 def ahead_name(side: Side) -> str:
@@ -196,9 +202,10 @@ def _of_atom(side: Side, scales: Scales, row: str) -> str:
 # Instructions.
 
 
-def _first_slot(lowered: LoweredWgmma, side: Side) -> str | None:
-    """Where an operand's slots start, if not first of all."""
-    return "B_SLOTS" if side.operand.role == "B" and both_converted(lowered) else None
+def _slot(lowered: LoweredWgmma, side: Side) -> str:
+    """The bytes before an operand's slot; a step with promoted sums has one for each `part` of it."""
+    start = "B_SLOTS + " if side.operand.role == "B" and both_converted(lowered) else ""
+    return f"{start}{'slot' if lowered.promoted is None else 'part'} * SLOT_BYTES"
 
 
 def both_converted(lowered: LoweredWgmma) -> bool:
@@ -211,9 +218,13 @@ def _part(lowered: LoweredWgmma, side: Side, place: int, more: str = "") -> str:
     """The descriptor of what one instruction reads of an operand."""
     if not side.converted:
         return f"{descriptor(side.buffer)} + (stage * {bytes_name(side.buffer)} + {more}32 * i) // 16"
-    start = _first_slot(lowered, side)
     rows = f"{place * side.rows} * 128 + " if place else ""
-    return f"slots_desc + ({f'{start} + ' if start else ''}slot * SLOT_BYTES + {rows}{more}32 * i) // 16"
+    return f"slots_desc + ({_slot(lowered, side)} + {rows}{more}32 * i) // 16"
+
+
+def _half_of_b(lowered: LoweredWgmma) -> str:
+    """Promoted sums are made of half of B's rows at a time."""
+    return "" if lowered.promoted is None else f"side * {lowered.columns // 2 * 128} + "
 
 
 def _first(lowered: LoweredWgmma, slot: int) -> str:

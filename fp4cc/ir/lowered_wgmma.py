@@ -7,6 +7,7 @@ from typing import Literal
 
 from fp4cc.ir.kernel import Expr
 from fp4cc.ir.lowered import Load, LoweredKernel, Operand, Pipeline, Problem, Product, Tile
+from fp4cc.ir.lowered_promoted import PromotedScales
 from fp4num import ScaleLayout
 
 #: What wgmma multiplies here: both operands of an instruction are of one of these types.
@@ -80,7 +81,8 @@ class Side:
 class WgmmaLoop:
     """Steps along K that load an A and the Bs of one or several products, and multiply A by each of them.
 
-    The sums of B number i go to accumulator `slots[i]` of the tile. A stage's barrier counts `tx_bytes`.
+    The sums of B number i go to accumulator `slots[i]` of the tile. A stage's barrier counts `tx_bytes`. A step is of
+    `tile_k` elements, in stages of TILE_K.
     """
 
     products: tuple[Product, ...]
@@ -119,7 +121,9 @@ class LoweredWgmma(LoweredKernel):
     A tile's `loops` run one after the other through the same ring of stages. The tile has `accumulators` of `columns`
     columns each: one for each of the problem's, or two of one whose halves are loaded apart (`Side.half`). `slots`:
     converted operands in shared memory, `slot_bytes` of A and as many of all Bs of a loop. `sizes` are those that
-    scales read through a layout need: name, value, meaning.
+    scales in global memory need: name, value, meaning.
+
+    `promoted`: the one mainloop's partial sums of two stages each are scaled and added to the sums in registers.
     """
 
     problem: Problem
@@ -131,3 +135,4 @@ class LoweredWgmma(LoweredKernel):
     slots: int
     slot_bytes: int
     sizes: tuple[tuple[str, Expr, str], ...]
+    promoted: tuple[PromotedScales, PromotedScales] | None = None

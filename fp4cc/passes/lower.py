@@ -18,7 +18,8 @@ from fp4cc.passes.mainloops import Fit, Shared, constraints, group_products
 from fp4cc.passes.memory import StageBytes, fitting_stages, plan_smem
 from fp4cc.passes.params import plan_params
 from fp4cc.passes.pipeline import acc_ring_stages, plan_pipeline
-from fp4cc.passes.promoted import is_promoted, lower_promoted
+from fp4cc.passes.promoted import lower_promoted
+from fp4cc.passes.promoted_scales import is_promoted
 from fp4cc.passes.raster import plan_raster
 from fp4cc.passes.roles import find_problem
 from fp4cc.passes.schedule import Request, applicable, assumed_shape, rank, read

@@ -1,76 +1,139 @@
-"""Lowering products to Hopper: TMA brings operands, warps convert them to what wgmma multiplies, wgmma multiplies."""
+"""Lowering products to Hopper: TMA brings operands, warps convert them to what wgmma multiplies, and it does.
+
+With f32 scales of FP8 operands (`fp4cc.passes.promoted_scales`) the sums are of products without scales, a step of K at
+a time; so operands are still converted to bf16: Hopper's fp8 wgmma keeps fewer bits of a sum than f32 has.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import cast
 
 from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
 from fp4cc.ir.kernel import Constraint, Expr, Kernel, Schedule
 from fp4cc.ir.lowered import Cluster, Launch, Problem, SmemBuffer, Tile
+from fp4cc.ir.lowered_promoted import PromotedScales
 from fp4cc.ir.lowered_wgmma import TILE_K, LoweredWgmma, WgmmaLoop
 from fp4cc.passes.emptiness import not_empty
 from fp4cc.passes.epilogue import plan_epilogue
+from fp4cc.passes.epilogue_memory import STAGING_LIMIT
 from fp4cc.passes.params import plan_params
+from fp4cc.passes.promoted_scales import (
+    check_operands,
+    is_promoted,
+    promoted_frame,
+    promoted_params,
+    promoted_scales,
+    promoted_sizes,
+)
 from fp4cc.passes.raster import plan_raster
-from fp4cc.passes.roles import find_problem
+from fp4cc.passes.roles import find_problem, find_roles
 from fp4cc.passes.schedule import applicable
 from fp4cc.passes.sizes import Sizes
 from fp4cc.passes.unzip import Frame, epilogue_frame, tile_widths
 from fp4cc.passes.wgmma_decisions import explain_choices
-from fp4cc.passes.wgmma_memory import CONSUMERS, SLOT_BYTES, SLOTS, plan_loops, plan_pipeline, plan_smem
-from fp4cc.passes.wgmma_operands import Steps, constraints, plan_steps
+from fp4cc.passes.wgmma_memory import (
+    CONSUMERS,
+    PROMOTED_SLOTS,
+    SLOT_BYTES,
+    SLOTS,
+    factors_buffer,
+    plan_loops,
+    plan_pipeline,
+    plan_smem,
+)
+from fp4cc.passes.wgmma_operands import Steps, constraints, plan_steps, promoted_steps
 from fp4cc.passes.wgmma_scales import scale_params, scale_sizes
 from fp4cc.targets.sm90 import SM90A
 
 THREADS = (CONSUMERS + 1) * 32
 #: What a thread of the epilogue takes at a time.
 LEAST_COLUMNS = 32
+#: Bytes that may be lost before the epilogue's buffers.
+ALIGNMENT = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What is decided before the schedule: the epilogue's frame, the mainloops, the columns of an accumulator."""
+
+    kernel: Kernel
+    sizes: Sizes
+    problem: Problem
+    frame: Frame
+    steps: tuple[Steps, ...]
+    columns: int
+    promoted: tuple[PromotedScales, PromotedScales] | None = None
+
+    @property
+    def accumulators(self) -> int:
+        """Of a tile."""
+        return 1 + max(slot for each in self.steps for slot in each.slots)
+
+    @property
+    def tile(self) -> Tile:
+        """A tile; halves that are loaded apart are columns of one product."""
+        apart = self.accumulators > len(self.problem.accumulators)
+        return Tile(SM90A.tile_m, SM90A.tile_n if apart else self.columns, TILE_K, SM90A.tile_m)
+
+    @property
+    def slots(self) -> int:
+        """Converted operands in shared memory."""
+        return SLOTS if self.promoted is None else PROMOTED_SLOTS
 
 
 def lower_wgmma(kernel: Kernel) -> LoweredWgmma:
     """Lower a kernel with products for sm_90a. Raises DiagnosticError for what cannot be built there."""
+    work = _promoted(kernel) if is_promoted(kernel) else _work(kernel)
+    required = constraints(kernel, work.steps)
+    plans = [
+        _lower_with(work, when, schedule, required) for when, schedule in applicable(kernel, work.sizes, SM90A.name)
+    ]
+    return replace(plans[-1], variants=tuple(plans[:-1]))
+
+
+def _work(kernel: Kernel) -> _Work:
     sizes = Sizes.of(kernel.dims)
     problem = find_problem(kernel, sizes)
     frame = epilogue_frame(kernel, problem, sizes)
     apart = None if tile_widths(frame, (SM90A.tile_n,)) else frame.group
     columns = _columns(kernel, problem) if apart is None else SM90A.tile_n // 2
-    steps = plan_steps(kernel, problem, columns, apart)
-    required = constraints(kernel, steps)
-    plans = [
-        _lower_with(frame, kernel, problem, steps, columns, sizes, when, schedule, required)
-        for when, schedule in applicable(kernel, sizes, SM90A.name)
-    ]
-    return replace(plans[-1], variants=tuple(plans[:-1]))
+    return _Work(kernel, sizes, problem, frame, plan_steps(kernel, problem, columns, apart), columns)
+
+
+def _promoted(kernel: Kernel) -> _Work:
+    """A product with f32 scales: one accumulator, and beside it partial sums of a quarter of the tile."""
+    sizes = Sizes.of(kernel.dims)
+    problem = find_roles(kernel, sizes)
+    check_operands(kernel, problem, SM90A.elements)
+    frame = promoted_frame(kernel, problem, sizes, SM90A.tile_n)
+    steps, scales = promoted_steps(problem), promoted_scales(problem)
+    return _Work(kernel, sizes, problem, frame, steps, SM90A.tile_n, scales)
 
 
 def _lower_with(
-    frame: Frame,
-    kernel: Kernel,
-    problem: Problem,
-    steps: Sequence[Steps],
-    columns: int,
-    sizes: Sizes,
-    when: Expr | None,
-    schedule: Schedule | None,
-    required: tuple[Constraint, ...],
+    work: _Work, when: Expr | None, schedule: Schedule | None, required: tuple[Constraint, ...]
 ) -> LoweredWgmma:
-    accumulators = 1 + max(slot for each in steps for slot in each.slots)
-    # Halves that are loaded apart are columns of one product.
-    apart = accumulators > len(problem.accumulators)
-    tile = Tile(SM90A.tile_m, SM90A.tile_n if apart else columns, TILE_K, SM90A.tile_m)
+    kernel, problem, frame, tile = work.kernel, work.problem, work.frame, work.tile
     cluster = Cluster(_cluster_m(schedule, problem, tile), 1)
     if tile.n == SM90A.tile_n and frame.group is None:
         frame = replace(frame, walks="tile")
-    epilogue = plan_epilogue(frame, sizes, tile.n)
-    loops, maps = plan_loops(problem, steps, cluster)
-    stages = _stages(kernel, schedule, loops, epilogue.staging)
+    loops, maps = plan_loops(problem, work.steps, cluster)
+    factors = () if work.promoted is None else factors_buffer(work.promoted)
+    left = SM90A.smem_bytes - plan_smem(loops, work.slots, _least_stages(loops), factors).total
+    epilogue = plan_epilogue(frame, work.sizes, tile.n, min(STAGING_LIMIT, left - ALIGNMENT))
+    buffers = (*factors, *epilogue.staging)
+    if work.promoted is None:
+        scale_lengths = scale_sizes(problem, loops)
+        scale_places = scale_params(scale_lengths, loops)
+    else:
+        scale_lengths = promoted_sizes(problem, epilogue.program)
+        scale_places = promoted_params(problem, scale_lengths)
+    stages = _stages(work, schedule, loops, buffers)
     raster = plan_raster(problem, tile, cluster, None)
     maps = (*maps, *epilogue.tensor_maps)
-    scales = scale_sizes(problem, loops)
-    own = (*epilogue.params, *scale_params(scales, loops))
-    params = plan_params(problem, tile, raster, maps, epilogue.program, own, loops)
+    params = plan_params(problem, tile, raster, maps, epilogue.program, (*epilogue.params, *scale_places), loops)
     lowered = LoweredWgmma(
         name=kernel.name,
         target=SM90A.name,
@@ -78,22 +141,23 @@ def _lower_with(
         schedule=schedule,
         cluster=cluster,
         raster=raster,
-        smem=plan_smem(loops, stages, epilogue.staging),
+        smem=plan_smem(loops, work.slots, stages, buffers),
         tensor_maps=maps,
         epilogue=epilogue.program,
         launch=Launch(f"{kernel.name}_0", THREADS, params),
-        constraints=(*required, *not_empty(kernel, epilogue.program, sizes)),
+        constraints=(*required, *not_empty(kernel, epilogue.program, work.sizes)),
         decisions=(),
         when=when,
         problem=problem,
         loops=loops,
         tile=tile,
-        columns=columns,
-        accumulators=accumulators,
+        columns=work.columns,
+        accumulators=work.accumulators,
         pipeline=plan_pipeline(loops, cluster, stages),
-        slots=SLOTS,
+        slots=work.slots,
         slot_bytes=SLOT_BYTES,
-        sizes=scales,
+        sizes=scale_lengths,
+        promoted=work.promoted,
     )
     return replace(lowered, decisions=explain_choices(lowered))
 
@@ -142,23 +206,23 @@ def _cluster_m(schedule: Schedule | None, problem: Problem, tile: Tile) -> int:
     return cast("int", cluster[0])
 
 
-def _stages(
-    kernel: Kernel, schedule: Schedule | None, loops: Sequence[WgmmaLoop], staging: Sequence[SmemBuffer]
-) -> int:
-    """Stages of the ring: those asked for, or as many as fit.
+def _least_stages(loops: Sequence[WgmmaLoop]) -> int:
+    """Where wgmma reads what TMA has put there, a stage is free only when the next one is being multiplied."""
+    return 2 if any(loop.direct for loop in loops) else 1
 
-    Where wgmma reads what TMA has put there, a stage is free only when the next one has been multiplied: two at least.
-    """
+
+def _stages(work: _Work, schedule: Schedule | None, loops: Sequence[WgmmaLoop], buffers: Sequence[SmemBuffer]) -> int:
+    """Stages of the ring: those asked for, or as many as fit."""
     asked = schedule.fields.get("stages", ("auto",))[0] if schedule else "auto"
-    least = 2 if any(loop.direct for loop in loops) else 1
+    least = _least_stages(loops)
     fits = SM90A.stages_max
-    while fits and plan_smem(loops, fits, staging).total > SM90A.smem_bytes:
+    while fits and plan_smem(loops, work.slots, fits, buffers).total > SM90A.smem_bytes:
         fits -= 1
     if isinstance(asked, int) and least <= asked <= fits:
         return asked
     if fits >= least and not isinstance(asked, int):
         return fits
-    span = schedule.field_spans.get("stages", kernel.span) if schedule else kernel.span
+    span = schedule.field_spans.get("stages", work.kernel.span) if schedule else work.kernel.span
     if isinstance(asked, int) and asked < least <= fits:
         raise DiagnosticError([
             error("FP5012", f"{asked} stage does not do: wgmma reads one while the next is loaded", span,

@@ -19,6 +19,7 @@ def explain_choices(lowered: LoweredWgmma) -> tuple[Decision, ...]:
         *explain_products(lowered.problem, lowered.loops),
         *_instructions(lowered),
         *_operands(lowered),
+        *_promotion(lowered),
         Decision("tile", f"{tile.m} x {tile.n} x {tile.k}",
                  f"{lowered.accumulators * lowered.columns} sums a thread, and 128 bytes of a row: a swizzle row",
                  (), "target"),
@@ -45,6 +46,16 @@ def _instructions(lowered: LoweredWgmma) -> Iterator[Decision]:
         what = f"instruction {number + 1}" if number else "instruction"
         name = f"wgmma.mma_async m64n{lowered.columns}k16, {loop.wide}"
         yield Decision(what, name, why, others, "target")
+
+
+def _promotion(lowered: LoweredWgmma) -> Iterator[Decision]:
+    """Where f32 scales meet the sums."""
+    if lowered.promoted is not None:
+        yield Decision(
+            "promotion", f"every {lowered.loops[0].tile_k} along K",
+            "what one pair of scales covers: the partial sums of a quarter of the tile are scaled and added in f32",
+            ("partial sums of all of it: 256 registers a thread",),
+        )  # fmt: skip
 
 
 def _operands(lowered: LoweredWgmma) -> Iterator[Decision]:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from fp4cc.ir.lowered import Barrier, Cluster, Load, Pipeline, Problem, Smem, SmemBuffer
+from fp4cc.ir.lowered_promoted import PromotedScales
 from fp4cc.ir.lowered_wgmma import TILE_K, Side, WgmmaLoop
 from fp4cc.passes.memory import ATOM_BYTES, place_buffers
 from fp4cc.passes.sizes import scaled
@@ -21,6 +22,8 @@ from fp4rt.manifest import TensorMap
 CONSUMERS = 4  # warps
 #: Converted operands: one being multiplied, one being waited for, one being written.
 SLOTS = 3
+#: Of a product with promoted sums: the two stages of a step, which are multiplied before the next is converted.
+PROMOTED_SLOTS = 2
 SLOT_BYTES = SM90A.tile_m * 2 * TILE_K
 #: A row of a tile's sums in shared memory; 4 floats of padding keep both sides of the exchange free of bank conflicts.
 EXCHANGE_PITCH = 4 * (SM90A.tile_n + 4)
@@ -51,7 +54,7 @@ class _Loads:
         loads = [self._codes(alone, side) for side in sides]
         loads += [self._atoms(alone, side) for side in sides if side.atoms]
         total = sum(load.slice_bytes * load.slices for load in loads)
-        return WgmmaLoop(steps.products, steps.a, steps.bs, steps.slots, tuple(loads), total)
+        return WgmmaLoop(steps.products, steps.a, steps.bs, steps.slots, tuple(loads), total, steps.tile_k)
 
     def _codes(self, problem: Problem, side: Side) -> Load:
         operand, rows = side.operand, side.rows // self._slices(side)
@@ -103,8 +106,15 @@ def plan_pipeline(loops: Sequence[WgmmaLoop], cluster: Cluster, stages: int) -> 
     return Pipeline(stages, tuple(load for loop in loops for load in loop.loads), barriers, (), ())
 
 
-def plan_smem(loops: Sequence[WgmmaLoop], stages: int, staging: Sequence[SmemBuffer]) -> Smem:
-    """Converted operands and exchanged sums in one place, the ring of stages, the epilogue's buffers, barriers."""
+def factors_buffer(scales: tuple[PromotedScales, PromotedScales]) -> tuple[SmemBuffer, ...]:
+    """Where the f32 scales of B's columns lie for a step, if each has its own."""
+    if scales[1].rows != 1:
+        return ()
+    return (SmemBuffer("b_factors", 0, 4 * SM90A.tile_n, 1, 16, "B's scales of a step, one a column"),)
+
+
+def plan_smem(loops: Sequence[WgmmaLoop], slots: int, stages: int, others: Sequence[SmemBuffer]) -> Smem:
+    """Converted operands and exchanged sums in one place, the ring of stages, other buffers, barriers."""
     converted = converted_roles(loops)
     if converted:
         what = f"{' and '.join(converted)} converted; then a tile's sums on their way to the epilogue"
@@ -118,12 +128,12 @@ def plan_smem(loops: Sequence[WgmmaLoop], stages: int, staging: Sequence[SmemBuf
     codes = {name: size for name, size in ring.items() if not name.startswith("sf")}
     wanted = [
         SmemBuffer("operands" if converted else "exchange_smem", 0,
-                   max(_EXCHANGE_BYTES, len(converted) * SLOTS * SLOT_BYTES), 1, 1024, what),
+                   max(_EXCHANGE_BYTES, len(converted) * slots * SLOT_BYTES), 1, 1024, what),
         *(SmemBuffer(name, 0, size, stages, 1024 if name in swizzled else 128, f"rows of {_role(name)}")
           for name, size in codes.items()),
         *(SmemBuffer(name, 0, size, stages, 128, f"a scale atom of {_role(name[2:])}")
           for name, size in ring.items() if name not in codes),
-        *staging,
+        *others,
         SmemBuffer("ab_full", 0, 8, stages, 8, "barriers: the stage holds data"),
         SmemBuffer("ab_empty", 0, 8, stages, 8, "barriers: the stage may be filled"),
     ]  # fmt: skip

@@ -15,6 +15,7 @@ from fp4cc.ir.kernel import Arg, Constraint, Kernel
 from fp4cc.ir.lowered import Operand, Problem, Product
 from fp4cc.ir.lowered_wgmma import TILE_K, Half, Side, Wide
 from fp4cc.passes.memory import b_buffer
+from fp4cc.passes.promoted_scales import STEP
 from fp4cc.passes.sizes import fold
 from fp4cc.passes.wgmma_scales import plan_scales
 from fp4cc.targets.sm90 import SM90A
@@ -30,6 +31,19 @@ class Steps:
     a: Side
     bs: tuple[Side, ...]
     slots: tuple[int, ...]
+    tile_k: int = TILE_K
+
+
+def promoted_steps(problem: Problem) -> tuple[Steps, ...]:
+    """The mainloop of a product whose f32 scales are for whole partial sums: operands are converted without them."""
+    a, b = (
+        Side(operand, "bf16", buffer, rows, TILE_K * operand.bits // 8, None)
+        for operand, buffer, rows in (
+            (problem.a, "a_smem", SM90A.tile_m),
+            (problem.b, b_buffer(0), SM90A.tile_n),
+        )
+    )
+    return (Steps(problem.products, a, (b,), (0,), STEP),)
 
 
 def plan_steps(kernel: Kernel, problem: Problem, columns: int, apart: int | None = None) -> tuple[Steps, ...]:
@@ -136,9 +150,11 @@ def _operand_errors(arg: Arg, fmt: BlockFormat, wide: Wide) -> list[Diagnostic]:
     rows, columns = fmt.stored
     if fmt.scale == "f32":
         return [
-            error("FP4202", f"`{fmt.name}` has f32 scales: {SM90A.name} takes e4m3 and e8m0", arg.span, f"`{fmt.name}`",
-                  notes=["bf16 holds an element times a scale of eight bits, but not times an f32"],
-                  help="use mxfp8 or nvfp4, or compile for sm_100a"),
+            error("FP4202", f"`{fmt.name}` has f32 scales: {SM90A.name} multiplies it by another such operand only",
+                  arg.span, f"`{fmt.name}`",
+                  notes=["bf16 holds an element times a scale of eight bits, but not times an f32",
+                         "of one product of two operands with f32 scales, partial sums are scaled"],
+                  help="use e4m3 or e8m0 scales (nvfp4, mxfp8), or a kernel of its own with f32 scales on both sides"),
         ]  # fmt: skip
     if fmt.scale is not None and columns != "all" and columns not in SM90A.blocks and columns % TILE_K:
         known = ", ".join(map(str, SM90A.blocks))

@@ -21,6 +21,7 @@ class Hopper:
 
     name: str = "sm_90a"
     plain: tuple[str, ...] = ("bf16", "f16", "e4m3", "e5m2")
+    elements: tuple[str, ...] = ("e2m1", "e3m2", "e2m3", "e4m3", "e5m2")  # of block formats
     blocks: tuple[int, ...] = (16, 32, 64)  # of a scale along K within a step
     tile_m: int = 128
     tile_n: int = 128

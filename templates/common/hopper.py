@@ -133,20 +133,50 @@ def clear(registers, count):
         registers[i] = Float32(0.0)
 
 
-def mma_64_rows(registers, first, columns, wide, a, b):
-    """Registers first.. += A B for 64 rows, `columns` and 16 of K, bf16 or f16 by descriptors: columns / 2 sums."""
+def mma_64_rows(registers, first, columns, wide, a, b, keep=True):
+    """Registers first.. += A B for 64 rows, `columns` and 16 of K, bf16 or f16 by descriptors: columns / 2 sums.
+
+    Without `keep` what was in the registers does not count; the compiler still sees that they stay the same ones.
+    """
     count = columns // 2
     outputs = ", ".join(f"${i}" for i in range(count))
-    text = "wgmma.mma_async.sync.aligned.m64n%dk16.f32.%s.%s {%s}, $%d, $%d, 1, 1, 1, 0, 0;"
+    text = "wgmma.mma_async.sync.aligned.m64n%dk16.f32.%s.%s {%s}, $%d, $%d, %d, 1, 1, 0, 0;"
     sums = llvm.inline_asm(
         llvm.StructType.get_literal([Float32.mlir_type] * count),
         [x.ir_value() for x in (*[registers[first + i] for i in range(count)], a, b)],
-        text % (columns, wide, wide, outputs, 2 * count, 2 * count + 1),
+        text % (columns, wide, wide, outputs, 2 * count, 2 * count + 1, keep),
         ",".join([*["=f"] * count, *[str(i) for i in range(count)], "l", "l"]),
         has_side_effects=True,
     )
     for i in range(count):
         registers[first + i] = Float32(llvm.extractvalue(Float32.mlir_type, sums, [i]))
+
+
+def column_factors(factors, lane, columns):
+    """Factors of the columns that this thread's wgmma sums are of, out of those of all: two in each eight."""
+    found = []
+    for i in range(columns // 8):
+        pair = llvm.inline_asm(
+            llvm.StructType.get_literal([Float32.mlir_type] * 2),
+            [(factors + 4 * (8 * i + lane % 4 * 2)).ir_value()],
+            "ld.shared.v2.f32 {$0, $1}, [$2];",
+            "=f,=f,r,~{memory}",
+            has_side_effects=True,
+        )
+        found += [Float32(llvm.extractvalue(Float32.mlir_type, pair, [j])) for j in range(2)]
+    return found
+
+
+def promote_64_rows(registers, first, partial, count, rows, columns):
+    """Add a thread's `count` partial sums of 64 rows, each times its factor, to registers first..: one rounding each.
+
+    `rows` has the factors of this thread's two rows, `columns` those of its columns; None where `rows` has both.
+    """
+    for i in range(count):
+        factor = rows[i // 2 % 2]
+        if columns is not None:
+            factor = mul(factor, columns[i // 4 * 2 + i % 2])
+        registers[first + i] = fma(partial[i], factor, registers[first + i])
 
 
 def operand_descriptor(buffer):
