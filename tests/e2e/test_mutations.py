@@ -144,17 +144,21 @@ def test_mutation_is_caught(compiler: Any, run: Run, schedule: str, mutation: Mu
         f"kernel gemm(M, N, K) {{ in a : nvfp4[M, K]; in b : nvfp4[N, K]; {stored} }}\n"
         f"schedule gemm on sm_100a {{ {schedule} }}\n"
     )
-    lowered = compiler.lowered(text)
+    assert_caught(compiler, run, text, "sm_100a", mutation, M=300, N=n, K=mutation.k)
+
+
+def assert_caught(compiler: Any, run: Run, text: str, target: str, mutation: Mutation, **dims: int) -> None:
+    """One cluster takes all tiles of a kernel with a mistake: a fault or a wrong result for one of a few seeds."""
+    lowered = compiler.lowered(text, target)
     parts = emit(lowered).split(mutation.old)
     assert len(parts) > mutation.which + 1, "the kernel no longer has this text"
     at = mutation.which + 1
     mutant = mutation.old.join(parts[:at]) + mutation.new + mutation.old.join(parts[at:])
-    files = {f"gemm.{ending}": data for ending, data in compiler.compile(mutant).items()}
+    files = {f"{lowered.name}.{ending}": data for ending, data in compiler.compile(mutant, target).items()}
     artifact = Artifact.build(manifest(lowered, {}, {}), files)
-    sms = lowered.cluster.size
     for seed in range(8):
         try:
-            trial = run(artifact, M=300, N=n, K=mutation.k, sms=sms, mode=mutation.mode, seed=seed)
+            trial = run(artifact, **dims, sms=lowered.cluster.size, mode=mutation.mode, seed=seed)
         except KernelFault:
             return
         if not trial.equal:
