@@ -124,6 +124,12 @@ def _side(operand: Operand, wide: Wide, buffer: str, rows: int, half: Half | Non
 def _wide(kernel: Kernel, product: Product) -> Wide:
     """The type a product's operands become. Raises DiagnosticError with every reason why they cannot."""
     args = [(kernel.arg(operand.arg), operand) for operand in (product.a, product.b)]
+    parts = [arg for arg, operand in args if operand.first_row != 0]
+    if parts:
+        raise DiagnosticError([
+            error("FP4020", f"some rows of `{parts[0].name}` cannot be an operand on {SM90A.name} yet", parts[0].span,
+                  "declared here", help="make them an argument of their own"),
+        ])  # fmt: skip
     plain = {operand.element for _, operand in args if not operand.scaled}
     if plain - set(SM90A.plain) or plain >= {"bf16", "f16"}:
         raise DiagnosticError([_pair_error(args)])
