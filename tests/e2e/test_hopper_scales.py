@@ -35,16 +35,14 @@ def gemm(a: str, b: str, out: str = "f32", schedule: str = "") -> str:
     return f"{FORMATS}kernel gemm(L, M, N, K) {{ {args}; c = a @ b.T }}\n{tail}"
 
 
-@pytest.mark.parametrize(
-    ("a", "b"), [("lines", "squares"), ("talls", "odds"), ("nears", "padded"), ("bf16", "eights"), ("rows", "wide")]
-)
+@pytest.mark.parametrize(("a", "b"), [("squares", "odds"), ("nears", "padded")])
 def test_layouts_and_blocks(check: Check, a: str, b: str) -> None:
-    check(gemm(a, b), "sm_90a", L=3, M=140, N=72, K=384 if b == "wide" else 224)
+    check(gemm(a, b), "sm_90a", L=3, M=140, N=72, K=224)
 
 
 def test_delays(check: Check) -> None:
     text = gemm("lines", "eights", "f16", "cluster 2 x 1; stages 2")
-    check(text, "sm_90a", mode="delayed", sms=2, L=1, M=300, N=72, K=224)
+    check(text, "sm_90a", mode="delayed", sms=2, L=1, M=200, N=72, K=224)
 
 
 @pytest.mark.slow
