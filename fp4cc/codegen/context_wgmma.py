@@ -57,8 +57,10 @@ def helpers(lowered: LoweredWgmma) -> set[str]:
             found |= {"shared_load_4_words", "shared_store_4_words", f"pairs_of_{side.operand.element}"}
         if side.scales is not None:
             found |= {"scaled", f"scales_of_{side.scales.type}"}
-            by_layout = {"bytes_of", "load_b8", "global_address", "both"}
-            found |= by_layout if side.scales.via == "layout" else {"atom_scales"}
+        if side.loaded_scales is not None:
+            found.add("atom_scales")
+        if side.read_scales is not None:
+            found |= {"bytes_of", "load_b8", "global_address", "both"}
     if lowered.promoted is not None:
         found |= {"load_f32", "global_address", "promote_64_rows"}
         found |= {"column_factors", "shared_store_f32"} if lowered.promoted[1].rows == 1 else {"mul"}
@@ -71,9 +73,8 @@ def template_context(lowered: LoweredWgmma, epilogue: EpilogueText) -> dict[str,
     batched = bool(problem.batch_axes)
     sizes = [*kernel_sizes(problem, tile, lowered.raster, lowered.epilogue, lowered.loops), *lowered.sizes]
     loaded = any(side.operand.batched for side in _sides(lowered))
-    ahead = _ahead(lowered)
     scales_by_batch = any(
-        side.operand.batched for side in _sides(lowered) if _by_layout(side) or lowered.promoted is not None
+        side.operand.batched for side in _sides(lowered) if side.read_scales is not None or lowered.promoted is not None
     )
     return {
         **frame(lowered, epilogue, title(lowered), plan(lowered)),
@@ -87,7 +88,7 @@ def template_context(lowered: LoweredWgmma, epilogue: EpilogueText) -> dict[str,
         "converts": any(loop.converts for loop in lowered.loops),
         "direct": any(loop.direct for loop in lowered.loops),
         "descriptors": list(_descriptors(lowered)),
-        "ahead": ahead,
+        "ahead": _ahead(lowered),
         "exchange": lowered.smem.buffers[0].name,
         "registers": lowered.accumulators * lowered.columns,
         "promoted": _promoted(lowered),
@@ -118,17 +119,18 @@ def plan(lowered: LoweredWgmma) -> str:
     """How it was lowered, in a few words."""
     clusters = f", clusters of {lowered.cluster.m} CTAs that share loads of B" if lowered.cluster.size > 1 else ""
     sides = _sides(lowered)
-    promoted = ""
-    if lowered.promoted is not None:
-        promoted = f" Each partial sum of {lowered.loops[0].tile_k} along K is scaled and added to sums in registers."
     converted = dict.fromkeys(f"{side.operand.arg} to {side.wide}" for side in sides if side.converted)
-    if converted:
-        work = f"convert {' and '.join(converted)}, exactly, and multiply with wgmma while the next step is converted"
+    convert = f"convert {' and '.join(converted)}, exactly, and multiply with wgmma"
+    if lowered.promoted is not None:
+        depth = lowered.loops[0].tile_k
+        work = f"{convert}; they scale each partial sum of {depth} along K and add it to sums in registers"
+    elif converted:
+        work = f"{convert} while the next step is converted"
     else:
         work = "multiply them with wgmma where they are"
     return (
         f"Tiles of {lowered.tile.m} x {lowered.tile.n}{clusters}. A warp keeps {lowered.pipeline.stages} stages of "
-        f"operands in shared memory by TMA; four warps {work}.{promoted} Persistent: a cluster takes every n-th tile."
+        f"operands in shared memory by TMA; four warps {work}. Persistent: a cluster takes every n-th tile."
     )
 
 
@@ -156,17 +158,13 @@ def _n0(lowered: LoweredWgmma) -> str:
     return "tile_n * TILE_N" if lowered.epilogue.tile_n == lowered.columns else "tile_n * (TILE_N // 2)"
 
 
-def _by_layout(side: Side) -> bool:
-    return side.scales is not None and side.scales.via == "layout"
-
-
 def _ahead(lowered: LoweredWgmma) -> dict[str, int]:
     """How many registers for the scales of the next step, by their name."""
     found: dict[str, int] = {}
     for side in _sides(lowered):
-        if side.scales is not None and side.scales.via == "layout":
+        if side.read_scales is not None:
             name = ahead_name(side)
-            found[name] = max(found.get(name, 0), side.scales.per_step)
+            found[name] = max(found.get(name, 0), side.read_scales.per_step)
     return found
 
 

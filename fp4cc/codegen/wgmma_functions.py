@@ -64,8 +64,8 @@ def scale_functions(lowered: LoweredWgmma) -> list[str]:
     """The functions that read scales by their layout: for each such operand where a scale lies, and the loads."""
     found: dict[str, list[str]] = {}
     for side in (side for loop in lowered.loops for side in loop.sides):
-        arg, scales = side.operand.arg, side.scales
-        if scales is not None and scales.via == "layout":
+        arg, scales = side.operand.arg, side.read_scales
+        if scales is not None:
             batched = side.operand.batched
             found[arg] = [offset_function(arg, scales.layout, batched), _ahead_function(arg, scales, batched)]
     return [text for texts in found.values() for text in texts]

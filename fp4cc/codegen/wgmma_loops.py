@@ -8,8 +8,9 @@ from fp4cc.codegen.mainloops import numbered
 from fp4cc.codegen.scale_offset import needs_batches
 from fp4cc.ir.lowered import Load
 from fp4cc.ir.lowered_wgmma import TILE_K, LoweredWgmma, Scales, Side, WgmmaLoop
+from fp4cc.passes.wgmma_memory import CONSUMERS, converted_roles
 
-THREADS = 128  # that convert: one for each row of a slot
+THREADS = 32 * CONSUMERS  # that convert: one for each row of a slot
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,15 +110,14 @@ def _loop(lowered: LoweredWgmma, loop: WgmmaLoop, number: int) -> LoopText:
 
 def _load(lowered: LoweredWgmma, loop: WgmmaLoop, load: Load) -> CallText:
     """The call that issues a load for one stage."""
-    of_scales = load.buffer.startswith("sf")
     side = next(s for s in loop.sides if s.buffer == load.buffer.removeprefix("sf"))
     share = load.slices > 1
     offset = f"stage * {bytes_name(load.buffer)}" + (f" + cta_m * {load.slice_bytes}" if share else "")
     row = _first_row(side, "n0")
     batch = ", batch" if side.operand.batched else ""
-    if of_scales and side.scales is not None:
+    if load.buffer != side.buffer and side.loaded_scales is not None:
         first = f"cta_m * {256 // load.slices}" if share else "0"
-        coordinates = f"{first}, {row if row.isidentifier() else f'({row})'} // 128, {_atom(side.scales)}{batch}"
+        coordinates = f"{first}, {row if row.isidentifier() else f'({row})'} // 128, {_atom(side.loaded_scales)}{batch}"
     else:
         unit = side.row_bytes if side.converted else TILE_K
         rows = f" + cta_m * {side.rows // load.slices}" if share else ""
@@ -154,15 +154,14 @@ def _conversion(lowered: LoweredWgmma, side: Side, place: int) -> ConversionText
     arguments = [f"shared_address({side.buffer}) + stage * {bytes_name(side.buffer)} + {row} * {side.row_bytes}"]
     calls: list[CallText] = []
     ahead = None
-    if side.scales is not None and side.scales.via == "layout":
-        first = _first_row(side, first_of_b(lowered))
-        row = f"{first} + {row}"
-        ahead = _read_ahead(side, side.scales, row, "0")
-        calls.append(CallText("scales = bytes_of", (ahead_name(side), str(side.scales.per_step))))
-        calls.append(_read_ahead(side, side.scales, row, "k_tile + 1"))
+    if side.read_scales is not None:
+        read, place_of_row = side.read_scales, f"{_first_row(side, first_of_b(lowered))} + {row}"
+        ahead = _read_ahead(side, read, place_of_row, "0")
+        calls.append(CallText("scales = bytes_of", (ahead_name(side), str(read.per_step))))
+        calls.append(_read_ahead(side, read, place_of_row, "k_tile + 1"))
         arguments.append("scales")
-    elif side.scales is not None:
-        arguments.append(_of_atom(side, side.scales, row))
+    elif side.loaded_scales is not None:
+        arguments.append(_of_atom(side, side.loaded_scales, row))
     arguments += [f"shared_address(operands) + {_slot(lowered, side)}", "thread"]
     calls.append(CallText(function_name(side), tuple(arguments)))
     warps = side.rows // 32
@@ -210,8 +209,7 @@ def _slot(lowered: LoweredWgmma, side: Side) -> str:
 
 def both_converted(lowered: LoweredWgmma) -> bool:
     """Whether there are slots of A and of B."""
-    converted = {side.operand.role for loop in lowered.loops for side in loop.sides if side.converted}
-    return len(converted) == 2
+    return len(converted_roles(lowered.loops)) == 2
 
 
 def _part(lowered: LoweredWgmma, side: Side, place: int, more: str = "") -> str:

@@ -72,9 +72,14 @@ class Side:
         return self.operand.element != self.wide
 
     @property
-    def atoms(self) -> bool:
-        """Whether a stage holds a scale atom of it."""
-        return self.scales is not None and self.scales.via == "atoms"
+    def loaded_scales(self) -> Scales | None:
+        """Its scales, where a stage holds an atom of them."""
+        return self.scales if self.scales is not None and self.scales.via == "atoms" else None
+
+    @property
+    def read_scales(self) -> Scales | None:
+        """Its scales, where threads read them by their layout."""
+        return self.scales if self.scales is not None and self.scales.via == "layout" else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from fp4cc.passes.promoted_scales import (
     promoted_sizes,
 )
 from fp4cc.passes.raster import plan_raster
-from fp4cc.passes.roles import find_problem, find_roles
+from fp4cc.passes.roles import find_problem
 from fp4cc.passes.schedule import applicable
 from fp4cc.passes.sizes import Sizes
 from fp4cc.passes.unzip import Frame, epilogue_frame, tile_widths
@@ -85,27 +85,24 @@ class _Work:
 
 def lower_wgmma(kernel: Kernel) -> LoweredWgmma:
     """Lower a kernel with products for sm_90a. Raises DiagnosticError for what cannot be built there."""
-    work = _promoted(kernel) if is_promoted(kernel) else _work(kernel)
+    sizes = Sizes.of(kernel.dims)
+    problem = find_problem(kernel, sizes)
+    promoted = is_promoted(kernel) and problem.a.scaled and problem.b.scaled
+    work = (_promoted if promoted else _work)(kernel, sizes, problem)
     required = constraints(kernel, work.steps)
-    plans = [
-        _lower_with(work, when, schedule, required) for when, schedule in applicable(kernel, work.sizes, SM90A.name)
-    ]
+    plans = [_lower_with(work, when, schedule, required) for when, schedule in applicable(kernel, sizes, SM90A.name)]
     return replace(plans[-1], variants=tuple(plans[:-1]))
 
 
-def _work(kernel: Kernel) -> _Work:
-    sizes = Sizes.of(kernel.dims)
-    problem = find_problem(kernel, sizes)
+def _work(kernel: Kernel, sizes: Sizes, problem: Problem) -> _Work:
     frame = epilogue_frame(kernel, problem, sizes)
     apart = None if tile_widths(frame, (SM90A.tile_n,)) else frame.group
     columns = _columns(kernel, problem) if apart is None else SM90A.tile_n // 2
     return _Work(kernel, sizes, problem, frame, plan_steps(kernel, problem, columns, apart), columns)
 
 
-def _promoted(kernel: Kernel) -> _Work:
+def _promoted(kernel: Kernel, sizes: Sizes, problem: Problem) -> _Work:
     """A product with f32 scales: one accumulator, and beside it partial sums of a quarter of the tile."""
-    sizes = Sizes.of(kernel.dims)
-    problem = find_roles(kernel, sizes)
     check_operands(kernel, problem, SM90A.elements)
     frame = promoted_frame(kernel, problem, sizes, SM90A.tile_n)
     steps, scales = promoted_steps(problem), promoted_scales(problem)

@@ -39,12 +39,13 @@ def _instructions(lowered: LoweredWgmma) -> Iterator[Decision]:
             why = f"Hopper has no block-scaled tensor core: operands are dequantized to {loop.wide}, exactly"
             others = ("fp8 wgmma: e4m3 cannot hold an element times its scale",)
         elif loop.converts:
-            why = f"fp8 is converted to {loop.wide}, exactly, so that sums are those of f32"
+            why = f"operands are converted to {loop.wide}, exactly, so that sums are those of f32"
             others = ("fp8 wgmma: it keeps fewer bits of a sum than f32 has",)
         else:
             why, others = "both operands are of that type", ()
         what = f"instruction {number + 1}" if number else "instruction"
-        name = f"wgmma.mma_async m64n{lowered.columns}k16, {loop.wide}"
+        columns = lowered.columns if lowered.promoted is None else lowered.columns // 2
+        name = f"wgmma.mma_async m64n{columns}k16, {loop.wide}"
         yield Decision(what, name, why, others, "target")
 
 

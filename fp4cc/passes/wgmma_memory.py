@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from fp4cc.ir.lowered import Barrier, Cluster, Load, Pipeline, Problem, Smem, SmemBuffer
 from fp4cc.ir.lowered_promoted import PromotedScales
-from fp4cc.ir.lowered_wgmma import TILE_K, Side, WgmmaLoop
+from fp4cc.ir.lowered_wgmma import TILE_K, Scales, Side, WgmmaLoop
 from fp4cc.passes.memory import ATOM_BYTES, place_buffers
 from fp4cc.passes.sizes import scaled
 from fp4cc.passes.tensor_maps import codes_map, scale_atoms_map
@@ -52,7 +52,7 @@ class _Loads:
         alone = replace(self.problem, products=steps.products)  # K is the mainloop's
         sides = (steps.a, *steps.bs)
         loads = [self._codes(alone, side) for side in sides]
-        loads += [self._atoms(alone, side) for side in sides if side.atoms]
+        loads += [self._atoms(alone, side, side.loaded_scales) for side in sides if side.loaded_scales is not None]
         total = sum(load.slice_bytes * load.slices for load in loads)
         return WgmmaLoop(steps.products, steps.a, steps.bs, steps.slots, tuple(loads), total, steps.tile_k)
 
@@ -67,10 +67,9 @@ class _Loads:
         wanted = codes_map(f"{operand.arg}_codes", problem, operand, dtype, width, box, swizzle)
         return self._load(side, wanted, side.buffer, side.rows * side.row_bytes)
 
-    def _atoms(self, problem: Problem, side: Side) -> Load:
-        block = side.scales.block if side.scales is not None else 0
+    def _atoms(self, problem: Problem, side: Side, scales: Scales) -> Load:
         box = (256 // self._slices(side), 1, 1)
-        wanted = scale_atoms_map(f"{side.operand.arg}_scales", problem, side.operand, block, box)
+        wanted = scale_atoms_map(f"{side.operand.arg}_scales", problem, side.operand, scales.block, box)
         return self._load(side, wanted, f"sf{side.buffer}", ATOM_BYTES)
 
     def _load(self, side: Side, wanted: TensorMap, buffer: str, size: int) -> Load:

@@ -57,5 +57,5 @@ def scale_params(sizes: Sequence[tuple[str, Expr, str]], loops: Sequence[WgmmaLo
 def _by_layout(loops: Sequence[WgmmaLoop]) -> Iterator[tuple[WgmmaLoop, Side, Scales]]:
     for loop in loops:
         for side in loop.sides:
-            if side.scales is not None and side.scales.via == "layout":
-                yield loop, side, side.scales
+            if side.read_scales is not None:
+                yield loop, side, side.read_scales
