@@ -25,7 +25,7 @@ def test_the_next_layers_activations(check: Check) -> None:
 
 def test_a_scale_for_each_column_and_delays(check: Check) -> None:
     text = gemm("ds_act", "four", "bf16") + "schedule gemm on sm_90a { cluster 2 x 1; stages 1 }\n"
-    check(text, "sm_90a", mode="delayed", sms=2, M=200, N=136, K=256)
+    check(text, "sm_90a", mode="delayed", sms=2, M=200, N=72, K=256)
 
 
 @pytest.mark.slow
