@@ -96,6 +96,12 @@ def lower_wgmma(kernel: Kernel) -> LoweredWgmma:
 
 def _work(kernel: Kernel, sizes: Sizes, problem: Problem) -> _Work:
     frame = epilogue_frame(kernel, problem, sizes)
+    if frame.group is not None and len(problem.accumulators) > 1:
+        unzipped = next(value for value in kernel.values if value.op == "unzip")
+        raise DiagnosticError([
+            error("FP4020", f"`unzip` of several accumulators cannot be compiled for {SM90A.name} yet", unzipped.span,
+                  "unzipped here", help="give each half a weight and products of its own"),
+        ])  # fmt: skip
     apart = None if tile_widths(frame, (SM90A.tile_n,)) else frame.group
     columns = _columns(kernel, problem) if apart is None else SM90A.tile_n // 2
     return _Work(kernel, sizes, problem, frame, plan_steps(kernel, problem, columns, apart), columns)
