@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from fp4cc.codegen.context import Constant, Panels, frame, mentions, place_call
+from fp4cc.codegen.exchanged import exchanged_reads
 from fp4cc.codegen.hooks import EpilogueText
-from fp4cc.codegen.scale_reading import ReaderText
+from fp4cc.codegen.promoted_scales import factor_address, factor_functions, factor_names
 from fp4cc.ir.lowered import SmemBuffer
-from fp4cc.ir.lowered_promoted import LoweredPromoted, PromotedScales
+from fp4cc.ir.lowered_promoted import LoweredPromoted
 from fp4cc.passes.params import sizes as kernel_sizes
 
 #: Names of the kernel template that are in scope where the epilogue's text stands.
@@ -17,13 +18,13 @@ TAKEN = (
     "ACC_STAGES", "INSTRUCTION", "EXCHANGE_PITCH", "FACTOR_BARRIER", "EPILOGUE_WARPS", "LOAD_WARP", "MMA_WARP", "Path",
     "wait", "place", "launch", "compile", "first_tile", "tile_step", "tile", "tile_m", "tile_n", "tmem", "stage",
     "parity", "acc_stage", "acc_parity", "lanes", "exchange", "sums", "half", "k_tile", "a_address", "b_address",
-    "a_factor", "b_factor", "factor", "factors", "partial", "address", "source", "words", "full", "make_ptr",
+    "a_factor", "b_factor", "factor", "factors", "column_factors", "partial", "address", "full", "make_ptr",
     "make_fake_stream", "k_tiles", "tiles_m", "tiles_n", "tiles", "i", "panel", "panel0", "step",
 )  # fmt: skip
 #: The library functions that the template calls.
 HELPERS = (
-    "shared_address", "shared_load_4_words", "shared_store_4_words", "shared_store_f32", "load_f32", "global_address",
-    "exchange_row", "promote", "factors_of_columns", "from_bits", "clear", "mul",
+    "shared_address", "shared_load_32_f32", "shared_store_f32", "load_f32", "global_address", "exchange_row",
+    "promote", "factors_of_columns", "clear", "mul",
 )  # fmt: skip
 _PITCH = 4 * (128 + 4)  # bytes: 4 floats of padding keep rows off each other's banks
 
@@ -34,6 +35,10 @@ def template_context(lowered: LoweredPromoted, epilogue: EpilogueText) -> dict[s
     batched = bool(problem.batch_axes)
     a, b = lowered.scales
     batch_in_scales = a.reader.batched or b.reader.batched
+    # Of an unzipped product the epilogue counts the columns of one half.
+    unzipped = lowered.epilogue.group is not None
+    first_of_b = "tile_n * TILE_N" if unzipped else "n0"
+    row_of_b = f"{first_of_b} + thread" if b.each_row else first_of_b
     sizes = [*kernel_sizes(problem, tile, lowered.raster, lowered.epilogue), *lowered.sizes]
     return {
         **frame(lowered, epilogue, title(lowered), plan(lowered)),
@@ -46,14 +51,18 @@ def template_context(lowered: LoweredPromoted, epilogue: EpilogueText) -> dict[s
         "loads": _loads(lowered),
         "load_place": place_call(batched, problem.a.batched or problem.b.batched),
         "epilogue_place": place_call(batched, batch_in_scales or mentions(epilogue.hooks, "batch")),
-        "columns_of_b": b.reader.tall == 1,
-        "a_address": _address(a, "row"),
-        "b_address": _address(b, "n0 + thread" if b.reader.tall == 1 else "n0"),
+        "columns_of_b": b.each_row,
+        "a_address": factor_address(a, "row"),
+        "a_valid": f"row < {a.rows}",
+        "n0": "tile_n * (TILE_N // 2)" if unzipped else "tile_n * TILE_N",
+        "b_address": factor_address(b, row_of_b),
+        "b_valid": f"{row_of_b} < {b.rows}",
         "subtile": lowered.epilogue.subtile,
         "panels": Panels.of(lowered.epilogue),
+        "reads": exchanged_reads(lowered.epilogue, 1, tile.n),
         "uses": {
-            "row": False,  # the template itself has defined both
-            "row_valid": False,
+            "row": False,  # the template itself has defined it
+            "row_valid": mentions(epilogue.hooks, "row_valid"),
             "first_column": mentions(epilogue.hooks, "first_column") or mentions(epilogue.hooks, "column_step"),
         },
     }
@@ -96,7 +105,7 @@ def _constants(lowered: LoweredPromoted) -> list[list[Constant]]:
         Constant("LOAD_WARP", 4),
         Constant("MMA_WARP", 5),
     ]
-    if lowered.scales[1].reader.tall == 1:
+    if lowered.scales[1].each_row:
         warps.append(Constant("FACTOR_BARRIER", 2, "the named barrier of the epilogue warps at each step"))
     return [shape, ring, columns, warps]
 
@@ -129,24 +138,11 @@ def _loads(lowered: LoweredPromoted) -> list[list[str]]:
     return found
 
 
-def _address(scales: PromotedScales, row: str) -> list[str]:
-    """The arguments of `global_address` for an operand's scale of a row and this step."""
-    reader = ReaderText(scales.arg, scales.reader)
-    offset = reader.row_offset(row)
-    if scales.each_step:
-        offset += f" + {reader.block_offset('k_tile')}"
-    return [scales.reader.param, offset, "4"]
-
-
 def scale_functions(lowered: LoweredPromoted) -> list[str]:
     """The functions that find scales."""
-    texts: list[str] = []
-    for scales in lowered.scales:
-        row, block = ReaderText(scales.arg, scales.reader).functions()
-        texts += [row, block] if scales.each_step else [row]
-    return texts
+    return factor_functions(lowered.scales)
 
 
 def taken(lowered: LoweredPromoted) -> tuple[str, ...]:
     """Names that the epilogue's text may not use otherwise."""
-    return (*TAKEN, *(name for scales in lowered.scales for name in ReaderText(scales.arg, scales.reader).names))
+    return (*TAKEN, *factor_names(lowered.scales))

@@ -100,6 +100,8 @@ def _turn(program: EpilogueProgram, overlapped: bool) -> str:
     if not program.panel:
         return "step" if overlapped else "subtile"
     return f"{program.panel // program.subtile} * panel + step" if overlapped else "subtile"
+
+
 def _converter_context(lowered: LoweredGemm) -> dict[str, Any]:
     """What the template of converter warps substitutes, where there are any."""
     converters = lowered.converters

@@ -2,176 +2,238 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from fp4cc.codegen.context import Constant, Panels, frame, mentions, place_call
+from fp4cc.codegen.exchanged import exchanged_reads
 from fp4cc.codegen.hooks import EpilogueText
-from fp4cc.ir.lowered import Load, SmemBuffer
-from fp4cc.ir.lowered_wgmma import Dequantized, LoweredWgmma
+from fp4cc.codegen.mainloops import numbered
+from fp4cc.codegen.promoted_scales import factor_address, factor_functions, factor_names
+from fp4cc.codegen.wgmma_functions import row_functions
+from fp4cc.codegen.wgmma_functions import scale_functions as block_scale_functions
+from fp4cc.codegen.wgmma_loops import (
+    ahead_function,
+    ahead_name,
+    both_converted,
+    bytes_name,
+    descriptor,
+    first_of_b,
+    function_name,
+    loops,
+    scale_reader,
+)
+from fp4cc.ir.lowered import SmemBuffer
+from fp4cc.ir.lowered_wgmma import LoweredWgmma, Side
 from fp4cc.passes.params import sizes as kernel_sizes
+from fp4cc.passes.wgmma_memory import EXCHANGE_PITCH
 
 #: Names of the kernel template that are in scope where the epilogue's text stands.
-TAKEN = (
-    "SMEM", "TILE_M", "TILE_N", "TILE_K", "CLUSTER_M", "BAND", "STAGES", "SLOTS", "OPERAND_BYTES", "B_OPERANDS",
-    "OPERAND_BARRIER", "EXCHANGE_PITCH", "LOAD_WARP", "Path", "wait", "place", "launch", "compile", "block", "blocks",
-    "cta_m", "first_tile", "tile_step", "tile", "tile_m", "tile_n", "stage", "parity", "slot", "exchange",
-    "acc_registers", "a_desc", "b_desc", "a_part", "b_part", "sums", "sum_row", "sum_column", "half", "first",
-    "address", "source", "words", "make_ptr", "make_fake_stream", "k_tiles", "tiles_m", "tiles_n", "tiles", "i",
-    "dequantize_row", "dequantize_a", "dequantize_b", "panel", "panel0", "step",
+_TAKEN = (
+    "SMEM", "TILE_M", "TILE_N", "TILE_K", "CLUSTER_M", "BAND", "STAGES", "SLOTS", "SLOT_BYTES", "B_SLOTS",
+    "ATOM_BYTES", "OPERAND_BARRIER", "EXCHANGE_PITCH", "LOAD_WARP", "Path", "wait", "place", "launch", "compile",
+    "block", "blocks", "cta_m", "first_tile", "tile_step", "tile", "tile_m", "tile_n", "stage", "parity", "slot",
+    "last", "exchange", "acc_registers", "slots_desc", "a_part", "b_part", "scales", "a_scale_bytes",
+    "b_scale_bytes", "sums", "sum_row", "sum_column", "half", "first", "address", "make_ptr",
+    "make_fake_stream", "k_tile", "part", "partial", "a_address", "a_factors", "b_address", "b_factor", "columns",
+    "quarter", "side", "rows", "tiles_m", "tiles_n", "tiles", "i", "panel", "panel0", "step",
 )  # fmt: skip
 
-_PITCH = 4 * (128 + 4)  # bytes: 4 floats of padding keep both sides of the exchange free of bank conflicts
+
+def taken(lowered: LoweredWgmma) -> tuple[str, ...]:
+    """Names that the kernel template uses where the epilogue's text stands."""
+    sides = _sides(lowered)
+    rings = [name for side in sides for name in (descriptor(side.buffer), bytes_name(side.buffer))]
+    numbers = [numbered(i) for i in range(len(lowered.loops))]
+    per_loop = [f"{name}{number}" for name in ("k_tiles", "STAGE_TX_BYTES") for number in numbers]
+    functions = [function_name(side) for side in sides]
+    for reader in (scale_reader(lowered, side) for side in sides):
+        functions += [] if reader is None else [*reader.names, ahead_function(reader)]
+    functions += [] if lowered.promoted is None else factor_names(lowered.promoted)
+    return (*_TAKEN, *rings, *per_loop, *functions)
 
 
 def helpers(lowered: LoweredWgmma) -> set[str]:
     """The library functions that the template calls."""
-    of_operands = {name for o in lowered.operands for name in (_pairs(o), _scales(o))}
-    fixed = {
-        "shared_address", "shared_load_word", "shared_load_4_words", "shared_store_4_words", "shared_store_2_floats",
-        "scaled", "mma_64_rows", "clear", "operand_descriptor", "from_bits",
-    }  # fmt: skip
-    return fixed | of_operands
+    found = {"shared_address", "shared_store_2_floats", "shared_load_32_f32", "mma_64_rows", "clear",
+             "operand_descriptor"}  # fmt: skip
+    for side in _sides(lowered):
+        if side.converted:
+            found |= {"shared_load_4_words", "shared_store_4_words", f"pairs_of_{side.operand.element}"}
+        if side.scales is not None:
+            found |= {"scaled", f"scales_of_{side.scales.type}"}
+        if side.loaded_scales is not None:
+            found.add("atom_scales")
+        if side.scale_reader is not None:
+            found |= {"bytes_of", "load_b8", "global_address", "both"}
+    if lowered.promoted is not None:
+        found |= {"load_f32", "global_address", "promote_64_rows"}
+        found |= {"column_factors", "shared_store_f32"} if lowered.promoted[1].each_row else {"mul"}
+    return found
 
 
 def template_context(lowered: LoweredWgmma, epilogue: EpilogueText) -> dict[str, Any]:
     """The names a template of templates/sm90 may use."""
     problem, tile, cluster = lowered.problem, lowered.tile, lowered.cluster
     batched = bool(problem.batch_axes)
-    sizes = kernel_sizes(problem, tile, lowered.raster, lowered.epilogue)
+    sizes = [*kernel_sizes(problem, tile, lowered.raster, lowered.epilogue, lowered.loops), *lowered.sizes]
+    loaded = any(side.operand.batched for side in _sides(lowered))
+    scales_by_batch = any(
+        side.operand.batched
+        for side in _sides(lowered)
+        if side.scale_reader is not None or lowered.promoted is not None
+    )
     return {
         **frame(lowered, epilogue, title(lowered), plan(lowered)),
         "tile": tile,
         "constants": _constants(lowered),
         "buffers": [_buffer(buffer) for buffer in lowered.smem.buffers],
         "sizes": [{"name": n, "value": int(v), "note": what} for n, v, what in sizes if isinstance(v, int)],
-        "operands": [_operand(o, lowered) for o in lowered.operands],
-        "functions": _functions(lowered),
+        "row_functions": row_functions(lowered),
+        "loops": loops(lowered),
+        "converts": any(loop.converts for loop in lowered.loops),
+        "direct": any(loop.direct for loop in lowered.loops),
+        "descriptors": list(_descriptors(lowered)),
+        "ahead": _ahead(lowered),
+        "exchange": lowered.smem.buffers[0].name,
+        "registers": lowered.accumulators * tile.n,
+        "promoted": _promoted(lowered),
         "arrivals": lowered.pipeline.barrier("ab_empty").arrivals,
         "sync": "prims.barrier_cluster_arrive()\n    prims.barrier_cluster_wait()"
         if cluster.size > 1
         else "prims.barrier_cta_sync()",
         "batched": batched,
         "band": lowered.raster.band,
-        "loads": [_load(lowered, load) for load in lowered.pipeline.loads],
-        "load_place": place_call(batched, problem.a.batched or problem.b.batched),
-        "epilogue_place": place_call(batched, mentions(epilogue.hooks, "batch")),
+        "load_place": place_call(batched, loaded),
+        "epilogue_place": place_call(batched, scales_by_batch or mentions(epilogue.hooks, "batch")),
         "m0": "(tile_m * CLUSTER_M + cta_m) * TILE_M" if cluster.m > 1 else "tile_m * TILE_M",
         "subtile": lowered.epilogue.subtile,
+        "n0": _n0(lowered),
+        "reads": exchanged_reads(lowered.epilogue, lowered.accumulators, tile.n),
         "panels": Panels.of(lowered.epilogue),
         "uses": {name: mentions(epilogue.hooks, name) for name in ("row", "row_valid", "first_column")},
     }
 
 
+def scale_functions(lowered: LoweredWgmma) -> list[str]:
+    """The functions that find scales, and those that load them ahead."""
+    factors = [] if lowered.promoted is None else factor_functions(lowered.promoted)
+    return [*block_scale_functions(lowered), *factors]
+
+
 def title(lowered: LoweredWgmma) -> str:
     """One line: what the kernel computes, in kinds."""
-    a, b = lowered.operands
-    return f"{lowered.name}: {a.arg} ({a.format}) times {b.arg} ({b.format}) for {lowered.target}."
+    names = [f"{p.a.arg} ({p.a.name}) times {p.b.title} ({p.b.name})" for p in lowered.problem.products]
+    return f"{lowered.name}: {', '.join(names)} for {lowered.target}."
 
 
 def plan(lowered: LoweredWgmma) -> str:
     """How it was lowered, in a few words."""
     clusters = f", clusters of {lowered.cluster.m} CTAs that share loads of B" if lowered.cluster.size > 1 else ""
+    sides = _sides(lowered)
+    converted = dict.fromkeys(f"{side.operand.arg} to {side.wide}" for side in sides if side.converted)
+    convert = f"convert {' and '.join(converted)}, exactly, and multiply with wgmma"
+    if lowered.promoted is not None:
+        depth = lowered.loops[0].tile_k
+        work = f"{convert}; they scale each partial sum of {depth} along K and add it to sums in registers"
+    elif converted:
+        work = f"{convert} while the next step is converted"
+    else:
+        work = "multiply them with wgmma where they are"
     return (
         f"Tiles of {lowered.tile.m} x {lowered.tile.n}{clusters}. A warp keeps {lowered.pipeline.stages} stages of "
-        "codes and scales in shared memory by TMA; four warps dequantize them to bf16, exactly, and multiply with "
-        "wgmma while the next step is dequantized. Persistent: a cluster takes every n-th tile."
+        f"operands in shared memory by TMA; four warps {work}. Persistent: a cluster takes every n-th tile."
     )
+
+
+def _sides(lowered: LoweredWgmma) -> list[Side]:
+    return [side for loop in lowered.loops for side in loop.sides]
+
+
+def _promoted(lowered: LoweredWgmma) -> dict[str, Any] | None:
+    """Where promoted sums find their factors; None where there are none."""
+    if lowered.promoted is None:
+        return None
+    a, b = lowered.promoted
+    first = first_of_b(lowered)
+    return {
+        "a_address": factor_address(a, "row"),
+        "a_valid": f"row < {a.rows}",
+        "b_address": factor_address(b, f"{first} + thread" if b.each_row else first),
+        "b_valid": f"{first} + thread < {b.rows}",
+        "by_column": b.each_row,
+    }
+
+
+def _n0(lowered: LoweredWgmma) -> str:
+    """The epilogue's first column of a tile: of one half of it, where the halves are interleaved columns."""
+    return "tile_n * TILE_N" if lowered.epilogue.group is None else "tile_n * (TILE_N // 2)"
+
+
+def _ahead(lowered: LoweredWgmma) -> dict[str, int]:
+    """How many registers for the scales of the next step, by their name."""
+    found: dict[str, int] = {}
+    for side in _sides(lowered):
+        if side.scales is not None and side.scale_reader is not None:
+            name = ahead_name(side)
+            found[name] = max(found.get(name, 0), side.scales.per_step)
+    return found
 
 
 def _constants(lowered: LoweredWgmma) -> list[list[Constant]]:
     tile, smem = lowered.tile, lowered.smem
-    shape = [Constant("TILE_M", tile.m), Constant("TILE_N", tile.n), Constant("TILE_K", tile.k)]
+    of_each = f"of each of {lowered.accumulators} accumulators" if lowered.accumulators > 1 else ""
+    shape = [Constant("TILE_M", tile.m), Constant("TILE_N", tile.n, of_each), Constant("TILE_K", tile.k)]
     if lowered.cluster.m > 1:
         shape.append(Constant("CLUSTER_M", lowered.cluster.m, "CTAs of a cluster: neighbors along M"))
     if lowered.raster.band > 1:
         shape.append(Constant("BAND", lowered.raster.band, "cluster tiles side by side before the next row of them"))
-    ring = [
-        Constant("STAGES", lowered.pipeline.stages),
-        Constant("A_BYTES", smem.buffer("a_smem").bytes, "of one stage"),
-        Constant("B_BYTES", smem.buffer("b_smem").bytes),
-        Constant("SFA_BYTES", smem.buffer("sfa_smem").bytes),
-        Constant("SFB_BYTES", smem.buffer("sfb_smem").bytes),
-        Constant("STAGE_TX_BYTES", lowered.pipeline.barrier("ab_full").tx_bytes),
-    ]
-    operands = [
-        Constant("SLOTS", lowered.slots, "dequantized operands: multiplied, about to be, being written"),
-        Constant("OPERAND_BYTES", lowered.operand_bytes, "of a slot: 128 rows of 64 bf16"),
-        Constant("B_OPERANDS", "SLOTS * OPERAND_BYTES", "where B's slots start"),
-        Constant("EXCHANGE_PITCH", _PITCH, "bytes of a row of sums, padded against bank conflicts"),
-    ]
+    ring = [Constant("STAGES", lowered.pipeline.stages)]
+    for buffer in smem.buffers:
+        name = bytes_name(buffer.name)
+        if _in_ring(buffer) and all(constant.name != name for constant in ring):
+            ring.append(Constant(name, buffer.bytes, "of one stage" if len(ring) == 1 else ""))
+    for number, loop in enumerate(lowered.loops):
+        ring.append(Constant(f"STAGE_TX_BYTES{numbered(number)}", loop.tx_bytes))
+    operands: list[Constant] = []
+    if any(loop.converts for loop in lowered.loops):
+        wides = " or ".join(dict.fromkeys(loop.wide for loop in lowered.loops if loop.converts))
+        operands += [
+            Constant("SLOTS", lowered.slots, _slots_note(lowered)),
+            Constant("SLOT_BYTES", lowered.slot_bytes, f"128 rows of 64 {wides}"),
+        ]
+    if both_converted(lowered):
+        operands.append(Constant("B_SLOTS", "SLOTS * SLOT_BYTES", "where B's slots start"))
+    operands.append(Constant("EXCHANGE_PITCH", EXCHANGE_PITCH, "bytes of a row of sums, padded against bank conflicts"))
     warps = [
-        Constant("LOAD_WARP", 4, "after the four that dequantize, multiply and run the epilogue"),
+        Constant("LOAD_WARP", 4, "after the four that multiply and run the epilogue"),
         Constant("OPERAND_BARRIER", 2, "the named barrier of those four"),
     ]
     return [shape, ring, operands, warps]
 
 
+def _slots_note(lowered: LoweredWgmma) -> str:
+    if lowered.promoted is not None:
+        return "converted operands: those of a step"
+    return "converted operands: multiplied, about to be, being written"
+
+
+def _in_ring(buffer: SmemBuffer) -> bool:
+    return buffer.what.startswith(("rows of ", "a scale atom of "))
+
+
 def _buffer(buffer: SmemBuffer) -> dict[str, Any]:
-    base = buffer.name.removesuffix("_smem").upper()
-    if buffer.name == "operands":
-        return {"name": buffer.name, "dtype": "cutlass.Int8", "count": "2 * B_OPERANDS", "align": buffer.align}
-    if buffer.name in ("a_smem", "b_smem", "sfa_smem", "sfb_smem"):
-        return {"name": buffer.name, "dtype": "cutlass.Int8", "count": f"STAGES * {base}_BYTES", "align": buffer.align}
+    if _in_ring(buffer):
+        count = f"STAGES * {bytes_name(buffer.name)}"
+        return {"name": buffer.name, "dtype": "cutlass.Int8", "count": count, "align": buffer.align}
     if buffer.name in ("ab_full", "ab_empty"):
         return {"name": buffer.name, "dtype": "cutlass.Int64", "count": "STAGES", "align": 8}
     return {"name": buffer.name, "dtype": "cutlass.Int8", "count": buffer.total, "align": buffer.align}
 
 
-def _pairs(operand: Dequantized) -> str:
-    return f"bf16_pairs_of_{operand.element}"
-
-
-def _scales(operand: Dequantized) -> str:
-    return f"bf16_scales_of_{operand.scale}"
-
-
-def _function(operand: Dequantized, lowered: LoweredWgmma) -> str:
-    """One function serves both operands where their formats are stored alike."""
-    a, b = lowered.operands
-    alike = (a.element, a.scale, a.block) == (b.element, b.scale, b.block)
-    return "dequantize_row" if alike else f"dequantize_{operand.role}"
-
-
-def _operand(operand: Dequantized, lowered: LoweredWgmma) -> dict[str, Any]:
-    chunks = 16 // operand.bits  # of 8 elements, in 16 bytes of codes
-    return {
-        "role": operand.role,
-        "function": _function(operand, lowered),
-        "what": f"{operand.element} with {operand.scale} scales per {operand.block}",
-        "row_bytes": operand.row_bytes,
-        "loads": operand.row_bytes // 16,
-        "chunks": chunks,
-        "block": operand.block,
-        "scales": _scales(operand),
-        "pairs": _pairs(operand),
-        "scales_per_step": operand.scales_per_step,
-        "steps_per_atom": operand.steps_per_atom,
-    }
-
-
-def _functions(lowered: LoweredWgmma) -> list[dict[str, Any]]:
-    return list({entry["function"]: entry for entry in (_operand(o, lowered) for o in lowered.operands)}.values())
-
-
-def _load(lowered: LoweredWgmma, load: Load) -> dict[str, Any]:
-    """The call that issues a load for one stage."""
-    operand = lowered.operands[0] if load.buffer in ("a_smem", "sfa_smem") else lowered.operands[1]
-    place = lowered.problem.a if operand.role == "a" else lowered.problem.b
-    row = "m0" if operand.role == "a" else "n0"
-    batch = ", batch" if place.batched else ""
-    offset = f"stage * {load.buffer.removesuffix('_smem').upper()}_BYTES"
-    share = load.slices > 1
-    if share:
-        offset += f" + cta_m * {load.slice_bytes}"
-    if load.buffer in ("a_smem", "b_smem"):
-        first = f"k_tile * {operand.row_bytes}"
-        coordinates = f"{first}, {row}{f' + cta_m * {128 // load.slices}' if share else ''}{batch}"
-    else:
-        depth = "k_tile" if operand.steps_per_atom == 1 else f"k_tile // {operand.steps_per_atom}"
-        first = f"cta_m * {256 // load.slices}" if share else "0"
-        coordinates = f"{first}, {row} // 128, {depth}{batch}"
-    arguments = [f"{load.buffer}.subview({offset})", f"{load.tensor_map}.get_ptr()", f"({coordinates})", "full"]
-    if not share:
-        return {"call": "prims.cp_async_bulk_tensor_shared_cta_global", "arguments": arguments}
-    arguments += ["[]", f"multicast_mask={load.masks[0]:#b}"]
-    return {"call": "prims.cp_async_bulk_tensor_shared_cluster_global", "arguments": arguments}
+def _descriptors(lowered: LoweredWgmma) -> Iterator[dict[str, str]]:
+    """The descriptors of what wgmma reads."""
+    if any(loop.converts for loop in lowered.loops):
+        yield {"name": "slots_desc", "buffer": "operands"}
+    for buffer in dict.fromkeys(side.buffer for side in _sides(lowered) if not side.converted):
+        yield {"name": descriptor(buffer), "buffer": buffer}

@@ -9,9 +9,6 @@ from fp4cc.codegen.strides import packed_bytes
 from fp4cc.codegen.wrap import call
 from fp4cc.ir.lowered_converters import RUN, Dequantized
 
-#: The library's products of two elements by a scale each.
-_SCALED = {"bf16": "scaled", "f16": "scaled_f16"}
-
 
 def dequantized_text(operand: Dequantized, members: int, cta_group: int, tile_n: int) -> ConversionText:
     """The calls for a stage. The `members` of a team take runs of rows in turn."""
@@ -74,27 +71,22 @@ def _fetch(operand: Dequantized, members: int, helpers: set[str]) -> str:
 
 def _put(operand: Dequantized, members: int, helpers: set[str]) -> str:
     """The function that dequantizes what was fetched into a stage's rows."""
-    pairs, words, run = (
-        f"{operand.to}_pairs_of_{operand.element}",
-        "words",
-        f"pairs[{RUN // 2} * j : {RUN // 2} * j + 4]",
-    )
+    pairs, run = f"pairs_of_{operand.element}", f"pairs[{RUN // 2} * j : {RUN // 2} * j + 4]"
     helpers |= {"shared_store_4_words", pairs}
-    if operand.bits == 6:
-        helpers.add("bytes_of_six_bits")
-        words = "bytes_of_six_bits(words)"
     body = [f"for i, {'words' if operand.scales is None else '(words, scales)'} in enumerate(fetched):"]
     if operand.scales is not None:
-        scales = f"{operand.to}_scales_of_{operand.scales.scale}"
-        helpers |= {scales, _SCALED[operand.to]}
-        body.append(f"    scale = {scales}(scales)")
+        scales = f"scales_of_{operand.scales.scale}"
+        helpers |= {scales, "scaled"}
+        # Only bf16 holds e8m0 scales.
+        wide = f', "{operand.to}"' if operand.scales.scale == "e4m3" else ""
+        body.append(f"    scale = {scales}(scales{wide})")
     body += [
-        f"    pairs = [pair for word in {words} for pair in {pairs}(word)]",
+        f'    pairs = {pairs}(words, "{operand.to}")',
         f"    for j in range({operand.unit // RUN}):  # {RUN} elements are a chunk of 16 bytes",
     ]
     if operand.scales is not None:
         which = divided("j", operand.block // RUN) if operand.unit_scales > 1 else "0"
-        body.append(f"        run = [{_SCALED[operand.to]}(pair, scale[{which}]) for pair in {run}]")
+        body.append(f'        run = [scaled(pair, scale[{which}], "{operand.to}") for pair in {run}]')
         run = "run"
     chunk = f"(row & 7 ^ part * {operand.unit // RUN} + j) << 4"
     place = f"rows + (row + {operand.rows_at_once * members} * i) * 128 + ({chunk})"

@@ -31,7 +31,8 @@ def emit(lowered: LoweredKernel) -> str:
             context = context_elementwise.template_context(lowered, epilogue)
             template = "common/elementwise.py.j2"
         case LoweredWgmma():
-            epilogue = emit_epilogue(lowered, context_wgmma.TAKEN, context_wgmma.helpers(lowered))
+            epilogue = emit_epilogue(lowered, context_wgmma.taken(lowered), context_wgmma.helpers(lowered))
+            epilogue = _with(context_wgmma.scale_functions(lowered), epilogue)
             context = context_wgmma.template_context(lowered, epilogue)
             template = "sm90/gemm.py.j2"
         case LoweredPromoted():

@@ -16,7 +16,10 @@ from pathlib import Path
 import fp4num.functions
 from fp4cc.resources import templates_dir
 
-_HELPERS = ("arithmetic", "memory", "quantize", "reduce", "random", "load", "hadamard", "scales", "hopper", "promoted")
+_HELPERS = (
+    "arithmetic", "memory", "quantize", "reduce", "random", "load", "hadamard", "scales", "dequantize", "hopper",
+    "promoted",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

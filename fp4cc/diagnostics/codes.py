@@ -114,7 +114,6 @@ _TITLES = {
     "FP4203": "the target takes another scale type with blocks of this size",
     "FP4204": "the operands' scales differ",
     "FP4205": "the target multiplies no such elements",
-    "FP4206": "the target does not read scales in this layout",
     # Schedules.
     "FP5001": "a schedule names no kernel",
     "FP5002": "unknown target",

@@ -31,7 +31,8 @@ class TileFigures:
     def of(cls, plan: LoweredWgmma | LoweredPromoted, sizes: Mapping[str, int]) -> TileFigures:
         """The figures of a call."""
         problem = plan.problem
-        m, n, k, batch = (int(evaluate(e, sizes)) for e in (problem.m, problem.n, problem.k, problem.batch))
+        m, n, batch = (int(evaluate(e, sizes)) for e in (problem.m, problem.n, problem.batch))
+        k = sum(int(evaluate(product.k, sizes)) for product in problem.products)
         read, written = traffic(plan.kernel, sizes)
         tiles = int(evaluate(plan.raster.tiles, sizes)) * plan.cluster.size
         return cls(plan, 2 * m * n * k * batch, read, written, tiles)
@@ -56,9 +57,12 @@ class TileFigures:
         """Resources beyond registers and shared memory."""
         plan, stages = self.plan, self.plan.pipeline.stages
         if isinstance(plan, LoweredWgmma):
+            converts = any(loop.converts for loop in plan.loops)
+            work = "convert, multiply" if converts else "multiply"
+            converted = f", {plan.slots} of converted operands" if converts else ""
             return [
-                ("warps", "4 that dequantize, multiply and run the epilogue, 1 for TMA"),
-                ("stages", f"{stages} of codes and scales, {plan.slots} of dequantized operands"),
+                ("warps", f"4 that {work} and run the epilogue, 1 for TMA"),
+                ("stages", f"{stages} of operands{converted}"),
             ]
         return [
             ("warps", "4 that promote partial sums and run the epilogue, 1 for TMA, 1 for the MMA"),
@@ -86,7 +90,9 @@ class TileFigures:
     @property
     def _why(self) -> str:
         if isinstance(self.plan, LoweredWgmma):
-            return "dequantizing takes the same warps that multiply"
+            if any(loop.converts for loop in self.plan.loops):
+                return "converting operands takes the same warps that multiply"
+            return "the warps that multiply run the epilogue too"
         return "every partial sum passes through registers once a step of K"
 
     def resources_json(self) -> dict[str, object]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from fp4cc.ir.kernel import Expr
 from fp4cc.ir.lowered import LoweredKernel, Pipeline, Problem, Tile
@@ -12,12 +11,20 @@ from fp4cc.ir.lowered_converters import ScaleReader
 
 @dataclass(frozen=True, slots=True)
 class PromotedScales:
-    """The f32 scales of an operand: for each row, or each 128 of them, one a step along K, or one for all of K."""
+    """The f32 scales of an operand: for each row, or each 128 of them, one a step along K, or one for all of K.
 
-    role: Literal["a", "b"]
+    `rows` names the size with the operand's rows.
+    """
+
     arg: str
     reader: ScaleReader
     each_step: bool
+    rows: str
+
+    @property
+    def each_row(self) -> bool:
+        """Whether each row has its own."""
+        return self.reader.tall == 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

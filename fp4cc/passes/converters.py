@@ -50,7 +50,7 @@ def plan_conversions(
     """The mainloops with what converter warps bring of each, and what that asks of the kernel's parameters."""
     facts = (*kernel.constraints, *required)
     needs = Needs(kernel.args)
-    planner = _Planner(problem, Readers(kernel, sizes, problem.batch, facts, needs), facts, sizes)
+    planner = _Planner(Readers(kernel, sizes, problem, facts, needs), facts, sizes)
     return [replace(step, conversions=tuple(planner.of(step))) for step in steps], needs
 
 
@@ -85,8 +85,7 @@ def _words(conversion: Conversion) -> int:
 
 
 class _Planner:
-    def __init__(self, problem: Problem, readers: Readers, facts: Sequence[Constraint], sizes: Sizes) -> None:
-        self.problem = problem
+    def __init__(self, readers: Readers, facts: Sequence[Constraint], sizes: Sizes) -> None:
         self.readers = readers
         self.facts = facts
         self.sizes = sizes
@@ -115,7 +114,7 @@ class _Planner:
             role=operand.role,
             buffer=buffer,
             scales=self.readers.scales(operand, k, 4 * atoms),
-            rows=self._rows(operand),
+            rows=self.readers.rows(operand),
             atoms=atoms,
             row_atoms=runs,
         )
@@ -135,17 +134,13 @@ class _Planner:
             block=block if isinstance(block, int) else 0,
             scales=None,
             codes=self.needs.pointer(f"{arg}_codes_ptr", operand.codes, f"{operand.element} codes of {arg}"),
-            rows=self._rows(operand),
+            rows=self.readers.rows(operand),
             rows_of=self.readers.rows_of(operand),
             all_rows=self._all_rows(operand) if operand.batched else None,
             pitch=self.needs.size(f"{arg}_pitch", scaled_size(k, operand.bits, 8), f"bytes of a row of {arg}"),
             depth=self.needs.size("k_size", k, "elements along K"),
         )
         return replace(found, scales=self.readers.scales(operand, k, found.unit_scales)) if scaled else found
-
-    def _rows(self, operand: Operand) -> str:
-        rows = self.problem.m if operand.role == "A" else self.problem.n
-        return self.needs.size(f"{operand.arg}_rows", rows, f"rows of {operand.title}")
 
     def _all_rows(self, operand: Operand) -> str:
         rows = self.readers.all_rows(operand)

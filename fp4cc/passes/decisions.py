@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
-from fp4cc.ir.lowered import Decision, LoweredGemm, LoweredKernel
+from fp4cc.ir.lowered import Decision, LoweredGemm, LoweredKernel, Problem
 from fp4cc.passes.arrivals import explain_arrivals
 from fp4cc.passes.estimate import Option
+from fp4cc.passes.params import Loop
 from fp4cc.passes.schedule import ASSUMED, Ranked, Request
 from fp4cc.targets import Target
 from fp4rt.sizes import text
@@ -20,7 +21,7 @@ def explain_choices(
     """The decisions in the order in which they were made."""
     return (
         explain_schedule(lowered),
-        *_products(lowered),
+        *explain_products(lowered.problem, lowered.mainloops),
         *_halves(lowered),
         *_kinds(lowered, target),
         *explain_arrivals(lowered, target),
@@ -57,9 +58,8 @@ def _kinds(lowered: LoweredGemm, target: Target) -> Iterator[Decision]:
         yield Decision(what, f"tcgen05.mma kind::{mma.kind}", why, others, "target")
 
 
-def _products(lowered: LoweredGemm) -> Iterator[Decision]:
+def explain_products(problem: Problem, mainloops: Sequence[Loop]) -> Iterator[Decision]:
     """Which products share loads, and which an accumulator."""
-    problem, mainloops = lowered.problem, lowered.mainloops
     if len(problem.products) == 1:
         return
     shared = [f"{m.products[0].a.arg} by {' and '.join(p.b.title for p in m.products)}" for m in mainloops]

@@ -54,14 +54,18 @@ class EpiloguePlan:
     staging: tuple[SmemBuffer, ...]
 
 
-def plan_epilogue(frame: Frame, sizes: Sizes, tile_n: int) -> EpiloguePlan:
-    """Plan the epilogue of a kernel with one product. Raises DiagnosticError with all that cannot be built yet."""
-    return _Planner(frame, sizes, tile_n if frame.group is None else tile_n // 2).plan()
+def plan_epilogue(frame: Frame, sizes: Sizes, tile_n: int, limit: int = STAGING_LIMIT) -> EpiloguePlan:
+    """Plan the epilogue of a kernel with one product. Raises DiagnosticError with all that cannot be built yet.
+
+    `limit`: bytes of shared memory that it may stage its tensors in, where there is a way without.
+    """
+    return _Planner(frame, sizes, tile_n if frame.group is None else tile_n // 2, limit).plan()
 
 
 class _Planner:
-    def __init__(self, frame: Frame, sizes: Sizes, tile_n: int) -> None:
+    def __init__(self, frame: Frame, sizes: Sizes, tile_n: int, limit: int) -> None:
         self.frame = frame
+        self.limit = limit
         self.kernel = frame.kernel
         self.problem = frame.problem
         self.sizes = sizes
@@ -85,7 +89,7 @@ class _Planner:
         for self.level in LEVELS[:-1]:
             plan = self._plan(leaves)
             used = sum(buffer.total for buffer in plan.staging)
-            if used <= STAGING_LIMIT:
+            if used <= self.limit:
                 return plan if plan.program.panel else self._plan(self._loaded(leaves, used))
         self.level = LEVELS[-1]
         return self._plan(leaves)
@@ -305,7 +309,7 @@ class _Planner:
         chosen: dict[int, LoadPlan] = {}
         for value, load in sorted(plans.items(), key=lambda item: load_bytes(item[1])):
             used += load_bytes(load)
-            if used <= STAGING_LIMIT:
+            if used <= self.limit:
                 chosen[value] = load
         return [replace(leaf, load=chosen.get(leaf.value)) for leaf in leaves]
 

@@ -19,7 +19,8 @@ from fp4cc.passes.mainloops import Fit, Shared, constraints, group_products
 from fp4cc.passes.memory import StageBytes, fitting_stages, plan_smem
 from fp4cc.passes.params import plan_params
 from fp4cc.passes.pipeline import acc_ring_stages, plan_pipeline
-from fp4cc.passes.promoted import is_promoted, lower_promoted
+from fp4cc.passes.promoted import lower_promoted
+from fp4cc.passes.promoted_scales import is_promoted
 from fp4cc.passes.raster import plan_raster
 from fp4cc.passes.row_scales import split_row_scales
 from fp4cc.passes.schedule import Request, applicable, assumed_shape, rank, read
@@ -33,6 +34,8 @@ from fp4cc.targets import CHIPS, NAMES, SM90A, TARGETS, Target
 
 #: Threads of a CTA without converter warps: four epilogue warps, a load warp, an MMA warp.
 THREADS = 192
+#: Beside accumulators tensor memory holds scales: at least as many columns as tiles are multiples of.
+SCALE_COLUMNS = 64
 
 
 def lower(kernel: Kernel, target: str) -> LoweredKernel:
@@ -64,7 +67,7 @@ def _lower(kernel: Kernel, target: str) -> LoweredKernel:
     if is_promoted(kernel):
         return lower_promoted(kernel, sheet)
     parts = split_row_scales(kernel)
-    problem, frame = find_products(parts, sizes, sheet)
+    problem, frame = find_products(parts, sizes, sheet.tmem_columns - SCALE_COLUMNS)
     shared = group_products(parts, problem, sheet)
     required = constraints(parts, shared)
     plans = [

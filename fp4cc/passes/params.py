@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from fp4cc.ir.kernel import Expr
-from fp4cc.ir.lowered import KernelParam, Mainloop, Problem, Product, Raster, Tile
+from fp4cc.ir.lowered import KernelParam, Problem, Product, Raster, Tile
 from fp4cc.ir.lowered_converters import Converters
 from fp4cc.ir.lowered_epilogue import EpilogueProgram
 from fp4cc.passes.sizes import ceildiv
 from fp4rt.manifest import Param, TensorMap
 
 _ORDER = ("tensor_map", "pointer", "i64", "i32", "f32")
+
+
+class Loop(Protocol):
+    """What a mainloop of any family says of its steps along K."""
+
+    @property
+    def products(self) -> tuple[Product, ...]: ...
+
+    @property
+    def tile_k(self) -> int: ...
 
 
 def plan_params(
@@ -21,7 +32,7 @@ def plan_params(
     maps: Sequence[TensorMap],
     epilogue: EpilogueProgram,
     epilogue_params: Sequence[KernelParam],
-    mainloops: Sequence[Mainloop] = (),
+    mainloops: Sequence[Loop] = (),
     converters: Converters | None = None,
 ) -> tuple[KernelParam, ...]:
     """The parameters in order. Static sizes are no parameters: they are numbers in the kernel."""
@@ -47,7 +58,7 @@ def sizes(
     tile: Tile,
     raster: Raster,
     epilogue: EpilogueProgram,
-    mainloops: Sequence[Mainloop] = (),
+    mainloops: Sequence[Loop] = (),
     converters: Converters | None = None,
 ) -> list[tuple[str, Expr, str]]:
     """The sizes the kernel uses: name, value, meaning. Those that are numbers become constants of the kernel.

@@ -9,44 +9,42 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
 
 from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
-from fp4cc.ir.kernel import Arg, Constraint, Expr, Kernel, Schedule
+from fp4cc.ir.kernel import Expr, Kernel, Schedule
 from fp4cc.ir.lowered import (
     Barrier,
     Cluster,
     Decision,
-    KernelParam,
     Launch,
     Load,
-    Operand,
     Pipeline,
     Problem,
     Smem,
     SmemBuffer,
     Tile,
 )
-from fp4cc.ir.lowered_epilogue import EpilogueProgram
-from fp4cc.ir.lowered_promoted import LoweredPromoted, PromotedScales
+from fp4cc.ir.lowered_promoted import LoweredPromoted
 from fp4cc.passes.emptiness import not_empty
 from fp4cc.passes.epilogue import plan_epilogue
 from fp4cc.passes.memory import place_buffers
-from fp4cc.passes.params import clips, plan_params
+from fp4cc.passes.params import plan_params
+from fp4cc.passes.promoted_scales import (
+    COLUMNS,
+    STEP,
+    promoted_constraints,
+    promoted_product,
+    promoted_scales,
+)
 from fp4cc.passes.raster import plan_raster
-from fp4cc.passes.roles import find_roles
 from fp4cc.passes.scale_reading import Needs, Readers
 from fp4cc.passes.schedule import applicable
 from fp4cc.passes.sizes import Sizes
 from fp4cc.passes.tensor_maps import codes_map
-from fp4cc.passes.unzip import epilogue_frame
+from fp4cc.passes.unzip import Frame
 from fp4cc.targets import Target
-from fp4num import BlockFormat
-from fp4rt.manifest import Param
 
-STEP = 128  # along K: what one pair of scales covers
 ROWS = 128
-COLUMNS = 128
 THREADS = 192
 EXCHANGE_BYTES = ROWS * 4 * (COLUMNS + 4)
 ACC_STAGES = 2
@@ -54,33 +52,27 @@ ACC_STAGES = 2
 FORMATS = {"e4m3": 0, "e5m2": 1}
 
 
-def is_promoted(kernel: Kernel) -> bool:
-    """Whether a kernel has one product, of two FP8 operands with f32 scales: what this family is for."""
-    products = [value for value in kernel.values if value.op == "matmul"]
-    types = [kernel.values[operand].dtype for product in products for operand in product.operands]
-    return len(products) == 1 and all(isinstance(fmt, BlockFormat) and fmt.scale == "f32" for fmt in types)
-
-
 def lower_promoted(kernel: Kernel, target: Target) -> LoweredPromoted:
     """Lower a kernel with one FP8 product. Raises DiagnosticError for what cannot be built."""
     sizes = Sizes.of(kernel.dims)
-    problem = find_roles(kernel, sizes)
-    errors = [e for o in (problem.a, problem.b) for e in _operand_errors(kernel.arg(o.arg), o)]
-    if errors:
-        raise DiagnosticError(errors)
+    problem, frame = promoted_product(kernel, sizes, tuple(FORMATS))
     plans = [
-        _lower_with(kernel, problem, sizes, target, when, schedule)
+        _lower_with(kernel, problem, frame, sizes, target, when, schedule)
         for when, schedule in applicable(kernel, sizes, target.name)
     ]
     return replace(plans[-1], variants=tuple(plans[:-1]))
 
 
 def _lower_with(
-    kernel: Kernel, problem: Problem, sizes: Sizes, target: Target, when: Expr | None, schedule: Schedule | None
+    kernel: Kernel,
+    problem: Problem,
+    frame: Frame,
+    sizes: Sizes,
+    target: Target,
+    when: Expr | None,
+    schedule: Schedule | None,
 ) -> LoweredPromoted:
     _check_schedule(schedule)
-    what = "an FP8 product with f32 scales"
-    frame = epilogue_frame(kernel, problem, sizes, what, "use mxfp8 operands, or two kernels")
     tile = Tile(ROWS, COLUMNS, STEP, ROWS)
     cluster = Cluster(1, 1)
     epilogue = plan_epilogue(frame, sizes, tile.n)
@@ -93,12 +85,9 @@ def _lower_with(
         *epilogue.tensor_maps,
     )
     needs = Needs(kernel.args)
-    readers = Readers(kernel, sizes, problem.batch, kernel.constraints, needs)
-    scales = (_scales("a", problem.a, problem.k, readers), _scales("b", problem.b, problem.k, readers))
-    scale_sizes = _sizes(problem, epilogue.program, needs)
-    own = [KernelParam(name, Param("i32", expr), what) for name, expr, what in scale_sizes if not isinstance(expr, int)]
-    own += [KernelParam(name, Param("pointer", source), what) for name, (source, what) in needs.pointers.items()]
-    params = plan_params(problem, tile, raster, maps, epilogue.program, (*epilogue.params, *own))
+    scales = promoted_scales(problem, Readers(kernel, sizes, problem, kernel.constraints, needs))
+    own = (*epilogue.params, *needs.params())
+    params = plan_params(problem, tile, raster, maps, epilogue.program, own)
     formats = FORMATS[problem.a.format.element] << 7 | FORMATS[problem.b.format.element] << 10
     lowered = LoweredPromoted(
         name=kernel.name,
@@ -111,14 +100,14 @@ def _lower_with(
         tensor_maps=maps,
         epilogue=epilogue.program,
         launch=Launch(f"{kernel.name}_0", THREADS, params),
-        constraints=(*_constraints(kernel, problem), *not_empty(kernel, epilogue.program, sizes)),
+        constraints=(*promoted_constraints(kernel, problem), *not_empty(kernel, epilogue.program, sizes)),
         decisions=(),
         when=when,
         problem=problem,
         tile=tile,
         pipeline=pipeline,
         scales=scales,
-        sizes=scale_sizes,
+        sizes=needs.lengths(),
         descriptor=1 << 4 | formats | COLUMNS // 8 << 17 | ROWS // 16 << 24,
         tmem_columns=ACC_STAGES * COLUMNS,
     )
@@ -126,19 +115,6 @@ def _lower_with(
 
 
 # What can be built.
-
-
-def _operand_errors(arg: Arg, operand: Operand) -> list[Diagnostic]:
-    fmt = operand.format
-    rows, columns = fmt.stored
-    if fmt.element not in FORMATS or rows not in (1, 128) or columns not in (STEP, "all"):
-        return [
-            error("FP4202", f"`{fmt.name}` is {fmt.element} with f32 scales per {rows} x {columns}: not multiplied yet",
-                  arg.span, f"`{fmt.name}`",
-                  notes=["FP8 products take e4m3 or e5m2 with an f32 scale per 1 x 128, 128 x 128 or 1 x all"],
-                  help="use ds_act, ds_weight or fp8_token, or a format like them"),
-        ]  # fmt: skip
-    return []
 
 
 def _check_schedule(schedule: Schedule | None) -> None:
@@ -155,15 +131,6 @@ def _check_schedule(schedule: Schedule | None) -> None:
         )  # fmt: skip
     if errors:
         raise DiagnosticError(errors)
-
-
-def _constraints(kernel: Kernel, problem: Problem) -> tuple[Constraint, ...]:
-    """A row must start on 16 bytes; blocks of 128 along K see to that, one block a row does not."""
-    if "all" not in (problem.a.format.stored[1], problem.b.format.stored[1]) or isinstance(problem.k, int):
-        return ()
-    span = kernel.arg(problem.a.arg).span
-    text = f"{problem.k_axis} % 16 == 0"
-    return (Constraint(("eq", ("mod", problem.k, 16), 0), text, span, "a row of codes must start on 16 bytes for TMA"),)
 
 
 # Memory and rings.
@@ -218,18 +185,6 @@ def _pipeline(problem: Problem, stages: int) -> Pipeline:
         Barrier("acc_empty", ACC_STAGES, 4, 0, "a lane of each epilogue warp", "the MMA warp"),
     )  # fmt: skip
     return Pipeline(stages, loads, barriers, (), ())
-
-
-def _scales(role: Literal["a", "b"], operand: Operand, k: Expr, readers: Readers) -> PromotedScales:
-    return PromotedScales(role, operand.arg, readers.scales(operand, k, 1), operand.format.stored[1] != "all")
-
-
-def _sizes(problem: Problem, epilogue: EpilogueProgram, needs: Needs) -> tuple[tuple[str, Expr, str], ...]:
-    """Sizes that the scales and the tile's edges need: name, value, meaning."""
-    edges = () if clips(epilogue) else (
-        ("m_size", problem.m, problem.m_axis), ("n_size", problem.n, problem.n_axis)
-    )  # fmt: skip
-    return (*edges, *((name, value, what) for name, (value, what) in needs.sizes.items()))
 
 
 def _decisions(lowered: LoweredPromoted) -> tuple[Decision, ...]:

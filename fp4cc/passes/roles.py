@@ -64,30 +64,6 @@ def find_problem(kernel: Kernel, sizes: Sizes) -> Problem:
     )
 
 
-def find_roles(kernel: Kernel, sizes: Sizes) -> Problem:
-    """The problem of a kernel with one block-scaled product. Raises DiagnosticError for one with several or others.
-
-    For the families of kernels that have a single product.
-    """
-    problem = find_problem(kernel, sizes)
-    products = [value for value in kernel.values if value.op == "matmul"]
-    if len(products) > 1:
-        raise DiagnosticError([
-            error("FP4002", "more than one product cannot be compiled for this target or format yet", products[1].span,
-                  "the second product", also=[(products[0].span, "the first product")],
-                  help="write one kernel for each product"),
-        ])  # fmt: skip
-    plain = [operand for operand in (problem.a, problem.b) if not operand.scaled]
-    if plain:
-        raise DiagnosticError([
-            error("FP4005", f"{operand.name} operands cannot be multiplied on this target yet",
-                  kernel.arg(operand.arg).span, "not quantized", also=[(products[0].span, "multiplied here")],
-                  help="give it a block format such as nvfp4 or mxfp8_e4m3")
-            for operand in plain
-        ])  # fmt: skip
-    return problem
-
-
 def _sums(kernel: Kernel, products: Sequence[int]) -> dict[int, int]:
     """For each product the value whose accumulator it adds to: itself, or the sum it is a part of."""
     uses = [0] * len(kernel.values)

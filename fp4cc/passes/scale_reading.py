@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from fp4cc.ir.kernel import Arg, Constraint, Expr, Kernel
-from fp4cc.ir.lowered import Operand
+from fp4cc.ir.lowered import KernelParam, Operand, Problem
 from fp4cc.ir.lowered_converters import Rows, ScaleReader
 from fp4cc.passes.divides import divides
 from fp4cc.passes.sizes import Sizes, ceildiv
 from fp4num import ScaleLayout
 from fp4num.layouts import COORDINATES
+from fp4rt.manifest import Param
 
 #: Scales that one load can take, widest first: a byte each, 16 bytes a load at most.
 _WIDTHS = (16, 8, 4, 2)
@@ -47,20 +48,37 @@ class Needs:
         self.sizes[free] = (value, what)
         return free
 
+    def lengths(self) -> tuple[tuple[str, Expr, str], ...]:
+        """The sizes: name, value, meaning."""
+        return tuple((name, value, what) for name, (value, what) in self.sizes.items())
+
+    def params(self) -> tuple[KernelParam, ...]:
+        """The parameters: those sizes that are no numbers, and the pointers."""
+        sizes = [
+            KernelParam(n, Param("i32", value), what) for n, value, what in self.lengths() if not isinstance(value, int)
+        ]
+        pointers = [KernelParam(n, Param("pointer", source), what) for n, (source, what) in self.pointers.items()]
+        return (*sizes, *pointers)
+
 
 @dataclass(frozen=True, slots=True)
 class Readers:
-    """Plans readers for a kernel's operands. `facts` are conditions that hold at every call."""
+    """Plans readers for the operands of a kernel's products. `facts` are conditions that hold at every call."""
 
     kernel: Kernel
     sizes: Sizes
-    batch: Expr
+    problem: Problem
     facts: Sequence[Constraint]
     needs: Needs
 
     def all_rows(self, operand: Operand) -> Expr:
         """The rows of an operand's argument, of which the operand may be some."""
         return self.sizes(self.kernel.arg(operand.arg).axes[-2].extent)
+
+    def rows(self, operand: Operand) -> str:
+        """The size that says how many rows an operand has."""
+        rows = self.problem.m if operand.role == "A" else self.problem.n
+        return self.needs.size(f"{operand.arg}_rows", rows, f"rows of {operand.title}")
 
     def rows_of(self, operand: Operand) -> Rows:
         """Which of its argument's rows an operand has."""
@@ -93,7 +111,9 @@ class Readers:
             partial=width > 1 and not divisible(width),
             param=self.needs.pointer(f"{arg}_scales_ptr", f"{arg}.scales", f"{fmt.scale} scales of {arg}"),
             rows_of=self.rows_of(operand),
-            batches=self.needs.size(f"{arg}_batches", self.batch, f"batches of {arg}") if "batch" in nearer else None,
+            batches=self.needs.size(f"{arg}_batches", self.problem.batch, f"batches of {arg}")
+            if "batch" in nearer
+            else None,
             rows=self.needs.size(f"{arg}_scale_rows", rows, f"rows of scales of {arg}") if "row" in nearer else None,
             blocks=self.needs.size(f"{arg}_blocks", blocks, f"scales of a row of {arg}"),
         )

@@ -16,7 +16,6 @@ from fp4cc.ir.lowered_epilogue import SUBTILE, Space
 from fp4cc.passes.halves import Cut, half, refusal, sink, unzipped, wanted
 from fp4cc.passes.roles import find_problem
 from fp4cc.passes.sizes import Sizes
-from fp4cc.targets import Target
 
 #: The largest group in which two halves can take turns within one tile.
 _WIDEST_GROUP = 128
@@ -38,10 +37,11 @@ class Frame:
     group: int | None = None
 
 
-def find_products(kernel: Kernel, sizes: Sizes, target: Target) -> tuple[Problem, Frame]:
+def find_products(kernel: Kernel, sizes: Sizes, columns: int) -> tuple[Problem, Frame]:
     """The products of a kernel, a half of one counted as a product where it is made by itself; the epilogue's view.
 
-    Raises DiagnosticError for an `unzip` that cannot be built, and for what `find_problem` cannot do.
+    All accumulators of a tile have at most so many `columns`. Raises DiagnosticError for an `unzip` that cannot be
+    built, and for what `find_problem` cannot do.
     """
     if not unzipped(kernel):
         problem = find_problem(kernel, sizes)
@@ -50,7 +50,7 @@ def find_products(kernel: Kernel, sizes: Sizes, target: Target) -> tuple[Problem
     group = None if cut is None else _turns(cut, sizes)
     if cut is not None and group is not None:
         problem = find_problem(kernel, sizes)
-        fits = len(problem.accumulators) * _width(group) < target.tmem_columns  # beside accumulators lie scales
+        fits = len(problem.accumulators) * _width(group) <= columns
         if fits or group % _WIDTHS:
             return problem, _interleaved(kernel, problem, sizes, cut, group)
     sunk = sink(kernel, sizes).kernel
@@ -59,21 +59,6 @@ def find_products(kernel: Kernel, sizes: Sizes, target: Target) -> tuple[Problem
             _check_rows(sunk, sizes, value)
     problem = find_problem(sunk, sizes)
     return problem, Frame(sunk, problem, problem.accumulators)
-
-
-def epilogue_frame(kernel: Kernel, problem: Problem, sizes: Sizes, product: str, help: str) -> Frame:
-    """The epilogue's view of a kernel of a family that makes products whole only: a `product` in words.
-
-    Raises DiagnosticError where one is unzipped.
-    """
-    if not unzipped(kernel):
-        return Frame(kernel, problem, problem.accumulators)
-    for cut, asker in _asked(kernel, sizes).items():
-        if cut is not None and asker is not None:
-            raise refusal(asker, f"of {product}", help)
-    sunk = sink(kernel, sizes)
-    accumulators = tuple(sunk.places[index, None] for index in problem.accumulators)
-    return Frame(sunk.kernel, problem, accumulators)
 
 
 def tile_widths(frame: Frame, problem: Problem, widths: Sequence[int]) -> tuple[int, ...]:

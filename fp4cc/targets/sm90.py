@@ -1,29 +1,28 @@
-"""sm_90a (H100, H200): no block-scaled tensor core, so operands are dequantized to bf16 and multiplied by wgmma.
+"""sm_90a (H100, H200): no block-scaled tensor core, so operands become bf16 or f16 and are multiplied by wgmma.
 
 Sources: PTX ISA 9, wgmma.mma_async; CUDA programming guide for shared memory. The rates are measured.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from fp4cc.targets.base import Rates
 
 _RATES = Rates(sms=132, clock_ghz=1.755, dram_bytes_per_s=4.3e12, l2_bytes=50 << 20, smem_fill_bytes_per_clock=64.0)
 
 
-def _blocks() -> dict[int, tuple[str, ...]]:
-    return {16: ("e4m3", "e8m0"), 32: ("e8m0",)}
-
-
 @dataclass(frozen=True, slots=True)
 class Hopper:
-    """What the dequantizing GEMM takes: elements bf16 can hold, and scales whose products with them it can hold."""
+    """What the converting GEMM takes: plain operands, and scales whose products with small elements bf16 can hold.
+
+    `tile_n`: columns of all accumulators of a tile, which are 128 registers a thread; at least 32 of each.
+    """
 
     name: str = "sm_90a"
-    elements: tuple[str, ...] = ("e2m1", "e4m3", "e5m2")
-    blocks: Mapping[int, tuple[str, ...]] = field(default_factory=_blocks)
+    plain: tuple[str, ...] = ("bf16", "f16", "e4m3", "e5m2")
+    elements: tuple[str, ...] = ("e2m1", "e3m2", "e2m3", "e4m3", "e5m2")  # of block formats
+    blocks: tuple[int, ...] = (16, 32, 64)  # of a scale along K within a step
     tile_m: int = 128
     tile_n: int = 128
     tile_k: int = 64  # a row of bf16 is then one 128-byte swizzle row

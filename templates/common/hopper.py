@@ -16,55 +16,17 @@ def shared_store_2_floats(address, first, second):
     llvm.inline_asm(None, values, "st.shared.v2.f32 [$0], {$1, $2};", "r,f,f,~{memory}", has_side_effects=True)
 
 
-def bf16_pairs_of_e4m3(word):
-    """Four e4m3 as bf16: two words of two. Exact: bf16 has every e4m3."""
-    floats = unpack_e4m3(word)
-    return [pack_bf16(floats[0:2]), pack_bf16(floats[2:4])]
+def bytes_of(words, count):
+    """The low bytes of `count` words as one."""
+    found = words[0]
+    for i in range(1, count):
+        found |= words[i] << 8 * i
+    return found
 
 
-def bf16_pairs_of_e5m2(word):
-    """Four e5m2 as bf16: two words of two. Exact: bf16 has every e5m2."""
-    floats = unpack_e5m2(word)
-    return [pack_bf16(floats[0:2]), pack_bf16(floats[2:4])]
-
-
-def bf16_pairs_of_e2m1(word):
-    """Eight e2m1 as bf16: four words of two.
-
-    An e2m1's three magnitude bits, put where a bf16 keeps the low bits of its exponent and the first of its fraction,
-    are the same number times 2^-126; the product by 2^126 is exact, subnormals included.
-    """
-    pairs = []
-    for i in range(4):
-        text = (
-            "{ .reg .b32 pair, bits; shr.b32 pair, $1, %d; shl.b32 $0, pair, 6; and.b32 $0, $0, 0x1C0; "
-            "shl.b32 bits, pair, 12; and.b32 bits, bits, 0x8000; or.b32 $0, $0, bits; "
-            "shl.b32 bits, pair, 18; and.b32 bits, bits, 0x1C00000; or.b32 $0, $0, bits; "
-            "shl.b32 bits, pair, 24; and.b32 bits, bits, 0x80000000; or.b32 $0, $0, bits; "
-            "mov.b32 bits, 0x7E807E80; mul.rn.bf16x2 $0, $0, bits; }"
-        )
-        pairs.append(word_asm(text % (8 * i), "=&r,r", word))
-    return pairs
-
-
-def bf16_scales_of_e4m3(word):
-    """Four e4m3 scales, each twice in a word as bf16."""
-    return [pack_bf16([scale, scale]) for scale in unpack_e4m3(word)]
-
-
-def bf16_scales_of_e8m0(word):
-    """Four e8m0 scales, each twice in a word as bf16: the code is the exponent field, 0 is 2^-127, 0xFF is NaN."""
-    text = (
-        "{ .reg .b32 code; .reg .pred zero, nan; bfe.u32 code, $1, %d, 8; setp.eq.u32 zero, code, 0; "
-        "setp.eq.u32 nan, code, 255; shl.b32 $0, code, 7; selp.b32 $0, 0x40, $0, zero; selp.b32 $0, 0x7FFF, $0, nan; "
-        "prmt.b32 $0, $0, $0, 0x1010; }"
-    )
-    return [word_asm(text % (8 * i), "=&r,r", word) for i in range(4)]
-
-
-def scaled(pair, scale):
-    """Two bf16 by a scale each: exact while the product is a normal bf16."""
-    return word_asm("mul.rn.bf16x2 $0, $1, $2;", "=r,r,r", pair, scale)
+def atom_scales(atom, row, first, count):
+    """Scales `first` and later, `count` of them, of a row of an atom of 128 rows x 4 scales, as a word."""
+    return shared_load_word(atom + row % 32 * 16 + row // 32 * 4 + first, count)
 
 
 def clear(registers, count):
@@ -73,20 +35,50 @@ def clear(registers, count):
         registers[i] = Float32(0.0)
 
 
-def mma_64_rows(registers, first, a, b):
-    """Registers first.. += A B for 64 rows, 128 columns and 16 of K, bf16 by descriptors: 64 sums a thread."""
-    count = 64
+def mma_64_rows(registers, first, columns, wide, a, b, keep=True):
+    """Registers first.. += A B for 64 rows, `columns` and 16 of K, bf16 or f16 by descriptors: columns / 2 sums.
+
+    Without `keep` what was in the registers does not count; the compiler still sees that they stay the same ones.
+    """
+    count = columns // 2
     outputs = ", ".join(f"${i}" for i in range(count))
-    text = "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {%s}, $%d, $%d, 1, 1, 1, 0, 0;"
+    text = "wgmma.mma_async.sync.aligned.m64n%dk16.f32.%s.%s {%s}, $%d, $%d, %d, 1, 1, 0, 0;"
     sums = llvm.inline_asm(
         llvm.StructType.get_literal([Float32.mlir_type] * count),
         [x.ir_value() for x in (*[registers[first + i] for i in range(count)], a, b)],
-        text % (outputs, 2 * count, 2 * count + 1),
+        text % (columns, wide, wide, outputs, 2 * count, 2 * count + 1, keep),
         ",".join([*["=f"] * count, *[str(i) for i in range(count)], "l", "l"]),
         has_side_effects=True,
     )
     for i in range(count):
         registers[first + i] = Float32(llvm.extractvalue(Float32.mlir_type, sums, [i]))
+
+
+def column_factors(factors, lane, columns):
+    """Factors of the columns that this thread's wgmma sums are of, out of those of all: two in each eight."""
+    found = []
+    for i in range(columns // 8):
+        pair = llvm.inline_asm(
+            llvm.StructType.get_literal([Float32.mlir_type] * 2),
+            [(factors + 4 * (8 * i + lane % 4 * 2)).ir_value()],
+            "ld.shared.v2.f32 {$0, $1}, [$2];",
+            "=f,=f,r,~{memory}",
+            has_side_effects=True,
+        )
+        found += [Float32(llvm.extractvalue(Float32.mlir_type, pair, [j])) for j in range(2)]
+    return found
+
+
+def promote_64_rows(registers, first, partial, count, rows, columns):
+    """Add a thread's `count` partial sums of 64 rows, each times its factor, to registers first..: one rounding each.
+
+    `rows` has the factors of this thread's two rows, `columns` those of its columns; None where `rows` has both.
+    """
+    for i in range(count):
+        factor = rows[i // 2 % 2]
+        if columns is not None:
+            factor = mul(factor, columns[i // 4 * 2 + i % 2])
+        registers[first + i] = fma(partial[i], factor, registers[first + i])
 
 
 def operand_descriptor(buffer):

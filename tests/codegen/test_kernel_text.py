@@ -34,6 +34,26 @@ def _text(schedule: str = "", *, batch: bool = False, dims: str = "M, N, K") -> 
     return emit(lower(kernel, "sm_100a"))
 
 
+HOPPER = {
+    "both dequantized": "in a : nvfp4[M, K]; in b : mxfp6[N, K]; out c : bf16[M, N]; c = a @ b.T",
+    "one dequantized": "in a : bf16[L, M, K]; in b : nvfp4[N, K]; out c : bf16[L, M, N]; c = a @ b.T",
+    "by layout": "in a : f16[M, K]; in b : lines[N, K]; out c : bf16[M, N]; c = a @ b.T",
+    "two": "in a : nvfp4[M, K]; in b : nvfp4[N, K]; in d : bf16[N, K]; out c : bf16[M, N]; c = (a @ b.T) * (a @ d.T)",
+    "halves": "in a : bf16[M, K]; in b : nvfp4[N, K]; out c : f32[M, F]\n"
+    "g, u = unzip(a @ b.T, N -> F, group = 128); c = g * u",
+    "none": "in a : f16[L, M, K]; in b : f16[L, N, K]; out c : f32[L, M, N]; c = a @ b.T",
+}
+
+
+@pytest.mark.parametrize("body", HOPPER.values(), ids=HOPPER.keys())
+def test_hopper_is_free_of_lint(tmp_path: Path, body: str) -> None:
+    lines = "format lines extends nvfp4 { layout linear }\n"
+    dims = f"{'L, ' if 'L' in body else ''}M, N, K{', F = N / 2' if 'F' in body else ''}"
+    spec = f"{lines}kernel gemm({dims}) {{ {body} }}"
+    kernel = analyze(Source("gemm.fp4", spec), None).raise_errors().kernels[0]
+    _lint(tmp_path / "gemm.py", emit(lower(kernel, "sm_90a")))
+
+
 @pytest.mark.parametrize("batch", [False, True])
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_it_is_free_of_lint(tmp_path: Path, schedule: str, batch: bool) -> None:

@@ -37,6 +37,16 @@ def test_quantizes_columns_and_rows(check: Check, shape: tuple[int, int]) -> Non
     check(text, M=-(-m // 16) * 16, N=-(-n // 32) * 32)
 
 
+def test_batches_that_lie_nearer_than_rows(check: Check) -> None:
+    """The place of a scale then depends on how many batches there are."""
+    text = """
+    layout near { coords row : 8, k : 4, batch : 2; atom (8, 4, 2) : (8, 2, 1); order batch, k, row; pad 0 }
+    format f extends nvfp4 { layout near }
+    kernel rows(L, M, N) { in x : bf16[L, M, N]; in s : f32[]; out q : f[L, M, N]; q = quantize(x, tensor_scale = s) }
+    """
+    check(text, L=3, M=40, N=160)
+
+
 @pytest.mark.parametrize("target", TARGETS)
 def test_quantizes_to_every_format(check: Check, target: str) -> None:
     text = """kernel formats(M, N) {

@@ -1,4 +1,4 @@
-"""The same specs for Hopper: dequantized to bf16 and multiplied by wgmma, on the emulator, equal to the reference."""
+"""The same specs for Hopper: operands converted to bf16 or f16, and multiplied by wgmma, equal to the reference."""
 
 from __future__ import annotations
 
@@ -14,7 +14,19 @@ FORMATS = [
     ("mxfp8_e4m3", "mxfp8_e5m2"),
     ("nvfp4", "mxfp8_e4m3"),
     ("mxfp8_e5m2", "mxfp4"),
+    ("mxfp6_e3m2", "nvfp4"),
+    # Beside a plain operand, and both plain.
+    ("f16", "nvfp4"),
+    ("bf16", "bf16"),
+    ("e4m3", "e5m2"),
 ]
+BF16 = ("bf16", "e4m3", "e5m2", "nvfp4", "nvfp4_2d", "mxfp4", "mxfp6_e3m2", "mxfp6_e2m3", "mxfp8_e4m3", "mxfp8_e5m2")
+F16 = ("f16", "e4m3", "e5m2", "nvfp4", "nvfp6_e3m2", "nvfp6_e2m3")
+#: Formats whose products by e4m3 scales f16 holds.
+NVFP6 = """
+format nvfp6_e3m2 extends nvfp4 { element e3m2 pack low_first }
+format nvfp6_e2m3 extends nvfp4 { element e2m3 pack low_first }
+"""
 
 
 def gemm(a: str, b: str, out: str = "bf16", schedule: str = "", lead: str = "") -> str:
@@ -25,7 +37,17 @@ def gemm(a: str, b: str, out: str = "bf16", schedule: str = "", lead: str = "") 
 
 @pytest.mark.parametrize(("a", "b"), FORMATS, ids=lambda name: name)
 def test_formats(check: Check, a: str, b: str) -> None:
-    check(gemm(a, b), "sm_90a", M=200, N=72, K=288)
+    check(gemm(a, b), "sm_90a", M=200, N=72, K=320 if "mxfp6" in a else 288)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "a", "b"), [
+    *(("bf16", a, b) for a in BF16 for b in BF16),
+    *(("f16", a, b) for a in F16 for b in F16 if "f16" in (a, b)),
+])  # fmt: skip
+def test_all_formats(check: Check, kind: str, a: str, b: str) -> None:
+    check(NVFP6 + gemm(a, b, "f32"), "sm_90a", M=140, N=136, K=320, seed=1)
+    check(NVFP6 + gemm(a, b, "f32"), "sm_90a", M=140, N=136, K=320, seed=2, mode="delayed", sms=2)
 
 
 @pytest.mark.parametrize("cluster", ["1 x 1", "2 x 1"])
@@ -35,11 +57,18 @@ def test_clusters_and_delays(check: Check, cluster: str, mode: str) -> None:
     check(text, "sm_90a", mode=mode, sms=4, M=300, N=136, K=416)
 
 
+def test_operands_where_tma_puts_them(check: Check) -> None:
+    """wgmma reads them in the ring, so a stage is free only when its product is done."""
+    text = gemm("bf16", "nvfp4", "f16", "cluster 2 x 1; stages 2")
+    check(text, "sm_90a", mode="delayed", sms=2, M=300, N=72, K=224)
+
+
 @pytest.mark.parametrize(
     "shape", [(1, 1, 32), (129, 130, 64), (5, 7, 0), (0, 8, 32)], ids=lambda s: "x".join(map(str, s))
 )
-def test_residues(check: Check, shape: tuple[int, int, int]) -> None:
-    check(gemm("nvfp4", "nvfp4", "f32"), "sm_90a", **dict(zip("MNK", shape, strict=True)))
+@pytest.mark.parametrize("a", ["nvfp4", "bf16"])
+def test_residues(check: Check, a: str, shape: tuple[int, int, int]) -> None:
+    check(gemm(a, "nvfp4", "f32"), "sm_90a", **dict(zip("MNK", shape, strict=True)))
 
 
 def test_batches_and_an_epilogue(check: Check) -> None:

@@ -39,6 +39,29 @@ def test_batches_and_an_epilogue(check: Check) -> None:
     check(text, L=3, M=70, N=72, K=256)
 
 
+def unzipped(a: str, b: str, group: int) -> str:
+    args = f"in a : {a}[M, K]; in b : {b}[N, K]; out c : bf16[M, F]"
+    body = f"g, u = unzip(a @ b.T, N -> F, group = {group}); c = swiglu(g, u)"
+    return f"kernel up(M, N, K, F = N / 2) {{ {args}; {body} }}\n"
+
+
+@pytest.mark.parametrize(("b", "group"), [("ds_act", 2), ("ds_weight", 64)])
+def test_unzip(check: Check, b: str, group: int) -> None:
+    check(unzipped("ds_act", b, group), M=140, N=384, K=256)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("b", ["ds_act", "ds_weight", "fp8_token"])
+@pytest.mark.parametrize("group", [1, 4, 8, 16, 32])
+def test_unzip_of_other_groups(check: Check, b: str, group: int) -> None:
+    check(unzipped("ds_act", b, group), M=140, N=384, K=256, sms=2, mode="delayed", seed=group)
+
+
+def test_groups_wider_than_half_a_tile_are_refused(compiler: object) -> None:
+    with pytest.raises(DiagnosticError, match=r"FP4020.*other groups than"):
+        compiler.lowered(unzipped("ds_act", "ds_weight", 128))  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize("target", ["sm_100a", "sm_90a"])
 @pytest.mark.parametrize("out", ["ds_act", "ds_weight", "nvfp4"])
 def test_quantized_output_for_the_next_layer(check: Check, target: str, out: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -25,12 +26,12 @@ def artifacts() -> list[str]:
 
 
 def sizes(artifact: fp4rt.Artifact, wanted: dict[str, int]) -> dict[str, int]:
-    """A value for each dynamic dim: the wanted one, or the next multiple that fits the kernel's blocks."""
+    """A value for each dynamic dim: the wanted one, or the next multiple that fits the kernel's blocks; 3 or 40."""
     manifest = artifact.manifest
     static = {d.name: d.value for d in manifest.kernel.dims if d.value is not None}
     free = [d.name for d in manifest.kernel.dims if d.value is None and d.expr is None]
-    for multiple in (1, 32, 128):
-        dims = {name: -(-wanted[name] // multiple) * multiple if name in wanted else 3 for name in free}
+    for multiple, other in product((1, 32, 128, 256), (3, 40)):
+        dims = {name: -(-wanted[name] // multiple) * multiple if name in wanted else other for name in free}
         known = complete_dims(manifest.kernel, {**static, **dims})
         if all(evaluate(c.expr, known) for c in (*manifest.constraints, *manifest.plan_constraints)):
             return dims

@@ -1,0 +1,31 @@
+"""f32 scales as text, for the kernels that promote partial sums."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fp4cc.codegen.scale_reading import ReaderText
+from fp4cc.ir.lowered_promoted import PromotedScales
+
+
+def factor_address(scales: PromotedScales, row: str) -> list[str]:
+    """The arguments of `global_address` for an operand's scale of a row and this step."""
+    reader = ReaderText(scales.arg, scales.reader)
+    offset = reader.row_offset(row)
+    if scales.each_step:
+        offset += f" + {reader.block_offset('k_tile')}"
+    return [scales.reader.param, offset, "4"]
+
+
+def factor_functions(both: Sequence[PromotedScales]) -> list[str]:
+    """The functions that find scales."""
+    texts: list[str] = []
+    for scales in both:
+        row, block = ReaderText(scales.arg, scales.reader).functions()
+        texts += [row, block] if scales.each_step else [row]
+    return texts
+
+
+def factor_names(both: Sequence[PromotedScales]) -> list[str]:
+    """The names of those functions."""
+    return [name for scales in both for name in ReaderText(scales.arg, scales.reader).names]
