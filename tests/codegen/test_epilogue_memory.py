@@ -13,11 +13,11 @@ from .pipeline import Built, build, parse, run
 INPUTS = """
 kernel k(L, M, N, K) {
     in x : nvfp4[L, M, K]; in w : nvfp4[L, N, K]
-    in a : f32[L, M, N]; in b : bf16[M, N]; in c : f16[L, M, N]; in d : e4m3[L, M, N]
+    in t : f32[L, M, N]; in u : bf16[M, N]; in c : f16[L, M, N]; in d : e4m3[L, M, N]
     in e : e5m2[M, N]; in f : f32[N, M]
     param beta : f32 = 0.5
     inout y : bf16[L, M, N]
-    y = x @ w.T + a * b + c * d + e - f + beta * y
+    y = x @ w.T + t * u + c * d + e - f + beta * y
 }
 schedule k on sm_100a { tile 128 x 128 x 256 }
 """
@@ -43,8 +43,8 @@ def inputs() -> Built:
 
 def test_inputs_are_loaded_ahead(inputs: Built) -> None:
     loaded = {leaf.name for leaf in inputs.lowered.epilogue.inputs if leaf.load is not None}
-    # f lies across the product, and a finds no room: their threads read them.
-    assert loaded == {"b", "c", "d", "e", "y"}
+    # f lies across the product, and t finds no room: their threads read them.
+    assert loaded == {"u", "c", "d", "e", "y"}
 
 
 @pytest.mark.parametrize("dims", [(1, 128, 256, 32), (2, 130, 272, 32), (3, 77, 99, 32), (1, 5, 8, 32)])

@@ -152,6 +152,23 @@ def test_halves_apart_start_at_any_row(check: Check, x: str, w: str, k: int) -> 
     check(up("F", "bf16", 256, 128, (2, 1), x, w, k), M=140, N=2 * 100, K=96, sms=2)
 
 
+ODD = """
+layout odd { coords row : 6, k : 3; atom ((2, 3), 3) : ((9, 3), 1); order k, batch, row; pad 255 }
+format tall extends mxfp4 { scale e8m0 per 4 x 32; layout odd }
+"""
+
+
+@pytest.mark.parametrize(("x", "group", "k"), [("mxfp4", "F", 256), ("bf16", "F", 64), ("bf16", "192", 64)])
+def test_halves_apart_with_scales_of_several_rows(check: Check, x: str, group: str, k: int) -> None:
+    """The second half begins within one of the layout's atoms."""
+    text = (
+        f"{ODD}kernel up(L, M, N, K, F = N / 2) {{ in x : {x}[L, M, K]; in w : tall[L, N, K]; out y : bf16[L, M, F]\n"
+        f"g, u = unzip(x @ w.T, N -> F, group = {group}); y = swiglu(g, u) }}\n"
+        f"schedule up on sm_100a {{ tile 128 x 64 x {k}; cluster 1 x 1 }}\n"
+    )
+    check(text, L=2, M=20, N=384 if group == "192" else 2 * 100, K=96)
+
+
 def test_dequantized_rows_take_turns(check: Check) -> None:
     check(up("192", "bf16", 128, 192, (1, 1), "bf16", "nvfp4", 64), M=70, N=768, K=96, sms=1)
 
