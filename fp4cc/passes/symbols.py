@@ -15,9 +15,9 @@ from fp4cc.ir.lowered import KernelParam, LoweredKernel
 
 #: What the templates call their own things after: `acc_full` is theirs.
 _STEMS = frozenset({
-    "ab", "acc", "block", "blocks", "column", "columns", "element", "exchange", "first", "global", "k", "load", "m", "n",
-    "panel", "partial", "quantize", "reads", "row", "scale", "sfa", "sfb", "shared", "slot", "stage", "store", "subtile",
-    "sum", "tile", "tiles", "tmem", "to", "transpose",
+    "ab", "acc", "block", "blocks", "column", "columns", "element", "exchange", "first", "global", "k", "load", "m",
+    "n", "panel", "partial", "quantize", "reads", "row", "scale", "sfa", "sfb", "shared", "slot", "stage", "store",
+    "subtile", "sum", "tile", "tiles", "tmem", "to", "transpose",
 })  # fmt: skip
 #: What they call after the two sides of a product, whatever these are called in the spec.
 _SIDES = frozenset({"a", "b"})
