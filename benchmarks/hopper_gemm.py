@@ -16,7 +16,7 @@ import torch
 
 import fp4rt
 
-ARTIFACT = Path(__file__).resolve().parent.parent / "tests" / "gpu" / "build" / "nvfp4_gemm.json"
+ARTIFACT = Path(__file__).resolve().parent.parent / "tests" / "gpu" / "build" / "nvfp4_gemm" / "nvfp4_gemm.json"
 SHAPES = ((128, 8192, 8192), (1024, 8192, 8192), (4096, 8192, 8192))
 CALLS, REPEATS = 10, 11
 

@@ -105,7 +105,7 @@ def _lower_with(
     work: _Work, when: Expr | None, schedule: Schedule | None, required: tuple[Constraint, ...]
 ) -> LoweredWgmma:
     kernel, problem, tile = work.kernel, work.problem, work.tile
-    cluster = Cluster(_cluster_m(schedule, problem, tile), 1)
+    cluster = Cluster(_cluster_m(schedule, tile), 1)
     loops, maps = plan_loops(problem, work.steps, cluster)
     factors = () if work.promoted is None else factors_buffer(work.promoted)
     left = SM90A.smem_bytes - plan_smem(loops, work.slots, _least_stages(loops), factors).total
@@ -167,12 +167,12 @@ def _columns(kernel: Kernel, frame: Frame, problem: Problem) -> int:
     return found[0]
 
 
-def _cluster_m(schedule: Schedule | None, problem: Problem, tile: Tile) -> int:
-    """CTAs along M that share B: what the block asks for, else two where M has two tiles."""
+def _cluster_m(schedule: Schedule | None, tile: Tile) -> int:
+    """CTAs along M that share B: what the block asks for, else one (benchmarks/hopper.md says why)."""
     if schedule is None:
-        return 1 if isinstance(problem.m, int) and problem.m <= tile.m else 2
+        return 1
     errors: list[Diagnostic] = []
-    cluster = (2, 1)
+    cluster = (1, 1)
     for field, values in schedule.fields.items():
         span = schedule.field_spans[field]
         if field == "tile" and values != (tile.m, tile.n, tile.k):

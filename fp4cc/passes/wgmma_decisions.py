@@ -24,7 +24,9 @@ def explain_choices(lowered: LoweredWgmma) -> tuple[Decision, ...]:
                  f"{lowered.accumulators * lowered.tile.n} sums a thread, and 128 bytes of a row: a swizzle row",
                  (), "target"),
         Decision("cluster", f"{cluster.m} x {cluster.n}",
-                 "two CTAs along M share each load of B" if cluster.m == 2 else "nothing is shared", (),
+                 "two CTAs along M share each load of B" if cluster.m == 2 else "each CTA frees its stages by itself",
+                 ("2 x 1: two CTAs share loads of B, but to free a stage for both costs more (benchmarks/hopper.md)",)
+                 if cluster.m == 1 else (),
                  "schedule" if "cluster" in asked else "compiler"),
         Decision("stages", str(lowered.pipeline.stages), f"{smem.total} of {smem.limit} bytes used", (),
                  "schedule" if written and isinstance(asked.get("stages", ("auto",))[0], int) else "compiler"),

@@ -39,7 +39,7 @@ class Signature:
 
 _SIGNATURES = {
     "quantize": Signature(("x",), 1, ("tensor_scale", "amax", "scale", "rounding", "format"),
-                          "quantize(x, tensor_scale = s | amax = a | scale = r, rounding = nearest)"),
+                          "quantize(x, tensor_scale = s | amax = a | scale = r, rounding = nearest, format = f)"),
     "dequantize": Signature(("q",), 1, (), "dequantize(q)"),
     "hadamard": Signature(("x",), 1, ("over", "size", "signs"), "hadamard(x, over = K, size = 16, signs = s)"),
     "unzip": Signature(("x",), 1, ("group",), "unzip(x, N -> F, group = 1)"),

@@ -76,7 +76,7 @@ CONSTRUCTS = {
 }
 
 
-def text(construct: Construct, fmt: str, schedule: str) -> str:
+def text(construct: Construct, fmt: str, schedule: str | None) -> str:
     """A kernel with the construct and its value quantized along rows and along columns."""
     used = f"{construct.lines} {construct.options} {OUTPUTS.get(fmt, 'amax = amax')}"
     words = set("".join(c if c.isalnum() else " " for c in used).split())
@@ -88,7 +88,7 @@ def text(construct: Construct, fmt: str, schedule: str) -> str:
     dims = ["M", "N", "K", *(["R"] if "xr" in words else []), *(["F = N / 2"] if n == "F" else [])]
     body = "\n    ".join([*args, *outputs, *construct.lines.split("\n"), f"q = quantize(h{tail})",
                           f"qt = quantize(h.T{tail})"])  # fmt: skip
-    block = f"schedule k on sm_100a {{ {SCHEDULES[schedule]} }}\n"
+    block = f"schedule k on sm_100a {{ {SCHEDULES[schedule]} }}\n" if schedule is not None else ""
     return f"{FORMATS}\nkernel k({', '.join(dims)}) {{\n    {body}\n}}\n{block}"
 
 
@@ -104,15 +104,19 @@ def shapes(construct: Construct) -> Iterator[dict[str, int]]:
     yield {"M": 288, "N": 896 if halves else 448, "K": 288, **rank}
 
 
-def run(check: Check, construct: Construct, fmt: str, schedule: str) -> None:
-    spec = text(construct, fmt, schedule)
+def run(check: Check, construct: Construct, fmt: str, schedule: str | None) -> None:
+    """A kernel for sm_100a by a schedule, or one for sm_90a."""
+    spec, target = text(construct, fmt, schedule), "sm_100a" if schedule is not None else "sm_90a"
     for number, sizes in enumerate(shapes(construct)):
         mode = {"mode": "delayed", "seed": number} if schedule == "pairs" else {}
-        check(spec, sms=4, **sizes, **mode)
+        check(spec, target, sms=4, **sizes, **mode)
+
+
+ON_HOPPER = ["four over six", "hadamard 64 along N", "hadamard 128 along M", "unzip halves", "reductions beside it"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("schedule", [*SCHEDULES, None])
 @pytest.mark.parametrize(
     ("name", "fmt"), [(name, fmt) for name, construct in CONSTRUCTS.items() for fmt in construct.formats]
 )
@@ -125,3 +129,10 @@ def test_every_construct(check: Check, number: int) -> None:
     construct = list(CONSTRUCTS.values())[number]
     fmt = construct.formats[number % len(construct.formats)]
     run(check, construct, fmt, list(SCHEDULES)[number // 2 % 2])
+
+
+@pytest.mark.parametrize("name", ON_HOPPER)
+def test_on_hopper(check: Check, name: str) -> None:
+    """The same epilogue reads its sums from shared memory there."""
+    construct = CONSTRUCTS[name]
+    run(check, construct, construct.formats[len(name) % len(construct.formats)], None)

@@ -64,7 +64,7 @@ def test_four_accumulators(check: Check) -> None:
     check(sums(SUMS["four"]), "sm_90a", M=70, N=72, K=96, J=64, R=40)
 
 
-def unzipped(a: str, b: str, group: int, schedule: str = "stages auto") -> str:
+def unzipped(a: str, b: str, group: int | str, schedule: str = "stages auto") -> str:
     """One product whose columns are two halves."""
     return f"""{FORMATS}kernel up(M, N, K, F = N / 2) {{
         in x : {a}[M, K]; in w : {b}[N, K]; in bias : bf16[F]; in s : f32[]; out y : bf16[M, F]; out q : nvfp4[M, F]
@@ -81,6 +81,51 @@ def unzipped(a: str, b: str, group: int, schedule: str = "stages auto") -> str:
 def test_unzip(check: Check, a: str, b: str, group: int) -> None:
     """Up to 64 columns a group the halves are read apart; of 128 they are loaded apart."""
     check(unzipped(a, b, group), "sm_90a", M=140, N=256, K=96)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "group", "n"), [("nvfp4", "nvfp4", "F", 256), ("bf16", "lines", "F", 160), ("bf16", "bf16", "192", 768)]
+)
+def test_halves_apart(check: Check, a: str, b: str, group: str, n: int) -> None:
+    """The second half begins on an atom of scales, within what threads read, or takes turns in wide groups."""
+    check(unzipped(a, b, group), "sm_90a", M=70, N=n, K=96)
+
+
+def low_rank_halves(fmt: str, plain: str, group: str, schedule: str = "stages auto") -> str:
+    """A sum of products and the halves of its columns: NVFP4, with a tensor scale, has four accumulators in all."""
+    args = f"in x : {fmt}[M, K]; in w : {fmt}[N, K]; in xr : {plain}[M, R]; in up : {plain}[N, R]; in bias : bf16[N]"
+    return (
+        f"{FORMATS}kernel up(M, N, K, R, F = N / 2) {{ {args}; out y : bf16[M, F]\n"
+        f"g, u = unzip(x @ w.T + xr @ up.T + bias, N -> F, group = {group}); y = swiglu(g, u) }}\n"
+        f"schedule up on sm_90a {{ {schedule} }}\n"
+    )
+
+
+@pytest.mark.parametrize(("fmt", "group"), [("nvfp4", "32"), ("nvfp4", "F"), ("mxfp4", "16")])
+def test_halves_of_sums(check: Check, fmt: str, group: str) -> None:
+    check(low_rank_halves(fmt, "bf16", group), "sm_90a", M=70, N=256, K=96, R=40)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cluster", CLUSTERS)
+@pytest.mark.parametrize("group", ["1", "2", "4", "8", "16", "32", "64", "192", "F"])
+@pytest.mark.parametrize(("fmt", "plain"), [("nvfp4", "bf16"), ("mxfp4", "bf16"), ("lines", "f16"), ("mxfp6", "e4m3")])
+def test_halves_of_all_sums(check: Check, fmt: str, plain: str, group: str, cluster: str) -> None:
+    text = low_rank_halves(fmt, plain, group, f"cluster {cluster}; stages 2")
+    check(text, "sm_90a", M=300, N=768, K=192, R=72, sms=2)
+    check(text, "sm_90a", M=140, N=768, K=320, R=0, sms=2, mode="delayed", seed=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cluster", CLUSTERS)
+@pytest.mark.parametrize(
+    "formats", ["nvfp4 nvfp4", "bf16 nvfp4", "bf16 bf16", "f16 lines", "mxfp8 mxfp6", "e4m3 lines"]
+)
+@pytest.mark.parametrize(("group", "half"), [("192", 384), ("320", 640), ("F", 256), ("F", 64), ("F", 320)])
+def test_halves_apart_in_all_formats(check: Check, group: str, half: int, formats: str, cluster: str) -> None:
+    text = unzipped(*formats.split(), group, f"cluster {cluster}; stages 2")
+    check(text, "sm_90a", M=300, N=2 * half, K=192, sms=2)
+    check(text, "sm_90a", M=140, N=2 * half, K=320, sms=2, mode="delayed", seed=half)
 
 
 @pytest.mark.slow

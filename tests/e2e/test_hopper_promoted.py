@@ -9,7 +9,12 @@ import pytest
 Check = Callable[..., None]
 
 #: Random scales differ along K only where elements have few bits, so that sums are exact.
-FORMATS = "format four extends fp8_token { element e2m1 pack low_first; scale f32 per 1 x 128 }\n"
+LAYOUTS = """
+layout turned { coords row : 32, k : 2; atom ((8, 4), 2) : ((2, 16), 1); order row, k, batch; pad 3 }
+format turned_act    extends ds_act    { layout turned }
+format turned_weight extends ds_weight { layout turned }
+"""
+FORMATS = LAYOUTS + "format four extends fp8_token { element e2m1 pack low_first; scale f32 per 1 x 128 }\n"
 NAMES = ["ds_act", "ds_weight", "fp8_token", "four"]
 
 
@@ -26,6 +31,18 @@ def test_the_next_layers_activations(check: Check) -> None:
 def test_a_scale_for_each_column_and_delays(check: Check) -> None:
     text = gemm("ds_act", "four", "bf16") + "schedule gemm on sm_90a { cluster 2 x 1; stages 1 }\n"
     check(text, "sm_90a", mode="delayed", sms=2, M=200, N=72, K=256)
+
+
+@pytest.mark.parametrize("target", ["sm_90a", "sm_100a"])
+def test_scales_in_another_layout(check: Check, target: str) -> None:
+    check(gemm("turned_act", "turned_weight", lead="L, "), target, L=2, M=140, N=264, K=384)
+    check(gemm("ds_act", "turned_act"), target, M=40, N=72, K=256)
+
+
+@pytest.mark.parametrize(("a", "b"), [("fp8_token", "bf16"), ("bf16", "fp8_token")])
+def test_one_scale_a_row_beside_a_plain_operand(check: Check, a: str, b: str) -> None:
+    """The scales multiply what has been summed, so nothing is promoted."""
+    check(gemm(a, b, "bf16"), "sm_90a", M=140, N=72, K=96)
 
 
 @pytest.mark.slow

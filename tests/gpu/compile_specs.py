@@ -1,7 +1,7 @@
 """Compile the examples and the specs beside this file for Hopper: `python tests/gpu/compile_specs.py [SPEC ..]`.
 
-What is compiled goes to tests/gpu/build. This needs the compiler; `test_specs.py` needs only the runtime,
-numpy, cuda-python, pytest and a GPU.
+What is compiled goes to tests/gpu/build, in a folder for each spec. This needs the compiler; `test_specs.py` needs only
+the runtime, numpy, cuda-python, pytest and a GPU.
 """
 
 from __future__ import annotations
@@ -26,9 +26,8 @@ def kernels(spec: Path) -> list[str]:
 
 def main() -> None:
     """Compile each kernel of each spec, or say why it cannot be compiled for this target."""
-    ours = [*(ROOT / "examples").glob("*.fp4"), *BUILD.parent.glob("*.fp4")]
+    ours = [*(ROOT / "examples").rglob("*.fp4"), *BUILD.parent.glob("*.fp4")]
     specs = [Path(name) for name in sys.argv[1:]] or sorted(ours)
-    BUILD.mkdir(exist_ok=True)
     for spec in specs:
         for name in kernels(spec):
             try:
@@ -36,7 +35,7 @@ def main() -> None:
             except (DiagnosticError, RequestError) as error:
                 print(f"{spec.name}: {name}: not compiled: {error}")
                 continue
-            artifact.save(BUILD)
+            artifact.save(BUILD / spec.stem)
             print(f"{spec.name}: {name}: compiled")
 
 

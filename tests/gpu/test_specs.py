@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,8 +22,8 @@ SIZES = ({"M": 256, "N": 256, "K": 256}, {"M": 300, "N": 192, "K": 992}, {"M": 1
 
 
 def artifacts() -> list[str]:
-    """The names of what was compiled."""
-    return sorted(path.stem for path in BUILD.glob("*.json"))
+    """What was compiled: spec/kernel."""
+    return sorted(f"{path.parent.name}/{path.stem}" for path in BUILD.glob("*/*.json"))
 
 
 def sizes(artifact: fp4rt.Artifact, wanted: dict[str, int]) -> dict[str, int]:
@@ -47,17 +48,21 @@ def test_something_was_compiled() -> None:
     assert artifacts(), "run `python tests/gpu/compile_specs.py` where the compiler is installed"
 
 
+def called(artifact: fp4rt.Artifact, device: str, dims: dict[str, int], seed: int) -> dict[str, Any]:
+    """The outputs of a call on inputs of its own: an `inout` argument is overwritten."""
+    return artifact.load_kernel(device)(**fp4rt.random_inputs(artifact.manifest, dims, seed=seed))
+
+
 @pytest.mark.parametrize("wanted", SIZES, ids=lambda w: "x".join(map(str, w.values())))
 def test_equals_the_reference(artifact: fp4rt.Artifact, wanted: dict[str, int]) -> None:
-    args = fp4rt.random_inputs(artifact.manifest, sizes(artifact, wanted), seed=7)
-    expected = artifact.load_kernel("reference")(**args)
-    found = artifact.load_kernel("cuda")(**args)
+    dims = sizes(artifact, wanted)
+    found, expected = (called(artifact, device, dims, seed=7) for device in ("cuda", "reference"))
     assert [str(c) for c in compare_outputs(artifact.manifest, found, expected) if not c.equal] == []
 
 
 def test_equals_its_emulation(artifact: fp4rt.Artifact) -> None:
-    args = fp4rt.random_inputs(artifact.manifest, sizes(artifact, {"M": 130, "N": 128, "K": 128}), seed=8)
-    found, emulated = (artifact.load_kernel(device)(**args) for device in ("cuda", "emulator"))
+    dims = sizes(artifact, {"M": 130, "N": 128, "K": 128})
+    found, emulated = (called(artifact, device, dims, seed=8) for device in ("cuda", "emulator"))
     assert [str(c) for c in compare_outputs(artifact.manifest, found, emulated) if not c.equal] == []
 
 
@@ -65,14 +70,13 @@ def test_from_several_threads(artifact: fp4rt.Artifact) -> None:
     """Each thread has its own inputs and must get its own results."""
     kernel = artifact.load_kernel("cuda")
     dims = sizes(artifact, {"M": 384, "N": 256, "K": 512})
-    calls = [fp4rt.random_inputs(artifact.manifest, dims, seed=seed) for seed in range(4)]
-    reference = artifact.load_kernel("reference")
-    expected = [reference(**args) for args in calls]
+    expected = [called(artifact, "reference", dims, seed) for seed in range(4)]
+    calls = [[fp4rt.random_inputs(artifact.manifest, dims, seed=seed) for _ in range(5)] for seed in range(4)]
     wrong: list[str] = []
 
     def work(index: int) -> None:
-        for _ in range(5):
-            found = kernel(**calls[index])
+        for args in calls[index]:
+            found = kernel(**args)
             wrong.extend(str(c) for c in compare_outputs(artifact.manifest, found, expected[index]) if not c.equal)
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(len(calls))]
