@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from fp4cc.codegen.emit import emit
-from fp4cc.codegen.manifest import manifest
+from fp4cc.codegen.manifest import manifest, plans
 from fp4rt import Artifact, KernelFault
 
 Run = Callable[..., Any]
@@ -25,7 +25,7 @@ Run = Callable[..., Any]
 class Mutation:
     """Replace the first (or `which`-th) `old` of the kernel file with `new`.
 
-    `mode`: when copies complete; `k`: the K of the run.
+    `mode`: when copies complete; `k`: the K of the run; `launch`: which of the files of a kernel in several launches.
     """
 
     name: str
@@ -34,6 +34,7 @@ class Mutation:
     which: int = 0
     mode: str = "immediate"
     k: int = 800
+    launch: int = 0
 
 
 PAIR = "tile 256 x 128 x 256; cluster 4 x 2"
@@ -162,6 +163,42 @@ IN_DEQUANTIZED = [
         "prims.mapa(ab_full.subview(stage), rank)",
     ),
 ]
+PANELS = "tile 128 x 128 x 256; cluster 1 x 1; stages 3"
+IN_PANELS = [
+    Mutation("factor of the panel's first block", ">> 5 & -2)", ">> 5 & -4)"),
+    Mutation(
+        "measured with the blocks of other rows",
+        "where(row_valid, c_amax, 0.0), 2)",
+        "where(row_valid, c_amax, 0.0), 4)",
+    ),
+    Mutation("rows past the last are measured", "where(row_valid, c_amax, 0.0)", "c_amax"),
+    Mutation(
+        "joined before all warps have measured",
+        "shared_store_f32(slots + 4 * warp, x)\n    prims.barrier_cta_sync(1, thread_count=128)",
+        "shared_store_f32(slots + 4 * warp, x)",
+        mode=DELAYED,
+    ),
+    Mutation("half of a block measured", "thread), 512, 2", "thread), 512, 1"),
+    Mutation("halves of a transform taken for each other", ", 128, column >> 5, 2)", ", 128, (column >> 5) + 1, 2)", 1),
+    Mutation("signs of other points", "column & 63", "column & 31"),
+]
+CHOICES = "tile 128 x 128 x 256; cluster 1 x 1; stages 4"
+IN_CHOICES = [
+    Mutation("codes of the scale not taken", "where(better, f, s)", "where(better, s, f)"),
+    Mutation("errors of one scale compared", "four, scale_2, ", "four, scale, "),
+    Mutation("scale of the choice not taken", "where_int(better, scale_2, scale)", "scale"),
+    Mutation("random bytes of the group before", "n_size + column) >> 4, 2)", "n_size + column) >> 4 ^ 1, 2)"),
+    Mutation("random bytes of another stream", "rng_ptr_words, 1, ", "rng_ptr_words, 0, "),
+]
+TOKENS = "tile 128 x 128 x 256; cluster 1 x 1; stages 2"
+IN_TOKENS = [
+    Mutation("maxima of another row", "global_address(p_amax_ptr, row, 4)", "global_address(p_amax_ptr, row ^ 1, 4)"),
+    Mutation("maximum of the last sub-tile", "= maximum(p_amax_part, ", "= maximum(Float32(0.0), "),
+    Mutation("columns past the last are measured", "within(p_values_values, n_size - column)", "p_values_values"),
+    Mutation("second launch reads another row's maximum", "global_address(p_amax_ptr, row, 4)",
+             "global_address(p_amax_ptr, m0, 4)", launch=1),
+    Mutation("second launch quantizes other columns", "first_column = n0", "first_column = 0", launch=1),
+]  # fmt: skip
 #: What the kernels of other groups than the first compute, and their N.
 KERNELS = {
     QUANTIZED: ("in a : nvfp4[M, K]; in b : nvfp4[N, K]; in s : f32[]; out c : nvfp4[M, N]",
@@ -172,7 +209,20 @@ KERNELS = {
             "g, u = unzip(a @ b.T, N -> F, group = 16); c = relu(g) * u", 640),
     RELAID: ("in a : nvfp4[M, K]; in b : linear[N, K]; out c : f32[M, N]", "c = a @ b.T", 600),
     DEQUANTIZED: ("in a : bf16[M, K]; in b : linear[N, K]; out c : f32[M, N]", "c = a @ b.T", 200),
+    PANELS: ("in a : nvfp4[M, K]; in b : nvfp4[N, K]; in s : f32[64]; out c : square[M, N]; out d : ds_act[M, N]",
+             "h = hadamard(8192 - abs(a @ b.T), over = N, size = 64, signs = s)\n"
+             "c = quantize(h); d = quantize(h)", 640),
+    CHOICES: ("in a : mxfp4[M, K]; in b : mxfp4[N, K]; in rng : u64[2]; in s : f32[]; out c : four_six[M, N]\n"
+              "out d : mxfp4[M, N]", "h = a @ b.T; c = quantize(h, amax = s)\n"
+              "d = quantize(h, rounding = stochastic(rng, stream = 1))", 640),
+    TOKENS: ("in a : nvfp4[M, K]; in b : nvfp4[N, K]; out p : fp8_token[M, N]",
+             "p = quantize(8192 - abs(a @ b.T))", 600),
 }  # fmt: skip
+FORMATS = """
+format linear   extends nvfp4     { layout linear }
+format square   extends ds_weight { scale f32 per 64 x 64 }
+format four_six extends nvfp4     { quantizer nvfp4_4over6_mse }
+"""
 PLAIN = ("in a : nvfp4[M, K]; in b : nvfp4[N, K]; out c : f32[M, N]", "c = a @ b.T", 600)
 CASES = [
     *((QUANTIZED, mutation) for mutation in IN_QUANTIZED),
@@ -180,6 +230,9 @@ CASES = [
     *((TURNS, mutation) for mutation in IN_TURNS),
     *((RELAID, mutation) for mutation in IN_RELAID),
     *((DEQUANTIZED, mutation) for mutation in IN_DEQUANTIZED),
+    *((PANELS, mutation) for mutation in IN_PANELS),
+    *((CHOICES, mutation) for mutation in IN_CHOICES),
+    *((TOKENS, mutation) for mutation in IN_TOKENS),
     *((SINGLE, mutation) for mutation in IN_SINGLE),
     *((PAIR, mutation) for mutation in IN_PAIR),
     *((WIDE, mutation) for mutation in IN_WIDE),
@@ -193,8 +246,7 @@ def test_mutation_is_caught(compiler: Any, run: Run, schedule: str, mutation: Mu
     dims = "M, N, K, F = N / 2" if "F" in args else "M, N, K"
     where = " where F % 64 == 0" if schedule == HALVES else ""  # then its scales come by TMA
     text = (
-        "format linear extends nvfp4 { layout linear }\n"
-        f"kernel gemm({dims}){where} {{ {args}; {statements} }}\nschedule gemm on sm_100a {{ {schedule} }}\n"
+        f"{FORMATS}kernel gemm({dims}){where} {{ {args}; {statements} }}\nschedule gemm on sm_100a {{ {schedule} }}\n"
     )
     assert_caught(compiler, run, text, "sm_100a", mutation, M=300, N=n, K=mutation.k)
 
@@ -202,11 +254,17 @@ def test_mutation_is_caught(compiler: Any, run: Run, schedule: str, mutation: Mu
 def assert_caught(compiler: Any, run: Run, text: str, target: str, mutation: Mutation, **dims: int) -> None:
     """One cluster takes all tiles of a kernel with a mistake: a fault or a wrong result for one of a few seeds."""
     lowered = compiler.lowered(text, target)
-    parts = emit(lowered).split(mutation.old)
+    sources = {name: emit(plan) for name, plan in plans(lowered).items()}
+    name = list(sources)[mutation.launch]
+    parts = sources[name].split(mutation.old)
     assert len(parts) > mutation.which + 1, "the kernel no longer has this text"
     at = mutation.which + 1
-    mutant = mutation.old.join(parts[:at]) + mutation.new + mutation.old.join(parts[at:])
-    files = {f"{lowered.name}.{ending}": data for ending, data in compiler.compile(mutant, target).items()}
+    sources[name] = mutation.old.join(parts[:at]) + mutation.new + mutation.old.join(parts[at:])
+    files = {
+        f"{name}.{ending}": data
+        for name, source in sources.items()
+        for ending, data in compiler.compile(source, target).items()
+    }
     artifact = Artifact.build(manifest(lowered, {}, {}), files)
     for seed in range(8):
         try:
