@@ -1,6 +1,6 @@
-"""Times of the compiled sm_90a NVFP4 GEMM beside cuBLAS bf16, side by side in one run. Needs a Hopper GPU and torch.
+"""Times of GEMMs compiled for sm_90a beside cuBLAS bf16, side by side in one run. Needs a Hopper GPU and torch.
 
-    python tests/gpu/compile_specs.py examples/nvfp4_gemm.fp4     (where the compiler is installed)
+    python tests/gpu/compile_specs.py benchmarks/hopper_gemm.fp4     (where the compiler is installed)
     python benchmarks/hopper_gemm.py
 
 Each figure is the median of CUDA-event timings of a CUDA graph of several calls, after a warm-up.
@@ -16,7 +16,7 @@ import torch
 
 import fp4rt
 
-ARTIFACT = Path(__file__).resolve().parent.parent / "tests" / "gpu" / "build" / "nvfp4_gemm" / "nvfp4_gemm.json"
+BUILD = Path(__file__).resolve().parent.parent / "tests" / "gpu" / "build" / "hopper_gemm"
 SHAPES = ((128, 8192, 8192), (1024, 8192, 8192), (4096, 8192, 8192))
 CALLS, REPEATS = 10, 11
 
@@ -40,27 +40,40 @@ def microseconds(call: Callable[[], object]) -> float:
     return statistics.median(times)
 
 
-def operand(rows: int, k: int) -> fp4rt.Quantized:
-    """Random codes and scales on the GPU."""
-    codes = torch.randint(0, 256, (rows, k // 2), dtype=torch.uint8, device="cuda")
-    scales = torch.randint(0x28, 0x40, (-(-rows // 128) * 128 * -(-k // 64) * 4,), dtype=torch.uint8, device="cuda")
-    return fp4rt.Quantized.from_parts(codes, scales, torch.ones((), device="cuda"), "nvfp4", (rows, k))
+def operand(fmt: str, rows: int, k: int) -> object:
+    """Random numbers, or random codes and scales, on the GPU."""
+    if fmt == "bf16":
+        return torch.randn(rows, k, dtype=torch.bfloat16, device="cuda")
+    if fmt == "nvfp4":
+        codes = torch.randint(0, 256, (rows, k // 2), dtype=torch.uint8, device="cuda")
+        scales = torch.randint(0x28, 0x40, (rows * k // 16,), dtype=torch.uint8, device="cuda")
+        return fp4rt.Quantized.from_parts(codes, scales, torch.ones((), device="cuda"), fmt, (rows, k))
+    codes = torch.randint(0, 0x60, (rows, k), dtype=torch.uint8, device="cuda")  # no NaN
+    if fmt == "mxfp8_e4m3":
+        scales = torch.randint(120, 130, (rows * k // 32,), dtype=torch.uint8, device="cuda")
+    else:
+        scales = torch.rand((rows if fmt == "ds_act" else rows // 128) * k // 128, device="cuda")
+    return fp4rt.Quantized.from_parts(codes, scales, None, fmt, (rows, k))
 
 
 def main() -> None:
-    """Print a row for each shape."""
-    kernel = fp4rt.load(ARTIFACT, device="cuda")
+    """Print a row for each shape and kernel."""
     print(torch.cuda.get_device_name())
-    print(f"{'M, N, K':>20} {'nvfp4, us':>10} {'TFLOP/s':>8} {'bf16 cuBLAS, us':>16} {'ratio':>6}")
+    print("| M, N, K | kernel | us | TFLOP/s | cuBLAS bf16, us | ratio |\n|---|---|---|---|---|---|")
     for m, n, k in SHAPES:
-        a, b = operand(m, k), operand(n, k)
+        x, w = operand("bf16", m, k), operand("bf16", n, k)
+        assert isinstance(x, torch.Tensor)
+        assert isinstance(w, torch.Tensor)
         c = torch.empty(m, n, dtype=torch.bfloat16, device="cuda")
-        ours = microseconds(lambda a=a, b=b, c=c: kernel(a=a, b=b, out={"c": c}))
-        x = torch.randn(m, k, dtype=torch.bfloat16, device="cuda")
-        w = torch.randn(n, k, dtype=torch.bfloat16, device="cuda")
         theirs = microseconds(lambda x=x, w=w, c=c: torch.mm(x, w.T, out=c))
-        rate = 2e-6 * m * n * k / ours
-        print(f"{m:>6},{n:>6},{k:>6} {ours:>10.1f} {rate:>8.0f} {theirs:>16.1f} {ours / theirs:>6.2f}")
+        for path in sorted(BUILD.glob("*.json")):
+            artifact = fp4rt.Artifact.load(path)
+            types = [arg.dtype for arg in artifact.manifest.kernel.args]
+            names = [dtype if isinstance(dtype, str) else dtype.name for dtype in types]
+            call = artifact.load_kernel("cuda").bind(a=operand(names[0], m, k), b=operand(names[1], n, k), out={"c": c})
+            ours = microseconds(call)
+            rate = 2e-6 * m * n * k / ours
+            print(f"| {m}, {n}, {k} | {path.stem} | {ours:.1f} | {rate:.0f} | {theirs:.1f} | {ours / theirs:.2f} |")
 
 
 if __name__ == "__main__":
