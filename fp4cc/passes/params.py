@@ -90,7 +90,7 @@ def _from_n(product: Product) -> bool:
 def clips(epilogue: EpilogueProgram) -> bool:
     """Whether the kernel itself must tell rows and columns past the end (else TMA's clipping does)."""
     return any(o.store.via != "tma" or o.quantize is not None for o in epilogue.outputs) or any(
-        i.kind in ("row", "column", "tile") for i in epilogue.inputs
+        i.kind in ("row", "column", "tile", "uniform") for i in epilogue.inputs
     )
 
 
