@@ -24,6 +24,8 @@ from fp4rt.typed import Arg, TypedKernel
 Generator = np.random.Generator
 #: Sums stay below this many units in the last place of the row.
 _EXACT = 1 << 24
+#: What scales of wide elements reach at least; the largest integer that an element of four bits is.
+_SCALES, _FEW = 4, 12
 
 
 def random_inputs(
@@ -151,7 +153,8 @@ def _codes(
     """Codes; the exponent of each row's typical magnitude [batch, row]; the largest integer that a scale may be.
 
     With a bound each row draws from one window: the codes that are integers of magnitude at most `bound` times 2^w
-    times the element's smallest step; with `aligned`, w is 0 everywhere.
+    times the element's smallest step; with `aligned`, w is 0 everywhere. Codes of many bits leave a part of the bound
+    to the scales, so that these differ along a row.
     """
     codes = np.arange(1 << fmt.bits, dtype=np.uint8)
     values = decode(codes, fmt.element).astype(np.float64)
@@ -163,7 +166,9 @@ def _codes(
         level[:] = round(math.log2(float(np.median(values))))
         return out, level, 8
     units = values / float(np.min(values[values > 0]))
-    largest = int(np.max(units))
+    largest, whole = int(np.max(units)), bound
+    if fmt.scale is not None:
+        bound = max(bound // _SCALES, min(bound, _FEW))
     windows = 1 if largest <= bound or aligned else largest.bit_length() - bound.bit_length() + 2
     window_of = rng.integers(0, windows, shape[:2])
     used = 1
@@ -174,7 +179,7 @@ def _codes(
         out[rows] = rng.choice(codes[allowed], (int(rows.sum()), shape[2]))
         level[rows] = round(math.log2(float(np.sqrt(np.mean(values[allowed] ** 2)))))
         used = max(used, int(np.max(scaled[allowed])))
-    return out, level, max(1, bound // used)
+    return out, level, max(1, whole // used)
 
 
 def _scales(

@@ -28,7 +28,7 @@ SPECS = {
     "halves": "kernel gemm(M, N, K, F = N / 2) { in a : f16[M, K]; in b : nvfp4[N, K]; out c : f32[M, F]\n"
     "g, u = unzip(a @ b.T, N -> F, group = 64); c = g * u }\n"
     "schedule gemm on sm_90a { cluster 1 x 1 }",
-    # Elements of four bits: random scales of wider ones do not differ along K, so that sums are exact.
+    # Elements of four bits leave more of an exact sum to their scales than those of eight do.
     "promoted": "format four extends ds_act { element e2m1 pack low_first }\n"
     "kernel gemm(M, N, K) { in a : four[M, K]; in b : four[N, K]; out c : f32[M, N]; c = a @ b.T }\n"
     "schedule gemm on sm_90a { cluster 1 x 1; stages 2 }",

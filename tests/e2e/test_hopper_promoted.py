@@ -8,7 +8,7 @@ import pytest
 
 Check = Callable[..., None]
 
-#: Random scales differ along K only where elements have few bits, so that sums are exact.
+#: `four`: elements of four bits leave more of an exact sum to their scales than those of eight do.
 LAYOUTS = """
 layout turned { coords row : 32, k : 2; atom ((8, 4), 2) : ((2, 16), 1); order row, k, batch; pad 3 }
 format turned_act    extends ds_act    { layout turned }
