@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from fp4cc.codegen.hooks import EpilogueText
+from fp4cc.codegen.epilogue.hooks import EpilogueText
 from fp4cc.codegen.library import library
 from fp4cc.codegen.summary import summary
 from fp4cc.ir.lowered import LoweredKernel

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fp4cc.codegen.context import Constant, Panels, frame, mentions
-from fp4cc.codegen.hooks import EpilogueText
+from fp4cc.codegen.epilogue.hooks import EpilogueText
 from fp4cc.ir.lowered import LoweredElementwise
 from fp4cc.passes.elementwise import TILE_M, sizes_of
 

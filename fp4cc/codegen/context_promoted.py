@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from fp4cc.codegen.context import Constant, Panels, frame, mentions, place_call
-from fp4cc.codegen.exchanged import exchanged_reads
-from fp4cc.codegen.hooks import EpilogueText
+from fp4cc.codegen.epilogue.exchanged import exchanged_reads
+from fp4cc.codegen.epilogue.hooks import EpilogueText
 from fp4cc.codegen.promoted_scales import factor_address, factor_functions, factor_names
 from fp4cc.ir.lowered import SmemBuffer
 from fp4cc.ir.lowered_promoted import LoweredPromoted

@@ -8,8 +8,8 @@ from typing import Any
 
 from fp4cc.codegen.context import Constant, Panels, frame, mentions, place_call
 from fp4cc.codegen.converters import arrive, batched, conversions, converter_loops, converter_names
+from fp4cc.codegen.epilogue.hooks import EpilogueText
 from fp4cc.codegen.halves import whole_index
-from fp4cc.codegen.hooks import EpilogueText
 from fp4cc.codegen.mainloops import half_atom_columns, load_loops, mma_loops, numbered
 from fp4cc.ir.lowered import LoweredGemm, Mainloop, Mma, SmemBuffer
 from fp4cc.ir.lowered_epilogue import EpilogueProgram, Half

@@ -7,10 +7,11 @@ from functools import cache
 
 import jinja2
 
-from fp4cc.codegen import context_elementwise, context_promoted, context_tcgen05, context_wgmma
+from fp4cc.codegen import context_elementwise, context_promoted, context_tcgen05
 from fp4cc.codegen.converters import converter_functions
-from fp4cc.codegen.epilogue import emit_epilogue
-from fp4cc.codegen.hooks import EpilogueText
+from fp4cc.codegen.epilogue.hooks import EpilogueText
+from fp4cc.codegen.epilogue.text import emit_epilogue
+from fp4cc.codegen.wgmma import context as context_wgmma
 from fp4cc.codegen.wrap import call
 from fp4cc.ir.lowered import LoweredElementwise, LoweredGemm, LoweredKernel
 from fp4cc.ir.lowered_promoted import LoweredPromoted

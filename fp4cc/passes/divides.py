@@ -59,3 +59,12 @@ def _stated(condition: Expr, expr: Expr, sizes: Sizes) -> int:
             if isinstance(divisor, int) and divisor > 0:
                 return int(divisor)
     return 1
+
+
+def holds_if_divides(divisor: int, expr: Expr, facts: Sequence[Constraint], sizes: Sizes) -> Expr | None:
+    """The condition "divisor divides expr": True, None if it never does, else to be evaluated at the call."""
+    if divides(divisor, expr, facts, sizes):
+        return True
+    if isinstance(expr, int):
+        return None
+    return ("eq", ("mod", expr, divisor), 0)

@@ -12,10 +12,10 @@ from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
 from fp4cc.ir.kernel import Arg, Axis, Expr, Kernel, Schedule, Value
 from fp4cc.ir.lowered import Cluster, Decision, KernelParam, Launch, LoweredElementwise, Raster
 from fp4cc.ir.lowered_epilogue import EpilogueProgram, Space
-from fp4cc.passes.blocks import panel
 from fp4cc.passes.decisions import explain_schedule, explain_stores
 from fp4cc.passes.emptiness import not_empty
-from fp4cc.passes.epilogue import plan_epilogue
+from fp4cc.passes.epilogue.blocks import panel
+from fp4cc.passes.epilogue.plan import plan_epilogue
 from fp4cc.passes.halves import halved, sink, unzipped
 from fp4cc.passes.memory import place_buffers
 from fp4cc.passes.params import batches, ordered

@@ -12,7 +12,7 @@ from fp4cc.passes.converters import plan_conversions, plan_converters
 from fp4cc.passes.decisions import explain_choices
 from fp4cc.passes.elementwise import lower_elementwise
 from fp4cc.passes.emptiness import not_empty
-from fp4cc.passes.epilogue import plan_epilogue
+from fp4cc.passes.epilogue.plan import plan_epilogue
 from fp4cc.passes.launches import join
 from fp4cc.passes.legality import tile_k
 from fp4cc.passes.mainloops import Fit, Shared, constraints, group_products
@@ -30,7 +30,7 @@ from fp4cc.passes.symbols import renamed, restored, with_names
 from fp4cc.passes.tensor_maps import mainloop_maps
 from fp4cc.passes.traffic import plan_traffic
 from fp4cc.passes.unzip import Frame, find_products, released
-from fp4cc.passes.wgmma import lower_wgmma
+from fp4cc.passes.wgmma.lower import lower_wgmma
 from fp4cc.targets import CHIPS, NAMES, SM90A, TARGETS, Target
 
 #: Threads of a CTA without converter warps: four epilogue warps, a load warp, an MMA warp.

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
 from fp4cc.ir.kernel import Constraint, Kernel
 from fp4cc.ir.lowered import Mma, Problem, Product, Tile, Tmem
-from fp4cc.passes.blocks import panel, whole_panels
 from fp4cc.passes.converters import starts_in_place
+from fp4cc.passes.epilogue.blocks import panel, whole_panels
 from fp4cc.passes.legality import Pair, instruction, k_multiple, operand_pair, tile_k
 from fp4cc.passes.memory import StageBytes, plan_tmem, stage_bytes
 from fp4cc.passes.pipeline import Steps

@@ -26,7 +26,7 @@ from fp4cc.ir.lowered import (
 )
 from fp4cc.ir.lowered_promoted import LoweredPromoted
 from fp4cc.passes.emptiness import not_empty
-from fp4cc.passes.epilogue import plan_epilogue
+from fp4cc.passes.epilogue.plan import plan_epilogue
 from fp4cc.passes.memory import place_buffers
 from fp4cc.passes.params import plan_params
 from fp4cc.passes.promoted_scales import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fp4cc.passes import lower
-from fp4cc.passes.epilogue_memory import STAGING_LIMIT
+from fp4cc.passes.epilogue.memory import STAGING_LIMIT
 from fp4rt.devices.emulator import EmulatorDevice
 
 from .pipeline import Built, build, parse, run

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from fp4cc.codegen.epilogue import emit_epilogue
+from fp4cc.codegen.epilogue.text import emit_epilogue
 from fp4cc.codegen.library import library
 from fp4cc.codegen.names import Names
 from fp4cc.passes import lower

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fp4cc.codegen.quantizers import quantizer, tensor_factors
+from fp4cc.codegen.epilogue.quantizers import quantizer, tensor_factors
 from fp4cc.ir.kernel import Value
 from fp4cc.ir.lowered_epilogue import EpilogueProgram
 from fp4num import BlockFormat

@@ -6,20 +6,20 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from fp4cc.codegen.epilogue_fake import fake_call, fake_factors, fake_functions, fake_given, fake_name, fakes
-from fp4cc.codegen.epilogue_hadamard import hadamard_call, hadamard_setup, spread, spread_read, transforms
-from fp4cc.codegen.epilogue_loads import Loads, staged_address
-from fp4cc.codegen.epilogue_measure import measure_setup
-from fp4cc.codegen.epilogue_quantize import known_lines, quantize_functions, quantize_setup
-from fp4cc.codegen.epilogue_reduce import reductions
-from fp4cc.codegen.epilogue_stores import stores
-from fp4cc.codegen.epilogue_values import ValuePrinter, title
-from fp4cc.codegen.epilogue_walks import panel_end, walks
-from fp4cc.codegen.hooks import EpilogueText
+from fp4cc.codegen.epilogue.fake import fake_call, fake_factors, fake_functions, fake_given, fake_name, fakes
+from fp4cc.codegen.epilogue.hadamard import hadamard_call, hadamard_setup, spread, spread_read, transforms
+from fp4cc.codegen.epilogue.hooks import EpilogueText
+from fp4cc.codegen.epilogue.loads import Loads, staged_address
+from fp4cc.codegen.epilogue.measure import measure_setup
+from fp4cc.codegen.epilogue.quantize import known_lines, quantize_functions, quantize_setup
+from fp4cc.codegen.epilogue.reduce import reductions
+from fp4cc.codegen.epilogue.slices import Step, needed
+from fp4cc.codegen.epilogue.stores import stores
+from fp4cc.codegen.epilogue.values import ValuePrinter, title
+from fp4cc.codegen.epilogue.walks import panel_end, walks
 from fp4cc.codegen.library import PACKED_TARGETS, library
 from fp4cc.codegen.mainloops import numbered
 from fp4cc.codegen.names import Names
-from fp4cc.codegen.slices import Step, needed
 from fp4cc.codegen.wrap import LINE, call
 from fp4cc.ir.kernel import Kernel
 from fp4cc.ir.lowered import LoweredKernel

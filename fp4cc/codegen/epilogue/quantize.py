@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from fp4cc.codegen.quantizers import element_helper, quantizer, tensor_factors
+from fp4cc.codegen.epilogue.quantizers import element_helper, quantizer, tensor_factors
 from fp4cc.codegen.scale_layout import LayoutText, divided, remainder, rounded_up
 from fp4cc.codegen.strides import packed_bytes
 from fp4cc.codegen.wrap import call, listed
 from fp4cc.ir.lowered import LoweredKernel
 from fp4cc.ir.lowered_epilogue import EpilogueOutput, QuantizePlan
-from fp4cc.passes.epilogue_quantize import TRANSPOSE_BUFFER
+from fp4cc.passes.epilogue.quantize import TRANSPOSE_BUFFER
 from fp4num import BlockFormat, ScaleLayout
 
 _INDENT = 16  # of the sub-tile hook in the kernel file

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from fp4cc.codegen.epilogue_values import ValuePrinter, title
+from fp4cc.codegen.epilogue.slices import Step
+from fp4cc.codegen.epilogue.values import ValuePrinter, title
 from fp4cc.codegen.halves import whole_index
 from fp4cc.codegen.mainloops import numbered
 from fp4cc.codegen.names import Names
-from fp4cc.codegen.slices import Step
 from fp4cc.codegen.strides import bytes_text, offset, stride_text
 from fp4cc.codegen.wrap import call
 from fp4cc.ir.lowered import LoweredKernel

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from fp4cc.codegen.epilogue_loads import WIDTHS
-from fp4cc.codegen.epilogue_measure import factor_line
-from fp4cc.codegen.epilogue_quantize import quantize_lines, quantized_coordinates, quantized_place
+from fp4cc.codegen.epilogue.loads import WIDTHS
+from fp4cc.codegen.epilogue.measure import factor_line
+from fp4cc.codegen.epilogue.quantize import quantize_lines, quantized_coordinates, quantized_place
 from fp4cc.codegen.strides import bytes_text, offset, stride_text
 from fp4cc.codegen.wrap import call
 from fp4cc.ir.lowered import LoweredKernel

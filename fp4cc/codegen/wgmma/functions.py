@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from fp4cc.codegen.scale_layout import divided
 from fp4cc.codegen.scale_reading import ReaderText
-from fp4cc.codegen.wgmma_loops import ahead_function, function_name, scale_reader
+from fp4cc.codegen.wgmma.loops import ahead_function, function_name, scale_reader
 from fp4cc.ir.lowered_wgmma import TILE_K, LoweredWgmma, Scales, Side
 
 

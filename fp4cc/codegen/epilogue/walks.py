@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from fp4cc.codegen.epilogue_hadamard import spread_end, spread_lines, spread_release
-from fp4cc.codegen.epilogue_measure import measure_end, measure_lines, measure_release, measured
-from fp4cc.codegen.hooks import Walk
-from fp4cc.codegen.slices import Step, needed
+from fp4cc.codegen.epilogue.hadamard import spread_end, spread_lines, spread_release
+from fp4cc.codegen.epilogue.hooks import Walk
+from fp4cc.codegen.epilogue.measure import measure_end, measure_lines, measure_release, measured
+from fp4cc.codegen.epilogue.slices import Step, needed
 from fp4cc.ir.lowered import LoweredKernel
 
 

@@ -16,8 +16,8 @@ from fp4cc.ir.lowered import Cluster, Launch, Problem, SmemBuffer, Tile
 from fp4cc.ir.lowered_promoted import PromotedScales
 from fp4cc.ir.lowered_wgmma import TILE_K, LoweredWgmma, WgmmaLoop
 from fp4cc.passes.emptiness import not_empty
-from fp4cc.passes.epilogue import plan_epilogue
-from fp4cc.passes.epilogue_memory import STAGING_LIMIT
+from fp4cc.passes.epilogue.memory import STAGING_LIMIT
+from fp4cc.passes.epilogue.plan import plan_epilogue
 from fp4cc.passes.halves import refusal
 from fp4cc.passes.params import plan_params
 from fp4cc.passes.promoted_scales import is_promoted, promoted_product, promoted_scales
@@ -27,8 +27,8 @@ from fp4cc.passes.scale_reading import Needs, Readers
 from fp4cc.passes.schedule import applicable
 from fp4cc.passes.sizes import Sizes
 from fp4cc.passes.unzip import Frame, find_products, tile_widths
-from fp4cc.passes.wgmma_decisions import explain_choices
-from fp4cc.passes.wgmma_memory import (
+from fp4cc.passes.wgmma.decisions import explain_choices
+from fp4cc.passes.wgmma.memory import (
     CONSUMERS,
     PROMOTED_SLOTS,
     SLOT_BYTES,
@@ -38,7 +38,7 @@ from fp4cc.passes.wgmma_memory import (
     plan_pipeline,
     plan_smem,
 )
-from fp4cc.passes.wgmma_operands import Steps, constraints, plan_steps, promoted_steps
+from fp4cc.passes.wgmma.operands import Steps, constraints, plan_steps, promoted_steps
 from fp4cc.targets.sm90 import SM90A
 
 THREADS = (CONSUMERS + 1) * 32

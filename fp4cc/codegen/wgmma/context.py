@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from fp4cc.codegen.context import Constant, Panels, frame, mentions, place_call
-from fp4cc.codegen.exchanged import exchanged_reads
-from fp4cc.codegen.hooks import EpilogueText
+from fp4cc.codegen.epilogue.exchanged import exchanged_reads
+from fp4cc.codegen.epilogue.hooks import EpilogueText
 from fp4cc.codegen.mainloops import numbered
 from fp4cc.codegen.promoted_scales import factor_address, factor_functions, factor_names
-from fp4cc.codegen.wgmma_functions import row_functions
-from fp4cc.codegen.wgmma_functions import scale_functions as block_scale_functions
-from fp4cc.codegen.wgmma_loops import (
+from fp4cc.codegen.wgmma.functions import row_functions
+from fp4cc.codegen.wgmma.functions import scale_functions as block_scale_functions
+from fp4cc.codegen.wgmma.loops import (
     ahead_function,
     ahead_name,
     both_converted,
@@ -26,7 +26,7 @@ from fp4cc.codegen.wgmma_loops import (
 from fp4cc.ir.lowered import SmemBuffer
 from fp4cc.ir.lowered_wgmma import LoweredWgmma, Side
 from fp4cc.passes.params import sizes as kernel_sizes
-from fp4cc.passes.wgmma_memory import EXCHANGE_PITCH
+from fp4cc.passes.wgmma.memory import EXCHANGE_PITCH
 
 #: Names of the kernel template that are in scope where the epilogue's text stands.
 _TAKEN = (

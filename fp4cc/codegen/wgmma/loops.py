@@ -9,7 +9,7 @@ from fp4cc.codegen.mainloops import numbered
 from fp4cc.codegen.scale_reading import ReaderText
 from fp4cc.ir.lowered import Load
 from fp4cc.ir.lowered_wgmma import TILE_K, LoweredWgmma, Scales, Side, WgmmaLoop
-from fp4cc.passes.wgmma_memory import CONSUMERS, converted_roles
+from fp4cc.passes.wgmma.memory import CONSUMERS, converted_roles
 
 THREADS = 32 * CONSUMERS  # that convert: one for each row of a slot
 

@@ -7,12 +7,12 @@ the rows (of transposed outputs) are measured by the warp that has the rows and 
 
 from __future__ import annotations
 
-from fp4cc.codegen.epilogue_quantize import divided, factor_names, format_of, plan_of, store_scales
-from fp4cc.codegen.quantizers import statistic_helper
+from fp4cc.codegen.epilogue.quantize import divided, factor_names, format_of, plan_of, store_scales
+from fp4cc.codegen.epilogue.quantizers import statistic_helper
 from fp4cc.codegen.wrap import listed
 from fp4cc.ir.lowered import LoweredKernel
 from fp4cc.ir.lowered_epilogue import EpilogueOutput
-from fp4cc.passes.blocks import CTA_ROWS, LINE
+from fp4cc.passes.epilogue.blocks import CTA_ROWS, LINE
 
 _INDENT = 20  # of the sub-tile hook of a panel in the kernel file, at most
 _BARRIER = "prims.barrier_cta_sync(1, thread_count=128)"

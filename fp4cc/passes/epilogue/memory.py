@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from fp4cc.ir.kernel import Arg, Expr, Scalar
 from fp4cc.ir.lowered import SmemBuffer
 from fp4cc.ir.lowered_epilogue import SUBTILE, EpilogueInput, EpilogueOutput, LoadPlan, Space, StorePlan
-from fp4cc.passes import epilogue_quantize as quantized
-from fp4cc.passes.sizes import mul
+from fp4cc.passes.epilogue import quantize as quantized
+from fp4cc.passes.sizes import Sizes, mul
 from fp4rt.manifest import TensorMap
 
 WARPS = 4
@@ -48,6 +48,17 @@ class Strides:
     batch: Expr
     row: Expr
     column: Expr
+
+
+def element_strides(arg: Arg, problem: Space, sizes: Sizes) -> Strides:
+    """Element strides of the product's axes in a row-major argument; 0 where it has no such axis."""
+    stride: Expr = 1
+    found: dict[str, Expr] = {}
+    for axis in reversed(arg.axes):
+        found[str(axis.name)] = stride
+        stride = mul(stride, sizes(axis.extent))
+    last_batch = problem.batch_axes[-1] if problem.batch_axes else ""
+    return Strides(found.get(last_batch, 0), found.get(problem.m_axis, 0), found.get(problem.n_axis, 0))
 
 
 def in_order(arg: Arg, column_stride: Expr, space: Space) -> bool:

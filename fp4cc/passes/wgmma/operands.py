@@ -18,7 +18,7 @@ from fp4cc.passes.memory import b_buffer
 from fp4cc.passes.promoted_scales import STEP
 from fp4cc.passes.scale_reading import Readers
 from fp4cc.passes.sizes import fold
-from fp4cc.passes.wgmma_scales import plan_scales
+from fp4cc.passes.wgmma.scales import plan_scales
 from fp4cc.targets.sm90 import SM90A
 from fp4num import BlockFormat
 from fp4num.elements import element

@@ -15,7 +15,7 @@ from fp4cc.ir.lowered_wgmma import TILE_K, Scales, Side, WgmmaLoop
 from fp4cc.passes.memory import ATOM_BYTES, place_buffers
 from fp4cc.passes.sizes import scaled
 from fp4cc.passes.tensor_maps import codes_map, scale_atoms_map
-from fp4cc.passes.wgmma_operands import Steps
+from fp4cc.passes.wgmma.operands import Steps
 from fp4cc.targets.sm90 import SM90A
 from fp4rt.manifest import TensorMap
 

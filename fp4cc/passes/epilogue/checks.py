@@ -1,0 +1,81 @@
+"""What an epilogue cannot do yet, each refused by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fp4cc.diagnostics import Diagnostic, error
+from fp4cc.ir.kernel import Arg, Kernel, Value
+from fp4cc.ir.lowered_epilogue import Space
+from fp4cc.passes import halves
+from fp4cc.passes.epilogue import quantize as quantized
+from fp4cc.passes.epilogue import reduce as reduced
+from fp4cc.passes.unzip import Frame
+from fp4rt.ops import OPS
+
+STORED = ("f32", "bf16", "f16", "e4m3", "e5m2")
+#: Operations on tensors that are nothing special here: elements are read and written by axis name and logical index.
+_TENSOR_OPS = ("transpose", "uniform", "hadamard")
+
+
+def operation_refusals(value: Value, kernel: Kernel, problem: Space) -> Iterator[Diagnostic]:
+    """Why an operation cannot be computed in an epilogue, if so."""
+    kind = OPS[value.op].kind
+    product = (*problem.batch_axes, problem.m_axis, problem.n_axis)
+    if value.op == "unzip":
+        yield from halves.refusals(value, kernel, problem)
+    elif value.op == "uniform" and value.axes != product:
+        yield error("FP4020", "random numbers without all axes of the product cannot be compiled yet", value.span,
+                    f"this has the axes [{', '.join(value.axes)}]",
+                    help=f"draw them for [{', '.join(product)}]")  # fmt: skip
+    elif value.op == "hadamard":
+        yield from _transform_refusals(value, problem)
+    elif value.op in ("quantize", "dequantize"):
+        yield from _fake_refusals(value, kernel, problem)
+    elif kind == "tensor" and value.op not in _TENSOR_OPS:
+        yield error("FP4020", f"`{value.op}` cannot be compiled in an epilogue yet", value.span, "computed here",
+                    help="it runs on the reference: `fp4cc run --device reference`")  # fmt: skip
+
+
+def _fake_refusals(value: Value, kernel: Kernel, problem: Space) -> Iterator[Diagnostic]:
+    """A tensor that is quantized and dequantized in place; any other use of a quantized one is refused."""
+    what = None
+    if value.op == "quantize":
+        what = quantized.why_not_in_place(value, problem)
+    elif kernel.values[value.operands[0]].op != "quantize":
+        what = "of an argument"
+    if what is not None:
+        yield error("FP4020", f"this `{value.op}` cannot be compiled in an epilogue yet: {what}", value.span,
+                    "computed here", help="it runs on the reference: `fp4cc run --device reference`")  # fmt: skip
+
+
+def _transform_refusals(value: Value, problem: Space) -> Iterator[Diagnostic]:
+    axis = value.attrs["axis"]
+    what = None
+    if axis not in (problem.m_axis, problem.n_axis):
+        what = f"along {axis}, a batch axis"
+    elif not {problem.m_axis, problem.n_axis} <= set(value.axes):
+        what = "of something that is not computed for each element"
+    if what is not None:
+        yield error("FP4020", f"this Hadamard transform cannot be compiled yet: {what}", value.span,
+                    "transformed here", help="it runs on the reference: `fp4cc run --device reference`")  # fmt: skip
+
+
+def output_refusals(arg: Arg, value: Value, frame: Frame) -> Iterator[Diagnostic]:
+    """Why an output cannot be written, if so."""
+    problem = frame.problem
+    if arg.format is not None:
+        yield from quantized.refusals(arg, value, problem)
+        return
+    if value.op == "reduce":
+        yield from reduced.refusals(arg, value, frame)
+        return
+    axes = tuple(axis.name for axis in arg.axes)
+    product = (*problem.batch_axes, problem.m_axis, problem.n_axis)
+    if arg.dtype not in STORED:
+        yield error("FP4021", f"an epilogue cannot store {arg.dtype} yet", arg.span, "declared here",
+                    help=f"types it stores: {', '.join(STORED)}")  # fmt: skip
+    elif sorted(map(str, axes)) != sorted(product):
+        yield error("FP4022", f"`{arg.name}` does not have the axes of the product", arg.span,
+                    f"its axes are [{', '.join(map(str, axes))}]",
+                    help=f"an output of this kernel has the axes {', '.join(product)} (in any order)")  # fmt: skip

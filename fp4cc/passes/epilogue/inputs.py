@@ -1,0 +1,178 @@
+"""What an epilogue reads besides accumulators, and how: each leaf of its values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from fp4cc.diagnostics import Diagnostic, error
+from fp4cc.ir.kernel import Arg, Expr, Kernel, Scalar, Value
+from fp4cc.ir.lowered_epilogue import EpilogueInput, LoadPlan, Space
+from fp4cc.passes import halves
+from fp4cc.passes.divides import holds_if_divides
+from fp4cc.passes.epilogue.memory import ELEMENT_BYTES, element_strides, in_order, load_bytes, plan_load
+from fp4cc.passes.sizes import Sizes
+from fp4cc.passes.unzip import Frame
+from fp4rt.ops import OPS
+
+
+def is_leaf(value: Value) -> bool:
+    """Whether the epilogue reads or makes it, or a half of it, rather than computes it from other values."""
+    return OPS[value.op].kind == "leaf" or value.op in ("uniform", "unzip")
+
+
+def dim_size(value: Value, sizes: Sizes) -> Expr:
+    """The size that a `dim` is."""
+    return sizes(_as_expr(value.attrs["expr"]))
+
+
+class Inputs:
+    """Plans how leaves are read; what cannot be read goes to `errors`."""
+
+    def __init__(self, frame: Frame, sizes: Sizes) -> None:
+        self.kernel = frame.kernel
+        self.problem = frame.problem
+        self.sizes = sizes
+        self.taken = {arg.name for arg in frame.kernel.args}  # names of inputs
+        self.errors: list[Diagnostic] = []
+
+    def read(self, index: int) -> EpilogueInput:
+        """How a leaf is read."""
+        value = self.kernel.values[index]
+        if value.op == "unzip":
+            return self._half(index)
+        if value.op == "dim":
+            size = dim_size(value, self.sizes)
+            name = size if isinstance(size, str) else f"size{index}"
+            return EpilogueInput(name, f"{name}_value", "dim", "i32", index)
+        if value.op == "uniform":
+            return self._uniform(index, value)
+        if value.op == "tensor_scale":
+            arg = str(value.attrs["name"])
+            return EpilogueInput(f"{arg}_scale", f"{arg}_scale_ptr", "device_scalar", "f32", index)
+        return self._argument(self.kernel.arg(str(value.attrs["name"])), index)
+
+    def _argument(self, arg: Arg, index: int) -> EpilogueInput:
+        dtype = arg.dtype
+        if not isinstance(dtype, str) or dtype not in ELEMENT_BYTES:
+            what = dtype if isinstance(dtype, str) else dtype.name
+            self.errors.append(
+                error("FP4023", f"an epilogue cannot read {what} yet", arg.span, "declared here",
+                      help=f"types it reads: {', '.join(ELEMENT_BYTES)}"),
+            )  # fmt: skip
+            dtype = "f32"
+        if arg.direction == "param":
+            return EpilogueInput(arg.name, f"{arg.name}_value", "scalar_param", dtype, index)
+        if not arg.axes:
+            return EpilogueInput(arg.name, f"{arg.name}_ptr", "device_scalar", dtype, index)
+        if arg.axes[0].name is None:
+            return EpilogueInput(arg.name, f"{arg.name}_ptr", "points", dtype, index)
+        return self._tensor_input(arg, dtype, index)
+
+    def _half(self, index: int) -> EpilogueInput:
+        """The half of an argument, read as one of twice as many columns, or of random numbers."""
+        value = self.kernel.values[index]
+        whole = self.kernel.values[value.operands[0]]
+        half = halves.half(halves.Cut.of(value), self.sizes, value)
+        if whole.op == "uniform":
+            leaf = self._uniform(index, whole)
+        else:
+            leaf = self._argument(halves.twice(self.kernel.arg(str(whole.attrs["name"])), value), index)
+        if leaf.kind == "tile" and leaf.column_stride == 1:  # each half of a row starts on 16 bytes then
+            leaf = replace(leaf, vector=self._holds(self.problem.n, 16 // ELEMENT_BYTES[leaf.dtype]))
+        name = f"{leaf.name}_{'second' if half.part else 'first'}"
+        while name in self.taken:
+            name += "_"
+        self.taken.add(name)
+        return replace(leaf, name=name, arg=leaf.source, half=half)
+
+    def _uniform(self, index: int, value: Value) -> EpilogueInput:
+        rng = str(self.kernel.values[value.operands[0]].attrs["name"])
+        stream = value.attrs["stream"]
+        name = str(value.attrs.get("name", "random"))
+        aligned = True if self._holds(self.problem.n, 4) is True else None
+        number = stream if isinstance(stream, int) else 0
+        return EpilogueInput(name, f"{rng}_ptr", "uniform", "f32", index, vector=aligned, stream=number, arg=rng)
+
+    def _tensor_input(self, arg: Arg, dtype: Scalar, index: int) -> EpilogueInput:
+        problem = self.problem
+        axes = tuple(str(axis.name) for axis in arg.axes)
+        batch = tuple(a for a in axes if a in problem.batch_axes)
+        rest = [a for a in axes if a not in problem.batch_axes]
+        odd = [a for a in rest if a not in (problem.m_axis, problem.n_axis)]
+        product = ", ".join((*problem.batch_axes, problem.m_axis, problem.n_axis))
+        if odd or (batch and batch != problem.batch_axes) or any(a.by or a.upto for a in arg.axes):
+            self.errors.append(
+                error("FP4024", f"`{arg.name}` has axes that the epilogue cannot read yet", arg.span,
+                      f"its axes are [{', '.join(axes)}]",
+                      notes=[f"the product has the axes [{product}]"],
+                      help="an epilogue input has all batch axes, in the product's order, or none"),
+            )  # fmt: skip
+        m, n = problem.m_axis in axes, problem.n_axis in axes
+        strides = element_strides(arg, problem, self.sizes)
+        leaf = EpilogueInput(
+            name=arg.name,
+            param_name=f"{arg.name}_ptr",
+            kind="tile" if m and n else "row" if m else "column" if n else "batch",
+            dtype=dtype,
+            value=index,
+            batch_stride=strides.batch,
+            row_stride=strides.row,
+            column_stride=strides.column,
+        )
+        if leaf.kind == "tile" and leaf.column_stride == 1:
+            leaf = replace(leaf, vector=self._holds(leaf.row_stride, 16 // ELEMENT_BYTES[dtype]))
+        return leaf
+
+    def guarded(self, leaf: EpilogueInput, live: Sequence[int]) -> EpilogueInput:
+        """An inout argument is not read where every factor it is multiplied by is zero."""
+        if leaf.kind != "tile" or self.kernel.arg(leaf.source).direction != "inout":
+            return leaf
+        factors: list[int] = []
+        casts = {leaf.value}
+        for index in live:
+            user = self.kernel.values[index]
+            if not casts.intersection(user.operands):
+                continue
+            if user.op == "cast" and user.dtype == "f32":
+                casts.add(index)
+                continue
+            other = [i for i in user.operands if i not in casts]
+            if user.op != "mul" or len(other) != 1 or self.kernel.values[other[0]].axes:
+                return leaf
+            factors.append(other[0])
+        if any(store.value in casts for store in self.kernel.stores):
+            return leaf
+        return replace(leaf, guards=tuple(dict.fromkeys(factors)))
+
+    def _holds(self, expr: Expr, divisor: int) -> Expr | None:
+        return holds_if_divides(divisor, expr, self.kernel.constraints, self.sizes)
+
+
+def loaded_ahead(
+    leaves: Sequence[EpilogueInput], kernel: Kernel, problem: Space, used: int, limit: int
+) -> list[EpilogueInput]:
+    """The leaves, those that TMA loads ahead with the way it does, as far as `limit` bytes of shared memory allow.
+
+    What is loaded ahead is there for one walk over a tile only.
+    """
+    plans: dict[int, LoadPlan] = {}
+    for leaf in leaves:
+        if leaf.kind == "tile":
+            load = plan_load(leaf, in_order(kernel.arg(leaf.source), leaf.column_stride, problem))
+            if load is not None:
+                plans[leaf.value] = load
+    chosen: dict[int, LoadPlan] = {}
+    for value, load in sorted(plans.items(), key=lambda item: load_bytes(item[1])):
+        used += load_bytes(load)
+        if used <= limit:
+            chosen[value] = load
+    return [replace(leaf, load=chosen.get(leaf.value)) for leaf in leaves]
+
+
+def _as_expr(attr: object) -> Expr:
+    if isinstance(attr, int | str):
+        return attr
+    if isinstance(attr, Sequence):
+        return tuple(_as_expr(part) for part in attr)
+    raise TypeError(f"not a size: {attr!r}")
