@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
+from fp4cc.diagnostics import Diagnostic, error
 from fp4cc.ir.kernel import Arg, Value
 from fp4cc.passes.unzip import Frame
 from fp4num import BlockFormat
@@ -62,6 +63,16 @@ def whole_panels(frame: Frame, widths: Sequence[int]) -> tuple[int, ...]:
     """Those of the tile widths that have whole panels of the columns that the epilogue sees."""
     columns = panel(frame) * (1 if frame.group is None else 2)
     return tuple(n for n in widths if not columns or n % columns == 0)
+
+
+def too_narrow(frame: Frame, widest: int, why: str) -> Diagnostic:
+    """The refusal of blocks or transforms for which no tile is wide enough: `widest` is the one there is."""
+    kernel, halves = frame.kernel, 1 if frame.group is None else 2
+    return error(
+        "FP4025",
+        f"the epilogue of `{kernel.name}` takes {panel(frame)} columns at a time; its tiles have {widest // halves}",
+        kernel.span, why, help="quantize or transform in a second kernel",
+    )  # fmt: skip
 
 
 def _panels(frame: Frame) -> Iterator[int]:
