@@ -115,8 +115,6 @@ def _role(which: str, carried: tuple[Arg, ...]) -> str:
 
 
 def _decision(parts: Split) -> Decision:
-    outputs = ", ".join(s.arg for s in parts.second.stores if parts.second.arg(s.arg).format is not None)
     values = [arg.name for arg in parts.carried if len(arg.axes) > 1]
-    why = f"a scale of {outputs} is one for a whole row, column or matrix, which must be measured first"
     how = "the first leaves the values in the workspace" if values else "the second computes the values again"
-    return Decision("launches", "2", f"{why}; {how}", ("1: with scales that are given (`scale = s`)",))
+    return Decision("launches", "2", f"{parts.why}; {how}", parts.instead)

@@ -12,6 +12,7 @@ from fp4cc.passes.converters import plan_conversions, plan_converters
 from fp4cc.passes.decisions import explain_choices
 from fp4cc.passes.elementwise import lower_elementwise
 from fp4cc.passes.emptiness import not_empty
+from fp4cc.passes.epilogue.blocks import TooNarrow
 from fp4cc.passes.epilogue.plan import plan_epilogue
 from fp4cc.passes.launches import join
 from fp4cc.passes.legality import tile_k
@@ -31,6 +32,7 @@ from fp4cc.passes.tensor_maps import mainloop_maps
 from fp4cc.passes.traffic import plan_traffic
 from fp4cc.passes.unzip import Frame, find_products, released
 from fp4cc.passes.wgmma.lower import lower_wgmma
+from fp4cc.passes.wide import split_wide
 from fp4cc.targets import CHIPS, NAMES, SM90A, TARGETS, Target
 
 #: Threads of a CTA without converter warps: four epilogue warps, a load warp, an MMA warp.
@@ -64,7 +66,12 @@ def _lower_launches(kernel: Kernel, target: str) -> LoweredKernel:
     """Lower a kernel of one launch or of two."""
     parts = split(kernel)
     if parts is None:
-        return _lower(kernel, target)
+        try:
+            return _lower(kernel, target)
+        except TooNarrow as narrow:
+            parts = split_wide(kernel, narrow.n_axis, narrow.columns)
+            if parts is None:
+                raise
     return join(kernel, parts, _lower(parts.first, target), _lower(parts.second, target))
 
 

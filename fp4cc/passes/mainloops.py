@@ -9,7 +9,7 @@ from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
 from fp4cc.ir.kernel import Constraint, Kernel
 from fp4cc.ir.lowered import Mma, Problem, Product, Tile, Tmem
 from fp4cc.passes.converters import starts_in_place
-from fp4cc.passes.epilogue.blocks import panel, too_narrow, whole_panels
+from fp4cc.passes.epilogue.blocks import TooNarrow, panel, whole_panels
 from fp4cc.passes.legality import Pair, instruction, k_multiple, operand_pair, tile_k
 from fp4cc.passes.memory import StageBytes, plan_tmem, stage_bytes
 from fp4cc.passes.pipeline import Steps
@@ -132,7 +132,7 @@ class Fit:
             raise DiagnosticError([self._too_many(frame.kernel, request)])
         widths = whole_panels(frame, whole)
         if not widths:
-            raise DiagnosticError([too_narrow(frame, max(whole), "tensor memory has no room for wider ones")])
+            raise TooNarrow(frame, max(whole), "tensor memory has no room for wider ones")
         if request.tile is None or request.schedule is None:
             return self._in_place(frame.kernel, sizes, widths) or widths
         if request.tile[1] not in widths:

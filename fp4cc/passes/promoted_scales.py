@@ -10,7 +10,7 @@ from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
 from fp4cc.ir.kernel import Arg, Constraint, Expr, Kernel
 from fp4cc.ir.lowered import Operand, Problem
 from fp4cc.ir.lowered_promoted import PromotedScales
-from fp4cc.passes.epilogue.blocks import too_narrow, whole_panels
+from fp4cc.passes.epilogue.blocks import TooNarrow, whole_panels
 from fp4cc.passes.halves import refusal
 from fp4cc.passes.scale_reading import Readers
 from fp4cc.passes.sizes import Sizes, fold
@@ -44,7 +44,7 @@ def promoted_product(kernel: Kernel, sizes: Sizes, elements: tuple[str, ...]) ->
             "interleave the weights in smaller groups, or use mxfp8 operands",
         )  # fmt: skip
     if not whole_panels(frame, (COLUMNS,)):
-        raise DiagnosticError([too_narrow(frame, COLUMNS, "a thread has no registers for wider ones")])
+        raise TooNarrow(frame, COLUMNS, "a thread has no registers for wider ones")
     return problem, frame
 
 

@@ -15,17 +15,24 @@ from fp4cc.ir.verify import verify
 from fp4num import BlockFormat
 from fp4num.rules import rule
 
+#: Types that carry a value from one launch to the next.
+CARRIED: tuple[Scalar, ...] = ("f32", "bf16", "f16")
 #: Types that hold all of a value rounded to them; other values are carried in f32.
-_CARRIED: tuple[Scalar, ...] = ("bf16", "f16")
+_NARROW: tuple[Scalar, ...] = ("bf16", "f16")
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """A kernel as two: what `first` writes to the `carried` arguments, `second` reads."""
+    """A kernel as two: what `first` writes to the `carried` arguments, `second` reads.
+
+    `why` there are two, and what would make it one, are for `explain`.
+    """
 
     first: Kernel
     second: Kernel
     carried: tuple[Arg, ...]
+    why: str
+    instead: tuple[str, ...]
 
 
 def split(kernel: Kernel) -> Split | None:
@@ -58,11 +65,11 @@ def _inputs_have_all(kernel: Kernel, late: Sequence[Store]) -> bool:
 
 def _computed_again(kernel: Kernel, late: Sequence[Store]) -> Split:
     """The first kernel takes statistics and stores nothing else: the second still needs the old values of an inout."""
-    names = _Names(kernel)
+    names = FreshNames(kernel)
     values = list(kernel.values)
     statistics = {store.arg: _statistic(kernel, store, values, names) for store in late}
     read = [replace(arg, direction="in") if arg.direction == "inout" else arg for arg in kernel.args]
-    hidden = tuple(_arg(kernel, values, store) for store in statistics.values())
+    hidden = tuple(carrier(values, store) for store in statistics.values())
     first = replace(
         kernel,
         args=(*(arg for arg in read if arg.direction != "out"), *hidden),
@@ -76,12 +83,12 @@ def _computed_again(kernel: Kernel, late: Sequence[Store]) -> Split:
         else store
         for store in kernel.stores
     ]
-    return Split(first, _second(kernel, kernel.args, hidden, again, stores), hidden)
+    return Split(first, second_kernel(kernel, kernel.args, hidden, again, stores), hidden, _why(late), _INSTEAD)
 
 
 def _carried(kernel: Kernel, late: Sequence[Store]) -> Split:
     """The first kernel does everything else, and leaves the values that are yet to be quantized."""
-    names, values = _Names(kernel), list(kernel.values)
+    names, values = FreshNames(kernel), list(kernel.values)
     statistics = {store.arg: _statistic(kernel, store, values, names) for store in late}
     sources: dict[int, Store] = {}
     for store in late:
@@ -89,7 +96,7 @@ def _carried(kernel: Kernel, late: Sequence[Store]) -> Split:
         if source not in sources:
             sources[source] = Store(names.new(f"{store.arg}_values"), source, store.span)
     carried = (*sources.values(), *statistics.values())
-    hidden = tuple(_arg(kernel, values, store) for store in carried)
+    hidden = tuple(carrier(values, store) for store in carried)
     quantized = {store.arg for store in late}
     first = replace(
         kernel,
@@ -105,10 +112,10 @@ def _carried(kernel: Kernel, late: Sequence[Store]) -> Split:
         stores.append(_quantized(kernel, store, read, x, statistics[store.arg].arg))
     states = {str(value.attrs["name"]) for value in read if value.op == "arg"}
     args = tuple(arg for arg in kernel.args if arg.name in quantized or arg.name in states)
-    return Split(first, _second(kernel, args, hidden, read, stores), hidden)
+    return Split(first, second_kernel(kernel, args, hidden, read, stores), hidden, _why(late), _INSTEAD)
 
 
-def _second(
+def second_kernel(
     kernel: Kernel, args: Sequence[Arg], hidden: Sequence[Arg], values: Sequence[Value], stores: Sequence[Store]
 ) -> Kernel:
     """The kernel of the second launch."""
@@ -124,8 +131,15 @@ def _second(
 
 # Pieces.
 
+_INSTEAD = ("1: with scales that are given (`scale = s`)",)
 
-class _Names:
+
+def _why(late: Sequence[Store]) -> str:
+    outputs = ", ".join(store.arg for store in late)
+    return f"a scale of {outputs} is one for a whole row, column or matrix, which must be measured first"
+
+
+class FreshNames:
     """Names for arguments that the spec does not have."""
 
     def __init__(self, kernel: Kernel) -> None:
@@ -138,7 +152,7 @@ class _Names:
         return wanted
 
 
-def _statistic(kernel: Kernel, store: Store, values: list[Value], names: _Names) -> Store:
+def _statistic(kernel: Kernel, store: Store, values: list[Value], names: FreshNames) -> Store:
     """Append the statistic of an output's blocks, and say where it is stored."""
     quantized = kernel.values[store.value]
     fmt = quantized.dtype
@@ -151,7 +165,7 @@ def _statistic(kernel: Kernel, store: Store, values: list[Value], names: _Names)
     return Store(names.new(f"{store.arg}_amax"), len(values) - 1, store.span)
 
 
-def _arg(kernel: Kernel, values: Sequence[Value], store: Store) -> Arg:
+def carrier(values: Sequence[Value], store: Store) -> Arg:
     """The argument that carries a value, by a type that holds all of it."""
     value = values[store.value]
     dtype: Scalar = "bf16" if value.dtype == "bf16" else "f16" if value.dtype == "f16" else "f32"
@@ -167,20 +181,20 @@ def _source(kernel: Kernel, store: Store) -> int:
 
 
 def _widens(values: Sequence[Value], value: Value) -> bool:
-    return value.op == "cast" and value.dtype == "f32" and values[value.operands[0]].dtype in _CARRIED
+    return value.op == "cast" and value.dtype == "f32" and values[value.operands[0]].dtype in _NARROW
 
 
 def _read(kernel: Kernel, store: Store, values: list[Value], arg: Arg) -> int:
     """Append what reads a carried value as the output's `quantize` takes it."""
     axes = tuple(str(axis.name) for axis in arg.axes)
-    index = _once(values, Value("arg", (), arg.dtype, axes, arg.span, {"name": arg.name}))
+    index = once(values, Value("arg", (), arg.dtype, axes, arg.span, {"name": arg.name}))
     if arg.dtype != "f32":
-        index = _once(values, Value("cast", (index,), "f32", axes, arg.span))
+        index = once(values, Value("cast", (index,), "f32", axes, arg.span))
     wanted = kernel.values[store.value].axes
-    return index if wanted == axes else _once(values, Value("transpose", (index,), "f32", wanted, arg.span))
+    return index if wanted == axes else once(values, Value("transpose", (index,), "f32", wanted, arg.span))
 
 
-def _once(values: list[Value], value: Value) -> int:
+def once(values: list[Value], value: Value) -> int:
     """Append a value unless it is there."""
     if value not in values:
         values.append(value)
@@ -192,9 +206,9 @@ def _quantized(kernel: Kernel, store: Store, values: list[Value], x: int, statis
     value = kernel.values[store.value]
     over = value.axes[-1:] if _rows(value) == 1 else value.axes[-2:]
     kept = tuple(axis for axis in value.axes if axis not in over)
-    operands = [x, _once(values, Value("arg", (), "f32", kept, value.span, {"name": statistic}))]
+    operands = [x, once(values, Value("arg", (), "f32", kept, value.span, {"name": statistic}))]
     if value.attrs.get("rounding") == "stochastic":
-        operands.append(_once(values, kernel.values[value.operands[-1]]))
+        operands.append(once(values, kernel.values[value.operands[-1]]))
     attrs: Mapping[str, object] = {**value.attrs, "mode": "statistic"}
     values.append(replace(value, operands=tuple(operands), attrs=attrs))
     return Store(store.arg, len(values) - 1, store.span)

@@ -80,3 +80,12 @@ def test_batches_and_an_epilogue(check: Check) -> None:
         q = quantize(h, tensor_scale = ts)
     }"""
     check(text, "sm_90a", L=3, M=70, N=96, K=128)
+
+
+def test_random_numbers_of_batches(check: Check) -> None:
+    """By logical index, which takes the number of rows where nothing else does."""
+    text = """kernel dropout(L, M, N, K) {
+        in a : nvfp4[L, M, K]; in b : nvfp4[N, K]; in rng : u64[2]; out c : f32[L, M, N]
+        c = where(uniform(rng, stream = 1) >= 0.25, a @ b.T, 0)
+    }"""
+    check(text, "sm_90a", L=2, M=70, N=72, K=96)

@@ -96,3 +96,44 @@ def test_numbers_that_are_none(compiler: object, m: int) -> None:
     for name in ("p", "q", "r"):
         assert np.array_equal(found[name].codes, expected[name].codes)
         assert np.array_equal(found[name].scales.view(np.uint8), expected[name].scales.view(np.uint8))
+
+
+#: Two accumulators on sm_90a have tiles of 64 columns.
+WIDE = """
+kernel wide(L, M, N, K) {
+    in x : mxfp4[L, M, K]; in w : mxfp4[N, K]; in v : mxfp8[N, K]; in rng : u64[2]; in amax : f32[]; in r : f32[N]
+    inout z : bf16[L, M, N]; out y : bf16[L, M, N]; out p : ds_act[L, M, N]; out pt : ds_weight[L, N, M]
+    out q : nvfp4[L, M, N]; out top : f32[L, M]; out t : f32[L, N, M]
+    h = bf16(silu(x @ w.T) * (x @ v.T)) + 0.5 * z
+    z = h
+    y = h
+    p = quantize(h)
+    pt = quantize(h.T, rounding = stochastic(rng, stream = 1))
+    s = hadamard(h, over = N, size = 128) * r
+    q = quantize(bf16(s), amax = amax)
+    top = max(abs(s), over = N)
+    t = s.T
+}
+"""
+#: Halves of a tile of 128 columns.
+GATED = """
+kernel gated(M, N, K, F = N / 2) {
+    in x : ds_act[M, K]; in w : ds_weight[N, K]; in amax : f32[]
+    out y : ds_act[M, F]; out q : nvfp4[M, F]; out total : f32[F]
+    g, u = unzip(x @ w.T, N -> F, group = 16)
+    h = swiglu(g, u)
+    y = quantize(h)
+    q = quantize(h, amax = amax)
+    total = sum(h, over = M)
+}
+"""
+
+
+def test_what_is_wider_than_a_tile(check: Check) -> None:
+    """What the second launch needs is left once; what is as narrow as tiles is stored by the first."""
+    check(WIDE, "sm_90a", L=2, M=128, N=256, K=96, sms=2)
+
+
+@pytest.mark.parametrize("target", ["sm_100a", "sm_90a"])
+def test_halves_narrower_than_blocks(check: Check, target: str) -> None:
+    check(GATED, target, M=140, N=512, K=256)

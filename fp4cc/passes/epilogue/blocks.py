@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
-from fp4cc.diagnostics import Diagnostic, error
+from fp4cc.diagnostics import DiagnosticError, error
 from fp4cc.ir.kernel import Arg, Value
 from fp4cc.passes.unzip import Frame
 from fp4num import BlockFormat
@@ -65,27 +65,40 @@ def whole_panels(frame: Frame, widths: Sequence[int]) -> tuple[int, ...]:
     return tuple(n for n in widths if not columns or n % columns == 0)
 
 
-def too_narrow(frame: Frame, widest: int, why: str) -> Diagnostic:
-    """The refusal of blocks or transforms for which no tile is wide enough: `widest` is the one there is."""
-    kernel, halves = frame.kernel, 1 if frame.group is None else 2
-    return error(
-        "FP4025",
-        f"the epilogue of `{kernel.name}` takes {panel(frame)} columns at a time; its tiles have {widest // halves}",
-        kernel.span, why, help="quantize or transform in a second kernel",
-    )  # fmt: skip
+class TooNarrow(DiagnosticError):
+    """No tile is wide enough for a block or a transform: `columns` is how many the epilogue sees of the widest."""
+
+    def __init__(self, frame: Frame, widest: int, why: str) -> None:
+        self.n_axis, kernel = frame.problem.n_axis, frame.kernel
+        self.columns = widest if frame.group is None else widest // 2
+        what = f"the epilogue of `{kernel.name}` takes {panel(frame)} columns at a time"
+        super().__init__([
+            error("FP4025", f"{what}, and its tiles have {self.columns}", kernel.span, why,
+                  help="quantize or transform in a second kernel"),
+        ])  # fmt: skip
+
+
+def columns_of_transform(value: Value, n_axis: str) -> int:
+    """The columns of a tile that must meet for a value: 0 but for a large Hadamard transform."""
+    if not is_spread(value):
+        return 0
+    size = value.attrs["size"]
+    return size if isinstance(size, int) and value.attrs["axis"] == n_axis else LINE
+
+
+def columns_of_block(arg: Arg, value: Value, n_axis: str) -> int:
+    """The columns of a tile that must meet for an output: 0 where one walk of the tile is enough."""
+    if arg.format is None or value.op != "quantize" or measure(value, along(arg, n_axis)) != "panel":
+        return 0
+    rows, columns = arg.format.block
+    extent = columns if along(arg, n_axis) == "columns" else rows
+    return max(LINE, extent if isinstance(extent, int) else LINE)
 
 
 def _panels(frame: Frame) -> Iterator[int]:
     """What each quantized output, and each transform that sub-tiles must meet for, asks for."""
     kernel, n_axis = frame.kernel, frame.problem.n_axis
     for value in kernel.values:
-        if is_spread(value):
-            size = value.attrs["size"]
-            yield size if isinstance(size, int) and value.attrs["axis"] == n_axis else LINE
+        yield columns_of_transform(value, n_axis)
     for store in kernel.stores:
-        arg, value = kernel.arg(store.arg), kernel.values[store.value]
-        if arg.format is None or value.op != "quantize" or measure(value, along(arg, n_axis)) != "panel":
-            continue
-        rows, columns = arg.format.block
-        extent = columns if along(arg, n_axis) == "columns" else rows
-        yield max(LINE, extent if isinstance(extent, int) else LINE)
+        yield columns_of_block(kernel.arg(store.arg), kernel.values[store.value], n_axis)

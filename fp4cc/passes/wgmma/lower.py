@@ -16,7 +16,7 @@ from fp4cc.ir.lowered import Cluster, Launch, Problem, SmemBuffer, Tile
 from fp4cc.ir.lowered_promoted import PromotedScales
 from fp4cc.ir.lowered_wgmma import TILE_K, LoweredWgmma, WgmmaLoop
 from fp4cc.passes.emptiness import not_empty
-from fp4cc.passes.epilogue.blocks import too_narrow, whole_panels
+from fp4cc.passes.epilogue.blocks import TooNarrow, whole_panels
 from fp4cc.passes.epilogue.memory import STAGING_LIMIT
 from fp4cc.passes.epilogue.plan import plan_epilogue
 from fp4cc.passes.halves import refusal
@@ -166,7 +166,7 @@ def _columns(kernel: Kernel, frame: Frame, problem: Problem) -> int:
             "use groups of a multiple of 64, or all of a half",
         )  # fmt: skip
     if not whole_panels(frame, found[:1]):
-        raise DiagnosticError([too_narrow(frame, found[0], "a thread has no registers for wider ones")])
+        raise TooNarrow(frame, found[0], "a thread has no registers for wider ones")
     return found[0]
 
 
