@@ -302,15 +302,15 @@ def block_constraints(args: Mapping[str, Arg | None], spans: Mapping[str, Span])
         if arg is None or arg.format is None:
             continue
         fmt = arg.format
-        columns = fmt.block[1]
-        if isinstance(columns, int):
+        columns, unit = fmt.block[1], fmt.row_unit
+        if unit == columns:
             reason = (
                 f"{fmt.name} has one scale for {fmt.block[0]} x {columns}: the last axis of `{name}` is whole blocks"
             )
         else:
-            columns = {4: 2, 6: 4, 8: 1}[fmt.bits]
-            reason = f"{fmt.name} has {fmt.bits}-bit elements: a row of `{name}` is whole bytes"
-        expr = ("eq", ("mod", arg.axes[-1].extent, columns), 0)
-        if columns > 1 and expr not in found:
+            whole = "whole bytes" if columns == "all" else "whole blocks and bytes"
+            reason = f"{fmt.name} has {fmt.bits}-bit elements: a row of `{name}` is {whole}"
+        expr = ("eq", ("mod", arg.axes[-1].extent, unit), 0)
+        if unit > 1 and expr not in found:
             found[expr] = Constraint(expr, size_text(expr), spans.get(name, arg.span), reason)
     return list(found.values())

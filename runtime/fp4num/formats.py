@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -86,10 +87,14 @@ class BlockFormat:
         """`DataError` unless a tensor of this shape has whole blocks along its last axis and whole bytes a row."""
         if not shape or any(n < 0 for n in shape):
             raise DataError(f"{self.name} quantizes tensors of one axis or more, not the shape {tuple(shape)}")
-        columns = self.block[1]
-        unit = columns if columns != "all" else {4: 2, 6: 4, 8: 1}[self.bits]
-        if shape[-1] % unit:
-            raise DataError(f"{self.name}: the last axis of {tuple(shape)} is no multiple of {unit}")
+        if shape[-1] % self.row_unit:
+            raise DataError(f"{self.name}: the last axis of {tuple(shape)} is no multiple of {self.row_unit}")
+
+    @property
+    def row_unit(self) -> int:
+        """What the elements of a row are a multiple of: those of a block, and those of whole bytes."""
+        columns, packed = self.block[1], {4: 2, 6: 4, 8: 1}[self.bits]
+        return packed if columns == "all" else math.lcm(columns, packed)
 
     def codes_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
         """The shape of the packed codes, in bytes, of a tensor of shape `shape`."""

@@ -132,9 +132,7 @@ def _numpy(arg: Arg) -> Any:
     return {"i32": np.int32, "u32": np.uint32, "u64": np.uint64}.get(str(arg.dtype), np.int32)
 
 
-def _quantized(
-    fmt: BlockFormat, shape: tuple[int, ...], bound: int | None, rng: Generator, aligned: bool
-) -> Quantized:
+def _quantized(fmt: BlockFormat, shape: tuple[int, ...], bound: int | None, rng: Generator, aligned: bool) -> Quantized:
     """Random codes and scales; the padding of the scales is what the layout says."""
     columns = int(shape[-1])
     dense = (math.prod(shape[:-2]), math.prod(shape[-2:-1]), columns)
