@@ -94,22 +94,28 @@ def text(construct: Construct, fmt: str, schedule: str | None) -> str:
 
 def shapes(construct: Construct) -> Iterator[dict[str, int]]:
     """Less than a tile, and more than one with residues: multiples of what blocks and transforms take."""
-    rank = {"R": 40} if "xr" in construct.lines else {}
     if "over = M, size = 128" in construct.lines:
-        yield {"M": 128, "N": 192, "K": 96, **rank}
-        yield {"M": 384, "N": 320, "K": 288, **rank}
-        return
-    halves = construct.n == "F"
-    yield {"M": 32, "N": 128 if halves else 64, "K": 96, **rank}
-    yield {"M": 288, "N": 896 if halves else 448, "K": 288, **rank}
+        yield sizes(construct, 128, 192, 96)
+        yield sizes(construct, 384, 320, 288)
+    else:
+        yield sizes(construct, 32, 64, 96)
+        yield sizes(construct, 288, 448, 288)
 
 
-def run(check: Check, construct: Construct, fmt: str, schedule: str | None) -> None:
+def sizes(construct: Construct, m: int, n: int, k: int) -> dict[str, int]:
+    """The sizes of a call, `n` of what is stored."""
+    rank = {"R": 40} if "xr" in construct.lines else {}
+    return {"M": m, "N": 2 * n if construct.n == "F" else n, "K": k, **rank}
+
+
+def run(
+    check: Check, construct: Construct, fmt: str, schedule: str | None, *shapes: dict[str, int], seed: int = 0
+) -> None:
     """A kernel for sm_100a by a schedule, or one for sm_90a."""
     spec, target = text(construct, fmt, schedule), "sm_100a" if schedule is not None else "sm_90a"
-    for number, sizes in enumerate(shapes(construct)):
-        mode = {"mode": "delayed", "seed": number} if schedule == "pairs" else {}
-        check(spec, target, sms=4, **sizes, **mode)
+    for number, shape in enumerate(shapes):
+        mode = {"mode": "delayed", "seed": seed + number} if schedule == "pairs" else {}
+        check(spec, target, sms=4, **shape, **mode)
 
 
 ON_HOPPER = ["four over six", "hadamard 64 along N", "hadamard 128 along M", "unzip halves", "reductions beside it"]
@@ -121,18 +127,20 @@ ON_HOPPER = ["four over six", "hadamard 64 along N", "hadamard 128 along M", "un
     ("name", "fmt"), [(name, fmt) for name, construct in CONSTRUCTS.items() for fmt in construct.formats]
 )
 def test_every_construct_with_every_output(check: Check, name: str, fmt: str, schedule: str) -> None:
-    run(check, CONSTRUCTS[name], fmt, schedule)
+    run(check, CONSTRUCTS[name], fmt, schedule, *shapes(CONSTRUCTS[name]))
 
 
 @pytest.mark.parametrize("number", range(len(CONSTRUCTS)), ids=list(CONSTRUCTS))
 def test_every_construct(check: Check, number: int) -> None:
     construct = list(CONSTRUCTS.values())[number]
     fmt = construct.formats[number % len(construct.formats)]
-    run(check, construct, fmt, list(SCHEDULES)[number // 2 % 2])
+    shape = sizes(construct, 256 if "size = 128" in construct.lines else 160, 192, 96)
+    run(check, construct, fmt, list(SCHEDULES)[number // 2 % 2], shape, seed=1)
 
 
 @pytest.mark.parametrize("name", ON_HOPPER)
 def test_on_hopper(check: Check, name: str) -> None:
     """The same epilogue reads its sums from shared memory there."""
     construct = CONSTRUCTS[name]
-    run(check, construct, construct.formats[len(name) % len(construct.formats)], None)
+    shape = sizes(construct, 128, 192, 96)
+    run(check, construct, construct.formats[len(name) % len(construct.formats)], None, shape)

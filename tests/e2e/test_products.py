@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pytest
 
@@ -36,6 +36,11 @@ SCHEDULES = [
 MODES = [{}, {"mode": "delayed", "seed": 1}, {"mode": "delayed", "seed": 2}]
 
 
+def some(cases: Iterable[tuple[object, ...]], keep: int) -> list[object]:
+    """The cases, all but every `keep`-th of them slow."""
+    return [pytest.param(*case, marks=[] if i % keep == 0 else [pytest.mark.slow]) for i, case in enumerate(cases)]
+
+
 def gated(
     a: str = "nvfp4", g: str = "nvfp4", u: str = "nvfp4", out: str = "bf16", value: str = "silu(x @ wg.T) * (x @ wu.T)"
 ) -> str:
@@ -54,17 +59,17 @@ def schedule(name: str, m: int, n: int, k: int, cluster: tuple[int, int], more: 
     return f"schedule {name} on sm_100a {{ {fields} }}\n"
 
 
-@pytest.mark.parametrize("options", MODES, ids=["immediate", "delayed1", "delayed2"])
-@pytest.mark.parametrize(("m", "n", "cluster"), SCHEDULES)
+@pytest.mark.parametrize(("m", "n", "cluster", "options"), some(((*s, o) for o in MODES for s in SCHEDULES), 4))
 def test_gated(check: Check, m: int, n: int, cluster: tuple[int, int], options: dict[str, object]) -> None:
     """Residues in every size; one cluster takes all tiles, so that the rings wrap."""
     text = gated() + schedule("gated", m, n, 256, cluster)
     check(text, M=m + 9, N=n + 72, K=800, sms=cluster[0] * cluster[1], **options)
 
 
-@pytest.mark.parametrize("options", MODES, ids=["immediate", "delayed1", "delayed2"])
-@pytest.mark.parametrize(("m", "n", "cluster"), SCHEDULES)
-@pytest.mark.parametrize("fmt", ["nvfp4", "mxfp4"])
+@pytest.mark.parametrize(
+    ("fmt", "m", "n", "cluster", "options"),
+    some(((fmt, *s, o) for fmt in ("nvfp4", "mxfp4") for o in MODES for s in SCHEDULES), 5),
+)
 def test_low_rank(check: Check, fmt: str, m: int, n: int, cluster: tuple[int, int], options: dict[str, object]) -> None:
     """NVFP4 has a tensor scale, so there are two accumulators; MXFP4 has none, so there is one."""
     text = svd(fmt) + schedule("svd", m, n, 256, cluster)
@@ -158,8 +163,10 @@ def test_a_product_with_itself(check: Check) -> None:
     check(text, M=130, K=72)
 
 
-@pytest.mark.parametrize(("m", "n", "cluster"), [*SCHEDULES, (128, 256, (1, 1)), (256, 256, (2, 2))])
-@pytest.mark.parametrize("fmt", ["bf16", "e4m3"])
+@pytest.mark.parametrize(
+    ("fmt", "m", "n", "cluster"),
+    some(((f, *s) for f in ("bf16", "e4m3") for s in [*SCHEDULES, (128, 256, (1, 1)), (256, 256, (2, 2))]), 3),
+)
 def test_plain_operands(check: Check, fmt: str, m: int, n: int, cluster: tuple[int, int]) -> None:
     deep = 64 if fmt == "bf16" else 128
     text = PLAIN % (fmt, fmt) + schedule("plain", m, n, deep, cluster)
