@@ -198,6 +198,20 @@ class EpilogueOutput:
     quantize: QuantizePlan | None = None
     reduce: ReducePlan | None = None
 
+    @property
+    def format(self) -> BlockFormat:
+        """The format of a quantized one. TypeError for another."""
+        if isinstance(self.dtype, str):
+            raise TypeError(f"{self.arg} is not quantized")
+        return self.dtype
+
+    @property
+    def quantization(self) -> QuantizePlan:
+        """How a quantized one is quantized. TypeError for another."""
+        if self.quantize is None:
+            raise TypeError(f"{self.arg} is not quantized")
+        return self.quantize
+
 
 @dataclass(frozen=True, slots=True)
 class SpreadPlan:

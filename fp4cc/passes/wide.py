@@ -18,73 +18,76 @@ from fp4cc.passes.split import CARRIED, FreshNames, Split, carrier, once, second
 
 def split_wide(kernel: Kernel, n_axis: str, columns: int) -> Split | None:
     """The two kernels, for tiles of so many columns along `n_axis`; None where two launches do not help."""
-    made = _Wide(kernel, n_axis, columns).split()
-    if made is not None:
-        verify(made.first, "split")
-        verify(made.second, "split")
+    values = kernel.values
+    products = {i for i, value in enumerate(values) if value.op == "matmul"}
+    transforms = {i for i, value in enumerate(values) if columns_of_transform(value, n_axis) > columns}
+    transformed = _computed_from(kernel, transforms)
+
+    def waits(store: Store) -> bool:
+        arg, value = kernel.arg(store.arg), values[store.value]
+        return store.value in transformed or columns_of_block(arg, value, n_axis) > columns
+
+    late = [store for store in kernel.stores if waits(store)]
+    if not late or any(kernel.arg(store.arg).direction != "out" for store in late):
+        return None
+    second = _Second(kernel, _computed_from(kernel, products) - transformed, FreshNames(kernel))
+    stores = [Store(store.arg, second.copy(store.value, store), store.span) for store in late]
+    carried = second.carried
+    if any(values[index].dtype not in CARRIED for index in carried):
+        return None
+    hidden = tuple(carrier(values, store) for store in carried.values())
+    outputs = {store.arg for store in late}
+    first = replace(
+        kernel,
+        args=(*(arg for arg in kernel.args if arg.name not in outputs), *hidden),
+        stores=(*(store for store in kernel.stores if store.arg not in outputs), *carried.values()),
+    )
+    what = ", ".join(store.arg for store in late)
+    made = Split(
+        _pruned(first),
+        second_kernel(kernel, second.args(outputs), hidden, second.values, stores),
+        hidden,
+        f"what {what} takes at a time is wider than the {columns} columns of a tile of the product",
+        (),
+    )
+    verify(made.first, "split")
+    verify(made.second, "split")
     return made
 
 
+def _computed_from(kernel: Kernel, roots: set[int]) -> set[int]:
+    """The roots and all that is computed from them."""
+    found = set(roots)
+    for index, value in enumerate(kernel.values):
+        if found.intersection(value.operands):
+            found.add(index)
+    return found
+
+
 @dataclass
-class _Wide:
+class _Second:
+    """The values of the second kernel: of `made`, those of the product, it reads what the first one leaves."""
+
     kernel: Kernel
-    n_axis: str
-    columns: int
-    read: list[Value] = field(default_factory=list[Value])  # of the second kernel
+    made: set[int]
+    names: FreshNames
+    values: list[Value] = field(default_factory=list[Value])
     carried: dict[int, Store] = field(default_factory=dict[int, Store])
 
-    def split(self) -> Split | None:
-        kernel = self.kernel
-        values = kernel.values
-        self.made = self._above({i for i, value in enumerate(values) if value.op == "matmul"})
-        transforms = {i for i, value in enumerate(values) if columns_of_transform(value, self.n_axis) > self.columns}
-        self.late = self._above(transforms)
-        late = [store for store in kernel.stores if store.value in self.late or self._wide(store)]
-        if not late or any(kernel.arg(store.arg).direction != "out" for store in late):
-            return None
-        self.names = FreshNames(kernel)
-        stores = [Store(store.arg, self._copy(store.value, store), store.span) for store in late]
-        if any(values[index].dtype not in CARRIED for index in self.carried):
-            return None
-        hidden = tuple(carrier(values, store) for store in self.carried.values())
-        outputs = {store.arg for store in late}
-        first = replace(
-            kernel,
-            args=(*(arg for arg in kernel.args if arg.name not in outputs), *hidden),
-            stores=(*(store for store in kernel.stores if store.arg not in outputs), *self.carried.values()),
-        )
-        second = second_kernel(kernel, self._args(outputs), hidden, self.read, stores)
-        why = (
-            f"{', '.join(outputs)} takes more columns at a time than the {self.columns} that tiles of the product have"
-        )
-        return Split(_pruned(first), second, hidden, why, ())
-
-    def _wide(self, store: Store) -> bool:
-        """Whether an output's blocks are wider than a tile."""
-        return columns_of_block(self.kernel.arg(store.arg), self.kernel.values[store.value], self.n_axis) > self.columns
-
-    def _above(self, roots: set[int]) -> set[int]:
-        """The roots and all that is computed from them."""
-        found = set(roots)
-        for index, value in enumerate(self.kernel.values):
-            if found.intersection(value.operands):
-                found.add(index)
-        return found
-
-    def _copy(self, index: int, store: Store) -> int:
-        """Append a value to the second kernel's: read it, or compute it there from what is read."""
+    def copy(self, index: int, store: Store) -> int:
+        """Append a value that a store needs: read it, or compute it from what is read."""
         value = self.kernel.values[index]
-        if index in self.made and index not in self.late and index != store.value and value.op != "transpose":
+        if index in self.made and index != store.value and value.op != "transpose":
             if index not in self.carried:
                 self.carried[index] = Store(self.names.new(f"{store.arg}_values"), index, store.span)
             name = self.carried[index].arg
-            return once(self.read, Value("arg", (), value.dtype, value.axes, value.span, {"name": name}))
-        operands = tuple(self._copy(operand, store) for operand in value.operands)
-        return once(self.read, replace(value, operands=operands))
+            return once(self.values, Value("arg", (), value.dtype, value.axes, value.span, {"name": name}))
+        operands = tuple(self.copy(operand, store) for operand in value.operands)
+        return once(self.values, replace(value, operands=operands))
 
-    def _args(self, outputs: set[str]) -> Sequence[Arg]:
-        """The arguments of the second kernel that are the kernel's own."""
-        read = {str(value.attrs["name"]) for value in self.read if value.op in ("arg", "tensor_scale")}
+    def args(self, outputs: set[str]) -> Sequence[Arg]:
+        """The arguments of the kernel that it reads or writes."""
+        read = {str(value.attrs["name"]) for value in self.values if value.op in ("arg", "tensor_scale")}
         return [
             replace(arg, direction="in") if arg.direction == "inout" else arg
             for arg in self.kernel.args

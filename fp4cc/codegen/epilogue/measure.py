@@ -7,7 +7,7 @@ the rows (of transposed outputs) are measured by the warp that has the rows and 
 
 from __future__ import annotations
 
-from fp4cc.codegen.epilogue.quantize import divided, factor_names, format_of, plan_of, store_scales
+from fp4cc.codegen.epilogue.quantize import divided, factor_names, store_scales
 from fp4cc.codegen.epilogue.quantizers import statistic_helper
 from fp4cc.codegen.wrap import listed
 from fp4cc.ir.lowered import LoweredKernel
@@ -33,10 +33,10 @@ def measure_setup(lowered: LoweredKernel, helpers: set[str]) -> list[str]:
 
 def measure_lines(lowered: LoweredKernel, output: EpilogueOutput, values: str, helpers: set[str]) -> list[str]:
     """Lines of the measuring walk for a sub-tile."""
-    statistic, _ = statistic_helper(format_of(output))
+    statistic, _ = statistic_helper(output.format)
     helpers |= {statistic, "shared_store_f32"}
     part = f"{output.arg}_part"
-    if plan_of(output).along == "columns":
+    if output.quantization.along == "columns":
         return [
             f"{part} = {statistic}({values})",
             f"shared_store_f32({_of_thread(output, '(column - panel0 >> 5)')}, {part})",
@@ -51,7 +51,7 @@ def measure_lines(lowered: LoweredKernel, output: EpilogueOutput, values: str, h
 def measure_end(lowered: LoweredKernel, output: EpilogueOutput, helpers: set[str]) -> list[str]:
     """Lines after the measuring walk: scales, stored, and factors."""
     helpers |= {"shared_load_f32", "shared_store_f32"}
-    by_column = plan_of(output).along == "rows"
+    by_column = output.quantization.along == "rows"
     return (_by_column if by_column else _by_row)(lowered, output, helpers)
 
 
@@ -59,7 +59,7 @@ def factor_line(lowered: LoweredKernel, output: EpilogueOutput, helpers: set[str
     """The factor of the block that this thread's line of a sub-tile is in."""
     helpers.add("shared_load_f32")
     lines = _lines(output)
-    if plan_of(output).along == "columns":
+    if output.quantization.along == "columns":
         block = "(column - panel0 >> 5)" if lines == 1 else f"(column - panel0 >> 5 & {-lines})"
         return f"{output.arg}_factor = shared_load_f32({_of_thread(output, block)})"
     rows = "0" if lines * LINE == CTA_ROWS else "warp" if lines == 1 else f"({divided('warp', lines)})"
@@ -68,7 +68,7 @@ def factor_line(lowered: LoweredKernel, output: EpilogueOutput, helpers: set[str
 
 def measure_release(lowered: LoweredKernel) -> list[str]:
     """Lines after a panel: other warps have read the factors that the next one overwrites."""
-    if any(plan_of(output).along == "rows" for output in measured(lowered)):
+    if any(output.quantization.along == "rows" for output in measured(lowered)):
         return [f"{_BARRIER}  # the factors have been read"]
     return []
 
@@ -125,14 +125,14 @@ def _joined(output: EpilogueOutput, place: str, pitch: int, helpers: set[str]) -
     lines = _lines(output)
     if lines == 1:
         return f"shared_load_f32({place})"
-    statistic, _ = statistic_helper(format_of(output))
+    statistic, _ = statistic_helper(output.format)
     helpers |= {statistic, "shared_floats"}
     return f"{statistic}(shared_floats({place}, {pitch}, {lines}))"
 
 
 def _tallest(lowered: LoweredKernel, output: EpilogueOutput, amax: str, valid: str, helpers: set[str]) -> str:
     """The largest of the lines that a block of several rows has, each a thread's."""
-    rows = format_of(output).block[0]
+    rows = output.format.block[0]
     if not isinstance(rows, int) or rows == 1:
         return amax
     helpers |= {"where"}
@@ -151,7 +151,7 @@ def _scale_call(output: EpilogueOutput, amax: str) -> str:
 
 def _lines(output: EpilogueOutput) -> int:
     """Lines of a row (or column) of a block."""
-    columns = format_of(output).block[1]
+    columns = output.format.block[1]
     if not isinstance(columns, int):
         raise TypeError(f"{output.arg} has one scale a row")
     return columns // LINE

@@ -21,7 +21,7 @@ def quantize_functions(lowered: LoweredKernel, helpers: set[str]) -> list[str]:
     for output in lowered.epilogue.outputs:
         if output.quantize is None:
             continue
-        fmt, plan = format_of(output), output.quantize
+        fmt, plan = output.format, output.quantize
         where = "" if plan.along == "columns" else " of a column"
         made = quantizer(fmt, output.arg, plan.mode, plan.measure, where)
         helpers |= made.helpers | {"store_word", "global_address", "both", "where_int"}
@@ -49,7 +49,7 @@ def quantize_setup(lowered: LoweredKernel, given: dict[str, str], helpers: set[s
             lines.append(f"{', '.join(factor_names(output))} = {output.arg}_factors({given[output.arg]})")
         if plan.tensor_scale_param is not None:
             helpers |= {"store_word", "global_address", "bits"}
-            sense = "decode" if format_of(output).tensor_scale == "multiplies" else "encode"
+            sense = "decode" if output.format.tensor_scale == "multiplies" else "encode"
             stored = f"{output.arg}_{sense}"
             address = f"global_address({plan.tensor_scale_param}, 0, 4)"
             lines.append(f'store_word("b32", {address}, bits({stored}), first_tile + thread == 0)')
@@ -58,7 +58,7 @@ def quantize_setup(lowered: LoweredKernel, given: dict[str, str], helpers: set[s
 
 def factor_names(output: EpilogueOutput) -> list[str]:
     """The names of the tensor scale both ways, and of the amax where the rule needs it; none without a tensor scale."""
-    return [f"{output.arg}_{name}" for name in tensor_factors(format_of(output), plan_of(output).mode)]
+    return [f"{output.arg}_{name}" for name in tensor_factors(output.format, output.quantization.mode)]
 
 
 def known_lines(lowered: LoweredKernel, output: EpilogueOutput, known: str) -> list[str]:
@@ -66,7 +66,7 @@ def known_lines(lowered: LoweredKernel, output: EpilogueOutput, known: str) -> l
 
     They stand at the tile where blocks lie along the columns, and else at the sub-tile.
     """
-    name, plan = output.arg, plan_of(output)
+    name, plan = output.arg, output.quantization
     line, rows, _, _ = extent_of(plan)
     first = "n0 == 0" if plan.along == "columns" else "m0 + 32 * warp == 0"
     stored = store_scales(lowered, output, (line, rows, "0", "1"), f"[{name}_scale_stored]", indent=4)
@@ -84,7 +84,7 @@ def quantize_lines(
 
     `before` has the lines that find `NAME_factor`, if something other than this line determines it.
     """
-    plan, fmt, name = plan_of(output), format_of(output), output.arg
+    plan, fmt, name = output.quantization, output.format, output.arg
     lines: list[str] = []
     line, rows, start, length = extent_of(plan)
     if plan.along == "rows":
@@ -127,7 +127,7 @@ def store_scales(
 
     `extent`: the line and how many there are, where the first block starts and how long a line is.
     """
-    plan, fmt = plan_of(output), format_of(output)
+    plan, fmt = output.quantization, output.format
     line, rows, start, length = extent
     wide, stored = fmt.block[1], fmt.stored[1]
     if isinstance(wide, int) and isinstance(stored, int):
@@ -143,7 +143,7 @@ def store_scales(
 
 def quantized_place(lowered: LoweredKernel, output: EpilogueOutput) -> list[str]:
     """Where a slab of codes goes, for `copy_rows_out`."""
-    plan, fmt = plan_of(output), format_of(output)
+    plan, fmt = output.quantization, output.format
     line, rows, start, length = extent_of(plan)
     first = line.replace(" + lane", "") if plan.along == "rows" else "m0 + 32 * warp"
     pitch = packed_bytes(length, fmt.bits)
@@ -170,7 +170,7 @@ def _unit(fmt: BlockFormat) -> int:
 
 def quantized_coordinates(output: EpilogueOutput) -> tuple[str, str]:
     """The TMA coordinates of a slab of codes: the byte in a line, and the first line."""
-    plan, fmt = plan_of(output), format_of(output)
+    plan, fmt = output.quantization, output.format
     if plan.along == "columns":
         return packed_bytes("column", fmt.bits), "m0 + 32 * warp"
     return packed_bytes("(m0 + 32 * warp)", fmt.bits), "column"
@@ -185,7 +185,7 @@ def extent_of(plan: QuantizePlan) -> tuple[str, str, str, str]:
 
 def _store_function(lowered: LoweredKernel, output: EpilogueOutput) -> str:
     """A function that stores adjacent scales of a line, and the padding beyond the edges."""
-    plan, fmt, name = plan_of(output), format_of(output), output.arg
+    plan, fmt, name = output.quantization, output.format, output.arg
     layout = fmt.layout
     batch = ["batch"] if lowered.epilogue.problem.batch_axes else []
     tall = fmt.stored[0]
@@ -218,7 +218,7 @@ def _store_function(lowered: LoweredKernel, output: EpilogueOutput) -> str:
 
 
 def _layout(lowered: LoweredKernel, output: EpilogueOutput) -> LayoutText:
-    return LayoutText(format_of(output).layout, bool(lowered.epilogue.problem.batch_axes))
+    return LayoutText(output.format.layout, bool(lowered.epilogue.problem.batch_axes))
 
 
 def _batches(lowered: LoweredKernel, output: EpilogueOutput) -> list[str]:
@@ -249,17 +249,3 @@ def _wide(fmt: BlockFormat) -> int:
     if not isinstance(fmt.block[1], int):
         raise TypeError(f"{fmt.name} has one scale a row")
     return fmt.block[1]
-
-
-def plan_of(output: EpilogueOutput) -> QuantizePlan:
-    """How a quantized output is quantized."""
-    if output.quantize is None:
-        raise TypeError(f"{output.arg} is not quantized")
-    return output.quantize
-
-
-def format_of(output: EpilogueOutput) -> BlockFormat:
-    """The format of a quantized output."""
-    if isinstance(output.dtype, str):
-        raise TypeError(f"{output.arg} is not quantized")
-    return output.dtype

@@ -146,7 +146,7 @@ def _pads(fmt: BlockFormat, along: str, tile_n: int) -> bool:
 
 def params(output: EpilogueOutput) -> list[KernelParam]:
     """The parameters of a quantized output, but for its tensor map and flag."""
-    plan = _plan(output)
+    plan = output.quantization
     found = [KernelParam(plan.scales_param, Param("pointer", f"{output.arg}.scales"), "scales")]
     if output.store.via != "tma":
         found.append(KernelParam(output.param_name, Param("pointer", f"{output.arg}.codes"), "codes"))
@@ -160,13 +160,13 @@ def params(output: EpilogueOutput) -> list[KernelParam]:
 
 def legal(output: EpilogueOutput) -> Expr:
     """Whether TMA can store the codes: lines start on 16 bytes."""
-    pitch = output.row_stride if _plan(output).along == "columns" else output.column_stride
+    pitch = output.row_stride if output.quantization.along == "columns" else output.column_stride
     return ("eq", ("mod", pitch, 16), 0)
 
 
 def tensor_map(output: EpilogueOutput, problem: Space) -> TensorMap:
     """The map that stores 32 lines of codes."""
-    along_columns = _plan(output).along == "columns"
+    along_columns = output.quantization.along == "columns"
     pitch = output.row_stride if along_columns else output.column_stride
     batched = bool(problem.batch_axes)
     lines = problem.m if along_columns else problem.n
@@ -185,7 +185,7 @@ def tensor_map(output: EpilogueOutput, problem: Space) -> TensorMap:
 
 def fills(output: EpilogueOutput, problem: Space) -> list[Init]:
     """What fills the scale buffer's padding where the kernel does not."""
-    plan, fmt = _plan(output), _format_of(output)
+    plan, fmt = output.quantization, output.format
     if plan.pads:
         return []
     lines, length = (problem.m, problem.n) if plan.along == "columns" else (problem.n, problem.m)
@@ -215,18 +215,6 @@ def transposition(outputs: tuple[EpilogueOutput, ...], warps: int) -> list[SmemB
     if not any((o.quantize and o.quantize.transpose_buffer) or (o.reduce and o.reduce.over == "rows") for o in outputs):
         return []
     return [SmemBuffer(TRANSPOSE_BUFFER, 0, warps * LINE * LINE * 4, 1, 1024, "a sub-tile of each warp, turned around")]
-
-
-def _plan(output: EpilogueOutput) -> QuantizePlan:
-    if output.quantize is None:
-        raise TypeError(f"{output.arg} is not quantized")
-    return output.quantize
-
-
-def _format_of(output: EpilogueOutput) -> BlockFormat:
-    if isinstance(output.dtype, str):
-        raise TypeError(f"{output.arg} is not quantized")
-    return output.dtype
 
 
 def _format(arg: Arg) -> BlockFormat:
