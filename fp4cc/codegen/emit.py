@@ -24,7 +24,7 @@ def emit(lowered: LoweredKernel) -> str:
     match lowered:
         case LoweredGemm():
             functions, helpers = converter_functions(lowered)
-            epilogue = _with(functions, emit_epilogue(lowered, context_tcgen05.taken(lowered), helpers))
+            epilogue = _with(functions, emit_epilogue(lowered, context_tcgen05.taken(lowered), {*helpers, "wait"}))
             context = context_tcgen05.template_context(lowered, epilogue)
             template = "sm100/gemm.py.j2"
         case LoweredElementwise():

@@ -55,7 +55,7 @@ def taken(lowered: LoweredWgmma) -> tuple[str, ...]:
 
 def helpers(lowered: LoweredWgmma) -> set[str]:
     """The library functions that the template calls."""
-    found = {"shared_address", "shared_store_2_floats", "shared_load_32_f32", "mma_64_rows", "clear",
+    found = {"wait", "shared_address", "shared_store_2_floats", "shared_load_32_f32", "mma_64_rows", "clear",
              "operand_descriptor"}  # fmt: skip
     for side in _sides(lowered):
         if side.converted:
