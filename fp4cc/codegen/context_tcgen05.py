@@ -302,7 +302,8 @@ def _commit_empty(lowered: LoweredGemm) -> list[str]:
 
 
 def _release(lowered: LoweredGemm, overlapped: bool) -> str:
+    """The arrival that frees an accumulator: relaxed, for it hands over tensor memory only (docs/decisions/0004)."""
     barrier = "acc_empty" if overlapped else "acc_empty.subview(acc_stage)"
     if lowered.mma.cta_group == 1:
-        return f"prims.mbarrier_arrive({barrier})"
-    return f"prims.mbarrier_arrive(prims.mapa({barrier}, rank - rank % 2))"
+        return f"prims.mbarrier_arrive({barrier}, relaxed=True)"
+    return f"prims.mbarrier_arrive(prims.mapa({barrier}, rank - rank % 2), relaxed=True)"
