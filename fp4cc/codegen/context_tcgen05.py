@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from fp4cc.codegen.context import Constant, Panels, frame, mentions, place_call
+from fp4cc.codegen.context import Constant, Panels, frame, mentions, place_call, waits
 from fp4cc.codegen.converters import arrive, batched, conversions, converter_loops, converter_names
 from fp4cc.codegen.epilogue.hooks import EpilogueText
 from fp4cc.codegen.halves import whole_index
@@ -55,6 +55,7 @@ def template_context(lowered: LoweredGemm, epilogue: EpilogueText) -> dict[str, 
         "mma": lowered.mma,
         "tmem": lowered.tmem,
         "arrivals": {barrier.name: barrier.arrivals for barrier in lowered.pipeline.barriers},
+        "waits": waits(lowered.pipeline),
         "sync": _sync(lowered),
         "batched": batched,
         "band": lowered.raster.band,
