@@ -16,7 +16,7 @@ from fp4num.hadamard import hadamard
 from fp4num.layouts import LAYOUTS, ScaleLayout
 from fp4num.packing import pack, unpack
 from fp4num.proof import Proof
-from fp4num.quantize import dequantize, quantize
+from fp4num.quantize import dequantize, operand_values, quantize
 from fp4num.quantized import Quantized
 from fp4num.rules import RULES
 
@@ -39,6 +39,7 @@ __all__ = [
     "dequantize",
     "encode",
     "hadamard",
+    "operand_values",
     "pack",
     "quantize",
     "round_to",

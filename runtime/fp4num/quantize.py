@@ -61,8 +61,27 @@ def quantize(
 def dequantize(q: Quantized, *, tensor_scale: bool = True) -> Floats:
     """The float32 values: fl(element * scale), then times (or divided by) the tensor scale, each rounded once.
 
-    `tensor_scale=False` leaves the tensor scale out: what a matmul contracts.
+    `tensor_scale=False` leaves the tensor scale out.
     """
+    values = _decoded(q, np.float32)
+    if tensor_scale and q.tensor_scale is not None:
+        with np.errstate(all="ignore"):
+            ts = np.asarray(q.tensor_scale, np.float32)
+            values = values * ts if q.format.tensor_scale == "multiplies" else values / ts
+    return values
+
+
+def operand_values(q: Quantized) -> NDArray[np.float64]:
+    """element * scale without any rounding, as float64: what a product contracts.
+
+    The tensor core multiplies elements and scales of both operands before it rounds, so an element times its scale may
+    lie outside float32's range (6 * 2^127) where the product does not.
+    """
+    return _decoded(q, np.float64)
+
+
+def _decoded(q: Quantized, kind: type[np.floating[Any]]) -> NDArray[Any]:
+    """element * scale, each product rounded once to `kind`."""
     if not isinstance(q, Quantized):  # pyright: ignore[reportUnnecessaryIsInstance]  # it is the caller's
         raise DataError(f"dequantize takes a Quantized, not {type(q).__name__}")
     f = q.format
@@ -72,14 +91,12 @@ def dequantize(q: Quantized, *, tensor_scale: bool = True) -> Floats:
         values = np.take(_pairs(f.element), codes).view(np.float32).reshape(q.shape)
     else:
         values = decode(unpack(codes, f.bits), f.element).reshape(q.shape)
+    values = values.astype(kind, copy=False)
     with np.errstate(all="ignore"):
         if f.scale is not None and values.size:
             grid = q.scale_grid()
             scales = grid if f.scale == "f32" else decode(grid, f.scale)
-            _scale_blocks(values, scales, f.stored)
-        if tensor_scale and q.tensor_scale is not None:
-            ts = np.asarray(q.tensor_scale, np.float32)
-            values = values * ts if f.tensor_scale == "multiplies" else values / ts
+            _scale_blocks(values, scales.astype(kind, copy=False), f.stored)
     return values
 
 
@@ -152,7 +169,7 @@ def _stored(scales: NDArray[Any], f: BlockFormat, shape: tuple[int, ...]) -> NDA
     return scales
 
 
-def _scale_blocks(values: Floats, scales: Floats, stored: Block) -> None:
+def _scale_blocks(values: NDArray[Any], scales: NDArray[Any], stored: Block) -> None:
     """Multiply `values` in place by the scales [batch, row, k] of their blocks."""
     view = values.reshape(scales.shape[0], -1, values.shape[-1])
     tall, wide = stored

@@ -11,7 +11,7 @@ from fp4num import Quantized
 from fp4rt import arrays, sizes
 from fp4rt.errors import DeviceError
 from fp4rt.reference import Environment, Tensor, evaluate
-from fp4rt.reference.interpreter import codes_of
+from fp4rt.reference.interpreter import Operand, codes_of
 
 if TYPE_CHECKING:
     from fp4rt.artifact import Artifact
@@ -82,7 +82,7 @@ def _typed(call: Call, name: str, dtype: str) -> Any:
     return arrays.host_bytes(v).view(arrays.NUMPY_DTYPES[dtype][0]).reshape(v.shape)
 
 
-def _store(call: Call, arg: Arg, value: Tensor | Quantized) -> None:
+def _store(call: Call, arg: Arg, value: Operand) -> None:
     shape = tuple(int(sizes.evaluate(x.extent, call.dims)) for x in arg.axes)
     if arg.format is not None:
         if not isinstance(value, Quantized):
@@ -93,7 +93,7 @@ def _store(call: Call, arg: Arg, value: Tensor | Quantized) -> None:
             if name in call.parts:
                 arrays.host_bytes(call.parts[name])[:] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
         return
-    if isinstance(value, Quantized):
+    if not isinstance(value, Tensor):
         raise DeviceError(f"{arg.name} is {arg.dtype}, but the value stored is quantized", code="FP6307")
     axes = tuple(x.name or str(i) for i, x in enumerate(arg.axes))
     data = np.broadcast_to(value.align(axes), shape)

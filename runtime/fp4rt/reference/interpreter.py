@@ -18,10 +18,10 @@ from fp4rt import sizes
 from fp4rt.errors import DeviceError
 from fp4rt.ops import OPS
 from fp4rt.reference import tensorops
-from fp4rt.reference.tensor import Array, Tensor
+from fp4rt.reference.tensor import Array, Tensor, Turned
 from fp4rt.typed import Arg, TypedKernel, Value
 
-Operand: TypeAlias = "Tensor | Quantized"
+Operand: TypeAlias = "Tensor | Quantized | Turned"
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +152,7 @@ def _cast(data: Array, dtype: str) -> Array:
 
 
 def _tensor(value: Value, operand: Operand) -> Tensor:
-    if isinstance(operand, Quantized):
+    if not isinstance(operand, Tensor):
         raise DeviceError(f"{value.op} of a quantized value: it needs dequantize first", code="FP6307")
     return operand
 
@@ -161,19 +161,22 @@ def _tensor(value: Value, operand: Operand) -> Tensor:
 
 
 def _matmul(value: Value, operands: list[Operand], env: Environment) -> Tensor:
-    kernel_axes = value.axes
-    a, b = (tensorops.decoded(o, None) for o in operands)
-    return tensorops.matmul(a, b, kernel_axes, value.attrs, env.arrays)
+    left, right = operands
+    a, b = tensorops.decoded(left, beside=right), tensorops.decoded(right, beside=left)
+    return tensorops.matmul(a, b, value.axes, value.attrs, env.arrays)
 
 
-def _transpose(value: Value, operands: list[Operand], env: Environment) -> Tensor:
+def _transpose(value: Value, operands: list[Operand], env: Environment) -> Operand:
     source = operands[0]
-    swapped = (*value.axes[:-2], value.axes[-1], value.axes[-2])
-    return tensorops.decoded(source, swapped).swap_last()
+    if isinstance(source, Quantized):
+        return Turned(source, value.axes)
+    return source.value if isinstance(source, Turned) else source.swap_last()
 
 
 def _dequantize(value: Value, operands: list[Operand], env: Environment) -> Tensor:
     source = operands[0]
+    if isinstance(source, Turned):
+        return Tensor(dequantize(source.value), source.stored_axes).swap_last()
     if not isinstance(source, Quantized):
         raise DeviceError("dequantize of a value that is not quantized", code="FP6307")
     return Tensor(dequantize(source), value.axes)

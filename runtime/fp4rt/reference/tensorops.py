@@ -9,19 +9,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fp4num import BlockFormat, Quantized, dequantize, f32, philox
+from fp4num import BlockFormat, Quantized, f32, operand_values, philox
 from fp4num import quantize as quantize_array
 from fp4rt import sizes
 from fp4rt.errors import DeviceError
-from fp4rt.reference.tensor import Array, Tensor
+from fp4rt.reference.tensor import Array, Tensor, Turned
 from fp4rt.typed import Attr, Value
 
 
-def decoded(operand: Tensor | Quantized, axes: tuple[str, ...] | None) -> Tensor:
-    """A matmul operand: a quantized one as element * block scale, without its tensor scale (the IR applies that)."""
+def decoded(operand: Tensor | Quantized | Turned, beside: Tensor | Quantized | Turned) -> Tensor:
+    """A matmul operand: a quantized one as element * block scale, without its tensor scale (the IR applies that).
+
+    Beside another quantized operand nothing is rounded; beside a plain one an element times an e8m0 scale is an f32, so
+    infinite from 2^128 on.
+    """
+    if isinstance(operand, Turned):
+        return decoded(operand.value, beside).renamed(operand.stored_axes).swap_last()
     if isinstance(operand, Quantized):
-        names = axes or tuple(f"axis{i}" for i in range(len(operand.shape)))
-        return Tensor(dequantize(operand, tensor_scale=False), names)
+        data: Array = operand_values(operand)
+        if isinstance(beside, Tensor) and operand.format.scale == "e8m0":
+            with np.errstate(over="ignore"):
+                data = data.astype(np.float32)
+        return Tensor(data, tuple(f"axis{i}" for i in range(len(operand.shape))))
     return operand
 
 
@@ -87,7 +96,7 @@ def quantize(x: Array, others: list[Tensor], value: Value) -> Quantized:
 
 
 def reduce(value: Value, operands: list[Tensor], dims: Mapping[str, int]) -> Tensor:
-    """max, min (of a NaN and a number, the number), sum, mean, mean_square over named axes.
+    """max, min (of a NaN and a number, the number; -0 < +0), sum, mean, mean_square over named axes.
 
     Over no elements: -inf, +inf, 0, NaN, NaN. Sums are f32 in the order of `ordered_sum`; a mean is one division.
     """
@@ -99,10 +108,7 @@ def reduce(value: Value, operands: list[Tensor], dims: Mapping[str, int]) -> Ten
     kind = str(value.attrs["kind"])
     with np.errstate(all="ignore"):
         if kind in ("max", "min"):
-            function, identity = (np.fmax, -np.inf) if kind == "max" else (np.fmin, np.inf)
-            data = function.reduce(x.data.astype(np.float32), axis=positions, initial=np.float32(identity))
-            if x.data.size:  # the identity must not hide that all were NaN
-                data = np.where(np.all(np.isnan(x.data), axis=positions), np.float32(np.nan), data)
+            data = _extreme(kind, x.data.astype(np.float32), positions)
         elif kind in ("sum", "mean", "mean_square"):
             terms = x.data.astype(np.float32)
             total = ordered_sum(terms * terms if kind == "mean_square" else terms, positions)
@@ -111,6 +117,18 @@ def reduce(value: Value, operands: list[Tensor], dims: Mapping[str, int]) -> Ten
         else:
             raise DeviceError(f"reduce: no kind {kind!r}", code="FP6307")
     return Tensor(Tensor(np.asarray(data, np.float32), kept).align(value.axes), value.axes)
+
+
+def _extreme(kind: str, x: NDArray[np.float32], axes: Sequence[int]) -> Array:
+    """The elementwise `max` or `min` of all elements along axes, whose order then does not matter."""
+    function, identity, zero = (np.fmax, -np.inf, False) if kind == "max" else (np.fmin, np.inf, True)
+    data = function.reduce(x, axis=tuple(axes), initial=np.float32(identity))
+    # Of zeros, the one of the greater (lesser) sign, where there is one.
+    preferred = np.any((x == 0) & (np.signbit(x) == zero), axis=tuple(axes))
+    data = np.where(data == 0, np.where(preferred == zero, np.float32(-0.0), np.float32(0.0)), data)
+    if x.size:  # the identity must not hide that all were NaN
+        data = np.where(np.all(np.isnan(x), axis=tuple(axes)), np.float32(np.nan), data)
+    return data
 
 
 def ordered_sum(x: NDArray[np.float32], axes: Sequence[int]) -> NDArray[np.float32]:
