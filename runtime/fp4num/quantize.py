@@ -58,6 +58,38 @@ def quantize(
     return Quantized(packed, f.layout.to_buffer(_stored(scales, f, values.shape)), stored, f, values.shape)
 
 
+def codes_under(
+    x: ArrayLike,
+    like: Quantized,
+    *,
+    tensor_scale: Any = None,
+    amax: Any = None,
+    rounding: Literal["nearest", "stochastic"] = "nearest",
+    rng: ArrayLike | None = None,
+    stream: int = 0,
+    quantizer: str | None = None,
+) -> NDArray[np.uint8]:
+    """The codes, one a byte, that `quantize` gives `x` where its blocks have the scales of `like`.
+
+    For rules with one scale a block. The arguments are those of `quantize`, `like` has its format.
+    """
+    f, values = like.format, _as_f32(x)
+    the_rule = rule(quantizer or f.quantizer)
+    with np.errstate(all="ignore"):
+        factors = _factors(values, f, the_rule, tensor_scale, amax)
+        job = Job(f, the_rule, factors, _noise(rounding, rng), stream)
+        return job.run(values, _of_blocks(like.scale_grid(), f, values.shape))[0]
+
+
+def _of_blocks(stored: NDArray[Any], f: BlockFormat, shape: tuple[int, ...]) -> NDArray[Any]:
+    """The scale of each block: the first of those that are stored for it."""
+    for axis, (block, part) in enumerate(zip(f.block, f.stored, strict=True), start=1):
+        if block != part:
+            assert part != "all"  # BlockFormat allows it only where the block is all, too
+            stored = np.take(stored, np.arange(f.block_grid(shape)[axis]) * (0 if block == "all" else block // part), axis)
+    return stored
+
+
 def dequantize(q: Quantized, *, tensor_scale: bool = True) -> Floats:
     """The float32 values: fl(element * scale), then times (or divided by) the tensor scale, each rounded once.
 

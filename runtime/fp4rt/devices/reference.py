@@ -11,6 +11,7 @@ from fp4num import Quantized
 from fp4rt import arrays, sizes
 from fp4rt.errors import DeviceError
 from fp4rt.reference import Environment, Tensor, evaluate
+from fp4rt.reference.bounds import Range, ranges
 from fp4rt.reference.interpreter import Operand, codes_of
 
 if TYPE_CHECKING:
@@ -55,9 +56,18 @@ class ReferenceExecutable:
         """A launcher that evaluates the kernel each time; streams mean nothing here."""
         return lambda _stream: self._run(call)
 
-    def _run(self, call: Call) -> None:
+    def ranges(self, call: Call) -> dict[str, Range | None]:
+        """For each output of a call what else a right kernel may give there (`fp4rt.reference.bounds`)."""
+        environment = self._environment(call)
+        known = ranges(self._kernel, environment, evaluate(self._kernel, environment))
+        return {store.arg: known[store.value] for store in self._kernel.stores}
+
+    def _environment(self, call: Call) -> Environment:
         held = {a.name: self._argument(call, a) for a in self._kernel.args if a.direction in ("in", "inout")}
-        values = evaluate(self._kernel, Environment(call.dims, call.scalars, held))
+        return Environment(call.dims, call.scalars, held)
+
+    def _run(self, call: Call) -> None:
+        values = evaluate(self._kernel, self._environment(call))
         for store in self._kernel.stores:
             _store(call, self._kernel.arg(store.arg), values[store.value])
 

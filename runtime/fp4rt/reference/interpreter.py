@@ -17,7 +17,7 @@ from fp4num import Quantized, decode, dequantize, encode
 from fp4rt import sizes
 from fp4rt.errors import DeviceError
 from fp4rt.ops import OPS
-from fp4rt.reference import tensorops
+from fp4rt.reference import products, tensorops
 from fp4rt.reference.tensor import Array, Tensor, Turned
 from fp4rt.typed import Arg, TypedKernel, Value
 
@@ -126,13 +126,18 @@ _LEAVES: dict[str, Callable[[TypedKernel, Value, Environment], Operand]] = {
 
 def _elementwise(value: Value, operands: list[Operand]) -> Tensor:
     arrays = [_tensor(value, o).align(value.axes) for o in operands]
-    if value.op == "cast":
-        return Tensor(_cast(arrays[0], str(value.dtype)), value.axes)
-    function = OPS[value.op].numpy
+    function = apply(value)
     if function is None:
         raise DeviceError(f"the reference has no meaning for {value.op!r}", code="FP6307")
     with np.errstate(all="ignore"):
         return Tensor(function(*arrays), value.axes)
+
+
+def apply(value: Value) -> Callable[..., Array] | None:
+    """The meaning of an elementwise operation on arrays; None where it has none."""
+    if value.op == "cast":
+        return lambda x: _cast(x, str(value.dtype))
+    return OPS[value.op].numpy if value.op in OPS else None
 
 
 def _cast(data: Array, dtype: str) -> Array:
@@ -161,9 +166,9 @@ def _tensor(value: Value, operand: Operand) -> Tensor:
 
 
 def _matmul(value: Value, operands: list[Operand], env: Environment) -> Tensor:
-    left, right = operands
-    a, b = tensorops.decoded(left, beside=right), tensorops.decoded(right, beside=left)
-    return tensorops.matmul(a, b, value.axes, value.attrs, env.arrays)
+    with np.errstate(all="ignore"):
+        sums = products.terms(operands[0], operands[1], value, env.arrays).sums()
+        return Tensor(sums.astype(np.float32), value.axes)
 
 
 def _transpose(value: Value, operands: list[Operand], env: Environment) -> Operand:

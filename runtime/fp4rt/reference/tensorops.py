@@ -1,4 +1,4 @@
-"""The operations on whole tensors: matmul, quantize, reduce, unzip, hadamard, uniform."""
+"""The operations on whole tensors but products: quantize, reduce, unzip, hadamard, uniform."""
 
 from __future__ import annotations
 
@@ -9,65 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fp4num import BlockFormat, Quantized, f32, operand_values, philox
+from fp4num import BlockFormat, Quantized, f32, philox
 from fp4num import quantize as quantize_array
 from fp4rt import sizes
 from fp4rt.errors import DeviceError
-from fp4rt.reference.tensor import Array, Tensor, Turned
-from fp4rt.typed import Attr, Value
-
-
-def decoded(operand: Tensor | Quantized | Turned, beside: Tensor | Quantized | Turned) -> Tensor:
-    """A matmul operand: a quantized one as element * block scale, without its tensor scale (the IR applies that).
-
-    Beside another quantized operand nothing is rounded; beside a plain one an element times an e8m0 scale is an f32, so
-    infinite from 2^128 on.
-    """
-    if isinstance(operand, Turned):
-        return decoded(operand.value, beside).renamed(operand.stored_axes).swap_last()
-    if isinstance(operand, Quantized):
-        data: Array = operand_values(operand)
-        if isinstance(beside, Tensor) and operand.format.scale == "e8m0":
-            with np.errstate(over="ignore"):
-                data = data.astype(np.float32)
-        return Tensor(data, tuple(f"axis{i}" for i in range(len(operand.shape))))
-    return operand
-
-
-def matmul(a: Tensor, b: Tensor, axes: tuple[str, ...], attrs: Mapping[str, Attr], arrays: Mapping[str, Any]) -> Tensor:
-    """Sum over a's last axis and b's second-last, in f64, rounded once to f32. Batch axes are the result's others."""
-    m, n = axes[-2], axes[-1]
-    k = str(attrs.get("k") or (b.axes[-2] if a.axes[-1].startswith("axis") else a.axes[-1]))
-    a, b = _named(a, axes, k), _named(b, axes, k)
-    ragged = attrs.get("ragged")
-    if ragged is not None:
-        return _ragged_matmul(a, b, axes, k, np.asarray(arrays[str(ragged)]), str(attrs["groups"]))
-    batch = axes[:-2]
-    left = a.align((*batch, m, k)).astype(np.float64)
-    right = b.align((*batch, k, n)).astype(np.float64)
-    with np.errstate(all="ignore"):
-        return Tensor(np.matmul(left, right).astype(np.float32), axes)
-
-
-def _named(t: Tensor, axes: tuple[str, ...], k: str) -> Tensor:
-    """A decoded left operand has no names yet: it is [batch.., m, k]."""
-    if not t.axes[-1].startswith("axis"):
-        return t
-    batch = axes[: len(axes) - 2][len(axes) - len(t.axes) :]
-    return Tensor(t.data, (*batch, axes[-2], k))
-
-
-def _ragged_matmul(a: Tensor, b: Tensor, axes: tuple[str, ...], k: str, offsets: Array, groups: str) -> Tensor:
-    """Rows offsets[e] to offsets[e + 1] of a meet b[e]."""
-    m, n = axes[-2], axes[-1]
-    left = a.align((m, k)).astype(np.float64)
-    right = b.align((groups, k, n)).astype(np.float64)
-    out = np.zeros((left.shape[0], right.shape[2]), np.float32)
-    with np.errstate(all="ignore"):
-        for e in range(right.shape[0]):
-            rows = slice(int(offsets[e]), int(offsets[e + 1]))
-            out[rows] = (left[rows] @ right[e]).astype(np.float32)
-    return Tensor(out, axes)
+from fp4rt.reference.tensor import Array, Tensor
+from fp4rt.typed import Value
 
 
 def quantize(x: Array, others: list[Tensor], value: Value) -> Quantized:
