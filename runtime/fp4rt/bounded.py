@@ -13,15 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from fp4num import RULES, Quantized, codes_under, decode, unpack
-from fp4num.rules import FourOverSix
+from fp4num import Quantized, decode, unpack
 from fp4rt import arrays, sizes
 from fp4rt.compare import Array, Comparison, codes_in, compare_outputs, ordered
 from fp4rt.devices.reference import ReferenceExecutable
-from fp4rt.reference import tensorops
-from fp4rt.reference.bounds import QuantizedRange
 from fp4rt.reference.interpreter import codes_of
 from fp4rt.reference.interval import Interval, same
+from fp4rt.reference.quantized import QuantizedRange
 from fp4rt.signature import Signature
 from fp4rt.typed import Arg, TypedKernel
 
@@ -69,16 +67,11 @@ def _plain(arg: Arg, plain: Comparison, known: Interval, found: Any, dims: Mappi
 
 def _quantized(plain: list[Comparison], known: QuantizedRange, found: Quantized, expected: Quantized) -> list[Comparison]:
     """Of each buffer; the tensor scale is known to the bit."""
-    fmt = expected.format
-    rule = RULES[fmt.quantizer]
-    ends = [np.broadcast_to(end, expected.shape) for end in known.x.align(known.value.axes)]
-    unknown = (ends[0] == -np.inf) & (ends[1] == np.inf)
-    reasons = known.x.reasons
-    if isinstance(rule, FourOverSix) or rule.statistic == "std" or known.value.op != "quantize":
-        unknown = ~same(*ends)
-        reasons = (*reasons, f"the quantizer {rule.name}, whose scale may fall where a number rises")
-        if unknown.any():
-            return [_judged(c, None, np.asarray(True), reasons) for c in plain]
+    low, high = known.ends
+    unknown, reasons = (low == -np.inf) & (high == np.inf), known.x.reasons
+    refused = known.refused if known.value.op == "quantize" else known.value.op
+    if refused is not None:
+        return [_judged(c, None, np.asarray(True), (*reasons, refused)) for c in plain]
     blocks_unknown = bool(unknown.any())
     out: list[Comparison] = []
     for comparison in plain:
@@ -86,10 +79,10 @@ def _quantized(plain: list[Comparison], known: QuantizedRange, found: Quantized,
         if ours.shape != theirs.shape:
             out.append(comparison)
         elif comparison.name.endswith(".codes"):
-            inside = _codes_inside(known, ends, found, ours)
+            inside = _codes_inside(known, found, ours)
             out.append(_judged(comparison, inside, unknown, reasons))
         elif comparison.name.endswith(".scales"):
-            inside = _scales_inside(known, ends, ours)
+            inside = _scales_inside(known, ours)
             out.append(_judged(comparison, inside, np.asarray(blocks_unknown), reasons))
         else:
             out.append(comparison)
@@ -106,52 +99,19 @@ def _parts(comparison: Comparison, *values: Quantized) -> tuple[Array, ...]:
     return tuple(np.ascontiguousarray(arrays.to_host(x)).reshape(-1).view(width) for x in held)
 
 
-def _scales_inside(known: QuantizedRange, ends: list[Array], found: Array) -> Array:
+def _scales_inside(known: QuantizedRange, found: Array) -> Array:
     """Between the scales of the least and of the greatest magnitudes; bytes and bits of scales order as these do."""
-    low, high = ends
-    size = np.maximum(np.abs(low), np.abs(high))
-    least = np.where((low <= 0) & (high >= 0), np.float32(0), np.minimum(np.abs(low), np.abs(high)))
-    # A number that is known keeps its NaN.
-    least, size = (np.where(same(low, high), low, x) for x in (least, size))
-    bottom, top = (_scales(known, np.asarray(x, np.float32)) for x in (least, size))
+    bottom, top = (np.ascontiguousarray(q.scales).view(found.dtype) for q in known.of_extremes())
     return (found >= bottom) & (found <= top)
 
 
-def _scales(known: QuantizedRange, x: Array) -> Array:
-    made = tensorops.quantize(x, list(known.others), known.value).scales
-    return np.ascontiguousarray(made).view(np.uint32 if made.dtype == np.float32 else np.uint8)
-
-
-def _codes_inside(known: QuantizedRange, ends: list[Array], found: Quantized, codes: Array) -> Array:
+def _codes_inside(known: QuantizedRange, found: Quantized, codes: Array) -> Array:
     """Between the codes of both ends under the scales that were found."""
-    fmt, attrs = found.format, known.value.attrs
     host = replace(found, codes=arrays.to_host(found.codes), scales=arrays.to_host(found.scales))
-    factor, rng = _factor(known)
-    stream = attrs.get("stream", 0)
-    bottom, top = (
-        codes_under(
-            end,
-            host,
-            tensor_scale=factor if attrs.get("mode") == "tensor_scale" else None,
-            amax=factor if attrs.get("mode") == "amax" else None,
-            rounding="nearest" if rng is None else "stochastic",
-            rng=rng,
-            stream=stream if isinstance(stream, int) else 0,
-        ).reshape(found.shape)
-        for end in ends
-    )
-    low, high, value = (decode(x, fmt.element) for x in (bottom, top, codes))
-    between = (codes == bottom) | (codes == top) | ((value >= low) & (value <= high))
-    # The same number with another sign bit is inside only between zeros of both signs.
-    return between & ((bottom != top) | (codes == bottom))
-
-
-def _factor(known: QuantizedRange) -> tuple[Array | None, Array | None]:
-    """The operand of `mode` and the random state, where there are."""
-    operands = iter(known.others)
-    attrs = known.value.attrs
-    factor = None if attrs.get("mode", "none") == "none" else next(operands).data
-    return factor, next(operands).data if attrs.get("rounding") == "stochastic" else None
+    bottom, top = known.codes_of_ends(host)
+    low, high, value = (decode(x, found.format.element) for x in (bottom, top, codes))
+    # Zeros of both signs are inside only where the ends are such zeros.
+    return ((value >= low) & (value <= high) & (bottom != top)) | (codes == bottom)
 
 
 def _judged(plain: Comparison, inside: Array | None, unknown: Array, reasons: tuple[str, ...]) -> Comparison:

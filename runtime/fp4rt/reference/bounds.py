@@ -19,6 +19,7 @@ from fp4rt.reference import interval as intervals
 from fp4rt.reference import products, tensorops
 from fp4rt.reference.interpreter import Environment, Operand, apply
 from fp4rt.reference.interval import Interval, everything, interval, merged, point
+from fp4rt.reference.quantized import QuantizedRange
 from fp4rt.reference.sums import joined_products
 from fp4rt.reference.tensor import Array, Tensor, Turned
 from fp4rt.typed import TypedKernel, Value
@@ -26,16 +27,6 @@ from fp4rt.typed import TypedKernel, Value
 _UNIT = 2.0**-24
 #: Roundings besides those of the additions: of factors that are multiplied in after or between partial sums.
 _FACTORS = 4
-
-
-@dataclass(frozen=True, slots=True)
-class QuantizedRange:
-    """What is quantized, as an interval, and how: `others` are the operand of `mode` and the random state."""
-
-    x: Interval
-    others: tuple[Tensor, ...]
-    value: Value
-    expected: Quantized
 
 
 Range: TypeAlias = "Interval | QuantizedRange"
@@ -95,6 +86,11 @@ class _Carrier:
         value = self.kernel.values[index]
         if value.op == "quantize":
             return self._quantized(index)
+        source = self.found[value.operands[0]]
+        if value.op == "dequantize" and isinstance(source, QuantizedRange) and source.value.op == "quantize":
+            if source.refused is not None:
+                return self._nothing(index, source.refused)
+            return source.dequantized(value)
         operands = [self._interval(i) for i in value.operands]
         if any(operand is None for operand in operands):
             return self._nothing(index, f"{value.op} of a quantized value that is not known to the bit")
