@@ -66,11 +66,11 @@ def _plain(arg: Arg, path: Path, data: np.ndarray) -> Any:
             raise click.UsageError(f"{path} has shape {data.shape}; {arg.name} is one number")
         return data.reshape(()).item()
     if data.dtype.name in NUMPY_DTYPES.get(dtype, ()):
-        return np.ascontiguousarray(data)
+        return np.asarray(data, order="C")  # ascontiguousarray makes a number an array of one
     if data.dtype.name in _FLOATS and dtype in ("f32", "bf16", "f16", "e4m3", "e5m2"):
         values = data.astype(np.float32)
         if dtype == "f32":
-            return np.ascontiguousarray(values)
+            return np.asarray(values, order="C")
         codes = encode(values, dtype)
         return codes.view(np.float16) if dtype == "f16" else codes
     raise click.UsageError(f"{path} has dtype {data.dtype.name}; {arg.name} is {dtype}")

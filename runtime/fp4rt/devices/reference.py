@@ -11,7 +11,8 @@ from fp4num import Quantized
 from fp4rt import arrays, sizes
 from fp4rt.errors import DeviceError
 from fp4rt.reference import Environment, Tensor, evaluate
-from fp4rt.reference.interpreter import codes_of
+from fp4rt.reference.bounds import Range, ranges
+from fp4rt.reference.interpreter import Operand, codes_of
 
 if TYPE_CHECKING:
     from fp4rt.artifact import Artifact
@@ -55,9 +56,18 @@ class ReferenceExecutable:
         """A launcher that evaluates the kernel each time; streams mean nothing here."""
         return lambda _stream: self._run(call)
 
-    def _run(self, call: Call) -> None:
+    def ranges(self, call: Call) -> dict[str, Range | None]:
+        """For each output of a call what else a right kernel may give there (`fp4rt.reference.bounds`)."""
+        environment = self._environment(call)
+        known = ranges(self._kernel, environment, evaluate(self._kernel, environment))
+        return {store.arg: known[store.value] for store in self._kernel.stores}
+
+    def _environment(self, call: Call) -> Environment:
         held = {a.name: self._argument(call, a) for a in self._kernel.args if a.direction in ("in", "inout")}
-        values = evaluate(self._kernel, Environment(call.dims, call.scalars, held))
+        return Environment(call.dims, call.scalars, held)
+
+    def _run(self, call: Call) -> None:
+        values = evaluate(self._kernel, self._environment(call))
         for store in self._kernel.stores:
             _store(call, self._kernel.arg(store.arg), values[store.value])
 
@@ -82,7 +92,7 @@ def _typed(call: Call, name: str, dtype: str) -> Any:
     return arrays.host_bytes(v).view(arrays.NUMPY_DTYPES[dtype][0]).reshape(v.shape)
 
 
-def _store(call: Call, arg: Arg, value: Tensor | Quantized) -> None:
+def _store(call: Call, arg: Arg, value: Operand) -> None:
     shape = tuple(int(sizes.evaluate(x.extent, call.dims)) for x in arg.axes)
     if arg.format is not None:
         if not isinstance(value, Quantized):
@@ -93,7 +103,7 @@ def _store(call: Call, arg: Arg, value: Tensor | Quantized) -> None:
             if name in call.parts:
                 arrays.host_bytes(call.parts[name])[:] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
         return
-    if isinstance(value, Quantized):
+    if not isinstance(value, Tensor):
         raise DeviceError(f"{arg.name} is {arg.dtype}, but the value stored is quantized", code="FP6307")
     axes = tuple(x.name or str(i) for i, x in enumerate(arg.axes))
     data = np.broadcast_to(value.align(axes), shape)
