@@ -77,7 +77,7 @@ def mutate_json(rng: random.Random, good: Any, others: list[Any]) -> Case:
             break
         at = rng.choice(places)
         parent = lookup(data, at[:-1])
-        name = rng.choice(list(_EDITS))
+        name = rng.choices(list(_EDITS), [_WEIGHTS.get(edit, 1) for edit in _EDITS])[0]
         _EDITS[name](rng, parent, at[-1], data, others)
         done.append(f"{name} at {'.'.join(map(str, at))}")
     text = json.dumps(data, indent=1).encode()
@@ -175,6 +175,24 @@ def _rename(rng: random.Random, parent: Any, key: Any, data: Any, others: list[A
         rng.shuffle(parent)
 
 
+#: Sizes: each can be read, few fit where they are put.
+_SIZES: tuple[Any, ...] = (
+    0, 1, -1, 2, 3, 2**16, 2**31 - 1, 2**31, 2**40, 2**62, "M", "N", ["mul", "M", 3], ["sub", "M", "N"],
+    ["div", "M", 3], ["mul", "M", 2**40], ["ceildiv", "M", 7], ["where", ["lt", "M", 8], 1, 2**31], ["neg", "M"],
+    ["add", "M", 1], ["mod", "M", 2], ["floordiv", "N", 0],
+)  # fmt: skip
+_SIZED = ("extent", "tiles", "expr", "workspace", "count", "source", "byte_offset", "when", "group", "k", "value",
+          "grid", "dims", "strides", "box", "block", "cluster", "smem", "align", "atom_stride", "stored")  # fmt: skip
+
+
+def _resize(rng: random.Random, parent: Any, key: Any, data: Any, others: list[Any]) -> None:
+    """Another size where there is one: what can be read, so that it is met later."""
+    places = [p for p in paths(data) if p and (p[-1] in _SIZED or (len(p) > 1 and p[-2] in _SIZED))]
+    if places:
+        at = rng.choice(places)
+        lookup(data, at[:-1])[at[-1]] = copy.deepcopy(rng.choice(_SIZES))
+
+
 _EDITS: dict[str, Callable[[random.Random, Any, Any, Any, list[Any]], None]] = {
     "delete": _delete,
     "retype": _retype,
@@ -186,4 +204,7 @@ _EDITS: dict[str, Callable[[random.Random, Any, Any, Any, list[Any]], None]] = {
     "steal": _steal,
     "sibling": _sibling,
     "rename": _rename,
+    "resize": _resize,
 }
+#: The edits that leave a manifest readable come more often: the others are refused by the first check.
+_WEIGHTS = {"shift": 5, "sibling": 6, "resize": 8}
