@@ -75,11 +75,16 @@ class PtxError(Fault):
     """The PTX text itself cannot be loaded: syntax, an unknown opcode or modifier, an undeclared name."""
 
 
+class TimeOver(Fault):
+    """The launch was given a time, and did not end in it."""
+
+
 class Deadlock(Fault):
     """No warp can ever continue. `waits` says, for each waiting warp, what it waits for."""
 
     def __init__(self, message: str, waits: tuple[str, ...], *, hint: str = "", place: Place | None = None) -> None:
         super().__init__(message, hint=hint, place=place)
+        self.args = (message, waits)  # what unpickling calls the class with
         self.waits = waits
 
     def __str__(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import re
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
@@ -129,12 +130,13 @@ class Gpu:
         cluster: Sequence[int] = (1, 1, 1),
         shared_bytes: int = 0,
         params: Sequence[Encodable | bytes | bytearray | memoryview] = (),
+        seconds: float | None = None,
     ) -> None:
-        """Runs a kernel to its end.
+        """Runs a kernel to its end, or for `seconds`.
 
         `params` are the bytes of the entry's parameters in order, a `TensorMap` (or its 128 bytes) for a tensor map.
         `shared_bytes` is the dynamic
-        shared memory. Raises `Fault` or `Deadlock`.
+        shared memory. Raises `Fault`, `Deadlock` or `TimeOver`.
         """
         program = module.program(entry)
         function = program.function
@@ -147,7 +149,8 @@ class Gpu:
         start = address - GLOBAL_BASE
         self.memory.state[start : start + len(packed)] |= READ_ONLY
         try:
-            Launch(program, self.memory, self.target, g, b, c, shared_bytes, address, self.configuration).run()
+            launch = Launch(program, self.memory, self.target, g, b, c, shared_bytes, address, self.configuration)
+            launch.run(None if seconds is None else time.monotonic() + seconds)
         finally:
             self.memory.free(address)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 import traceback
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 
 from fp4emu.access import Views
 from fp4emu.asynchronous import AsyncQueue, Mode
-from fp4emu.errors import Deadlock, Fault, Place
+from fp4emu.errors import Deadlock, Fault, Place, TimeOver
 from fp4emu.group import Group
 from fp4emu.isa.barriers import warps_exited
 from fp4emu.machine import Cluster, Cta, Machine, WarpContext
@@ -117,8 +118,9 @@ class Launch:
 
     # --- running ---
 
-    def run(self) -> None:
-        """The whole grid, in waves of co-resident clusters."""
+    def run(self, deadline: float | None = None) -> None:
+        """The whole grid, in waves of co-resident clusters; `TimeOver` once the monotonic clock shows `deadline`."""
+        self.deadline = deadline
         size = self.cluster[0] * self.cluster[1] * self.cluster[2]
         counts = tuple(g // c for g, c in zip(self.grid, self.cluster, strict=True))
         ids = [(x, y, z) for z in range(counts[2]) for y in range(counts[1]) for x in range(counts[0])]
@@ -192,6 +194,8 @@ class Launch:
         queue = self.machine.queue
         while self.groups:
             self.turn += 1
+            if self.deadline is not None and time.monotonic() > self.deadline:
+                raise TimeOver("the time is over", place=self._place_of(self.groups[0]))
             if queue.mode == "delayed":
                 queue.tick()
             group = self._choose()

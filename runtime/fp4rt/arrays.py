@@ -6,11 +6,14 @@ package. A torch tensor uses torch's own types. Nothing is converted: another dt
 
 from __future__ import annotations
 
+import math
 import sys
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+
+from fp4rt.limits import check_memory
 
 Family = Literal["numpy", "torch"]
 
@@ -43,9 +46,14 @@ TORCH_DTYPES = {
 }  # fmt: skip
 
 
+#: Above this, an output's bytes are compared with the machine's memory: numpy would take them until it is killed.
+_CHECKED = 1 << 28
+
+
 @dataclass(slots=True)
 class View:
-    """One array: `device` is None for host memory, else the CUDA device's index; `dtype` numpy's or torch's name.
+    """One array: `device` is None for host memory, else the CUDA device's index; `dtype` numpy's or torch's name;
+    `masked` says that some of its elements do not count, which no kernel knows.
 
     Not frozen only because that would double the time it takes to make one, several times a call.
     """
@@ -60,6 +68,7 @@ class View:
     contiguous: bool
     device: int | None
     writable: bool
+    masked: bool = False
 
 
 def view(array: object) -> View | None:
@@ -80,6 +89,10 @@ _torch_types: dict[Any, tuple[str, int]] = {}
 
 
 def _numpy_view(array: np.ndarray) -> View:
+    masked = False
+    if type(array) is not np.ndarray:  # a subclass may have its own idea of reshape, as np.matrix does
+        masked = isinstance(array, np.ma.MaskedArray)
+        array = np.asarray(array)
     dtype = _numpy_names.get(array.dtype)
     if dtype is None:
         swapped = "" if array.dtype.isnative else " of the other byte order"
@@ -97,6 +110,7 @@ def _numpy_view(array: np.ndarray) -> View:
         flags.c_contiguous,
         None,
         flags.writeable,
+        masked,
     )
 
 
@@ -122,8 +136,14 @@ def _torch_view(tensor: Any) -> View:
 
 
 def empty(shape: tuple[int, ...], dtype: str, family: Family, device: int | None) -> Any:
-    """An uninitialized output of an element type of the language, in the caller's kind of array."""
+    """An uninitialized output of an element type of the language, in the caller's kind of array.
+
+    DeviceError FP6120 for one that does not fit in this machine's memory.
+    """
+    needed = ITEM_SIZE[dtype] * math.prod(shape)
     if family == "numpy":
+        if needed > _CHECKED:
+            check_memory(needed, None, f"an output of shape {shape}")
         return np.empty(shape, np.dtype(NUMPY_DTYPES[dtype][0]))
     torch = sys.modules["torch"]
     name = TORCH_DTYPES[dtype][0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -10,7 +11,7 @@ from fp4num import BlockFormat, Quantized
 from fp4rt import arrays, sizes
 from fp4rt.arrays import View
 from fp4rt.errors import ArgumentError
-from fp4rt.typed import Arg, TypedKernel
+from fp4rt.typed import Arg, TypedKernel, shape_of
 
 #: Shapes whose buffer sizes an argument remembers; past it all are dropped.
 _MAX_SHAPES = 512
@@ -37,13 +38,16 @@ class Slot:
         """The argument's shape for these dims."""
         if not self.computed:
             return tuple([dims[name] for _, name in self.bare])
-        return tuple(int(sizes.evaluate(e, dims)) for e in self.extents)
+        return shape_of(self.arg, dims)
 
     def buffers(self, fmt: BlockFormat, shape: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
         """The shape of a quantized argument's codes and the elements of its scales."""
         found = self._buffers.get(shape)
         if found is None:
-            found = tuple(fmt.codes_shape(shape)), fmt.scales_size(shape)
+            try:
+                found = tuple(fmt.codes_shape(shape)), fmt.scales_size(shape)
+            except ValueError as error:
+                raise ArgumentError(f"{self.name!r}: {error}", argument=self.name, code="FP6105") from error
             if len(self._buffers) >= _MAX_SHAPES:
                 self._buffers.clear()
             self._buffers[shape] = found
@@ -84,8 +88,7 @@ class Slot:
                 argument=arg.name,
                 help=f"fp4rt.quantize(x, {fmt.name!r}), or fp4rt.Quantized.from_parts(codes, scales, ...)",
             )
-        self._check_format(fmt, value.format)
-        shape = tuple(value.shape)
+        shape = self._check_whole(fmt, value)
         codes_shape, scale_count = self.buffers(fmt, shape)
         codes = self._piece("codes", value.codes, "u8", parts)
         if codes.shape != codes_shape:
@@ -119,6 +122,30 @@ class Slot:
                     argument=arg.name,
                     code="FP6105",
                 )
+        return shape
+
+    def _check_whole(self, fmt: BlockFormat, value: Quantized) -> tuple[int, ...]:
+        """The shape of a value whose format is this argument's: a `Quantized` may be made without any checks."""
+        found: object = value.format
+        if not isinstance(found, BlockFormat):
+            raise ArgumentError(
+                f"{self.name!r} is a Quantized whose format is {found!r}; expected {fmt.name}",
+                argument=self.name,
+                code="FP6108",
+                help="fp4rt.Quantized.from_parts(codes, scales, tensor_scale, format, shape) checks it early",
+            )
+        self._check_format(fmt, found)
+        try:
+            shape = tuple(operator.index(n) for n in value.shape)
+        except TypeError:
+            shape = (-1,)
+        if any(n < 0 for n in shape):
+            raise ArgumentError(
+                f"{self.name!r} is a Quantized of the shape {value.shape!r}, which is no tensor's",
+                argument=self.name,
+                code="FP6105",
+                help="the shape is the tensor's sizes in elements, such as (128, 256)",
+            )
         return shape
 
     def _piece(self, piece: str, array: object, dtype: str, parts: dict[str, View]) -> View:
@@ -168,6 +195,12 @@ def describe_axes(arg: Arg) -> str:
 
 
 def _check_memory(argument: str, name: str, v: View, dtype: str) -> None:
+    if v.masked:
+        raise ArgumentError(
+            f"{name!r} is a numpy masked array: a kernel would compute with the masked elements too",
+            argument=argument,
+            help="pass x.filled(0), or whatever the masked elements shall count as",
+        )
     allowed = (arrays.NUMPY_DTYPES if v.family == "numpy" else arrays.TORCH_DTYPES)[dtype]
     if v.dtype not in allowed:
         raise ArgumentError(
@@ -198,12 +231,11 @@ def _dtype_help(dtype: str, v: View) -> str:
 
 def check_groups(arg: Arg, parts: Mapping[str, View], dims: Mapping[str, int]) -> None:
     """Offsets and counts in host memory are checked; those on a device are the caller's word (a check would wait)."""
-    for axis in arg.axes:
+    for axis, limit in zip(arg.axes, shape_of(arg, dims), strict=True):
         source = axis.by or axis.upto
         if source is None or source not in parts or parts[source].device is not None:
             continue
         values = arrays.to_host(parts[source].array).astype(np.int64)
-        limit = int(sizes.evaluate(axis.extent, dims))
         if axis.by is not None:
             good = values.size > 0 and values[0] == 0 and values[-1] == limit and bool(np.all(np.diff(values) >= 0))
             rule = f"start at 0, not decrease, and end at {sizes.text(axis.extent)} = {limit}"

@@ -18,6 +18,8 @@ CODES: dict[str, str] = {
     "FP6006": "cubin does not match its manifest",
     "FP6007": "artifact is for another architecture",
     "FP6008": "artifact cannot be written",
+    "FP6009": "manifest's kernel has no meaning",
+    "FP6010": "manifest is over a limit",
     # arguments of a call
     "FP6101": "unknown argument",
     "FP6102": "missing argument",
@@ -31,6 +33,10 @@ CODES: dict[str, str] = {
     "FP6110": "dimension is not determined",
     "FP6111": "workspace does not fit",
     "FP6112": "offsets or counts are out of range",
+    # calls
+    "FP6120": "call needs more memory than there is",
+    "FP6121": "call takes too long",
+    "FP6122": "a kernel cannot be copied or pickled",
     # sizes
     "FP6201": "constraint does not hold",
     "FP6202": "size cannot be computed",
@@ -48,6 +54,10 @@ CODES: dict[str, str] = {
     "FP6403": "checkpoint's tensor has the wrong dtype",
     "FP6404": "checkpoint's tensor has the wrong shape",
     "FP6405": "checkpoint does not hold this format",
+    # files of arrays
+    "FP6410": "file of arrays cannot be read",
+    "FP6411": "file of arrays is over a limit",
+    "FP6412": "tensor's type is not supported",
 }
 
 
@@ -65,10 +75,22 @@ class RuntimeFault(Exception):
         self.help = help
         super().__init__(f"{self.code}: {message}" + (f"\n  help: {help}" if help else ""))
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # Exceptions are pickled as a call of their class with `args`, which here is the text that they made of theirs.
+        return _restored, (type(self), self.args, self.__dict__.copy())
+
     @property
     def title(self) -> str:
         """The short title of this code."""
         return CODES[self.code]
+
+
+def _restored(kind: type[RuntimeFault], args: tuple[object, ...], state: dict[str, object]) -> RuntimeFault:
+    """An error as it was before it was pickled or copied."""
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
 
 
 class ArtifactError(RuntimeFault):

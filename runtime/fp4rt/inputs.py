@@ -16,17 +16,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fp4num import BlockFormat, Quantized, decode, encode, pack
-from fp4rt import sizes
+from fp4rt.errors import DimensionError
+from fp4rt.limits import call_bytes, check_memory
 from fp4rt.manifest import Manifest
 from fp4rt.reference.sums import sums
 from fp4rt.signature import complete_dims
-from fp4rt.typed import Arg, TypedKernel
+from fp4rt.typed import Arg, TypedKernel, shape_of
 
 Generator = np.random.Generator
 #: Sums stay below this many units in the last place of the row.
 _EXACT = 1 << 24
 #: What scales of wide elements reach at least; the largest integer that an element of four bits is.
 _SCALES, _FEW = 4, 12
+#: Drawing an argument holds this many times its memory: numbers as int64 and float64.
+_COPIES = 4
 
 
 def random_inputs(
@@ -41,16 +44,18 @@ def random_inputs(
 
     `exact` restricts the operands of products as described above; without it every finite code occurs. `defaults`
     keeps the default values of params, otherwise they are random too. The same seed gives the same arguments.
-    Raises ArgumentError FP6110 if a dim is not given.
+    Raises ArgumentError FP6110 if a dim is not given, DimensionError FP6202 for a shape that has no meaning, and
+    DeviceError FP6120 if the arguments do not fit in this machine's memory.
     """
     kernel = manifest.kernel if isinstance(manifest, Manifest) else manifest
     static = {d.name: d.value for d in kernel.dims if d.value is not None}
     sizes_of = complete_dims(kernel, {**static, **(dims or {})})
+    check_memory(_COPIES * call_bytes(kernel, sizes_of), None, f"making random inputs of {kernel.name}")
     bounds = _bounds(kernel, sizes_of) if exact else {}
     out: dict[str, Any] = {}
     for index, arg in enumerate(kernel.args):
         rng = np.random.default_rng((seed, index))
-        shape = tuple(int(sizes.evaluate(x.extent, sizes_of)) for x in arg.axes)
+        shape = shape_of(arg, sizes_of)
         if arg.direction == "param":
             if arg.default is None or not defaults:
                 out[arg.name] = (
@@ -67,7 +72,7 @@ def _bounds(kernel: TypedKernel, dims: Mapping[str, int]) -> dict[str, tuple[int
     out: dict[str, tuple[int, bool]] = {}
     for products in sums(kernel):
         args = [[_argument(kernel, i) for i in kernel.values[product].operands] for product in products]
-        depths = [int(sizes.evaluate(left.axes[-1].extent, dims)) for left, _ in args if left is not None]
+        depths = [shape_of(left, dims)[-1] for left, _ in args if left is not None]
         bound = max(1, math.isqrt((_EXACT - 1) // max(1, sum(depths))))
         for arg in (arg for pair in args for arg in pair if arg is not None):
             before, aligned = out.get(arg.name, (bound, False))
@@ -95,8 +100,7 @@ def _tensor(
     if arg.format is not None:
         return _quantized(arg.format, shape, bound, rng, aligned)
     for user in kernel.args:  # offsets and counts have a meaning of their own
-        for axis in user.axes:
-            limit = int(sizes.evaluate(axis.extent, dims))
+        for axis, limit in zip(user.axes, shape_of(user, dims), strict=True):
             if axis.by == arg.name:
                 cuts = np.sort(rng.integers(0, limit + 1, max(0, shape[0] - 2)))
                 return np.concatenate([[0], cuts, [limit]]).astype(_numpy(arg))[: shape[0]]
@@ -124,6 +128,10 @@ def _numpy(arg: Arg) -> Any:
 
 def _quantized(fmt: BlockFormat, shape: tuple[int, ...], bound: int | None, rng: Generator, aligned: bool) -> Quantized:
     """Random codes and scales; the padding of the scales is what the layout says."""
+    try:
+        fmt.check_shape(shape)
+    except ValueError as error:
+        raise DimensionError(str(error)) from error
     columns = int(shape[-1])
     dense = (math.prod(shape[:-2]), math.prod(shape[-2:-1]), columns)
     codes, level, scale_bound = _codes(fmt, dense, bound, rng, aligned)

@@ -10,7 +10,7 @@ from fp4rt import arrays
 from fp4rt.artifact import Artifact
 from fp4rt.devices import open_device
 from fp4rt.devices.base import Device, Executable, Launcher
-from fp4rt.errors import ArgumentError
+from fp4rt.errors import ArgumentError, DeviceError
 from fp4rt.manifest import Manifest
 from fp4rt.resolve import Key, Resolved, resolve
 from fp4rt.signature import Call, Signature, complete_dims
@@ -37,6 +37,7 @@ class Kernel:
 
     def __init__(self, artifact: Artifact, device: str | Device = "auto") -> None:
         self.artifact = artifact
+        self._selector = device if isinstance(device, str) else None
         self._device = open_device(device, artifact) if isinstance(device, str) else device
         self._executable: Executable = self._device.load(artifact)
         self._signature = Signature(artifact.manifest.kernel, self._executable.memory)
@@ -61,6 +62,24 @@ class Kernel:
 
     def __repr__(self) -> str:
         return f"<fp4rt kernel {self.name} for {self.manifest.target} on {self.device}>"
+
+    def __copy__(self) -> Kernel:
+        """The kernel itself: nothing of it changes."""
+        return self
+
+    def __deepcopy__(self, memo: object) -> Kernel:
+        """The kernel itself: nothing of it changes."""
+        return self
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickled as its artifact and the device's name, and loaded again where it is unpickled."""
+        if self._selector is None:
+            raise DeviceError(
+                f"{self!r} cannot be pickled: its device is an object, not a name",
+                code="FP6122",
+                help="pickle kernel.artifact, and load it on a device of your own with artifact.load_kernel(device)",
+            )
+        return Kernel, (self.artifact, self._selector)
 
     def __call__(
         self,
@@ -145,7 +164,7 @@ class Kernel:
 
     def _add_workspace(self, call: Call, workspace: object, needed: int) -> None:
         v = arrays.view(workspace)
-        if v is None or not v.contiguous or not v.writable:
+        if v is None or not v.contiguous or not v.writable or v.masked:
             raise ArgumentError(
                 "workspace: expected a writable contiguous numpy array or torch tensor",
                 argument="workspace",
@@ -174,6 +193,14 @@ class Bound:
         self.kernel = kernel
         self._call = call
         self._launcher = launcher
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """A copy would run on the same memory, and a pickled one on none."""
+        raise DeviceError(
+            f"a bound call of {self.kernel.name} cannot be copied or pickled: it is tied to its memory",
+            code="FP6122",
+            help="copy or pickle the kernel, and bind it again",
+        )
 
     @property
     def outputs(self) -> dict[str, Any]:

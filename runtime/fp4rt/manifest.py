@@ -13,7 +13,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from fp4rt import sizes
 from fp4rt.errors import ArtifactError
+from fp4rt.limits import MAX_ENTRIES, MAX_LAUNCHES, MAX_NESTING, MAX_VARIANTS
 from fp4rt.plan import (
     MAP_DTYPES,
     PARAM_KINDS,
@@ -32,6 +34,7 @@ from fp4rt.plan import (
 )
 from fp4rt.strict import Expr, Json, Node, dump_expr
 from fp4rt.typed import Constraint, TypedKernel, dump_constraint, dump_kernel, parse_constraint, parse_kernel
+from fp4rt.wellformed import check_kernel
 
 __all__ = [
     "MAP_DTYPES",
@@ -107,9 +110,10 @@ def dumps(manifest: Manifest) -> str:
 def parse(value: Json) -> Manifest:
     """Build a Manifest from what `json.loads` returned."""
     node = Node(value)
+    _check_size(value)
     if isinstance(value, dict) and value.get("schema") != SCHEMA:
         raise ArtifactError(
-            f"manifest has schema {value.get('schema')!r}; this runtime reads {SCHEMA}",
+            f"manifest has schema {value.get('schema')!r:.60}; this runtime reads {SCHEMA}",
             code="FP6003",
             help="install the fp4rt that matches the compiler, or compile again",
         )
@@ -128,7 +132,9 @@ def parse(value: Json) -> Manifest:
         files={key: n.string() for key, n in f["files"].members()},
         toolchain={key: n.string() for key, n in f["toolchain"].members()},
     )
+    check_kernel(manifest.kernel)
     _check_references(manifest)
+    _check_plans(manifest)
     return manifest
 
 
@@ -197,6 +203,55 @@ def _check_references(manifest: Manifest) -> None:
                 if name not in known:
                     options = ", ".join(sorted(known)) or "none"
                     raise ArtifactError(f"manifest: {where}{kind}: unknown source {name!r}; known: {options}")
+
+
+def _check_plans(manifest: Manifest) -> None:
+    """The numbers of plans and launches, and that every size of a plan is one of the kernel's dims."""
+    if len(manifest.variants) > MAX_VARIANTS:
+        raise _over(f"{len(manifest.variants)} variants", MAX_VARIANTS)
+    dims = {dim.name for dim in manifest.kernel.dims}
+    conditions = [*manifest.constraints, *manifest.plan_constraints, *(c for v in manifest.variants for c in v.constraints)]
+    exprs = [c.expr for c in conditions] + [v.when for v in manifest.variants]
+    for plan in (manifest.plan, *(v.plan for v in manifest.variants)):
+        if len(plan.launches) > MAX_LAUNCHES:
+            raise _over(f"a plan of {len(plan.launches)} launches", MAX_LAUNCHES)
+        names = [m.name for m in plan.tensor_maps]
+        if len(set(names)) < len(names):
+            raise ArtifactError(f"manifest: tensor_maps: two have one name: {', '.join(names)}")
+        exprs += _sizes_of(plan)
+    for name in (name for expr in exprs for name in sizes.names(expr)):
+        if name not in dims:
+            raise ArtifactError(f"manifest: unknown size {name!r}; dims: {', '.join(sorted(dims)) or 'none'}")
+
+
+def _sizes_of(plan: Plan) -> list[Expr]:
+    """Every size expression of a plan."""
+    out: list[Expr] = [plan.workspace]
+    for init in plan.init:
+        out += [init.count, init.byte_offset]
+    for m in plan.tensor_maps:
+        out += [*m.dims, *m.strides, m.byte_offset, 1 if m.when is None else m.when]
+    for launch in plan.launches:
+        out += [launch.grid.tiles] if isinstance(launch.grid, PersistentGrid) else launch.grid
+        out += [p.source if p.kind in ("i32", "i64") else p.byte_offset for p in launch.params]
+    return out
+
+
+def _check_size(value: Json, depth: int = 0) -> None:
+    """Nesting and lengths: what walks the manifest may then recurse, and ends soon."""
+    if depth > MAX_NESTING:
+        raise ArtifactError(f"manifest: nested deeper than {MAX_NESTING}", code="FP6010")
+    if isinstance(value, dict | list):
+        if len(value) > MAX_ENTRIES:
+            raise _over(f"{len(value)} entries", MAX_ENTRIES)
+        for child in value.values() if isinstance(value, dict) else value:
+            _check_size(child, depth + 1)
+
+
+def _over(what: str, limit: int) -> ArtifactError:
+    return ArtifactError(
+        f"manifest: {what}: at most {limit} are read", code="FP6010", help="fp4cc writes no such manifest"
+    )
 
 
 def _reject_constant(text: str) -> Json:

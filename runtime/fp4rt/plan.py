@@ -183,19 +183,25 @@ def _parse_launch(node: Node) -> Launch:
     cluster = f["cluster"].integers(3, 1, 16)
     if block[0] * block[1] * block[2] > 1024:
         raise f["block"].fail("a block has at most 1024 threads")
+    if block[2] > 64:
+        raise f["block"].fail("a block has at most 64 threads along z")
     if cluster[0] * cluster[1] * cluster[2] > 16:
         raise f["cluster"].fail("a cluster has at most 16 CTAs")
     grid = _parse_grid(f["grid"])
     size = cluster[0] * cluster[1] * cluster[2]
     if isinstance(grid, PersistentGrid) and grid.cluster_size != size:
         raise f["grid"].fail(f"cluster_size is {grid.cluster_size}, but the cluster has {size} CTAs")
+    params = tuple(_parse_param(n) for n in f["params"].items())
+    for node, found, wanted in zip(f["params"].items(), params, place(params), strict=True):
+        if found.offset != wanted.offset:
+            raise node.fail(f"it lies at byte {found.offset}; after those before it comes byte {wanted.offset}")
     return Launch(
         entry=f["entry"].string(),
         grid=grid,
         block=(block[0], block[1], block[2]),
         cluster=(cluster[0], cluster[1], cluster[2]),
         smem=f["smem"].integer(0, 1 << 20),
-        params=tuple(_parse_param(n) for n in f["params"].items()),
+        params=params,
         module=f["module"].optional(Node.string) if "module" in f else None,
     )
 

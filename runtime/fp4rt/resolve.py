@@ -16,7 +16,7 @@ from fp4rt.errors import ArtifactError, ConstraintError, DimensionError
 from fp4rt.manifest import MAP_DTYPES, Manifest, Param, PersistentGrid, Plan, TensorMap
 from fp4rt.plan import WORKSPACE
 from fp4rt.strict import Expr
-from fp4rt.typed import Arg, Constraint
+from fp4rt.typed import Arg, Constraint, shape_of
 
 #: Dims in the order of the kernel's declaration: the key of the cache of resolved plans.
 Key: TypeAlias = tuple[int, ...]
@@ -113,6 +113,8 @@ def resolve(manifest: Manifest, dims: Mapping[str, int]) -> Resolved:
             break
     check_constraints(constraints, dims)
     workspace = _number(plan.workspace, dims, "workspace")
+    if workspace < 0:
+        raise DimensionError(f"workspace: {sizes.text(plan.workspace)} is {workspace} bytes")
     room = {name: size for arg in manifest.kernel.args for name, size in _buffer_sizes(arg, dims)}
     room[WORKSPACE] = workspace
     scalar_sized = {a.name: ITEM_SIZE[str(a.dtype)] for a in manifest.kernel.args if not a.axes and a.format is None}
@@ -122,7 +124,7 @@ def resolve(manifest: Manifest, dims: Mapping[str, int]) -> Resolved:
         key,
         workspace,
         tuple(_init(i.source, i.byte_offset, i.count, i.value, i.width, dims, room) for i in plan.init),
-        _launches(manifest, plan, dims, scalar_sized),
+        _launches(manifest, plan, dims, scalar_sized, room),
         tuple(_map(m, dims, room) for m in plan.tensor_maps),
     )
 
@@ -153,7 +155,7 @@ def _buffer_sizes(arg: Arg, dims: Mapping[str, int]) -> Iterable[tuple[str, int]
     """The bytes of each buffer of an argument."""
     if arg.direction == "param":
         return
-    shape = tuple(_number(x.extent, dims, arg.name) for x in arg.axes)
+    shape = shape_of(arg, dims)
     if arg.format is None:
         count = ITEM_SIZE[str(arg.dtype)]
         for extent in shape:
@@ -161,8 +163,11 @@ def _buffer_sizes(arg: Arg, dims: Mapping[str, int]) -> Iterable[tuple[str, int]
         yield arg.name, count
         return
     codes = 1
-    for extent in arg.format.codes_shape(shape):
-        codes *= extent
+    try:
+        for extent in arg.format.codes_shape(shape):
+            codes *= extent
+    except ValueError as error:
+        raise DimensionError(f"{arg.name}: {error}") from error
     yield f"{arg.name}.codes", codes
     if arg.format.scale is not None:
         yield f"{arg.name}.scales", arg.format.scales_size(shape) * (4 if arg.format.scale == "f32" else 1)
@@ -171,7 +176,11 @@ def _buffer_sizes(arg: Arg, dims: Mapping[str, int]) -> Iterable[tuple[str, int]
 
 
 def _launches(
-    manifest: Manifest, plan: Plan, dims: Mapping[str, int], scalars: Mapping[str, int]
+    manifest: Manifest,
+    plan: Plan,
+    dims: Mapping[str, int],
+    scalars: Mapping[str, int],
+    room: Mapping[str, int],
 ) -> tuple[ResolvedLaunch, ...]:
     out: list[ResolvedLaunch] = []
     for i, launch in enumerate(plan.launches):
@@ -180,6 +189,8 @@ def _launches(
         tiles: int | None = None
         if isinstance(launch.grid, PersistentGrid):
             tiles = _number(launch.grid.tiles, dims, what)
+            if tiles < 0:
+                raise DimensionError(f"{what}: {sizes.text(launch.grid.tiles)} is {tiles} tiles")
         else:
             x, y, z = (_number(g, dims, what) for g in launch.grid)
             grid = (x, y, z)
@@ -187,7 +198,7 @@ def _launches(
                 raise DimensionError(f"{what}: a grid of {grid} is over the limits 2^31-1, 65535, 65535")
             if any(g % c for g, c in zip(grid, launch.cluster, strict=True)):
                 raise ArtifactError(f"{what}: the grid {grid} is no multiple of the cluster {launch.cluster}")
-        params = tuple(_param(p, dims, scalars) for p in launch.params)
+        params = tuple(_param(p, dims, scalars, room) for p in launch.params)
         module = launch.module or manifest.name
         out.append(
             ResolvedLaunch(i, launch.entry, module, tiles, grid, launch.block, launch.cluster, launch.smem, params)
@@ -195,7 +206,9 @@ def _launches(
     return tuple(out)
 
 
-def _param(p: Param, dims: Mapping[str, int], scalars: Mapping[str, int]) -> ResolvedParam:
+def _param(
+    p: Param, dims: Mapping[str, int], scalars: Mapping[str, int], room: Mapping[str, int]
+) -> ResolvedParam:
     if p.kind in ("i32", "i64"):
         value = _number(p.source, dims, f"parameter at byte {p.offset}")
         bits = 32 if p.kind == "i32" else 64
@@ -205,6 +218,8 @@ def _param(p: Param, dims: Mapping[str, int], scalars: Mapping[str, int]) -> Res
     source = str(p.source)
     align = p.align or scalars.get(source, 4 if source.endswith(".tensor_scale") else 16)
     byte_offset = _number(p.byte_offset, dims, f"{source} + byte_offset") if p.kind == "pointer" else 0
+    if byte_offset and not 0 <= byte_offset <= room[source]:
+        raise ArtifactError(f"a pointer to byte {byte_offset} leaves {source}, which has {room[source]}")
     return ResolvedParam(p.kind, p.offset, p.size, source, 0, byte_offset, align)
 
 

@@ -117,7 +117,7 @@ def _evaluate(expr: Expr, dims: Mapping[str, int], depth: int) -> int | bool:
 
 def _split(expr: Expr) -> tuple[str, Sequence[Expr]]:
     if not isinstance(expr, list | tuple) or not expr or not isinstance(expr[0], str):
-        raise SizeError(f"not a size expression: {expr!r}")
+        raise SizeError(f"not a size expression: {expr!r:.60}")
     if expr[0] not in OPERATORS:
         raise SizeError(f"unknown operator {expr[0]!r}")
     return expr[0], expr[1:]
@@ -126,6 +126,22 @@ def _split(expr: Expr) -> tuple[str, Sequence[Expr]]:
 def _arity(operator: str, operands: Sequence[Expr], wanted: int) -> None:
     if len(operands) != wanted:
         raise SizeError(f"{operator!r} takes {wanted} operands, not {len(operands)}")
+
+
+def check(expr: Expr, depth: int = 0) -> None:
+    """SizeError unless `expr` can be evaluated for some dims: operators, their numbers of operands, 64-bit integers."""
+    if depth > MAX_DEPTH:
+        raise SizeError(f"nested more than {MAX_DEPTH} deep")
+    if isinstance(expr, int):
+        _ranged(expr)
+    elif not isinstance(expr, str):
+        operator, operands = _split(expr)
+        if operator not in ("and", "or") and operator not in _FOLD:
+            _arity(operator, operands, 3 if operator == "where" else 2 if operator in _BINARY else 1)
+        elif not operands:
+            raise SizeError(f"{operator!r} takes at least one operand")
+        for operand in operands:
+            check(operand, depth + 1)
 
 
 def _ranged(value: int) -> int:

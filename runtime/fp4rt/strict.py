@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeAlias, TypeVar
 
 from fp4rt.errors import ArtifactError
-from fp4rt.sizes import OPERATORS
+from fp4rt.sizes import OPERATORS, SizeError, check
 
 #: What `json.loads` returns.
 Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
@@ -14,7 +15,7 @@ Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json
 Expr: TypeAlias = "int | str | tuple[Expr, ...]"
 
 T = TypeVar("T")
-_MAX_DEPTH = 64
+_MAX_DEPTH, _MAX_TEXT = 64, 1 << 16
 
 
 class Node:
@@ -37,6 +38,9 @@ class Node:
         """The value as a string."""
         if not isinstance(self.value, str):
             raise self._expected("a string")
+        if len(self.value) > _MAX_TEXT:
+            raise self.fail(f"{len(self.value)} characters; at most {_MAX_TEXT} are read")
+        _encodable(self, self.value)
         return self.value
 
     def integer(self, low: int | None = None, high: int | None = None) -> int:
@@ -52,7 +56,13 @@ class Node:
         """The value as a float; integers are accepted."""
         if not isinstance(self.value, (int, float)) or isinstance(self.value, bool):
             raise self._expected("a number")
-        return float(self.value)
+        try:
+            value = float(self.value)
+        except OverflowError:
+            value = math.inf
+        if not math.isfinite(value):
+            raise self.fail("the number is too large for a float")
+        return value
 
     def choice(self, options: Iterable[str]) -> str:
         """The value as one of the given strings."""
@@ -84,6 +94,7 @@ class Node:
         if not isinstance(self.value, dict):
             raise self._expected("an object")
         for key, value in self.value.items():
+            _encodable(self, key)
             yield key, Node(value, f"{self.path}.{key}" if self.path else key)
 
     def fields(self, required: Iterable[str], optional: Iterable[str] = ()) -> dict[str, Node]:
@@ -98,20 +109,36 @@ class Node:
             raise self.fail(f"unknown key {', '.join(unknown)}")
         return found
 
-    def expr(self, depth: int = 0) -> Expr:
-        """A size expression. The number of operands is checked when it is evaluated."""
+    def expr(self) -> Expr:
+        """A size expression that can be evaluated once its dims are known."""
+        expr = self._expr(0)
+        try:
+            check(expr)
+        except SizeError as error:
+            raise self.fail(str(error)) from error
+        return expr
+
+    def _expr(self, depth: int) -> Expr:
         if depth > _MAX_DEPTH:
             raise self.fail(f"expression nested deeper than {_MAX_DEPTH}")
         if isinstance(self.value, str):
-            return self.value
+            return self.string()
         if isinstance(self.value, list):
             items = list(self.items())
-            if not items or items[0].value not in OPERATORS:
+            if not items or not isinstance(items[0].value, str) or items[0].value not in OPERATORS:
                 raise self.fail("an expression list starts with its operator")
-            return (items[0].string(), *(item.expr(depth + 1) for item in items[1:]))
+            return (items[0].string(), *(item._expr(depth + 1) for item in items[1:]))
         if isinstance(self.value, int) and not isinstance(self.value, bool):
             return self.value
         raise self._expected("a size expression (integer, name or prefix list)")
+
+
+def _encodable(node: Node, text: str) -> None:
+    """A lone surrogate is JSON, but no text that can be printed or written again."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise node.fail(f"{text!a:.60} is not Unicode text") from None
 
 
 def dump_expr(expr: Expr) -> Json:
@@ -126,4 +153,5 @@ def _describe(value: Json) -> str:
         return "null"
     if isinstance(value, (list, dict)):
         return f"{'a list' if isinstance(value, list) else 'an object'} of {len(value)}"
-    return repr(value) if len(repr(value)) <= 60 else repr(value)[:57] + "..."
+    text = ascii(value) if isinstance(value, str) else repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

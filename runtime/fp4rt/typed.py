@@ -5,11 +5,14 @@ Mirrors `fp4cc.ir.kernel`; a value's operands are indices of earlier values, and
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from fp4num import BlockFormat
+from fp4rt import sizes
+from fp4rt.errors import DimensionError
 from fp4rt.strict import Expr, Json, Node, dump_expr
 
 Attr: TypeAlias = "None | int | float | str | bool | tuple[Attr, ...]"
@@ -108,6 +111,20 @@ class TypedKernel:
         return tuple(a for a in self.args if a.direction in ("out", "inout"))
 
 
+def shape_of(arg: Arg, dims: Mapping[str, int]) -> tuple[int, ...]:
+    """The shape of an argument for these dims; DimensionError where an extent has no value, or a negative one."""
+    shape: list[int] = []
+    for axis in arg.axes:
+        try:
+            extent = int(sizes.evaluate(axis.extent, dims))
+        except sizes.SizeError as error:
+            raise DimensionError(f"{arg.name}: {sizes.text(axis.extent)}: {error}") from error
+        if extent < 0:
+            raise DimensionError(f"{arg.name}: {sizes.text(axis.extent)} is {extent}: an extent is not negative")
+        shape.append(extent)
+    return tuple(shape)
+
+
 def parse_kernel(node: Node) -> TypedKernel:
     """Read a typed kernel; ArtifactError names the path of whatever does not fit."""
     f = node.fields(("name", "dims", "args", "values", "stores"), ("constraints",))
@@ -176,15 +193,20 @@ def dump_dtype(dtype: DType) -> Json:
 def _parse_dtype(node: Node) -> DType:
     if isinstance(node.value, dict):
         try:
-            return BlockFormat.from_json(node.value)
-        except (KeyError, TypeError, ValueError) as error:
+            fmt = BlockFormat.from_json(node.value)
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
             raise node.fail(f"not a block format: {error}") from error
+        if not all(isinstance(text, str) for text in (fmt.name, fmt.quantizer)) or any(
+            extent != "all" and type(extent) is not int or (extent != "all" and extent >= 2**32) for extent in (*fmt.block, *fmt.stored)
+        ):
+            raise node.fail("not a block format: its names are strings, and its blocks have less than 2^32 elements")
+        return fmt
     return node.choice(SCALARS)
 
 
 def _parse_dim(node: Node) -> Dim:
     f = node.fields(("name",), ("value", "expr"))
-    value = f["value"].optional(lambda n: n.integer(0)) if "value" in f else None
+    value = f["value"].optional(lambda n: n.integer(0, 2**63 - 1)) if "value" in f else None
     expr = f["expr"].optional(Node.expr) if "expr" in f else None
     if value is not None and expr is not None:
         raise node.fail("a dim has a value or an expr, not both")
@@ -220,6 +242,10 @@ def _parse_attr(node: Node) -> Attr:
         return tuple(_parse_attr(n) for n in node.items())
     if isinstance(node.value, dict):
         raise node.fail("an attribute is a number, a string, a boolean, null or a list of them")
+    if isinstance(node.value, str):
+        return node.string()
+    if isinstance(node.value, float) and not math.isfinite(node.value):
+        raise node.fail("the number is too large for a float")
     return node.value
 
 

@@ -6,6 +6,7 @@ out is reported.
 
 from __future__ import annotations
 
+import math
 import struct
 import threading
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ import numpy as np
 
 from fp4rt import arrays
 from fp4rt.errors import ArtifactError, DeviceError, KernelFault
+from fp4rt.limits import MAX_EMULATED_CTAS, Deadline, check_memory
 from fp4rt.plan import WORKSPACE
 
 if TYPE_CHECKING:
@@ -34,7 +36,9 @@ class EmulatorDevice:
     """An emulated GPU.
 
     `mode` says when asynchronous operations complete: "immediate", or "delayed" by a random time from `seed`. `sms`
-    bounds persistent grids: few make each cluster take many tiles.
+    bounds persistent grids: few make each cluster take many tiles. `memory_limit` is the bytes of the GPU's memory
+    (None: what this machine has), `time_limit` the seconds that a call may take (None: any): beyond them, a call ends
+    with DeviceError FP6120 or FP6121.
     """
 
     name = "emulator"
@@ -46,6 +50,8 @@ class EmulatorDevice:
         mode: Literal["immediate", "delayed"] = "immediate",
         seed: int = 0,
         sms: int = DEFAULT_SMS,
+        memory_limit: int | None = None,
+        time_limit: float | None = None,
     ) -> None:
         if ordinal:
             raise DeviceError(f"there is one emulator, not emulator:{ordinal}", code="FP6301")
@@ -56,6 +62,8 @@ class EmulatorDevice:
         self.mode: Literal["immediate", "delayed"] = mode
         self.seed = seed
         self.sms = sms
+        self.memory_limit = memory_limit
+        self.time_limit = time_limit
 
     def supports(self, target: str) -> bool:
         """Whether the emulator has the target's instructions."""
@@ -85,6 +93,8 @@ class EmulatorExecutable:
         from fp4emu.gpu import Gpu
 
         self._sms = device.sms
+        self._memory_limit, self._time_limit = device.memory_limit, device.time_limit
+        self._name = artifact.manifest.name
         self._lock = threading.Lock()
         self._gpu: Gpu = Gpu(artifact.manifest.target, mode=device.mode, seed=device.seed)
         self._modules: dict[str, Any] = {}
@@ -103,16 +113,27 @@ class EmulatorExecutable:
         return lambda _stream: self._run(call, plan)
 
     def _run(self, call: Call, plan: Resolved) -> None:
-        from fp4emu.errors import Fault
+        from fp4emu.errors import Fault, TimeOver
 
+        # The memory lies there twice: the caller's arrays, and the GPU's with a byte of state for each of its own.
+        needed = 3 * (sum(v.nbytes for v in call.parts.values()) + plan.workspace)
+        check_memory(needed, self._memory_limit, f"emulating {self._name}")
+        deadline = Deadline(self._time_limit)
         with self._lock:
             addresses: dict[str, int] = {}
             try:
                 self._copy_in(call, plan, addresses)
                 for launch in plan.launches:
                     if not launch.empty:
-                        self._launch(launch, plan, call.scalars, addresses)
+                        deadline.check(f"emulating {launch.entry}")
+                        self._launch(launch, plan, call.scalars, addresses, deadline)
                 self._copy_out(call, addresses)
+            except TimeOver as over:
+                raise DeviceError(
+                    f"emulating {self._name} did not end within {self._time_limit:g} s: {over}",
+                    code="FP6121",
+                    help="call it with smaller sizes, or give the device a larger time_limit",
+                ) from over
             except Fault as fault:
                 raise KernelFault(str(fault)) from fault
             finally:
@@ -146,9 +167,21 @@ class EmulatorExecutable:
             arrays.host_bytes(v)[:] = np.frombuffer(content, np.uint8)
 
     def _launch(
-        self, launch: ResolvedLaunch, plan: Resolved, scalars: Mapping[str, float], addresses: Mapping[str, int]
+        self,
+        launch: ResolvedLaunch,
+        plan: Resolved,
+        scalars: Mapping[str, float],
+        addresses: Mapping[str, int],
+        deadline: Deadline,
     ) -> None:
         size = launch.cluster[0] * launch.cluster[1] * launch.cluster[2]
+        grid = launch.grid_for(max(1, self._sms // size))
+        if math.prod(grid) > MAX_EMULATED_CTAS:
+            raise DeviceError(
+                f"{launch.entry} has a grid of {grid}: the emulator runs up to {MAX_EMULATED_CTAS} CTAs a launch",
+                code="FP6121",
+                help="call it with smaller sizes",
+            )
         maps = {m.name: m for m in plan.tensor_maps}
         params: list[bytes | TensorMap] = []
         for p in launch.params:
@@ -163,11 +196,12 @@ class EmulatorExecutable:
         self._gpu.launch(
             self._modules[launch.module],
             launch.entry,
-            launch.grid_for(max(1, self._sms // size)),
+            grid,
             launch.block,
             cluster=launch.cluster,
             shared_bytes=launch.smem,
             params=params,
+            seconds=deadline.left,
         )
 
 

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fp4num import Quantized
-from fp4rt import arrays, sizes
+from fp4rt import arrays
 from fp4rt.errors import DeviceError
+from fp4rt.limits import Deadline, check_memory, interpreted_bytes
 from fp4rt.reference import Environment, Tensor, evaluate
 from fp4rt.reference.bounds import Range, ranges
 from fp4rt.reference.interpreter import Operand, codes_of
+from fp4rt.typed import shape_of
 
 if TYPE_CHECKING:
     from fp4rt.artifact import Artifact
@@ -23,13 +25,21 @@ if TYPE_CHECKING:
 
 
 class ReferenceDevice:
-    """Numpy on this machine's CPU."""
+    """Numpy on this machine's CPU.
+
+    `memory_limit` is the bytes that a call may take (None: what the machine has), `time_limit` the seconds (None: any).
+    Beyond them, a call ends with DeviceError FP6120 or FP6121.
+    """
 
     name = "reference"
 
-    def __init__(self, ordinal: int | None = None) -> None:
+    def __init__(
+        self, ordinal: int | None = None, *, memory_limit: int | None = None, time_limit: float | None = None
+    ) -> None:
         if ordinal:
             raise DeviceError(f"there is one reference device, not reference:{ordinal}", code="FP6301")
+        self.memory_limit = memory_limit
+        self.time_limit = time_limit
 
     def supports(self, target: str) -> bool:
         """Every target: only the typed kernel is read."""
@@ -37,7 +47,7 @@ class ReferenceDevice:
 
     def load(self, artifact: Artifact) -> ReferenceExecutable:
         """Nothing to prepare."""
-        return ReferenceExecutable(artifact.manifest.kernel)
+        return ReferenceExecutable(artifact.manifest.kernel, self)
 
 
 class ReferenceExecutable:
@@ -45,8 +55,9 @@ class ReferenceExecutable:
 
     memory: int | None = None
 
-    def __init__(self, kernel: TypedKernel) -> None:
+    def __init__(self, kernel: TypedKernel, device: ReferenceDevice) -> None:
         self._kernel = kernel
+        self._device = device
 
     def allocating(self, call: Call, stream: object | None) -> AbstractContextManager[object]:
         """Host memory needs no care."""
@@ -67,7 +78,9 @@ class ReferenceExecutable:
         return Environment(call.dims, call.scalars, held)
 
     def _run(self, call: Call) -> None:
-        values = evaluate(self._kernel, self._environment(call))
+        what = f"interpreting {self._kernel.name}"
+        check_memory(interpreted_bytes(self._kernel, call.dims), self._device.memory_limit, what)
+        values = evaluate(self._kernel, self._environment(call), Deadline(self._device.time_limit))
         for store in self._kernel.stores:
             _store(call, self._kernel.arg(store.arg), values[store.value])
 
@@ -82,7 +95,7 @@ class ReferenceExecutable:
         tensor_scale = None
         if fmt.tensor_scale is not None:
             tensor_scale = _typed(call, f"{arg.name}.tensor_scale", "f32").reshape(())
-        shape = tuple(int(sizes.evaluate(x.extent, call.dims)) for x in arg.axes)
+        shape = shape_of(arg, call.dims)
         return Quantized(codes.reshape(fmt.codes_shape(shape)), scales, tensor_scale, fmt, shape)
 
 
@@ -93,7 +106,7 @@ def _typed(call: Call, name: str, dtype: str) -> Any:
 
 
 def _store(call: Call, arg: Arg, value: Operand) -> None:
-    shape = tuple(int(sizes.evaluate(x.extent, call.dims)) for x in arg.axes)
+    shape = shape_of(arg, call.dims)
     if arg.format is not None:
         if not isinstance(value, Quantized):
             raise DeviceError(f"{arg.name} is {arg.format.name}, but the value stored is not quantized", code="FP6307")
@@ -101,11 +114,17 @@ def _store(call: Call, arg: Arg, value: Operand) -> None:
         for piece, array in pieces.items():
             name = f"{arg.name}.{piece}"
             if name in call.parts:
-                arrays.host_bytes(call.parts[name])[:] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+                content = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+                if content.size != call.parts[name].nbytes:
+                    raise DeviceError(f"{name} has {call.parts[name].nbytes} bytes, the value {content.size}", code="FP6307")
+                arrays.host_bytes(call.parts[name])[:] = content
         return
     if not isinstance(value, Tensor):
         raise DeviceError(f"{arg.name} is {arg.dtype}, but the value stored is quantized", code="FP6307")
     axes = tuple(x.name or str(i) for i, x in enumerate(arg.axes))
-    data = np.broadcast_to(value.align(axes), shape)
+    try:
+        data = np.broadcast_to(value.align(axes), shape)
+    except ValueError as error:
+        raise DeviceError(f"{arg.name} has the shape {shape}, the value {value.data.shape}", code="FP6307") from error
     codes = np.ascontiguousarray(codes_of(data, str(arg.dtype)))
     arrays.host_bytes(call.parts[arg.name])[:] = codes.reshape(-1).view(np.uint8)

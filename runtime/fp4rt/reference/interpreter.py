@@ -16,10 +16,11 @@ import numpy as np
 from fp4num import Quantized, decode, dequantize, encode
 from fp4rt import sizes
 from fp4rt.errors import DeviceError
+from fp4rt.limits import Deadline
 from fp4rt.ops import OPS
 from fp4rt.reference import products, tensorops
 from fp4rt.reference.tensor import Array, Tensor, Turned
-from fp4rt.typed import Arg, TypedKernel, Value
+from fp4rt.typed import Arg, TypedKernel, Value, shape_of
 
 Operand: TypeAlias = "Tensor | Quantized | Turned"
 
@@ -33,20 +34,35 @@ class Environment:
     arrays: Mapping[str, Any]
 
 
-def evaluate(kernel: TypedKernel, env: Environment) -> list[Operand]:
-    """Every value of the kernel; DeviceError FP6307 for an operation that the reference does not know."""
+def evaluate(kernel: TypedKernel, env: Environment, deadline: Deadline) -> list[Operand]:
+    """Every value of the kernel.
+
+    DeviceError FP6307 for an operation that the reference does not know, or operands that it cannot take: a typed
+    kernel says what its values are by name, and only the call shows that their shapes fit. FP6121 after the deadline.
+    """
     values: list[Operand] = []
-    for value in kernel.values:
-        operands = [values[i] for i in value.operands]
-        if value.op in _LEAVES:
-            values.append(_LEAVES[value.op](kernel, value, env))
-        elif value.op in _SPECIAL:
-            values.append(_SPECIAL[value.op](value, operands, env))
-        elif value.op in OPS and OPS[value.op].kind == "elementwise":
-            values.append(_elementwise(value, operands))
-        else:
-            raise DeviceError(f"the reference has no operation {value.op!r}", code="FP6307")
+    for index, value in enumerate(kernel.values):
+        deadline.check(f"interpreting {kernel.name}")
+        try:
+            values.append(_value(kernel, value, [values[i] for i in value.operands], env))
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, MemoryError) as error:
+            raise DeviceError(
+                f"value {index} of {kernel.name} ({value.op} over {', '.join(value.axes) or 'no axes'}) cannot be "
+                f"computed: {error}",
+                code="FP6307",
+                help="if fp4cc made this kernel, please report it with the spec and the arguments",
+            ) from error
     return values
+
+
+def _value(kernel: TypedKernel, value: Value, operands: list[Operand], env: Environment) -> Operand:
+    if value.op in _LEAVES:
+        return _LEAVES[value.op](kernel, value, env)
+    if value.op in _SPECIAL:
+        return _SPECIAL[value.op](value, operands, env)
+    if value.op in OPS and OPS[value.op].kind == "elementwise":
+        return _elementwise(value, operands)
+    raise DeviceError(f"the reference has no operation {value.op!r}", code="FP6307")
 
 
 def float_of(codes: Array, dtype: str) -> Array:
@@ -82,7 +98,7 @@ def _arg(kernel: TypedKernel, value: Value, env: Environment) -> Operand:
     data = float_of(array, str(arg.dtype))
     if arg.direction == "inout":
         data = data.copy()
-    return Tensor(data.reshape([_extent(arg, i, env) for i in range(len(arg.axes))]), _axis_names(arg, value))
+    return Tensor(data.reshape(shape_of(arg, env.dims)), _axis_names(arg, value))
 
 
 def _axis_names(arg: Arg, value: Value) -> tuple[str, ...]:
@@ -90,10 +106,6 @@ def _axis_names(arg: Arg, value: Value) -> tuple[str, ...]:
     if len(value.axes) == len(arg.axes):
         return value.axes
     return tuple(x.name or f"{arg.name}.{i}" for i, x in enumerate(arg.axes))
-
-
-def _extent(arg: Arg, index: int, env: Environment) -> int:
-    return int(sizes.evaluate(arg.axes[index].extent, env.dims))
 
 
 def _const(kernel: TypedKernel, value: Value, env: Environment) -> Tensor:

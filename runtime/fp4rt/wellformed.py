@@ -1,0 +1,250 @@
+"""Whether a typed kernel from a file can be interpreted: every operation has what `fp4rt.ops` says it takes.
+
+The compiler checks what it makes (`fp4cc.ir.verify`). A manifest may come from anywhere, so it is checked again when it
+is read: an operand of the wrong type would otherwise be computed with, or end in numpy with an error that names nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from fp4num import BlockFormat
+from fp4rt import sizes
+from fp4rt.errors import ArtifactError
+from fp4rt.ops import OPS
+from fp4rt.typed import Arg, Attr, TypedKernel, Value
+
+_KINDS = ("max", "min", "sum", "mean", "mean_square")
+_MODES = ("none", "tensor_scale", "amax", "scale")
+_MAX_AXES, _MAX_HADAMARD = 16, 1 << 16
+_INTEGERS = ("i32", "u32", "u64")
+
+
+def check_kernel(kernel: TypedKernel) -> None:
+    """ArtifactError FP6009 for the first thing in the kernel that has no meaning, with its place."""
+    for place, text in _problems(kernel):
+        raise ArtifactError(
+            f"manifest: kernel.{place}: {text}", code="FP6009", help="compile the kernel again: its manifest was changed"
+        )
+
+
+def _problems(kernel: TypedKernel) -> Iterator[tuple[str, str]]:
+    dims = {dim.name for dim in kernel.dims}
+    if len(dims) < len(kernel.dims):
+        yield "dims", "two have one name"
+    for i, dim in enumerate(kernel.dims):
+        if not dim.name.isidentifier():
+            yield f"dims[{i}]", f"{dim.name!r} is no name"
+        if dim.expr is not None:
+            yield from ((f"dims[{i}]", text) for text in _unknown(sizes.names(dim.expr), dims))
+    for i, arg in enumerate(kernel.args):
+        yield from ((f"args[{i}] ({arg.name})", text) for text in _arg(kernel, arg, dims))
+    for i, constraint in enumerate(kernel.constraints):
+        yield from ((f"constraints[{i}]", text) for text in _unknown(sizes.names(constraint.expr), dims))
+    for i, value in enumerate(kernel.values):
+        yield from ((f"values[{i}] ({value.op})", text) for text in _value(kernel, value, dims))
+    yield from _stores(kernel)
+
+
+def _unknown(names: Iterator[str], dims: set[str]) -> Iterator[str]:
+    for name in names:
+        if name not in dims:
+            yield f"unknown size {name!r}; known: {', '.join(sorted(dims)) or 'none'}"
+
+
+def _arg(kernel: TypedKernel, arg: Arg, dims: set[str]) -> Iterator[str]:
+    if not arg.name.isidentifier():
+        yield f"{arg.name!r} is no name"
+    if len(arg.axes) > _MAX_AXES:
+        yield f"{len(arg.axes)} axes; at most {_MAX_AXES} are read"
+    if arg.format is not None and not arg.axes:
+        yield "a quantized argument has axes"
+    if arg.format is not None and arg.format.scale is not None:
+        try:
+            arg.format.layout.prove()
+        except ValueError as error:
+            yield str(error)
+    named = [axis.name for axis in arg.axes if axis.name is not None]
+    if len(set(named)) < len(named):
+        yield f"two of its axes have one name: {named}"
+    for axis in arg.axes:
+        yield from _unknown(sizes.names(axis.extent), dims)
+        for source in (axis.by, axis.upto):
+            found = next((a for a in kernel.args if a.name == source), None)
+            if source is not None and (
+                found is None or found.direction != "in" or found.dtype not in _INTEGERS or len(found.axes) != 1
+            ):
+                yield f"{source!r} is no input of integers with one axis"
+
+
+def _value(kernel: TypedKernel, value: Value, dims: set[str]) -> Iterator[str]:
+    spec = OPS.get(value.op)
+    if spec is None:
+        yield f"there is no such operation; known: {', '.join(OPS)}"
+        return
+    if not spec.arity[0] <= len(value.operands) <= spec.arity[1]:
+        yield f"it takes {spec.arity[0]} to {spec.arity[1]} operands, not {len(value.operands)}"
+        return
+    if len(set(value.axes)) < len(value.axes) and value.op != "arg":
+        yield f"two of its axes have one name: {list(value.axes)}"
+    operands = [kernel.values[o] for o in value.operands]
+    if spec.kind == "elementwise":
+        yield from _elementwise(value, operands)
+    elif value.op in ("arg", "tensor_scale"):
+        yield from _argument(kernel, value)
+    elif value.op == "const":
+        number = value.attrs.get("value")
+        if not isinstance(number, int | float) or value.axes or value.dtype not in ("f32", "bool"):
+            yield f"{number!r} is no number of type f32 or bool"
+    elif value.op == "dim":
+        yield from _size(value.attrs.get("expr"), dims)
+        if value.axes or value.dtype != "i32":
+            yield "a size is an i32 without axes"
+    else:
+        yield from _WHOLE[value.op](value, operands, dims)
+
+
+def _elementwise(value: Value, operands: list[Value]) -> Iterator[str]:
+    spec = OPS[value.op]
+    axes = {axis for operand in operands for axis in operand.axes}
+    types = [operand.dtype for operand in operands]
+    if set(value.axes) != axes:
+        yield f"its axes {list(value.axes)} are not its operands' {sorted(axes)}"
+    if any(isinstance(t, BlockFormat) for t in (*types, value.dtype)):
+        yield "it takes and gives numbers, no quantized tensors"
+    elif spec.takes != "any" and any(t != spec.takes for t in types):
+        yield f"its operands are {types}, not {spec.takes}"
+    elif spec.result != "attr" and value.dtype != spec.result:
+        yield f"its type is {value.dtype}, not {spec.result}"
+    elif value.op == "where" and types != ["bool", "f32", "f32"]:
+        yield f"its operands are {types}, not bool, f32, f32"
+
+
+def _argument(kernel: TypedKernel, value: Value) -> Iterator[str]:
+    name = value.attrs.get("name")
+    arg = next((a for a in kernel.args if a.name == name), None)
+    if arg is None or arg.direction == "out":
+        yield f"{name!r} is no argument that can be read"
+    elif value.op == "tensor_scale":
+        if arg.format is None or arg.format.tensor_scale is None or value.axes or value.dtype != "f32":
+            yield f"{name!r} has no tensor scale"
+    elif value.dtype != arg.dtype or value.axes != tuple(axis.name or "" for axis in arg.axes):
+        yield f"its type or its axes are not those of {name!r}"
+
+
+def _size(expr: Attr, dims: set[str]) -> Iterator[str]:
+    if isinstance(expr, bool) or not isinstance(expr, int | str | tuple):
+        yield f"{expr!r} is no size"
+        return
+    try:
+        sizes.check(expr)  # pyright: ignore[reportArgumentType]
+        yield from _unknown(sizes.names(expr), dims)  # pyright: ignore[reportArgumentType]
+    except sizes.SizeError as error:
+        yield str(error)
+
+
+# whole tensors
+
+
+def _numbers(value: Value, operands: list[Value]) -> Iterator[str]:
+    if any(isinstance(operand.dtype, BlockFormat) for operand in operands) or value.dtype != "f32":
+        yield "it takes and gives numbers, no quantized tensors"
+
+
+def _matmul(value: Value, operands: list[Value], dims: set[str]) -> Iterator[str]:
+    a, b = operands
+    k, ragged, groups = (value.attrs.get(key) for key in ("k", "ragged", "groups"))
+    if min(len(a.axes), len(b.axes), len(value.axes)) < 2 or value.dtype != "f32":
+        yield "it multiplies matrices and gives f32"
+    elif a.axes[-1] != k or b.axes[-2] != k or k in value.axes or value.axes[-2:] != (a.axes[-2], b.axes[-1]):
+        yield f"{list(a.axes)} @ {list(b.axes)} over {k!r} is not {list(value.axes)}"
+    elif (ragged is None) != (groups is None):
+        yield "a ragged product has the attributes ragged and groups"
+    elif ragged is None and set(value.axes[:-2]) != {*a.axes[:-2], *b.axes[:-2]}:
+        yield f"its batch axes {list(value.axes[:-2])} are not its operands'"
+    elif ragged is not None and (len(a.axes), len(b.axes), b.axes[0]) != (2, 3, groups):
+        yield f"a ragged product is [m, k] @ [{groups}, k, n], not {list(a.axes)} @ {list(b.axes)}"
+
+
+def _transpose(value: Value, operands: list[Value], dims: set[str]) -> Iterator[str]:
+    axes = operands[0].axes
+    if len(axes) < 2 or value.axes != (*axes[:-2], axes[-1], axes[-2]) or value.dtype != operands[0].dtype:
+        yield "its type is not its operand's with the last two axes swapped"
+
+
+def _dequantize(value: Value, operands: list[Value], dims: set[str]) -> Iterator[str]:
+    if not isinstance(operands[0].dtype, BlockFormat) or value.dtype != "f32" or value.axes != operands[0].axes:
+        yield "its operand is not quantized, or its type is not f32 with its operand's axes"
+
+
+def _quantize(value: Value, operands: list[Value], dims: set[str]) -> Iterator[str]:
+    mode, rounding = value.attrs.get("mode", "none"), value.attrs.get("rounding", "nearest")
+    if not isinstance(value.dtype, BlockFormat) or value.axes != operands[0].axes or not value.axes:
+        yield "its type is not a format, or its axes are not its operand's"
+    elif any(isinstance(operand.dtype, BlockFormat) for operand in operands):
+        yield "its operands are numbers"
+    elif mode not in _MODES or rounding not in ("nearest", "stochastic"):
+        yield f"mode {mode!r} and rounding {rounding!r} are not known"
+    elif len(operands) != 1 + (mode != "none") + (rounding == "stochastic"):
+        yield f"{len(operands)} operands for mode {mode} and rounding {rounding}"
+
+
+def _reduce(value: Value, operands: list[Value], dims: set[str]) -> Iterator[str]:
+    yield from _numbers(value, operands)
+    over, axes = value.attrs.get("over"), operands[0].axes
+    named = (over,) if isinstance(over, str) else over
+    if value.attrs.get("kind") not in _KINDS:
+        yield f"its kind is one of {', '.join(_KINDS)}, not {value.attrs.get('kind')!r}"
+    elif not isinstance(named, tuple) or not named or not set(named) <= set(axes) or len(set(named)) < len(named):
+        yield f"over is {over!r}; its operand has the axes {list(axes)}"
+    elif set(value.axes) != set(axes) - set(named):
+        yield f"its axes are {list(value.axes)} of {list(axes)} over {list(named)}"
+
+
+def _unzip(value: Value, operands: list[Value], dims: set[str]) -> Iterator[str]:
+    yield from _numbers(value, operands)
+    axes, (axis, into, part) = operands[0].axes, (value.attrs.get(key) for key in ("axis", "into", "part"))
+    yield from _size(value.attrs.get("group"), dims)
+    if part not in (0, 1) or axis not in axes or set(value.axes) != {into if a == axis else a for a in axes}:
+        yield f"part {part!r} of {axis!r} into {into!r} does not make {list(axes)} into {list(value.axes)}"
+
+
+def _hadamard(value: Value, operands: list[Value], dims: set[str]) -> Iterator[str]:
+    yield from _numbers(value, operands)
+    size = value.attrs.get("size")
+    if value.attrs.get("axis") not in operands[0].axes or set(value.axes) != set(operands[0].axes):
+        yield "its axes are not its operand's, or it has not the axis"
+    if isinstance(size, bool) or not isinstance(size, int) or not 2 <= size <= _MAX_HADAMARD or size & (size - 1):
+        yield f"its size is a power of two up to {_MAX_HADAMARD}, not {size!r}"
+
+
+def _uniform(value: Value, operands: list[Value], dims: set[str]) -> Iterator[str]:
+    yield from _numbers(value, operands)
+    yield from _unknown(iter(value.axes), dims)
+
+
+_WHOLE = {
+    "matmul": _matmul,
+    "transpose": _transpose,
+    "dequantize": _dequantize,
+    "quantize": _quantize,
+    "reduce": _reduce,
+    "unzip": _unzip,
+    "hadamard": _hadamard,
+    "uniform": _uniform,
+}
+
+
+def _stores(kernel: TypedKernel) -> Iterator[tuple[str, str]]:
+    written = sorted(store.arg for store in kernel.stores)
+    outputs: Mapping[str, Arg] = {arg.name: arg for arg in kernel.outputs}
+    if written != sorted(outputs):
+        yield "stores", f"it stores {written}, and its outputs are {sorted(outputs)}"
+        return
+    for i, store in enumerate(kernel.stores):
+        arg, value = outputs[store.arg], kernel.values[store.value]
+        axes = [axis.name for axis in arg.axes]
+        if (arg.format or value.dtype) != value.dtype or (arg.format is None and isinstance(value.dtype, BlockFormat)):
+            yield f"stores[{i}]", f"{arg.name} is not given its own type"
+        elif not set(value.axes) <= set(axes) or (arg.format is not None and list(value.axes) != axes):
+            yield f"stores[{i}]", f"{arg.name} has the axes {axes}, and the value {list(value.axes)}"
