@@ -36,7 +36,7 @@ def at_sizes(request: Request, given: Mapping[str, int]) -> dict[str, int]:
         dims.setdefault(dim.name, []).append(dim)
     for name in given:
         if name in request.dims:
-            raise RequestError(f"{name} is given twice: --set {name} fixes it in the kernel, --at is for sizes left open")
+            raise RequestError(f"{name} is given twice: --set fixes it in the kernel, --at is for sizes left open")
         if name not in dims:
             known = did_you_mean(name, dims) or f"dimensions: {', '.join(sorted(dims)) or 'none'}"
             raise RequestError(f"no kernel has a dimension {name}; {known}")
@@ -73,7 +73,7 @@ def call_sizes(manifest: Manifest, given: Mapping[str, int]) -> dict[str, int]:
 
 
 def open_dims(manifest: Manifest, given: Mapping[str, int]) -> tuple[list[str], dict[str, int]]:
-    """The dynamic dims that `given` leaves open, and what is known of the others; names of other kernels are dropped."""
+    """The dynamic dims that `given` leaves open, and what is known of the others; others are dropped."""
     dims = manifest.kernel.dims
     open_ = [d.name for d in dims if d.value is None and d.expr is None and d.name not in given]
     own = {d.name: given[d.name] for d in dims if d.value is None and d.expr is None and d.name in given}

@@ -26,7 +26,8 @@ GEMM = "kernel k(M, N, K) { in a : nvfp4[M, K]; in b : nvfp4[N, K]; out c : bf16
 SPECS = {
     "gemm": GEMM,
     "scheduled": GEMM
-    + "schedule k on sm_100a when M <= 128 { tile 128 x 64 x 256 }\nschedule k on sm_100a when N % 256 == 0 { stages 3 }\n",
+    + "schedule k on sm_100a when M <= 128 { tile 128 x 64 x 256 }\n"
+    + "schedule k on sm_100a when N % 256 == 0 { stages 3 }\n",
     "batched": (
         "kernel k(L, M, N, K) { in a : mxfp8[L, M, K]; in b : mxfp8[L, N, K]; out c : f32[L, M, N]; c = a @ b.T }\n"
     ),
@@ -106,11 +107,14 @@ def test_explain_prints_the_plan_that_compile_builds(
 
 def _constants(text: str) -> dict[str, object]:
     """The numbers that a kernel file assigns at its top."""
-    return {
-        node.targets[0].id: node.value.value
-        for node in ast.parse(text).body
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and isinstance(node.value, ast.Constant)
-    }
+    found: dict[str, object] = {}
+    for node in ast.parse(text).body:
+        match node:
+            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Constant(value=value)):
+                found[name] = value
+            case _:
+                pass
+    return found
 
 
 def test_fixed_sizes_are_explained_as_they_are_built(folder: Path) -> None:

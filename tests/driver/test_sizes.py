@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from fp4cc.driver import Request, read_spec
-from fp4cc.driver.shapes import interesting_shapes
 from fp4cc.driver.interpret import interpreted
 from fp4cc.driver.request import RequestError
+from fp4cc.driver.shapes import interesting_shapes
 from fp4cc.driver.sizes import at_sizes, call_sizes
 from fp4cc.driver.stages import lower_kernels, manifest_text
 from fp4rt.errors import ConstraintError
