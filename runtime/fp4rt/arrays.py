@@ -7,10 +7,14 @@ package. A torch tensor uses torch's own types. Nothing is converted: another dt
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
+
+from fp4num import Quantized
 
 Family = Literal["numpy", "torch"]
 
@@ -41,6 +45,31 @@ TORCH_DTYPES = {
     "i32": ("int32",), "u32": ("int32", "uint32"), "u64": ("int64", "uint64"), "bool": ("bool",),
     "u8": ("uint8", "float4_e2m1fn_x2", "float8_e4m3fn", "float8_e5m2"),
 }  # fmt: skip
+
+
+class Tensor(Protocol):
+    """What a torch tensor is, as far as it can be said without torch."""
+
+    @property
+    def shape(self) -> Sequence[int]: ...
+
+    @property
+    def dtype(self) -> object: ...
+
+    @property
+    def device(self) -> object: ...
+
+    def data_ptr(self) -> int: ...
+
+    def cpu(self) -> Tensor: ...
+
+    def numpy(self) -> NDArray[Any]: ...
+
+
+#: What a call returns for an output: numpy's array where numpy's were given, torch's tensor where torch's were.
+Output: TypeAlias = "NDArray[Any] | Tensor | Quantized"
+#: What a call takes for an input: the same, or a number for a param.
+Input: TypeAlias = "NDArray[Any] | Tensor | Quantized | float | int"
 
 
 @dataclass(slots=True)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from fp4num import BlockFormat, Quantized, decode, encode, pack
 from fp4rt import sizes
+from fp4rt.arrays import Input
 from fp4rt.manifest import Manifest
 from fp4rt.signature import complete_dims
 from fp4rt.typed import Arg, TypedKernel
@@ -35,7 +36,7 @@ def random_inputs(
     *,
     exact: bool = True,
     defaults: bool = True,
-) -> dict[str, Any]:
+) -> dict[str, Input]:
     """Arguments by name, as numpy arrays, `Quantized` and numbers, for a call with these dynamic dims.
 
     `exact` restricts the operands of products as described above; without it every finite code occurs. `defaults`
@@ -46,7 +47,7 @@ def random_inputs(
     static = {d.name: d.value for d in kernel.dims if d.value is not None}
     sizes_of = complete_dims(kernel, {**static, **(dims or {})})
     bounds = _bounds(kernel, sizes_of) if exact else {}
-    out: dict[str, Any] = {}
+    out: dict[str, Input] = {}
     for index, arg in enumerate(kernel.args):
         rng = np.random.default_rng((seed, index))
         shape = tuple(int(sizes.evaluate(x.extent, sizes_of)) for x in arg.axes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -225,7 +226,10 @@ def test_layout_describes_formats_files_and_tensors(fp4cc: Run, tmp_path: Path) 
     assert "layout mine" in fp4cc("layout", path).out
     svg = tmp_path / "mine.svg"
     assert fp4cc("layout", path, "--svg", svg).status == 0
-    ElementTree.fromstring(svg.read_text())
+    drawn = list(ElementTree.fromstring(svg.read_text()).iter())
+    colors = {value for node in drawn for name, value in node.items() if name in ("fill", "stroke")}
+    assert len(colors) > 2
+    assert all(re.fullmatch("#[0-9a-f]{6}", color) for color in colors), "CairoSVG draws other notations black"
     answer = json.loads(fp4cc("layout", path, "--json").out)
     assert answer["layouts"][0]["atom_offsets"] == [[0, 1], [2, 3], [4, 5], [6, 7]]
 
