@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fp4num import BlockFormat, Quantized, decode, encode, pack
+from fp4rt import sizes
+from fp4rt.arrays import Input
 from fp4rt.errors import DimensionError
 from fp4rt.limits import call_bytes, check_memory
 from fp4rt.manifest import Manifest
@@ -39,7 +41,7 @@ def random_inputs(
     *,
     exact: bool = True,
     defaults: bool = True,
-) -> dict[str, Any]:
+) -> dict[str, Input]:
     """Arguments by name, as numpy arrays, `Quantized` and numbers, for a call with these dynamic dims.
 
     `exact` restricts the operands of products as described above; without it every finite code occurs. `defaults`
@@ -52,7 +54,7 @@ def random_inputs(
     sizes_of = complete_dims(kernel, {**static, **(dims or {})})
     check_memory(_COPIES * call_bytes(kernel, sizes_of), None, f"making random inputs of {kernel.name}")
     bounds = _bounds(kernel, sizes_of) if exact else {}
-    out: dict[str, Any] = {}
+    out: dict[str, Input] = {}
     for index, arg in enumerate(kernel.args):
         rng = np.random.default_rng((seed, index))
         shape = shape_of(arg, sizes_of)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fp4cc.cli.options import (
+    at_option,
     cache_option,
     device_option,
     input_option,
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
 _EPILOG = """\b
 Examples:
   fp4cc run gemm.fp4                                 random inputs, small sizes
-  fp4cc run gemm.fp4 --set M=300 --set K=1024        other sizes
+  fp4cc run gemm.fp4 --at M=300 --at K=1024          other sizes
+  fp4cc run gemm.fp4 --set M=300                     the kernel built for that M
   fp4cc run gemm.fp4 --input a=a.npy --input b=b.npz --save out
   fp4cc run gemm.fp4 --device reference              the reference alone
 
@@ -54,6 +56,7 @@ Exit status 1: the outputs differ from the reference. 3: no such device.
 @spec_argument
 @device_option
 @set_option
+@at_option
 @input_option
 @seed_option
 @click.option(
@@ -70,6 +73,7 @@ def command(
     spec: str,
     device: str,
     sizes: dict[str, int],
+    call: dict[str, int],
     inputs: dict[str, Path],
     seed: int,
     save: Path | None,
@@ -86,11 +90,12 @@ def command(
     from fp4cc.driver import Request, artifact_of, build, spec_at
     from fp4cc.driver.interpret import interpreted
     from fp4cc.driver.request import only_kernel
-    from fp4cc.driver.sizes import call_sizes, split_sizes
+    from fp4cc.driver.sizes import at_sizes, call_sizes
     from fp4cc.driver.trial import run_alone, run_trial
 
     with progress(enabled=not as_json) as line:
-        request, call = split_sizes(Request(spec_at(spec), target, {}, kernel), sizes)
+        request = Request(spec_at(spec), target, sizes, kernel)
+        call = at_sizes(request, call)
         if device == "reference":
             artifact = interpreted(request)
         else:
