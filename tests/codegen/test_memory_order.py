@@ -95,3 +95,13 @@ def test_an_arrival_at_another_cta_follows_a_release_of_shared_memory(body: str,
     assert all(line.endswith("relaxed=True)") for line in remote), remote
     for before in (before for line in set(rings) for before in lines_before(text, line, 2)):
         assert any(line.startswith("prims.fence_sync_restrict(prims.MemOrder.RELEASE)") for line in before), before
+
+
+@pytest.mark.parametrize("target", ["sm_100a", "sm_90a"])
+def test_a_ticket_is_taken_between_two_barriers_of_the_warp(target: str) -> None:
+    """The lanes' stores, a release and acquire by the lane that takes it, the lanes' loads."""
+    text = text_of("in x : f32[M, N]; out s : f32[M]; s = sum(x, over = N)", target, dims="M, N")
+    body = text[text.index("def arrive_last") :]
+    body = body[: body.index("\n\n\n")]
+    order = re.findall(r"bar_warp_sync|atom[.\w]*|shfl_sync|fence\w*\(", body)
+    assert order == ["bar_warp_sync", "atom.acq_rel.gpu.global.add.u32", "shfl_sync", "bar_warp_sync"]
