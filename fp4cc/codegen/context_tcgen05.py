@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from fp4cc.codegen.context import Constant, Panels, frame, mentions, place_call, waits
+from fp4cc.codegen.context import Constant, Panels, arrivals, frame, mentions, place_call, waits
 from fp4cc.codegen.converters import arrive, batched, conversions, converter_loops, converter_names
 from fp4cc.codegen.epilogue.hooks import EpilogueText
 from fp4cc.codegen.halves import whole_index
@@ -55,7 +55,7 @@ def template_context(lowered: LoweredGemm, epilogue: EpilogueText) -> dict[str, 
         "sizes": [{"name": n, "value": int(v), "note": what} for n, v, what in sizes if isinstance(v, int)],
         "mma": lowered.mma,
         "tmem": lowered.tmem,
-        "arrivals": {barrier.name: barrier.arrivals for barrier in lowered.pipeline.barriers},
+        "arrivals": arrivals(lowered.pipeline),
         "waits": waits(lowered.pipeline),
         "sync": _sync(lowered),
         "batched": batched,
