@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from fp4cc.diagnostics import DiagnosticError, error
 from fp4cc.ir.kernel import Constraint, Expr, Kernel, Schedule
@@ -181,15 +181,3 @@ def _stages(
               f"and there are {target.smem_bytes}",
               help=f"write `stages {fits}` or `stages auto`" if fits else "use a smaller tile"),
     ])  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Lowering:
-    """The pass as an object, for the list of passes."""
-
-    target: str
-    name: str = "lower"
-
-    def run(self, kernel: Kernel) -> LoweredKernel:
-        """See `lower`."""
-        return lower(kernel, self.target)
