@@ -106,6 +106,11 @@ def waits(pipeline: Pipeline) -> dict[str, str]:
     return {ring.name: "wait" if ring.scope == "cta" else "wait_in_cluster" for ring in pipeline.barriers}
 
 
+def arrivals(pipeline: Pipeline) -> dict[str, int]:
+    """By ring, how many arrivals end a phase of one of its barriers."""
+    return {ring.name: ring.arrivals for ring in pipeline.barriers}
+
+
 def place_call(batched: bool, batch_used: bool) -> str:
     """The template's line that finds a tile's place; the batch is dropped where nothing uses it."""
     names = "tile_m, tile_n"

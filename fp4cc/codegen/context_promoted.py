@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fp4cc.codegen.context import Constant, Panels, frame, mentions, place_call
+from fp4cc.codegen.context import Constant, Panels, arrivals, frame, mentions, place_call
 from fp4cc.codegen.epilogue.exchanged import exchanged_reads
 from fp4cc.codegen.epilogue.hooks import EpilogueText
 from fp4cc.codegen.promoted_scales import factor_address, factor_functions, factor_names
@@ -46,6 +46,7 @@ def template_context(lowered: LoweredPromoted, epilogue: EpilogueText) -> dict[s
         "constants": _constants(lowered),
         "buffers": [_buffer(buffer) for buffer in lowered.smem.buffers],
         "sizes": [{"name": n, "value": int(v), "note": what} for n, v, what in sizes if isinstance(v, int)],
+        "arrivals": arrivals(lowered.pipeline),
         "batched": batched,
         "band": lowered.raster.band,
         "loads": _loads(lowered),

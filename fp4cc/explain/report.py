@@ -68,7 +68,11 @@ def as_json(found: Report) -> dict[str, object]:
         "decisions": [asdict(decision) for decision in plan.decisions],
         "resources": {
             "threads": plan.launch.threads,
-            "shared_memory": {"bytes": plan.smem.total, "limit": plan.smem.limit},
+            "shared_memory": {
+                "bytes": plan.smem.total,
+                "asked": plan.smem.asked,
+                "limit": plan.smem.limit,
+            },
             **found.figures.resources_json(),
             "registers": None if found.usage is None else found.usage.registers,
             "stack_bytes": None if found.usage is None else found.usage.stack,
@@ -126,9 +130,10 @@ def choices(decisions: tuple[Decision, ...]) -> list[Row]:
 
 def _resources(found: Report) -> list[Row]:
     plan = found.plan
+    padding = f", {plan.smem.asked} asked for" if plan.smem.padding else ""
     rows = [
         ("threads", str(plan.launch.threads)),
-        ("shared memory", f"{plan.smem.total} of {plan.smem.limit} bytes"),
+        ("shared memory", f"{plan.smem.total} of {plan.smem.limit} bytes{padding}"),
         *found.figures.resources(),
     ]
     if found.usage is None:

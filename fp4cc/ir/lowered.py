@@ -224,11 +224,20 @@ class SmemBuffer:
 
 @dataclass(frozen=True, slots=True)
 class Smem:
-    """The shared memory of a CTA, in the order in which the kernel allocates it. `total` and `limit` in bytes."""
+    """The shared memory of a CTA, in the order in which the kernel allocates it. `total` and `limit` in bytes.
+
+    `padding`: what a launch asks for beyond it, so that no more CTAs share an SM than its tensor memory has room for.
+    """
 
     buffers: tuple[SmemBuffer, ...]
     total: int
     limit: int
+    padding: int = 0
+
+    @property
+    def asked(self) -> int:
+        """The bytes that a launch asks for."""
+        return self.total + self.padding
 
     def buffer(self, name: str) -> SmemBuffer:
         """The buffer of that name; KeyError if there is none."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from fp4cc.diagnostics import DiagnosticError, error
 from fp4cc.ir.kernel import Constraint, Expr, Kernel, Schedule
@@ -23,6 +23,7 @@ from fp4cc.passes.pipeline import acc_ring_stages, plan_pipeline
 from fp4cc.passes.promoted import lower_promoted
 from fp4cc.passes.promoted_scales import is_promoted
 from fp4cc.passes.raster import plan_raster
+from fp4cc.passes.residency import bounded
 from fp4cc.passes.row_scales import split_row_scales
 from fp4cc.passes.schedule import Request, applicable, assumed_shape, rank, read
 from fp4cc.passes.sizes import Sizes
@@ -131,6 +132,7 @@ def _lower_with(
     pipeline, mainloops = plan_pipeline(steps, converters, cluster, stage, stages, tmem, tile.n)
     raster = plan_raster(problem, tile, cluster, request.band)
     maps = (*mainloop_maps(problem, mainloops, tile), *epilogue.tensor_maps)
+    threads = THREADS + (32 * converters.warps if converters else 0)
     lowered = LoweredGemm(
         name=kernel.name,
         target=target.name,
@@ -142,7 +144,7 @@ def _lower_with(
         tile=tile,
         cluster=cluster,
         raster=raster,
-        smem=plan_smem(stage, stages, ring, epilogue.staging, target),
+        smem=bounded(plan_smem(stage, stages, ring, epilogue.staging, target), tmem.columns, threads, target),
         tmem=tmem,
         pipeline=pipeline,
         tensor_maps=maps,
@@ -150,7 +152,7 @@ def _lower_with(
         converters=converters,
         launch=Launch(
             f"{kernel.name}_0",
-            THREADS + (32 * converters.warps if converters else 0),
+            threads,
             plan_params(problem, tile, raster, maps, epilogue.program, epilogue.params, mainloops, converters),
         ),
         constraints=(*required, *not_empty(kernel, epilogue.program, sizes)),
@@ -179,15 +181,3 @@ def _stages(
               f"and there are {target.smem_bytes}",
               help=f"write `stages {fits}` or `stages auto`" if fits else "use a smaller tile"),
     ])  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Lowering:
-    """The pass as an object, for the list of passes."""
-
-    target: str
-    name: str = "lower"
-
-    def run(self, kernel: Kernel) -> LoweredKernel:
-        """See `lower`."""
-        return lower(kernel, self.target)

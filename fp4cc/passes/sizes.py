@@ -77,16 +77,6 @@ def ceildiv(value: Expr, divisor: int) -> Expr:
     return value if divisor == 1 else fold("ceildiv", value, divisor)
 
 
-def all_of(*conditions: Expr) -> Expr | None:
-    """The conjunction: true ones dropped, None if none is left, False if one is false."""
-    left = list(dict.fromkeys(c for c in conditions if c is not True))
-    if any(c is False for c in left):
-        return False
-    if not left:
-        return None
-    return left[0] if len(left) == 1 else ("and", *left)
-
-
 def int_or_expr(expr: Expr) -> Expr:
     """A folded condition as JSON carries it: 0 or 1 instead of false or true."""
     return int(expr) if isinstance(expr, bool) else expr

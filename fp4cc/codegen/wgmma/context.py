@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from fp4cc.codegen.context import Constant, Panels, frame, mentions, place_call, waits
+from fp4cc.codegen.context import Constant, Panels, arrivals, frame, mentions, place_call, waits
 from fp4cc.codegen.epilogue.exchanged import exchanged_reads
 from fp4cc.codegen.epilogue.hooks import EpilogueText
 from fp4cc.codegen.mainloops import numbered
@@ -98,7 +98,7 @@ def template_context(lowered: LoweredWgmma, epilogue: EpilogueText) -> dict[str,
         "exchange": lowered.smem.buffers[0].name,
         "registers": lowered.accumulators * tile.n,
         "promoted": _promoted(lowered),
-        "arrivals": lowered.pipeline.barrier("ab_empty").arrivals,
+        "arrivals": arrivals(lowered.pipeline),
         "sync": "prims.barrier_cluster_arrive()\n    prims.barrier_cluster_wait()"
         if cluster.size > 1
         else "prims.barrier_cta_sync()",
