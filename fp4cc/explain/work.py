@@ -3,33 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import lcm
 
+from fp4cc.diagnostics import DiagnosticError, error
 from fp4cc.explain.roofline import Work
-from fp4cc.ir.kernel import Arg, Kernel
+from fp4cc.ir.kernel import Arg, Expr, Kernel
 from fp4cc.ir.lowered import LoweredGemm, LoweredKernel
 from fp4cc.ir.lowered_converters import Conversion
 from fp4cc.passes.conversion_cost import stage_clocks
 from fp4cc.passes.schedule import ASSUMED
+from fp4cc.sema.sizes import resolved
 from fp4cc.targets import TARGETS
 from fp4rt.arrays import ITEM_SIZE
-from fp4rt.sizes import evaluate
+from fp4rt.sizes import SizeError, evaluate
 
 
 def sizes_of(kernel: Kernel, given: Mapping[str, int]) -> tuple[dict[str, int], tuple[str, ...]]:
-    """Every dim's size, and the names of the dynamic ones that were not given and are taken as `ASSUMED`."""
-    sizes: dict[str, int] = {}
-    assumed: list[str] = []
+    """Every dim's size, and the names of the dynamic ones that were not given and are taken as `ASSUMED`.
+
+    Or as a multiple of it, where sizes are divided by what does not divide it. Raises DiagnosticError (FP2017) for a
+    derived dim that has no value for these sizes.
+    """
+    divisors = [d for dim in kernel.dims if dim.expr is not None for d in _divisors(dim.expr)]
+    usual = lcm(ASSUMED, *divisors)
+    sizes = {dim.name: given.get(dim.name, usual) if dim.value is None else dim.value for dim in kernel.dims}
+    known = resolved(kernel.dims)
     for dim in kernel.dims:
-        if dim.value is not None:
-            sizes[dim.name] = dim.value
-        elif dim.expr is not None:
-            sizes[dim.name] = int(evaluate(dim.expr, sizes))
-        elif dim.name in given:
-            sizes[dim.name] = given[dim.name]
-        else:
-            sizes[dim.name] = ASSUMED
-            assumed.append(dim.name)
-    return sizes, tuple(assumed)
+        if dim.expr is not None:
+            try:
+                sizes[dim.name] = int(evaluate(known[dim.name], sizes))
+            except SizeError as problem:
+                title = f"the dimension `{dim.name}` has no value: {problem}"
+                raise DiagnosticError([
+                    error("FP2017", title, dim.span, "defined here", help="give other sizes with --set"),
+                ]) from problem  # fmt: skip
+    free = [dim.name for dim in kernel.dims if dim.value is None and dim.expr is None]
+    return sizes, tuple(name for name in free if name not in given)
+
+
+def _divisors(expr: Expr) -> list[int]:
+    """The numbers by which a size divides something exactly."""
+    if not isinstance(expr, tuple):
+        return []
+    own = [expr[2]] if expr[0] == "div" and isinstance(expr[2], int) and expr[2] != 0 else []
+    return [*own, *(d for part in expr[1:] for d in _divisors(part))]
 
 
 def plan_for(lowered: LoweredKernel, sizes: Mapping[str, int]) -> LoweredKernel:
