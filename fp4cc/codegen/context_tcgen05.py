@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fp4cc.codegen.context import Constant, Panels, arrivals, frame, mentions, place_call, waits
-from fp4cc.codegen.converters import arrive, batched, conversions, converter_loops, converter_names
+from fp4cc.codegen.converters import arrive, batched, conversions, converter_loops
 from fp4cc.codegen.epilogue.hooks import EpilogueText
 from fp4cc.codegen.halves import whole_index
 from fp4cc.codegen.mainloops import half_atom_columns, load_loops, mma_loops, numbered
@@ -16,22 +16,6 @@ from fp4cc.ir.lowered import LoweredGemm, Mainloop, Mma, SmemBuffer
 from fp4cc.ir.lowered_epilogue import EpilogueProgram, Half
 from fp4cc.passes.params import clips
 from fp4cc.passes.params import sizes as kernel_sizes
-
-#: Names of the kernel template that are in scope where the epilogue's text stands.
-TAKEN = (
-    "SMEM", "CTA_GROUP", "TILE_M", "TILE_N", "TILE_K", "CLUSTER_M", "CLUSTER_N", "CLUSTER_SIZE", "BAND", "STAGES",
-    "ACC_STAGES", "ACC_STRIDE", "INSTRUCTION", "EPILOGUE_WARPS", "LOAD_WARP", "MMA_WARP", "FIRST_CONVERTER",
-    "CONVERTERS", "TEAMS", "TEAM_WARPS", "Path", "wait", "place",
-    "launch", "compile", "block", "blocks", "rank", "cta_m", "cta_n", "first_tile", "tile_step", "tile", "tile_m",
-    "tile_n", "tmem", "stage", "parity", "acc_stage", "acc_parity", "buffer", "lanes", "step", "source", "k_tile",
-    "panel", "panel0", "first_subtile",
-    "make_ptr", "make_fake_stream", "k_tiles", "tiles_m", "tiles_n", "tiles", "i",
-)  # fmt: skip
-
-
-def taken(lowered: LoweredGemm) -> tuple[str, ...]:
-    """Names that the epilogue's text may not use otherwise."""
-    return (*TAKEN, *converter_names(lowered))
 
 
 def template_context(lowered: LoweredGemm, epilogue: EpilogueText) -> dict[str, Any]:

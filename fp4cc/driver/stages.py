@@ -127,10 +127,12 @@ def ir_text(request: Request) -> str:
 
 
 def lowered_text(request: Request) -> str:
-    """The lowered kernels, without the typed kernel inside them."""
+    """The lowered kernels, without the typed kernels inside them."""
     from fp4cc.driver.dump import dump
 
-    return "\n".join(dump(kernel, skip=frozenset(("kernel",))) for kernel in lower_kernels(request)[0])
+    return "\n".join(
+        dump(kernel, skip=frozenset(("kernel", "whole", "marked"))) for kernel in lower_kernels(request)[0]
+    )
 
 
 def python_text(request: Request) -> str:

@@ -28,7 +28,7 @@ from fp4cc.passes.row_scales import split_row_scales
 from fp4cc.passes.schedule import Request, applicable, assumed_shape, rank, read
 from fp4cc.passes.sizes import Sizes
 from fp4cc.passes.split import split
-from fp4cc.passes.symbols import renamed, restored, with_names
+from fp4cc.passes.symbols import lowered_by_marks
 from fp4cc.passes.tensor_maps import mainloop_maps
 from fp4cc.passes.traffic import plan_traffic
 from fp4cc.passes.unzip import Frame, find_products, released
@@ -53,14 +53,7 @@ def lower(kernel: Kernel, target: str) -> LoweredKernel:
         raise DiagnosticError([
             error("FP4012", f"kernels cannot be compiled for {target} yet", kernel.span, help=f"targets: {known}"),
         ])  # fmt: skip
-    names = renamed(kernel)
-    if not names:
-        return _lower_launches(kernel, target)
-    try:
-        return restored(_lower_launches(with_names(kernel, names), target), kernel, names)
-    except DiagnosticError:
-        _lower_launches(kernel, target)  # says the same with the names of the spec
-        raise
+    return lowered_by_marks(kernel, lambda marked: _lower_launches(marked, target))
 
 
 def _lower_launches(kernel: Kernel, target: str) -> LoweredKernel:
