@@ -10,12 +10,28 @@ import threading
 import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO
 
 #: Seconds before anything is shown: quick work stays silent.
 _PATIENCE = 0.7
 _FRAME = 0.1
 _SIGNS = "|/-\\"
+
+
+def open_streams() -> None:
+    """Give a process that was started with closed streams (`fp4cc ... 2>&-`) ones that lead nowhere.
+
+    Else the next file that is opened would get the number of a stream, and what others print would go there.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number: this one
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  # until the process ends
 
 
 def wants_color(stream: IO[str]) -> bool:

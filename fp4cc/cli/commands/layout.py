@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fp4cc.cli.files import write_file
 from fp4cc.cli.options import json_option, print_json
 from fp4cc.cli.terminal import definitions
 
@@ -38,7 +39,7 @@ def command(what: str, shape: str | None, svg: Path | None, full: bool, as_json:
         if len(layouts) != 1:
             names = ", ".join(layout.name for layout in layouts)
             raise click.UsageError(f"--svg draws one layout, and {what} has {names}: name one of them")
-        svg.write_text(draw_svg(layouts[0]), encoding="utf-8")
+        write_file(svg, draw_svg(layouts[0]).encode())
     if as_json:
         print_json(
             {
