@@ -43,7 +43,9 @@ class Progress:
     """A line on standard error that names the current step and its seconds; only on a terminal, erased at the end."""
 
     def __init__(self, *, enabled: bool = True) -> None:
+        self._wanted = enabled
         self._enabled = enabled and sys.stderr.isatty()
+        self._lock = threading.Lock()
         self._what = ""
         self._started = time.monotonic()
         self._stop = threading.Event()
@@ -54,6 +56,13 @@ class Progress:
         self._what = what
         self._started = time.monotonic()
 
+    def say(self, text: str) -> None:
+        """A line of its own on standard error, above the one that is drawn; nothing where progress is not wanted."""
+        if self._wanted:
+            with self._lock:
+                sys.stderr.write(f"\r\x1b[2K{text}\n" if self._enabled else f"{text}\n")
+                sys.stderr.flush()
+
     def _draw(self) -> None:
         shown = False
         frame = 0
@@ -61,8 +70,9 @@ class Progress:
             seconds = time.monotonic() - self._started
             if seconds < _PATIENCE or not self._what:
                 continue
-            sys.stderr.write(f"\r\x1b[2K{_SIGNS[frame % len(_SIGNS)]} {self._what} ({seconds:.0f} s)")
-            sys.stderr.flush()
+            with self._lock:
+                sys.stderr.write(f"\r\x1b[2K{_SIGNS[frame % len(_SIGNS)]} {self._what} ({seconds:.0f} s)")
+                sys.stderr.flush()
             shown = True
             frame += 1
         if shown:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from fp4cc.sema.scope import BUILT_INS
 from fp4cc.sema.schedules import FIELDS, TARGETS
+from fp4cc.sema.scope import BUILT_INS
 
 from .constructs import SECTIONS, Construct
 from .support_page import DOCS, LANGUAGE, example_answer, examples, page

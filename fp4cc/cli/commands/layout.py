@@ -117,12 +117,15 @@ def _print_rows(rows: list[tuple[str, str]]) -> None:
 
 
 def _format_json(fmt: BlockFormat, shape: tuple[int, ...] | None) -> dict[str, Any]:
+    from fp4cc.layout.padding import Padding
+
     found: dict[str, Any] = {"format": fmt.to_json()}
     if shape is not None:
         found |= {
             "shape": list(shape),
             "codes_shape": list(fmt.codes_shape(shape)),
             "scales_size": fmt.scales_size(shape),
+            "scales_padding": 0 if fmt.scale is None else Padding.of(fmt, shape).padding,
         }
     return found
 
