@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,8 +59,15 @@ class Worker:
         self._scratch = Path(tempfile.mkdtemp(prefix="fp4cc-"))
         self._jobs = 0
         self._lock = threading.Lock()
+        try:
+            self._process = self._start()
+        except OSError:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+            raise
+
+    def _start(self) -> subprocess.Popen[bytes]:
         with (self._scratch / "log").open("wb") as log:
-            self._process = subprocess.Popen(
+            return subprocess.Popen(
                 # -P: the scratch folder must not shadow modules.
                 [sys.executable, "-P", "-m", "fp4cc.backend.worker"],
                 cwd=self._scratch,
@@ -128,6 +136,11 @@ class Worker:
         answer = stdout.readline()
         return int(answer) if answer else self._process.wait() or 1
 
+    def kill(self) -> None:
+        """End the process and what it forked, from any thread: a `compile` that waits for it then fails."""
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+
     def close(self) -> None:
         """End the process, and what it forked, and remove its folder."""
         self._end()
@@ -137,8 +150,7 @@ class Worker:
         shutil.rmtree(self._scratch, ignore_errors=True)
 
     def _end(self) -> None:
-        if self._process.poll() is None:
-            os.killpg(self._process.pid, signal.SIGKILL)
+        self.kill()
         self._process.wait()
 
     def _tail(self, folder: Path) -> str:
@@ -188,9 +200,17 @@ def borrow_worker() -> Generator[Worker]:
     """The kept worker within `kept_worker`, elsewhere a worker of its own."""
     if _kept is not None:
         yield _kept.get()
-    else:
-        with Worker() as worker:
-            yield worker
+        return
+    # Made in a thread, because only the main one is interrupted: a process that has begun is always known, and ended.
+    made: list[Worker] = []
+    pool = ThreadPoolExecutor(max_workers=1)
+    try:
+        pool.submit(lambda: made.append(Worker())).result()
+        yield made[0]
+    finally:
+        pool.shutdown(wait=True)
+        for worker in made:
+            worker.close()
 
 
 def compile_python(kernel: str, arch: str, *, timeout: float = TIMEOUT) -> Compiled:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
+from fp4cc.cli.files import replacing
+
 if TYPE_CHECKING:
     from fp4num import BlockFormat, Quantized
     from fp4rt.typed import Arg, TypedKernel
@@ -113,6 +115,8 @@ def save_outputs(folder: Path, outputs: Mapping[str, Any]) -> None:
             parts: dict[str, Any] = {"codes": value.codes, "scales": value.scales, "shape": np.asarray(value.shape)}
             if value.tensor_scale is not None:
                 parts["tensor_scale"] = np.asarray(value.tensor_scale, np.float32)
-            np.savez(folder / f"{name}.npz", **parts)  # pyright: ignore[reportArgumentType]
+            with replacing(folder / f"{name}.npz") as file:
+                np.savez(file, **parts)  # pyright: ignore[reportArgumentType]
         else:
-            np.save(folder / f"{name}.npy", value)
+            with replacing(folder / f"{name}.npy") as file:
+                np.save(file, value)

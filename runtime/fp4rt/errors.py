@@ -40,6 +40,8 @@ CODES: dict[str, str] = {
     # sizes
     "FP6201": "constraint does not hold",
     "FP6202": "size cannot be computed",
+    # files of the command line
+    "FP6203": "file cannot be read or written",
     # devices
     "FP6301": "no such device",
     "FP6302": "device is not available",

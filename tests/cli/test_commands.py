@@ -130,6 +130,7 @@ def test_run_compares_the_emulator_with_the_reference(fp4cc: Run, gemm: Path) ->
     ran = fp4cc("run", gemm, "--device", "emulator", "--at", "M=130", "--at", "N=72")
     assert ran.status == 0, ran.out + ran.err
     assert "M = 130, N = 72" in ran.out
+    assert ran.err == "sizes chosen: K = 256; others with --at K=...\n"
     assert ran.out.endswith("equal to the reference, bit for bit\n")
 
 
@@ -137,6 +138,7 @@ def test_run_answers_in_json(fp4cc: Run, gemm: Path) -> None:
     answer = json.loads(fp4cc("run", gemm, "--device", "reference", "--set", "M=8", "--json").out)
     assert answer["ok"] is True
     assert answer["sizes"]["M"] == 8
+    assert answer["chosen_sizes"] == {"N": answer["sizes"]["N"], "K": answer["sizes"]["K"]}
     assert answer["outputs"][0]["name"] == "c"
     assert answer["outputs"][0]["elements"] == 8 * answer["sizes"]["N"]
 
@@ -232,6 +234,27 @@ def test_layout_describes_formats_files_and_tensors(fp4cc: Run, tmp_path: Path) 
     assert all(re.fullmatch("#[0-9a-f]{6}", color) for color in colors), "CairoSVG draws other notations black"
     answer = json.loads(fp4cc("layout", path, "--json").out)
     assert answer["layouts"][0]["atom_offsets"] == [[0, 1], [2, 3], [4, 5], [6, 7]]
+
+
+def test_padding_is_not_passed_over(fp4cc: Run, tmp_path: Path) -> None:
+    """1,024 matrices of 8 rows, each in atoms of 128: of the scale buffer 94 % is padding."""
+    said = "983040 of 1048576 scales, 94% of the buffer"
+    ran = fp4cc("layout", "nvfp4", "--shape", "1024x8x128")
+    assert "983040 scales" in ran.out
+    assert "94% of the buffer" in ran.out
+    assert "batches as rows of one" in " ".join(ran.out.split())
+    assert "batches as rows" not in fp4cc("layout", "nvfp4", "--shape", "1024x128x128").out
+    answer = json.loads(fp4cc("layout", "nvfp4", "--shape", "1024x8x128", "--json").out)["formats"][0]
+    assert (answer["scales_size"], answer["scales_padding"]) == (1048576, 983040)
+    path = tmp_path / "heads.fp4"
+    path.write_text(
+        "kernel heads(L, M, N, K) {\n"
+        " in a : nvfp4[L, M, K]; in b : nvfp4[N, K]\n out c : bf16[L, M, N]\n c = a @ b.T\n}\n"
+    )
+    sizes = ("--at", "L=1024", "--at", "M=8", "--at", "K=128", "--no-compile")
+    assert said in fp4cc("explain", path, *sizes).out
+    scales = json.loads(fp4cc("explain", path, *sizes, "--json").out)["kernels"][0]["scales"]
+    assert scales["a"] == {"elements": 1048576, "padding": 983040}
 
 
 def test_layout_of_a_colliding_definition_is_a_coded_error(fp4cc: Run, tmp_path: Path) -> None:
