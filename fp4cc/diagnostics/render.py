@@ -14,6 +14,7 @@ from fp4cc.source import Source, Span
 
 _TAB = 4
 _WIDTH = 160  # columns of a source line that are shown; longer ones are cut around the span
+_MOST = 100  # diagnostics that are shown as text; JSON has all of them
 
 _RED, _YELLOW, _BLUE, _CYAN, _BOLD, _RESET = (
     "\x1b[1;31m",
@@ -26,10 +27,12 @@ _RED, _YELLOW, _BLUE, _CYAN, _BOLD, _RESET = (
 
 
 def render(diagnostics: Iterable[Diagnostic], *, color: bool = False) -> str:
-    """All diagnostics as text, a blank line between them, with a closing count of errors."""
+    """Diagnostics as text, a blank line between them, with a closing count of errors. After 100 the rest is counted."""
     found = tuple(diagnostics)
     paint = _Paint(color)
-    blocks = ["\n".join(_block(d, paint)) for d in found]
+    blocks = ["\n".join(_block(d, paint)) for d in found[:_MOST]]
+    if len(found) > _MOST:
+        blocks.append(f"... and {len(found) - _MOST} more")
     errors = sum(d.severity == "error" for d in found)
     if errors:
         blocks.append(paint(_BOLD, f"{errors} error{'s' if errors > 1 else ''}"))
@@ -135,10 +138,15 @@ def _columns(source: Source, number: int, span: Span, raw: str) -> tuple[int, in
 
 def _expand(text: str) -> str:
     """Tabs to blanks, control characters to visible signs, wide characters followed by a filler blank."""
+    text = text.rstrip("\r")
+    if text.isascii() and text.isprintable():
+        return text
     out: list[str] = []
-    for c in text.rstrip("\r"):
+    columns = 0
+    for c in text:
+        columns += len(out[-1]) if out else 0
         if c == "\t":
-            out.append(" " * (_TAB - len("".join(out)) % _TAB))
+            out.append(" " * (_TAB - columns % _TAB))
         elif unicodedata.east_asian_width(c) in "WF":
             out.append(c + "\u200b")  # a wide character fills two columns: count it as two
         else:

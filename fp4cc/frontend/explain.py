@@ -106,10 +106,10 @@ def _where(problem: UnexpectedInput, unit: Span) -> tuple[Span, Collection[str]]
         expected = problem.accepts or problem.expected
         if token.type == "$END":
             return Span(source, unit.end, unit.end), expected
-        start = token.start_pos if token.start_pos is not None else unit.end
+        start = unit.end if token.start_pos is None else unit.start + token.start_pos
         return Span(source, start, start + len(token)), expected
     if isinstance(problem, UnexpectedCharacters):
-        start = problem.pos_in_stream or unit.start
+        start = unit.start + (problem.pos_in_stream or 0)
         word = re.compile(r"\w+|.").match(source.text, start, unit.end)
         return Span(source, start, word.end() if word else start), problem.allowed or ()
     if isinstance(problem, UnexpectedEOF):

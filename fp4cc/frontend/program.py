@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path, PurePosixPath
 
 from fp4cc.diagnostics import Collector, DiagnosticError, error
+from fp4cc.files import MAX_BYTES, MAX_FILES, read_limited, used_path
 from fp4cc.frontend import ast
 from fp4cc.frontend.parse import parse
+from fp4cc.frontend.units import MAX_TOKENS
 from fp4cc.resources import grammar_dir, grammar_text
 from fp4cc.source import Source, Span
-
-#: Files over this many bytes are refused (FP1009).
-MAX_BYTES = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +40,9 @@ def prelude() -> ast.Module:
 def read_source(path: Path, name: str, at: Span | None = None) -> Source:
     """A file as a source called `name`. Raises DiagnosticError (FP1008, FP1009, FP2030), blaming `at` if given."""
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except OSError as problem:
-        reason = problem.strerror or "it cannot be read"
+        data = read_limited(path)
+    except (OSError, ValueError) as problem:
+        reason = (problem.strerror if isinstance(problem, OSError) else None) or "it cannot be read"
         raise DiagnosticError([error("FP2030", f"cannot read `{name}`: {reason}", at, "used here")]) from problem
     return decode(data, name, at)
 
@@ -51,17 +50,7 @@ def read_source(path: Path, name: str, at: Span | None = None) -> Source:
 def decode(data: bytes, name: str, at: Span | None = None) -> Source:
     """Bytes as a source. A byte-order mark is dropped. Raises DiagnosticError for what is not UTF-8 text."""
     if len(data) > MAX_BYTES:
-        raise DiagnosticError(
-            [
-                error(
-                    "FP1009",
-                    f"`{name}` has more than {MAX_BYTES} bytes",
-                    at,
-                    "used here",
-                    help="a spec of that size is generated: split it into files and `use` them",
-                )
-            ]
-        )
+        raise _too_large(name, at)
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as problem:
@@ -82,37 +71,64 @@ def decode(data: bytes, name: str, at: Span | None = None) -> Source:
     return Source(name, text)
 
 
+def _too_large(name: str, at: Span | None) -> DiagnosticError:
+    return DiagnosticError(
+        [
+            error(
+                "FP1009",
+                f"`{name}` has more than {MAX_BYTES} bytes",
+                at,
+                "used here",
+                help="a spec of that size is generated, or no spec: give each kernel a file of its own",
+            )
+        ]
+    )
+
+
 def load(source: Source | Path, collector: Collector, folder: Path | None = None) -> Program:
     """A file, or a text, with everything it uses.
 
     `folder` is where a text's `use` paths start; without one a text cannot use files. Errors go to the collector;
-    a file that cannot be read is left out. Raises DiagnosticError only if the first file itself cannot be read.
+    a file that cannot be read is left out. Raises DiagnosticError only if the first file itself cannot be read, or is
+    larger than a spec may be.
     """
     if isinstance(source, Path):
         main = read_source(source, str(source))
         folder = source.parent
     else:
         main = source
-    loader = _Loader(collector)
+        if len(main.text) > MAX_BYTES or len(main.text.encode(errors="replace")) > MAX_BYTES:
+            raise _too_large(main.name, None)
+    root = None if folder is None else Path(os.path.realpath(folder))
+    loader = _Loader(collector, root)
     if isinstance(source, Path):
-        loader.open.append(source.resolve())
-    return loader.program(main, folder)
+        loader.open.append(Path(os.path.realpath(source)))
+    return loader.program(main)
 
 
 class _Loader:
-    def __init__(self, collector: Collector) -> None:
+    """Reads files in the folder `root`.
+
+    `tokens` is how many more the program may have, `full` that it has too many files.
+    """
+
+    def __init__(self, collector: Collector, root: Path | None) -> None:
         self.collector = collector
+        self.root = root
         self.modules: list[ast.Module] = []
         self.uses: list[tuple[tuple[ast.Use, int], ...]] = []
         self.done: dict[Path, int | None] = {}
         self.open: list[Path] = []
+        self.tokens = MAX_TOKENS
+        self.full = False
 
-    def program(self, source: Source, folder: Path | None) -> Program:
-        self.add(source, folder)
+    def program(self, source: Source) -> Program:
+        self.add(source, self.root)
         return Program(tuple(self.modules), tuple(self.uses))
 
     def add(self, source: Source, folder: Path | None) -> int:
-        module = parse(source, self.collector)
+        module = parse(source, self.collector, self.tokens)
+        self.tokens -= module.tokens
         items = [item for item in module.items if isinstance(item, ast.Use)]
         used = [(item, index) for item in items if (index := self.use(item, folder)) is not None]
         self.modules.append(module if len(used) == len(items) else replace(module, partial=True))
@@ -120,54 +136,56 @@ class _Loader:
         return len(self.modules) - 1
 
     def use(self, item: ast.Use, folder: Path | None) -> int | None:
+        """The index of the module that is used; None after reporting why there is none."""
         place = item.path.span
-        written = item.path.value
-        path = PurePosixPath(written)
-        if not written or path.is_absolute() or ".." in path.parts or "\\" in written or "\0" in written:
-            self.collector.report(
-                error(
-                    "FP2031",
-                    "a used path is relative and stays in its folder",
-                    place,
-                    "empty, absolute, or with `..`" if written else "empty",
-                    help="put the file beside this one or in a folder below it",
-                )
-            )
+        if folder is None or self.root is None:
+            # A text has no folder; what is wrong with the path alone is said all the same.
+            if used_path(Path("/"), Path("/"), item.path.value) is None:
+                self.leaves_folder(item)
+            else:
+                self.refuse("FP2030", "a spec given as text cannot use files", place, "there is no folder to look in",
+                            help="save the spec in a file, or paste what it uses")  # fmt: skip
             return None
-        if folder is None:
-            self.collector.report(
-                error(
-                    "FP2030",
-                    "a spec given as text cannot use files",
-                    place,
-                    "there is no folder to look in",
-                    help="save the spec in a file, or paste what it uses",
-                )
-            )
+        file = used_path(self.root, folder, item.path.value)
+        if file is None:
+            self.leaves_folder(item)
             return None
-        file = (folder / path).resolve()
         if file in self.open:
             names = " -> ".join(f"`{p.name}`" for p in [*self.open[self.open.index(file) :], file])
-            self.collector.report(
-                error(
-                    "FP2032",
-                    "files use each other in a circle",
-                    place,
-                    f"the circle is {names}",
-                    help="move what they share into a third file",
-                )
-            )
+            self.refuse("FP2032", "files use each other in a circle", place, f"the circle is {names}",
+                        help="move what they share into a third file")  # fmt: skip
             return None
         if file not in self.done:
-            shown = PurePosixPath(place.source.name).parent / path
-            try:
-                source = read_source(file, str(shown), place)
-            except DiagnosticError as problem:
-                for diagnostic in problem.diagnostics:
-                    self.collector.report(diagnostic)
-                self.done[file] = None
-                return None
-            self.open.append(file)
-            self.done[file] = self.add(source, file.parent)
-            self.open.pop()
+            self.done[file] = self.read(file, item)
         return self.done[file]
+
+    def read(self, file: Path, item: ast.Use) -> int | None:
+        place = item.path.span
+        if len(self.done) >= MAX_FILES:
+            if not self.full:
+                self.refuse("FP1014", f"this spec uses more than {MAX_FILES} files", place, "one too many",
+                            help="put what belongs together into one file")  # fmt: skip
+            self.full = True
+            return None
+        self.done[file] = None
+        try:
+            source = read_source(file, str(PurePosixPath(place.source.name).parent / item.path.value), place)
+        except DiagnosticError as problem:
+            for diagnostic in problem.diagnostics:
+                self.collector.report(diagnostic)
+            return None
+        self.open.append(file)
+        index = self.add(source, file.parent)
+        self.open.pop()
+        return index
+
+    def leaves_folder(self, item: ast.Use) -> None:
+        written = item.path.value
+        path = PurePosixPath(written)
+        plain = written and not (path.is_absolute() or ".." in path.parts or "\\" in written or "\0" in written)
+        text = "a link on the way leads out of it" if plain else "empty, absolute, or with `..`" if written else "empty"
+        self.refuse("FP2031", "a used path is relative and stays in its folder", item.path.span, text,
+                    help="put the file beside this one or in a folder below it")  # fmt: skip
+
+    def refuse(self, code: str, title: str, place: Span, text: str, *, help: str) -> None:
+        self.collector.report(error(code, title, place, text, help=help))

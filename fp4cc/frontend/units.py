@@ -22,6 +22,9 @@ ITEMS = ("use", "fn", *BLOCKS)
 #: After so many errors of bracketing and of stray text in one file the rest of it is not read.
 MAX_ERRORS = 100
 
+#: A spec of more tokens than this, with all the files it uses, is not read (FP1014): a few seconds' work.
+MAX_TOKENS = 1 << 16
+
 #: A unit that goes on over lines for more tokens than this has a bracket that is never closed.
 MAX_UNIT = 4096
 
@@ -76,13 +79,27 @@ class RawItem:
     end: int = 0
 
 
-def split(source: Source, collector: Collector) -> tuple[list[RawItem], list[Token]]:
-    """The items of a file, and what stands outside of them.
+def split(source: Source, collector: Collector, most: int = MAX_TOKENS) -> tuple[list[RawItem], list[Token], int]:
+    """The items of a file, what stands outside of them, and the number of its tokens.
 
-    Errors of bracketing, of characters and of stray text are reported; what is sound is returned.
+    Errors of bracketing, of characters and of stray text are reported; what is sound is returned. Of a file with more
+    than `most` tokens nothing is.
     """
     splitter = _Splitter(source, collector)
-    return splitter.run(), splitter.strays
+    count = len(splitter.tokens) - 1
+    if count > most:
+        token = splitter.tokens[max(most, 0)]
+        collector.report(
+            error(
+                "FP1014",
+                f"this spec is larger than {MAX_TOKENS} words and signs",
+                splitter.span(token.start, token.end),
+                "what starts here is too much",
+                help="a spec of that size is generated: give each kernel a file of its own",
+            )
+        )
+        return [], [], count
+    return splitter.run(), splitter.strays, count
 
 
 class _Splitter:

@@ -11,6 +11,7 @@ from fp4cc.sema import builtins, products
 from fp4cc.sema.context import Context, Failed
 from fp4cc.sema.operands import POISON, Literal, Operand, Poison, Size, Val
 from fp4cc.sema.scope import BUILT_INS
+from fp4cc.sema.sizes import MAX_PARTS, too_complicated
 from fp4cc.source import Span
 
 _ARITHMETIC = {"+": "add", "-": "sub", "*": "mul", "/": "div"}
@@ -31,13 +32,17 @@ class Evaluator:
         self.context = context
         self.depth = 0
         self.steps = 0
+        self.exhausted = False  # the kernel is too large: said once
 
     def evaluate(self, node: ast.Expr, names: Names) -> Operand:
         """The operand an expression stands for."""
         self.depth += 1
         self.steps += 1
         try:
+            if self.exhausted:
+                return POISON
             if self.depth > MAX_NESTING or self.steps > MAX_STEPS:
+                self.exhausted = True
                 raise self.context.fail(
                     "FP2029",
                     "this kernel is too large once its functions are put in",
@@ -127,6 +132,9 @@ class Evaluator:
         if node.op == "@":
             return products.matmul(self.context, (left, node.left.span), (right, node.right.span), node)
         if (size := _size(node.op, left, right)) is not None:
+            if size.parts > MAX_PARTS:
+                self.context.collector.report(too_complicated(node.span))
+                raise Failed
             return size
         op = _ARITHMETIC.get(node.op) or _COMPARISONS.get(node.op) or (node.op if node.op in ("and", "or") else None)
         if op is None:
@@ -142,7 +150,7 @@ class Evaluator:
         if node.op == "+":
             return operand if isinstance(operand, Literal | Size) else self.context.number(operand, node.operand.span)
         if node.op == "-" and isinstance(operand, Size):
-            return Size(("neg", operand.expr))
+            return Size(("neg", operand.expr), operand.parts + 1)
         op = "neg" if node.op == "-" else "not"
         return self.context.elementwise(op, ((operand, node.operand.span),), node.span)
 
@@ -249,4 +257,7 @@ def _size(op: str, left: Operand, right: Operand) -> Size | None:
     ]
     if whole is None or None in sides or not (isinstance(left, Size) or isinstance(right, Size)):
         return None
-    return Size((whole, *(s for s in sides if s is not None)))
+    return Size(
+        (whole, *(s for s in sides if s is not None)),
+        1 + sum(s.parts if isinstance(s, Size) else 1 for s in (left, right)),
+    )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from fp4cc.diagnostics import Collector, did_you_mean, error
+from fp4cc.diagnostics import Collector, Diagnostic, did_you_mean, error
 from fp4cc.frontend import ast
+from fp4cc.frontend.units import MAX_ERRORS
 from fp4cc.ir.kernel import Arg, Constraint, Kernel
 from fp4cc.sema.builtins import bind
 from fp4cc.sema.context import Context, Failed
@@ -18,14 +19,32 @@ from fp4cc.sema.values import MAX_VALUES, TooManyValues
 from fp4cc.source import Span
 from fp4num import BlockFormat
 
+#: Kernels with more dims or arguments are refused (FP2029): parameters of a launch are limited, and so are people.
+MAX_DIMS = 64
+MAX_ARGS = 256
+
 
 def check_kernel(node: ast.Kernel, scope: Scope, collector: Collector) -> Kernel | None:
     """The typed kernel, without its schedules; None after reporting why there is none."""
     own = Collector()
+    large = _too_large(node)
+    if large is not None:
+        collector.report(large)
+        return None
     kernel = _Checker(node, scope, own).run()
     for diagnostic in own.diagnostics:
         collector.report(diagnostic)
     return None if own.failed or not _whole(node) else kernel
+
+
+def _too_large(node: ast.Kernel) -> Diagnostic | None:
+    """The error of a kernel whose head or arguments are more than any kernel needs."""
+    declared = [s for s in node.statements if isinstance(s, ast.Declaration)]
+    for found, most, what in ((node.dims, MAX_DIMS, "dims"), (declared, MAX_ARGS, "arguments")):
+        if len(found) > most:
+            title = f"the kernel `{node.name.text}` has more than {most} {what}"
+            return error("FP2029", title, found[most].name.span, "one too many", help="split it into several kernels")
+    return None
 
 
 def _whole(node: ast.Kernel) -> bool:
@@ -58,6 +77,10 @@ class _Checker:
         try:
             self._bind_inputs()
             for statement in self.node.statements:
+                if len(self.collector) >= MAX_ERRORS:
+                    place = statement.span
+                    self.context.fail("FP1013", f"{MAX_ERRORS} errors in this kernel", place, "the rest is not checked")
+                    return None
                 if isinstance(statement, ast.Assignment):
                     self._assign(statement)
                 elif isinstance(statement, ast.Broken):
@@ -78,7 +101,7 @@ class _Checker:
         self._all_assigned()
         args = [a for a in self.args.values() if a is not None]
         constraints = self._constraints(written)
-        check_static(constraints, self.dims, self.collector)
+        check_static(constraints, tuple(d for d in self.dims if self.sound[d.name]), self.collector)
         outputs = [a for a in args if a.direction in ("out", "inout")]
         if self.collector.failed or len(args) < len(self.args) or len(self.stores) < len(outputs):
             return None  # without an error of its own: what it names was defined wrongly elsewhere

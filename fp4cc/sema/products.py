@@ -47,7 +47,7 @@ def matmul(context: Context, left: tuple[Operand, Span], right: tuple[Operand, S
     for operand, span in ((a, left[1]), (b, right[1])):
         _check_blocks(context, operand, span, k, node)
     m, n = a.axes[-2], b.axes[-1]
-    batch = context.merged([a.axes[:-2], b.axes[:-2]])
+    batch = context.merged((a.axes[:-2], b.axes[:-2]))
     attrs: dict[str, object] = {"k": k}
     ragged = _ragged(context, a)
     if ragged is not None:
