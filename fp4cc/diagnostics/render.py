@@ -14,7 +14,7 @@ from fp4cc.source import Source, Span
 
 _TAB = 4
 _WIDTH = 160  # columns of a source line that are shown; longer ones are cut around the span
-_MOST = 100  # diagnostics that are shown as text; JSON has all of them
+_MOST = 128  # diagnostics that are shown as text; JSON has all of them
 
 _RED, _YELLOW, _BLUE, _CYAN, _BOLD, _RESET = (
     "\x1b[1;31m",
@@ -27,7 +27,7 @@ _RED, _YELLOW, _BLUE, _CYAN, _BOLD, _RESET = (
 
 
 def render(diagnostics: Iterable[Diagnostic], *, color: bool = False) -> str:
-    """Diagnostics as text, a blank line between them, with a closing count of errors. After 100 the rest is counted."""
+    """Diagnostics as text, a blank line between them, with a closing count of errors. After 128 the rest is counted."""
     found = tuple(diagnostics)
     paint = _Paint(color)
     blocks = ["\n".join(_block(d, paint)) for d in found[:_MOST]]

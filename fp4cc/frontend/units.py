@@ -23,7 +23,7 @@ ITEMS = ("use", "fn", *BLOCKS)
 MAX_ERRORS = 100
 
 #: A spec of more tokens than this, with all the files it uses, is not read (FP1014): a few seconds' work.
-MAX_TOKENS = 1 << 16
+MAX_TOKENS = 1 << 15
 
 #: A unit that goes on over lines for more tokens than this has a bracket that is never closed.
 MAX_UNIT = 4096
