@@ -39,6 +39,8 @@ _TITLES = {
     "FP1012": "a reserved word is used as a name",
     "FP1013": "too many errors",
     "FP1014": "a spec is too large with the files it uses",
+    "FP1015": "a statement or comment of another language",
+    "FP1016": "the file is no spec",
     # Names, types, axes.
     "FP2001": "unknown name",
     "FP2002": "a name is defined twice",

@@ -29,6 +29,8 @@ _BODIES = {
 }
 _ITEM_NAME = re.compile(r"\s*\w+\s+([A-Za-z_]\w*)")
 _DECLARED = re.compile(r"\s*(?:inout|in|out|param)\s+([A-Za-z_]\w*)")
+#: `let h = ...`, `float h = ...`
+_ASSIGNED_LATER = re.compile(r"\s*(?:[A-Za-z_]\w*\s+)+([A-Za-z_]\w*)\s*=(?!=)")
 _ASSIGNED = re.compile(r"\s*([A-Za-z_]\w*(?:\s*,\s*[A-Za-z_]\w*)*)\s*=")
 
 
@@ -89,6 +91,8 @@ class _Units:
             return ast.Broken((named.group(1),), span, declares=True)
         if assigned := _ASSIGNED.match(text):
             return ast.Broken(tuple(n.strip() for n in assigned.group(1).split(",")), span)
+        if declared := _ASSIGNED_LATER.match(text):
+            return ast.Broken((declared.group(1),), span)
         return ast.Broken((), span)
 
 

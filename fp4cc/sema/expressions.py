@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fp4cc.diagnostics import did_you_mean
+from fp4cc.diagnostics.foreign import function_help
 from fp4cc.frontend import ast
 from fp4cc.ir.kernel import Arg
 from fp4cc.sema import builtins, products
@@ -139,7 +140,11 @@ class Evaluator:
         op = _ARITHMETIC.get(node.op) or _COMPARISONS.get(node.op) or (node.op if node.op in ("and", "or") else None)
         if op is None:
             raise self.context.fail(
-                "FP2018", f"`{node.op}` is for sizes only", node.op_span, "not for values", help="divide with `/`"
+                "FP2018",
+                f"`{node.op}` is for sizes only",
+                node.op_span,
+                "not for values",
+                help="divide with `/`" if node.op == "%" else ("divide with `/`", "comments start with `#`"),
             )
         return self.context.elementwise(op, ((left, node.left.span), (right, node.right.span)), node.span)
 
@@ -171,7 +176,14 @@ class Evaluator:
 
     def _call(self, node: ast.Call, names: Names) -> Operand:
         if not isinstance(node.function, ast.Name):
-            raise self.context.fail("FP2023", "only functions are called", node.function.span, "not the name of one")
+            help = ""
+            if isinstance(node.function, ast.Attribute):
+                method = node.function.name.text
+                known = method in BUILT_INS or method in self.context.scope.functions
+                help = f"write `{method}(...)`" if known else function_help(method) or "values have no methods"
+            raise self.context.fail(
+                "FP2023", "only functions are called", node.function.span, "not the name of one", help=help
+            )
         name = node.function.text
         if name in BUILT_INS:
             return builtins.call(self, name, node, names)
@@ -188,7 +200,7 @@ class Evaluator:
                 f"no function is called `{name}`",
                 node.function.span,
                 "unknown function",
-                help=did_you_mean(name, known),
+                help=function_help(name) or did_you_mean(name, known),
             )
         function = functions[name]
         if function is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from fp4cc.diagnostics import Collector, did_you_mean, error
+from fp4cc.diagnostics.foreign import function_help
 from fp4cc.frontend import ast
 from fp4cc.frontend.units import MAX_ERRORS
 from fp4cc.sema.scope import BUILT_INS, Scope
@@ -67,7 +68,7 @@ def _known(node: ast.Name | ast.Call, names: dict[str, ast.Parameter], scope: Sc
                     f"no function is called `{name.text}`",
                     name.span,
                     "unknown function",
-                    help=did_you_mean(name.text, (*scope.functions, *BUILT_INS)),
+                    help=function_help(name.text) or did_you_mean(name.text, (*scope.functions, *BUILT_INS)),
                 )
             )
     elif node.text not in names and node.text not in _WORDS and node.text not in scope.formats:

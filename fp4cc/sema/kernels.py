@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fp4cc.diagnostics import Collector, Diagnostic, did_you_mean, error
+from fp4cc.diagnostics import Collector, Diagnostic, error
 from fp4cc.frontend import ast
 from fp4cc.frontend.units import MAX_ERRORS
 from fp4cc.ir.kernel import Arg, Constraint, Kernel
@@ -49,6 +49,14 @@ def _too_large(node: ast.Kernel) -> Diagnostic | None:
 
 def _whole(node: ast.Kernel) -> bool:
     return not any(isinstance(s, ast.Broken) for s in node.statements)
+
+
+def _transposing(have: tuple[str, ...], want: tuple[str, ...], text: str) -> str:
+    """How to bring a value's axes into an output's order, if one transposition does."""
+    if (*have[:-2], *reversed(have[-2:])) != tuple(a for a in want if a in have):
+        return "declare the output with its axes in the order of the value"
+    shown = text if text.isidentifier() else f"({text})"
+    return f"write `{shown}.T`: it swaps the last two axes" if len(text) < 60 else "`.T` swaps the last two axes"
 
 
 class _Checker:
@@ -304,14 +312,13 @@ class _Checker:
         declared = [(arg.span, f"`{arg.name}` has the axes [{', '.join(a or '_' for a in axes)}]")]
         extra = [a for a in value.axes if a not in axes]
         if extra:
-            help = did_you_mean(extra[0], axes) if not axes else ""
             raise self.context.fail(
                 "FP2013",
                 f"`{arg.name}` has no axis `{extra[0] or '_'}`",
                 place,
                 f"this is {shown}",
                 also=declared,
-                help=(help, f"reduce over it, such as `sum(x, over = {extra[0]})`, or add it to the output"),
+                help=self._help_for_extra(arg, extra[0], value),
             )
         if value.axes == axes:
             return
@@ -332,8 +339,27 @@ class _Checker:
                 place,
                 f"this is {shown}",
                 also=declared,
-                help="`.T` swaps the last two axes",
+                help=_transposing(value.axes, axes, place.text),
             )
+
+    def _help_for_extra(self, arg: Arg, axis: str, value: Val) -> str:
+        """What to do about an axis that a value has and its output has not."""
+        made = self.context.values.values[value.index]
+        operands = [set(self.context.values.values[operand].axes) for operand in made.operands]
+        if made.op == "mul" and all(axis in axes and len(axes) > 1 for axes in operands):
+            return "`*` multiplies element by element; a product of matrices is `a @ b.T`"
+        for other in self.args.values():
+            for ragged in other.axes if other is not None else ():
+                offsets = self.args.get(ragged.by or "")
+                if offsets is not None and offsets.axes and offsets.axes[0].extent == ("add", axis, 1):
+                    rows = f"{ragged.name} by {ragged.by}"
+                    return (
+                        f"`{axis}` counts the groups of `{rows}`, and only a product takes the part of each row's "
+                        f"group: give such an input a value for each row, `[{rows}, ...]`"
+                    )
+        if not axis:
+            return "give the axis the name of a dim of the kernel"
+        return f"reduce over it, such as `{arg.name} = sum(..., over = {axis})`, or add it to the output"
 
     def _all_assigned(self) -> None:
         for name, arg in self.args.items():

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from fp4cc.diagnostics import Collector
 from fp4cc.frontend import ast, parse
+from fp4cc.sema import analyze
 from fp4cc.source import Source, Span
 
 ROOT = Path(__file__).parents[2]
@@ -59,6 +60,12 @@ def corpus() -> tuple[str, ...]:
     for page in sorted((ROOT / "docs").glob("*.md")):
         texts += _BLOCK.findall(page.read_text(encoding="utf-8"))
     return tuple(dict.fromkeys(text for text in texts if "kernel" in text and len(text) < 8000))
+
+
+@cache
+def sound() -> tuple[str, ...]:
+    """Those of the corpus without errors: their mutants go further."""
+    return tuple(text for text in corpus() if not analyze(Source("corpus.fp4", text)).failed)
 
 
 @cache
@@ -162,15 +169,17 @@ def _numbers(text: str, rng: random.Random) -> str:
 
 
 _KINDS: tuple[Callable[[str, random.Random], str], ...] = (_tokens, _lines, _subtrees, _names, _numbers)
-_WEIGHTS = (3, 2, 4, 4, 3)
+#: Half of the mutants are made to be wrong, half to be other right specs.
+_WRONG, _RIGHT = (3, 2, 2, 2, 2), (0, 1, 8, 5, 4)
 
 
 def mutated(seed: int) -> str:
     """A spec of the repository with one to three mutations, or five."""
     rng = random.Random(f"spec {seed}")
-    text = rng.choice(corpus())
-    for _ in range(rng.choice((1, 1, 1, 2, 2, 3, 5))):
-        (kind,) = rng.choices(_KINDS, _WEIGHTS)
+    weights = rng.choice((_WRONG, _RIGHT))
+    text = rng.choice(sound() if weights is _RIGHT else corpus())
+    for _ in range(rng.choice((1, 1, 2) if weights is _RIGHT else (1, 1, 1, 2, 2, 3, 5))):
+        (kind,) = rng.choices(_KINDS, weights)
         text = kind(text, rng) or "x"
     return text
 
@@ -266,7 +275,9 @@ def handmade() -> dict[str, str]:
     for size in NUMBERS:
         made[f"a dim of {size}"] = kernel(_Y + "x", head=f"kernel k(M, N = {size}) {{")
         made[f"two dims of {size}"] = kernel(_Y + "x + sum(x, over = N)", head=f"kernel k(M = {size}, N = {size}) {{")
-        made[f"a sum over {size}"] = kernel("out y : f32[M]\n y = sum(x, over = N)", f"kernel k(M = {size}, N = {size}) {{")
+        made[f"a sum over {size}"] = kernel(
+            "out y : f32[M]\n y = sum(x, over = N)", f"kernel k(M = {size}, N = {size}) {{"
+        )
         made[f"a block of {size}"] = f"format f extends nvfp4 {{ scale e4m3 per 1 x {size} }}\n" + kernel(_Y + "x")
         made[f"an atom of {size}"] = f"layout v {{ coords row : {size}, k : 4; atom ({size}, 4) : ({size}, 1) }}\n"
         made[f"stages {size}"] = kernel(_Y + "x") + f"schedule k on sm_100a {{ stages {size} }}\n"

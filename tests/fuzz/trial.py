@@ -62,7 +62,10 @@ def _virtual_bytes() -> int:
 
 
 def attempt(text: str) -> Outcome:
-    """Take a spec as far as it goes. Raises AssertionError for a finding without a code or a place, TooSlow, MemoryError."""
+    """Take a spec as far as it goes.
+
+    Raises AssertionError for a diagnostic without a code or a place, TooSlow, MemoryError, and what nobody caught.
+    """
     start = time.process_time()
     with bounded():
         checked = analyze(Source("spec.fp4", text))
