@@ -10,7 +10,7 @@ from enum import IntEnum
 
 import click
 
-from fp4cc.cli.terminal import wants_color
+from fp4cc.cli.terminal import wants_color, width_of
 
 
 class Status(IntEnum):
@@ -44,7 +44,7 @@ def failure_of(error: Exception) -> Failure:
     from fp4rt.errors import RuntimeFault
 
     if isinstance(error, DiagnosticError):
-        text = render(error.diagnostics, color=wants_color(sys.stderr))
+        text = render(error.diagnostics, color=wants_color(sys.stderr), width=width_of(sys.stderr))
         return Failure(Status.WRONG, text.rstrip("\n"), to_json(error.diagnostics))
     if isinstance(error, RuntimeFault):
         status = Status.NO_DEVICE if error.code in _NO_DEVICE else Status.WRONG

@@ -39,6 +39,11 @@ def wants_color(stream: IO[str]) -> bool:
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
+def width_of(stream: IO[str]) -> int | None:
+    """Columns to wrap at: those of the terminal; None (no wrapping) where the stream is none."""
+    return shutil.get_terminal_size((120, 24)).columns if stream.isatty() else None
+
+
 class Progress:
     """A line on standard error that names the current step and its seconds; only on a terminal, erased at the end."""
 

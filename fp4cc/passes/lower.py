@@ -34,7 +34,7 @@ from fp4cc.passes.traffic import plan_traffic
 from fp4cc.passes.unzip import Frame, find_products, released
 from fp4cc.passes.wgmma.lower import lower_wgmma
 from fp4cc.passes.wide import split_wide
-from fp4cc.targets import CHIPS, NAMES, SM90A, TARGETS, Target
+from fp4cc.targets import CHIPS, NAMES, SM90A, TARGETS, Target, target_help
 
 #: Threads of a CTA without converter warps: four epilogue warps, a load warp, an MMA warp.
 THREADS = 192
@@ -49,9 +49,8 @@ def lower(kernel: Kernel, target: str) -> LoweredKernel:
     before the plan that always applies. Raises DiagnosticError for what the target or this compiler cannot do.
     """
     if target not in NAMES:
-        known = ", ".join(NAMES)
         raise DiagnosticError([
-            error("FP4012", f"kernels cannot be compiled for {target} yet", kernel.span, help=f"targets: {known}"),
+            error("FP4012", f"kernels cannot be compiled for {target} yet", kernel.span, help=target_help(target)),
         ])  # fmt: skip
     return lowered_by_marks(kernel, lambda marked: _lower_launches(marked, target))
 

@@ -19,7 +19,7 @@ from fp4cc.cli.options import (
     spec_argument,
     target_option,
 )
-from fp4cc.cli.terminal import progress, wants_color
+from fp4cc.cli.terminal import progress, wants_color, width_of
 
 if TYPE_CHECKING:
     from fp4cc.driver import BuiltKernel
@@ -90,7 +90,9 @@ def command(
     if built.warnings:
         from fp4cc.diagnostics import render
 
-        click.echo(render(built.warnings, color=wants_color(sys.stderr)), err=True, nl=False)
+        click.echo(
+            render(built.warnings, color=wants_color(sys.stderr), width=width_of(sys.stderr)), err=True, nl=False
+        )
     for paths in written.values():
         for path in paths:
             click.echo(str(path))

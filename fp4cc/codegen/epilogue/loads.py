@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from fp4cc.codegen.epilogue.slices import Step
-from fp4cc.codegen.epilogue.values import ValuePrinter, title
+from fp4cc.codegen.epilogue.values import ValuePrinter
 from fp4cc.codegen.halves import whole_index
 from fp4cc.codegen.mainloops import numbered
 from fp4cc.codegen.names import Names
@@ -193,7 +193,7 @@ class Loads:
         for leaf in self.lowered.epilogue.inputs:
             if leaf.value == value:
                 return leaf.name
-        return title(self.lowered.epilogue.kernel, value)
+        return self.printer.title(value)
 
     def _columns(self) -> int:
         """Columns of a tile as the epilogue sees it."""

@@ -15,7 +15,7 @@ from fp4cc.codegen.epilogue.quantize import known_lines, quantize_functions, qua
 from fp4cc.codegen.epilogue.reduce import reductions
 from fp4cc.codegen.epilogue.slices import Step, needed
 from fp4cc.codegen.epilogue.stores import stores
-from fp4cc.codegen.epilogue.values import ValuePrinter, title
+from fp4cc.codegen.epilogue.values import ValuePrinter
 from fp4cc.codegen.epilogue.walks import panel_end, walks
 from fp4cc.codegen.library import PACKED_TARGETS, library
 from fp4cc.codegen.names import Names
@@ -198,7 +198,7 @@ class _Emitter:
         statements = self._needed(results, loads)
         inside = set(statements)
         used = {o for v in statements for o in self.kernel.values[v].operands} | set(results)
-        inner = ValuePrinter(self.kernel, helpers=self.helpers)
+        inner = ValuePrinter(self.kernel, helpers=self.helpers, origins=self.printer.origins)
         names = self.names
         arguments: dict[str, str] = {}
         outside = [v for v in used - inside if self.kernel.values[v].op != "const"]
@@ -266,7 +266,7 @@ class _Emitter:
         for leaf in self.program.inputs:
             if leaf.value == value:
                 return leaf.name
-        return title(self.kernel, value)
+        return self.printer.title(value)
 
     def _result_name(self, value: int) -> str:
         names = [output.arg for output in self.program.outputs if self.printer.resolve(output.value) == value]
