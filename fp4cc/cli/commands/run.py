@@ -96,7 +96,7 @@ def command(
         from fp4rt.inputs import random_inputs
 
         line.step(f"running on {loaded.device}")
-        arguments = {**random_inputs(artifact.manifest, dims, seed), **given}
+        arguments = {**random_inputs(artifact.manifest, dims, seed, given=given), **given}
         trial = run_trial(loaded, artifact.load_kernel("reference"), arguments, dims)
     if save is not None:
         save_outputs(save, trial.outputs)

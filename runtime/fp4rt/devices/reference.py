@@ -57,7 +57,8 @@ class ReferenceExecutable:
 
     def _run(self, call: Call) -> None:
         held = {a.name: self._argument(call, a) for a in self._kernel.args if a.direction in ("in", "inout")}
-        values = evaluate(self._kernel, Environment(call.dims, call.scalars, held))
+        groups = {x.name: x.by for a in self._kernel.args for x in a.axes if x.name is not None and x.by is not None}
+        values = evaluate(self._kernel, Environment(call.dims, call.scalars, held, groups))
         for store in self._kernel.stores:
             _store(call, self._kernel.arg(store.arg), values[store.value])
 
@@ -73,7 +74,9 @@ class ReferenceExecutable:
         if fmt.tensor_scale is not None:
             tensor_scale = _typed(call, f"{arg.name}.tensor_scale", "f32").reshape(())
         shape = tuple(int(sizes.evaluate(x.extent, call.dims)) for x in arg.axes)
-        return Quantized(codes.reshape(fmt.codes_shape(shape)), scales, tensor_scale, fmt, shape)
+        by = arg.axes[-2].by if len(arg.axes) > 1 else None
+        offsets = None if by is None else _typed(call, by, "i32")
+        return Quantized(codes.reshape(fmt.codes_shape(shape)), scales, tensor_scale, fmt, shape, offsets)
 
 
 def _typed(call: Call, name: str, dtype: str) -> Any:
