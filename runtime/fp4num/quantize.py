@@ -160,8 +160,8 @@ def _check_amax(amax: np.float32, f: BlockFormat, the_rule: Rule) -> None:
         return
     block = np.full((1, f.row_unit), amax, np.float32)
     sample = quantize_as_kernels_do(block, f, amax=amax, the_rule=the_rule)
-    back = dequantize(sample)[0, 0]
-    if not amax / 2 <= back <= amax * 2:
+    back, want = float(dequantize(sample)[0, 0]), float(amax)  # in float64, where halves of the smallest exist
+    if not want / 2 <= back <= want * 2:
         raise DataError(
             f"a magnitude of {amax} has no {f.name} tensor scale in float32 under {the_rule.name} (it would be "
             f"{sample.tensor_scale}, and {back} would come back): multiply the tensor by a power of two first"
