@@ -348,9 +348,7 @@ def test_groups_of_a_value_are_those_of_the_call(reference: Load) -> None:
     fmt = FORMATS["mxfp8"]
     kernel, offsets = reference(ragged_kernel(fmt)), np.array([0, 3, 8], np.int32)
     w, x = np.ones((2, 5, 64), np.float32), np.ones((8, 64), np.float32)
-    with pytest.raises(
-        ArgumentError, match=r"FP6113: .*M by offsets.*made without offsets(.|\n)*offsets=offsets"
-    ):
+    with pytest.raises(ArgumentError, match=r"FP6113: .*M by offsets.*made without offsets(.|\n)*offsets=offsets"):
         kernel(offsets=offsets, x=fp4rt.quantize(x, fmt), w=w)
     for other in ([0, 4, 8], [0, 3, 8, 8], [0, 8]):
         with pytest.raises(ArgumentError, match="FP6113: 'x' was made with other offsets than 'offsets'"):
