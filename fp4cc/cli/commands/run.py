@@ -112,7 +112,7 @@ def command(
         from fp4rt.inputs import random_inputs
 
         line.step(f"running on {loaded.device}")
-        arguments = {**random_inputs(artifact.manifest, dims, seed), **given}
+        arguments = {**random_inputs(artifact.manifest, dims, seed, given=given), **given}
         if loaded.device == "reference":
             trial = run_alone(loaded, arguments, dims)
         else:
