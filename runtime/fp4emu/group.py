@@ -235,7 +235,7 @@ class Group:
             code = following or self._code(path)
             if self.left <= 0:
                 return self._end_turn(path, code, looks)
-            if path.block >= limit or (self.launch.meeting and path.block in self.launch.meeting):
+            if path.block >= limit or (path.block in self.launch.meeting and self.mergeable()):
                 path.code = code
                 return "yield"
 

@@ -235,14 +235,13 @@ class Launch:
         if self.machine.queue.mode == "immediate":
             block = group.front().block
             for other in self.groups:
-                if other is group:
+                if other is group or not self._together(group, other):
                     continue
                 path = other.front()
-                at = path.block
-                if path.waits:
-                    self.meeting.add(at)
-                elif block < at < limit:
-                    limit = at
+                if not path.waits:
+                    limit = path.block if block < path.block < limit else limit
+                elif other.mergeable():
+                    self.meeting.add(path.block)
         try:
             outcome = group.run(limit)
         except Fault as fault:
