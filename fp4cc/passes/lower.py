@@ -8,6 +8,7 @@ from dataclasses import replace
 from fp4cc.diagnostics import DiagnosticError, error
 from fp4cc.ir.kernel import Constraint, Expr, Kernel, Schedule
 from fp4cc.ir.lowered import Cluster, Launch, LoweredGemm, LoweredKernel, Problem, SmemBuffer, Tile
+from fp4cc.ir.verify_lowered import verify_lowered
 from fp4cc.passes.converters import plan_conversions, plan_converters
 from fp4cc.passes.decisions import explain_choices
 from fp4cc.passes.elementwise import lower_elementwise
@@ -55,9 +56,9 @@ def lower(kernel: Kernel, target: str) -> LoweredKernel:
         ])  # fmt: skip
     names = renamed(kernel)
     if not names:
-        return _lower_launches(kernel, target)
+        return verify_lowered(_lower_launches(kernel, target))
     try:
-        return restored(_lower_launches(with_names(kernel, names), target), kernel, names)
+        return verify_lowered(restored(_lower_launches(with_names(kernel, names), target), kernel, names))
     except DiagnosticError:
         _lower_launches(kernel, target)  # says the same with the names of the spec
         raise
