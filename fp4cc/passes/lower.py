@@ -8,6 +8,7 @@ from dataclasses import replace
 from fp4cc.diagnostics import DiagnosticError, error
 from fp4cc.ir.kernel import Constraint, Expr, Kernel, Schedule
 from fp4cc.ir.lowered import Cluster, Launch, LoweredGemm, LoweredKernel, Problem, SmemBuffer, Tile
+from fp4cc.ir.verify_lowered import verify_lowered
 from fp4cc.passes.converters import plan_conversions, plan_converters
 from fp4cc.passes.decisions import explain_choices
 from fp4cc.passes.elementwise import lower_elementwise
@@ -52,7 +53,7 @@ def lower(kernel: Kernel, target: str) -> LoweredKernel:
         raise DiagnosticError([
             error("FP4012", f"kernels cannot be compiled for {target} yet", kernel.span, help=target_help(target)),
         ])  # fmt: skip
-    return lowered_by_marks(kernel, lambda marked: _lower_launches(marked, target))
+    return verify_lowered(lowered_by_marks(kernel, lambda marked: _lower_launches(marked, target)))
 
 
 def _lower_launches(kernel: Kernel, target: str) -> LoweredKernel:

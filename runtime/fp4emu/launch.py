@@ -12,13 +12,8 @@ import numpy as np
 
 from fp4emu.access import Views
 from fp4emu.asynchronous import AsyncQueue, Mode
-<<<<<<< HEAD
 from fp4emu.errors import Deadlock, Fault, Place, TimeOver
-from fp4emu.group import Group
-=======
-from fp4emu.errors import Deadlock, Fault, Place
 from fp4emu.group import Group, Path
->>>>>>> h/emu
 from fp4emu.isa.barriers import warps_exited
 from fp4emu.machine import Cluster, Cta, Machine, WarpContext
 from fp4emu.memory import GLOBAL_BASE, GlobalMemory, SharedMemory, TensorMemory
