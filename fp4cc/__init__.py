@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from fp4cc.diagnostics import Diagnostic, DiagnosticError
     from fp4cc.driver import RequestError, compile
 
-__all__ = ["Diagnostic", "DiagnosticError", "RequestError", "compile"]
+    __version__: str
+
+__all__ = ["Diagnostic", "DiagnosticError", "RequestError", "__version__", "compile"]
 
 _HOME = {
     "Diagnostic": "fp4cc.diagnostics",
@@ -23,7 +25,15 @@ _HOME = {
 
 
 def __getattr__(name: str) -> object:
+    if name == "__version__":
+        return import_module("fp4cc.version").version()
     home = _HOME.get(name)
     if home is None:
         raise AttributeError(f"module 'fp4cc' has no attribute {name!r}")
-    return getattr(import_module(home), name)
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

@@ -11,7 +11,7 @@ class Source:
     """One file (or string) of `.fp4` text. `name` is what diagnostics print."""
 
     name: str
-    text: str
+    text: str = field(repr=False)
     line_starts: tuple[int, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -17,7 +17,7 @@ import tempfile
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
@@ -44,8 +44,8 @@ class BackendError(Exception):
 class Compiled:
     """What one kernel file became."""
 
-    ptx: str
-    cubin: bytes
+    ptx: str = field(repr=False)
+    cubin: bytes = field(repr=False)
 
 
 class Worker:

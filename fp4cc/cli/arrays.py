@@ -73,7 +73,7 @@ def _plain(arg: Arg, path: Path, data: np.ndarray) -> Any:
             )
         return data.reshape(()).item()
     if data.dtype.name in NUMPY_DTYPES.get(dtype, ()):
-        return np.asarray(data, order="C")  # np.ascontiguousarray would give a 0-d array an axis
+        return np.asarray(data, order="C")  # ascontiguousarray makes a number an array of one
     if data.dtype.name in _FLOATS and dtype in ("f32", "bf16", "f16", "e4m3", "e5m2"):
         values = _narrowed(path, data)
         if dtype == "f32":

@@ -21,12 +21,15 @@ class _Setting(click.ParamType):
 
     name = "NAME=SIZE"
 
+    def __init__(self, option: str = "--set") -> None:
+        self.option = option
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
         if isinstance(value, tuple):
             return value  # click converts a converted value again
         name, equals, number = str(value).partition("=")
         if not equals or not _NAME.fullmatch(name):
-            self.fail(f"{value!r} is not NAME=SIZE; write for example --set M=256", param, ctx)
+            self.fail(f"{value!r} is not NAME=SIZE; write for example {self.option} M=256", param, ctx)
         try:
             size = int(number)
         except ValueError:
@@ -77,7 +80,16 @@ set_option = click.option(
     multiple=True,
     callback=_unique,
     metavar="NAME=SIZE",
-    help="Fix a dimension, e.g. --set N=4096. May be repeated.",
+    help="Fix a dimension: the kernel is built for this size alone. May be repeated.",
+)
+at_option = click.option(
+    "--at",
+    "call",
+    type=_Setting("--at"),
+    multiple=True,
+    callback=_unique,
+    metavar="NAME=SIZE",
+    help="The size of a dimension in a call of the kernel for any size. May be repeated.",
 )
 input_option = click.option(
     "--input",

@@ -11,7 +11,7 @@ from typing import Any
 from fp4cc.codegen.epilogue.hooks import EpilogueText
 from fp4cc.codegen.library import library
 from fp4cc.codegen.summary import summary
-from fp4cc.ir.lowered import LoweredKernel
+from fp4cc.ir.lowered import LoweredKernel, Pipeline
 from fp4cc.ir.lowered_epilogue import EpilogueProgram
 from fp4cc.version import version
 
@@ -99,6 +99,11 @@ def _function_name(name: str, target: str, epilogue: EpilogueText) -> str:
     """The kernel's name, unless the file defines it otherwise."""
     taken = {*_MODULE_NAMES, *library(target).names(), *re.findall(r"^def (\w+)", epilogue.functions, re.MULTILINE)}
     return f"{name}_kernel" if name in taken or keyword.iskeyword(name) or hasattr(builtins, name) else name
+
+
+def waits(pipeline: Pipeline) -> dict[str, str]:
+    """By ring, the library's function that waits for one of its barriers."""
+    return {ring.name: "wait" if ring.scope == "cta" else "wait_in_cluster" for ring in pipeline.barriers}
 
 
 def place_call(batched: bool, batch_used: bool) -> str:

@@ -23,7 +23,7 @@ TAKEN = (
 )  # fmt: skip
 #: The library functions that the template calls.
 HELPERS = (
-    "shared_address", "shared_load_32_f32", "shared_store_f32", "load_f32", "global_address", "exchange_row",
+    "wait", "shared_address", "shared_load_32_f32", "shared_store_f32", "load_f32", "global_address", "exchange_row",
     "promote", "factors_of_columns", "clear", "mul",
 )  # fmt: skip
 _PITCH = 4 * (128 + 4)  # bytes: 4 floats of padding keep rows off each other's banks

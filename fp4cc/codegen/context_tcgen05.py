@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from fp4cc.codegen.context import Constant, Panels, frame, mentions, place_call
+from fp4cc.codegen.context import Constant, Panels, frame, mentions, place_call, waits
 from fp4cc.codegen.converters import arrive, batched, conversions, converter_loops, converter_names
 from fp4cc.codegen.epilogue.hooks import EpilogueText
 from fp4cc.codegen.halves import whole_index
@@ -55,6 +55,7 @@ def template_context(lowered: LoweredGemm, epilogue: EpilogueText) -> dict[str, 
         "mma": lowered.mma,
         "tmem": lowered.tmem,
         "arrivals": {barrier.name: barrier.arrivals for barrier in lowered.pipeline.barriers},
+        "waits": waits(lowered.pipeline),
         "sync": _sync(lowered),
         "batched": batched,
         "band": lowered.raster.band,
@@ -302,7 +303,8 @@ def _commit_empty(lowered: LoweredGemm) -> list[str]:
 
 
 def _release(lowered: LoweredGemm, overlapped: bool) -> str:
+    """The arrival that frees an accumulator: relaxed, for it hands over tensor memory only (docs/decisions/0004)."""
     barrier = "acc_empty" if overlapped else "acc_empty.subview(acc_stage)"
     if lowered.mma.cta_group == 1:
-        return f"prims.mbarrier_arrive({barrier})"
-    return f"prims.mbarrier_arrive(prims.mapa({barrier}, rank - rank % 2))"
+        return f"prims.mbarrier_arrive({barrier}, relaxed=True)"
+    return f"prims.mbarrier_arrive(prims.mapa({barrier}, rank - rank % 2), relaxed=True)"

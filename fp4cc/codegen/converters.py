@@ -78,11 +78,14 @@ def batched(conversion: Conversion) -> bool:
 
 
 def arrive(lowered: LoweredGemm) -> str:
-    """The arrival of a warp that has written its share of a stage; that of a pair's at the leader's barrier."""
+    """The arrival of a warp that has written its share of a stage; that of a pair's at the leader's barrier.
+
+    That one follows a release of shared memory, so it is relaxed itself.
+    """
     barrier = "ab_full.subview(stage)"
     if lowered.mma.cta_group == 1:
         return f"prims.mbarrier_arrive({barrier})"
-    return f"prims.mbarrier_arrive(prims.mapa({barrier}, rank - rank % 2))"
+    return f"prims.mbarrier_arrive(prims.mapa({barrier}, rank - rank % 2), relaxed=True)"
 
 
 def _members(lowered: LoweredGemm) -> int:

@@ -8,6 +8,7 @@ from functools import cache
 import jinja2
 
 from fp4cc.codegen import context_elementwise, context_promoted, context_tcgen05
+from fp4cc.codegen.context import waits
 from fp4cc.codegen.converters import converter_functions
 from fp4cc.codegen.epilogue.hooks import EpilogueText
 from fp4cc.codegen.epilogue.text import emit_epilogue
@@ -24,6 +25,7 @@ def emit(lowered: LoweredKernel) -> str:
     match lowered:
         case LoweredGemm():
             functions, helpers = converter_functions(lowered)
+            helpers |= set(waits(lowered.pipeline).values())
             epilogue = _with(functions, emit_epilogue(lowered, context_tcgen05.taken(lowered), helpers))
             context = context_tcgen05.template_context(lowered, epilogue)
             template = "sm100/gemm.py.j2"

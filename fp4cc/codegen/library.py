@@ -17,8 +17,8 @@ import fp4num.functions
 from fp4cc.resources import templates_dir
 
 _HELPERS = (
-    "arithmetic", "memory", "quantize", "reduce", "random", "load", "hadamard", "scales", "dequantize", "hopper",
-    "promoted",
+    "arithmetic", "memory", "quantize", "reduce", "random", "barriers", "load", "hadamard", "scales", "dequantize",
+    "hopper", "promoted",
 )  # fmt: skip
 
 

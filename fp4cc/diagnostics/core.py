@@ -65,7 +65,16 @@ class DiagnosticError(Exception):
 
     def __init__(self, diagnostics: Iterable[Diagnostic]) -> None:
         self.diagnostics = tuple(diagnostics)
-        super().__init__("\n".join(str(d) for d in self.diagnostics))
+        super().__init__(self.diagnostics)
+
+    def __str__(self) -> str:
+        """The text that the command line prints: each finding with its line, its marks and its help."""
+        from fp4cc.diagnostics.render import render
+
+        return render(self.diagnostics).rstrip("\n")
+
+    def __repr__(self) -> str:
+        return f"DiagnosticError({'; '.join(map(str, self.diagnostics))})"
 
 
 class Collector:

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
 from fp4cc.backend.process import BackendError, Compiled, Worker, borrow_worker
@@ -36,8 +36,8 @@ class BuiltKernel:
     """One kernel's files by base name (NAME.json, NAME.cubin, NAME.ptx) and the emitted Python beside them."""
 
     name: str
-    files: Mapping[str, bytes]
-    python: Mapping[str, bytes]
+    files: Mapping[str, bytes] = field(repr=False)
+    python: Mapping[str, bytes] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from fp4cc.driver.sizes import call_sizes, is_batch
+from fp4cc.driver.sizes import call_sizes, open_dims
+from fp4cc.ir.roles import batch_dims
 
 if TYPE_CHECKING:
     from fp4rt.manifest import Manifest
@@ -23,8 +24,8 @@ def interesting_shapes(manifest: Manifest, given: Mapping[str, int]) -> list[dic
     from fp4rt.signature import complete_dims
 
     base = call_sizes(manifest, given)
-    free = [d.name for d in manifest.kernel.dims if d.value is None and d.expr is None and d.name not in given]
-    known = {**{d.name: d.value for d in manifest.kernel.dims if d.value is not None}, **given}
+    free, known = open_dims(manifest, given)
+    batches = batch_dims(manifest.kernel)
 
     def legal(sizes: Mapping[str, int]) -> dict[str, int] | None:
         try:
@@ -38,7 +39,7 @@ def interesting_shapes(manifest: Manifest, given: Mapping[str, int]) -> list[dic
     found = [base]
     odd: dict[str, list[int]] = {name: [] for name in free}
     for name in free:
-        for size in _RESIDUES_OF_BATCHES if is_batch(manifest, name) else _RESIDUES:
+        for size in _RESIDUES_OF_BATCHES if name in batches else _RESIDUES:
             if len(odd[name]) < _PER_DIM and size != base[name] and (dims := legal({**start, name: size})):
                 odd[name].append(size)
                 found.append(dims)

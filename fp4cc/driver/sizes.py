@@ -1,14 +1,15 @@
-"""Which of the given sizes are constants of the kernel, and which belong to a call; and sizes for a call."""
+"""Sizes of a call: given ones (`--at`), and small ones for the dims that nobody gave."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from fp4cc.driver.request import Request
+from fp4cc.driver.request import Request, RequestError
+from fp4cc.ir.roles import batch_dims
 
 if TYPE_CHECKING:
+    from fp4cc.ir.kernel import Dim
     from fp4rt.manifest import Manifest
 
 #: Sizes tried for a dimension that nobody gave, the usual first. Small: the emulator runs them in a second.
@@ -17,20 +18,34 @@ _TRIED = (256, 512, 128, 64, 1024, 384, 32, 1)
 _TRIED_BATCHES = (2, 3, 4, 1, 8, 16)
 
 
-def split_sizes(request: Request, given: Mapping[str, int]) -> tuple[Request, dict[str, int]]:
-    """Sizes of static dims go into the request, where they become constants; those of dynamic dims are for the call.
+def at_sizes(request: Request, given: Mapping[str, int]) -> dict[str, int]:
+    """Sizes of one call (`--at`), judged: they are of dims that the kernels asked for leave open.
 
-    So `fp4cc run --set M=300` runs the kernel that was compiled for any M. Raises DiagnosticError for a spec that is
-    wrong and RequestError for a dim that no kernel has.
+    They never touch the kernel: what is compiled depends on the request alone, so `--at M=300` runs the kernel for any
+    M, where `--set M=300` would run one for that M. Raises DiagnosticError for a spec that is wrong and RequestError
+    for a dim that is not dynamic.
     """
     if not given:
-        return request, {}
+        return {}
+    from fp4cc.diagnostics import did_you_mean
     from fp4cc.driver.stages import typed_kernels
 
-    kernels, _ = typed_kernels(replace(request, dims={}))
-    dynamic = {d.name for k in kernels for d in k.dims if d.value is None and d.expr is None}
-    fixed = {name: size for name, size in given.items() if name not in dynamic}
-    return replace(request, dims=fixed), {name: size for name, size in given.items() if name in dynamic}
+    kernels, _ = typed_kernels(request)
+    dims: dict[str, list[Dim]] = {}
+    for dim in (d for k in kernels for d in k.dims):
+        dims.setdefault(dim.name, []).append(dim)
+    for name in given:
+        if name in request.dims:
+            raise RequestError(f"{name} is given twice: --set fixes it in the kernel, --at is for sizes left open")
+        if name not in dims:
+            known = did_you_mean(name, dims) or f"dimensions: {', '.join(sorted(dims)) or 'none'}"
+            raise RequestError(f"no kernel has a dimension {name}; {known}")
+        if any(d.expr is not None for d in dims[name]):
+            raise RequestError(f"{name} is derived from other dimensions; give those")
+        values = [d.value for d in dims[name] if d.value is not None]
+        if len(values) == len(dims[name]):
+            raise RequestError(f"{name} is fixed in the spec ({name} = {values[0]}); --set {name}=... changes it")
+    return dict(given)
 
 
 def call_sizes(manifest: Manifest, given: Mapping[str, int]) -> dict[str, int]:
@@ -42,10 +57,10 @@ def call_sizes(manifest: Manifest, given: Mapping[str, int]) -> dict[str, int]:
     from fp4rt.resolve import resolve
     from fp4rt.signature import complete_dims
 
-    free = [d.name for d in manifest.kernel.dims if d.value is None and d.expr is None and d.name not in given]
-    known = {**{d.name: d.value for d in manifest.kernel.dims if d.value is not None}, **given}
+    free, known = open_dims(manifest, given)
+    batches = batch_dims(manifest.kernel)
     fault: RuntimeFault | None = None
-    for sizes in _assignments({name: _TRIED_BATCHES if is_batch(manifest, name) else _TRIED for name in free}):
+    for sizes in _assignments({name: _TRIED_BATCHES if name in batches else _TRIED for name in free}):
         try:
             dims = complete_dims(manifest.kernel, {**known, **sizes})
             resolve(manifest, dims)
@@ -57,12 +72,12 @@ def call_sizes(manifest: Manifest, given: Mapping[str, int]) -> dict[str, int]:
     raise fault
 
 
-def is_batch(manifest: Manifest, name: str) -> bool:
-    """Whether a dim is only ever an axis before the last two."""
-    places = [
-        len(arg.axes) - i for arg in manifest.kernel.args for i, axis in enumerate(arg.axes) if axis.extent == name
-    ]
-    return bool(places) and min(places) > 2
+def open_dims(manifest: Manifest, given: Mapping[str, int]) -> tuple[list[str], dict[str, int]]:
+    """The dynamic dims that `given` leaves open, and what is known of the others; others are dropped."""
+    dims = manifest.kernel.dims
+    open_ = [d.name for d in dims if d.value is None and d.expr is None and d.name not in given]
+    own = {d.name: given[d.name] for d in dims if d.value is None and d.expr is None and d.name in given}
+    return open_, {**{d.name: d.value for d in dims if d.value is not None}, **own}
 
 
 def _assignments(tried: Mapping[str, tuple[int, ...]]) -> Iterator[dict[str, int]]:

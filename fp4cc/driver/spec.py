@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 #: How a text given directly is called in diagnostics.
@@ -20,7 +20,7 @@ class Spec:
     """A spec's text. `name` is what diagnostics print, `folder` what `use` is relative to (None: it cannot be used)."""
 
     name: str
-    text: str
+    text: str = field(repr=False)
     folder: Path | None
 
     @property

@@ -24,15 +24,29 @@ class Trial:
 
     @property
     def equal(self) -> bool:
-        """Whether every output is what the reference says."""
+        """Whether every output is what the reference says, or as near as the order of its sums allows."""
         return all(c.equal for c in self.comparisons)
 
+    @property
+    def identical(self) -> bool:
+        """Whether every output is what the reference says, bit for bit."""
+        return self.equal and not any(c.within for c in self.comparisons)
 
-def run_trial(kernel: Kernel, reference: Kernel, inputs: Mapping[str, Any], dims: Mapping[str, int]) -> Trial:
+
+def run_trial(
+    kernel: Kernel,
+    reference: Kernel,
+    inputs: Mapping[str, Any],
+    dims: Mapping[str, int],
+    *,
+    bounded: bool = False,
+) -> Trial:
     """Run a kernel and the reference on equal inputs and compare every output buffer.
 
-    `inout` arguments are written in place, so each of the two runs gets copies of its own.
+    With `bounded`, inputs may be any: outputs may differ as far as the order of inexact sums allows. `inout` arguments
+    are written in place, so each of the two runs gets copies of its own.
     """
+    from fp4rt.bounded import compare_within_bounds
     from fp4rt.compare import compare_outputs
 
     started = time.perf_counter()
@@ -41,14 +55,27 @@ def run_trial(kernel: Kernel, reference: Kernel, inputs: Mapping[str, Any], dims
     started = time.perf_counter()
     expected = reference(**_copies(kernel, inputs))
     reference_seconds = time.perf_counter() - started
+    typed = kernel.manifest.kernel
+    if bounded:
+        comparisons = compare_within_bounds(typed, found, expected, inputs)
+    else:
+        comparisons = compare_outputs(typed, found, expected)
     return Trial(
         kernel.device,
         dict(dims),
         found,
         device_seconds,
         reference_seconds,
-        tuple(compare_outputs(kernel.manifest, found, expected)),
+        tuple(comparisons),
     )
+
+
+def run_alone(reference: Kernel, inputs: Mapping[str, Any], dims: Mapping[str, int]) -> Trial:
+    """Run the reference, which there is nothing to compare with: a trial without comparisons."""
+    started = time.perf_counter()
+    outputs = reference(**_copies(reference, inputs))
+    seconds = time.perf_counter() - started
+    return Trial(reference.device, dict(dims), outputs, seconds, seconds, ())
 
 
 def _copies(kernel: Kernel, inputs: Mapping[str, Any]) -> dict[str, Any]:

@@ -71,7 +71,11 @@ def _tmem_used(plan: LoweredGemm) -> int:
 def pipeline_rows(pipeline: Pipeline) -> list[Row]:
     """The rings and the loads that fill them."""
     rows = [
-        (b.name, f"{b.stages} x ({b.arrivals} arrivals, {b.tx_bytes} bytes): {b.arrive} -> {b.wait}")
+        (
+            b.name,
+            f"{b.stages} x ({b.arrivals} arrivals, {b.tx_bytes} bytes): {b.arrive} -> {b.wait}"
+            f"{', across the cluster' if b.scope == 'cluster' else ''}",
+        )
         for b in pipeline.barriers
     ]
     for load in pipeline.loads:

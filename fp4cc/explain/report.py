@@ -10,7 +10,7 @@ from fp4cc.explain.elementwise import ElementwiseFigures
 from fp4cc.explain.gemm import GemmFigures
 from fp4cc.explain.rows import Row
 from fp4cc.explain.tiles import TileFigures
-from fp4cc.explain.work import plan_for, sizes_of
+from fp4cc.explain.work import choose
 from fp4cc.ir.lowered import Decision, LoweredElementwise, LoweredGemm, LoweredKernel
 from fp4cc.ir.lowered_promoted import LoweredPromoted
 from fp4cc.ir.lowered_wgmma import LoweredWgmma
@@ -31,18 +31,17 @@ class Report:
 
 def reports(lowered: LoweredKernel, given: Mapping[str, int], usage: Mapping[str, ResourceUsage]) -> list[Report]:
     """Explain what a call at the given sizes launches; `usage` is by entry name, from the cubin, and may be empty."""
-    sizes, assumed = sizes_of(lowered.kernel, given)
-    chosen = plan_for(lowered, sizes)
+    chosen = choose(lowered, given)
     return [
         Report(
             plan=plan,
-            sizes=sizes,
-            assumed=assumed,
+            sizes=chosen.sizes,
+            assumed=chosen.assumed,
             others=len(lowered.variants),
-            figures=_figures(plan, sizes),
+            figures=_figures(plan, chosen.sizes),
             usage=usage.get(plan.launch.entry),
         )
-        for plan in (chosen, *chosen.after)
+        for plan in (chosen.plan, *chosen.plan.after)
     ]
 
 
@@ -96,12 +95,22 @@ def headline(found: Report) -> list[str]:
     if plan.role:
         lines.append(plan.role)
     if found.assumed:
-        names, first = ", ".join(found.assumed), found.assumed[0]
-        lines.append(f"{names} dynamic, taken as {found.sizes[first]} here; --set {first}=... asks for another size")
+        first = found.assumed[0]
+        lines.append(f"{_taken(found)} here; --at {first}=... asks for another size, --set {first}=... fixes it")
     if found.others and (plan.after or not plan.role):
         which = "where no other plan applies" if plan.when is None else f"where {size_text.text(plan.when)}"
         lines.append(f"one of {found.others + 1} plans: used {which}")
     return lines
+
+
+def _taken(found: Report) -> str:
+    """`M, N dynamic, taken as 4096, L as 1`."""
+    by_size: dict[int, list[str]] = {}
+    for name in found.assumed:
+        by_size.setdefault(found.sizes[name], []).append(name)
+    (size, names), *others = by_size.items()
+    first = f"{', '.join(names)} dynamic, taken as {size}"
+    return ", ".join([first, *(f"{', '.join(names)} as {size}" for size, names in others)])
 
 
 def choices(decisions: tuple[Decision, ...]) -> list[Row]:

@@ -3,33 +3,73 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from fp4cc.explain.roofline import Work
 from fp4cc.ir.kernel import Arg, Kernel
 from fp4cc.ir.lowered import LoweredGemm, LoweredKernel
 from fp4cc.ir.lowered_converters import Conversion
+from fp4cc.ir.roles import batch_dims
+from fp4cc.ir.serialize import to_constraint
 from fp4cc.passes.conversion_cost import stage_clocks
 from fp4cc.passes.schedule import ASSUMED
 from fp4cc.targets import TARGETS
 from fp4rt.arrays import ITEM_SIZE
-from fp4rt.sizes import evaluate
+from fp4rt.errors import DimensionError, RuntimeFault
+from fp4rt.resolve import check_constraints
+from fp4rt.sizes import SizeError, evaluate, text
+
+#: Tried after it where the conditions of a kernel ask for something else.
+_OTHERS = (12288, 15360, 1024, 256, 128, 96, 64, 16, 1)
 
 
-def sizes_of(kernel: Kernel, given: Mapping[str, int]) -> tuple[dict[str, int], tuple[str, ...]]:
-    """Every dim's size, and the names of the dynamic ones that were not given and are taken as `ASSUMED`."""
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What a call launches: every dim's size, the dynamic dims that nobody gave, and the plan for these sizes."""
+
+    sizes: Mapping[str, int]
+    assumed: tuple[str, ...]
+    plan: LoweredKernel
+
+
+def choose(lowered: LoweredKernel, given: Mapping[str, int]) -> Chosen:
+    """The call with the given sizes.
+
+    Dynamic dims that are not given are taken as what schedules are chosen for (`ASSUMED`, and one batch), or as the
+    next of a few sizes that meets the kernel's conditions. Raises the runtime's error for given sizes that do not.
+    """
+    dims = lowered.kernel.dims
+    open_ = tuple(d.name for d in dims if d.value is None and d.expr is None and d.name not in given)
+    batches = batch_dims(lowered.kernel)
+    fault: RuntimeFault | None = None
+    for size in (ASSUMED, *_OTHERS) if open_ else (ASSUMED,):
+        try:
+            taken = {name: 1 if name in batches else size for name in open_}
+            sizes = _every_size(lowered.kernel, {**given, **taken})
+            plan = plan_for(lowered, sizes)
+            check_constraints(map(to_constraint, (*lowered.kernel.constraints, *plan.constraints)), sizes)
+        except RuntimeFault as found:
+            fault = fault or found
+        else:
+            return Chosen(sizes, open_, plan)
+    assert fault is not None, "sizes were tried"
+    raise fault
+
+
+def _every_size(kernel: Kernel, known: Mapping[str, int]) -> dict[str, int]:
+    """Every dim's size. Raises DimensionError where a derived one is no whole number."""
     sizes: dict[str, int] = {}
-    assumed: list[str] = []
     for dim in kernel.dims:
         if dim.value is not None:
             sizes[dim.name] = dim.value
-        elif dim.expr is not None:
-            sizes[dim.name] = int(evaluate(dim.expr, sizes))
-        elif dim.name in given:
-            sizes[dim.name] = given[dim.name]
+        elif dim.expr is None:
+            sizes[dim.name] = known[dim.name]
         else:
-            sizes[dim.name] = ASSUMED
-            assumed.append(dim.name)
-    return sizes, tuple(assumed)
+            try:
+                sizes[dim.name] = int(evaluate(dim.expr, sizes))
+            except SizeError as error:
+                raise DimensionError(f"{dim.name} = {text(dim.expr)}: {error}") from error
+    return sizes
 
 
 def plan_for(lowered: LoweredKernel, sizes: Mapping[str, int]) -> LoweredKernel:

@@ -288,7 +288,11 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Barrier:
-    """A ring of mbarriers. A phase ends after `arrivals` arrivals and `tx_bytes` transferred bytes."""
+    """A ring of mbarriers. A phase ends after `arrivals` arrivals and `tx_bytes` transferred bytes.
+
+    `scope`: whose threads, copies and commits arrive: those of this CTA, or other CTAs' of the cluster as well. A wait
+    acquires what was handed over at that scope.
+    """
 
     name: str
     stages: int
@@ -296,6 +300,7 @@ class Barrier:
     tx_bytes: int
     arrive: str  # who arrives, in words
     wait: str  # who waits
+    scope: Literal["cta", "cluster"] = "cta"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from colorsys import hls_to_rgb
 from html import escape
 
 from fp4cc.layout.atom import Atom, atom_of
@@ -25,7 +26,7 @@ def draw_svg(layout: ScaleLayout) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
         'font-family="ui-monospace, monospace" font-size="10" text-anchor="middle">',
         f"<title>{escape(str(layout))}</title>",
-        f'<rect width="{width}" height="{height}" fill="#fff"/>',
+        f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
         _text(
             _MARGIN,
             20,
@@ -59,7 +60,7 @@ def _memory(atom: Atom, size: int, x: int) -> list[str]:
         if column == 0:
             parts.append(_text(x - 6, y + 12, str(offset), 'text-anchor="end"'))
         owner = atom.owners.get(offset)
-        label, color = ("", "#eee") if owner is None else (f"{owner[0]}.{owner[1]}", _color(atom, *owner))
+        label, color = ("", "#eeeeee") if owner is None else (f"{owner[0]}.{owner[1]}", _color(atom, *owner))
         parts.append(_cell(x + column * _CELL_W, y, color, label))
     return parts
 
@@ -67,11 +68,13 @@ def _memory(atom: Atom, size: int, x: int) -> list[str]:
 def _color(atom: Atom, row: int, k: int) -> str:
     hue = round(300 * row / max(atom.rows, 2))
     lightness = 88 - round(22 * k / max(atom.ks, 2))
-    return f"hsl({hue} 70% {lightness}%)"
+    # Plain hexadecimal: some programs that draw SVG know no other way to write a color.
+    red, green, blue = (round(255 * x) for x in hls_to_rgb(hue / 360, lightness / 100, 0.7))
+    return f"#{red:02x}{green:02x}{blue:02x}"
 
 
 def _cell(x: float, y: float, color: str, label: str) -> str:
-    box = f'<rect x="{x}" y="{y}" width="{_CELL_W}" height="{_CELL_H}" fill="{color}" stroke="#fff"/>'
+    box = f'<rect x="{x}" y="{y}" width="{_CELL_W}" height="{_CELL_H}" fill="{color}" stroke="#ffffff"/>'
     return box + _text(x + _CELL_W / 2, y + 12, label)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from fp4cc.ir.lowered import Decision, LoweredGemm, LoweredKernel, Problem
 from fp4cc.passes.arrivals import explain_arrivals
 from fp4cc.passes.estimate import Option
 from fp4cc.passes.params import Loop
-from fp4cc.passes.schedule import ASSUMED, Ranked, Request
+from fp4cc.passes.schedule import Ranked, Request
 from fp4cc.targets import Target
 from fp4rt.sizes import text
 
@@ -16,7 +16,7 @@ _LISTED = 3
 
 
 def explain_choices(
-    lowered: LoweredGemm, request: Request, ranked: list[Ranked], assumed: tuple[str, ...], target: Target
+    lowered: LoweredGemm, request: Request, ranked: list[Ranked], assumed: Mapping[str, int], target: Target
 ) -> tuple[Decision, ...]:
     """The decisions in the order in which they were made."""
     return (
@@ -90,10 +90,10 @@ def _halves(lowered: LoweredGemm) -> Iterator[Decision]:
 
 
 def _tile_and_cluster(
-    lowered: LoweredGemm, request: Request, ranked: list[Ranked], assumed: tuple[str, ...]
+    lowered: LoweredGemm, request: Request, ranked: list[Ranked], assumed: Mapping[str, int]
 ) -> tuple[Decision, Decision]:
     tile, cluster, best = lowered.tile, lowered.cluster, ranked[0]
-    note = f" (with {', '.join(assumed)} unknown and taken as {ASSUMED} or what `when` allows)" if assumed else ""
+    note = f" (with {_assumptions(assumed)})" if assumed else ""
     e = best.estimate
     why = f"about {e.clocks:.0f} clocks in {e.waves} wave{'s' * (e.waves != 1)}, bound by {e.bound}{note}"
     tiles = _alternatives(ranked, lambda o: f"{128 * o.cta_group} x {o.tile_n} x {tile.k}")
@@ -104,6 +104,16 @@ def _tile_and_cluster(
         Decision("cluster", f"{cluster.m} x {cluster.n}", "asked for" if request.cluster else _why_cluster(lowered),
                  clusters, "schedule" if request.cluster else "compiler"),
     )  # fmt: skip
+
+
+def _assumptions(assumed: Mapping[str, int]) -> str:
+    """`M, N unknown and taken as 4096, L as 1`."""
+    by_size: dict[int, list[str]] = {}
+    for name, size in assumed.items():
+        by_size.setdefault(size, []).append(name)
+    (size, names), *others = by_size.items()
+    first = f"{', '.join(names)} unknown and taken as {size}"
+    return ", ".join([first, *(f"{', '.join(names)} as {size}" for size, names in others)])
 
 
 def _alternatives(ranked: list[Ranked], label: Callable[[Option], str]) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from fp4cc.ir.lowered import Operand
+from fp4num import BlockFormat
 from fp4num.elements import ElementFormat, element
 
 Wide = Literal["f16", "bf16"]
@@ -16,7 +17,7 @@ _SMALL = ("e4m3", "e5m2")
 def why_not_held(operand: Operand, to: Wide) -> str | None:
     """Why a 16-bit type does not hold every value of an operand (element times block scale); None if it does."""
     if operand.scaled:
-        return _scaled(operand, element(to))
+        return why_not_dequantized(operand.format, to)
     if operand.element == to or operand.element in _SMALL:
         return None
     wide, own = element(to), element(operand.element)
@@ -25,19 +26,28 @@ def why_not_held(operand: Operand, to: Wide) -> str | None:
     return f"{own.name} reaches {own.max:.2g}, and {to} {wide.max:.5g}"
 
 
-def _scaled(operand: Operand, wide: ElementFormat) -> str | None:
-    fmt, to = operand.format, wide.name
+def why_not_dequantized(fmt: BlockFormat, to: Wide) -> str | None:
+    """Why a 16-bit type does not hold every element of a format times every scale; None if it does.
+
+    What reaches 2^128 is infinite in bf16 as it is in f32, in which an operand beside a plain one is decoded.
+    """
     if fmt.scale is None:
         return None
-    own, scale = element(fmt.element), element(fmt.scale)
+    wide, own, scale = element(to), element(fmt.element), element(fmt.scale)
     if fmt.scale == "f32":
         return f"`{fmt.name}` has f32 scales, and {to} {wide.mantissa_bits + 1} significant bits"
-    if fmt.scale == "e8m0":
-        # bf16 has the exponents of f32, in which the reference decodes.
-        return f"an e8m0 scale reaches 2^127, and {to} {wide.max:.5g}" if wide.exponent_bits < 8 else None
-    significant = own.mantissa_bits + scale.mantissa_bits + 2
+    significant = own.mantissa_bits + scale.mantissa_bits + (2 if scale.mantissa_bits else 1)
     if significant > wide.mantissa_bits + 1:
         return f"{own.name} times {scale.name} has {significant} significant bits, and {to} {wide.mantissa_bits + 1}"
-    if own.max * scale.max > wide.max:
+    f32 = element("f32")
+    if own.max * scale.max > wide.max and wide.exponent_bits < f32.exponent_bits:
         return f"{own.name} times {scale.name} reaches {own.max * scale.max:.6g}, and {to} {wide.max:.5g}"
+    step, least = _least(own) + _least(scale), _least(wide)
+    if step < least:
+        return f"{own.name} times {scale.name} has steps of 2^{step}, and {to} of 2^{least} at the least"
     return None
+
+
+def _least(e: ElementFormat) -> int:
+    """The exponent of a format's smallest number, of which all others are multiples."""
+    return -e.bias if e.name == "e8m0" else 1 - e.bias - e.mantissa_bits

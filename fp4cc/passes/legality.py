@@ -89,7 +89,12 @@ def _nearest(a: Operand, b: Operand) -> str:
     """What to write instead of a pair that no 16-bit type holds."""
     for operand in (a, b):
         if operand.scaled and operand.format.scale == "f32":
-            return f"give `{operand.arg}` e4m3 or e8m0 scales (nvfp4, mxfp8), or both operands f32 scales"
+            return f"give `{operand.arg}` e4m3 or e8m0 scales (nvfp4, mxfp4), or both operands f32 scales"
+        if operand.scaled and why_not_held(operand, "bf16") is not None:
+            return (
+                f"give `{operand.arg}` e4m3 scales or elements of four or six bits (nvfp4, mxfp4, mxfp6), "
+                "or quantize the other operand too"
+            )
     for operand, other in ((a, b), (b, a)):
         if why_not_held(other, "bf16") is None and operand.element != "bf16":
             return f"give `{operand.arg}` the type bf16"

@@ -10,10 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
 
 from fp4cc.ir.lowered import Barrier, Cluster, Load, Mainloop, Mma, Operand, Pipeline, Product, Tmem
 from fp4cc.ir.lowered_converters import Conversion, Converters
 from fp4cc.passes.memory import ATOM_BYTES, StageBytes, b_buffer, row_atoms
+
+Scope: TypeAlias = Literal["cta", "cluster"]
 
 #: Epilogue warps of a CTA; one lane of each arrives when the accumulator has been read.
 EPILOGUE_WARPS = 4
@@ -69,14 +72,18 @@ def plan_pipeline(
         arrivals += converters.members * group
         fillers += " and the converter warps"
         who += "; a lane of each converter warp of the stage's team" + (", in both CTAs" if group == 2 else "")
-    barriers = (
-        Barrier("ab_full", stages, arrivals, mainloops[0].tx_bytes, who, "the MMA warp"),
-        Barrier("ab_empty", stages, consumers, 0, "tcgen05.commit of each MMA that reads what this CTA loads", fillers),
-        Barrier("acc_full", acc_stages, 1, 0, "tcgen05.commit after a tile's last MMA", "the epilogue warps"),
-        Barrier("acc_empty", acc_stages, EPILOGUE_WARPS * group, 0, "a lane of each epilogue warp"
-                if group == 1 else "a lane of each epilogue warp of both CTAs", "the MMA warp"),
-    )  # fmt: skip
     loads = tuple(load for mainloop in mainloops for load in mainloop.loads)
+    in_pair: Scope = "cluster" if group == 2 else "cta"
+    filled: Scope = "cluster" if any(load.multicast for load in loads) else in_pair
+    freed: Scope = "cluster" if consumers > 1 else in_pair
+    barriers = (
+        Barrier("ab_full", stages, arrivals, mainloops[0].tx_bytes, who, "the MMA warp", filled),
+        Barrier("ab_empty", stages, consumers, 0, "tcgen05.commit of each MMA that reads what this CTA loads", fillers,
+                freed),
+        Barrier("acc_full", acc_stages, 1, 0, "tcgen05.commit after a tile's last MMA", "the epilogue warps", in_pair),
+        Barrier("acc_empty", acc_stages, EPILOGUE_WARPS * group, 0, "a lane of each epilogue warp"
+                if group == 1 else "a lane of each epilogue warp of both CTAs", "the MMA warp", in_pair),
+    )  # fmt: skip
     return Pipeline(stages, loads, barriers, tuple(senders), tuple(pair)), tuple(mainloops)
 
 

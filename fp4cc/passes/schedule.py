@@ -118,8 +118,8 @@ def rank(request: Request, shape: Shape, traffic: Traffic, target: Target) -> li
     )
 
 
-def assumed_shape(problem: Problem, when: Expr | None) -> tuple[Shape, tuple[str, ...]]:
-    """Sizes to rank schedules by, and the names of the dims that were assumed."""
+def assumed_shape(problem: Problem, when: Expr | None) -> tuple[Shape, dict[str, int]]:
+    """Sizes to rank schedules by, and the dynamic dims with what each counts as."""
     ks = list(dict.fromkeys((product.a.arg, product.k) for product in problem.products))  # one mainloop each, about
     sizes = (problem.m, problem.n, *(k for _, k in ks), problem.batch)
     names = tuple(dict.fromkeys(name for expr in sizes for name in free_names(expr)))
@@ -128,7 +128,7 @@ def assumed_shape(problem: Problem, when: Expr | None) -> tuple[Shape, tuple[str
         values.update({name: 1 for name in free_names(expr) if name in values})
     m, n, *steps, batch = (max(1, int(evaluate(e, values))) for e in sizes)
     k = sum(steps)
-    return Shape(m, n, k, batch), names
+    return Shape(m, n, k, batch), values
 
 
 def cluster_problem(cluster: tuple[int, int], group: int, tile_n: int, target: Target) -> str | None:

@@ -1,12 +1,16 @@
 """Loads and stores of a whole group: address arithmetic, checks and gathers over arrays (`isa.memory`).
 
-An address array has the shape [row, lane], either extent possibly 1; with a mask, only its lanes are touched. Every
-access checks alignment, bounds and
-the shadow (`fp4emu.memory`).
+Addresses, data and masks have the shapes of `fp4emu.shapes` and are broadcast against each other here, in `check`; with a
+mask, only its lanes are touched. Every access checks alignment, bounds and the shadow (`fp4emu.memory`).
+
+All loads and stores of `ld` and `st` end in `load`, `store` or `load_uniform`. What single threads and the asynchronous
+units read and write goes through `SharedMemory.check_read` and `check_write`, `GlobalMemory.read` and `write`, and
+`fp4emu.tmem`.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +29,7 @@ from fp4emu.memory import (
     UNFENCED,
     WRITTEN,
 )
+from fp4emu.shapes import LANES, Mask, full
 
 if TYPE_CHECKING:
     from fp4emu.group import Group
@@ -69,23 +74,36 @@ def _locate(g: Group, space: str, address: Array) -> tuple[Views, Array]:
     return launch.shared_views, np.where(outside, -1, g.cluster_base + rank * launch.stride + offset)
 
 
-def _bad(g: Group, what: str, address: Array, bad: Array, size: int, mask: Array | None, hint: str) -> Fault:
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """An access that is aligned and in bounds: `index` are its elements in `views`, `addresses` their addresses.
+
+    Without a mask both have the shape that the addresses give; with one, an element for each lane of `where`, which is the
+    mask in the shape of the whole access.
+    """
+
+    views: Views
+    index: Array
+    addresses: Array
+    where: Array | None
+
+
+def _bad(g: Group, what: str, place: _Checked, bad: Array, size: int) -> Fault:
     """A fault for the first bad access, with its thread."""
-    if mask is None:
-        shape = np.broadcast_shapes(address.shape, (len(g.warps), 32))
+    if place.where is None:
+        shape = np.broadcast_shapes(bad.shape, (len(g.warps), LANES))
         rows, lanes = np.nonzero(np.broadcast_to(bad, shape))
-        values = np.broadcast_to(address, shape)[rows, lanes]
-    else:  # `bad` and `address` have an element for each access of the mask, which the addresses may have widened
-        wider = (np.broadcast_shapes(mask.shape, other) for other in ((1, 1), (1, 32), (len(g.warps), 1)))
-        fitting = (shape for shape in wider if np.count_nonzero(np.broadcast_to(mask, shape)) == bad.size)
-        shape = next(fitting, (len(g.warps), 32))
-        rows, lanes = np.nonzero(np.broadcast_to(mask, shape))
-        rows, lanes = rows[bad], lanes[bad]
-        values = address[bad]
-    g.row, g.lane = int(rows[0]) % len(g.warps), int(lanes[0])
-    return Fault(
-        f"{what} of {size} bytes at {int(values.ravel()[0]):#x} ({int(np.count_nonzero(bad))} lanes)", hint=hint
-    )
+        address = int(np.broadcast_to(place.addresses, shape)[rows[0], lanes[0]])
+    else:
+        rows, lanes = (axis[bad] for axis in np.nonzero(place.where))
+        address = int(place.addresses[bad][0])
+    g.row, g.lane = int(rows[0]), int(lanes[0])
+    return Fault(f"{what} of {size} bytes at {address:#x} ({int(np.count_nonzero(bad))} lanes)")
+
+
+def _first(place: _Checked, bad: Array) -> int:
+    """The first bad address."""
+    return int(np.broadcast_to(place.addresses, bad.shape)[bad].ravel()[0])
 
 
 def _explain(g: Group, space: str, address: int) -> str:
@@ -99,74 +117,82 @@ def _explain(g: Group, space: str, address: int) -> str:
     return shared.describe(offset) + f"; the CTA has {shared.size} bytes"
 
 
-def _prepare(
-    g: Group, space: str, address: Array, size: int, mask: Array | None, what: str
-) -> tuple[Views, Any, Array]:
-    """(views, element index, the addresses that are accessed) after the checks of alignment and bounds."""
+def check(
+    g: Group, space: str, address: Array, size: int, mask: Mask | None, what: str, data: Array | None = None
+) -> _Checked:
+    """The access after the checks of alignment and bounds. `data`, if any, takes part in its shape."""
     views, offset = _locate(g, space, address)
+    where: Array | None = None
     if mask is not None:
-        shape = np.broadcast_shapes(offset.shape, mask.shape)
+        shape = np.broadcast_shapes(offset.shape, mask.shape, data.shape if data is not None else ())
         where = np.broadcast_to(mask, shape)
         offset = np.broadcast_to(offset, shape)[where]
         address = np.broadcast_to(address, shape)[where]
+    else:
+        address = np.broadcast_to(address, offset.shape)
+    place = _Checked(views, offset >> (size.bit_length() - 1), address, where)
     if offset.size:
         low, high = offset.min(), offset.max()
         if low < 0 or high + size > views.size:
             bad = (offset < 0) | (offset + size > views.size)
-            fault = _bad(g, f"{what} out of bounds", address, bad, size, mask, "")
-            fault.hint = _explain(
-                g, space, int(address[bad].ravel()[0]) if address.shape == bad.shape else int(address.ravel()[0])
-            )
+            fault = _bad(g, f"{what} out of bounds", place, bad, size)
+            fault.hint = _explain(g, space, _first(place, bad))
             raise fault
     if size > 1:
         bad = (offset & (size - 1)) != 0
         if bad.any():
-            raise _bad(g, f"misaligned {what}", address, bad, size, mask, f"the address must be a multiple of {size}")
-    return views, offset >> (size.bit_length() - 1), address
+            fault = _bad(g, f"misaligned {what}", place, bad, size)
+            fault.hint = f"the address must be a multiple of {size}"
+            raise fault
+    return place
 
 
-def load(g: Group, space: str, address: Array, size: int, mask: Array | None) -> Array:
-    """Elements of `size` bytes (16: as complex128) at the addresses. With a mask: shape of the mask, zero elsewhere."""
+def _element_wise(bad: Array, place: _Checked, size: int) -> Array:
+    """Wrong shadow words as wrong elements: an element of 16 bytes has two words."""
+    return bad.reshape(*place.index.shape, 2).any(axis=-1) if size == 16 else bad
+
+
+def load(g: Group, space: str, address: Array, size: int, mask: Mask | None) -> Array:
+    """Elements of `size` bytes (16: as complex128) at the addresses. With a mask: in the shape of addresses and mask, zero
+    elsewhere."""
     if space == "generic":
         return _generic_load(g, address, size, mask)
-    views, index, touched = _prepare(g, space, address, size, mask, "load")
-    state, word = _state_words(views, index, size)
+    place = check(g, space, address, size, mask, "load")
+    state, word = _state_words(place.views, place.index, size)
     bad = (state & _LOAD_BITS * _REPEAT[word]) != _LOADED * _REPEAT[word]
     if bad.any():
-        if size == 16:
-            bad = bad.reshape(*touched.shape, 2).any(axis=-1)
-        fault = _bad(g, "load of memory that was never written (or is not allocated)", touched, bad, size, mask, "")
-        fault.hint = _explain(g, space, int(np.broadcast_to(touched, bad.shape)[bad].ravel()[0]))
+        bad = _element_wise(bad, place, size)
+        fault = _bad(g, "load of memory that was never written (or is not allocated)", place, bad, size)
+        fault.hint = _explain(g, space, _first(place, bad))
         raise fault
-    found = views.data[size][index]
-    if mask is None:
+    found = place.views.data[size][place.index]
+    if place.where is None:
         return found
-    shape = np.broadcast_shapes(address.shape, mask.shape)
-    result = np.zeros(shape, found.dtype)
-    result[np.broadcast_to(mask, shape)] = found
+    result = np.zeros(place.where.shape, found.dtype)
+    result[place.where] = found
     return result
 
 
-def store(g: Group, space: str, address: Array, data: Array, size: int, mask: Array | None) -> None:
-    """Writes elements of `size` bytes (uint8 to uint64, or complex128 for 16)."""
+def store(g: Group, space: str, address: Array, data: Array, size: int, mask: Mask | None) -> None:
+    """Writes elements of `size` bytes (uint8 to uint64, or complex128 for 16). Where lanes store to one place, the last lane
+    of the last row wins."""
     if space == "generic":
         for part, where, shared in _generic_parts(g, address, mask):
             store(g, shared, part, data, size, where)
         return
-    views, index, touched = _prepare(g, space, address, size, mask, "store")
+    place = check(g, space, address, size, mask, "store", data)
+    views, index = place.views, place.index
     state, word = _state_words(views, index, size)
     bad = (state & _STORE_BITS * _REPEAT[word]) != ALLOCATED * _REPEAT[word]
     if bad.any():
-        if size == 16:
-            bad = bad.reshape(*touched.shape, 2).any(axis=-1)
-        start = int(np.broadcast_to(index, bad.shape)[bad].ravel()[0]) * size
+        bad = _element_wise(bad, place, size)
+        start = int(index[bad].ravel()[0]) * size
         reason = _unwritable(int(np.bitwise_or.reduce(views.state[1][start : start + size])))
-        fault = _bad(g, f"store {reason}", touched, bad, size, mask, "")
-        fault.hint = _explain(g, space, int(np.broadcast_to(touched, bad.shape)[bad].ravel()[0]))
+        fault = _bad(g, f"store {reason}", place, bad, size)
+        fault.hint = _explain(g, space, _first(place, bad))
         raise fault
-    if mask is not None:
-        shape = np.broadcast_shapes(address.shape, mask.shape)
-        data = np.broadcast_to(data, shape)[np.broadcast_to(mask, shape)]
+    if place.where is not None:
+        data = np.broadcast_to(data, place.where.shape)[place.where]
     elif data.shape != index.shape:
         shape = np.broadcast_shapes(data.shape, index.shape)
         index, data = np.broadcast_to(index, shape), np.broadcast_to(data, shape)
@@ -189,39 +215,25 @@ def _unwritable(state: int) -> str:
 _MARKS16 = {mark: np.full(16, mark, np.uint8).view(np.complex128)[0] for mark in (_LOADED, _LOADED | UNFENCED)}
 
 
-def _generic_parts(g: Group, address: Array, mask: Array | None) -> list[tuple[Array, Array | None, str]]:
+def _generic_parts(g: Group, address: Array, mask: Mask | None) -> list[tuple[Array, Mask | None, str]]:
     """A generic access as (addresses of the space, lanes, space) for each state space that occurs."""
-    shape = np.broadcast_shapes(address.shape, (1, 1) if mask is None else mask.shape)
-    lanes = np.ones(shape, np.bool_) if mask is None else np.broadcast_to(mask, shape)
-    wide = np.broadcast_to(address, shape).astype(np.uint64)
+    wide = address.astype(np.uint64)
     is_global = wide >= np.uint64(GLOBAL_BASE)
-    parts: list[tuple[Array, Array | None, str]] = []
-    if (is_global & lanes).any():
-        every = bool((is_global | ~lanes).all())
-        parts.append((address if every else wide, mask if every else is_global & lanes, "global"))
-    rest = ~is_global & lanes
-    if rest.any():
-        parts.append(
-            (
-                np.where(rest, wide - np.uint64(SHARED_WINDOW), np.uint64(0)),
-                rest if mask is not None or not rest.all() else None,
-                "cluster",
-            )
-        )
-    return parts
+    shared = wide - np.uint64(SHARED_WINDOW)
+    if is_global.all():
+        return [(address, mask, "global")]
+    if not is_global.any():
+        return [(shared, mask, "cluster")]
+    lanes = full(mask, len(g.warps))
+    return [(wide, is_global & lanes, "global"), (shared, ~is_global & lanes, "cluster")]
 
 
-def _generic_load(g: Group, address: Array, size: int, mask: Array | None) -> Array:
+def _generic_load(g: Group, address: Array, size: int, mask: Mask | None) -> Array:
     parts = _generic_parts(g, address, mask)
     if len(parts) == 1:
-        return load(g, parts[0][2], parts[0][0], size, parts[0][1])
-    result: Array | None = None
-    for part, where, space in parts:
-        found = load(g, space, part, size, where)
-        result = found if result is None or where is None else np.where(where, found, result)
-    if result is None:
-        raise Fault("a load that no lane executes")
-    return result
+        return load(g, parts[0][2], parts[0][0], size, mask)
+    first, second = (load(g, space, part, size, where) for part, where, space in parts)
+    return np.where(parts[0][1], first, second)
 
 
 def load_uniform(g: Group, space: str, address: int, size: int) -> int:

@@ -26,6 +26,7 @@ import numpy as np
 from fp4emu import values
 from fp4emu.errors import Fault, Place
 from fp4emu.instruction import Address, Immediate, Instruction, Negated, Operand, Register, Symbol
+from fp4emu.shapes import NO_LANE, spread
 
 ORDER = {"U": 0, "W": 1, "V": 2}
 WIDTHS = {
@@ -48,7 +49,6 @@ FLOATS = {16: "F2", 32: "F4", 64: "F8"}
 LANE0 = np.zeros((1, 32), np.bool_)
 LANE0[0, 0] = True
 NOT_LANE0 = ~LANE0
-NO_LANE = np.zeros((1, 1), np.bool_)
 LANES = np.arange(32, dtype=np.uint32).reshape(1, 32)
 
 NAMESPACE: dict[str, Any] = {
@@ -76,6 +76,7 @@ NAMESPACE: dict[str, Any] = {
     "NOT_LANE0": NOT_LANE0,
     "LANES": LANES,
     "NO_LANE": NO_LANE,
+    "spread": spread,
     "values": values,
     **{
         name: getattr(values, name)
@@ -116,6 +117,18 @@ class Value:
     reps: dict[str, str] = field(default_factory=dict[str, str])
     parts: tuple[Value, Value] | None = None
     elect: str = ""
+
+
+def computed(value: Value) -> bool:
+    """Whether a value may be held as a float alone: the result of arithmetic, or a constant that is no NaN. Any other float
+    may be a NaN with a payload, which only its bits keep."""
+    if "f" not in value.reps or value.parts:
+        return False
+    bits = value.reps.get("u")
+    if bits is None:
+        return True
+    exponent = {16: 0x7C00, 32: 0x7F80_0000, 64: 0x7FF0_0000_0000_0000}.get(value.bits)
+    return exponent is not None and bits.isdigit() and int(bits) & exponent != exponent
 
 
 def join(*kinds: str) -> str:
@@ -343,7 +356,8 @@ class Builder:
     # --- writing ---
 
     def mask(self) -> str:
-        """The lanes that execute: "None" for all of them, else an expression for an array."""
+        """The lanes that execute: "None" for all of them, else an expression for an array of 32 columns
+        (`fp4emu.shapes`)."""
         context = {"F": "None", "E": "LANE0", "D": "m"}[self.context.mask]
         guard = self.guard
         if guard is None or self.kind(guard) == "U":
@@ -354,7 +368,9 @@ class Builder:
             text = self.rep(guard, "b")
             return text if context == "None" else f"({text} & {context})"
         text = self.rep(guard, "b")
-        return text if context == "None" else self.assign(f"{text} & {context}")
+        if context != "None":
+            return self.assign(f"{text} & {context}")
+        return text if self.kind(guard) == "V" else self.assign(f"spread({text})")
 
     def set(self, operand: Operand, kind: str, rep: str, expression: str, bits: int) -> None:
         """Writes a destination register from an expression."""
@@ -382,10 +398,11 @@ class Builder:
         self.known[slot] = self._blend(old, value, keep)
 
     def _blend(self, old: Value, new: Value, keep: bool) -> Value:
-        if old.parts and new.parts:
+        if (old.parts and new.parts) or new.bits == 128:
+            (old.parts, new.parts) = self.halves_of(old), self.halves_of(new)
             halves = (self._blend(old.parts[0], new.parts[0], keep), self._blend(old.parts[1], new.parts[1], keep))
             return Value("", new.bits, {}, halves)
-        rep = "b" if new.bits == 1 else ("f" if "f" in old.reps and "f" in new.reps and "u" not in new.reps else "u")
+        rep = "b" if new.bits == 1 else ("f" if computed(old) and computed(new) else "u")
         kinds = self.kind(old), self.kind(new)
         a, b = self.rep(old, rep), self.rep(new, rep)
         mask = "None"

@@ -5,25 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fp4emu.builder import width_of
 from fp4emu.instruction import Instruction, Operand, Pair, Register, Vector
 from fp4emu.machine import ThreadContext
 from fp4emu.registry import Wait
+from fp4emu.shapes import LANES, Mask, columns, full, row_of, words
 
 if TYPE_CHECKING:
     from fp4emu.group import Group
 
-Mask = NDArray[np.bool_] | None
 _DTYPES = {1: np.bool_, 8: np.uint8, 16: np.uint16, 32: np.uint32, 64: np.uint64}
-_BITS = np.uint32(1) << np.arange(32, dtype=np.uint32)
 
 
 def _row_of(value: Any, row: int) -> Any:
     """A source operand of one warp: an int, or the list of its lanes' values; tuples stay tuples."""
     if isinstance(value, np.ndarray):
-        line = value[row if value.shape[0] > 1 else 0]
+        line = row_of(value, row)
         return line.item() if len(line) == 1 else line.tolist()
     if isinstance(value, tuple):
         return tuple(_row_of(item, row) for item in value)
@@ -47,8 +45,7 @@ def _scalar(value: Any, lane: int) -> Any:
 def _lanes(value: Any, row: int, operand: Operand | None) -> Any:
     """The 32 lanes of one warp; immediates stay ints."""
     if isinstance(value, np.ndarray):
-        line = value[row if value.shape[0] > 1 else 0]
-        return line if len(line) == 32 else np.broadcast_to(line, (32,))
+        return np.broadcast_to(row_of(value, row), (LANES,))
     if isinstance(value, tuple):
         items = operand.items if isinstance(operand, Vector) else (None,) * len(value)
         return [_lanes(item, row, inner) for item, inner in zip(value, items, strict=True)]
@@ -57,19 +54,19 @@ def _lanes(value: Any, row: int, operand: Operand | None) -> Any:
     return value
 
 
-def _shape(operand: Operand, rows: int) -> Any:
+def _shape(operand: Operand, rows: int, lanes: int = LANES) -> Any:
     """Zeroed result arrays for a destination; a vector of equal registers is one array [register, row, lane]."""
     if isinstance(operand, Vector):
         types = {item.type if isinstance(item, Register) else None for item in operand.items}
         if len(types) == 1 and None not in types:
             register = operand.items[0]
             assert isinstance(register, Register)
-            return np.zeros((len(operand.items), rows, 32), _DTYPES[width_of(register.type)])
-        return [_shape(item, rows) for item in operand.items]
+            return np.zeros((len(operand.items), rows, lanes), _DTYPES[width_of(register.type)])
+        return [_shape(item, rows, lanes) for item in operand.items]
     if isinstance(operand, Pair):
-        return [_shape(operand.first, rows), _shape(operand.second, rows)]
+        return [_shape(operand.first, rows, lanes), _shape(operand.second, rows, lanes)]
     if isinstance(operand, Register):
-        return np.zeros((rows, 32), _DTYPES[width_of(operand.type)])
+        return np.zeros((rows, lanes), _DTYPES[width_of(operand.type)])
     return None
 
 
@@ -85,21 +82,27 @@ def _store(target: Any, result: Any, where: tuple[Any, ...]) -> None:
 
 def blank(g: Group, ins: Instruction) -> Any:
     """Zeros in the shape of the results of an instruction that nobody executes."""
-    results = [_shape(operand, len(g.warps)) for operand in ins.operands[: ins.rule.outputs]]
+    lanes = 1 if ins.rule.per_warp else LANES
+    return _results([_shape(operand, len(g.warps), lanes) for operand in ins.operands[: ins.rule.outputs]])
+
+
+def _results(results: list[Any]) -> Any:
     return results[0] if len(results) == 1 else results
 
 
-def threads(g: Group, ins: Instruction, mask: Mask, arguments: tuple[Any, ...]) -> Any:
+def _executing(g: Group, mask: Mask | None) -> Mask:
+    """The lanes that execute, [row, 32]."""
+    return full(g.live if mask is None else mask, len(g.warps))
+
+
+def threads(g: Group, ins: Instruction, mask: Mask | None, arguments: tuple[Any, ...]) -> Any:
     """Once for each executing thread, in order of row and lane."""
     rule = ins.rule
     results = [_shape(operand, len(g.warps)) for operand in ins.operands[: rule.outputs]]
     handler, waits = rule.handler, g.waits
-    every = g.live if mask is None else mask
+    executing = _executing(g, mask)
     for row, warp in enumerate(g.warps):
-        if every is None:
-            lanes: Any = range(32)
-        else:
-            lanes = np.flatnonzero(every[row if every.shape[0] > 1 else 0]).tolist()
+        lanes: list[int] = np.flatnonzero(executing[row]).tolist()
         g.row = row
         own = [_row_of(a, row) for a in arguments]
         uniform = all(map(_uniform, own))
@@ -118,21 +121,20 @@ def threads(g: Group, ins: Instruction, mask: Mask, arguments: tuple[Any, ...]) 
             if results:
                 _assign(results, result, (row, lane))
     g.row = g.lane = None
-    return results[0] if len(results) == 1 else results
+    return _results(results)
 
 
-def warps(g: Group, ins: Instruction, mask: Mask, arguments: tuple[Any, ...]) -> Any:
+def warps(g: Group, ins: Instruction, mask: Mask | None, arguments: tuple[Any, ...]) -> Any:
     """Once for each warp with an executing lane."""
     rule = ins.rule
     results = [_shape(operand, len(g.warps)) for operand in ins.operands[: rule.outputs]]
     sources = ins.operands[rule.first_source :]
     every = g.live if mask is None else mask
+    executing: list[int] = [] if every is None else words(full(every, len(g.warps))).tolist()
     for row, warp in enumerate(g.warps):
-        active = 0xFFFF_FFFF
-        if every is not None:
-            active = int(_BITS[every[row if every.shape[0] > 1 else 0]].sum())
-            if not active:
-                continue
+        active = 0xFFFF_FFFF if every is None else executing[row]
+        if not active:
+            continue
         g.row, warp.active = row, active
         values = [_lanes(a, row, operand) for a, operand in zip(arguments, sources, strict=True)]
         result = rule.handler(warp, ins, *values)
@@ -141,12 +143,14 @@ def warps(g: Group, ins: Instruction, mask: Mask, arguments: tuple[Any, ...]) ->
         elif results:
             _assign(results, result, (row,))
     g.row = None
-    return results[0] if len(results) == 1 else results
+    return _results(results)
 
 
-def groups(g: Group, ins: Instruction, mask: Mask, arguments: tuple[Any, ...]) -> Any:
+def groups(g: Group, ins: Instruction, mask: Mask | None, arguments: tuple[Any, ...]) -> Any:
     """Once for the whole group: `handler(group, instruction, mask, *arguments)` of ints and arrays."""
-    return ins.rule.handler(g, ins, g.live if mask is None else mask, *arguments)
+    rule = ins.rule
+    result = rule.handler(g, ins, g.live if mask is None else mask, *arguments)
+    return columns(result, len(g.warps), rule.per_warp) if rule.outputs else None
 
 
 def _assign(results: list[Any], result: Any, where: tuple[Any, ...]) -> None:

@@ -40,6 +40,9 @@ class LoadedModule:
     addresses: dict[str, int]
     programs: dict[str, Program] = field(default_factory=dict[str, Program])
 
+    def __repr__(self) -> str:
+        return f"<fp4emu module for {self.tree.target}: {', '.join(self.entries) or 'no entries'}>"
+
     @property
     def entries(self) -> tuple[str, ...]:
         return tuple(name for name, function in self.tree.functions.items() if function.entry and function.defined)
@@ -74,6 +77,9 @@ class Gpu:
         self.target = target
         self.memory = GlobalMemory()
         self.configuration = Configuration(mode, seed, lockstep or ("grid" if mode == "immediate" else "warp"))
+
+    def __repr__(self) -> str:
+        return f"<fp4emu GPU {self.target}, {self.configuration.mode}, seed {self.configuration.seed}>"
 
     def alloc(self, size: int) -> int:
         """Address of `size` fresh bytes, 512-byte aligned. Reading them before they are written is a fault."""

@@ -22,6 +22,7 @@ from fp4emu.errors import Fault, Place
 from fp4emu.machine import WarpContext
 from fp4emu.program import BLOCKED, EXIT, NEXT, SPLIT, TABLE, Program, Specialised
 from fp4emu.registry import Wait
+from fp4emu.values import canonical16, canonical32, canonical64
 
 if TYPE_CHECKING:
     from fp4emu.launch import Launch
@@ -418,6 +419,7 @@ def _rows_of(value: Any, rows: NDArray[np.intp], single: bool) -> Any:
     return value
 
 
+_BITS_OF = {16: canonical16, 32: canonical32, 64: canonical64}
 _DTYPES = {1: np.bool_, 8: np.uint8, 16: np.uint16, 32: np.uint32, 64: np.uint64}
 
 
@@ -440,7 +442,7 @@ def _concatenate(parts: list[Any], sizes: list[int], bits: int) -> Any:
         if array.dtype.kind == "f" and any(
             isinstance(p, int) or getattr(p, "dtype", np.dtype("f4")).kind != "f" for p in parts if p is not None
         ):
-            array = array.view(_DTYPES[bits])
+            array = _BITS_OF[bits](array)
         arrays.append(array)
     floating = all(array.dtype.kind == "f" for array in arrays)
     dtype = arrays[0].dtype if floating else _DTYPES[bits]
@@ -457,7 +459,7 @@ def _unpaired(value: Any, bits: int) -> Any:
     """A 64-bit pair as one value."""
     if not isinstance(value, tuple):
         return value
-    halves = [half.view(np.uint32) if getattr(half, "dtype", np.dtype("u4")).kind == "f" else half for half in value]
+    halves = [canonical32(half) if getattr(half, "dtype", np.dtype("u4")).kind == "f" else half for half in value]
     if bits != 64:
         raise Fault("128-bit registers of groups that differ cannot be merged")
     wide = [np.asarray(half, np.uint64) for half in halves]

@@ -356,7 +356,7 @@ def _emit_call(builder: Builder, ins: Instruction) -> None:
         blank = f"{builder.constant(execute.blank)}(g, {builder.constant(ins)})"
         call = f"{call} if {builder.rep(builder.guard, 'b')} else {blank}"
     result = builder.assign(call)
-    _take(builder, ins, result, "V")
+    _take(builder, ins, result, "W" if ins.rule.per_warp else "V")
 
 
 def argument(builder: Builder, ins: Instruction, operand: Operand) -> str:

@@ -125,6 +125,7 @@ class Rule:
     handler: Handler
     inout: bool = False
     once: bool = False
+    per_warp: bool = False
 
     @property
     def first_source(self) -> int:
@@ -145,6 +146,7 @@ def instruction(
     targets: tuple[str, ...] = (),
     inout: bool = False,
     once: bool = False,
+    per_warp: bool = False,
 ) -> Callable[[Handler], Handler]:
     """Registers a handler for `opcode` with the modifiers that `forms` allow. Several rules may share an opcode: the
     first form that fits wins."""
@@ -153,7 +155,19 @@ def instruction(
         family = handler.__module__.rsplit(".", 1)[-1]
         parsed = tuple(parse_form(form) for form in (forms or ("",)))
         rule = Rule(
-            opcode, parsed, forms or ("",), style, outputs, blocking, section, family, targets, handler, inout, once
+            opcode,
+            parsed,
+            forms or ("",),
+            style,
+            outputs,
+            blocking,
+            section,
+            family,
+            targets,
+            handler,
+            inout,
+            once,
+            per_warp,
         )
         RULES.setdefault(opcode, []).append(rule)
         return handler

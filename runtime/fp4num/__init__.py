@@ -16,7 +16,7 @@ from fp4num.hadamard import hadamard
 from fp4num.layouts import LAYOUTS, ScaleLayout
 from fp4num.packing import pack, unpack
 from fp4num.proof import Proof
-from fp4num.quantize import dequantize, quantize
+from fp4num.quantize import codes_under, dequantize, operand_values, quantize
 from fp4num.quantized import Quantized
 from fp4num.rules import RULES
 
@@ -35,10 +35,12 @@ __all__ = [
     "Quantized",
     "ScaleLayout",
     "block_format",
+    "codes_under",
     "decode",
     "dequantize",
     "encode",
     "hadamard",
+    "operand_values",
     "pack",
     "quantize",
     "round_to",

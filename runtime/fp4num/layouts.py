@@ -29,7 +29,7 @@ class ScaleLayout:
     """`coords` names the atom's coordinates and their extents; mode i of the atom belongs to coordinate i.
 
     A coordinate that is not named has extent 1. `order` says which neighbor atom comes next in memory, nearest first.
-    `pad` is the byte value (or number, for f32 scales) of every element that no block owns. Raises `LayoutError` for a
+    `pad` is every byte of the elements that no block owns, so of an f32 scale all four. Raises `LayoutError` for a
     form that cannot be read as a layout; `prove` says whether a well-formed one is a bijection.
     """
 
@@ -134,7 +134,7 @@ class ScaleLayout:
         """The buffer (1-D, padding filled) of scales [batch, row, k]."""
         if scales.ndim != 3:
             raise DataError(f"scales are [batch, row, k], not of shape {scales.shape}")
-        out = np.full(self.size(*scales.shape), self.pad, scales.dtype)
+        out = np.full(self.size(*scales.shape) * scales.itemsize, self.pad, np.uint8).view(scales.dtype)
         out[self.offsets(*scales.shape)] = scales
         return out
 

@@ -58,11 +58,62 @@ def quantize(
     return Quantized(packed, f.layout.to_buffer(_stored(scales, f, values.shape)), stored, f, values.shape)
 
 
+def codes_under(
+    x: ArrayLike,
+    like: Quantized,
+    *,
+    tensor_scale: Any = None,
+    amax: Any = None,
+    rounding: Literal["nearest", "stochastic"] = "nearest",
+    rng: ArrayLike | None = None,
+    stream: int = 0,
+    quantizer: str | None = None,
+) -> NDArray[np.uint8]:
+    """The codes, one a byte, that `quantize` gives `x` where its blocks have the scales of `like`.
+
+    For rules with one scale a block. The arguments are those of `quantize`, `like` has its format.
+    """
+    f, values = like.format, _as_f32(x)
+    the_rule = rule(quantizer or f.quantizer)
+    with np.errstate(all="ignore"):
+        factors = _factors(values, f, the_rule, tensor_scale, amax)
+        job = Job(f, the_rule, factors, _noise(rounding, rng), stream)
+        return job.run(values, _of_blocks(like.scale_grid(), f, values.shape))[0]
+
+
+def _of_blocks(stored: NDArray[Any], f: BlockFormat, shape: tuple[int, ...]) -> NDArray[Any]:
+    """The scale of each block: the first of those that are stored for it."""
+    for axis, (block, part) in enumerate(zip(f.block, f.stored, strict=True), start=1):
+        if block != part:
+            assert part != "all"  # BlockFormat allows it only where the block is all, too
+            stored = np.take(stored, np.arange(f.block_grid(shape)[axis]) * (0 if block == "all" else block // part), axis)
+    return stored
+
+
 def dequantize(q: Quantized, *, tensor_scale: bool = True) -> Floats:
     """The float32 values: fl(element * scale), then times (or divided by) the tensor scale, each rounded once.
 
-    `tensor_scale=False` leaves the tensor scale out: what a matmul contracts.
+    `tensor_scale=False` leaves the tensor scale out.
     """
+    values = _decoded(q, np.float32)
+    if tensor_scale and q.tensor_scale is not None:
+        with np.errstate(all="ignore"):
+            ts = np.asarray(q.tensor_scale, np.float32)
+            values = values * ts if q.format.tensor_scale == "multiplies" else values / ts
+    return values
+
+
+def operand_values(q: Quantized) -> NDArray[np.float64]:
+    """element * scale without any rounding, as float64: what a product contracts.
+
+    The tensor core multiplies elements and scales of both operands before it rounds, so an element times its scale may
+    lie outside float32's range (6 * 2^127) where the product does not.
+    """
+    return _decoded(q, np.float64)
+
+
+def _decoded(q: Quantized, kind: type[np.floating[Any]]) -> NDArray[Any]:
+    """element * scale, each product rounded once to `kind`."""
     if not isinstance(q, Quantized):  # pyright: ignore[reportUnnecessaryIsInstance]  # it is the caller's
         raise DataError(f"dequantize takes a Quantized, not {type(q).__name__}")
     f = q.format
@@ -72,14 +123,12 @@ def dequantize(q: Quantized, *, tensor_scale: bool = True) -> Floats:
         values = np.take(_pairs(f.element), codes).view(np.float32).reshape(q.shape)
     else:
         values = decode(unpack(codes, f.bits), f.element).reshape(q.shape)
+    values = values.astype(kind, copy=False)
     with np.errstate(all="ignore"):
         if f.scale is not None and values.size:
             grid = q.scale_grid()
             scales = grid if f.scale == "f32" else decode(grid, f.scale)
-            _scale_blocks(values, scales, f.stored)
-        if tensor_scale and q.tensor_scale is not None:
-            ts = np.asarray(q.tensor_scale, np.float32)
-            values = values * ts if f.tensor_scale == "multiplies" else values / ts
+            _scale_blocks(values, scales.astype(kind, copy=False), f.stored)
     return values
 
 
@@ -152,7 +201,7 @@ def _stored(scales: NDArray[Any], f: BlockFormat, shape: tuple[int, ...]) -> NDA
     return scales
 
 
-def _scale_blocks(values: Floats, scales: Floats, stored: Block) -> None:
+def _scale_blocks(values: NDArray[Any], scales: NDArray[Any], stored: Block) -> None:
     """Multiply `values` in place by the scales [batch, row, k] of their blocks."""
     view = values.reshape(scales.shape[0], -1, values.shape[-1])
     tall, wide = stored

@@ -29,6 +29,15 @@ class Quantized:
     format: BlockFormat
     shape: tuple[int, ...]
 
+    def __repr__(self) -> str:
+        shape = ", ".join(map(str, self.shape))
+        parts = [f"codes {_kind(self.codes)}"]
+        if self.format.scale is not None:
+            parts.append(f"scales {_kind(self.scales)} in {self.format.layout.name}")
+        if self.tensor_scale is not None:
+            parts.append(f"tensor_scale {_kind(self.tensor_scale)}")
+        return f"<{self.format.name}[{shape}]: {', '.join(parts)}>"
+
     @staticmethod
     def from_parts(
         codes: Any, scales: Any, tensor_scale: Any, fmt: BlockFormat | str, shape: Sequence[int]
@@ -65,6 +74,13 @@ class Quantized:
     def scale_grid(self) -> NDArray[Any]:
         """The stored scales as [batch, row, k], out of the layout: uint8 codes or float32. For numpy arrays."""
         return self.format.layout.from_buffer(self.scales, *self.format.scale_grid(self.shape))
+
+
+def _kind(array: Any) -> str:
+    """The type and shape of an array, and where it is if that is not this process' memory."""
+    dtype = str(getattr(array, "dtype", type(array).__name__)).removeprefix("torch.")
+    device = str(getattr(array, "device", "cpu"))
+    return f"{dtype} {list(getattr(array, 'shape', ()))}" + (f" on {device}" if device != "cpu" else "")
 
 
 def _dtype(array: Any, what: str) -> str:

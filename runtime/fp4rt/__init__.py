@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from fp4rt.kernel import Bound, Kernel, load
     from fp4rt.manifest import Manifest
 
+    __version__: str
+
 _HOME = {
     "Artifact": "fp4rt.artifact",
     "ArgumentError": "fp4rt.errors",
@@ -73,6 +75,7 @@ __all__ = [
     "Manifest",
     "Quantized",
     "RuntimeFault",
+    "__version__",
     "compare",
     "decode",
     "dequantize",
@@ -84,6 +87,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
+    if name == "__version__":
+        return import_module("fp4rt.version").version()
     if name == "compare":
         return import_module("fp4rt.compare")
     home = _HOME.get(name)

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
+
+from fp4num import Quantized
 
 from fp4rt.limits import check_memory
 
@@ -48,6 +52,31 @@ TORCH_DTYPES = {
 
 #: Above this, an output's bytes are compared with the machine's memory: numpy would take them until it is killed.
 _CHECKED = 1 << 28
+
+
+class Tensor(Protocol):
+    """What a torch tensor is, as far as it can be said without torch."""
+
+    @property
+    def shape(self) -> Sequence[int]: ...
+
+    @property
+    def dtype(self) -> object: ...
+
+    @property
+    def device(self) -> object: ...
+
+    def data_ptr(self) -> int: ...
+
+    def cpu(self) -> Tensor: ...
+
+    def numpy(self) -> NDArray[Any]: ...
+
+
+#: What a call returns for an output: numpy's array where numpy's were given, torch's tensor where torch's were.
+Output: TypeAlias = "NDArray[Any] | Tensor | Quantized"
+#: What a call takes for an input: the same, or a number for a param.
+Input: TypeAlias = "NDArray[Any] | Tensor | Quantized | float | int"
 
 
 @dataclass(slots=True)

@@ -40,6 +40,10 @@ class Artifact:
     files: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
     extras: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
 
+    def __repr__(self) -> str:
+        files = ", ".join(f"{name} ({len(content)} bytes)" for name, content in self.files.items())
+        return f"<fp4rt artifact {self.manifest.name} for {self.manifest.target}: {files or 'no files'}>"
+
     @staticmethod
     def build(manifest: Manifest, files: Mapping[str, bytes], extras: Mapping[str, bytes] | None = None) -> Artifact:
         """An artifact whose manifest lists these files with their hashes."""

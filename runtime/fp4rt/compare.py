@@ -6,9 +6,9 @@ outputs are compared as codes, scale bytes (padding included) and tensor scale.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,9 @@ from fp4rt import arrays
 from fp4rt.manifest import Manifest
 from fp4rt.typed import TypedKernel
 
-Array = NDArray[Any]
+Array: TypeAlias = NDArray[Any]
+#: What is expected and found at a place, as text.
+Show: TypeAlias = Callable[[tuple[int, ...]], tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,9 @@ class Comparison:
     `wrong` counts the elements further than `allowed` ulp apart, `different` those that differ at all. `first` is the
     coordinate of the first wrong one; `expected` and `found` its bits and value as text. `largest` is the greatest
     distance in ulp (for codes and scales, in steps of the code).
+
+    Of inexact data, `within` places differ no more than the order of additions allows (`fp4rt.bounded`), and for
+    `undecided` ones no bound is known, for `reasons`.
     """
 
     name: str
@@ -39,18 +44,42 @@ class Comparison:
     first: tuple[int, ...] | None = None
     expected: str = ""
     found: str = ""
+    within: int = 0
+    undecided: int = 0
+    reasons: tuple[str, ...] = ()
+    distance: Array | None = field(default=None, repr=False, compare=False)
+    show: Show | None = field(default=None, repr=False, compare=False)
 
     @property
     def equal(self) -> bool:
-        """Whether nothing is wrong."""
-        return self.wrong == 0
+        """Whether nothing is wrong, and nothing undecided."""
+        return self.wrong == 0 and self.undecided == 0
+
+    def judged(self, allowed: Array, undecided: Array, reasons: tuple[str, ...]) -> Comparison:
+        """The same places, of which some that differ are `allowed` to, and others cannot be judged."""
+        if self.distance is None or self.show is None:
+            raise ValueError(f"{self.name} has another shape: its places cannot be judged")
+        wrong = (self.distance != 0) & ~allowed & ~undecided
+        summary = _summary(self.name, self.distance, wrong, self.allowed, self.show)
+        counts = int(np.count_nonzero(allowed)), int(np.count_nonzero(undecided))
+        return replace(summary, within=counts[0], undecided=counts[1], reasons=reasons if counts[1] else ())
 
     def __str__(self) -> str:
+        if self.undecided and self.wrong == 0:
+            return (
+                f"{self.name}: {self.undecided} of {self.total} differ, and no bound is known for them, because of "
+                f"{'; '.join(self.reasons) or 'an unbounded interval'}"
+            )
+        if self.within and self.wrong == 0:
+            return (
+                f"{self.name}: {self.within} of {self.total} elements differ within the bound of their sums, "
+                f"the farthest by {self.largest}"
+            )
         if self.wrong == 0:
             inside = f", {self.different} within {self.allowed} ulp" if self.different else ""
             return f"{self.name}: {self.total} elements equal{inside}"
         place = f"{self.name}[{', '.join(map(str, self.first or ()))}]"
-        limit = f" by more than {self.allowed} ulp" if self.allowed else ""
+        limit = f" by more than {self.allowed} ulp" if self.allowed else " by more than they may" if self.within else ""
         return (
             f"{place}: expected {self.expected}, found {self.found}; "
             f"{self.wrong} of {self.total} differ{limit}, the farthest by {self.largest}"
@@ -82,19 +111,20 @@ def compare_outputs(
 
 def compare_arrays(name: str, dtype: str, found: object, expected: object, *, ulp: int = 0) -> Comparison:
     """Two arrays of an element type of the language (codes or values as the runtime returns them, numpy or torch)."""
-    a, b = _codes(found, dtype), _codes(expected, dtype)
+    a, b = codes_in(found, dtype), codes_in(expected, dtype)
     if a.shape != b.shape:
         text = f"shape {b.shape}", f"shape {a.shape}"
         return Comparison(name, max(a.size, b.size), a.size or 1, a.size or 1, ulp, 0, (), *text)
     distance = _distance(a, b, dtype)
-    return _summary(name, distance, ulp, lambda i: (_show(b[i], dtype), _show(a[i], dtype)))
+    return _summary(name, distance, distance > ulp, ulp, lambda i: (_show(b[i], dtype), _show(a[i], dtype)))
 
 
 def _compare_quantized(name: str, fmt: BlockFormat, found: Quantized, expected: Quantized) -> list[Comparison]:
     out: list[Comparison] = []
     a, b = (unpack(arrays.to_host(q.codes).view(np.uint8), fmt.bits).reshape(q.shape) for q in (found, expected))
     table = f"{fmt.element}"
-    out.append(_summary(f"{name}.codes", _steps(a, b), 0, lambda i: (_code(b[i], table), _code(a[i], table))))
+    steps = _steps(a, b)
+    out.append(_summary(f"{name}.codes", steps, steps > 0, 0, lambda i: (_code(b[i], table), _code(a[i], table))))
     if fmt.scale is not None:
         sa, sb = arrays.to_host(found.scales), arrays.to_host(expected.scales)
         if fmt.scale == "f32":
@@ -114,39 +144,30 @@ def _compare_scale_bytes(
 ) -> Comparison:
     """The whole buffer; the first wrong byte is named by its block (batch, row, k), or as padding."""
     distance = _steps(found, expected)
-    summary = _summary(f"{name}.scales", distance, 0, lambda i: (_code(expected[i], scale), _code(found[i], scale)))
-    if summary.first is None:
-        return summary
-    offset = summary.first[0]
-    grid = fmt.scale_grid(shape)
-    owner = np.argwhere(fmt.layout.offsets(*grid) == offset)
-    place = "padding" if len(owner) == 0 else "block (batch, row, k) = " + str(tuple(int(x) for x in owner[0]))
-    return Comparison(
-        summary.name,
-        summary.total,
-        summary.different,
-        summary.wrong,
-        0,
-        summary.largest,
-        summary.first,
-        f"{summary.expected} ({place})",
-        summary.found,
-    )
+
+    def show(place: tuple[int, ...]) -> tuple[str, str]:
+        owner = np.argwhere(fmt.layout.offsets(*fmt.scale_grid(shape)) == place[0])
+        block = "padding" if len(owner) == 0 else "block (batch, row, k) = " + str(tuple(int(x) for x in owner[0]))
+        return f"{_code(expected[place], scale)} ({block})", _code(found[place], scale)
+
+    return _summary(f"{name}.scales", distance, distance > 0, 0, show)
 
 
-def _summary(name: str, distance: Array, allowed: int, show: Any) -> Comparison:
-    wrong = distance > allowed
+def _summary(name: str, distance: Array, wrong: Array, allowed: int, show: Show) -> Comparison:
     count = int(np.count_nonzero(wrong))
     largest = int(distance.max()) if distance.size else 0
     different = int(np.count_nonzero(distance))
     if count == 0:
-        return Comparison(name, distance.size, different, 0, allowed, largest)
+        return Comparison(name, distance.size, different, 0, allowed, largest, distance=distance, show=show)
     first = tuple(int(i) for i in np.unravel_index(int(np.argmax(wrong)), wrong.shape))
     expected, found = show(first)
-    return Comparison(name, distance.size, different, count, allowed, largest, first, expected, found)
+    return Comparison(
+        name, distance.size, different, count, allowed, largest, first, expected, found, distance=distance, show=show
+    )
 
 
-def _codes(array: object, dtype: str) -> Array:
+def codes_in(array: object, dtype: str) -> Array:
+    """An array's bits, as unsigned integers of the width of its element type."""
     data = arrays.to_host(array)
     width = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}[arrays.ITEM_SIZE[dtype]]
     return np.ascontiguousarray(data).reshape(-1).view(width).reshape(data.shape)
@@ -156,13 +177,18 @@ def _distance(a: Array, b: Array, dtype: str) -> Array:
     """Distance in units in the last place; 0 between NaNs, the largest number between a NaN and a number."""
     if dtype in ("i32", "u32", "u64", "bool"):
         return (a != b).astype(np.int64)
-    bits = arrays.ITEM_SIZE[dtype] * 8
-    sign = 1 << (bits - 1)
-    ordered = [np.where(x & sign, -(x & (sign - 1)).astype(np.int64), x.astype(np.int64)) for x in (a, b)]
-    distance = np.abs(ordered[0] - ordered[1])
+    distance = np.abs(ordered(a, dtype) - ordered(b, dtype))
     distance = np.where((distance == 0) & (a != b), 1, distance)  # +0 and -0 are different bytes
     nan = [np.isnan(_values(x, dtype)) for x in (a, b)]
     return np.where(nan[0] & nan[1], 0, np.where(nan[0] | nan[1], 1 << 40, distance))
+
+
+def ordered(codes: Array, dtype: str) -> Array:
+    """Integers in the order of the values that codes stand for, neighbors one apart; zeros of both signs are 0."""
+    if dtype in ("i32", "u32", "u64", "bool"):
+        return codes.view(np.int32) if dtype == "i32" else codes
+    sign = 1 << (arrays.ITEM_SIZE[dtype] * 8 - 1)
+    return np.where(codes & sign, -(codes & (sign - 1)).astype(np.int64), codes.astype(np.int64))
 
 
 def _values(codes: Array, dtype: str) -> Array:

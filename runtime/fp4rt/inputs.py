@@ -16,9 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fp4num import BlockFormat, Quantized, decode, encode, pack
+from fp4rt import sizes
+from fp4rt.arrays import Input
 from fp4rt.errors import DimensionError
 from fp4rt.limits import call_bytes, check_memory
 from fp4rt.manifest import Manifest
+from fp4rt.reference.sums import sums
 from fp4rt.signature import complete_dims
 from fp4rt.typed import Arg, TypedKernel, shape_of
 
@@ -38,7 +41,7 @@ def random_inputs(
     *,
     exact: bool = True,
     defaults: bool = True,
-) -> dict[str, Any]:
+) -> dict[str, Input]:
     """Arguments by name, as numpy arrays, `Quantized` and numbers, for a call with these dynamic dims.
 
     `exact` restricts the operands of products as described above; without it every finite code occurs. `defaults`
@@ -51,7 +54,7 @@ def random_inputs(
     sizes_of = complete_dims(kernel, {**static, **(dims or {})})
     check_memory(_COPIES * call_bytes(kernel, sizes_of), None, f"making random inputs of {kernel.name}")
     bounds = _bounds(kernel, sizes_of) if exact else {}
-    out: dict[str, Any] = {}
+    out: dict[str, Input] = {}
     for index, arg in enumerate(kernel.args):
         rng = np.random.default_rng((seed, index))
         shape = shape_of(arg, sizes_of)
@@ -69,7 +72,7 @@ def random_inputs(
 def _bounds(kernel: TypedKernel, dims: Mapping[str, int]) -> dict[str, tuple[int, bool]]:
     """For each operand of a product, the largest integer that an exact row may hold, and whether its unit is 1."""
     out: dict[str, tuple[int, bool]] = {}
-    for products in _sums(kernel):
+    for products in sums(kernel):
         args = [[_argument(kernel, i) for i in kernel.values[product].operands] for product in products]
         depths = [shape_of(left, dims)[-1] for left, _ in args if left is not None]
         bound = max(1, math.isqrt((_EXACT - 1) // max(1, sum(depths))))
@@ -77,17 +80,6 @@ def _bounds(kernel: TypedKernel, dims: Mapping[str, int]) -> dict[str, tuple[int
             before, aligned = out.get(arg.name, (bound, False))
             out[arg.name] = min(bound, before), aligned or len(products) > 1
     return out
-
-
-def _sums(kernel: TypedKernel) -> list[list[int]]:
-    """The products, those that are added to one another together."""
-    parts: dict[int, list[int]] = {}  # of each sum, and of each product alone
-    for index, value in enumerate(kernel.values):
-        if value.op == "matmul":
-            parts[index] = [index]
-        elif value.op == "add" and all(operand in parts for operand in value.operands):
-            parts[index] = [product for operand in value.operands for product in parts[operand]]
-    return list(parts.values())
 
 
 def _argument(kernel: TypedKernel, index: int) -> Arg | None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
-
 from fp4rt import arrays
+from fp4rt.arrays import Output
 from fp4rt.artifact import Artifact
 from fp4rt.devices import open_device
 from fp4rt.devices.base import Device, Executable, Launcher
@@ -89,7 +88,7 @@ class Kernel:
         workspace: object | None = None,
         stream: object | None = None,
         **args: object,
-    ) -> dict[str, Any]:
+    ) -> dict[str, Output]:
         """Run once and return the outputs by name.
 
         `out` gives memory for outputs; `workspace` is an array of at least `workspace_size` bytes; `stream` a CUDA
@@ -202,12 +201,16 @@ class Bound:
             help="copy or pickle the kernel, and bind it again",
         )
 
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{name} = {size}" for name, size in self._call.dims.items())
+        return f"<fp4rt call of {self.kernel.name} on {self.kernel.device} at {sizes or 'fixed sizes'}>"
+
     @property
-    def outputs(self) -> dict[str, Any]:
+    def outputs(self) -> dict[str, Output]:
         """The outputs by name: the same arrays for every run."""
         return self._call.outputs
 
-    def __call__(self, stream: object | None = None) -> dict[str, Any]:
+    def __call__(self, stream: object | None = None) -> dict[str, Output]:
         """Run once more; `stream` overrides the one given to `bind`."""
         self._launcher(stream)
         return self._call.outputs

@@ -87,6 +87,10 @@ class Manifest:
     files: Mapping[str, str] = field(default_factory=dict[str, str])
     toolchain: Mapping[str, str] = field(default_factory=dict[str, str])
 
+    def __repr__(self) -> str:
+        launches = sum(len(plan.launches) for plan in (self.plan, *(v.plan for v in self.variants)))
+        return f"<fp4rt manifest of {self.kernel.heading} for {self.target}: launches {launches}, files {len(self.files)}>"
+
     def modules(self) -> tuple[str, ...]:
         """The stems of the cubin and PTX files the launches use, each once."""
         plans = (self.plan, *(v.plan for v in self.variants))

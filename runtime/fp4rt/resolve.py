@@ -102,6 +102,10 @@ class Resolved:
     launches: tuple[ResolvedLaunch, ...]
     tensor_maps: tuple[ResolvedMap, ...]
 
+    def __repr__(self) -> str:
+        plan = f"plan {self.variant}" if self.variant else "plan"
+        return f"<fp4rt {plan} at {', '.join(map(str, self.key))}: {len(self.launches)} launches>"
+
 
 def resolve(manifest: Manifest, dims: Mapping[str, int]) -> Resolved:
     """The plan for these dims. ConstraintError names the first constraint that does not hold, with its place."""

@@ -10,13 +10,13 @@ import difflib
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from fp4num import BlockFormat, Quantized
 from fp4rt import arrays, sizes
-from fp4rt.arrays import Family, View
+from fp4rt.arrays import Family, Output, View
 from fp4rt.checks import Slot, check_groups, check_overlaps, describe_axes, scale_source, wrong_device
 from fp4rt.errors import ArgumentError
 from fp4rt.plan import WORKSPACE
@@ -36,7 +36,7 @@ class Call:
     scalars: dict[str, float]
     parts: dict[str, View]
     family: Family
-    outputs: dict[str, Any] = field(default_factory=dict[str, Any])
+    outputs: dict[str, Output] = field(default_factory=dict[str, Output])
     written: list[str] = field(default_factory=list[str])
     inout: frozenset[str] = frozenset()
 
@@ -82,7 +82,7 @@ class Signature:
                 check_groups(slot.arg, parts, dims)
         call = Call(dims, self._scalars(args), parts, family, inout=self._inout)
         for slot in self._inouts:
-            call.outputs[slot.name] = args[slot.name]
+            call.outputs[slot.name] = cast("Output", args[slot.name])  # as `read` has found
             _mark_written(slot, call)
         return call
 
@@ -186,7 +186,7 @@ class Signature:
                 if value is None:
                     value = arrays.empty(shape, str(slot.arg.dtype), call.family, self.device)
                 self._check_output(call, slot, slot.read(value, call.parts), shape)
-                call.outputs[slot.name] = value
+                call.outputs[slot.name] = cast("Output", value)  # as `read` has found
             _mark_written(slot, call)
         if taken != len(given):
             name = next(n for n in given if all(n != s.name for s in self._outs))
@@ -212,7 +212,7 @@ class Signature:
         self._check_output(call, slot, slot.read(value, call.parts, tensor_scale=own_scale), shape)
         if alias is not None and isinstance(value, Quantized):
             value = Quantized(value.codes, value.scales, call.parts[alias].array, fmt, shape)
-        call.outputs[slot.name] = value
+        call.outputs[slot.name] = cast("Output", value)  # as `read` has found
 
     def _check_output(self, call: Call, slot: Slot, actual: tuple[int, ...], shape: tuple[int, ...]) -> None:
         if actual != shape:

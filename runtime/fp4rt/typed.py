@@ -98,6 +98,15 @@ class TypedKernel:
     stores: tuple[Store, ...]
     constraints: tuple[Constraint, ...] = ()
 
+    def __repr__(self) -> str:
+        args = ", ".join(f"{a.direction} {a.name}" for a in self.args)
+        return f"<kernel {self.heading}: {args}; {len(self.values)} values>"
+
+    @property
+    def heading(self) -> str:
+        """`NAME(DIMS)`."""
+        return f"{self.name}({', '.join(d.name if d.value is None else f'{d.name} = {d.value}' for d in self.dims)})"
+
     def arg(self, name: str) -> Arg:
         """The argument of that name; KeyError if there is none."""
         for arg in self.args:

@@ -22,13 +22,6 @@ def load_ahead(tensor_map, slabs, barriers, row_bytes: cutlass.Constexpr, slot, 
     prims.cp_async_bulk_tensor_shared_cta_global(target, tensor_map.get_ptr(), coordinates, barrier)
 
 
-@cute.jit
-def wait_for(barrier, parity):
-    """Wait until the barrier's phase of this parity has ended."""
-    while not prims.mbarrier_try_wait_parity(barrier, parity):
-        pass
-
-
 def read_row(unpack, slabs, slot, lane, row_bytes):
     """This lane's row of a slot as 32 floats; 16-byte chunks lie swizzled as TMA writes them."""
     chunks = row_bytes // 16

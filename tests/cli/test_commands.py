@@ -127,7 +127,7 @@ def test_sass_without_nvdisasm_says_how_to_get_it(
 
 
 def test_run_compares_the_emulator_with_the_reference(fp4cc: Run, gemm: Path) -> None:
-    ran = fp4cc("run", gemm, "--device", "emulator", "--set", "M=130", "--set", "N=72")
+    ran = fp4cc("run", gemm, "--device", "emulator", "--at", "M=130", "--at", "N=72")
     assert ran.status == 0, ran.out + ran.err
     assert "M = 130, N = 72" in ran.out
     assert ran.out.endswith("equal to the reference, bit for bit\n")
@@ -142,10 +142,13 @@ def test_run_answers_in_json(fp4cc: Run, gemm: Path) -> None:
 
 
 def test_run_says_which_constraint_fails(fp4cc: Run, gemm: Path) -> None:
-    ran = fp4cc("run", gemm, "--device", "reference", "--set", "K=24")
+    ran = fp4cc("run", gemm, "--device", "reference", "--at", "K=24")
     assert ran.status == 1
     assert "K" in ran.err
     assert "error[FP6" in ran.err
+    ran = fp4cc("run", gemm, "--device", "reference", "--set", "K=24")
+    assert ran.status == 1
+    assert "error[FP" in ran.err
 
 
 def test_run_takes_arrays_and_quantized_arguments_from_files(fp4cc: Run, gemm: Path, tmp_path: Path) -> None:
@@ -198,7 +201,7 @@ def test_saved_quantized_outputs_can_be_read_back(tmp_path: Path) -> None:
 
 
 def test_verify_runs_shapes_and_delays(fp4cc: Run, gemm: Path) -> None:
-    ran = fp4cc("verify", gemm, "--set", "N=64", "--set", "K=128", "--delays", "1")
+    ran = fp4cc("verify", gemm, "--at", "N=64", "--at", "K=128", "--delays", "1")
     assert ran.status == 0, ran.out + ran.err
     assert "delays of seed 0" in ran.out
     assert "every run equals the reference" in ran.out
@@ -228,7 +231,10 @@ def test_layout_describes_formats_files_and_tensors(fp4cc: Run, tmp_path: Path) 
     assert "layout mine" in fp4cc("layout", path).out
     svg = tmp_path / "mine.svg"
     assert fp4cc("layout", path, "--svg", svg).status == 0
-    ElementTree.fromstring(svg.read_text())
+    drawn = list(ElementTree.fromstring(svg.read_text()).iter())
+    colors = {value for node in drawn for name, value in node.items() if name in ("fill", "stroke")}
+    assert len(colors) > 2
+    assert all(re.fullmatch("#[0-9a-f]{6}", color) for color in colors), "CairoSVG draws other notations black"
     answer = json.loads(fp4cc("layout", path, "--json").out)
     assert answer["layouts"][0]["atom_offsets"] == [[0, 1], [2, 3], [4, 5], [6, 7]]
 

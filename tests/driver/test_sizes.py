@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from fp4cc.driver import Request, read_spec
+from fp4cc.driver.interpret import interpreted
+from fp4cc.driver.request import RequestError
 from fp4cc.driver.shapes import interesting_shapes
-from fp4cc.driver.sizes import call_sizes, split_sizes
+from fp4cc.driver.sizes import at_sizes, call_sizes
 from fp4cc.driver.stages import lower_kernels, manifest_text
 from fp4rt.errors import ConstraintError
 from fp4rt.manifest import Manifest, loads
@@ -52,9 +52,54 @@ def test_the_shapes_to_verify_keep_to_the_constraints_and_have_residues(manifest
     assert len({tuple(s.items()) for s in shapes}) == len(shapes)
 
 
-def test_sizes_of_static_dims_become_constants_and_others_belong_to_the_call(tmp_path: Path) -> None:
-    path = tmp_path / "gemm.fp4"
-    path.write_text(SPEC)
-    request, call = split_sizes(Request(read_spec(path)), {"N": 128, "M": 16})
-    assert request.dims == {"N": 128}
-    assert call == {"M": 16}
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ({"N": 128}, r"N is fixed in the spec \(N = 96\); --set N=... changes it"),
+        ({"F": 128}, "F is derived from other dimensions"),
+        ({"L": 3}, "L is given twice"),
+        ({"Q": 3}, "no kernel has a dimension Q; dimensions: F, K, L, M, N"),
+    ],
+)
+def test_only_dims_that_are_left_open_have_sizes_in_a_call(sizes: dict[str, int], message: str) -> None:
+    request = Request(read_spec(SPEC), dims={"L": 2})
+    assert at_sizes(request, {"M": 16}) == {"M": 16}
+    with pytest.raises(RequestError, match=message):
+        at_sizes(request, sizes)
+
+
+EXPERTS = """\
+kernel experts(E, M, N, K) {
+    in x : nvfp4[E, M, K]; in w : nvfp4[E, N, K]; in bias : bf16[E, N]; in scale : f32[E]
+    out y : bf16[E, M, N]
+    y = (x @ w.T + bias) * scale
+}
+"""
+HEADS = """\
+kernel heads(B, H, S, D) {
+    in x : bf16[B, H, S, D]; in gain : f32[H, D]
+    out y : bf16[B, H, S, D]; out top : f32[B, H]
+    y = x * gain
+    top = max(max(abs(x), over = D), over = S)
+}
+"""
+
+
+@pytest.mark.parametrize(("text", "batches"), [(EXPERTS, {"E"}), (HEADS, {"B", "H"}), (SPEC, {"L"})])
+def test_batches_are_few_whatever_else_they_are_an_axis_of(text: str, batches: set[str]) -> None:
+    """An expert's bias is `[E, N]`: E stands there where rows do, and 256 experts would take minutes."""
+    kernel = interpreted(Request(read_spec(text))).manifest
+    assert {name for name, size in call_sizes(kernel, {}).items() if size <= 4} == batches
+    assert all(shape[name] <= 4 for shape in interesting_shapes(kernel, {}) for name in batches)
+
+
+def test_a_dim_of_a_product_is_no_batch_though_it_leads_elsewhere() -> None:
+    """M is a row of the product; that a bias has it before its last two axes does not make it small."""
+    text = """\
+kernel k(M, H, D) {
+    in x : bf16[M, H]; in w : bf16[D, H]; in t : f32[M, 1, 1]
+    out y : bf16[M, D]
+    y = x @ w.T
+}
+"""
+    assert call_sizes(interpreted(Request(read_spec(text))).manifest, {})["M"] == 256

@@ -13,6 +13,7 @@ from fp4cc.passes.conversion_cost import stage_clocks
 Lower = Callable[..., LoweredGemm]
 
 LINEAR = "format linear extends nvfp4 { layout linear }\nformat tall extends nvfp4 { scale e4m3 per 16 x 16 }\n"
+LINEAR += "format fine8 { element e4m3; scale e4m3 per 1 x 32; layout linear; quantizer nvfp4_ct }\n"
 
 
 def gemm(x: str, w: str, fields: str = "", where: str = "") -> str:
@@ -50,7 +51,7 @@ def test_scales_of_another_layout_are_relaid(lower_text: Lower) -> None:
         ("f16", "linear", "f16", "a quarter of the rate of kind::mxf4nvf4"),
         ("e4m3", "nvfp4", "f16", "a quarter of the rate of kind::mxf4nvf4"),
         ("e4m3", "mxfp4", "bf16", "a quarter of the rate of kind::mxf4"),
-        ("bf16", "mxfp8_e4m3", "bf16", "half the rate of kind::mxf8f6f4"),
+        ("bf16", "mxfp6_e3m2", "bf16", "half the rate of kind::mxf8f6f4"),
     ],
 )
 def test_what_is_dequantized_says_what_that_costs(lower_text: Lower, x: str, w: str, to: str, rate: str) -> None:
@@ -66,7 +67,7 @@ def test_what_is_dequantized_says_what_that_costs(lower_text: Lower, x: str, w: 
 
 @pytest.mark.parametrize("columns", [64, 128, 192, 256])
 @pytest.mark.parametrize("rows", [128, 256])
-@pytest.mark.parametrize(("x", "w"), [("bf16", "nvfp4"), ("e4m3", "mxfp8"), ("bf16", "mxfp6")])
+@pytest.mark.parametrize(("x", "w"), [("bf16", "nvfp4"), ("e4m3", "fine8"), ("bf16", "mxfp6")])
 def test_warps_share_the_work(lower_text: Lower, x: str, w: str, rows: int, columns: int) -> None:
     """Whole units for each warp of a team, few words for each lane, and no more teams than slots."""
     lowered = lower_text(gemm(x, w, f"tile {rows} x {columns} x 64; cluster 2 x 1"))

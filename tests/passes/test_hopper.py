@@ -13,7 +13,7 @@ from fp4cc.source import Source
 FORMATS = """
 format lines   extends nvfp4 { layout linear }
 format squares extends nvfp4 { scale e4m3 per 16 x 16 }
-format steps   extends mxfp8 { scale e8m0 per 1 x 64 }
+format steps   extends mxfp6 { scale e8m0 per 1 x 64 }
 """
 
 

@@ -86,4 +86,15 @@ def test_every_shape_has_a_schedule(lower_gemm: Lower, fmt: str, m: int, n: int)
 
 def test_what_was_assumed_is_recorded(lower_gemm: Lower) -> None:
     tile = next(d for d in lower_gemm().decisions if d.what == "tile")
-    assert "M, N, K unknown and taken as 4096" in tile.why
+    assert "(with M, N, K unknown and taken as 4096)" in tile.why
+
+
+def test_what_was_assumed_is_what_it_was_chosen_for(lower_text: Callable[..., LoweredGemm]) -> None:
+    """A batch counts as one, and a bound that `when` gives as itself."""
+    lowered = lower_text(
+        "kernel k(L, M, N, K) { in a : nvfp4[L, M, K]; in b : nvfp4[L, N, K]; out c : bf16[L, M, N]; c = a @ b.T }\n"
+        "schedule k on sm_100a when M <= 128 { stages auto }\n"
+    )
+    for plan, expected in ((lowered.variants[0], "(with M unknown and taken as 128, N, K as 4096, L as 1)"),
+                           (lowered, "(with M, N, K unknown and taken as 4096, L as 1)")):  # fmt: skip
+        assert expected in next(d for d in plan.decisions if d.what == "tile").why

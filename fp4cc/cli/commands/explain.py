@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fp4cc.cli.options import json_option, kernel_option, print_json, set_option, spec_argument, target_option
+from fp4cc.cli.options import (
+    at_option,
+    json_option,
+    kernel_option,
+    print_json,
+    set_option,
+    spec_argument,
+    target_option,
+)
 from fp4cc.cli.terminal import definitions, progress
 
 if TYPE_CHECKING:
@@ -18,7 +26,8 @@ if TYPE_CHECKING:
 _EPILOG = """\b
 Examples:
   fp4cc explain gemm.fp4
-  fp4cc explain gemm.fp4 --set M=128 --set N=7168 --set K=16384
+  fp4cc explain gemm.fp4 --set M=16 --set N=7168 --set K=16384   the kernel for these sizes alone
+  fp4cc explain gemm.fp4 --at M=16                             the kernel for any M, in a call with 16
   fp4cc explain gemm.fp4 --no-compile --json
 
 Times are an estimate from published rates, not a measurement.
@@ -29,13 +38,22 @@ Times are an estimate from published rates, not a measurement.
 @spec_argument
 @target_option
 @set_option
+@at_option
 @kernel_option
 @click.option("--no-compile", is_flag=True, help="Skip the compilation that registers and code size need.")
 @json_option
-def command(spec: str, target: str, sizes: dict[str, int], kernel: str | None, no_compile: bool, as_json: bool) -> None:
+def command(
+    spec: str,
+    target: str,
+    sizes: dict[str, int],
+    call: dict[str, int],
+    kernel: str | None,
+    no_compile: bool,
+    as_json: bool,
+) -> None:
     """Say what the compiler chose and why, what each resource costs, and what the alternatives were."""
     from fp4cc.driver.request import Request
-    from fp4cc.driver.sizes import split_sizes
+    from fp4cc.driver.sizes import at_sizes
     from fp4cc.driver.spec import spec_at
     from fp4cc.driver.stages import lower_kernels
     from fp4cc.explain.report import as_json as report_json
@@ -43,7 +61,8 @@ def command(spec: str, target: str, sizes: dict[str, int], kernel: str | None, n
 
     with progress(enabled=not as_json) as line:
         line.step("checking and lowering the spec")
-        request, call = split_sizes(Request(spec_at(spec), target, {}, kernel), sizes)
+        request = Request(spec_at(spec), target, sizes, kernel)
+        call = at_sizes(request, call)
         lowered, _ = lower_kernels(request)
         usage: dict[str, ResourceUsage] = {} if no_compile else _usage(request, line.step)
     found = [one for kernel in lowered for one in reports(kernel, call, usage)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fp4cc.cli.options import (
+    at_option,
     cache_option,
     device_option,
     input_option,
@@ -24,12 +26,14 @@ from fp4cc.cli.terminal import progress, table
 
 if TYPE_CHECKING:
     from fp4cc.driver.trial import Trial
-    from fp4rt.typed import Arg
+    from fp4rt import Comparison
+    from fp4rt.typed import Arg, TypedKernel
 
 _EPILOG = """\b
 Examples:
   fp4cc run gemm.fp4                                 random inputs, small sizes
-  fp4cc run gemm.fp4 --set M=300 --set K=1024        other sizes
+  fp4cc run gemm.fp4 --at M=300 --at K=1024          other sizes
+  fp4cc run gemm.fp4 --set M=300                     the kernel built for that M
   fp4cc run gemm.fp4 --input a=a.npy --input b=b.npz --save out
   fp4cc run gemm.fp4 --device reference              the reference alone
 
@@ -39,6 +43,11 @@ Files given with --input:
   .npz  a quantized argument: codes (uint8), scales (1-D, in the layout),
         tensor_scale (float32) if the format has one
 
+
+Outputs are compared bit for bit where all sums are exact in any order, as those
+of random inputs are. Of other data, a place may differ as far as the order of
+additions allows; such places are counted.
+
 Exit status 1: the outputs differ from the reference. 3: no such device.
 """
 
@@ -47,6 +56,7 @@ Exit status 1: the outputs differ from the reference. 3: no such device.
 @spec_argument
 @device_option
 @set_option
+@at_option
 @input_option
 @seed_option
 @click.option(
@@ -63,6 +73,7 @@ def command(
     spec: str,
     device: str,
     sizes: dict[str, int],
+    call: dict[str, int],
     inputs: dict[str, Path],
     seed: int,
     save: Path | None,
@@ -79,11 +90,12 @@ def command(
     from fp4cc.driver import Request, artifact_of, build, spec_at
     from fp4cc.driver.interpret import interpreted
     from fp4cc.driver.request import only_kernel
-    from fp4cc.driver.sizes import call_sizes, split_sizes
-    from fp4cc.driver.trial import run_trial
+    from fp4cc.driver.sizes import at_sizes, call_sizes
+    from fp4cc.driver.trial import run_alone, run_trial
 
     with progress(enabled=not as_json) as line:
-        request, call = split_sizes(Request(spec_at(spec), target, {}, kernel), sizes)
+        request = Request(spec_at(spec), target, sizes, kernel)
+        call = at_sizes(request, call)
         if device == "reference":
             artifact = interpreted(request)
         else:
@@ -97,16 +109,23 @@ def command(
 
         line.step(f"running on {loaded.device}")
         arguments = {**random_inputs(artifact.manifest, dims, seed), **given}
-        trial = run_trial(loaded, artifact.load_kernel("reference"), arguments, dims)
+        if loaded.device == "reference":
+            trial = run_alone(loaded, arguments, dims)
+        else:
+            trial = run_trial(loaded, artifact.load_kernel("reference"), arguments, dims, bounded=True)
     if save is not None:
         save_outputs(save, trial.outputs)
     if as_json:
-        print_json({"ok": trial.equal, "kernel": typed.name, "target": target, **trial_json(trial)})
+        print_json({"ok": trial.equal, "kernel": typed.name, "target": target, **trial_json(trial, typed)})
     else:
         click.echo(f"{typed.name} for {target} on {trial.device} at {sizes_text(trial.dims)}")
         types = {arg.name: arg for arg in typed.args}
-        click.echo("\n".join(table(*_rows(trial, types), indent="  ")))
-        click.echo(f"{trial.device} {trial.device_seconds:.2f} s, reference {trial.reference_seconds:.2f} s")
+        if trial.comparisons:
+            click.echo("\n".join(table(*_rows(trial, types), indent="  ")))
+            click.echo(f"{trial.device} {trial.device_seconds:.2f} s, reference {trial.reference_seconds:.2f} s")
+        else:
+            click.echo("\n".join(table(*_alone(trial, types), indent="  ")))
+            click.echo(f"reference {trial.reference_seconds:.2f} s")
         click.echo(verdict(trial))
     return 0 if trial.equal else 1
 
@@ -118,18 +137,34 @@ def sizes_text(dims: Mapping[str, int]) -> str:
 
 def verdict(trial: Trial) -> str:
     """The last line: what the comparison says."""
-    if trial.device == "reference":
+    if not trial.comparisons:
         return "this is the reference: nothing to compare with"
-    if trial.equal:
+    if trial.identical:
         return "equal to the reference, bit for bit"
-    return "DIFFERENT from the reference:\n" + "\n".join(f"  {c}" for c in trial.comparisons if not c.equal)
+    if trial.equal:
+        head = "equal to the reference within the bounds of sums in another order; these inputs are not exact:"
+    elif any(c.wrong for c in trial.comparisons):
+        head = "DIFFERENT from the reference:"
+    else:
+        head = "UNDECIDED: it differs from the reference where no bound is known:"
+    chosen = [c for c in trial.comparisons if (c.within if trial.equal else not c.equal)]
+    return "\n".join([head, *(f"  {c}" for c in chosen)])
 
 
-def trial_json(trial: Trial) -> dict[str, Any]:
-    """A trial for machines."""
+def _how(trial: Trial) -> str:
+    """What was done to compare: "none", "bits" or "bounds"."""
+    if not trial.comparisons:
+        return "none"
+    return "bounds" if any(c.within or c.undecided for c in trial.comparisons) else "bits"
+
+
+def trial_json(trial: Trial, kernel: TypedKernel | None = None) -> dict[str, Any]:
+    """A trial for machines; with a kernel, outputs that were not compared are listed by name and size."""
+    alone = [] if kernel is None or trial.comparisons else _alone(trial, {a.name: a for a in kernel.args})[0]
     return {
         "device": trial.device,
         "sizes": dict(trial.dims),
+        "compared": _how(trial),
         "seconds": {"device": round(trial.device_seconds, 4), "reference": round(trial.reference_seconds, 4)},
         "outputs": [
             {
@@ -137,25 +172,42 @@ def trial_json(trial: Trial) -> dict[str, Any]:
                 "elements": c.total,
                 "different": c.different,
                 "wrong": c.wrong,
+                "within": c.within,
+                "undecided": c.undecided,
+                "reasons": list(c.reasons),
                 "largest": c.largest,
                 "first": None if c.first is None else list(c.first),
                 "expected": c.expected,
                 "found": c.found,
             }
             for c in trial.comparisons
-        ],
+        ]
+        or [{"name": name, "elements": int(count)} for name, _, count in alone],
     }
 
 
 def _rows(trial: Trial, types: dict[str, Arg]) -> tuple[list[list[str]], list[str]]:
     rows = [
-        [c.name, _type(c.name, types), str(c.total), str(c.different), str(c.largest), _RESULT[c.equal]]
+        [c.name, _type(c.name, types), str(c.total), str(c.different), str(c.largest), _result(c)]
         for c in trial.comparisons
     ]
     return rows, ["output", "type", "elements", "differ", "largest, ulp", "result"]
 
 
-_RESULT = {True: "equal", False: "DIFFERS"}
+def _result(c: Comparison) -> str:
+    if c.equal:
+        return "within bounds" if c.within else "equal"
+    return "DIFFERS" if c.wrong else "UNDECIDED"
+
+
+def _alone(trial: Trial, types: dict[str, Arg]) -> tuple[list[list[str]], list[str]]:
+    """The outputs of the reference, which are compared with nothing."""
+    rows = [
+        [name, arg.format.name if arg.format is not None else str(arg.dtype), str(math.prod(value.shape))]
+        for name, value in trial.outputs.items()
+        for arg in (types[name],)
+    ]
+    return rows, ["output", "type", "elements"]
 
 
 def _type(name: str, types: dict[str, Arg]) -> str:

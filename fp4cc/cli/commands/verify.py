@@ -11,6 +11,7 @@ import click
 
 from fp4cc.cli.commands.run import sizes_text, trial_json
 from fp4cc.cli.options import (
+    at_option,
     cache_option,
     device_option,
     json_option,
@@ -34,7 +35,8 @@ _FEW_SMS = 8
 _EPILOG = """\b
 Examples:
   fp4cc verify gemm.fp4
-  fp4cc verify gemm.fp4 --set K=4096 --delays 5
+  fp4cc verify gemm.fp4 --at K=4096 --delays 5      K is 4096 in every run
+  fp4cc verify gemm.fp4 --set K=4096                the kernel built for that K
   fp4cc verify gemm.fp4 --device cuda
 
 On the emulator each shape runs once with asynchronous work done at once, and the
@@ -75,6 +77,7 @@ class _Run:
 @spec_argument
 @device_option
 @set_option
+@at_option
 @click.option(
     "--delays", default=2, show_default=True, type=click.IntRange(0, 1000), help="Runs with random completion delays."
 )
@@ -87,6 +90,7 @@ def command(
     spec: str,
     device: str,
     sizes: dict[str, int],
+    call: dict[str, int],
     delays: int,
     seed: int,
     target: str,
@@ -96,12 +100,13 @@ def command(
 ) -> int:
     """Run the kernel at several shapes, residues and empty ones included, and compare each with the reference."""
     from fp4cc.driver import Request, build, spec_at
-    from fp4cc.driver.sizes import split_sizes
+    from fp4cc.driver.sizes import at_sizes
 
     started = time.perf_counter()
     results: dict[str, list[_Run]] = {}
     with progress(enabled=not as_json) as line:
-        request, call = split_sizes(Request(spec_at(spec), target, {}, kernel), sizes)
+        request = Request(spec_at(spec), target, sizes, kernel)
+        call = at_sizes(request, call)
         for built in build(request, use_cache=not no_cache, step=line.step).kernels:
             results[built.name] = list(_runs(built, device, call, delays, seed, line))
     equal = all(run.equal for runs in results.values() for run in runs)

@@ -236,7 +236,7 @@ class Loads:
         """Once a kernel: the barriers of tile inputs that TMA loads ahead."""
         lines: list[str] = []
         for leaf, load in self._loaded():
-            self.printer.helpers |= {"start_barriers", "load_ahead", "wait_for", "barrier_at", "read_row"}
+            self.printer.helpers |= {"start_barriers", "load_ahead", "wait", "barrier_at", "read_row"}
             self.printer.helpers.add(f"unpack_{leaf.dtype}")
             lines.append(f"start_barriers({load.barriers}, {load.stages}, warp, lane)")
             lines.append(f"{leaf.name}_loads = Int32(0)  # sub-tiles of {leaf.name} read so far")
@@ -261,7 +261,7 @@ class Loads:
         slot, later = self.names.new(f"{leaf.name}_slot"), self.names.new(f"{leaf.name}_later")
         subtile, parity = self.lowered.epilogue.subtile, f"{leaf.name}_loads >> {load.stages.bit_length() - 1} & 1"
         body = [
-            f"wait_for(barrier_at({load.barriers}, {slot}), {parity})",
+            f"wait(barrier_at({load.barriers}, {slot}), {parity})",
             f"{name} = read_row(unpack_{leaf.dtype}, {load.buffer}, {slot}, lane, {load.row_bytes})",
             "prims.bar_warp_sync(cute.arch.FULL_MASK)  # all lanes have read it",
         ]

@@ -231,9 +231,8 @@ def _padded(layout: ScaleLayout) -> bool:
 
 
 def _pad(fmt: BlockFormat) -> str:
-    if fmt.scale != "f32":
-        return str(fmt.layout.pad)
-    return f"bits({float(fmt.layout.pad)!r})"
+    width = 4 if fmt.scale == "f32" else 1
+    return str(int.from_bytes([fmt.layout.pad] * width, "little", signed=width == 4))  # as an Int32
 
 
 def _rounded(count: str, multiple: int) -> str:

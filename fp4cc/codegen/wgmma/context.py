@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from fp4cc.codegen.context import Constant, Panels, frame, mentions, place_call
+from fp4cc.codegen.context import Constant, Panels, frame, mentions, place_call, waits
 from fp4cc.codegen.epilogue.exchanged import exchanged_reads
 from fp4cc.codegen.epilogue.hooks import EpilogueText
 from fp4cc.codegen.mainloops import numbered
@@ -55,8 +55,8 @@ def taken(lowered: LoweredWgmma) -> tuple[str, ...]:
 
 def helpers(lowered: LoweredWgmma) -> set[str]:
     """The library functions that the template calls."""
-    found = {"shared_address", "shared_store_2_floats", "shared_load_32_f32", "mma_64_rows", "clear",
-             "operand_descriptor"}  # fmt: skip
+    found = {*waits(lowered.pipeline).values(), "shared_address", "shared_store_2_floats", "shared_load_32_f32",
+             "mma_64_rows", "clear", "operand_descriptor"}  # fmt: skip
     for side in _sides(lowered):
         if side.converted:
             found |= {"shared_load_4_words", "shared_store_4_words", f"pairs_of_{side.operand.element}"}
@@ -102,6 +102,7 @@ def template_context(lowered: LoweredWgmma, epilogue: EpilogueText) -> dict[str,
         "sync": "prims.barrier_cluster_arrive()\n    prims.barrier_cluster_wait()"
         if cluster.size > 1
         else "prims.barrier_cta_sync()",
+        "waits": waits(lowered.pipeline),
         "batched": batched,
         "band": lowered.raster.band,
         "load_place": place_call(batched, loaded),

@@ -197,7 +197,7 @@ def fills(output: EpilogueOutput, problem: Space) -> list[Init]:
         ceildiv(length, wide * layout.extent("k")) if isinstance(wide, int) else 1,
         layout.atom_size,
     )
-    return [Init(f"{output.arg}.scales", count, layout.pad, 4 if fmt.scale == "f32" else 1)]
+    return [Init(f"{output.arg}.scales", mul(count, 4) if fmt.scale == "f32" else count, layout.pad)]
 
 
 def measuring(outputs: tuple[EpilogueOutput, ...], warps: int, panel: int) -> list[SmemBuffer]:

@@ -98,9 +98,10 @@ def plan_pipeline(loops: Sequence[WgmmaLoop], cluster: Cluster, stages: int) -> 
     when = "multiplied" if any(loop.direct for loop in loops) else "converted"
     barriers = (
         Barrier("ab_full", stages, 1, int(total), f"the load warp, with the bytes of the stage{then}",
-                "the four other warps"),
+                "the four other warps", "cta" if cluster.size == 1 else "cluster"),
         Barrier("ab_empty", stages, CONSUMERS * cluster.m, 0,
-                f"a lane of each warp that has {when} it, of every CTA of the cluster", "the load warp"),
+                f"a lane of each warp that has {when} it, of every CTA of the cluster", "the load warp",
+                "cta" if cluster.size == 1 else "cluster"),
     )  # fmt: skip
     return Pipeline(stages, tuple(load for loop in loops for load in loop.loads), barriers, (), ())
 

@@ -1,8 +1,10 @@
 """What Hopper's GEMM multiplies: the type wgmma gets, how each operand becomes it, and why not, where it cannot.
 
 bf16 holds every element of eight bits or fewer, and its product by an e4m3 or e8m0 scale as long as that stays in
-bf16's normal range: then the sums are those of a block-scaled tensor core. f16 holds less: no e8m0 scale, and of the
-products by e4m3 scales only those of small elements.
+bf16's range: then the sums are those of a block-scaled tensor core. f16 holds less: no e8m0 scale, and of the
+products by e4m3 scales only those of small elements. Beside a plain operand a format is taken only where all its
+products are held (`passes.holding`); of two operands with block scales, which Blackwell multiplies without that
+detour, those outside bf16's range are infinite or lose bits (docs/operands.md).
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
 from fp4cc.ir.kernel import Arg, Constraint, Kernel
 from fp4cc.ir.lowered import Operand, Problem, Product
 from fp4cc.ir.lowered_wgmma import TILE_K, Side, Wide
+from fp4cc.passes.holding import why_not_dequantized
 from fp4cc.passes.memory import b_buffer
 from fp4cc.passes.promoted_scales import STEP
 from fp4cc.passes.scale_reading import Readers
@@ -21,7 +24,6 @@ from fp4cc.passes.sizes import fold
 from fp4cc.passes.wgmma.scales import plan_scales
 from fp4cc.targets.sm90 import SM90A
 from fp4num import BlockFormat
-from fp4num.elements import element
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,8 @@ def _wide(kernel: Kernel, product: Product) -> Wide:
     if plain - set(SM90A.plain) or plain >= {"bf16", "f16"}:
         raise DiagnosticError([_pair_error(args)])
     wide: Wide = "f16" if "f16" in plain else "bf16"
-    errors = [e for arg, operand in args if operand.scaled for e in _operand_errors(arg, operand.format, wide)]
+    beside = next((operand.element for _, operand in args if not operand.scaled), None)
+    errors = [e for arg, operand in args if operand.scaled for e in _operand_errors(arg, operand.format, wide, beside)]
     if errors:
         raise DiagnosticError(errors)
     return wide
@@ -137,7 +140,8 @@ def _pair_error(args: Sequence[tuple[Arg, Operand]]) -> Diagnostic:
     )  # fmt: skip
 
 
-def _operand_errors(arg: Arg, fmt: BlockFormat, wide: Wide) -> list[Diagnostic]:
+def _operand_errors(arg: Arg, fmt: BlockFormat, wide: Wide, beside: str | None) -> list[Diagnostic]:
+    """Why an operand cannot become `wide`; `beside` is the type of the other one if it is plain."""
     rows, columns = fmt.stored
     if fmt.scale == "f32":
         return [
@@ -155,20 +159,13 @@ def _operand_errors(arg: Arg, fmt: BlockFormat, wide: Wide) -> list[Diagnostic]:
                   notes=[f"a step along K is {TILE_K} elements: a scale covers {known} of them, whole steps, or all"],
                   help="store them `per 1 x 16` (nvfp4) or `per 1 x 32` (mx formats)"),
         ]  # fmt: skip
-    if wide == "f16" and (why := _too_large(fmt)) is not None:
+    if beside is not None and (why := why_not_dequantized(fmt, wide)) is not None:
+        held = why_not_dequantized(fmt, "bf16") is None
         return [
-            error("FP4205", f"`{fmt.name}` cannot be multiplied by f16 on {SM90A.name}", arg.span, f"`{fmt.name}`",
-                  notes=[f"beside f16 an operand is dequantized to f16, exactly or not at all; {why}"],
-                  help="make the other operand bf16, which holds them all"),
+            error("FP4205", f"`{fmt.name}` cannot be multiplied by {beside} on {SM90A.name}", arg.span, f"`{fmt.name}`",
+                  notes=[f"beside {beside} an operand is dequantized to {wide}, exactly or not at all; {why}"],
+                  help="make the other operand bf16, which holds them all" if held
+                  else "give it e4m3 scales or elements of four or six bits (nvfp4, mxfp4, mxfp6), "
+                       "or quantize the other operand too"),
         ]  # fmt: skip
     return []
-
-
-def _too_large(fmt: BlockFormat) -> str | None:
-    """Why f16 cannot hold an element times its scale; None if it can."""
-    if fmt.scale == "e8m0":
-        return "an e8m0 scale, a power of two from 2^-127 to 2^127, does not fit"
-    largest = element(fmt.element).max * (element(fmt.scale).max if fmt.scale is not None else 1.0)
-    if largest > element("f16").max:
-        return f"the largest {fmt.element} times the largest {fmt.scale} scale, {largest:g}, does not fit"
-    return None

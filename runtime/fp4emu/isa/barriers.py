@@ -11,6 +11,7 @@ from fp4emu.errors import Fault
 from fp4emu.instruction import Instruction
 from fp4emu.machine import Cta, WarpContext
 from fp4emu.registry import Wait, instruction
+from fp4emu.shapes import LANES, full, row_of, words
 
 CTA_SECTION, CLUSTER_SECTION, WARP_SECTION = "9.7.13.1", "9.7.13.3", "9.7.13.2"
 BARRIERS = 16
@@ -75,9 +76,9 @@ def _row(value: Any, row: int, mask: Any) -> int:
     """A warp-uniform operand of one row; faults if the lanes differ."""
     if not isinstance(value, np.ndarray):
         return int(value)
-    line = value[row if value.shape[0] > 1 else 0]
-    if mask is not None and len(line) == 32:
-        line = line[mask[row if mask.shape[0] > 1 else 0]]
+    line = row_of(value, row)
+    if mask is not None and len(line) == LANES:
+        line = line[row_of(mask, row)]
     if (line != line[0]).any():
         raise Fault("this operand must be the same in all lanes of the warp")
     return int(line[0])
@@ -87,16 +88,13 @@ def active_rows(g: Any, mask: Any) -> list[tuple[int, WarpContext, int]]:
     """(row, warp, lane mask) of each warp that executes."""
     if mask is None:
         return [(row, warp, 0xFFFF_FFFF) for row, warp in enumerate(g.warps)]
-    full = np.broadcast_to(mask, (len(g.warps), 32))
-    words = (full.astype(np.uint64) << np.arange(32, dtype=np.uint64)).sum(axis=1).tolist()
-    return [(row, g.warps[row], int(word)) for row, word in enumerate(words) if word]
+    executing: list[int] = words(full(mask, len(g.warps))).tolist()
+    return [(row, g.warps[row], word) for row, word in enumerate(executing) if word]
 
 
 def _threads(g: Any, row: int, word: int) -> int:
     """How many threads a warp brings to a barrier: 32 if all that live are here."""
-    live = (
-        0xFFFF_FFFF if g.live is None else int((g.live[row].astype(np.uint64) << np.arange(32, dtype=np.uint64)).sum())
-    )
+    live = _live(g, row)
     return 32 if word & live == live else word.bit_count()
 
 
@@ -195,6 +193,7 @@ def barrier_arrive(g: Any, ins: Instruction, mask: Any, number: Any, count: Any)
     style="group",
     section=CTA_SECTION,
     outputs=1,
+    per_warp=True,
     blocking=True,
 )
 @instruction(
@@ -204,6 +203,7 @@ def barrier_arrive(g: Any, ins: Instruction, mask: Any, number: Any, count: Any)
     style="group",
     section=CTA_SECTION,
     outputs=1,
+    per_warp=True,
     blocking=True,
 )
 def barrier_red(g: Any, ins: Instruction, mask: Any, number: Any, *rest: Any) -> Any:
@@ -288,7 +288,7 @@ def _live(g: Any, row: int) -> int:
     """The lanes of a warp that have not exited."""
     if g.live is None:
         return 0xFFFF_FFFF
-    return int((g.live[row].astype(np.uint64) << np.arange(32, dtype=np.uint64)).sum())
+    return int(words(g.live[row : row + 1])[0])
 
 
 def _describe_cluster(barrier: ClusterBarrier, warp: WarpContext) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fp4emu.builder import Builder, Value, join
+from fp4emu.builder import Builder, Value, computed, join
 from fp4emu.instruction import Instruction, Operand, Pair, Sink
 from fp4emu.isa.integer import bits_of
 from fp4emu.registry import instruction
@@ -188,7 +188,7 @@ def select(e: Builder, flag: Value, a: Value, b: Value) -> Value:
     """`a if flag else b` of two values of one width."""
     if a.bits != b.bits:
         e.fail(f"operands of {a.bits} and {b.bits} bits")
-    rep = "f" if all("f" in v.reps and not v.parts for v in (a, b)) and any("u" not in v.reps for v in (a, b)) else "u"
+    rep = "f" if computed(a) and computed(b) else "u"
     x, y, test = e.rep(a, rep), e.rep(b, rep), e.rep(flag, "b")
     kinds = (e.kind(a), e.kind(b), e.kind(flag))
     if kinds == ("U", "U", "U"):

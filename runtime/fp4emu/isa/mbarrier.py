@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from fp4emu.barrier import Barrier
+from fp4emu.barrier import MAX_COUNT, Barrier
 from fp4emu.builder import Builder
 from fp4emu.errors import Fault
 from fp4emu.instruction import Instruction, Sink
@@ -15,6 +16,7 @@ from fp4emu.machine import Cluster, WarpContext
 from fp4emu.memory import GLOBAL_BASE, RANK_SHIFT, SHARED_WINDOW
 from fp4emu.program import argument
 from fp4emu.registry import Wait, instruction
+from fp4emu.shapes import LANES, row_of
 
 LOCAL = "[space=shared|shared::cta]"
 ANY = "[space=shared|shared::cta|shared::cluster]"
@@ -42,31 +44,22 @@ def _offset(warp: WarpContext, address: int) -> int:
     return place & ((1 << RANK_SHIFT) - 1)
 
 
-def _each(g: Any, mask: Any, *values: Any) -> list[tuple[int, WarpContext, int, list[int]]]:
-    """(row, warp, number of lanes, operands) of the executing lanes, those of a warp with the same operands
-    together."""
-    result: list[tuple[int, WarpContext, int, list[int]]] = []
+def _each(g: Any, mask: Any, *values: Any) -> list[tuple[int, WarpContext, int, tuple[int, ...]]]:
+    """(row, warp, its lanes as bits, operands) of the executing lanes, those of a warp with the same operands together."""
+    result: list[tuple[int, WarpContext, int, tuple[int, ...]]] = []
     for row, warp, word in active_rows(g, mask):
-        lines = [v[row if v.shape[0] > 1 else 0] if isinstance(v, np.ndarray) else v for v in values]
-        if all(not isinstance(line, np.ndarray) or len(line) == 1 for line in lines):
-            result.append(
-                (
-                    row,
-                    warp,
-                    word.bit_count(),
-                    [int(line[0]) if isinstance(line, np.ndarray) else int(line) for line in lines],
-                )
-            )
+        lines: list[list[int]] = [
+            row_of(value, row).tolist() if isinstance(value, np.ndarray) else [value] for value in values
+        ]
+        if all(len(line) == 1 for line in lines):
+            result.append((row, warp, word, tuple(line[0] for line in lines)))
             continue
-        groups: dict[tuple[int, ...], int] = {}
-        for lane in range(32):
+        alike: dict[tuple[int, ...], int] = {}
+        for lane in range(LANES):
             if word >> lane & 1:
-                key = tuple(
-                    int(line[lane if len(line) > 1 else 0]) if isinstance(line, np.ndarray) else int(line)
-                    for line in lines
-                )
-                groups[key] = groups.get(key, 0) + 1
-        result += [(row, warp, lanes, list(key)) for key, lanes in groups.items()]
+                key = tuple(line[lane if len(line) > 1 else 0] for line in lines)
+                alike[key] = alike.get(key, 0) | 1 << lane
+        result += [(row, warp, lanes, key) for key, lanes in alike.items()]
     return result
 
 
@@ -90,7 +83,7 @@ def inval(g: Any, ins: Instruction, mask: Any, address: Any) -> None:
 def expect_tx(g: Any, ins: Instruction, mask: Any, address: Any, count: Any) -> None:
     for row, warp, lanes, (place, tx) in _each(g, mask, address, count):
         g.row = row
-        _at(warp, place, False).expect_tx(lanes * tx)
+        _at(warp, place, False).expect_tx(lanes.bit_count() * tx)
 
 
 @instruction(
@@ -99,37 +92,68 @@ def expect_tx(g: Any, ins: Instruction, mask: Any, address: Any, count: Any) -> 
 def complete_tx(g: Any, ins: Instruction, mask: Any, address: Any, count: Any) -> None:
     for row, warp, lanes, (place, tx) in _each(g, mask, address, count):
         g.row = row
-        _at(warp, place, False).complete_tx(lanes * tx)
+        _at(warp, place, False).complete_tx(lanes.bit_count() * tx)
+
+
+# The state that an arrival returns: the current phase, and the pending count before the arrival (9.7.13.15.13).
+_PENDING_BITS = MAX_COUNT.bit_length()
 
 
 def _arrive(e: Builder, ins: Instruction, drop: bool = False) -> None:
-    """The state is the phase that was current, the same for all lanes that arrive together."""
     target = ins.operands[0]
     arguments = ", ".join(e.assign(argument(e, ins, operand)) for operand in ins.operands[1:])
     remote = ins.mod("space") == "shared::cluster"
-    call = f"{e.constant(arrive)}(g, {e.mask()}, {remote}, {ins.has('expect')}, {drop}, {arguments})"
-    if isinstance(target, Sink):
+    wanted = not isinstance(target, Sink)
+    how = e.constant(_How(remote, ins.has("expect"), drop, ins.has("noComplete"), wanted))
+    call = f"{e.constant(arrive)}(g, {e.mask()}, {how}, {arguments})"
+    if not wanted:
         with e.when():
             e.emit(call)
         return
     if remote:
         e.fail("an arrival at shared::cluster has no state: write `_`")
     if e.guard is not None and e.kind(e.guard) == "U":
-        call = f"({call} if {e.rep(e.guard, 'b')} else vector(0, U8))"
+        call = f"({call} if {e.rep(e.guard, 'b')} else {e.constant(_NO_STATE)})"
     e.set(target, "V", "u", call, 64)
 
 
-def arrive(g: Any, mask: Any, remote: bool, expect: bool, drop: bool, address: Any, count: Any = 1) -> Any:
-    """`count` is the number of arrivals, or with `expect` the bytes to expect before one arrival."""
-    states = np.zeros((len(g.warps), 1), np.uint64)
+_NO_STATE = np.zeros((1, LANES), np.uint64)
+
+
+@dataclass(frozen=True, slots=True)
+class _How:
+    """The kind of an arrival: at any CTA of the cluster, after expecting bytes, for this and all later phases, without
+    completing the phase; and whether its states are wanted."""
+
+    remote: bool
+    expect: bool
+    drop: bool
+    incomplete: bool
+    wanted: bool
+
+
+def arrive(g: Any, mask: Any, how: _How, address: Any, count: Any = 1) -> Any:
+    """`count` is the number of arrivals, or with `expect` the bytes to expect before one arrival. Returns the states of the
+    lanes, which arrive one after the other."""
+    states = np.zeros((len(g.warps), LANES), np.uint64)
     mask = g.live if mask is None else mask
     for row, warp, lanes, (place, number) in _each(g, mask, address, count):
         g.row = row
-        barrier = _at(warp, place, not remote and place < 1 << 32)
-        if expect:
-            barrier.expect_tx(lanes * number)
-        amount = lanes if expect else lanes * number
-        states[row] = barrier.arrive_drop(amount) if drop else barrier.arrive(amount)
+        barrier = _at(warp, place, not how.remote and place < 1 << 32)
+        before, phase = barrier.pending, barrier.phase
+        if how.expect:
+            barrier.expect_tx(lanes.bit_count() * number)
+        each = 1 if how.expect else number
+        amount = lanes.bit_count() * each
+        if how.incomplete and amount >= before:
+            raise Fault(
+                f"an arrival of {amount} with .noComplete completes the phase: {before} were pending",
+                hint="the last arrival of a phase must be one without .noComplete",
+            )
+        barrier.arrive_drop(amount) if how.drop else barrier.arrive(amount)
+        if how.wanted:
+            arrived = [lane for lane in range(LANES) if lanes >> lane & 1]
+            states[row, arrived] = [phase << _PENDING_BITS | before - i * each for i in range(len(arrived))]
     g.row = None
     return states
 
@@ -145,14 +169,24 @@ instruction(
 )(_arrive)
 
 
-@instruction("mbarrier.arrive_drop", _ARRIVE, style="emit", section="9.7.13.15.14", outputs=1)
+@instruction(
+    "mbarrier.arrive_drop",
+    _ARRIVE,
+    f"[expect=expect_tx] [noComplete] {SEMANTICS} {LOCAL} b64",
+    style="emit",
+    section="9.7.13.15.14",
+    outputs=1,
+)
 def _arrive_drop(e: Builder, ins: Instruction) -> None:
     _arrive(e, ins, drop=True)
 
 
-@instruction("mbarrier.pending_count", "b64", style="group", section="9.7.13.15.18", outputs=1)
-def pending_count(g: Any, ins: Instruction, mask: Any, state: Any) -> Any:
-    raise Fault("mbarrier.pending_count is not emulated: a state holds the phase only")
+@instruction("mbarrier.pending_count", "b64", style="emit", section="9.7.13.15.18", outputs=1)
+def pending_count(e: Builder, ins: Instruction) -> None:
+    """The pending count that a state holds: the one before the arrival that returned it."""
+    text, kind = e.source(ins.operands[1], "u", 64)
+    count = f"({text} & {MAX_COUNT})"
+    e.set(ins.operands[0], kind, "u", count if kind == "U" else f"{count}.astype(U4)", 32)
 
 
 # --- waiting ---
@@ -177,6 +211,7 @@ def wait(g: Any, ins: Instruction, mask: Any, address: Any, phase: Any) -> bool:
     for row, warp, _, (place, wanted) in _each(g, g.live if mask is None else mask, address, phase):
         g.row = row
         barrier = _at(warp, place, True)
+        wanted = wanted if by_parity else wanted >> _PENDING_BITS
         ready.add(row)
         if not (barrier.passed(wanted) if by_parity else barrier.phase != wanted):
             pending.append((row, warp, barrier, place, wanted))

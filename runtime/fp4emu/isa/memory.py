@@ -13,6 +13,7 @@ from fp4emu.isa.convert import resize
 from fp4emu.isa.integer import bits_of, lanewise
 from fp4emu.memory import GLOBAL_BASE, RANK_SHIFT, SHARED_WINDOW
 from fp4emu.registry import instruction
+from fp4emu.shapes import LANES
 
 TYPES = "type=b8|b16|b32|b64|b128|u8|u16|u32|u64|s8|s16|s32|s64|f32|f64"
 SPACES = "[space=const|global|local|param|param::entry|param::func|shared|shared::cta|shared::cluster]"
@@ -108,7 +109,8 @@ def ld(e: Builder, ins: Instruction) -> None:
         mask = "None"
     call = f"{e.constant(load_vector)}(g, {space!r}, {address}, {bits // 8}, {count}, {mask})"
     if e.guard is not None and e.kind(e.guard) == "U":
-        call = f"({call} if {e.rep(e.guard, 'b')} else {e.constant(no_vector)}({bits // 8}, {count}))"
+        lanes = 1 if kind == "W" else LANES
+        call = f"({call} if {e.rep(e.guard, 'b')} else {e.constant(no_vector)}({bits // 8}, {count}, {lanes}))"
     result = e.assign(call)
     for index, item in enumerate(items):
         if not isinstance(item, Sink):
@@ -155,7 +157,7 @@ def load_vector(g: Any, space: str, address: Any, size: int, count: int, mask: A
     if total & (total - 1):
         raise AssertionError(f"vector of {total} bytes")
     if total > 16:
-        access._prepare(g, *_own(g, space, address), total, mask, "load")  # pyright: ignore[reportPrivateUsage]
+        access.check(g, *_own(space, address), total, mask, "load")
     chunks = [access.load(g, space, address + np.asarray(16 * i, address.dtype), 16, mask) for i in range(total // 16)]
     per = 16 // np.dtype(element).itemsize
     flat: list[Any] = []
@@ -165,16 +167,16 @@ def load_vector(g: Any, space: str, address: Any, size: int, count: int, mask: A
     return [(flat[2 * i], flat[2 * i + 1]) for i in range(count)] if size == 16 else flat
 
 
-def _own(g: Any, space: str, address: Any) -> tuple[str, Any]:
+def _own(space: str, address: Any) -> tuple[str, Any]:
     """A space whose alignment can be checked: generic accesses of 32 bytes are global ones."""
     return ("global" if space == "generic" else space), address
 
 
-def no_vector(size: int, count: int) -> list[Any]:
+def no_vector(size: int, count: int, lanes: int) -> list[Any]:
     """Zeros in the shape of `load_vector`."""
     if size == 16:
-        return [(np.zeros((1, 1), np.uint64),) * 2] * count
-    return [np.zeros((1, 1), _PARTS[size])] * count
+        return [(np.zeros((1, lanes), np.uint64),) * 2] * count
+    return [np.zeros((1, lanes), _PARTS[size])] * count
 
 
 @instruction("st", f"{SEMANTICS} {SPACES} {CACHE} [vec=v2|v4|v8] {TYPES}", style="emit", section="9.7.9.11")
@@ -223,7 +225,7 @@ def store_vector(g: Any, space: str, address: Any, size: int, words: list[Any], 
         whole = {2: np.uint16, 4: np.uint32, 8: np.uint64, 16: np.complex128}[total]
         access.store(g, space, address, table.view(whole)[..., 0], total, mask)
         return
-    access._prepare(g, *_own(g, space, address), total, mask, "store")  # pyright: ignore[reportPrivateUsage]
+    access.check(g, *_own(space, address), total, mask, "store")
     chunks = table.view(np.complex128)
     for index in range(chunks.shape[-1]):
         access.store(g, space, address + np.asarray(16 * index, address.dtype), chunks[..., index], 16, mask)

@@ -10,21 +10,21 @@ from fp4emu.builder import Builder, Value, join
 from fp4emu.errors import Fault
 from fp4emu.instruction import Instruction, Pair, Sink
 from fp4emu.registry import instruction
+from fp4emu.shapes import full, words
 from fp4emu.values import F4, Array
 
 LANE = np.arange(32, dtype=np.int64).reshape(1, 32)
 _WEIGHTS = np.uint64(1) << np.arange(32, dtype=np.uint64)
 
 
-def words(flags: Array) -> Array:
+def _words(flags: Array) -> Array:
     """[row, lane] flags as one uint32 a row, [row, 1]."""
-    return (flags * _WEIGHTS).sum(axis=1, keepdims=True).astype(np.uint32)
+    return words(flags)[:, None]
 
 
 def _active(g: Any, mask: Any) -> Array:
-    every = g.live if mask is None else mask
-    shape = (len(g.warps), 32)
-    return np.ones(shape, np.bool_) if every is None else np.broadcast_to(every, shape)
+    """The lanes that execute, [row, 32]."""
+    return full(g.live if mask is None else mask, len(g.warps))
 
 
 def check_members(g: Any, mask: Any, members: Any) -> None:
@@ -32,8 +32,8 @@ def check_members(g: Any, mask: Any, members: Any) -> None:
     named."""
     if mask is None and g.live is None and not isinstance(members, np.ndarray) and members == 0xFFFF_FFFF:
         return
-    active = words(_active(g, mask)).astype(np.int64)
-    live = words(_active(g, None)).astype(np.int64)
+    active = _words(_active(g, mask)).astype(np.int64)
+    live = _words(_active(g, None)).astype(np.int64)
     named = np.asarray(members, np.int64)
     if named.ndim == 2 and named.shape[1] == 32:
         lanes = _active(g, mask)
@@ -145,7 +145,7 @@ def shuffle(g: Any, mask: Any, mode: str, value: Any, lane: Any, clamp: Any) -> 
     return np.take_along_axis(source, chosen, axis=1), np.broadcast_to(ok, (rows, 32))
 
 
-@instruction("vote.sync", "op=all|any|uni pred", style="group", section="9.7.13.9", outputs=1)
+@instruction("vote.sync", "op=all|any|uni pred", style="group", section="9.7.13.9", outputs=1, per_warp=True)
 def vote(g: Any, ins: Instruction, mask: Any, predicate: Any, members: Any) -> Any:
     check_members(g, mask, members)
     active = _active(g, mask)
@@ -155,16 +155,16 @@ def vote(g: Any, ins: Instruction, mask: Any, predicate: Any, members: Any) -> A
     return {"all": every, "any": some, "uni": every | ~some}[ins.mod("op")]
 
 
-@instruction("vote.sync", "op=ballot b32", style="group", section="9.7.13.9", outputs=1)
+@instruction("vote.sync", "op=ballot b32", style="group", section="9.7.13.9", outputs=1, per_warp=True)
 def ballot(g: Any, ins: Instruction, mask: Any, predicate: Any, members: Any) -> Any:
     check_members(g, mask, members)
     active = _active(g, mask)
-    return words(np.broadcast_to(predicate, active.shape) & active)
+    return _words(np.broadcast_to(predicate, active.shape) & active)
 
 
-@instruction("activemask", "b32", style="group", section="9.7.13.11", outputs=1)
+@instruction("activemask", "b32", style="group", section="9.7.13.11", outputs=1, per_warp=True)
 def activemask(g: Any, ins: Instruction, mask: Any) -> Any:
-    return words(_active(g, mask))
+    return _words(_active(g, mask))
 
 
 @instruction("match", "op=any|all sync type=b32|b64", style="group", section="9.7.13.10", outputs=1)
@@ -176,7 +176,7 @@ def match(g: Any, ins: Instruction, mask: Any, value: Any, members: Any) -> Any:
     found = (same * _WEIGHTS).sum(axis=2).astype(np.uint32)
     if ins.mod("op") == "any":
         return found
-    everyone = words(active)
+    everyone = _words(active)
     agree = ((found == everyone) | ~active).all(axis=1, keepdims=True)
     masks = np.where(agree, everyone, np.uint32(0))
     return (masks, agree) if isinstance(ins.operands[0], Pair) else masks
@@ -193,7 +193,13 @@ _INTEGER = {
 
 
 @instruction(
-    "redux.sync", "op=add|min|max type=u32|s32", "op=and|or|xor type=b32", style="group", section="9.7.13.12", outputs=1
+    "redux.sync",
+    "op=add|min|max type=u32|s32",
+    "op=and|or|xor type=b32",
+    style="group",
+    section="9.7.13.12",
+    outputs=1,
+    per_warp=True,
 )
 def redux(g: Any, ins: Instruction, mask: Any, value: Any, members: Any) -> Any:
     check_members(g, mask, members)
@@ -221,6 +227,7 @@ def redux(g: Any, ins: Instruction, mask: Any, value: Any, members: Any) -> Any:
     style="group",
     section="9.7.13.12",
     outputs=1,
+    per_warp=True,
     targets=("sm_100a", "sm_103a"),
 )
 def redux_float(g: Any, ins: Instruction, mask: Any, value: Any, members: Any) -> Any:

@@ -12,7 +12,8 @@ from fp4rt import arrays
 from fp4rt.errors import DeviceError
 from fp4rt.limits import Deadline, check_memory, interpreted_bytes
 from fp4rt.reference import Environment, Tensor, evaluate
-from fp4rt.reference.interpreter import codes_of
+from fp4rt.reference.bounds import Range, ranges
+from fp4rt.reference.interpreter import Operand, codes_of
 from fp4rt.typed import shape_of
 
 if TYPE_CHECKING:
@@ -66,12 +67,20 @@ class ReferenceExecutable:
         """A launcher that evaluates the kernel each time; streams mean nothing here."""
         return lambda _stream: self._run(call)
 
+    def ranges(self, call: Call) -> dict[str, Range | None]:
+        """For each output of a call what else a right kernel may give there (`fp4rt.reference.bounds`)."""
+        environment = self._environment(call)
+        known = ranges(self._kernel, environment, evaluate(self._kernel, environment))
+        return {store.arg: known[store.value] for store in self._kernel.stores}
+
+    def _environment(self, call: Call) -> Environment:
+        held = {a.name: self._argument(call, a) for a in self._kernel.args if a.direction in ("in", "inout")}
+        return Environment(call.dims, call.scalars, held)
+
     def _run(self, call: Call) -> None:
         what = f"interpreting {self._kernel.name}"
         check_memory(interpreted_bytes(self._kernel, call.dims), self._device.memory_limit, what)
-        held = {a.name: self._argument(call, a) for a in self._kernel.args if a.direction in ("in", "inout")}
-        deadline = Deadline(self._device.time_limit)
-        values = evaluate(self._kernel, Environment(call.dims, call.scalars, held), deadline)
+        values = evaluate(self._kernel, self._environment(call), Deadline(self._device.time_limit))
         for store in self._kernel.stores:
             _store(call, self._kernel.arg(store.arg), values[store.value])
 
@@ -96,7 +105,7 @@ def _typed(call: Call, name: str, dtype: str) -> Any:
     return arrays.host_bytes(v).view(arrays.NUMPY_DTYPES[dtype][0]).reshape(v.shape)
 
 
-def _store(call: Call, arg: Arg, value: Tensor | Quantized) -> None:
+def _store(call: Call, arg: Arg, value: Operand) -> None:
     shape = shape_of(arg, call.dims)
     if arg.format is not None:
         if not isinstance(value, Quantized):
@@ -110,7 +119,7 @@ def _store(call: Call, arg: Arg, value: Tensor | Quantized) -> None:
                     raise DeviceError(f"{name} has {call.parts[name].nbytes} bytes, the value {content.size}", code="FP6307")
                 arrays.host_bytes(call.parts[name])[:] = content
         return
-    if isinstance(value, Quantized):
+    if not isinstance(value, Tensor):
         raise DeviceError(f"{arg.name} is {arg.dtype}, but the value stored is quantized", code="FP6307")
     axes = tuple(x.name or str(i) for i, x in enumerate(arg.axes))
     try:

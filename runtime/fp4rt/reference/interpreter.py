@@ -18,11 +18,11 @@ from fp4rt import sizes
 from fp4rt.errors import DeviceError
 from fp4rt.limits import Deadline
 from fp4rt.ops import OPS
-from fp4rt.reference import tensorops
-from fp4rt.reference.tensor import Array, Tensor
+from fp4rt.reference import products, tensorops
+from fp4rt.reference.tensor import Array, Tensor, Turned
 from fp4rt.typed import Arg, TypedKernel, Value, shape_of
 
-Operand: TypeAlias = "Tensor | Quantized"
+Operand: TypeAlias = "Tensor | Quantized | Turned"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,13 +138,18 @@ _LEAVES: dict[str, Callable[[TypedKernel, Value, Environment], Operand]] = {
 
 def _elementwise(value: Value, operands: list[Operand]) -> Tensor:
     arrays = [_tensor(value, o).align(value.axes) for o in operands]
-    if value.op == "cast":
-        return Tensor(_cast(arrays[0], str(value.dtype)), value.axes)
-    function = OPS[value.op].numpy
+    function = apply(value)
     if function is None:
         raise DeviceError(f"the reference has no meaning for {value.op!r}", code="FP6307")
     with np.errstate(all="ignore"):
         return Tensor(function(*arrays), value.axes)
+
+
+def apply(value: Value) -> Callable[..., Array] | None:
+    """The meaning of an elementwise operation on arrays; None where it has none."""
+    if value.op == "cast":
+        return lambda x: _cast(x, str(value.dtype))
+    return OPS[value.op].numpy if value.op in OPS else None
 
 
 def _cast(data: Array, dtype: str) -> Array:
@@ -164,7 +169,7 @@ def _cast(data: Array, dtype: str) -> Array:
 
 
 def _tensor(value: Value, operand: Operand) -> Tensor:
-    if isinstance(operand, Quantized):
+    if not isinstance(operand, Tensor):
         raise DeviceError(f"{value.op} of a quantized value: it needs dequantize first", code="FP6307")
     return operand
 
@@ -173,19 +178,22 @@ def _tensor(value: Value, operand: Operand) -> Tensor:
 
 
 def _matmul(value: Value, operands: list[Operand], env: Environment) -> Tensor:
-    kernel_axes = value.axes
-    a, b = (tensorops.decoded(o, None) for o in operands)
-    return tensorops.matmul(a, b, kernel_axes, value.attrs, env.arrays)
+    with np.errstate(all="ignore"):
+        sums = products.terms(operands[0], operands[1], value, env.arrays).sums()
+        return Tensor(sums.astype(np.float32), value.axes)
 
 
-def _transpose(value: Value, operands: list[Operand], env: Environment) -> Tensor:
+def _transpose(value: Value, operands: list[Operand], env: Environment) -> Operand:
     source = operands[0]
-    swapped = (*value.axes[:-2], value.axes[-1], value.axes[-2])
-    return tensorops.decoded(source, swapped).swap_last()
+    if isinstance(source, Quantized):
+        return Turned(source, value.axes)
+    return source.value if isinstance(source, Turned) else source.swap_last()
 
 
 def _dequantize(value: Value, operands: list[Operand], env: Environment) -> Tensor:
     source = operands[0]
+    if isinstance(source, Turned):
+        return Tensor(dequantize(source.value), source.stored_axes).swap_last()
     if not isinstance(source, Quantized):
         raise DeviceError("dequantize of a value that is not quantized", code="FP6307")
     return Tensor(dequantize(source), value.axes)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fp4num import Quantized
 from fp4rt.errors import DeviceError
 
 Array = NDArray[Any]
@@ -35,6 +36,23 @@ class Tensor:
         shape = iter(data.shape)
         return data.reshape([next(shape) if a in self.axes else 1 for a in axes])
 
+    def renamed(self, axes: tuple[str, ...]) -> Tensor:
+        """The same data with other names."""
+        return Tensor(self.data, axes)
+
     def swap_last(self) -> Tensor:
         """The last two axes exchanged."""
         return Tensor(np.swapaxes(self.data, -1, -2), (*self.axes[:-2], self.axes[-1], self.axes[-2]))
+
+
+@dataclass(frozen=True, slots=True)
+class Turned:
+    """A quantized value with its last two axes exchanged; `axes` are its own, so in the order after the exchange."""
+
+    value: Quantized
+    axes: tuple[str, ...]
+
+    @property
+    def stored_axes(self) -> tuple[str, ...]:
+        """The names of the axes as they lie in memory."""
+        return (*self.axes[:-2], self.axes[-1], self.axes[-2])

@@ -1,4 +1,4 @@
-"""The operations on whole tensors: matmul, quantize, reduce, unzip, hadamard, uniform."""
+"""The operations on whole tensors but products: quantize, reduce, unzip, hadamard, uniform."""
 
 from __future__ import annotations
 
@@ -9,56 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fp4num import BlockFormat, Quantized, dequantize, f32, philox
+from fp4num import BlockFormat, Quantized, f32, philox
 from fp4num import quantize as quantize_array
 from fp4rt import sizes
 from fp4rt.errors import DeviceError
 from fp4rt.reference.tensor import Array, Tensor
-from fp4rt.typed import Attr, Value
-
-
-def decoded(operand: Tensor | Quantized, axes: tuple[str, ...] | None) -> Tensor:
-    """A matmul operand: a quantized one as element * block scale, without its tensor scale (the IR applies that)."""
-    if isinstance(operand, Quantized):
-        names = axes or tuple(f"axis{i}" for i in range(len(operand.shape)))
-        return Tensor(dequantize(operand, tensor_scale=False), names)
-    return operand
-
-
-def matmul(a: Tensor, b: Tensor, axes: tuple[str, ...], attrs: Mapping[str, Attr], arrays: Mapping[str, Any]) -> Tensor:
-    """Sum over a's last axis and b's second-last, in f64, rounded once to f32. Batch axes are the result's others."""
-    m, n = axes[-2], axes[-1]
-    k = str(attrs.get("k") or (b.axes[-2] if a.axes[-1].startswith("axis") else a.axes[-1]))
-    a, b = _named(a, axes, k), _named(b, axes, k)
-    ragged = attrs.get("ragged")
-    if ragged is not None:
-        return _ragged_matmul(a, b, axes, k, np.asarray(arrays[str(ragged)]), str(attrs["groups"]))
-    batch = axes[:-2]
-    left = a.align((*batch, m, k)).astype(np.float64)
-    right = b.align((*batch, k, n)).astype(np.float64)
-    with np.errstate(all="ignore"):
-        return Tensor(np.matmul(left, right).astype(np.float32), axes)
-
-
-def _named(t: Tensor, axes: tuple[str, ...], k: str) -> Tensor:
-    """A decoded left operand has no names yet: it is [batch.., m, k]."""
-    if not t.axes[-1].startswith("axis"):
-        return t
-    batch = axes[: len(axes) - 2][len(axes) - len(t.axes) :]
-    return Tensor(t.data, (*batch, axes[-2], k))
-
-
-def _ragged_matmul(a: Tensor, b: Tensor, axes: tuple[str, ...], k: str, offsets: Array, groups: str) -> Tensor:
-    """Rows offsets[e] to offsets[e + 1] of a meet b[e]."""
-    m, n = axes[-2], axes[-1]
-    left = a.align((m, k)).astype(np.float64)
-    right = b.align((groups, k, n)).astype(np.float64)
-    out = np.zeros((left.shape[0], right.shape[2]), np.float32)
-    with np.errstate(all="ignore"):
-        for e in range(right.shape[0]):
-            rows = slice(int(offsets[e]), int(offsets[e + 1]))
-            out[rows] = (left[rows] @ right[e]).astype(np.float32)
-    return Tensor(out, axes)
+from fp4rt.typed import Value
 
 
 def quantize(x: Array, others: list[Tensor], value: Value) -> Quantized:
@@ -87,7 +43,7 @@ def quantize(x: Array, others: list[Tensor], value: Value) -> Quantized:
 
 
 def reduce(value: Value, operands: list[Tensor], dims: Mapping[str, int]) -> Tensor:
-    """max, min (of a NaN and a number, the number), sum, mean, mean_square over named axes.
+    """max, min (of a NaN and a number, the number; -0 < +0), sum, mean, mean_square over named axes.
 
     Over no elements: -inf, +inf, 0, NaN, NaN. Sums are f32 in the order of `ordered_sum`; a mean is one division.
     """
@@ -99,10 +55,7 @@ def reduce(value: Value, operands: list[Tensor], dims: Mapping[str, int]) -> Ten
     kind = str(value.attrs["kind"])
     with np.errstate(all="ignore"):
         if kind in ("max", "min"):
-            function, identity = (np.fmax, -np.inf) if kind == "max" else (np.fmin, np.inf)
-            data = function.reduce(x.data.astype(np.float32), axis=positions, initial=np.float32(identity))
-            if x.data.size:  # the identity must not hide that all were NaN
-                data = np.where(np.all(np.isnan(x.data), axis=positions), np.float32(np.nan), data)
+            data = _extreme(kind, x.data.astype(np.float32), positions)
         elif kind in ("sum", "mean", "mean_square"):
             terms = x.data.astype(np.float32)
             total = ordered_sum(terms * terms if kind == "mean_square" else terms, positions)
@@ -111,6 +64,18 @@ def reduce(value: Value, operands: list[Tensor], dims: Mapping[str, int]) -> Ten
         else:
             raise DeviceError(f"reduce: no kind {kind!r}", code="FP6307")
     return Tensor(Tensor(np.asarray(data, np.float32), kept).align(value.axes), value.axes)
+
+
+def _extreme(kind: str, x: NDArray[np.float32], axes: Sequence[int]) -> Array:
+    """The elementwise `max` or `min` of all elements along axes, whose order then does not matter."""
+    function, identity, zero = (np.fmax, -np.inf, False) if kind == "max" else (np.fmin, np.inf, True)
+    data = function.reduce(x, axis=tuple(axes), initial=np.float32(identity))
+    # Of zeros, the one of the greater (lesser) sign, where there is one.
+    preferred = np.any((x == 0) & (np.signbit(x) == zero), axis=tuple(axes))
+    data = np.where(data == 0, np.where(preferred == zero, np.float32(-0.0), np.float32(0.0)), data)
+    if x.size:  # the identity must not hide that all were NaN
+        data = np.where(np.all(np.isnan(x), axis=tuple(axes)), np.float32(np.nan), data)
+    return data
 
 
 def ordered_sum(x: NDArray[np.float32], axes: Sequence[int]) -> NDArray[np.float32]:

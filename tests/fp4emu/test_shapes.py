@@ -1,0 +1,465 @@
+"""Every instruction of the registry under every shape of guard and operand, in every way of running: the same results.
+
+A program holds forms of an instruction under no guard, under guards that are uniform in a CTA, uniform in a warp, different
+in each lane, one elected lane, and false everywhere, with operands that are immediates, uniform, per CTA, per warp and per
+lane (`fp4emu.shapes`). It runs with all warps in lockstep, warp by warp, with late completions, and with branches in place
+of the guards. What each thread got and what memory holds must be equal, and each value must have the shape that the
+generated code takes it to have.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from fp4emu import Fault
+from fp4emu.group import kind_of
+from fp4emu.isa import load_families
+from fp4emu.program import Program
+from fp4emu.registry import RULES, Form, Rule
+
+GUARDS = ("", "cta", "warp", "lane", "elect", "never", "nowhere")
+WHOLE_WARP = ("", "cta", "warp", "never")
+SHAPES = ("immediate", "uniform", "cta", "warp", "lane")
+BLOCKS, SLOT, MANY = 3, 16, 24
+
+# Operands as "destinations = sources". T: the type that the instruction names; D: twice as wide with .wide; all: a
+# membermask of all lanes; a number is itself.
+OPERANDS = {
+    "abs neg not cnot brev rcp sqrt rsqrt ex2 lg2 sin cos tanh cvta cvta.to mov": "T=T",
+    "add sub min max and or xor div rem copysign mul24": "T=T,T",
+    "mul": "D=T,T",
+    "fma mad": "D=T,T,D",
+    "sad": "T=T,T,T",
+    "clz popc bfind": "b32=T",
+    "bfe": "T=T,b32,b32",
+    "bfi": "T=T,T,b32,b32",
+    "bmsk": "b32=b32,b32",
+    "szext shl shr mapa": "T=T,b32",
+    "fns": "b32=b32,b32,3",
+    "dp2a dp4a prmt shf": "b32=b32,b32,b32",
+    "lop3": "b32=b32,b32,b32,0x6A",
+    "selp": "T=T,T,pred",
+    "slct": "T=T,T,b32",
+    "setp": "pred|pred=T,T",
+    "set": "b32=T,T",
+    "testp": "pred=T",
+    "cvt": "",
+    "cvt.pack": "b32=b32,b32",
+    "getctarank": "b32=T",
+    "isspacep": "pred=b64",
+    "createpolicy": "b64=0f3F800000",
+    "activemask": "b32=",
+    "elect.sync": "b32|pred=all",
+    "shfl.sync": "b32|pred=b32,b32,31,all",
+    "vote.sync": "T=pred,all",
+    "match": "b32=T,all",
+    "redux.sync": "b32=b32,all",
+    "bar.warp.sync": "=all",
+    "mbarrier.pending_count": "b32=b64",
+    "nanosleep": "=b32",
+    "membar fence fence.proxy brkpt griddepcontrol cp.async.commit_group cp.async.bulk.commit_group": "=",
+    "cp.async.wait_all": "=",
+    "cp.async.wait_group cp.async.bulk.wait_group": "=0",
+    "pmevent": "=3",
+}
+# What touches memory, as PTX: {m} an address in the space that the instruction names, {s} and {g} in shared and in global
+# memory, {r} one in shared memory to read from, {b} the CTA's mbarrier, {c} mbarriers with a count that no one reaches, {d}
+# the destinations, {v} sources (as a vector where the instruction takes one), {0} and {1} single sources.
+MEMORY = {
+    "ld": "{d}, [{m}]",
+    "st": "[{m}], {v}",
+    "red": "[{m}], {0}",
+    "atom": "{d}, [{m}], {0}",
+    "cp.async": "[{s}], [{g}], {n}",
+    "st.async": "[{s}], {v}, [{b}]",
+    "red.async": "[{s}], {0}, [{b}]",
+    "st.bulk": "[{s}], 16, 0",
+    "cp.async.bulk": "[{s}], [{g}], 16, [{b}]",
+    "cp.reduce.async.bulk": "[{s}], [{r}], 16, [{b}]",
+    "cp.async.bulk.prefetch": "[{g}], 16",
+    "prefetch prefetchu": "[{g}]",
+    "discard applypriority": "[{g}], 128",
+    "mbarrier.arrive mbarrier.arrive_drop": "{d}, [{c}]",
+    "mbarrier.expect_tx mbarrier.complete_tx": "[{c}], 0",
+}
+# Not made here, and why or where they are tried instead.
+EXCLUDED = {
+    "bra brx.idx exit ret trap call": "test_random_programs.py, test_control.py",
+    "bar barrier barrier.cluster": "every thread of the CTA must come: test_barriers.py",
+    "mbarrier.init mbarrier.inval mbarrier.test_wait mbarrier.try_wait cp.async.mbarrier.arrive": "test_barriers.py",
+    "cp.async.bulk.tensor cp.reduce.async.bulk.tensor cp.async.bulk.prefetch.tensor": "need tensor maps",
+    "tensormap.replace tensormap.cp_fenceproxy": "need tensor maps",
+    "clusterlaunchcontrol.try_cancel": "takes clusters away from the launch",
+    "clusterlaunchcontrol.query_cancel.is_canceled": "128-bit responses",
+    "clusterlaunchcontrol.query_cancel.get_first_ctaid clusterlaunchcontrol.query_cancel.get_first_ctaid::x "
+    "clusterlaunchcontrol.query_cancel.get_first_ctaid::y clusterlaunchcontrol.query_cancel.get_first_ctaid::z": "",
+    "ldmatrix stmatrix mma wgmma.mma_async wgmma.fence wgmma.commit_group wgmma.wait_group setmaxnreg": "whole warps",
+    "tcgen05.alloc tcgen05.dealloc tcgen05.relinquish_alloc_permit tcgen05.ld tcgen05.st tcgen05.cp tcgen05.mma "
+    "tcgen05.mma.ws tcgen05.commit tcgen05.wait::ld tcgen05.wait::st tcgen05.fence::after_thread_sync "
+    "tcgen05.fence::before_thread_sync": "tensor memory",
+}
+
+
+def _each(table: dict[str, str]) -> dict[str, str]:
+    return {opcode: text for names, text in table.items() for opcode in names.split()}
+
+
+OPERANDS, MEMORY, EXCLUDED = _each(OPERANDS), _each(MEMORY), _each(EXCLUDED)
+
+
+def width(kind: str) -> int:
+    """Bits of the register that holds a type."""
+    special = {"pred": 1, "f16x2": 32, "bf16x2": 32, "f32x2": 64, "bf16": 16, "tf32": 32, "f16": 16}
+    if kind in special:
+        return special[kind]
+    if kind.endswith("x4"):
+        return 16 if kind.startswith("e2m1") else 32
+    if kind.endswith("x2"):
+        return 8 if kind.startswith("e2m1") else 16
+    return max(int(kind.lstrip("busf")), 16)
+
+
+@dataclass
+class Writer:
+    """One program: registers of every shape, instances of instructions, and the output of each."""
+
+    random: random.Random
+    branches: bool
+    block: int
+    lines: list[str] = field(default_factory=list[str])
+    last: list[str] = field(default_factory=list[str])
+    registers: dict[str, int] = field(default_factory=dict[str, int])
+    outputs: int = 0
+    instances: int = 0
+
+    def register(self, bits: int) -> str:
+        name = f"%q{len(self.registers)}"
+        self.registers[name] = bits
+        return name
+
+    def value(self, shape: str, kind: str, exact: bool = False) -> str:
+        """A register that varies as `shape` says, or an immediate. `exact`: small whole numbers, also as floats."""
+        bits, salt = width(kind), self.random.getrandbits(32)
+        if shape == "immediate":
+            if bits == 1 or bits == 128 or kind[-2:] in ("x2", "x4") or kind in ("f16", "bf16"):
+                shape = "uniform"
+            elif kind in ("f32", "f64"):
+                number = self.random.choice([0x3FC00000, 0xC0000000, 0]) if kind == "f32" else 0x4004000000000000
+                return f"0{'f' if kind == 'f32' else 'd'}{number:0{bits // 4}X}"
+            else:
+                return str(self.random.choice([0, 1, 5, 31, -1 if kind[0] == "s" else 7, (1 << (bits - 1)) - 1]))
+        word = self.register(32)
+        base = {"uniform": "3", "cta": "%C", "warp": "%W", "lane": "%T"}[shape]
+        self.lines.append(f"mad.lo.u32 {word}, {base}, {0 if shape == 'uniform' else 0x9E3779B1}, {salt};")
+        if exact:
+            self.lines.append(f"and.b32 {word}, {word}, 63;")
+            if kind in ("f32", "f64"):
+                number = self.register(bits)
+                self.lines.append(f"cvt.rn.{kind}.u32 {number}, {word};")
+                return number
+        if bits == 32:
+            return word
+        return self._resized(word, bits)
+
+    def _resized(self, word: str, bits: int) -> str:
+        name = self.register(bits)
+        if bits == 1:
+            test = self.register(32)
+            self.lines.append(f"and.b32 {test}, {word}, 64; setp.ne.u32 {name}, {test}, 0;")
+        elif bits == 64:
+            self.lines.append(f"mul.wide.u32 {name}, {word}, 0x85EBCA77;")
+        elif bits == 128:
+            low = self._resized(word, 64)
+            self.lines.append(f"mov.b128 {name}, {{{low}, {low}}};")
+        else:
+            self.lines.append(f"cvt.u{bits}.u32 {name}, {word};")
+        return name
+
+    def show(self, name: str) -> None:
+        """Puts a register of each thread into the output."""
+        bits = self.registers[name]
+        if bits == 1:
+            word = self.register(32)
+            self.last.append(f"selp.b32 {word}, 1, 0, {name};")
+            name, bits = word, 32
+        self.last.append(f"st.global.b{bits} [%to+{self.outputs * SLOT}], {name};")
+        self.outputs += 1
+
+    def guarded(self, guard: str, *instructions: str) -> None:
+        self.instances += 1
+        if self.random.random() < 0.5:
+            self.lines.append(f"AT{self.instances}:")
+        if not guard:
+            self.lines += [f"{text};" for text in instructions]
+            return
+        negated = guard in ("cta", "warp", "lane") and self.random.random() < 0.3
+        if self.branches:
+            self.lines.append(f"@{'' if negated else '!'}%g_{guard} bra OVER{self.instances};")
+            self.lines += [*(f"{text};" for text in instructions), f"OVER{self.instances}:"]
+        else:
+            self.lines += [f"@{'!' if negated else ''}%g_{guard} {text};" for text in instructions]
+
+    # --- memory ---
+
+    def place(self, shape: str, space: str, area: int) -> tuple[str, str]:
+        """(address of a place that threads share as `shape` says, own address of each thread) in an area."""
+        start = {"uniform": "0", "cta": "0", "warp": "%W", "lane": "%T"}[shape]
+        step = SLOT * (32 if shape == "warp" else 1)
+        bits = 64 if space in ("global", "") else 32
+        address, own = self.register(bits), self.register(bits)
+        if bits == 32:
+            self.lines.append(f"mad.lo.u32 {address}, {start}, {step}, {area}; mov.b32 {own}, %mine;")
+            self.lines.append(f"add.u32 {address}, {address}, %area; add.u32 {own}, {own}, {area};")
+            return address, own
+        origin = "%field" if shape == "uniform" else "%place"
+        self.lines.append(f"add.u64 {address}, {origin}, {area}; mad.wide.u32 {address}, {start}, {step}, {address};")
+        self.lines.append(f"add.u64 {own}, %own, {area};")
+        return address, own
+
+    def text(self) -> str:
+        """The body, after a prologue that clears memory and makes the guards, with the output at the end."""
+        areas = self.instances * 2 + 2
+        used = areas * SLOT * self.block
+        declared = "".join(f".reg .{'pred' if bits == 1 else f'b{bits}'} {name}; " for name, bits in self.registers.items())
+        clear = "\n".join(
+            f"st.shared.v4.b32 [%mine+{area * SLOT * self.block}], {{%T, 1, 2, %T}};" for area in range(areas)
+        )
+        return f"""
+.reg .pred %g_cta, %g_warp, %g_lane, %g_elect, %g_never, %g_nowhere, %first, %done; .reg .b32 %mine, %area, %x, %bar;
+.reg .b64 %to, %field, %place, %own, %w; {declared}
+.shared .align 16 .b8 area[{used}]; .shared .align 8 .b8 bar[8];
+mov.u32 %area, area; mad.lo.u32 %mine, %T, {SLOT}, %area; mov.u32 %bar, bar;
+mad.lo.u32 %x, %C, {self.block}, %T; mad.wide.u32 %to, %x, {SLOT * max(self.outputs, 1)}, %out;
+mul.lo.u32 %x, %C, {used}; mov.u64 %field, %in0; cvt.u64.u32 %place, %x; add.u64 %place, %place, %field;
+mad.wide.u32 %own, %T, {SLOT}, %place;
+setp.ne.u32 %g_cta, %C, 1; setp.eq.u32 %g_warp, %W, 1; and.b32 %x, %T, 5; setp.eq.u32 %g_lane, %x, 4;
+setp.gt.u32 %g_never, %C, 9; setp.gt.u32 %g_nowhere, %L, 99; elect.sync _|%g_elect, -1; setp.eq.u32 %first, %T, 0;
+@%first mbarrier.init.shared.b64 [%bar], 1;
+{clear}
+fence.proxy.async; bar.sync 0;
+{chr(10).join(self.lines)}
+cp.async.wait_all; cp.async.bulk.commit_group; cp.async.bulk.wait_group 0; bar.sync 0;
+@%first mbarrier.arrive.shared.b64 _, [%bar];
+WAIT: mbarrier.try_wait.parity.shared.b64 %done, [%bar], 0; @!%done bra WAIT;
+bar.sync 0;
+{chr(10).join(self.last)}
+"""
+
+
+def alternatives(form: Form, rng: random.Random) -> dict[str, str]:
+    """One way to write a form: slot -> modifier."""
+    return {s.name: rng.choice(s.alternatives) for s in form.slots if not s.optional or rng.random() < 0.5}
+
+
+def typed(token: str, slots: dict[str, str], rule: Rule) -> str:
+    """The type behind a token of `OPERANDS`."""
+    if token not in ("T", "D"):
+        return slots.get(token, token)
+    named = slots.get("type") or next(t for t in ("pred", "b32", "b64", "f32x2", "f32") if t in slots)
+    if token == "D" and slots.get("part") == "wide":
+        return f"{named[0]}{2 * width(named)}"
+    return named
+
+
+def conversion(slots: dict[str, str]) -> tuple[list[str], list[str]]:
+    """Destination and sources of cvt."""
+    to, source = slots["to"], slots.get("from", "f32")
+    if "rs" in slots:
+        return [to], ["{f32*4}", "b32"] if to.endswith("x4") else ["f32", "f32", "b32"]
+    packs = to.endswith("x2") and source == "f32"
+    return [to], [source, source] if packs else [source]
+
+
+def lanewise(w: Writer, rule: Rule, slots: dict[str, str], name: str, guard: str, shapes: Callable[[], str]) -> None:
+    """An instruction without memory."""
+    outs, _, ins = OPERANDS[rule.opcode].partition("=")
+    targets = [typed(t, slots, rule) for t in outs.split("|") if t]
+    sources = [typed(t, slots, rule) for t in ins.split(",") if t]
+    if rule.opcode == "cvt":
+        targets, sources = conversion(slots)
+    if rule.opcode == "setp" and "combine" in slots:
+        sources.append("pred")
+    if rule.opcode == "cvt.pack" and "b32" in slots:
+        sources.append("b32")
+    texts: list[str] = []
+    for kind in sources:
+        if kind == "all":
+            texts.append("-1")
+        elif kind == "{f32*4}":
+            texts.append("{" + ", ".join(w.value(shapes(), "f32") for _ in range(4)) + "}")
+        elif kind[0].isdigit():
+            texts.append(kind)
+        else:
+            texts.append(w.value(shapes(), kind))
+    names = [w.value(w.random.choice(SHAPES[1:]), kind) for kind in targets]
+    w.guarded(guard, f"{name} {', '.join([*(['|'.join(names)] if names else []), *texts])}")
+    for register in names:
+        w.show(register)
+
+
+def legal(rule: Rule, slots: dict[str, str]) -> bool:
+    """Whether a choice of modifiers of a memory instruction fits into a slot of memory and into a space that exists here."""
+    if slots.get("space") in ("const", "local", "param", "param::entry", "param::func") or "multicast" in slots:
+        return False
+    if {"hint", "cp_mask"} & set(slots) or slots.get("prefetch") and rule.opcode.startswith("cp."):
+        return False
+    if rule.opcode in ("ld", "st", "st.async"):
+        return bits_of(slots["type"]) * int(slots.get("vec", "v1")[1:]) <= 8 * SLOT
+    if rule.opcode.startswith("cp.reduce"):
+        return slots["type"][0] in "us" and slots["op"] in ("add", "min", "max")
+    return True
+
+
+def bits_of(kind: str) -> int:
+    return int(kind.lstrip("busf"))
+
+
+def memory(w: Writer, rule: Rule, slots: dict[str, str], name: str, guard: str, shapes: Callable[[], str]) -> None:
+    """An instruction with addresses. Threads that write to one place write the same there, or commute."""
+    op, kind = rule.opcode, slots.get("type", "b32")
+    space = slots.get("space", "shared" if op not in ("ld", "st", "red", "atom") else "")
+    share = w.random.choice(["uniform", "cta", "warp", "lane"])
+    swaps = slots.get("op") in ("exch", "cas", "inc", "dec")
+    commutes = op in ("red", "atom", "red.async") and not swaps
+    rank = ("uniform", "cta", "warp", "lane").index("cta" if share == "uniform" and space.startswith("shared") else share)
+    chosen = [s for s in SHAPES if commutes or max(SHAPES.index(s) - 1, 0) <= rank]
+    area = (2 * w.instances + 1) * SLOT * w.block
+    generic = space == "" and w.random.random() < 0.5
+    where = "shared" if generic else space
+    address, own = w.place(share, where, area)
+    field, given = w.place(share, "shared", area)
+    globally, result = w.place(share, "global", area)
+    source, _ = w.place(share, "shared", area + SLOT * w.block)
+    if generic:
+        wide = w.register(64)
+        w.lines.append(f"cvt.u64.u32 {wide}, {address}; cvta.shared.u64 {wide}, {wide};")
+        address = wide
+    exact = op in ("red", "atom", "red.async")
+    count = int(slots.get("vec", "v1")[1:]) if op in ("ld", "st", "st.async") else 1
+    values = [w.value(w.random.choice(chosen), kind, exact) for _ in range(max(count, 2))]
+    holders = [w.value("lane", "b64" if "arrive" in op else kind) for _ in range(count)] if rule.outputs else []
+    vector = "{{{}}}" if count > 1 else "{}"
+    size = 16 if slots.get("cache") == "cg" else w.random.choice([4, 8, 16])
+    text = MEMORY[op].format(
+        *values, m=address, s=field, g=globally, r=source, b="%bar", c=field, n=size,
+        d=vector.format(", ".join(holders)), v=vector.format(", ".join(values[:count])),
+    )  # fmt: skip
+    if slots.get("op") == "cas":
+        text += f", {values[1]}"
+    if op in ("cp.async.bulk", "cp.reduce.async.bulk") and "bulk_group" in slots:
+        text = f"[{globally}], [{source}], 16"
+    elif op == "cp.async.bulk" and "src" in slots:
+        text = f"[{field}], [{source}], 16, [%bar]"
+    elif "[%bar]" in text:
+        moved = bits_of(kind) * count // 8 if "async" in op and "bulk" not in op else 16
+        w.guarded(guard, f"mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%bar], {moved}")
+    if op == "cp.async.bulk" and "src" in slots:
+        w.guarded(guard, "mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%bar], 16")
+    if "{c}" in MEMORY[op]:
+        w.lines.append(f"mbarrier.init.shared.b64 [{given}], 60000; bar.sync 0;")
+    w.guarded(guard, f"{name} {text}")
+    if share == "lane" or op == "ld":
+        for register in holders:
+            w.show(register)
+    seen = [w.register(64), w.register(64)]
+    if "{c}" in MEMORY[op]:
+        w.last.append(f"mbarrier.arrive.noComplete.shared.b64 {seen[0]}, [{given}], 1; mov.b64 {seen[1]}, 0;")
+    elif where.startswith("shared") and "bulk_group" not in slots:
+        w.last.append(f"ld.shared.v2.b64 {{{seen[0]}, {seen[1]}}}, [{own if where == space or generic else given}];")
+    else:
+        w.last.append(f"ld.global.v2.b64 {{{seen[0]}, {seen[1]}}}, [{result}];")
+    for register in seen:
+        w.show(register)
+
+
+def write(rule: Rule, form: Form, seed: int, count: int, branches: bool) -> tuple[Writer, str]:
+    """A program with `count` instances of one form of an instruction, and what it is about."""
+    rng = random.Random(seed)
+    whole = "sync" in rule.opcode or "sync" in {s.name for s in form.slots}
+    w = Writer(rng, branches, 64 if whole else 72)
+    names: list[str] = []
+    while len(names) < count:
+        slots = alternatives(form, rng)
+        if rule.opcode in MEMORY and not legal(rule, slots):
+            continue
+        name = ".".join([rule.opcode, *(slots[s.name] for s in form.slots if s.name in slots)])
+        guard = rng.choice(WHOLE_WARP if whole else GUARDS)
+        make = memory if rule.opcode in MEMORY else lanewise
+        make(w, rule, slots, name, guard, lambda: rng.choice(SHAPES))
+        names.append(f"{guard or 'no'} guard: {name}")
+    return w, "\n".join(names)
+
+
+@pytest.fixture
+def checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has every block checked: what it leaves in a register has the kind that the next block will be made for."""
+    original = Program.specialise
+
+    def specialise(self: Program, *arguments: Any) -> Any:
+        code = original(self, *arguments)
+        if not hasattr(code.run, "checked"):
+            run, kinds = code.run, code.out_kinds
+
+            def watched(registers: list[Any], group: Any) -> int:
+                way = run(registers, group)
+                for slot, kind in kinds.items():
+                    assert kind_of(registers[slot]) == kind, (slot, kind, registers[slot])
+                return way
+
+            watched.checked = True  # type: ignore[attr-defined]
+            watched.__code__ = watched.__code__
+            code.run = watched
+        return code
+
+    monkeypatch.setattr(Program, "specialise", specialise)
+
+
+def outcome(kernel: Any, rule: Rule, w: Writer, **how: Any) -> bytes | str:
+    size = max(w.outputs, 1) * SLOT * w.block * BLOCKS
+    target = (rule.targets or ("sm_100a",))[0]
+    memory = bytes(range(1, 65)) * (2 * (w.instances + 1) * SLOT * w.block * BLOCKS // 32)
+    try:
+        return kernel(w.text(), out=size, grid=(BLOCKS,), block=w.block, target=target, inputs=(memory,), **how)
+    except Fault as fault:
+        assert "internal error" not in fault.message, fault
+        return fault.message
+
+
+def try_form(kernel: Any, rule: Rule, form: Form, seed: int, count: int) -> bool:
+    """Runs one program in all ways; False if the form was refused (as it must be in all of them)."""
+    w, about = write(rule, form, seed, count, False)
+    whole = outcome(kernel, rule, w)
+    assert outcome(kernel, rule, w, lockstep="warp") == whole, f"grid and warp differ\n{about}"
+    assert outcome(kernel, rule, w, mode="delayed", seed=seed) == whole, f"delayed differs\n{about}"
+    branching, _ = write(rule, form, seed, count, True)
+    assert outcome(kernel, rule, branching) == whole, f"guards and branches differ\n{about}"
+    return isinstance(whole, bytes)
+
+
+def forms() -> list[tuple[Rule, Form]]:
+    load_families()
+    return [
+        (rule, form)
+        for rules in RULES.values()
+        for rule in rules
+        for form in rule.forms
+        if rule.opcode not in EXCLUDED and not {"cluster", "tensormap"} & {s.name for s in form.slots}
+    ]
+
+
+def test_every_instruction_has_operands_or_a_reason() -> None:
+    load_families()
+    assert set(RULES) == set(OPERANDS) | set(MEMORY) | set(EXCLUDED)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("opcode", sorted((set(OPERANDS) | set(MEMORY)) - set(EXCLUDED)))
+def test_an_instruction_under_every_shape(opcode: str, seed: int, kernel: Any, checked: None) -> None:
+    ran = [try_form(kernel, rule, form, seed, MANY) for rule, form in forms() if rule.opcode == opcode]
+    assert any(ran)
