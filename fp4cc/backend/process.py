@@ -35,9 +35,13 @@ class BackendError(Exception):
 
     def __init__(self, reason: str, tail: str, kernel: str) -> None:
         super().__init__(reason)
+        self.args = (reason, tail, kernel)  # what unpickling calls the class with
         self.reason = reason
         self.tail = tail
         self.kernel = kernel
+
+    def __str__(self) -> str:
+        return self.reason
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,7 @@ def encode(
     rounding.
     """
     e = element(to)
+    _refuse_masked(x, "x")
     values = np.asarray(x, dtype=np.float32)
     if rounding not in _roundings(e):
         raise DataError(f"{e.name} does not round {rounding!r}; it takes {', '.join(map(repr, _roundings(e)))}")
@@ -63,9 +64,15 @@ def encode(
     return out.reshape(values.shape)
 
 
+def _refuse_masked(x: object, what: str) -> None:
+    if isinstance(x, np.ma.MaskedArray):
+        raise DataError(f"{what} is a masked array, whose mask would be lost: fill it, x.filled(0)")
+
+
 def decode(codes: ArrayLike, of: str | ElementFormat) -> Floats:
     """The float32 values of codes, one a byte (two for bf16 and f16), exactly. Bits above the format's are ignored."""
     e = element(of)
+    _refuse_masked(codes, "codes")
     raw = np.asarray(codes)
     if raw.dtype.kind not in "ui":
         raise DataError(f"codes are unsigned integers, not {raw.dtype}")

@@ -116,7 +116,7 @@ def _decoded(q: Quantized, kind: type[np.floating[Any]]) -> NDArray[Any]:
     """element * scale, each product rounded once to `kind`."""
     if not isinstance(q, Quantized):  # pyright: ignore[reportUnnecessaryIsInstance]  # it is the caller's
         raise DataError(f"dequantize takes a Quantized, not {type(q).__name__}")
-    f = q.format
+    f = block_format(q.format)
     codes = np.asarray(q.codes)
     if f.bits == 4:
         # Two elements a byte: one lookup of a pair of float32 in a table of 256.
