@@ -247,6 +247,27 @@ def test_layout_of_a_colliding_definition_is_a_coded_error(fp4cc: Run, tmp_path:
     assert "error[FP3004]" in ran.err
 
 
+def test_cache_says_what_it_holds_and_empties_it(
+    fp4cc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fp4cc.cache import Store
+
+    monkeypatch.setenv("FP4CC_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("FP4CC_CACHE_SIZE", "10M")
+    ran = fp4cc("cache", "info")
+    assert ran.status == 0
+    assert "0.0 MB of 10 MB" in ran.out
+    Store().put("ab" * 32, {"k.ptx": bytes(1_000_000)})
+    answer = json.loads(fp4cc("cache", "info", "--json").out)
+    assert (answer["entries"], answer["limit"]) == (1, 10 << 20)
+    assert 1_000_000 < answer["bytes"] < 1_010_000
+    ran = fp4cc("cache", "clear")
+    assert ran.status == 0
+    assert "removed 1 entries, 1.0 MB, from" in ran.out
+    assert json.loads(fp4cc("cache", "info", "--json").out)["entries"] == 0
+    assert json.loads(fp4cc("cache", "clear", "--json").out)["removed"]["entries"] == 0
+
+
 def test_doctor_reports_what_is_here(fp4cc: Run) -> None:
     ran = fp4cc("doctor", "--json")
     answer = json.loads(ran.out)
