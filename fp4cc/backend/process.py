@@ -69,7 +69,7 @@ def _room() -> Generator[None]:
         raise ArtifactError(
             f"temporary files cannot be written to {where}: {error.strerror or error}",
             code="FP6011",
-            help="free some space there, or set TMPDIR to a folder that has some: a compilation needs about 20 MB",
+            help="free some space there, or set TMPDIR to a folder that has some: a compilation needs about 1 MB",
         ) from error
 
 

@@ -172,7 +172,8 @@ class Store:
                         self._remove(entry)
                 with contextlib.suppress(OSError):  # it holds what somebody is writing
                     group.rmdir()
-        shutil.rmtree(self.base / "v1", ignore_errors=True)
+        for rest in ("v1", "grammar"):  # the parser's tables (fp4cc.frontend.parser), which it makes again
+            shutil.rmtree(self.base / rest, ignore_errors=True)
         _known.pop(str(self.root), None)
         return before
 
