@@ -80,9 +80,7 @@ def _plain(arg: Arg, path: Path, data: np.ndarray) -> Any:
             return np.asarray(values, order="C")
         codes = encode(values, dtype)
         return codes.view(np.float16) if dtype == "f16" else codes
-    raise ArgumentError(
-        f"{path} has dtype {data.dtype.name}; {arg.name} is {dtype}", argument=arg.name, code="FP6104"
-    )
+    raise ArgumentError(f"{path} has dtype {data.dtype.name}; {arg.name} is {dtype}", argument=arg.name, code="FP6104")
 
 
 def _quantized(name: str, fmt: BlockFormat, path: Path, data: Any) -> Quantized:

@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fp4num import Quantized
-
 from fp4rt.limits import check_memory
 
 Family = Literal["numpy", "torch"]

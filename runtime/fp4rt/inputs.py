@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fp4num import BlockFormat, Quantized, decode, encode, pack
-from fp4rt import sizes
 from fp4rt.arrays import Input
 from fp4rt.errors import DimensionError
 from fp4rt.limits import call_bytes, check_memory

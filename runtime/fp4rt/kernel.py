@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+
 from fp4rt import arrays
 from fp4rt.arrays import Output
 from fp4rt.artifact import Artifact

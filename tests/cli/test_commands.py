@@ -247,9 +247,7 @@ def test_layout_of_a_colliding_definition_is_a_coded_error(fp4cc: Run, tmp_path:
     assert "error[FP3004]" in ran.err
 
 
-def test_cache_says_what_it_holds_and_empties_it(
-    fp4cc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_cache_says_what_it_holds_and_empties_it(fp4cc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from fp4cc.cache import Store
 
     monkeypatch.setenv("FP4CC_CACHE_DIR", str(tmp_path / "cache"))

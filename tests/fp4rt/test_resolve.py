@@ -1,4 +1,4 @@
-"""The limits of a plan's sizes, each met exactly and by one too much: fills, tensor maps, grids, pointers, workspace."""
+"""The limits of a plan's sizes, each met exactly and by one too much: fills, maps, grids, pointers, workspace."""
 
 from __future__ import annotations
 

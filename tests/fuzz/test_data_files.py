@@ -38,7 +38,7 @@ def _goods() -> dict[str, Files]:
     """Good files by kind: what a kernel's argument comes in, and a checkpoint in one file and in two."""
     a = _gemm().arguments["a"]
     assert isinstance(a, Quantized)
-    parts = {"codes": a.codes, "scales": a.scales, "tensor_scale": np.asarray(a.tensor_scale), "shape": np.array(a.shape)}
+    parts = {"codes": a.codes, "scales": a.scales, "tensor_scale": a.tensor_scale, "shape": np.array(a.shape)}
     floats = np.random.default_rng(0).standard_normal(a.shape)
     layer = io.to_modelopt(a, "layer")
     layer["layer.four"] = io.Tensor("F4", layer["layer.weight"].data)
@@ -93,16 +93,18 @@ def _split(content: bytes) -> tuple[bytes, bytes]:
     return content[8 : 8 + length], content[8 + length :]
 
 
-_DTYPES = ("<f4", ">f4", "<f8", "|u1", "<u2", "|O", "<U4", "|V3", "<c8", "<i8", "|b1", "<M8[s]", "f4,i4", "nonsense", "")
-_SHAPES = ("(32, 32)", "()", "(1024,)", "(-1,)", "(2.0,)", "(1, 2, 3)", "(10**12,)", "(100000, 1000000)", "None", "(0,)",
-           "(True,)", f"({'1, ' * 40})", "(" * 300 + ")" * 300)  # fmt: skip
+_DTYPES = ("<f4", ">f4", "<f8", "|u1", "<u2", "|O", "<U4", "|V3", "<c8", "<i8", "|b1", "<M8[s]", "f4,i4", "nonsense",
+           "")  # fmt: skip
+_SHAPES = ("(32, 32)", "()", "(1024,)", "(-1,)", "(2.0,)", "(1, 2, 3)", "(10**12,)", "(100000, 1000000)", "None",
+           "(0,)", "(True,)", f"({'1, ' * 40})", "(" * 300 + ")" * 300)  # fmt: skip
 
 
 def _header(rng: random.Random, content: bytes) -> tuple[bytes, str]:
     """Another dtype, order or shape in the header of a .npy file."""
     end = content.index(b"\n") + 1
     dtype, shape = rng.choice(_DTYPES), rng.choice(_SHAPES)
-    text = f"{{'descr': {dtype!r}, 'fortran_order': {rng.choice(('False', 'True', '3'))}, 'shape': {shape}, }}\n".encode()
+    order = rng.choice(("False", "True", "3"))
+    text = f"{{'descr': {dtype!r}, 'fortran_order': {order}, 'shape': {shape}, }}\n".encode()
     size = len(text).to_bytes(2, "little")
     return content[:6] + b"\1\0" + size + text + content[end:], f"header {dtype} {shape}"
 

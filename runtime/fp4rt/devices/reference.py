@@ -116,7 +116,9 @@ def _store(call: Call, arg: Arg, value: Operand) -> None:
             if name in call.parts:
                 content = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
                 if content.size != call.parts[name].nbytes:
-                    raise DeviceError(f"{name} has {call.parts[name].nbytes} bytes, the value {content.size}", code="FP6307")
+                    raise DeviceError(
+                        f"{name} has {call.parts[name].nbytes} bytes, the value {content.size}", code="FP6307"
+                    )
                 arrays.host_bytes(call.parts[name])[:] = content
         return
     if not isinstance(value, Tensor):

@@ -58,7 +58,10 @@ def read_arrays(path: str | os.PathLike[str]) -> Array | dict[str, Array]:
 
 
 def quantized_from(parts: Mapping[str, Array], fmt: BlockFormat, what: str) -> Quantized:
-    """The quantized tensor whose `PARTS` an archive holds; without `shape`, that of the codes. CheckpointError FP6410."""
+    """The quantized tensor whose `PARTS` an archive holds; without `shape`, that of the codes.
+
+    Raises CheckpointError FP6410 for parts that are missing, unknown, or do not fit one another.
+    """
     missing = [key for key in ("codes", "scales") if key not in parts and (key == "codes" or fmt.scale is not None)]
     unknown = sorted(set(parts) - set(PARTS))
     if missing or unknown:
@@ -93,7 +96,7 @@ def _read_array(file: IO[bytes], size: int, what: str) -> Array:
     except RuntimeFault:
         raise
     # numpy evaluates the header as a Python literal, which has many ways to fail.
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         raise _bad(what, f"its header cannot be read: {str(error)[:200] or type(error).__name__}") from error
     if dtype.hasobject or dtype.kind not in "biuf":
         found = "Python objects, which are never unpickled" if dtype.hasobject else f"elements of type {dtype}"

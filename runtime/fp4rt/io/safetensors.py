@@ -109,7 +109,7 @@ def save_checkpoint(
 
 
 def _sharded(at: Path) -> Checkpoint:
-    file, size = open_regular(at)
+    file, _ = open_regular(at)
     with file:
         index = parse_json(file.read(MAX_JSON + 1), str(at))
     names: Any = index.get("weight_map")
@@ -162,17 +162,19 @@ def _one(at: Path) -> Checkpoint:
 def _entry(at: Path, name: str, entry: Any) -> tuple[str, tuple[int, ...], tuple[int, int]]:
     """The dtype, shape and bytes of a tensor, which fit one another."""
     fields = entry if isinstance(entry, dict) else {}
-    dtype, shape, place = (fields.get(key) for key in ("dtype", "shape", "data_offsets"))
-    if not (isinstance(dtype, str) and _sizes(shape) and _sizes(place) and len(place) == 2 and len(shape) <= MAX_AXES):
+    dtype: Any = fields.get("dtype")
+    shape, place = (_sizes(fields.get(key)) for key in ("shape", "data_offsets"))
+    if not isinstance(dtype, str) or shape is None or place is None or len(place) != 2 or len(shape) > MAX_AXES:
         raise CheckpointError(f"{at}: the header's entry of {name!a:.80} is malformed", code="FP6401")
     begin, end = place
     bits = BITS.get(dtype)
     if end < begin or (bits is not None and (end - begin) * 8 != math.prod(shape) * bits):
         raise CheckpointError(
-            f"{at}: the bytes {begin}..{end} of {name!a:.80} do not hold {dtype} {str(shape)[:80]}", code="FP6401"
+            f"{at}: the bytes {begin}..{end} of {name!a:.80} do not hold {dtype} {str(list(shape))[:80]}", code="FP6401"
         )
-    return dtype, tuple(shape), (begin, end)
+    return dtype, shape, (begin, end)
 
 
-def _sizes(value: Any) -> bool:
-    return isinstance(value, list) and all(type(n) is int and n >= 0 for n in value)
+def _sizes(value: Any) -> tuple[int, ...] | None:
+    """A list of whole numbers, none negative; None for anything else."""
+    return tuple(value) if isinstance(value, list) and all(type(n) is int and n >= 0 for n in value) else None

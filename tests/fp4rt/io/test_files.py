@@ -1,4 +1,4 @@
-"""Files of arrays from anywhere: what is damaged or too large is refused by name, what is unsupported when asked for."""
+"""Files of arrays from anywhere: damaged or too large ones are refused, unsupported tensors when they are asked for."""
 
 from __future__ import annotations
 
