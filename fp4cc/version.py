@@ -1,7 +1,20 @@
-"""The version of fp4cc: one for the compiler and its runtime, which are one distribution."""
+"""The version of fp4cc, from the installed distribution."""
 
 from __future__ import annotations
 
-from fp4rt.version import UNINSTALLED, version
+from functools import cache
 
-__all__ = ["UNINSTALLED", "version"]
+#: What a source tree that was never installed calls itself.
+UNINSTALLED = "0+uninstalled"
+
+
+@cache
+def version() -> str:
+    """The distribution's version, or `0+uninstalled` for a source tree on PYTHONPATH."""
+    from importlib.metadata import PackageNotFoundError
+    from importlib.metadata import version as distribution_version
+
+    try:
+        return distribution_version("fp4cc")
+    except PackageNotFoundError:
+        return UNINSTALLED

@@ -17,10 +17,12 @@ import sys
 import tempfile
 import threading
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
+from typing import BinaryIO
 
 from fp4cc.leftovers import Claimed, sweep
 from fp4rt.errors import ArtifactError
@@ -93,8 +95,15 @@ class Worker:
             self._claimed = Claimed(None, _PREFIX)
             self._scratch = self._claimed.path
             log = (self._scratch / "log").open("wb")
+        try:
+            self._process = self._start(log)
+        except OSError:
+            self._claimed.remove()
+            raise
+
+    def _start(self, log: BinaryIO) -> subprocess.Popen[bytes]:
         with log:
-            self._process = subprocess.Popen(
+            return subprocess.Popen(
                 # -P: the scratch folder must not shadow modules.
                 [sys.executable, "-P", "-m", "fp4cc.backend.worker"],
                 cwd=self._scratch,
@@ -167,6 +176,11 @@ class Worker:
         answer = stdout.readline()
         return int(answer) if answer else self._process.wait() or 1
 
+    def kill(self) -> None:
+        """End the process and what it forked, from any thread: a `compile` that waits for it then fails."""
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+
     def close(self) -> None:
         """End the process, and what it forked, and remove its folder."""
         self._end()
@@ -176,8 +190,7 @@ class Worker:
         self._claimed.remove()
 
     def _end(self) -> None:
-        if self._process.poll() is None:
-            os.killpg(self._process.pid, signal.SIGKILL)
+        self.kill()
         self._process.wait()
 
     def _tail(self, folder: Path) -> str:
@@ -227,9 +240,17 @@ def borrow_worker() -> Generator[Worker]:
     """The kept worker within `kept_worker`, elsewhere a worker of its own."""
     if _kept is not None:
         yield _kept.get()
-    else:
-        with Worker() as worker:
-            yield worker
+        return
+    # Made in a thread, because only the main one is interrupted: a process that has begun is always known, and ended.
+    made: list[Worker] = []
+    pool = ThreadPoolExecutor(max_workers=1)
+    try:
+        pool.submit(lambda: made.append(Worker())).result()
+        yield made[0]
+    finally:
+        pool.shutdown(wait=True)
+        for worker in made:
+            worker.close()
 
 
 def compile_python(kernel: str, arch: str, *, timeout: float = TIMEOUT) -> Compiled:

@@ -1,8 +1,9 @@
-"""Where the types of the two ends of a link differ, one diagnostic a difference."""
+"""Where the types of the two ends of a link differ, as one diagnostic."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -20,7 +21,18 @@ def type_differences(link: Link) -> Iterator[Diagnostic]:
         if a != b:
             yield _difference(link, "FP3501", "the elements differ", _name(a), _name(b), help=_help(link))
         return
-    yield from _format_differences(link, ours, theirs)
+    differences = list(_format_differences(link, ours, theirs))
+    if differences:  # one mistake, the wrong format, is one error
+        first, *others = differences
+        yield replace(first, notes=(*first.notes, *(_remark(link, other) for other in others)))
+
+
+def _remark(link: Link, difference: Diagnostic) -> str:
+    """A further difference as a note of the first."""
+    title = difference.title.partition(": ")[2]
+    theirs, ours = (label.text for label in difference.labels)
+    notes = "".join(f"; {note}" for note in difference.notes)
+    return f"{title} too: the producer {ours.replace(': ', ' ', 1)}, the consumer {theirs.replace(': ', ' ', 1)}{notes}"
 
 
 def remarks(link: Link) -> tuple[str, ...]:

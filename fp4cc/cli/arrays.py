@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
+from fp4cc.cli.files import replacing
 from fp4rt.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -26,11 +27,23 @@ def load_inputs(kernel: TypedKernel, files: Mapping[str, Path]) -> dict[str, Any
     """
     wanted = {arg.name: arg for arg in kernel.args if arg.direction != "out"}
     found: dict[str, Any] = {}
-    for name, path in files.items():
+    for name in files:
         if name not in wanted:
             raise click.UsageError(f"{kernel.name} has no input {name!r}; inputs: {', '.join(wanted)}")
-        found[name] = _load(wanted[name], path)
-    return found
+    # Offsets before what they divide.
+    for name, path in sorted(files.items(), key=lambda item: wanted[item[0]].format is not None):
+        found[name] = _load(wanted[name], path, _offsets(wanted[name], found))
+    return {name: found[name] for name in files}
+
+
+def _offsets(arg: Arg, found: Mapping[str, Any]) -> Any:
+    """The offsets of a ragged quantized argument: the order of its scales depends on them."""
+    by = arg.axes[-2].by if arg.format is not None and len(arg.axes) > 1 else None
+    if by is None:
+        return None
+    if by not in found:
+        raise click.UsageError(f"the scales of {arg.name} lie group by group: give --input {by}=FILE as well")
+    return found[by]
 
 
 def sizes_from(kernel: TypedKernel, arrays: Mapping[str, Any]) -> dict[str, int]:
@@ -48,12 +61,12 @@ def sizes_from(kernel: TypedKernel, arrays: Mapping[str, Any]) -> dict[str, int]
     return found
 
 
-def _load(arg: Arg, path: Path) -> Any:
+def _load(arg: Arg, path: Path, offsets: Any) -> Any:
     from fp4rt.io.npy import read_arrays
 
     data = read_arrays(path)
     if arg.format is not None:
-        return _quantized(arg.name, arg.format, path, data)
+        return _quantized(arg.name, arg.format, path, data, offsets)
     if not isinstance(data, np.ndarray):
         raise ArgumentError(
             f"{path} holds several arrays; {arg.name} is a plain tensor", argument=arg.name, help="give a .npy file"
@@ -83,12 +96,12 @@ def _plain(arg: Arg, path: Path, data: np.ndarray) -> Any:
     raise ArgumentError(f"{path} has dtype {data.dtype.name}; {arg.name} is {dtype}", argument=arg.name, code="FP6104")
 
 
-def _quantized(name: str, fmt: BlockFormat, path: Path, data: Any) -> Quantized:
+def _quantized(name: str, fmt: BlockFormat, path: Path, data: Any, offsets: Any) -> Quantized:
     from fp4num import quantize
     from fp4rt.io.npy import quantized_from
 
     if not isinstance(data, np.ndarray):
-        return quantized_from(data, fmt, str(path))
+        return quantized_from(data, fmt, str(path), offsets)
     if data.dtype.name not in _FLOATS:
         raise ArgumentError(
             f"{path} has dtype {data.dtype.name}; {name} is {fmt.name}",
@@ -97,7 +110,7 @@ def _quantized(name: str, fmt: BlockFormat, path: Path, data: Any) -> Quantized:
             help="give floats to quantize, or a .npz file with codes and scales",
         )
     try:
-        return quantize(_narrowed(path, data), fmt)
+        return quantize(_narrowed(path, data), fmt, offsets=offsets)
     except ValueError as error:
         raise ArgumentError(f"{path}: {error}", argument=name, code="FP6105") from error
 
@@ -114,6 +127,7 @@ def _narrowed(path: Path, data: np.ndarray) -> np.ndarray:
 def save_outputs(folder: Path, outputs: Mapping[str, Any]) -> None:
     """Write each output as NAME.npy, a quantized one as NAME.npz with the parts that `--input` reads."""
     from fp4num import Quantized
+    from fp4num.dtypes import element_of, raw_codes
 
     folder.mkdir(parents=True, exist_ok=True)
     for name, value in outputs.items():
@@ -121,6 +135,11 @@ def save_outputs(folder: Path, outputs: Mapping[str, Any]) -> None:
             parts: dict[str, Any] = {"codes": value.codes, "scales": value.scales, "shape": np.asarray(value.shape)}
             if value.tensor_scale is not None:
                 parts["tensor_scale"] = np.asarray(value.tensor_scale, np.float32)
-            np.savez(folder / f"{name}.npz", **parts)  # pyright: ignore[reportArgumentType]
+            if value.format.scale == "e4m3" and (np.asarray(value.scales) == 0x7F).any():
+                parts["nan_blocks"] = np.asarray(True)  # what `--input` wants to be told
+            with replacing(folder / f"{name}.npz") as file:
+                np.savez(file, **parts)  # pyright: ignore[reportArgumentType]
         else:
-            np.save(folder / f"{name}.npy", value)
+            element = element_of(value.dtype)  # numpy's format has no bf16 or fp8: codes are saved
+            with replacing(folder / f"{name}.npy") as file:
+                np.save(file, value if element is None else raw_codes(value, element))

@@ -10,17 +10,18 @@ from enum import IntEnum
 
 import click
 
-from fp4cc.cli.terminal import wants_color
+from fp4cc.cli.terminal import wants_color, width_of
 
 
 class Status(IntEnum):
-    """Exit statuses: the first four are part of the public surface."""
+    """Exit statuses: the first four are part of the public surface, the others are 128 and a signal, as in shells."""
 
     FINE = 0
     WRONG = 1
     USAGE = 2
     NO_DEVICE = 3
     INTERRUPTED = 130
+    BROKEN_PIPE = 141
 
 
 #: Codes of the runtime's errors that mean "there is no such device here".
@@ -43,7 +44,7 @@ def failure_of(error: Exception) -> Failure:
     from fp4rt.errors import RuntimeFault
 
     if isinstance(error, DiagnosticError):
-        text = render(error.diagnostics, color=wants_color(sys.stderr))
+        text = render(error.diagnostics, color=wants_color(sys.stderr), width=width_of(sys.stderr))
         return Failure(Status.WRONG, text.rstrip("\n"), to_json(error.diagnostics))
     if isinstance(error, RuntimeFault):
         status = Status.NO_DEVICE if error.code in _NO_DEVICE else Status.WRONG
@@ -53,7 +54,7 @@ def failure_of(error: Exception) -> Failure:
     if isinstance(error, click.ClickException):
         return _plain(Status(error.exit_code), "", error.format_message(), [])
     if isinstance(error, OSError):
-        return _plain(Status.WRONG, "FP6001", _os_error(error), [])
+        return _plain(Status.WRONG, "FP6203", _os_error(error), [])
     if type(error).__module__.partition(".")[0] == "fp4num" and isinstance(error, ValueError):
         return _plain(Status.WRONG, "FP6103", str(error), [])
     details = "".join(traceback.format_exception(error))

@@ -11,6 +11,8 @@ from typing import Any
 import click
 
 from fp4cc.cli.failures import Status, fail, failure_of
+from fp4cc.cli.interrupts import Interrupted, drop_output, interruptible
+from fp4cc.cli.terminal import open_streams
 from fp4cc.version import version
 
 #: Command name -> one-line help. Each is `fp4cc.cli.commands.NAME.command`, imported when it is called.
@@ -27,6 +29,9 @@ COMMANDS = {
     "doctor": "Show what is installed, what is missing, and how to get it.",
 }
 
+#: Set by the shell functions that complete command lines; click answers them.
+_COMPLETION = "_FP4CC_COMPLETE"
+
 _EPILOG = """\b
 Start here:
   fp4cc check   examples/nvfp4_gemm.fp4
@@ -36,7 +41,7 @@ Start here:
 
 \b
 Exit status: 0 fine; 1 the spec or the data is wrong, or verification failed;
-2 the command line is wrong; 3 no such device.
+2 the command line is wrong; 3 no such device; 130 interrupted by Ctrl-C.
 """
 
 
@@ -81,21 +86,41 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
+        with interruptible():
+            open_streams()
+            status = _run(arguments)
+            sys.stdout.flush()
+    except (Interrupted, KeyboardInterrupt, click.Abort) as stop:
+        drop_output()
+        click.echo(str(stop) or "interrupted", err=True)
+        sys.exit(stop.status if isinstance(stop, Interrupted) else Status.INTERRUPTED)
+    except BrokenPipeError:  # the reader went away (`fp4cc emit ... | head`)
+        drop_output()
+        sys.exit(Status.BROKEN_PIPE)
+    except OSError as error:  # standard output cannot be written: its disk is full
+        drop_output()
+        sys.exit(fail(failure_of(error), as_json=False))
+    sys.exit(status)
+
+
+def _run(arguments: list[str]) -> int:
+    """The exit status of a command, whose failures are printed."""
+    as_json = "--json" in arguments
+    try:
         status: Any = cli.main(args=arguments, prog_name="fp4cc", standalone_mode=False)
     except click.exceptions.Exit as stop:
-        sys.exit(stop.exit_code)
-    except click.Abort:
-        click.echo("interrupted", err=True)
-        sys.exit(Status.INTERRUPTED)
+        return stop.exit_code
+    except (click.Abort, BrokenPipeError):
+        raise
+    except SystemExit:
+        if _COMPLETION in os.environ:
+            raise
+        raise BrokenPipeError from None  # how click ends where the reader went away: no command exits by itself
     except click.ClickException as error:
-        if "--json" in arguments:
-            sys.exit(fail(failure_of(error), as_json=True))
+        if as_json:
+            return fail(failure_of(error), as_json=True)
         error.show()
-        sys.exit(error.exit_code)
-    except BrokenPipeError:
-        # The reader went away (`fp4cc emit ... | head`): keep the interpreter from complaining when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(Status.WRONG)
+        return error.exit_code
     except Exception as error:  # noqa: BLE001  # the last resort; reported as our fault, with its trace
-        sys.exit(fail(failure_of(error), as_json="--json" in arguments))
-    sys.exit(status if isinstance(status, int) else Status.FINE)
+        return fail(failure_of(error), as_json=as_json)
+    return status if isinstance(status, int) else Status.FINE

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO
 
 #: Seconds before anything is shown: quick work stays silent.
@@ -18,16 +19,38 @@ _FRAME = 0.1
 _SIGNS = "|/-\\"
 
 
+def open_streams() -> None:
+    """Give a process that was started with closed streams (`fp4cc ... 2>&-`) ones that lead nowhere.
+
+    Else the next file that is opened would get the number of a stream, and what others print would go there.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number: this one
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  # until the process ends
+
+
 def wants_color(stream: IO[str]) -> bool:
     """Color only on a terminal, and never with NO_COLOR set (no-color.org)."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def width_of(stream: IO[str]) -> int | None:
+    """Columns to wrap at: those of the terminal; None (no wrapping) where the stream is none."""
+    return shutil.get_terminal_size((120, 24)).columns if stream.isatty() else None
 
 
 class Progress:
     """A line on standard error that names the current step and its seconds; only on a terminal, erased at the end."""
 
     def __init__(self, *, enabled: bool = True) -> None:
+        self._wanted = enabled
         self._enabled = enabled and sys.stderr.isatty()
+        self._lock = threading.Lock()
         self._what = ""
         self._started = time.monotonic()
         self._stop = threading.Event()
@@ -38,6 +61,13 @@ class Progress:
         self._what = what
         self._started = time.monotonic()
 
+    def say(self, text: str) -> None:
+        """A line of its own on standard error, above the one that is drawn; nothing where progress is not wanted."""
+        if self._wanted:
+            with self._lock:
+                sys.stderr.write(f"\r\x1b[2K{text}\n" if self._enabled else f"{text}\n")
+                sys.stderr.flush()
+
     def _draw(self) -> None:
         shown = False
         frame = 0
@@ -45,8 +75,9 @@ class Progress:
             seconds = time.monotonic() - self._started
             if seconds < _PATIENCE or not self._what:
                 continue
-            sys.stderr.write(f"\r\x1b[2K{_SIGNS[frame % len(_SIGNS)]} {self._what} ({seconds:.0f} s)")
-            sys.stderr.flush()
+            with self._lock:
+                sys.stderr.write(f"\r\x1b[2K{_SIGNS[frame % len(_SIGNS)]} {self._what} ({seconds:.0f} s)")
+                sys.stderr.flush()
             shown = True
             frame += 1
         if shown:

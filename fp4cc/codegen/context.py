@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import builtins
-import keyword
 import re
 from dataclasses import dataclass
 from typing import Any
 
 from fp4cc.codegen.epilogue.hooks import EpilogueText
-from fp4cc.codegen.library import library
 from fp4cc.codegen.summary import summary
 from fp4cc.ir.lowered import LoweredKernel, Pipeline
 from fp4cc.ir.lowered_epilogue import EpilogueProgram
@@ -38,13 +35,6 @@ _IMPORTS = (
     "from cutlass.experimental import cuda",
     "from cutlass.experimental import primitives as prims",
 )
-
-
-#: Module names of the templates.
-_MODULE_NAMES = (
-    "Path", "cutlass", "cute", "cuda", "prims", "llvm", "make_fake_stream", "make_ptr", "Boolean", "Float32", "Int32",
-    "Int64", "SMEM", "CTA_GROUP", "wait", "place", "launch", "compile", "compiled",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +67,6 @@ def frame(lowered: LoweredKernel, epilogue: EpilogueText, title: str, plan: str)
         "title": title,
         "summary": summary(lowered.kernel, f"{lowered.role} {plan}".strip()),
         "name": lowered.name,
-        "function": _function_name(lowered.name, lowered.target, epilogue),
         "target": lowered.target,
         "imports": _imports(epilogue),
         "params": [
@@ -95,15 +84,14 @@ def frame(lowered: LoweredKernel, epilogue: EpilogueText, title: str, plan: str)
     }
 
 
-def _function_name(name: str, target: str, epilogue: EpilogueText) -> str:
-    """The kernel's name, unless the file defines it otherwise."""
-    taken = {*_MODULE_NAMES, *library(target).names(), *re.findall(r"^def (\w+)", epilogue.functions, re.MULTILINE)}
-    return f"{name}_kernel" if name in taken or keyword.iskeyword(name) or hasattr(builtins, name) else name
-
-
 def waits(pipeline: Pipeline) -> dict[str, str]:
     """By ring, the library's function that waits for one of its barriers."""
     return {ring.name: "wait" if ring.scope == "cta" else "wait_in_cluster" for ring in pipeline.barriers}
+
+
+def arrivals(pipeline: Pipeline) -> dict[str, int]:
+    """By ring, how many arrivals end a phase of one of its barriers."""
+    return {ring.name: ring.arrivals for ring in pipeline.barriers}
 
 
 def place_call(batched: bool, batch_used: bool) -> str:

@@ -9,13 +9,6 @@ from fp4cc.codegen.epilogue.hooks import EpilogueText
 from fp4cc.ir.lowered import LoweredElementwise
 from fp4cc.passes.elementwise import TILE_M, sizes_of
 
-#: Names of the kernel template that are in scope where the epilogue's text stands.
-TAKEN = (
-    "SMEM", "TILE_M", "TILE_N", "Path", "place", "launch", "compile", "block", "blocks", "first_tile", "tile_step",
-    "tile", "tile_m", "tile_n", "make_ptr", "make_fake_stream", "tiles_m", "tiles_n", "tiles", "i",
-    "panel", "panel0", "step",
-)  # fmt: skip
-
 
 def template_context(lowered: LoweredElementwise, epilogue: EpilogueText) -> dict[str, Any]:
     """The names that templates/common/elementwise.py.j2 may use."""

@@ -4,23 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from fp4cc.codegen.context import Constant, Panels, frame, mentions, place_call
+from fp4cc.codegen.context import Constant, Panels, arrivals, frame, mentions, place_call
 from fp4cc.codegen.epilogue.exchanged import exchanged_reads
 from fp4cc.codegen.epilogue.hooks import EpilogueText
-from fp4cc.codegen.promoted_scales import factor_address, factor_functions, factor_names
+from fp4cc.codegen.promoted_scales import factor_address, factor_functions
 from fp4cc.ir.lowered import SmemBuffer
 from fp4cc.ir.lowered_promoted import LoweredPromoted
 from fp4cc.passes.params import sizes as kernel_sizes
 
-#: Names of the kernel template that are in scope where the epilogue's text stands.
-TAKEN = (
-    "SMEM", "CTA_GROUP", "TILE_M", "TILE_N", "TILE_K", "BAND", "STAGES", "A_BYTES", "B_BYTES", "TMEM_COLUMNS",
-    "ACC_STAGES", "INSTRUCTION", "EXCHANGE_PITCH", "FACTOR_BARRIER", "EPILOGUE_WARPS", "LOAD_WARP", "MMA_WARP", "Path",
-    "wait", "place", "launch", "compile", "first_tile", "tile_step", "tile", "tile_m", "tile_n", "tmem", "stage",
-    "parity", "acc_stage", "acc_parity", "lanes", "exchange", "sums", "half", "k_tile", "a_address", "b_address",
-    "a_factor", "b_factor", "factor", "factors", "column_factors", "partial", "address", "full", "make_ptr",
-    "make_fake_stream", "k_tiles", "tiles_m", "tiles_n", "tiles", "i", "panel", "panel0", "step",
-)  # fmt: skip
 #: The library functions that the template calls.
 HELPERS = (
     "wait", "shared_address", "shared_load_32_f32", "shared_store_f32", "load_f32", "global_address", "exchange_row",
@@ -46,6 +37,7 @@ def template_context(lowered: LoweredPromoted, epilogue: EpilogueText) -> dict[s
         "constants": _constants(lowered),
         "buffers": [_buffer(buffer) for buffer in lowered.smem.buffers],
         "sizes": [{"name": n, "value": int(v), "note": what} for n, v, what in sizes if isinstance(v, int)],
+        "arrivals": arrivals(lowered.pipeline),
         "batched": batched,
         "band": lowered.raster.band,
         "loads": _loads(lowered),
@@ -141,8 +133,3 @@ def _loads(lowered: LoweredPromoted) -> list[list[str]]:
 def scale_functions(lowered: LoweredPromoted) -> list[str]:
     """The functions that find scales."""
     return factor_functions(lowered.scales)
-
-
-def taken(lowered: LoweredPromoted) -> tuple[str, ...]:
-    """Names that the epilogue's text may not use otherwise."""
-    return (*TAKEN, *factor_names(lowered.scales))

@@ -6,31 +6,16 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from fp4cc.codegen.context import Constant, Panels, frame, mentions, place_call, waits
-from fp4cc.codegen.converters import arrive, batched, conversions, converter_loops, converter_names
+from fp4cc.codegen.context import Constant, Panels, arrivals, frame, mentions, place_call, waits
+from fp4cc.codegen.converters import arrive, batched, conversions, converter_loops
 from fp4cc.codegen.epilogue.hooks import EpilogueText
 from fp4cc.codegen.halves import whole_index
 from fp4cc.codegen.mainloops import half_atom_columns, load_loops, mma_loops, numbered
+from fp4cc.codegen.multicast import mask_text, union_text
 from fp4cc.ir.lowered import LoweredGemm, Mainloop, Mma, SmemBuffer
 from fp4cc.ir.lowered_epilogue import EpilogueProgram, Half
 from fp4cc.passes.params import clips
 from fp4cc.passes.params import sizes as kernel_sizes
-
-#: Names of the kernel template that are in scope where the epilogue's text stands.
-TAKEN = (
-    "SMEM", "CTA_GROUP", "TILE_M", "TILE_N", "TILE_K", "CLUSTER_M", "CLUSTER_N", "CLUSTER_SIZE", "BAND", "STAGES",
-    "ACC_STAGES", "ACC_STRIDE", "INSTRUCTION", "EPILOGUE_WARPS", "LOAD_WARP", "MMA_WARP", "FIRST_CONVERTER",
-    "CONVERTERS", "TEAMS", "TEAM_WARPS", "Path", "wait", "place",
-    "launch", "compile", "block", "blocks", "rank", "cta_m", "cta_n", "first_tile", "tile_step", "tile", "tile_m",
-    "tile_n", "tmem", "stage", "parity", "acc_stage", "acc_parity", "buffer", "lanes", "step", "source", "k_tile",
-    "panel", "panel0", "first_subtile",
-    "make_ptr", "make_fake_stream", "k_tiles", "tiles_m", "tiles_n", "tiles", "i",
-)  # fmt: skip
-
-
-def taken(lowered: LoweredGemm) -> tuple[str, ...]:
-    """Names that the epilogue's text may not use otherwise."""
-    return (*TAKEN, *converter_names(lowered))
 
 
 def template_context(lowered: LoweredGemm, epilogue: EpilogueText) -> dict[str, Any]:
@@ -54,7 +39,7 @@ def template_context(lowered: LoweredGemm, epilogue: EpilogueText) -> dict[str, 
         "sizes": [{"name": n, "value": int(v), "note": what} for n, v, what in sizes if isinstance(v, int)],
         "mma": lowered.mma,
         "tmem": lowered.tmem,
-        "arrivals": {barrier.name: barrier.arrivals for barrier in lowered.pipeline.barriers},
+        "arrivals": arrivals(lowered.pipeline),
         "waits": waits(lowered.pipeline),
         "sync": _sync(lowered),
         "batched": batched,
@@ -82,7 +67,7 @@ def template_context(lowered: LoweredGemm, epilogue: EpilogueText) -> dict[str, 
         "half_atom_columns": list(dict.fromkeys(half_atom_columns(lowered, "n0" if halves else n0).values())),
         "mma_n0": n0 if halves else None,
         "commit_empty": _commit_empty(lowered),
-        "commit_acc": ["multicast_mask=0b11 << rank"] if lowered.mma.cta_group == 2 else [],
+        "commit_acc": _commit_acc(lowered),
         "maybe_no_k": not several and (not isinstance(problem.k, int) or problem.k == 0),
         "zero_columns": lowered.tmem.acc_stride + tile.n,
         "subtile": lowered.epilogue.subtile,
@@ -288,18 +273,17 @@ def _sync(lowered: LoweredGemm) -> str:
 
 def _commit_empty(lowered: LoweredGemm) -> list[str]:
     """The mask of the CTAs whose loads a stage held: all that share rows or columns with this one (or this pair)."""
-    cluster, group = lowered.cluster, lowered.mma.cta_group
-    if cluster.size == 1:
+    if lowered.cluster.size == 1:
         return []
-    row = sum(1 << (cluster.m * n) for n in range(cluster.n)) * ((1 << group) - 1)
-    column = (1 << cluster.m) - 1
-    if cluster.n == 1:
-        mask = f"{column:#b}"
-    elif cluster.m == group:
-        mask = f"{row:#b}"
-    else:
-        mask = f"{row:#b} << cta_m | {column:#b} << (cta_n * CLUSTER_M)"
+    mask = union_text(lowered.pipeline.empty_masks, lowered.cluster, lowered.mma.cta_group)
     return [f"multicast_mask={mask}"]
+
+
+def _commit_acc(lowered: LoweredGemm) -> list[str]:
+    """The mask of the CTAs that have rows of a tile: where a pair makes it, both."""
+    if lowered.mma.cta_group == 1:
+        return []
+    return [f"multicast_mask={mask_text(lowered.pipeline.acc_full_masks, lowered.cluster, 'rank')}"]
 
 
 def _release(lowered: LoweredGemm, overlapped: bool) -> str:

@@ -53,18 +53,6 @@ def converter_functions(lowered: LoweredGemm) -> tuple[list[str], set[str]]:
     return texts, helpers
 
 
-def converter_names(lowered: LoweredGemm) -> list[str]:
-    """Names that the converter warps' text uses, and the epilogue's may not."""
-    if lowered.converters is None:
-        return []
-    found = ["member", *(name for name, _, _ in lowered.converters.sizes)]
-    for conversion in conversions(lowered):
-        name = conversion.name
-        found += [f"fetch_{name}", f"fetched_{name}", f"put_{name}"]
-        found += ReaderText(name, conversion.scales).names if conversion.scales is not None else ()
-    return found
-
-
 def conversions(lowered: LoweredGemm) -> list[Conversion]:
     """Those of all mainloops."""
     return [conversion for mainloop in lowered.mainloops for conversion in mainloop.conversions]

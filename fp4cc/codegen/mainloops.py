@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fp4cc.codegen.halves import whole_index
+from fp4cc.codegen.multicast import issuer_text, mask_text
 from fp4cc.ir.lowered import Load, LoweredGemm, Mainloop, Mma, Operand
 
 
@@ -169,9 +170,7 @@ def _load(lowered: LoweredGemm, mainloop: Mainloop, number: int, load: Load) -> 
         arguments.append(f"multicast_mask={_mask(lowered, load, of_a)}")
     if group == 2:
         arguments.append("group=CTA_GROUP")
-    only_if = None
-    if load.slices == 1 and load.multicast:
-        only_if = "cta_n == 0" if of_a else "cta_m == 0"
+    only_if = issuer_text(load.masks, lowered.cluster)
     return LoadText("prims.cp_async_bulk_tensor_shared_cluster_global", tuple(arguments), only_if)
 
 
@@ -216,13 +215,9 @@ def _first_row(lowered: LoweredGemm, operand: Operand, n0: str) -> str:
 
 def _mask(lowered: LoweredGemm, load: Load, of_a: bool) -> str:
     """The multicast mask as a function of this CTA's place in the cluster."""
-    cluster, group = lowered.cluster, lowered.mma.cta_group
     if of_a:
-        base = sum(1 << (cluster.m * n) for n in range(cluster.n))
-        return f"{base:#b} << cta_m"
-    if not load.buffer.startswith("sf") and group == 2:
-        base = sum(1 << m for m in range(0, cluster.m, 2))
-        shift = "cta_m % 2" if cluster.n == 1 else "(cta_n * CLUSTER_M + cta_m % 2)"
-        return f"{base:#b} << {shift}"
-    base = (1 << cluster.m) - 1
-    return f"{base:#b}" if cluster.n == 1 else f"{base:#b} << (cta_n * CLUSTER_M)"
+        return mask_text(load.masks, lowered.cluster, "cta_m")
+    if not load.buffer.startswith("sf") and lowered.mma.cta_group == 2:
+        shift = "cta_m % 2" if lowered.cluster.n == 1 else "(cta_n * CLUSTER_M + cta_m % 2)"
+        return mask_text(load.masks, lowered.cluster, shift)
+    return mask_text(load.masks, lowered.cluster, "", "(cta_n * CLUSTER_M)")

@@ -72,7 +72,7 @@ def _launch(lowered: LoweredKernel, module: str) -> Launch:
         grid=PersistentGrid(lowered.raster.tiles, lowered.cluster.size),
         block=(lowered.launch.threads, 1, 1),
         cluster=(lowered.cluster.size, 1, 1),
-        smem=lowered.smem.total,
+        smem=lowered.smem.asked,
         params=place(p.param for p in lowered.launch.params),
         module=module,
     )

@@ -24,8 +24,3 @@ def factor_functions(both: Sequence[PromotedScales]) -> list[str]:
         row, block = ReaderText(scales.arg, scales.reader).functions()
         texts += [row, block] if scales.each_step else [row]
     return texts
-
-
-def factor_names(both: Sequence[PromotedScales]) -> list[str]:
-    """The names of those functions."""
-    return [name for scales in both for name in ReaderText(scales.arg, scales.reader).names]

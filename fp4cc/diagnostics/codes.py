@@ -38,6 +38,9 @@ _TITLES = {
     "FP1011": "comparisons do not chain",
     "FP1012": "a reserved word is used as a name",
     "FP1013": "too many errors",
+    "FP1014": "a spec is too large with the files it uses",
+    "FP1015": "a statement or comment of another language",
+    "FP1016": "the file is no spec",
     # Names, types, axes.
     "FP2001": "unknown name",
     "FP2002": "a name is defined twice",
@@ -71,6 +74,7 @@ _TITLES = {
     "FP2030": "a used file cannot be read",
     "FP2031": "a used path leaves its folder",
     "FP2032": "files use each other in a circle",
+    "FP2035": "a size is too complicated",
     # Formats and layouts.
     "FP3001": "a field is missing",
     "FP3002": "a field is given twice",

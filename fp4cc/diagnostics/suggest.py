@@ -12,7 +12,9 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     folded = {c.casefold(): c for c in reversed(candidates)}
     if name.casefold() in folded:
         return folded[name.casefold()]
-    found = get_close_matches(name[:80], candidates, n=1, cutoff=0.6)
+    # A third of a name more or less is another word: `softmax` is no slip for `max`.
+    near = [c for c in candidates if abs(len(c) - len(name)) <= max(1, max(len(c), len(name)) // 3)]
+    found = get_close_matches(name[:80], near, n=1, cutoff=0.6)
     return found[0] if found else None
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
+from threading import Event
 from typing import TYPE_CHECKING, cast
 
 from fp4cc.backend.process import BackendError, Compiled, Worker, borrow_worker
@@ -144,21 +145,38 @@ def _compile_all(texts: list[str], arch: str, cache: Store | None, worker: Worke
     if not missing:
         return found
 
-    def one(index: int) -> Compiled:
-        ready = nullcontext(worker) if index == 0 and worker is not None else borrow_worker()
-        with ready as process:
-            return process.compile(missing[index][1], arch)
-
-    with ThreadPoolExecutor(max_workers=min(len(missing), os.cpu_count() or 1)) as pool:
-        try:
-            results = list(pool.map(one, range(len(missing))))
-        except BackendError as fault:
-            raise DiagnosticError([backend_diagnostic(fault)]) from fault
+    results = _compile_each([text for _, text in missing], arch, worker)
     for (key, text), result in zip(missing, results, strict=True):
         found[text] = result
         if cache is not None:
             _put(cache, key, {"kernel.ptx": result.ptx.encode("ascii"), "kernel.cubin": result.cubin}, {})
     return found
+
+
+def _compile_each(texts: list[str], arch: str, worker: Worker | None) -> list[Compiled]:
+    """Compile texts side by side. Whatever ends this early, Ctrl-C too, ends the processes first."""
+    running: set[Worker] = set()
+    stopped = Event()
+
+    def one(index: int) -> Compiled:
+        ready = nullcontext(worker) if index == 0 and worker is not None else borrow_worker()
+        with ready as process:
+            running.add(process)
+            if stopped.is_set():
+                process.kill()
+            return process.compile(texts[index], arch)
+
+    with ThreadPoolExecutor(max_workers=min(len(texts), os.cpu_count() or 1)) as pool:
+        try:
+            return list(pool.map(one, range(len(texts))))
+        except BackendError as fault:
+            raise DiagnosticError([backend_diagnostic(fault)]) from fault
+        except BaseException:
+            stopped.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in tuple(running):
+                process.kill()
+            raise
 
 
 def backend_diagnostic(fault: BackendError) -> Diagnostic:

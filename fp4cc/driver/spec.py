@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fp4cc.files import MAX_BYTES, MAX_FILES, read_limited, used_path, uses_in
+
 #: How a text given directly is called in diagnostics.
 TEXT_NAME = "<text>"
-#: Far over any spec; the front end has its own, tighter limit with a better message.
-_MAX_BYTES = 16 << 20
-_USE = re.compile(r'\buse[ \t]+"([^"\n]*)"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +31,15 @@ def read_spec(path_or_text: str | os.PathLike[str]) -> Spec:
     """The spec at a path, from standard input (`-`), or the text itself.
 
     A string is a path if it has one line and ends in `.fp4`; anything else is text. Raises OSError for a path that
-    cannot be read and DiagnosticError for a file that is not UTF-8.
+    cannot be read or is no plain file, and DiagnosticError for what is not UTF-8 or larger than a spec may be.
     """
     if isinstance(path_or_text, str):
         if path_or_text == "-":
-            return Spec("<stdin>", _decode(sys.stdin.buffer.read(_MAX_BYTES), "<stdin>"), Path.cwd())
+            return Spec("<stdin>", _decode(sys.stdin.buffer.read(MAX_BYTES + 1), "<stdin>"), Path.cwd())
         if "\n" in path_or_text or not path_or_text.endswith(".fp4"):
             return Spec(TEXT_NAME, path_or_text, None)
     path = Path(path_or_text)
-    with path.open("rb") as file:
-        data = file.read(_MAX_BYTES)
-    return Spec(str(path), _decode(data, str(path)), path.parent)
+    return Spec(str(path), _decode(read_limited(path), str(path)), path.parent)
 
 
 def spec_at(place: str) -> Spec:
@@ -52,34 +48,40 @@ def spec_at(place: str) -> Spec:
 
 
 def _decode(data: bytes, name: str) -> str:
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        from fp4cc.frontend.program import decode
+    if len(data) <= MAX_BYTES:
+        try:
+            return data.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            pass
+    from fp4cc.frontend.program import decode
 
-        return decode(data, name).text  # raises, with the place
+    return decode(data, name).text  # raises, with the place
 
 
 def used_files(spec: Spec) -> dict[str, bytes] | None:
-    """Every file that `use` may reach, by its path from the spec's folder; None if one of them cannot be read.
+    """Every file that `use` reaches, by its path from the spec's folder; None if one of them cannot be read.
 
-    Found by pattern, not by parsing, and so possibly too many (a `use` in a comment): this is for cache keys, which
-    must not need the parser.
+    Found by pattern, not by parsing: this is for cache keys, which must not need the parser. What the front end refuses
+    (paths out of the folder, pipes, too large or too many files) makes it None: the front end will say why.
     """
     if spec.folder is None:
-        return {} if not _USE.search(spec.text) else None
+        return None if uses_in(spec.text) else {}
+    root = Path(os.path.realpath(spec.folder))
     found: dict[str, bytes] = {}
-    waiting = [(spec.folder, spec.text)]
+    waiting = [(root, spec.text)]
     while waiting:
         folder, text = waiting.pop()
-        for name in _USE.findall(text):
-            path = folder / name
-            key = os.path.relpath(path, spec.folder)
+        for name in uses_in(text):
+            path = used_path(root, folder, name)
+            key = os.path.relpath(folder / name, root)
             if key in found:
                 continue
             try:
-                found[key] = path.read_bytes()
+                data = None if path is None else read_limited(path)
             except (OSError, ValueError):
+                data = None
+            if path is None or data is None or len(data) > MAX_BYTES or len(found) == MAX_FILES:
                 return None
-            waiting.append((path.parent, found[key].decode("utf-8", "replace")))
+            found[key] = data
+            waiting.append((path.parent, data.decode("utf-8", "replace")))
     return found

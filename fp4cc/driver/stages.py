@@ -57,10 +57,10 @@ def typed_kernels(request: Request) -> tuple[tuple[Kernel, ...], Warnings]:
 def lower_kernels(request: Request) -> tuple[tuple[LoweredKernel, ...], Warnings]:
     """The lowered kernels. Raises DiagnosticError with the errors of all of them, or RequestError."""
     from fp4cc.passes import lower
-    from fp4cc.targets import NAMES
+    from fp4cc.targets import NAMES, target_help
 
     if request.target not in NAMES:
-        raise RequestError(f"kernels cannot be compiled for {request.target}; targets: {', '.join(NAMES)}")
+        raise RequestError(f"kernels cannot be compiled for {request.target}; {target_help(request.target)}")
     kernels, warnings = typed_kernels(request)
     lowered: list[LoweredKernel] = []
     errors: list[Diagnostic] = []
@@ -127,10 +127,12 @@ def ir_text(request: Request) -> str:
 
 
 def lowered_text(request: Request) -> str:
-    """The lowered kernels, without the typed kernel inside them."""
+    """The lowered kernels, without the typed kernels inside them."""
     from fp4cc.driver.dump import dump
 
-    return "\n".join(dump(kernel, skip=frozenset(("kernel",))) for kernel in lower_kernels(request)[0])
+    return "\n".join(
+        dump(kernel, skip=frozenset(("kernel", "whole", "marked"))) for kernel in lower_kernels(request)[0]
+    )
 
 
 def python_text(request: Request) -> str:

@@ -14,7 +14,9 @@ from fp4cc.explain.work import choose
 from fp4cc.ir.lowered import Decision, LoweredElementwise, LoweredGemm, LoweredKernel
 from fp4cc.ir.lowered_promoted import LoweredPromoted
 from fp4cc.ir.lowered_wgmma import LoweredWgmma
+from fp4cc.layout.padding import Padding
 from fp4rt import sizes as size_text
+from fp4rt.sizes import evaluate
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +67,15 @@ def as_json(found: Report) -> dict[str, object]:
         "target": plan.target,
         "sizes": dict(found.sizes),
         "assumed": list(found.assumed),
+        "scales": {name: {"elements": p.size, "padding": p.padding} for name, p in _scale_buffers(found)},
         "decisions": [asdict(decision) for decision in plan.decisions],
         "resources": {
             "threads": plan.launch.threads,
-            "shared_memory": {"bytes": plan.smem.total, "limit": plan.smem.limit},
+            "shared_memory": {
+                "bytes": plan.smem.total,
+                "asked": plan.smem.asked,
+                "limit": plan.smem.limit,
+            },
             **found.figures.resources_json(),
             "registers": None if found.usage is None else found.usage.registers,
             "stack_bytes": None if found.usage is None else found.usage.stack,
@@ -83,6 +90,7 @@ def sections(found: Report) -> list[tuple[str, list[Row]]]:
     return [
         ("resources of one CTA", _resources(found)),
         ("shared memory", _buffers(found.plan)),
+        *([("scale buffers", _padding(found))] if _scale_buffers(found) else []),
         *found.figures.sections(),
     ]
 
@@ -126,9 +134,10 @@ def choices(decisions: tuple[Decision, ...]) -> list[Row]:
 
 def _resources(found: Report) -> list[Row]:
     plan = found.plan
+    padding = f", {plan.smem.asked} asked for" if plan.smem.padding else ""
     rows = [
         ("threads", str(plan.launch.threads)),
-        ("shared memory", f"{plan.smem.total} of {plan.smem.limit} bytes"),
+        ("shared memory", f"{plan.smem.total} of {plan.smem.limit} bytes{padding}"),
         *found.figures.resources(),
     ]
     if found.usage is None:
@@ -139,6 +148,22 @@ def _resources(found: Report) -> list[Row]:
         rows.append(("registers", f"{usage.registers} a thread, {spills}"))
         rows.append(("code", f"{usage.code_bytes} bytes"))
     rows.extend((f"registers, {who}", f"{count} (setmaxnreg)") for who, count in plan.launch.registers)
+    return rows
+
+
+def _scale_buffers(found: Report) -> list[tuple[str, Padding]]:
+    """The scale buffer of each quantized argument at these sizes."""
+    shapes = [
+        (arg, tuple(int(evaluate(axis.extent, found.sizes)) for axis in arg.axes)) for arg in found.plan.kernel.args
+    ]
+    return [(a.name, Padding.of(a.format, shape)) for a, shape in shapes if a.format is not None and a.format.scale]
+
+
+def _padding(found: Report) -> list[Row]:
+    rows: list[Row] = []
+    for name, padding in _scale_buffers(found):
+        rows.append((name, f"padding: {padding}"))
+        rows.extend([("", padding.remark)] if padding.remark else [])
     return rows
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import lcm
 
 from fp4cc.explain.roofline import Work
-from fp4cc.ir.kernel import Arg, Kernel
+from fp4cc.ir.kernel import Arg, Expr, Kernel
 from fp4cc.ir.lowered import LoweredGemm, LoweredKernel
 from fp4cc.ir.lowered_converters import Conversion
 from fp4cc.ir.roles import batch_dims
 from fp4cc.ir.serialize import to_constraint
 from fp4cc.passes.conversion_cost import stage_clocks
 from fp4cc.passes.schedule import ASSUMED
+from fp4cc.sema.sizes import resolved
 from fp4cc.targets import TARGETS
 from fp4rt.arrays import ITEM_SIZE
 from fp4rt.errors import DimensionError, RuntimeFault
@@ -42,7 +44,8 @@ def choose(lowered: LoweredKernel, given: Mapping[str, int]) -> Chosen:
     open_ = tuple(d.name for d in dims if d.value is None and d.expr is None and d.name not in given)
     batches = batch_dims(lowered.kernel)
     fault: RuntimeFault | None = None
-    for size in (ASSUMED, *_OTHERS) if open_ else (ASSUMED,):
+    whole = lcm(ASSUMED, *(d for dim in dims if dim.expr is not None for d in _divisors(dim.expr)))
+    for size in dict.fromkeys((ASSUMED, whole, *_OTHERS)) if open_ else (ASSUMED,):
         try:
             taken = {name: 1 if name in batches else size for name in open_}
             sizes = _every_size(lowered.kernel, {**given, **taken})
@@ -58,18 +61,23 @@ def choose(lowered: LoweredKernel, given: Mapping[str, int]) -> Chosen:
 
 def _every_size(kernel: Kernel, known: Mapping[str, int]) -> dict[str, int]:
     """Every dim's size. Raises DimensionError where a derived one is no whole number."""
-    sizes: dict[str, int] = {}
+    sizes = {d.name: known[d.name] if d.value is None else d.value for d in kernel.dims if d.expr is None}
+    derived = resolved(kernel.dims)
     for dim in kernel.dims:
-        if dim.value is not None:
-            sizes[dim.name] = dim.value
-        elif dim.expr is None:
-            sizes[dim.name] = known[dim.name]
-        else:
+        if dim.expr is not None:
             try:
-                sizes[dim.name] = int(evaluate(dim.expr, sizes))
+                sizes[dim.name] = int(evaluate(derived[dim.name], sizes)) if dim.value is None else dim.value
             except SizeError as error:
                 raise DimensionError(f"{dim.name} = {text(dim.expr)}: {error}") from error
     return sizes
+
+
+def _divisors(expr: Expr) -> list[int]:
+    """The numbers by which a size divides something exactly."""
+    if not isinstance(expr, tuple):
+        return []
+    own = [expr[2]] if expr[0] == "div" and isinstance(expr[2], int) and expr[2] != 0 else []
+    return [*own, *(d for part in expr[1:] for d in _divisors(part))]
 
 
 def plan_for(lowered: LoweredKernel, sizes: Mapping[str, int]) -> LoweredKernel:

@@ -408,10 +408,11 @@ class Module:
     """One file.
 
     `broken` are names that items would define whose head did not parse. `partial`: not all that the file uses is known,
-    because a `use` did not parse or its file cannot be read.
+    because a `use` did not parse or its file cannot be read. `tokens` is its size.
     """
 
     source: Source
     items: tuple[Item, ...]
     broken: frozenset[str] = frozenset()
     partial: bool = False
+    tokens: int = 0

@@ -34,15 +34,16 @@ class BuildError(Exception):
 
 
 class Builder:
-    """Rule callbacks. `source` is set before each parse; the parser's lock guards it."""
+    """Rule callbacks. `source`, and where in it the text starts, are set before each parse under the parser's lock."""
 
     source: Source
+    offset: int
 
     # Helpers.
 
     def _span_of(self, child: Any) -> Span:
         if isinstance(child, Token):
-            return Span(self.source, child.start_pos or 0, child.end_pos or 0)
+            return Span(self.source, self.offset + (child.start_pos or 0), self.offset + (child.end_pos or 0))
         return child.span
 
     def _span(self, children: Sequence[Any]) -> Span:

@@ -66,6 +66,9 @@ _EXPRESSION = frozenset(("NAME", "NUMBER", "STRING", "LPAR", "SIGN", "NOT"))
 _DIRECTIONS = ("in", "out", "inout", "param")
 _RESERVED = frozenset(("in", "out", "inout", "param", "and", "or", "not"))
 _WORD = re.compile(r"[A-Za-z_]\w*")
+#: `in nvfp4 a[M, K]` or `in a nvfp4[M, K]`: direction, type and name, axes.
+_NO_COLON = re.compile(r"(\w+)\s+([A-Za-z_]\w*)\s+([A-Za-z_]\w*)\s*(\[.*?\]|)", re.DOTALL)
+_TYPES = frozenset(("f32", "bf16", "f16", "e4m3", "e5m2", "i32", "u32", "u64", "nvfp4", "mxfp4", "mxfp6", "mxfp8"))
 
 
 def explain(problem: UnexpectedInput, rule: str, unit: Span) -> Diagnostic:
@@ -106,10 +109,10 @@ def _where(problem: UnexpectedInput, unit: Span) -> tuple[Span, Collection[str]]
         expected = problem.accepts or problem.expected
         if token.type == "$END":
             return Span(source, unit.end, unit.end), expected
-        start = token.start_pos if token.start_pos is not None else unit.end
+        start = unit.end if token.start_pos is None else unit.start + token.start_pos
         return Span(source, start, start + len(token)), expected
     if isinstance(problem, UnexpectedCharacters):
-        start = problem.pos_in_stream or unit.start
+        start = unit.start + (problem.pos_in_stream or 0)
         word = re.compile(r"\w+|.").match(source.text, start, unit.end)
         return Span(source, start, word.end() if word else start), problem.allowed or ()
     if isinstance(problem, UnexpectedEOF):
@@ -145,15 +148,7 @@ def _help(rule: str, unit: Span, found: Span) -> tuple[str, ...]:
         return (f"write {shape}",)
     if rule == "schedule_field":
         return ("a schedule's field is a word and its values: `tile 128 x 256 x 256`, `stages auto`",)
-    hints: list[str] = []
-    before = unit.source.text[max(unit.start, found.start - 2) : found.start].rstrip()
-    if found.text == "=" and before.endswith(":"):
-        hints.append("assign with `=`")
-    if found.text == "*" and before.endswith("*"):
-        hints.append("there is no power operator; multiply")
-    word = _WORD.match(unit.text)
-    if rule == "statement" and word and word.group() not in _DIRECTIONS and "=" not in unit.text:
-        hints.append(did_you_mean(word.group(), _DIRECTIONS))
+    hints = _hints(rule, unit, found)
     kind = {
         "kernel_head": "a kernel starts with",
         "statement": "a statement is",
@@ -164,6 +159,40 @@ def _help(rule: str, unit: Span, found: Span) -> tuple[str, ...]:
         "schedule_head": "a schedule starts with",
     }[rule]
     return (*hints, f"{kind} {_SHAPES[rule]}")
+
+
+def _hints(rule: str, unit: Span, found: Span) -> list[str]:
+    """What the author may have meant, for habits from other languages."""
+    before = unit.source.text[unit.start : found.start].rstrip()
+    hints: list[str] = []
+    if found.text == "=" and before.endswith(":"):
+        hints.append("assign with `=`")
+    elif found.text == "=" and before[-1:] in ("+", "-", "*", "/", "@", "%"):
+        hints.append(f"there is no `{before[-1]}=`: a name has one value, so give the new one a name of its own")
+    elif found.text == "==" and rule == "statement" and "=" not in before:
+        hints.append("assign with `=`; `==` compares")
+    elif found.text == "*" and before.endswith("*"):
+        hints.append("there is no power operator; multiply")
+    elif found.text in ("if", "else"):
+        hints.append("choose element by element: `where(x > 0, a, b)`")
+    elif found.text == "->" or (rule == "function" and found.text in (":", "{")):
+        hints.append("the type of a result is not declared")
+    elif found.text == "[" and before.endswith("]"):
+        hints.append("all axes stand in one pair of brackets: `[M, K]`")
+    word = _WORD.match(unit.text)
+    if rule != "statement" or word is None:
+        return hints
+    if word.group() in _DIRECTIONS:
+        if (typed := _NO_COLON.match(unit.text)) is not None:
+            direction, first, second, axes = typed.groups()
+            if first in _TYPES and second not in _TYPES:
+                first, second = second, first  # as in C
+            hints.append(f"write `{direction} {first} : {second}{axes}`")
+    elif found.text == ":":
+        hints.append(f"say how it is used: `in {word.group()} : ...`, or `out`, `inout`, `param`")
+    elif "=" not in unit.text:
+        hints.append(did_you_mean(word.group(), _DIRECTIONS))
+    return hints
 
 
 def _unknown_field(rule: str, fields: dict[str, str], unit: Span, word: str) -> Diagnostic:

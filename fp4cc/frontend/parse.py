@@ -10,7 +10,7 @@ from fp4cc.diagnostics import Collector
 from fp4cc.frontend import ast
 from fp4cc.frontend.explain import explain
 from fp4cc.frontend.parser import BuildError, UnexpectedInput, UnitParser, session
-from fp4cc.frontend.units import RawItem, Unit, split
+from fp4cc.frontend.units import MAX_TOKENS, RawItem, Unit, split
 from fp4cc.source import Source, Span
 
 _HEADS = {
@@ -29,20 +29,23 @@ _BODIES = {
 }
 _ITEM_NAME = re.compile(r"\s*\w+\s+([A-Za-z_]\w*)")
 _DECLARED = re.compile(r"\s*(?:inout|in|out|param)\s+([A-Za-z_]\w*)")
+#: `let h = ...`, `float h = ...`
+_ASSIGNED_LATER = re.compile(r"\s*(?:[A-Za-z_]\w*\s+)+([A-Za-z_]\w*)\s*=(?!=)")
 _ASSIGNED = re.compile(r"\s*([A-Za-z_]\w*(?:\s*,\s*[A-Za-z_]\w*)*)\s*=")
 
 
-def parse(source: Source, collector: Collector | None = None) -> ast.Module:
+def parse(source: Source, collector: Collector | None = None, most: int = MAX_TOKENS) -> ast.Module:
     """The tree of a file.
 
-    Errors go to `collector`, and what parsed is returned; without a collector they are raised as DiagnosticError.
+    Errors go to `collector`, and what parsed is returned; without a collector they are raised as DiagnosticError. A
+    text of more than `most` tokens is not parsed (FP1014).
     """
     found = Collector() if collector is None else collector
     items: list[ast.Item] = []
     broken: set[str] = set()
-    raw, strays = split(source, found)
+    raw, strays, tokens = split(source, found, most)
     broken.update(token.text for token in strays if token.kind == "word")
-    partial = any(token.kind == "string" for token in strays)  # perhaps a `use`
+    partial = tokens > most or any(token.kind == "string" for token in strays)  # perhaps a `use`
     with session(source) as parser:
         for item in raw:
             node = _item(item, _Units(source, parser, found))
@@ -54,7 +57,7 @@ def parse(source: Source, collector: Collector | None = None) -> ast.Module:
                 broken.add(named.group(1))
     if collector is None:
         found.raise_errors()
-    return ast.Module(source, tuple(items), frozenset(broken), partial)
+    return ast.Module(source, tuple(items), frozenset(broken), partial, tokens)
 
 
 class _Units:
@@ -88,6 +91,8 @@ class _Units:
             return ast.Broken((named.group(1),), span, declares=True)
         if assigned := _ASSIGNED.match(text):
             return ast.Broken(tuple(n.strip() for n in assigned.group(1).split(",")), span)
+        if declared := _ASSIGNED_LATER.match(text):
+            return ast.Broken((declared.group(1),), span)
         return ast.Broken((), span)
 
 

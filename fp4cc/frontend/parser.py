@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from lark import Lark, TextSlice, UnexpectedInput
+from lark import Lark, UnexpectedInput
 
 from fp4cc.cache import cache_dir
 from fp4cc.frontend.build import Builder, BuildError
@@ -91,19 +91,22 @@ def session(source: Source) -> Generator[UnitParser]:
     with _lock:
         lark, builder = _tables()
         builder.source = source
-        yield UnitParser(lark, source)
+        yield UnitParser(lark, builder, source)
 
 
 class UnitParser:
     """Parses stretches of one source."""
 
-    def __init__(self, lark: Lark, source: Source) -> None:
+    def __init__(self, lark: Lark, builder: Builder, source: Source) -> None:
         self._lark = lark
+        self._builder = builder
         self._source = source
 
     def parse(self, start: str, begin: int, end: int) -> Any:
-        """The node of a unit. Raises lark's UnexpectedInput, or BuildError."""
-        return self._lark.parse(TextSlice(self._source.text, begin, end), start=start)
+        """The node of a unit. Raises lark's UnexpectedInput, whose places count from `begin`, or BuildError."""
+        # Not lark's TextSlice, which counts the newlines before each unit anew: quadratic in the size of the file.
+        self._builder.offset = begin
+        return self._lark.parse(self._source.text[begin:end], start=start)
 
 
 __all__ = ["STARTS", "BuildError", "UnexpectedInput", "UnitParser", "session"]

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from fp4cc.diagnostics import Collector, did_you_mean, error, listed
+from fp4cc.diagnostics.foreign import CHARACTERS, STATEMENTS
+from fp4cc.diagnostics.foreign import ITEMS as FOREIGN_ITEMS
 from fp4cc.source import Source, Span
 
 Keyword = Literal["use", "fn", "kernel", "layout", "format", "schedule"]
@@ -21,6 +23,9 @@ ITEMS = ("use", "fn", *BLOCKS)
 
 #: After so many errors of bracketing and of stray text in one file the rest of it is not read.
 MAX_ERRORS = 100
+
+#: A spec of more tokens than this, with all the files it uses, is not read (FP1014): a few seconds' work.
+MAX_TOKENS = 1 << 15
 
 #: A unit that goes on over lines for more tokens than this has a bracket that is never closed.
 MAX_UNIT = 4096
@@ -36,16 +41,11 @@ _NEVER_LAST = frozenset(("and", "or", "not"))
 _CONTINUES = frozenset(("+", "-", "*", "/", "//", "%", "@", "<", ">", "<=", ">=", "==", "!=", "and", "or"))
 _HEAD_GOES_ON = frozenset(("where", "when", "on", "extends", "{"))
 _OPENERS = {"(": ")", "[": "]"}
+_CLOSERS = frozenset(_OPENERS.values())
 
-_FOREIGN = {
-    "&": "write `and`",
-    "|": "write `or`",
-    "!": "write `not`",
-    "^": "there is no power operator; multiply, or use `exp` and `log`",
-    "'": 'strings are in double quotes: `"file.fp4"`',
-    "$": "",
-    "\\": "a line goes on inside parentheses, or before a line that starts with an operator",
-}
+#: What follows `//` where it divides: an operand, and then more of an expression or its end.
+_DIVIDES = re.compile(r"[ \t]*(?:\(|\w+[ \t\r]*(?:$|[-+*/%@<>=!),;{\]#]|\.T\b|(?:and|or)\b))", re.MULTILINE)
+_LONE_RETURN = re.compile(r"\r(?!\n|\Z)")
 
 
 class Token(NamedTuple):
@@ -76,13 +76,27 @@ class RawItem:
     end: int = 0
 
 
-def split(source: Source, collector: Collector) -> tuple[list[RawItem], list[Token]]:
-    """The items of a file, and what stands outside of them.
+def split(source: Source, collector: Collector, most: int = MAX_TOKENS) -> tuple[list[RawItem], list[Token], int]:
+    """The items of a file, what stands outside of them, and the number of its tokens.
 
-    Errors of bracketing, of characters and of stray text are reported; what is sound is returned.
+    Errors of bracketing, of characters and of stray text are reported; what is sound is returned. Of a file with more
+    than `most` tokens nothing is.
     """
     splitter = _Splitter(source, collector)
-    return splitter.run(), splitter.strays
+    count = len(splitter.tokens) - 1
+    if count > most:
+        token = splitter.tokens[max(most, 0)]
+        collector.report(
+            error(
+                "FP1014",
+                f"this spec is larger than {MAX_TOKENS} words and signs",
+                splitter.span(token.start, token.end),
+                "what starts here is too much",
+                help="a spec of that size is generated: give each kernel a file of its own",
+            )
+        )
+        return [], [], count
+    return splitter.run(), splitter.strays, count
 
 
 class _Splitter:
@@ -91,15 +105,40 @@ class _Splitter:
         self.collector = collector
         text = source.text
         self.tokens: list[Token] = []
+        self.commented = False
+        self.errors_before = len(collector)
+        depth = 0
+        skipped = 0  # up to here
         for m in _TOKEN.finditer(text):
             kind = m.lastgroup or "other"
             empty_line = kind == "newline" and self.tokens and self.tokens[-1].kind == "newline"
-            if kind not in ("blank", "comment") and not empty_line:
-                self.tokens.append(Token(kind, m.group(), m.start(), m.end()))
+            if kind in ("blank", "comment") or empty_line or m.start() < skipped:
+                continue
+            depth += (m.group() in _OPENERS) - (m.group() in _CLOSERS and depth > 0)
+            if m.group() == "//" and not depth and not _DIVIDES.match(text, m.end()):
+                skipped = self.foreign_comment(m.start())
+                continue
+            self.tokens.append(Token(kind, m.group(), m.start(), m.end()))
         self.tokens.append(Token("end", "", len(text), len(text)))
         self.at = 0
         self.strays: list[Token] = []
-        self.errors_before = len(collector)
+        if (lone := _LONE_RETURN.search(text)) is not None:
+            place = self.span(lone.start(), lone.end())
+            self.collector.report(
+                error("FP1004", "a carriage return by itself", place, "no end of a line", help=CHARACTERS["\r"])
+            )
+
+    def foreign_comment(self, start: int) -> int:
+        """Report the first comment of another language; each is read over. Returns where it ends."""
+        end = self.source.text.find("\n", start)
+        end = len(self.source.text) if end < 0 else end
+        if not self.commented:
+            place = self.span(start, start + 2)
+            self.collector.report(
+                error("FP1015", "`//` does not start a comment", place, "it divides", help="comments start with `#`")
+            )
+        self.commented = True
+        return end
 
     def span(self, start: int, end: int) -> Span:
         return Span(self.source, start, end)
@@ -178,8 +217,27 @@ class _Splitter:
                 )
                 item.end = token.start
                 return
+            elif item.keyword == "kernel" and self.is_foreign(token):
+                item.body.append(self.foreign_statement(token))
             else:
                 item.body.append(self.unit(block=True, head=False))
+
+    def is_foreign(self, first: Token) -> bool:
+        """Whether a statement starts here with a word of another language that is no name of this one."""
+        return first.text in STATEMENTS and self.tokens[self.at + 1].text not in ("=", ",", ":")
+
+    def foreign_statement(self, first: Token) -> Unit:
+        """Report a statement of another language, and read over it and its block, if it has one."""
+        place = self.span(first.start, first.end)
+        help = STATEMENTS[first.text]
+        self.collector.report(error("FP1015", f"there is no `{first.text}`", place, "of another language", help=help))
+        depth = 0
+        while (token := self.tokens[self.at]).kind != "end" and not self.looks_like_item():
+            if depth == 0 and (token.text == "}" or token.kind == "newline"):
+                break
+            depth += (token.text in ("(", "[", "{")) - (token.text in (")", "]", "}") and depth > 0)
+            self.at += 1
+        return Unit(first.start, self.tokens[self.at].start, sound=False)
 
     def looks_like_item(self) -> bool:
         """Whether an item's head stands at the start of a line here: `kernel NAME (`, `format NAME {` and the like."""
@@ -274,7 +332,7 @@ class _Splitter:
         if token.kind == "other":
             self.foreign(token)
         else:
-            help = did_you_mean(token.text, ITEMS) if token.kind == "word" else ""
+            help = FOREIGN_ITEMS.get(token.text) or (did_you_mean(token.text, ITEMS) if token.kind == "word" else "")
             self.collector.report(
                 error(
                     "FP1010",
@@ -364,7 +422,7 @@ class _Splitter:
         while self.tokens[end + 1].kind == "other" and self.tokens[end + 1].start == self.tokens[end].end:
             end += 1
         place = self.span(token.start, self.tokens[end].end)
-        help = _FOREIGN.get(token.text, "the language is written in ASCII; other characters may stand in comments")
+        help = CHARACTERS.get(token.text, "the language is written in ASCII; other characters may stand in comments")
         name = f"`{place.text}`" if place.text.isprintable() and len(place.text) < 20 else f"U+{ord(token.text):04X}"
         self.collector.report(error("FP1004", f"unexpected {name}", place, "not part of the language", help=help))
 

@@ -224,11 +224,20 @@ class SmemBuffer:
 
 @dataclass(frozen=True, slots=True)
 class Smem:
-    """The shared memory of a CTA, in the order in which the kernel allocates it. `total` and `limit` in bytes."""
+    """The shared memory of a CTA, in the order in which the kernel allocates it. `total` and `limit` in bytes.
+
+    `padding`: what a launch asks for beyond it, so that no more CTAs share an SM than its tensor memory has room for.
+    """
 
     buffers: tuple[SmemBuffer, ...]
     total: int
     limit: int
+    padding: int = 0
+
+    @property
+    def asked(self) -> int:
+        """The bytes that a launch asks for."""
+        return self.total + self.padding
 
     def buffer(self, name: str) -> SmemBuffer:
         """The buffer of that name; KeyError if there is none."""
@@ -383,14 +392,22 @@ class Decision:
     chosen_by: Literal["schedule", "compiler", "target"] = "compiler"
 
 
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """A plan in which marks (`fp4cc.marks`) stand for names; `names` has the name of each mark, by its number."""
+
+    plan: LoweredKernel
+    names: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoweredKernel:
     """A kernel with every number decided: what every family of kernels has. Persistent, a cluster to a cluster tile.
 
     `when`: this plan applies where it holds (None: always). `variants`, first match first, come before this plan; each
     is complete, has a `when`, and no variants of its own. `constraints` are the ones derived here, beyond `kernel`'s.
-    `after`: what the same call launches next; `whole` is then the kernel that was split, and `role` says in words what
-    this part of it does.
+    `after`: what the same call launches next; `role` then says in words what this part of the kernel does. `whole` is
+    the kernel as it is in the spec. `marked`: the same plan with marks for the user's names, for those who print it.
     """
 
     name: str
@@ -410,6 +427,7 @@ class LoweredKernel:
     after: tuple[LoweredKernel, ...] = ()
     whole: Kernel | None = None
     role: str = ""
+    marked: Marked | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

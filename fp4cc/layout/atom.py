@@ -16,11 +16,6 @@ class Atom:
     offsets: tuple[tuple[int, ...], ...]
     owners: dict[int, tuple[int, int]]
 
-    @property
-    def row_major(self) -> bool:
-        """Whether the atom is a single element or lies in plain row order."""
-        return all(self.offsets[row][k] == row * self.ks + k for row in range(self.rows) for k in range(self.ks))
-
 
 def atom_of(layout: ScaleLayout) -> Atom:
     """The atom of a layout. An atom of one element (`linear`) is drawn as a grid of 4 x 4 such atoms."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fp4cc.layout.padding import Padding
 from fp4num import BlockFormat, LayoutError, ScaleLayout, cute
 
 Row = tuple[str, str]
@@ -97,7 +98,9 @@ def describe_tensor(fmt: BlockFormat, shape: tuple[int, ...]) -> list[Row]:
         rows.append(("scales", f"{kind} [{size}], {size * width} bytes"))
         rows.append(("scale grid", f"{grid.batches} x {grid.rows} x {grid.columns} (batch, row, k)"))
         rows.append(("atoms", f"nB = {atoms['batch']}, nR = {atoms['row']}, nK = {atoms['k']}"))
-        rows.append(("padding", f"{fmt.layout.padding(*grid)} scales"))
+        padding = Padding.of(fmt, shape)
+        rows.append(("padding", f"{padding.padding} scales"))
+        rows.append(("", f"{padding.share:.0%} of the buffer" + (f": {padding.remark}" if padding.remark else "")))
     if fmt.tensor_scale is not None:
         rows.append(("tensor_scale", "float32 scalar on the device"))
     return rows

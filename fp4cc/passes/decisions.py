@@ -8,6 +8,7 @@ from fp4cc.ir.lowered import Decision, LoweredGemm, LoweredKernel, Problem
 from fp4cc.passes.arrivals import explain_arrivals
 from fp4cc.passes.estimate import Option
 from fp4cc.passes.params import Loop
+from fp4cc.passes.residency import explain_residency
 from fp4cc.passes.schedule import Ranked, Request
 from fp4cc.targets import Target
 from fp4rt.sizes import text
@@ -28,6 +29,7 @@ def explain_choices(
         *_tile_and_cluster(lowered, request, ranked, assumed),
         _stages(lowered, request),
         _accumulators(lowered, request),
+        *explain_residency(lowered.smem, lowered.tmem.columns, target),
         _raster(lowered, request),
         *explain_stores(lowered),
     )

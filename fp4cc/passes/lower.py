@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from fp4cc.diagnostics import DiagnosticError, error
 from fp4cc.ir.kernel import Constraint, Expr, Kernel, Schedule
@@ -23,17 +23,18 @@ from fp4cc.passes.pipeline import acc_ring_stages, plan_pipeline
 from fp4cc.passes.promoted import lower_promoted
 from fp4cc.passes.promoted_scales import is_promoted
 from fp4cc.passes.raster import plan_raster
+from fp4cc.passes.residency import bounded
 from fp4cc.passes.row_scales import split_row_scales
 from fp4cc.passes.schedule import Request, applicable, assumed_shape, rank, read
 from fp4cc.passes.sizes import Sizes
 from fp4cc.passes.split import split
-from fp4cc.passes.symbols import renamed, restored, with_names
+from fp4cc.passes.symbols import lowered_by_marks
 from fp4cc.passes.tensor_maps import mainloop_maps
 from fp4cc.passes.traffic import plan_traffic
 from fp4cc.passes.unzip import Frame, find_products, released
 from fp4cc.passes.wgmma.lower import lower_wgmma
 from fp4cc.passes.wide import split_wide
-from fp4cc.targets import CHIPS, NAMES, SM90A, TARGETS, Target
+from fp4cc.targets import CHIPS, NAMES, SM90A, TARGETS, Target, target_help
 
 #: Threads of a CTA without converter warps: four epilogue warps, a load warp, an MMA warp.
 THREADS = 192
@@ -48,18 +49,10 @@ def lower(kernel: Kernel, target: str) -> LoweredKernel:
     before the plan that always applies. Raises DiagnosticError for what the target or this compiler cannot do.
     """
     if target not in NAMES:
-        known = ", ".join(NAMES)
         raise DiagnosticError([
-            error("FP4012", f"kernels cannot be compiled for {target} yet", kernel.span, help=f"targets: {known}"),
+            error("FP4012", f"kernels cannot be compiled for {target} yet", kernel.span, help=target_help(target)),
         ])  # fmt: skip
-    names = renamed(kernel)
-    if not names:
-        return _lower_launches(kernel, target)
-    try:
-        return restored(_lower_launches(with_names(kernel, names), target), kernel, names)
-    except DiagnosticError:
-        _lower_launches(kernel, target)  # says the same with the names of the spec
-        raise
+    return lowered_by_marks(kernel, lambda marked: _lower_launches(marked, target))
 
 
 def _lower_launches(kernel: Kernel, target: str) -> LoweredKernel:
@@ -131,6 +124,7 @@ def _lower_with(
     pipeline, mainloops = plan_pipeline(steps, converters, cluster, stage, stages, tmem, tile.n)
     raster = plan_raster(problem, tile, cluster, request.band)
     maps = (*mainloop_maps(problem, mainloops, tile), *epilogue.tensor_maps)
+    threads = THREADS + (32 * converters.warps if converters else 0)
     lowered = LoweredGemm(
         name=kernel.name,
         target=target.name,
@@ -142,7 +136,7 @@ def _lower_with(
         tile=tile,
         cluster=cluster,
         raster=raster,
-        smem=plan_smem(stage, stages, ring, epilogue.staging, target),
+        smem=bounded(plan_smem(stage, stages, ring, epilogue.staging, target), tmem.columns, threads, target),
         tmem=tmem,
         pipeline=pipeline,
         tensor_maps=maps,
@@ -150,7 +144,7 @@ def _lower_with(
         converters=converters,
         launch=Launch(
             f"{kernel.name}_0",
-            THREADS + (32 * converters.warps if converters else 0),
+            threads,
             plan_params(problem, tile, raster, maps, epilogue.program, epilogue.params, mainloops, converters),
         ),
         constraints=(*required, *not_empty(kernel, epilogue.program, sizes)),
@@ -179,15 +173,3 @@ def _stages(
               f"and there are {target.smem_bytes}",
               help=f"write `stages {fits}` or `stages auto`" if fits else "use a smaller tile"),
     ])  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Lowering:
-    """The pass as an object, for the list of passes."""
-
-    target: str
-    name: str = "lower"
-
-    def run(self, kernel: Kernel) -> LoweredKernel:
-        """See `lower`."""
-        return lower(kernel, self.target)

@@ -37,6 +37,7 @@ from fp4cc.passes.promoted_scales import (
     promoted_scales,
 )
 from fp4cc.passes.raster import plan_raster
+from fp4cc.passes.residency import bounded, explain_residency
 from fp4cc.passes.scale_reading import Needs, Readers
 from fp4cc.passes.schedule import applicable
 from fp4cc.passes.sizes import Sizes
@@ -96,7 +97,7 @@ def _lower_with(
         schedule=schedule,
         cluster=cluster,
         raster=raster,
-        smem=_smem(problem, stages, epilogue.staging, target),
+        smem=bounded(_smem(problem, stages, epilogue.staging, target), ACC_STAGES * COLUMNS, THREADS, target),
         tensor_maps=maps,
         epilogue=epilogue.program,
         launch=Launch(f"{kernel.name}_0", THREADS, params),
@@ -111,7 +112,8 @@ def _lower_with(
         descriptor=1 << 4 | formats | COLUMNS // 8 << 17 | ROWS // 16 << 24,
         tmem_columns=ACC_STAGES * COLUMNS,
     )
-    return replace(lowered, decisions=_decisions(lowered))
+    decisions = (*_decisions(lowered), *explain_residency(lowered.smem, lowered.tmem_columns, target))
+    return replace(lowered, decisions=decisions)
 
 
 # What can be built.

@@ -9,9 +9,8 @@ from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
 from fp4cc.ir.kernel import Attr, Expr, Kernel, Schedule
 from fp4cc.ir.lowered import Problem
 from fp4cc.passes.estimate import Estimate, Option, Shape, Traffic, estimate
-from fp4cc.passes.sizes import Sizes, free_names
+from fp4cc.passes.sizes import Sizes, approximate, free_names
 from fp4cc.targets import Target
-from fp4rt.sizes import evaluate
 
 #: What a dynamic dim counts as when the compiler ranks schedules: large, so that the choice is one for throughput.
 ASSUMED = 4096
@@ -84,7 +83,7 @@ def read(schedule: Schedule | None, tile_k: int, target: Target) -> Request:
     return Request(schedule, tile, group, cluster, stages, accumulators, band)
 
 
-def options(request: Request, shape: Shape, target: Target) -> Iterator[Option]:
+def options(request: Request, shape: Shape, target: Target, *, fitting: bool = True) -> Iterator[Option]:
     """The legal options that fulfil a request, smaller clusters first; of the compiler's own, only fitting ones."""
     tiles = [request.tile] if request.tile else [(m, n) for m in (128, 256) for n in reversed(target.tile_n)]
     clusters = [request.cluster] if request.cluster else target.cluster_shapes
@@ -92,19 +91,21 @@ def options(request: Request, shape: Shape, target: Target) -> Iterator[Option]:
         group = m // target.cta_rows
         if request.cta_group not in (None, group):
             continue
-        if request.tile is None and request.cta_group is None and not _fills_tile(m, n, shape):
+        if fitting and request.tile is None and request.cta_group is None and not _fills_tile(m, n, shape):
             continue
         for cluster in sorted(clusters, key=lambda c: c[0] * c[1]):
             if cluster_problem(cluster, group, n, target) is not None:
                 continue
-            if request.cluster is None and not _fills_cluster(cluster, group, n, shape):
+            if fitting and request.cluster is None and not _fills_cluster(cluster, group, n, shape):
                 continue
             yield Option(group, n, *cluster)
 
 
 def rank(request: Request, shape: Shape, traffic: Traffic, target: Target) -> list[Ranked]:
     """The options of a request, best first. Ties go to fewer CTAs in a cluster, then to the wider tile."""
-    ranked = [Ranked(o, estimate(o, shape, traffic, target)) for o in options(request, shape, target)]
+    # Where blocks of an output want tiles wider than the problem, or a cluster does, tiles are not filled.
+    found = list(options(request, shape, target)) or list(options(request, shape, target, fitting=False))
+    ranked = [Ranked(o, estimate(o, shape, traffic, target)) for o in found]
     # Differences under 2 % are below what the model knows: then the simpler schedule wins.
     best = min(r.estimate.clocks for r in ranked)
     return sorted(
@@ -126,7 +127,7 @@ def assumed_shape(problem: Problem, when: Expr | None) -> tuple[Shape, dict[str,
     values = {name: _bound(name, when) or ASSUMED for name in names}
     for expr in (problem.batch,):
         values.update({name: 1 for name in free_names(expr) if name in values})
-    m, n, *steps, batch = (max(1, int(evaluate(e, values))) for e in sizes)
+    m, n, *steps, batch = (max(1, approximate(e, values, ASSUMED)) for e in sizes)
     k = sum(steps)
     return Shape(m, n, k, batch), values
 

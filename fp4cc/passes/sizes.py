@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from fp4cc.ir.kernel import Dim, Expr
-from fp4rt.sizes import evaluate, names
+from fp4rt.sizes import SizeError, evaluate, names
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,13 @@ def _simplify(expr: Expr, known: Mapping[str, Expr]) -> Expr:
         return expr
     if isinstance(expr, str):
         return known.get(expr, expr)
-    return fold(str(expr[0]), *(_simplify(e, known) for e in expr[1:]))
+    operator, operands = str(expr[0]), [_simplify(e, known) for e in expr[1:]]
+    return _in_range(mul(*operands)) if operator == "mul" else fold(operator, *operands)
+
+
+def _in_range(expr: Expr) -> Expr:
+    """The size, a number of which must have 64 bits. SizeError otherwise."""
+    return int(evaluate(expr, {})) if isinstance(expr, int) else expr
 
 
 def fold(operator: str, *operands: Expr) -> Expr:
@@ -72,19 +78,24 @@ def scaled(value: Expr, numerator: int, denominator: int) -> Expr:
     return ("div", mul(value, numerator), denominator)
 
 
+def approximate(expr: Expr, values: Mapping[str, int], otherwise: int) -> int:
+    """A size for dims that are only assumed: what should divide exactly is rounded down; `otherwise` if it has none."""
+    try:
+        return int(evaluate(_rounded_down(expr), values))
+    except SizeError:
+        return otherwise
+
+
+def _rounded_down(expr: Expr) -> Expr:
+    if not isinstance(expr, tuple):
+        return expr
+    operator, *operands = expr
+    return ("floordiv" if operator == "div" else operator, *map(_rounded_down, operands))
+
+
 def ceildiv(value: Expr, divisor: int) -> Expr:
     """value / divisor rounded up."""
     return value if divisor == 1 else fold("ceildiv", value, divisor)
-
-
-def all_of(*conditions: Expr) -> Expr | None:
-    """The conjunction: true ones dropped, None if none is left, False if one is false."""
-    left = list(dict.fromkeys(c for c in conditions if c is not True))
-    if any(c is False for c in left):
-        return False
-    if not left:
-        return None
-    return left[0] if len(left) == 1 else ("and", *left)
 
 
 def int_or_expr(expr: Expr) -> Expr:

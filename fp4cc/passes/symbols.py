@@ -1,94 +1,73 @@
-"""Arguments under names that nothing else in an emitted kernel can have.
+"""A user's names, kept apart from every name that lowering and emission make up.
 
 A kernel's parameters, buffers and variables are called after the argument that they serve: `a` has `a_scale_ptr`, and
-so would an argument `a_scale`. While it is lowered such an argument is called `a_scale_arg`; the manifest has its own
-name.
+so would an argument `a_scale`. So a kernel is lowered with marks (`fp4cc.marks`) for the names of its arguments, and of
+the dims that it uses as numbers: nothing that passes do depends on what these are called, and nothing can be taken
+for another thing. The lowered kernel then speaks of them by their names, in `explain`, in messages and in the manifest;
+beside it is kept what has the marks (`LoweredKernel.marked`), from which `fp4cc.codegen.emit` prints.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import replace
 
+from fp4cc.diagnostics import DiagnosticError
 from fp4cc.ir.kernel import Kernel, Value
-from fp4cc.ir.lowered import KernelParam, LoweredKernel
-
-#: What the templates call their own things after: `acc_full` is theirs.
-_STEMS = frozenset({
-    "ab", "acc", "block", "blocks", "column", "columns", "element", "exchange", "first", "global", "k", "load", "m",
-    "n", "panel", "partial", "quantize", "reads", "row", "scale", "sfa", "sfb", "shared", "slot", "stage", "store",
-    "subtile", "sum", "tile", "tiles", "tmem", "to", "transpose",
-})  # fmt: skip
-#: What they call after the two sides of a product, whatever these are called in the spec.
-_SIDES = frozenset({"a", "b"})
+from fp4cc.ir.lowered import LoweredKernel, Marked
+from fp4cc.marks import mark, spelled_in
 
 
-def renamed(kernel: Kernel) -> Mapping[str, str]:
-    """The arguments that take another name here, and which."""
-    names = {arg.name for arg in kernel.args}
-    stems = _STEMS | (_SIDES - _operands(kernel) if any(value.op == "matmul" for value in kernel.values) else set())
-    found: dict[str, str] = {}
-    for name in sorted(names):
-        words = name.split("_")
-        heads = {"_".join(words[:count]) for count in range(1, len(words))}
-        if name in stems or heads & names:
-            new = f"{name}_arg"
-            while new in names or new in found.values():
-                new += "_"
-            found[name] = new
-    return found
+def lowered_by_marks(kernel: Kernel, lower: Callable[[Kernel], LoweredKernel]) -> LoweredKernel:
+    """What `lower` makes of a kernel, without it ever seeing a user's name. Raises its DiagnosticError, respelled."""
+    names = _names(kernel)
+    try:
+        plan = lower(_marked(kernel, names))
+    except DiagnosticError as failed:
+        raise DiagnosticError(spelled_in(failed.diagnostics, names.__getitem__)) from failed
+    return _named(plan, kernel, names)
 
 
-def with_names(kernel: Kernel, names: Mapping[str, str]) -> Kernel:
-    """The kernel with its arguments called by new names."""
+def _names(kernel: Kernel) -> tuple[str, ...]:
+    """The names that get marks, by the number of the mark: those of the arguments, then those of dims."""
+    return (*(arg.name for arg in kernel.args), *_sizes(kernel))
+
+
+def _sizes(kernel: Kernel) -> list[str]:
+    """The dims that are values of the kernel."""
+    sizes = [value.attrs["expr"] for value in kernel.values if value.op == "dim"]
+    return list(dict.fromkeys(size for size in sizes if isinstance(size, str)))
+
+
+def _marked(kernel: Kernel, names: tuple[str, ...]) -> Kernel:
+    """The kernel with marks for names."""
+    letters = [mark(number, len(name)) for number, name in enumerate(names)]
+    marks = dict(zip([arg.name for arg in kernel.args], letters, strict=False))
+    sizes = dict(zip(_sizes(kernel), letters[len(kernel.args) :], strict=True))
 
     def value(old: Value) -> Value:
-        name = old.attrs.get("name")
-        if old.op not in ("arg", "tensor_scale") or name not in names:
+        if old.op == "dim":
+            size = old.attrs["expr"]
+            return replace(old, attrs={**old.attrs, "name": sizes[size]}) if isinstance(size, str) else old
+        if old.op not in ("arg", "tensor_scale"):
             return old
-        return replace(old, attrs={**old.attrs, "name": names[str(name)]})
+        return replace(old, attrs={**old.attrs, "name": marks[str(old.attrs["name"])]})
 
     return replace(
         kernel,
-        args=tuple(replace(arg, name=names.get(arg.name, arg.name)) for arg in kernel.args),
+        args=tuple(replace(arg, name=marks[arg.name]) for arg in kernel.args),
         values=tuple(value(old) for old in kernel.values),
-        stores=tuple(replace(store, arg=names.get(store.arg, store.arg)) for store in kernel.stores),
+        stores=tuple(replace(store, arg=marks[store.arg]) for store in kernel.stores),
     )
 
 
-def restored(lowered: LoweredKernel, kernel: Kernel, names: Mapping[str, str]) -> LoweredKernel:
-    """The lowered kernel, which reads and writes the arguments of `kernel` by the names they have there."""
-    own = {new: old for old, new in names.items()}
-
-    def source(text: str) -> str:
-        arg, dot, part = text.partition(".")
-        return own.get(arg, arg) + dot + part
-
-    def param(p: KernelParam) -> KernelParam:
-        if p.param.kind not in ("pointer", "f32") or not isinstance(p.param.source, str):
-            return p
-        return replace(p, param=replace(p.param, source=source(p.param.source)))
-
-    def plan(one: LoweredKernel) -> LoweredKernel:
-        return replace(
-            one,
-            whole=kernel,
-            launch=replace(one.launch, params=tuple(param(p) for p in one.launch.params)),
-            tensor_maps=tuple(replace(m, source=source(m.source)) for m in one.tensor_maps),
-            epilogue=replace(one.epilogue, init=tuple(replace(i, source=source(i.source)) for i in one.epilogue.init)),
-            variants=tuple(plan(variant) for variant in one.variants),
-            after=tuple(plan(later) for later in one.after),
-        )
-
-    return plan(lowered)
-
-
-def _operands(kernel: Kernel) -> set[str]:
-    """The arguments that products multiply."""
-    found: set[str] = set()
-    for value in kernel.values:
-        for operand in value.operands if value.op == "matmul" else ():
-            while kernel.values[operand].op == "transpose":
-                (operand,) = kernel.values[operand].operands
-            found.add(str(kernel.values[operand].attrs.get("name", "")))
-    return found
+def _named(plan: LoweredKernel, kernel: Kernel, names: tuple[str, ...]) -> LoweredKernel:
+    """The plan with the names of the spec, and each plan in it with itself by marks."""
+    alone = replace(plan, variants=(), after=())
+    return replace(
+        spelled_in(alone, names.__getitem__),
+        whole=kernel,
+        variants=tuple(_named(variant, kernel, names) for variant in plan.variants),
+        after=tuple(_named(later, kernel, names) for later in plan.after),
+        marked=Marked(alone, names),
+    )

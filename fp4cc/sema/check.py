@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
+from heapq import heappop, heappush
 from pathlib import Path
 
 from fp4cc.diagnostics import Collector, Diagnostic, DiagnosticError, error
 from fp4cc.frontend import Program, ast, load, prelude
+from fp4cc.frontend.units import MAX_ERRORS
 from fp4cc.ir.kernel import Kernel, Schedule
 from fp4cc.sema.formats import FormatNames, check_format
 from fp4cc.sema.functions import check_functions
@@ -17,6 +19,9 @@ from fp4cc.sema.schedules import check_schedule, refuse_unreachable
 from fp4cc.sema.scope import Scope, define
 from fp4cc.source import Source, Span
 from fp4num import BlockFormat, ScaleLayout
+
+#: A kernel with more schedules is refused (FP2029): each may become a plan, which is compiled.
+MAX_SCHEDULES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,48 +124,48 @@ def _definitions(module: ast.Module, scope: Scope, collector: Collector) -> Scop
 
 def _formats(module: ast.Module, scope: Scope, own: dict[tuple[str, str], Span], collector: Collector) -> None:
     """Formats in an order where each comes after the one it extends; circles are reported."""
-    waiting = [item for item in module.items if isinstance(item, ast.Format)]
-    names = {item.name.text for item in waiting}
+    items = [item for item in module.items if isinstance(item, ast.Format)]
+    names = {item.name.text for item in items}
     inherited = set(scope.formats)
-    done: set[str] = set()
-    while waiting:
-        ready = [
-            i
-            for i in waiting
-            if i.base is None
-            or i.base.text not in names
-            or i.base.text in done
-            or (i.base.text == i.name.text and i.base.text in inherited)
-        ]
-        if not ready:
-            item = waiting[0]
-            shown = " -> ".join(f"`{n}`" for n in _circle(item, waiting))
-            collector.report(
-                error(
-                    "FP3008",
-                    "formats extend each other in a circle",
-                    item.name.span,
-                    shown,
-                    help="one of them must not extend another",
-                )
-            )
-            for item in waiting:
-                scope.formats[item.name.text] = None
-                own.setdefault(("format", item.name.text), item.name.span)
-            return
-        for item in ready:
-            waiting.remove(item)
-            done.add(item.name.text)
-            seen = FormatNames(scope.layouts, scope.formats, scope.partial)
-            define(
-                "format",
-                scope.formats,
-                scope,
-                own,
-                item.name,
-                collector,
-                lambda item=item, seen=seen: check_format(item, seen, collector),
-            )
+    ready: list[int] = []  # a heap: the earliest in the file first
+    waiting: dict[str, list[int]] = {}  # by the name that they extend
+    for index, item in enumerate(items):
+        base = None if item.base is None else item.base.text
+        if base is None or base not in names or (base == item.name.text and base in inherited):
+            ready.append(index)
+        else:
+            waiting.setdefault(base, []).append(index)
+    seen = FormatNames(scope.layouts, scope.formats, scope.partial)
+    while ready:
+        item = items[heappop(ready)]
+        make = partial(check_format, item, seen, collector)
+        define("format", scope.formats, scope, own, item.name, collector, make)
+        for index in waiting.pop(item.name.text, ()):
+            heappush(ready, index)
+    _refuse_format_circle(
+        [items[i] for i in sorted(i for some in waiting.values() for i in some)], scope, own, collector
+    )
+
+
+def _refuse_format_circle(
+    waiting: list[ast.Format], scope: Scope, own: dict[tuple[str, str], Span], collector: Collector
+) -> None:
+    """Report formats that wait for one another, if there are any."""
+    if not waiting:
+        return
+    shown = " -> ".join(f"`{n}`" for n in _circle(waiting[0], waiting))
+    collector.report(
+        error(
+            "FP3008",
+            "formats extend each other in a circle",
+            waiting[0].name.span,
+            shown,
+            help="one of them must not extend another",
+        )
+    )
+    for item in waiting:
+        scope.formats[item.name.text] = None
+        own.setdefault(("format", item.name.text), item.name.span)
 
 
 def _circle(item: ast.Format, waiting: list[ast.Format]) -> list[str]:
@@ -178,6 +183,8 @@ def _kernels(module: ast.Module, scope: Scope, collector: Collector) -> tuple[Ke
     for item in module.items:
         if not isinstance(item, ast.Kernel):
             continue
+        if len(collector) >= MAX_ERRORS:
+            break  # what stands so far fills screens
         name = item.name.text
         if name in nodes:
             collector.report(
@@ -196,9 +203,13 @@ def _kernels(module: ast.Module, scope: Scope, collector: Collector) -> tuple[Ke
     schedules: dict[str, list[Schedule]] = {}
     for item in module.items:
         if isinstance(item, ast.Schedule):
-            schedule = check_schedule(item, nodes, module.broken, collector)
+            written = schedules.setdefault(item.kernel.text, [])
+            schedule = check_schedule(item, nodes, module.broken, collector) if len(written) <= MAX_SCHEDULES else None
             if schedule is not None:
-                schedules.setdefault(item.kernel.text, []).append(schedule)
+                written.append(schedule)
+                if len(written) > MAX_SCHEDULES:
+                    title = f"the kernel `{item.kernel.text}` has more than {MAX_SCHEDULES} schedules"
+                    collector.report(error("FP2029", title, item.kernel.span, "one too many"))
     for written in schedules.values():
         refuse_unreachable(written, collector)
     return tuple(replace(k, schedules=tuple(schedules.get(n, ()))) for n, k in kernels.items())

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 
 from fp4cc.diagnostics import Collector, error
 from fp4cc.frontend import ast
 from fp4cc.ir.kernel import Arg, Constraint, Expr
+from fp4cc.sema import axes as axes_order
+from fp4cc.sema.axes import Orders
 from fp4cc.sema.operands import (
     POISON,
     Deferred,
@@ -41,6 +45,12 @@ _FOLD: dict[str, Callable[[float, float], float]] = {
 }
 
 
+#: Operations whose result has the axes of their operand, or some of them, in whatever order those are.
+_KEEP_ORDERS = frozenset(("cast", "dequantize", "hadamard", "reduce"))
+#: Whole numbers of more bits are too large for every floating type.
+_LARGEST_FOLDED = 1023
+
+
 class Failed(Exception):
     """An error was reported; the expression has no value."""
 
@@ -50,7 +60,7 @@ class Context:
     """One kernel being checked.
 
     `broken` are its statements that did not parse, `unknown` the names that were reported already, `calls` the spans of
-    the calls of user functions around the current place.
+    the calls of user functions around the current place, `made` the orders of axes of values that were merged.
     """
 
     scope: Scope
@@ -63,6 +73,7 @@ class Context:
     values: Values = field(default_factory=Values)
     constraints: list[Constraint] = field(default_factory=list[Constraint])
     calls: list[Span] = field(default_factory=list[Span])
+    made: dict[int, Orders] = field(default_factory=dict[int, "Orders"])
 
     # Errors.
 
@@ -95,13 +106,16 @@ class Context:
     ) -> Val:
         """An operation; its span is the outermost call of a user function, if it is in one."""
         place = self.calls[0] if self.calls else span
-        return self.values.add(op, operands, dtype, axes, place, attrs)  # type: ignore[arg-type]
+        value = self.values.add(op, operands, dtype, axes, place, attrs)  # type: ignore[arg-type]
+        if op in _KEEP_ORDERS and operands[0].index in self.made:
+            self.made[value.index] = axes_order.restricted(self.made[operands[0].index], axes)
+        return value
 
     def constant(self, value: float, span: Span) -> Val:
         """A number as f32, rounded to nearest even."""
         with np.errstate(over="ignore"):
             rounded = np.float32(value)
-        if np.isinf(rounded) and not np.isinf(value):
+        if np.isinf(rounded) and not math.isinf(value):
             raise self.fail(
                 "FP1007", f"{value:g} does not fit f32", span, "too large", help="the largest f32 is 3.4028235e38"
             )
@@ -142,7 +156,7 @@ class Context:
         """The operand; one whose axes are open gets those of its expression and of the place it goes to."""
         if not isinstance(operand, Deferred):
             return operand
-        known = self.merged([axes, operand.axes]) if axes else operand.axes
+        known = axes if set(operand.axes) <= set(axes) else self.merged([axes, *operand.orders])
         return operand.build(known) if known else operand
 
     def number(self, operand: Operand, span: Span) -> Val:
@@ -211,17 +225,25 @@ class Context:
                 prepared.append(self._castable(operand, place))
             else:
                 prepared.append(self.number(operand, place))
-        axes = self.merged([p.axes for p in prepared])
         if not any(isinstance(p, Deferred) for p in prepared):
-            vals = [p for p in prepared if isinstance(p, Val)]
-            return self._skipping_zero(op, vals, axes, span) or self.add(op, vals, result, axes, span)
+            return self._met(op, [p for p in prepared if isinstance(p, Val)], result, span)
 
+        @cache  # an operand that is used twice would be built twice, at each level
         def build(known: tuple[str, ...]) -> Val:
-            vals = [p.build(known) if isinstance(p, Deferred) else p for p in prepared]
-            return self.add(op, vals, result, self.merged([v.axes for v in vals]), span)
+            return self._met(op, [p.build(known) if isinstance(p, Deferred) else p for p in prepared], result, span)
 
         first = next(p for p in prepared if isinstance(p, Deferred))
-        return Deferred(result, axes, build, first.span)
+        orders = frozenset[tuple[str, ...]]().union(*(self.orders(p) for p in prepared))
+        return Deferred(result, self.merged(orders), build, first.span, orders)
+
+    def _met(self, op: str, operands: Sequence[Val], dtype: DType, span: Span) -> Val:
+        """The operation on values, its axes those of all of them."""
+        orders = frozenset[tuple[str, ...]]().union(*(self.orders(v) for v in operands))
+        axes = self.merged(orders)
+        value = self._skipping_zero(op, operands, axes, span) or self.add(op, operands, dtype, axes, span)
+        if len(orders) > 1:
+            self.made[value.index] = orders
+        return value
 
     def _judge_deferred(self, op: str, position: int, operand: Deferred, span: Span) -> None:
         wants_bool = OPS[op].takes == "bool" or (op == "where" and position == 0)
@@ -245,7 +267,10 @@ class Context:
         if op not in _FOLD:
             return None
         try:
-            return Literal(_FOLD[op](numbers[0], numbers[1]))
+            made = _FOLD[op](numbers[0], numbers[1])
+            if isinstance(made, int) and made.bit_length() > _LARGEST_FOLDED:
+                raise OverflowError
+            return Literal(made)
         except ZeroDivisionError:
             raise self.fail("FP2018", "a number is divided by zero", span, "this has no value") from None
         except OverflowError:
@@ -276,28 +301,15 @@ class Context:
 
     # Axes.
 
-    def merged(self, axes: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
-        """The axes of several operands together.
+    def orders(self, operand: Val | Deferred) -> Orders:
+        """The orders of axes that an operand was made from: its own, unless it was merged from others."""
+        if isinstance(operand, Deferred):
+            return operand.orders
+        return self.made.get(operand.index) or frozenset((operand.axes,))
 
-        The order is that of the operand with most axes. Another one's axis comes after the one it follows in its own
-        operand, or before the one it precedes; an axis with no such neighbor comes where the kernel's head has it.
-        """
-        merged = list(max(axes, key=len, default=()))
-        for some in axes:
-            for position, name in enumerate(some):
-                if name not in merged:
-                    merged.insert(self._place(merged, some, position), name)
-        return tuple(merged)
-
-    def _place(self, merged: list[str], axes: tuple[str, ...], position: int) -> int:
-        if position and axes[position - 1] in merged:
-            return merged.index(axes[position - 1]) + 1
-        following = [merged.index(n) for n in axes[position + 1 :] if n in merged]
-        if following:
-            return following[0]
-        rank = {name: i for i, name in enumerate(self.dims)}
-        later = [i for i, m in enumerate(merged) if rank.get(m, 0) > rank.get(axes[position], 0)]
-        return later[0] if later else len(merged)
+    def merged(self, orders: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+        """The axes of several operands together (`fp4cc.sema.axes`)."""
+        return axes_order.merged(orders, tuple(self.dims))
 
     def require(self, expr: Expr, span: Span, reason: str) -> None:
         """Add a derived constraint, once."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fp4cc.diagnostics import Collector, did_you_mean, error, listed
+from fp4cc.diagnostics.foreign import type_help
 from fp4cc.frontend import ast
 from fp4cc.ir.kernel import Arg, Axis, Constraint, Dim, Direction, Scalar
 from fp4cc.sema.scope import BUILT_IN_TYPES, Scope
@@ -92,7 +93,9 @@ class Declarations:
             f"no type is called `{name.text}`",
             name.span,
             "unknown type",
-            did_you_mean(name.text, known) or "types are f32, bf16, f16, e4m3, e5m2, i32, u32, u64 and the formats",
+            type_help(name.text)
+            or did_you_mean(name.text, known)
+            or "types are f32, bf16, f16, e4m3, e5m2, i32, u32, u64 and the formats",
         )
         return None
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fp4cc.diagnostics import did_you_mean
+from fp4cc.diagnostics.foreign import function_help
 from fp4cc.frontend import ast
 from fp4cc.ir.kernel import Arg
 from fp4cc.sema import builtins, products
 from fp4cc.sema.context import Context, Failed
 from fp4cc.sema.operands import POISON, Literal, Operand, Poison, Size, Val
 from fp4cc.sema.scope import BUILT_INS
+from fp4cc.sema.sizes import MAX_PARTS, too_complicated
 from fp4cc.source import Span
 
 _ARITHMETIC = {"+": "add", "-": "sub", "*": "mul", "/": "div"}
@@ -31,13 +33,17 @@ class Evaluator:
         self.context = context
         self.depth = 0
         self.steps = 0
+        self.exhausted = False  # the kernel is too large: said once
 
     def evaluate(self, node: ast.Expr, names: Names) -> Operand:
         """The operand an expression stands for."""
         self.depth += 1
         self.steps += 1
         try:
+            if self.exhausted:
+                return POISON
             if self.depth > MAX_NESTING or self.steps > MAX_STEPS:
+                self.exhausted = True
                 raise self.context.fail(
                     "FP2029",
                     "this kernel is too large once its functions are put in",
@@ -127,11 +133,18 @@ class Evaluator:
         if node.op == "@":
             return products.matmul(self.context, (left, node.left.span), (right, node.right.span), node)
         if (size := _size(node.op, left, right)) is not None:
+            if size.parts > MAX_PARTS:
+                self.context.collector.report(too_complicated(node.span))
+                raise Failed
             return size
         op = _ARITHMETIC.get(node.op) or _COMPARISONS.get(node.op) or (node.op if node.op in ("and", "or") else None)
         if op is None:
             raise self.context.fail(
-                "FP2018", f"`{node.op}` is for sizes only", node.op_span, "not for values", help="divide with `/`"
+                "FP2018",
+                f"`{node.op}` is for sizes only",
+                node.op_span,
+                "not for values",
+                help="divide with `/`" if node.op == "%" else ("divide with `/`", "comments start with `#`"),
             )
         return self.context.elementwise(op, ((left, node.left.span), (right, node.right.span)), node.span)
 
@@ -142,7 +155,7 @@ class Evaluator:
         if node.op == "+":
             return operand if isinstance(operand, Literal | Size) else self.context.number(operand, node.operand.span)
         if node.op == "-" and isinstance(operand, Size):
-            return Size(("neg", operand.expr))
+            return Size(("neg", operand.expr), operand.parts + 1)
         op = "neg" if node.op == "-" else "not"
         return self.context.elementwise(op, ((operand, node.operand.span),), node.span)
 
@@ -163,7 +176,14 @@ class Evaluator:
 
     def _call(self, node: ast.Call, names: Names) -> Operand:
         if not isinstance(node.function, ast.Name):
-            raise self.context.fail("FP2023", "only functions are called", node.function.span, "not the name of one")
+            help = ""
+            if isinstance(node.function, ast.Attribute):
+                method = node.function.name.text
+                known = method in BUILT_INS or method in self.context.scope.functions
+                help = f"write `{method}(...)`" if known else function_help(method) or "values have no methods"
+            raise self.context.fail(
+                "FP2023", "only functions are called", node.function.span, "not the name of one", help=help
+            )
         name = node.function.text
         if name in BUILT_INS:
             return builtins.call(self, name, node, names)
@@ -180,7 +200,7 @@ class Evaluator:
                 f"no function is called `{name}`",
                 node.function.span,
                 "unknown function",
-                help=did_you_mean(name, known),
+                help=function_help(name) or did_you_mean(name, known),
             )
         function = functions[name]
         if function is None:
@@ -249,4 +269,7 @@ def _size(op: str, left: Operand, right: Operand) -> Size | None:
     ]
     if whole is None or None in sides or not (isinstance(left, Size) or isinstance(right, Size)):
         return None
-    return Size((whole, *(s for s in sides if s is not None)))
+    return Size(
+        (whole, *(s for s in sides if s is not None)),
+        1 + sum(s.parts if isinstance(s, Size) else 1 for s in (left, right)),
+    )

@@ -173,7 +173,7 @@ class _Fields:
                 f"no {what} is called `{name.text}`",
                 name.span,
                 f"unknown {what}",
-                help=did_you_mean(name.text, known)
+                help=(did_you_mean(name.text, known) if what in ("layout", "quantizer") else "")
                 or f"there {'are' if len(known) > 1 else 'is'} {listed(known, 'and')}",
             )
         )

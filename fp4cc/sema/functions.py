@@ -5,25 +5,31 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from fp4cc.diagnostics import Collector, did_you_mean, error
+from fp4cc.diagnostics.foreign import function_help
 from fp4cc.frontend import ast
+from fp4cc.frontend.units import MAX_ERRORS
 from fp4cc.sema.scope import BUILT_INS, Scope
 
 #: Words that stand for themselves in the arguments of built-in functions.
 _WORDS = frozenset(("nearest", "all"))
+_BUILT_INS = frozenset(BUILT_INS)
 
 
 def check_functions(functions: Sequence[ast.Function], scope: Scope, collector: Collector) -> None:
     """Report unknown names in the functions of one file and functions that call themselves; those become None."""
-    sound = True
+    before = len(collector)
     for function in functions:
-        sound &= _names(function, scope, collector)
+        if len(collector) - before < MAX_ERRORS:
+            _names(function, scope, collector)
+        else:
+            scope.functions[function.name.text] = None  # not judged any more, and neither are its calls
     own = {f.name.text: f for f in functions if scope.functions.get(f.name.text) is f}
     state: dict[str, str] = {}
     for name in own:
         _visit(name, own, state, [], scope, collector)
 
 
-def _names(function: ast.Function, scope: Scope, collector: Collector) -> bool:
+def _names(function: ast.Function, scope: Scope, collector: Collector) -> None:
     parameters: dict[str, ast.Parameter] = {}
     before = len(collector)
     for parameter in function.parameters:
@@ -45,21 +51,24 @@ def _names(function: ast.Function, scope: Scope, collector: Collector) -> bool:
         _known(node, parameters, scope, collector)
     if len(collector) > before:
         scope.functions[function.name.text] = None
-        return False
-    return True
 
 
 def _known(node: ast.Name | ast.Call, names: dict[str, ast.Parameter], scope: Scope, collector: Collector) -> None:
     if isinstance(node, ast.Call):
         name = node.function
-        if isinstance(name, ast.Name) and not scope.partial and name.text not in (*BUILT_INS, *scope.functions):
+        if (
+            isinstance(name, ast.Name)
+            and not scope.partial
+            and name.text not in _BUILT_INS
+            and name.text not in scope.functions
+        ):
             collector.report(
                 error(
                     "FP2003",
                     f"no function is called `{name.text}`",
                     name.span,
                     "unknown function",
-                    help=did_you_mean(name.text, (*scope.functions, *BUILT_INS)),
+                    help=function_help(name.text) or did_you_mean(name.text, (*scope.functions, *BUILT_INS)),
                 )
             )
     elif node.text not in names and node.text not in _WORDS and node.text not in scope.formats:
@@ -109,7 +118,7 @@ def _visit(
             path.pop()
             state[current] = "done"
             continue
-        if current in path:
+        if state.get(current) == "open":
             circle = path[path.index(current) :]
             collector.report(
                 error(
@@ -126,6 +135,7 @@ def _visit(
         if state.get(current) == "done":
             continue
         path.append(current)
+        state[current] = "open"
         todo.append((current, True))
         calls = [
             n.function.text

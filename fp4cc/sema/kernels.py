@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from fp4cc.diagnostics import Collector, did_you_mean, error
+from fp4cc.diagnostics import Collector, Diagnostic, error
 from fp4cc.frontend import ast
+from fp4cc.frontend.units import MAX_ERRORS
 from fp4cc.ir.kernel import Arg, Constraint, Kernel
 from fp4cc.sema.builtins import bind
 from fp4cc.sema.context import Context, Failed
@@ -18,18 +19,44 @@ from fp4cc.sema.values import MAX_VALUES, TooManyValues
 from fp4cc.source import Span
 from fp4num import BlockFormat
 
+#: Kernels with more dims or arguments are refused (FP2029): parameters of a launch are limited, and so are people.
+MAX_DIMS = 64
+MAX_ARGS = 256
+
 
 def check_kernel(node: ast.Kernel, scope: Scope, collector: Collector) -> Kernel | None:
     """The typed kernel, without its schedules; None after reporting why there is none."""
     own = Collector()
+    large = _too_large(node)
+    if large is not None:
+        collector.report(large)
+        return None
     kernel = _Checker(node, scope, own).run()
     for diagnostic in own.diagnostics:
         collector.report(diagnostic)
     return None if own.failed or not _whole(node) else kernel
 
 
+def _too_large(node: ast.Kernel) -> Diagnostic | None:
+    """The error of a kernel whose head or arguments are more than any kernel needs."""
+    declared = [s for s in node.statements if isinstance(s, ast.Declaration)]
+    for found, most, what in ((node.dims, MAX_DIMS, "dims"), (declared, MAX_ARGS, "arguments")):
+        if len(found) > most:
+            title = f"the kernel `{node.name.text}` has more than {most} {what}"
+            return error("FP2029", title, found[most].name.span, "one too many", help="split it into several kernels")
+    return None
+
+
 def _whole(node: ast.Kernel) -> bool:
     return not any(isinstance(s, ast.Broken) for s in node.statements)
+
+
+def _transposing(have: tuple[str, ...], want: tuple[str, ...], text: str) -> str:
+    """How to bring a value's axes into an output's order, if one transposition does."""
+    if (*have[:-2], *reversed(have[-2:])) != tuple(a for a in want if a in have):
+        return "declare the output with its axes in the order of the value"
+    shown = text if text.isidentifier() else f"({text})"
+    return f"write `{shown}.T`: it swaps the last two axes" if len(text) < 60 else "`.T` swaps the last two axes"
 
 
 class _Checker:
@@ -58,6 +85,10 @@ class _Checker:
         try:
             self._bind_inputs()
             for statement in self.node.statements:
+                if len(self.collector) >= MAX_ERRORS:
+                    place = statement.span
+                    self.context.fail("FP1013", f"{MAX_ERRORS} errors in this kernel", place, "the rest is not checked")
+                    return None
                 if isinstance(statement, ast.Assignment):
                     self._assign(statement)
                 elif isinstance(statement, ast.Broken):
@@ -78,7 +109,7 @@ class _Checker:
         self._all_assigned()
         args = [a for a in self.args.values() if a is not None]
         constraints = self._constraints(written)
-        check_static(constraints, self.dims, self.collector)
+        check_static(constraints, tuple(d for d in self.dims if self.sound[d.name]), self.collector)
         outputs = [a for a in args if a.direction in ("out", "inout")]
         if self.collector.failed or len(args) < len(self.args) or len(self.stores) < len(outputs):
             return None  # without an error of its own: what it names was defined wrongly elsewhere
@@ -281,14 +312,13 @@ class _Checker:
         declared = [(arg.span, f"`{arg.name}` has the axes [{', '.join(a or '_' for a in axes)}]")]
         extra = [a for a in value.axes if a not in axes]
         if extra:
-            help = did_you_mean(extra[0], axes) if not axes else ""
             raise self.context.fail(
                 "FP2013",
                 f"`{arg.name}` has no axis `{extra[0] or '_'}`",
                 place,
                 f"this is {shown}",
                 also=declared,
-                help=(help, f"reduce over it, such as `sum(x, over = {extra[0]})`, or add it to the output"),
+                help=self._help_for_extra(arg, extra[0], value),
             )
         if value.axes == axes:
             return
@@ -309,8 +339,27 @@ class _Checker:
                 place,
                 f"this is {shown}",
                 also=declared,
-                help="`.T` swaps the last two axes",
+                help=_transposing(value.axes, axes, place.text),
             )
+
+    def _help_for_extra(self, arg: Arg, axis: str, value: Val) -> str:
+        """What to do about an axis that a value has and its output has not."""
+        made = self.context.values.values[value.index]
+        operands = [set(self.context.values.values[operand].axes) for operand in made.operands]
+        if made.op == "mul" and all(axis in axes and len(axes) > 1 for axes in operands):
+            return "`*` multiplies element by element; a product of matrices is `a @ b.T`"
+        for other in self.args.values():
+            for ragged in other.axes if other is not None else ():
+                offsets = self.args.get(ragged.by or "")
+                if offsets is not None and offsets.axes and offsets.axes[0].extent == ("add", axis, 1):
+                    rows = f"{ragged.name} by {ragged.by}"
+                    return (
+                        f"`{axis}` counts the groups of `{rows}`, and only a product takes the part of each row's "
+                        f"group: give such an input a value for each row, `[{rows}, ...]`"
+                    )
+        if not axis:
+            return "give the axis the name of a dim of the kernel"
+        return f"reduce over it, such as `{arg.name} = sum(..., over = {axis})`, or add it to the output"
 
     def _all_assigned(self) -> None:
         for name, arg in self.args.items():

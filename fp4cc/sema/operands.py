@@ -27,9 +27,10 @@ class Literal:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """A size of the kernel, used as a number."""
+    """A size of the kernel, used as a number, and of how many parts it is made."""
 
     expr: Expr
+    parts: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +46,14 @@ class Val:
 class Deferred:
     """A value with random numbers whose axes the rest of the expression decides.
 
-    `axes` are those known so far; `build` makes the value once all are known.
+    `axes` are those known so far, merged from `orders`; `build` makes the value once all are known.
     """
 
     dtype: DType
     axes: tuple[str, ...]
     build: Callable[[tuple[str, ...]], Val]
     span: Span
+    orders: frozenset[tuple[str, ...]] = frozenset(((),))
 
 
 @dataclass(frozen=True, slots=True)

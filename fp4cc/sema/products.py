@@ -47,7 +47,7 @@ def matmul(context: Context, left: tuple[Operand, Span], right: tuple[Operand, S
     for operand, span in ((a, left[1]), (b, right[1])):
         _check_blocks(context, operand, span, k, node)
     m, n = a.axes[-2], b.axes[-1]
-    batch = context.merged([a.axes[:-2], b.axes[:-2]])
+    batch = context.merged((a.axes[:-2], b.axes[:-2]))
     attrs: dict[str, object] = {"k": k}
     ragged = _ragged(context, a)
     if ragged is not None:
@@ -106,13 +106,17 @@ def _operand(context: Context, operand: Operand, span: Span) -> Val:
 
 def _no_fit(context: Context, a: Val, b: Val, left: Span, right: Span, node: ast.Binary) -> Exception:
     shown = f"{type_text(a.dtype, a.axes)} @ {type_text(b.dtype, b.axes)}"
-    l_text, r_text = (s.text if len(s.text) < 40 else "..." for s in (left, right))
-    if a.axes[-1] and a.axes[-1] == b.axes[-1]:
-        hint = f"write `{l_text} @ {r_text}.T`"
-    elif a.axes[-2] and a.axes[-2] == b.axes[-2]:
-        hint = f"write `{l_text}.T @ {r_text}`"
-    elif a.axes[-2] and a.axes[-2] == b.axes[-1]:
-        hint = f"write `{l_text}.T @ {r_text}.T`"
+    written = [((o, s.text), (_swapped(o), _flipped(s.text))) for o, s in ((a, left), (b, right))]
+    fitting = [
+        (x, y)
+        for x, y in ((written[0][i], written[1][j]) for i, j in ((0, 1), (1, 0), (1, 1)))
+        if x[0].axes[-1] and x[0].axes[-1] == y[0].axes[-2]
+    ]
+    # The one whose operands have their scale blocks along the contracted axis, if there is one.
+    fitting.sort(key=lambda pair: any(_blocks_across(context, o, pair[0][0].axes[-1]) for o, _ in pair))
+    if fitting:
+        (_, l_text), (_, r_text) = fitting[0]
+        hint = f"write `{l_text} @ {r_text}`" if len(l_text + r_text) < 80 else "write `.T` after one of them"
     else:
         hint = "give the axis to be contracted the same name in both"
     return context.fail(
@@ -125,10 +129,28 @@ def _no_fit(context: Context, a: Val, b: Val, left: Span, right: Span, node: ast
     )
 
 
+def _swapped(value: Val) -> Val:
+    return Val(value.index, value.dtype, (*value.axes[:-2], value.axes[-1], value.axes[-2]))
+
+
+def _flipped(text: str) -> str:
+    """The text of the transposed operand."""
+    if text.endswith(".T"):
+        return text[:-2]
+    bracketed = text[:1] == "(" and text[-1:] == ")" and "(" not in text[1:]
+    return f"{text}.T" if text.isidentifier() or bracketed else f"({text}).T"
+
+
+def _blocks_across(context: Context, value: Val, k: str) -> bool:
+    """Whether the value is a quantized argument whose blocks do not lie along `k`."""
+    arg = _argument(context, value)
+    return arg is not None and arg.format is not None and arg.axes[-1].name != k
+
+
 def _check_blocks(context: Context, value: Val, span: Span, k: str, node: ast.Binary) -> None:
     """A quantized operand can be contracted only along the axis its scale blocks lie on."""
     arg = _argument(context, value)
-    if arg is None or arg.format is None or arg.axes[-1].name == k:
+    if arg is None or arg.format is None or not _blocks_across(context, value, k):
         return
     fmt, last = arg.format, arg.axes[-1].name or "_"
     swapped = [a.name or "_" for a in arg.axes]

@@ -193,5 +193,7 @@ def _refuse_reduction(context: Context, value: Val, span: Span) -> None:
         "needs the finished reduction",
         also=[(reduction.span, "reduced here")],
         notes=["no block can be quantized before the reduction has seen every element: that takes two launches"],
-        help="output the reduction, and quantize in a second kernel that takes it as an input",
+        help=f"output the bare reduction (`out r : f32[{', '.join(reduction.axes)}]`, "
+        f"`r = {reduction.attrs['kind']}(...)`) beside what is to be quantized (`out y : bf16[...]`); a second kernel "
+        "takes both, and quantizes",
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple, cast
 
-from fp4cc.diagnostics import Collector, did_you_mean, error
+from fp4cc.diagnostics import Collector, Diagnostic, did_you_mean, error
 from fp4cc.frontend import ast
 from fp4cc.ir.kernel import Constraint, Dim, Expr
 from fp4cc.source import Span
@@ -17,11 +17,17 @@ _LOGIC = {"and": "and", "or": "or"}
 _FUNCTIONS = {"min": "min", "max": "max", "ceildiv": "ceildiv"}
 
 
+#: A size or condition of more parts (numbers, dims, operators) than this is refused (FP2035), once the definitions of
+#: its dims are put in: what the passes and each call do with sizes stays small.
+MAX_PARTS = 128
+
+
 class Typed(NamedTuple):
-    """A size expression, and whether it is a condition."""
+    """A size expression, whether it is a condition, and of how many parts it is made."""
 
     expr: Expr
     condition: bool
+    parts: int = 1
 
 
 class SizeReader:
@@ -45,7 +51,7 @@ class SizeReader:
 
     def size(self, node: ast.Expr) -> Expr | None:
         """The node as a whole number, or None after reporting why it is none."""
-        typed = self._read(node)
+        typed = self._small(node)
         if typed is None:
             return None
         if typed.condition:
@@ -55,7 +61,7 @@ class SizeReader:
 
     def condition(self, node: ast.Expr) -> Expr | None:
         """The node as a condition, or None after reporting why it is none."""
-        typed = self._read(node)
+        typed = self._small(node)
         if typed is None:
             return None
         if not typed.condition:
@@ -67,6 +73,13 @@ class SizeReader:
             )
             return None
         return typed.expr
+
+    def _small(self, node: ast.Expr) -> Typed | None:
+        typed = self._read(node)
+        if typed is None or typed.parts <= MAX_PARTS:
+            return typed
+        self.collector.report(too_complicated(node.span))
+        return None
 
     def _report(self, title: str, span: Span, text: str, *help: str) -> None:
         self.collector.report(error("FP2016", title, span, text, help=help))
@@ -118,7 +131,8 @@ class SizeReader:
             return None
         if node.op == "+":
             return inner
-        return self._made(("not" if node.op == "not" else "neg", inner.expr), inner.condition, node.span)
+        operator = "not" if node.op == "not" else "neg"
+        return self._made((operator, inner.expr), inner.condition, inner.parts, node.span)
 
     def _binary(self, node: ast.Binary) -> Typed | None:
         left, right = self._read(node.left), self._read(node.right)
@@ -134,27 +148,31 @@ class SizeReader:
                 wanted = "a condition" if logic else "a size"
                 self._report(f"`{node.op}` needs {wanted} on both sides", written.span, f"not {wanted}")
                 return None
-        return self._made((operator, left.expr, right.expr), logic or node.op in _COMPARISONS, node.span)
+        parts = left.parts + right.parts
+        return self._made((operator, left.expr, right.expr), logic or node.op in _COMPARISONS, parts, node.span)
 
     def _call(self, node: ast.Call, operator: str) -> Typed | None:
-        operands: list[Expr] = []
+        operands: list[Typed] = []
         for argument in node.arguments:
             if not isinstance(argument, ast.Argument) or argument.name is not None:
                 self._report(f"`{operator}` takes sizes only", argument.span, "not a size")
                 return None
-            size = self.size(argument.value)
+            size = self._read(argument.value)
             if size is None:
+                return None
+            if size.condition:
+                self._report("a condition where a size is needed", argument.span, "this is true or false")
                 return None
             operands.append(size)
         if len(operands) != 2:
             self._report(f"`{operator}` of sizes takes two of them", node.span, f"{len(operands)} given")
             return None
-        return self._made((operator, *operands), False, node.span)
+        return self._made((operator, *(o.expr for o in operands)), False, sum(o.parts for o in operands), node.span)
 
-    def _made(self, expr: Expr, condition: bool, span: Span) -> Typed | None:
-        """The expression, folded if it has no names; an operation that cannot be done is reported."""
-        if next(sizes.names(expr), None) is not None:
-            return Typed(expr, condition)
+    def _made(self, expr: Expr, condition: bool, parts: int, span: Span) -> Typed | None:
+        """The expression of so many parts, folded if it has no names; what cannot be done is reported."""
+        if any(not isinstance(operand, int) for operand in cast("tuple[Expr, ...]", expr)[1:]):
+            return Typed(expr, condition, parts + 1)
         try:
             return Typed(sizes.evaluate(expr, {}), condition)
         except sizes.SizeError as problem:
@@ -204,46 +222,101 @@ def read_dims(node: ast.Kernel, collector: Collector) -> tuple[tuple[Dim, ...], 
         else:
             dims[name] = Dim(name, dim.name.span, expr=expr)
     _refuse_circles(dims, sound, collector)
+    _refuse_complicated(dims, sound, collector)
     return tuple(dims.values()), sound
 
 
+def too_complicated(span: Span) -> Diagnostic:
+    """The error of a size of more than MAX_PARTS parts."""
+    return error(
+        "FP2035",
+        f"a size of more than {MAX_PARTS} parts",
+        span,
+        "more than that is not computed at every call",
+        help="make parts of it dynamic dims of their own (without a definition), and state the rest with `where`",
+    )
+
+
+def _refuse_complicated(dims: Mapping[str, Dim], sound: dict[str, bool], collector: Collector) -> None:
+    """Report dims whose definition is too large once those of its own dims are put in, and poison what uses them."""
+    parts: dict[str, int] = {}
+    waiting = [name for name in dims if sound[name]]
+    while waiting:
+        name = waiting[-1]
+        expr = dims[name].expr
+        used = [] if expr is None else [n for n in dict.fromkeys(sizes.names(expr)) if n in dims]
+        later = [n for n in used if n not in parts and sound[n]]
+        if later and name not in parts:
+            waiting.extend(later)
+            continue
+        waiting.pop()
+        if name in parts or not sound[name]:
+            continue
+        parts[name] = 1 if expr is None else _parts(expr, parts)
+        if any(not sound[n] for n in used):
+            sound[name] = False
+        elif parts[name] > MAX_PARTS:
+            collector.report(too_complicated(dims[name].span))
+            sound[name] = False
+
+
+def _parts(expr: Expr, known: Mapping[str, int]) -> int:
+    if isinstance(expr, int):
+        return 1
+    if isinstance(expr, str):
+        return known.get(expr, 1)
+    return 1 + sum(_parts(e, known) for e in expr[1:])
+
+
 def _refuse_circles(dims: Mapping[str, Dim], sound: dict[str, bool], collector: Collector) -> None:
-    reported: set[str] = set()
-    for name in dims:
-        path = [name]
-        while (expr := dims[path[-1]].expr) is not None:
-            # Follow the first name that leads on; a circle through another is found from its own start.
-            following = [n for n in sizes.names(expr) if n in dims and dims[n].expr is not None]
-            back = [n for n in following if n in path]
-            if back:
-                circle = path[path.index(back[0]) :]
-                if not reported & set(circle):
-                    shown = " -> ".join(f"`{n}`" for n in [*circle, back[0]])
-                    collector.report(
-                        error(
-                            "FP2021",
-                            f"the dimension `{back[0]}` is defined by itself",
-                            dims[back[0]].span,
-                            shown,
-                            help="leave one of them without a definition: it is then found from the inputs",
-                        )
-                    )
-                reported.update(circle)
+    """Report dims that are defined by themselves, and poison them; a circle through a reported one is not news."""
+    following = {
+        name: [n for n in dict.fromkeys(sizes.names(d.expr)) if n in dims] if d.expr is not None else []
+        for name, d in dims.items()
+    }
+    done: set[str] = set()
+    for start in dims:
+        path: list[str] = []
+        waiting: list[tuple[str, bool]] = [(start, False)]
+        while waiting:
+            name, leaving = waiting.pop()
+            if leaving:
+                done.add(path.pop())
+            elif name in path:
+                circle = path[path.index(name) :]
+                if all(sound[member] for member in circle):
+                    _report_circle(circle, dims, collector)
                 for member in circle:
                     sound[member] = False
-                break
-            if not following:
-                break
-            path.append(following[0])
+            elif name not in done:
+                path.append(name)
+                waiting.append((name, True))
+                waiting.extend((n, False) for n in reversed(following[name]))
+
+
+def _report_circle(circle: list[str], dims: Mapping[str, Dim], collector: Collector) -> None:
+    name = circle[0]
+    collector.report(
+        error(
+            "FP2021",
+            f"the dimension `{name}` is defined by itself",
+            dims[name].span,
+            " -> ".join(f"`{n}`" for n in [*circle, name]),
+            help="leave one of them without a definition: it is then found from the inputs",
+        )
+    )
 
 
 def resolved(dims: tuple[Dim, ...]) -> dict[str, Expr]:
     """What is known of each dim before a call: its value, or its definition with other known ones put in."""
     known: dict[str, Expr] = {d.name: d.value for d in dims if d.value is not None}
     for _ in dims:
+        before = dict(known)
         for d in dims:
             if d.expr is not None:
                 known[d.name] = cast("Expr", sizes.substitute(d.expr, known))
+        if known == before:
+            break
     return known
 
 

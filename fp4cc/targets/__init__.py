@@ -13,4 +13,19 @@ NAMES = (*TARGETS, SM90A.name)
 #: What holds for every target.
 CHIPS: dict[str, Chip] = {**TARGETS, SM90A.name: SM90A}
 
-__all__ = ["CHIPS", "NAMES", "SM90A", "SM100A", "TARGETS", "Chip", "Hopper", "Kind", "Rates", "Target"]
+#: What chips and architectures are called elsewhere, by the digits and letters of the name.
+_CALLED = {
+    "sm_100a": ("100", "100a", "100f", "blackwell", "b100", "b200", "gb200"),
+    "sm_90a": ("90", "90a", "hopper", "h100", "h200", "gh200"),
+}
+
+
+def target_help(name: str) -> str:
+    """What to write instead of a target that there is not."""
+    word = name.casefold().replace("_", "").removeprefix("sm").removeprefix("compute")
+    meant = next((target for target, others in _CALLED.items() if word in others), None)
+    known = f"targets: {', '.join(NAMES)}"
+    return f"did you mean {meant}? {known}" if meant is not None else known
+
+
+__all__ = ["CHIPS", "NAMES", "SM90A", "SM100A", "TARGETS", "Chip", "Hopper", "Kind", "Rates", "Target", "target_help"]

@@ -62,6 +62,9 @@ class Target:
     plain_kinds: tuple[Kind, ...]  # without
     scale_formats: Mapping[str, int]  # scale type -> number in the instruction descriptor
     smem_bytes: int
+    smem_sm_bytes: int  # of an SM, for all its CTAs
+    smem_reserved_bytes: int  # what the system takes of it for each CTA
+    sm_threads: int  # that an SM holds
     tmem_columns: int
     cta_rows: int  # accumulator rows (tensor memory lanes) of a CTA
     tile_n: tuple[int, ...]

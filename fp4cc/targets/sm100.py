@@ -28,6 +28,9 @@ SM100A = Target(
     ),
     scale_formats={"e4m3": 0, "e8m0": 1},
     smem_bytes=227 * 1024,
+    smem_sm_bytes=228 * 1024,
+    smem_reserved_bytes=1024,
+    sm_threads=2048,
     tmem_columns=512,
     cta_rows=128,
     # A scale atom covers 128 rows of B. An MMA can start at its second half, by a column offset, but not at a quarter:

@@ -1,7 +1,7 @@
 """Loads and stores of a whole group: address arithmetic, checks and gathers over arrays (`isa.memory`).
 
-Addresses, data and masks have the shapes of `fp4emu.shapes` and are broadcast against each other here, in `check`; with a
-mask, only its lanes are touched. Every access checks alignment, bounds and the shadow (`fp4emu.memory`).
+Addresses, data and masks have the shapes of `fp4emu.shapes` and are broadcast against each other here, in `check`; with
+a mask, only its lanes are touched. Every access checks alignment, bounds and the shadow (`fp4emu.memory`).
 
 All loads and stores of `ld` and `st` end in `load`, `store` or `load_uniform`. What single threads and the asynchronous
 units read and write goes through `SharedMemory.check_read` and `check_write`, `GlobalMemory.read` and `write`, and
@@ -78,8 +78,8 @@ def _locate(g: Group, space: str, address: Array) -> tuple[Views, Array]:
 class _Checked:
     """An access that is aligned and in bounds: `index` are its elements in `views`, `addresses` their addresses.
 
-    Without a mask both have the shape that the addresses give; with one, an element for each lane of `where`, which is the
-    mask in the shape of the whole access.
+    Without a mask both have the shape that the addresses give; with one, an element for each lane of `where`, which is
+    the mask in the shape of the whole access.
     """
 
     views: Views
@@ -153,8 +153,8 @@ def _element_wise(bad: Array, place: _Checked, size: int) -> Array:
 
 
 def load(g: Group, space: str, address: Array, size: int, mask: Mask | None) -> Array:
-    """Elements of `size` bytes (16: as complex128) at the addresses. With a mask: in the shape of addresses and mask, zero
-    elsewhere."""
+    """Elements of `size` bytes (16: as complex128) at the addresses. With a mask: in the shape of addresses and mask,
+    zero elsewhere."""
     if space == "generic":
         return _generic_load(g, address, size, mask)
     place = check(g, space, address, size, mask, "load")
@@ -174,8 +174,8 @@ def load(g: Group, space: str, address: Array, size: int, mask: Mask | None) -> 
 
 
 def store(g: Group, space: str, address: Array, data: Array, size: int, mask: Mask | None) -> None:
-    """Writes elements of `size` bytes (uint8 to uint64, or complex128 for 16). Where lanes store to one place, the last lane
-    of the last row wins."""
+    """Writes elements of `size` bytes (uint8 to uint64, or complex128 for 16). Where lanes store to one place, the last
+    lane of the last row wins."""
     if space == "generic":
         for part, where, shared in _generic_parts(g, address, mask):
             store(g, shared, part, data, size, where)

@@ -120,8 +120,8 @@ class Value:
 
 
 def computed(value: Value) -> bool:
-    """Whether a value may be held as a float alone: the result of arithmetic, or a constant that is no NaN. Any other float
-    may be a NaN with a payload, which only its bits keep."""
+    """Whether a value may be held as a float alone: the result of arithmetic, or a constant that is no NaN. Any other
+    float may be a NaN with a payload, which only its bits keep."""
     if "f" not in value.reps or value.parts:
         return False
     bits = value.reps.get("u")

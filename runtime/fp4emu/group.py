@@ -22,7 +22,7 @@ from fp4emu.errors import Fault, Place
 from fp4emu.machine import WarpContext
 from fp4emu.program import BLOCKED, EXIT, NEXT, SPLIT, TABLE, Program, Specialised
 from fp4emu.registry import Wait
-from fp4emu.values import canonical16, canonical32, canonical64
+from fp4emu.rows import concatenate, rows_of
 
 if TYPE_CHECKING:
     from fp4emu.launch import Launch
@@ -369,7 +369,7 @@ class Group:
         single = len(rows) == 1
         for slot, value in enumerate(self.regs):
             if value is not None and needed >> slot & 1:
-                other.regs[slot] = _rows_of(value, rows, single)
+                other.regs[slot] = rows_of(value, rows, single)
         return other
 
     def shrink(self, rows: NDArray[np.intp]) -> None:
@@ -394,7 +394,7 @@ class Group:
         sizes = [len(group.warps) for group in groups]
         regs: list[Any] = [None] * len(self.regs)
         for slot in self.program.blocks[block].live_slots:
-            regs[slot] = _concatenate([group.regs[slot] for group in groups], sizes, self.program.bits[slot])
+            regs[slot] = concatenate([group.regs[slot] for group in groups], sizes, self.program.bits[slot])
         self.warps = [warp for group in groups for warp in group.warps]
         self.regs = regs
         self.paths = [Path(block, None)]
@@ -406,62 +406,3 @@ class Group:
         """Who is executing, as far as known."""
         warp = self.warps[self.row if self.row is not None and self.row < len(self.warps) else 0]
         return Place(entry=self.program.function.name, cta=warp.cta.id, warp=warp.index, lane=self.lane)
-
-
-def _rows_of(value: Any, rows: NDArray[np.intp], single: bool) -> Any:
-    if type(value) is np.ndarray:
-        part = value if value.shape[0] == 1 else value[rows]
-        if single and part.shape[1] == 1:
-            return part[0, 0] if part.dtype.kind == "f" else part[0, 0].item()
-        return part
-    if type(value) is tuple:
-        return tuple(_rows_of(item, rows, single) for item in value)
-    return value
-
-
-_BITS_OF = {16: canonical16, 32: canonical32, 64: canonical64}
-_DTYPES = {1: np.bool_, 8: np.uint8, 16: np.uint16, 32: np.uint32, 64: np.uint64}
-
-
-def _concatenate(parts: list[Any], sizes: list[int], bits: int) -> Any:
-    """One register of several groups, row after row."""
-    kinds = {type(part) for part in parts if part is not None}
-    if not kinds:
-        return None
-    if kinds == {int} or kinds == {bool}:
-        first = next(part for part in parts if part is not None)
-        if all(part is None or part == first for part in parts):
-            return first
-    if tuple in kinds:
-        if kinds == {tuple}:
-            return tuple(_concatenate([part and part[i] for part in parts], sizes, bits // 2) for i in (0, 1))
-        parts = [_unpaired(part, bits) for part in parts]
-    arrays: list[NDArray[Any]] = []
-    for part in parts:
-        array = part if isinstance(part, np.ndarray) else np.array([[0 if part is None else part]])
-        if array.dtype.kind == "f" and any(
-            isinstance(p, int) or getattr(p, "dtype", np.dtype("f4")).kind != "f" for p in parts if p is not None
-        ):
-            array = _BITS_OF[bits](array)
-        arrays.append(array)
-    floating = all(array.dtype.kind == "f" for array in arrays)
-    dtype = arrays[0].dtype if floating else _DTYPES[bits]
-    lanes = max(array.shape[1] for array in arrays)
-    return np.concatenate(
-        [
-            np.broadcast_to(array.astype(dtype, copy=False), (size, lanes))
-            for array, size in zip(arrays, sizes, strict=True)
-        ]
-    )
-
-
-def _unpaired(value: Any, bits: int) -> Any:
-    """A 64-bit pair as one value."""
-    if not isinstance(value, tuple):
-        return value
-    halves = [canonical32(half) if getattr(half, "dtype", np.dtype("u4")).kind == "f" else half for half in value]
-    if bits != 64:
-        raise Fault("128-bit registers of groups that differ cannot be merged")
-    wide = [np.asarray(half, np.uint64) for half in halves]
-    joined = wide[0] | (wide[1] << np.uint64(32))
-    return joined if joined.ndim else int(joined)

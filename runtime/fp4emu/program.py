@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fp4emu.builder import Builder, Context, Value, join, width_of
 from fp4emu.errors import Fault, Place, PtxError
-from fp4emu.instruction import Address, Instruction, Negated, Operand, Pair, Register, Sink, Symbol, Vector
+from fp4emu.instruction import Address, Immediate, Instruction, Negated, Operand, Pair, Register, Sink, Symbol, Vector
 from fp4emu.ptx.tree import Function
 
 if TYPE_CHECKING:
@@ -293,7 +293,7 @@ def _emit_lane(builder: Builder, ins: Instruction) -> None:
 
 
 def _array(builder: Builder, ins: Instruction, operand: Operand) -> tuple[str, str]:
-    value = builder.value(operand, _immediate_bits(ins))
+    value = builder.value(operand, _immediate_bits(ins, operand))
     kind = builder.kind(value)
     if value.bits == 1:
         text = builder.rep(value, "b")
@@ -305,10 +305,11 @@ def _array(builder: Builder, ins: Instruction, operand: Operand) -> tuple[str, s
     return text, kind
 
 
-def _immediate_bits(ins: Instruction) -> int:
-    """The width an immediate takes: the widest register source, else 32."""
+def _immediate_bits(ins: Instruction, operand: Operand) -> int:
+    """The width an immediate takes: the widest register's, else 32. A float literal has at least 32 bits."""
     widths = [width_of(r.type) for o in ins.operands for r in registers_of(o) if r.type != "pred"]
-    return max(widths, default=32)
+    widest = max(widths, default=32)
+    return max(widest, 32) if isinstance(operand, Immediate) and operand.float_bits else widest
 
 
 def _take(builder: Builder, ins: Instruction, result: str, kind: str) -> None:
@@ -390,7 +391,7 @@ def argument(builder: Builder, ins: Instruction, operand: Operand) -> str:
         return builder.rep(value, "b" if value.bits == 1 else "u")
     if isinstance(operand, Negated):
         return builder.rep(builder.value(operand, 1), "b")
-    value = builder.value(operand, 64)
+    value = builder.value(operand, 32 if isinstance(operand, Immediate) and ins.mod("type") == "f32" else 64)
     return builder.rep(value, "u" if "u" in value.reps and not _negative(operand) else "s")
 
 

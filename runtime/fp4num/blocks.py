@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from fp4num import philox, stats
 from fp4num.codecs import Floats, decode, encode
 from fp4num.formats import BlockFormat
+from fp4num.groups import group_rows
 from fp4num.ops import Numpy
 from fp4num.rules import Factors, FourOverSix, Rule
 
@@ -27,6 +29,8 @@ class Job:
     factors: Factors[Any]
     rng: ArrayLike | None
     stream: int
+    #: The first row of each group of a ragged tensor and the end of the last one: blocks do not reach over groups.
+    offsets: NDArray[np.int64] | None = None
 
     def run(self, x: Floats, given: Floats | None) -> tuple[NDArray[np.uint8], NDArray[Any]]:
         """Codes, one a byte, in the shape of `x`, and the scales [batch, block row, block column]."""
@@ -35,16 +39,22 @@ class Job:
         rows = x.shape[-2] if x.ndim > 1 else 1
         columns = x.shape[-1]
         flat = x.reshape(grid.batches, rows, columns)
+        offsets = np.array([0, rows]) if self.offsets is None else self.offsets
+        counts = group_rows(offsets, f.block[0])
         codes = np.empty(flat.shape, np.uint8)
-        scales = np.empty(grid, np.float32 if f.scale == "f32" else np.uint8)
-        tall = rows if f.block[0] == "all" else f.block[0]
-        step = max(1, _CHUNK // max(1, tall * columns))  # block rows a chunk
+        scales = np.zeros((grid.batches, int(counts.sum()), grid.columns), np.float32 if f.scale == "f32" else np.uint8)
         for b in range(grid.batches):
-            for i in range(0, grid.rows if flat.size else 0, step):
-                part = slice(i * tall, (i + step) * tall)
-                first = (b * rows + i * tall) * columns
-                chosen = None if given is None else given[b, i : i + step]
-                codes[b, part], scales[b, i : i + step] = self.chunk(flat[b, part], tall, first, chosen)
+            at = 0  # the group's first block row
+            for (low, high), count in zip(pairwise(offsets.tolist()), counts.tolist(), strict=True):
+                tall = high - low if f.block[0] == "all" else f.block[0]
+                step = max(1, _CHUNK // max(1, tall * columns))  # block rows a chunk
+                for i in range(0, count if high > low and columns else 0, step):
+                    part = slice(low + i * tall, min(low + (i + step) * tall, high))
+                    blocks = slice(at + i, at + min(i + step, count))
+                    first = (b * rows + part.start) * columns
+                    chosen = None if given is None else given[b, blocks]
+                    codes[b, part], scales[b, blocks] = self.chunk(flat[b, part], tall, first, chosen)
+                at += count
         return codes, scales
 
     def chunk(self, x: Floats, tall: int, first: int, given: Floats | None) -> tuple[NDArray[np.uint8], NDArray[Any]]:

@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fp4num.dtypes import raw_codes
 from fp4num.elements import ElementFormat, element
 from fp4num.errors import DataError
 
@@ -70,12 +71,15 @@ def _refuse_masked(x: object, what: str) -> None:
 
 
 def decode(codes: ArrayLike, of: str | ElementFormat) -> Floats:
-    """The float32 values of codes, one a byte (two for bf16 and f16), exactly. Bits above the format's are ignored."""
+    """The float32 values of codes, one a byte (two for bf16 and f16), exactly. Bits above the format's are ignored.
+
+    An array whose dtype says what it holds (ml_dtypes' types, `fp4num.dtypes`) is taken for that element alone.
+    """
     e = element(of)
     _refuse_masked(codes, "codes")
     raw = np.asarray(codes)
-    if raw.dtype.kind not in "ui":
-        raise DataError(f"codes are unsigned integers, not {raw.dtype}")
+    if raw.dtype.kind != "i":
+        raw = raw_codes(raw, e.name)
     if e.bits <= 8:
         return np.take(decode_table(e.name), raw & ((1 << e.bits) - 1))
     if e.name == "f16":

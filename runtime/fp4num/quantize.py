@@ -10,12 +10,15 @@ from numpy.typing import ArrayLike, NDArray
 from fp4num import stats
 from fp4num.blocks import Job
 from fp4num.codecs import Floats, decode, decode_table
+from fp4num.dtypes import numbers
 from fp4num.errors import DataError
-from fp4num.formats import Block, BlockFormat, block_format
+from fp4num.formats import BlockFormat, Extent, block_format
+from fp4num.groups import Offsets, check_offsets, group_rows, repeated
 from fp4num.ops import Numpy
 from fp4num.packing import pack, unpack
 from fp4num.quantized import Quantized
 from fp4num.rules import Factors, FourOverSix, Rule, rule, unit
+from fp4num.scale_arrays import to_buffer
 
 
 def quantize(
@@ -29,33 +32,76 @@ def quantize(
     rng: ArrayLike | None = None,
     stream: int = 0,
     quantizer: str | None = None,
+    offsets: Any = None,
 ) -> Quantized:
     """Quantize a tensor [.., rows, columns] along its last axis.
 
-    The rule is `quantizer`, or the format's own (docs/numerics.md). For a format with a tensor scale give that scale,
-    in the format's own sense, or the tensor's `amax`, or neither: then `amax` is taken from `x`. `scale` gives the
-    block scales instead of computing them: float32, one a block (in the block grid's order) or one number, for a format
-    with f32 scales. Stochastic rounding needs `rng` = (seed, offset) and draws by logical element index
-    (`fp4num.philox`). Raises `DataError` for a shape, `FormatError` for a format that the rule cannot make.
+    `x` is an array of floats, or of bf16 or fp8 codes that says so by its dtype (a kernel's output); an array of
+    integers is refused (`fp4num.dtypes`). The rule is `quantizer`, or the format's own (docs/numerics.md). For a format
+    with a tensor scale give that scale, in the format's own sense, or the tensor's `amax`, or neither: then `amax` is
+    taken from `x`. `scale` gives the block scales instead of computing them: float32, one a block (in the block grid's
+    order) or one number, for a format with f32 scales. Stochastic rounding needs `rng` = (seed, offset) and draws by
+    logical element index (`fp4num.philox`). `offsets` [groups + 1] makes the tensor ragged: each group of rows has
+    blocks of its own and starts a new atom row of scales. Raises `DataError` for a shape, and for a tensor scale that
+    is no positive number or under which the tensor would vanish; `FormatError` for a format that the rule cannot make.
     """
     f = block_format(fmt)
-    values = _as_f32(x)
+    values = _as_f32(x, "x")
     the_rule = rule(quantizer or f.quantizer)
+    if f.tensor_scale is not None and scale is None:
+        f.check_shape(values.shape)
+        the_rule.check(f)
+        if tensor_scale is None:
+            amax = stats.amax(values, nan=the_rule.statistic == "amax_nan") if amax is None else _scalar(amax, "amax")
+            _check_amax(amax, f, the_rule)
+        else:
+            _check_tensor_scale(_scalar(tensor_scale, "tensor_scale"), f)
+    return quantize_as_kernels_do(
+        values,
+        f,
+        tensor_scale=tensor_scale,
+        amax=amax,
+        scale=scale,
+        rounding=rounding,
+        rng=rng,
+        stream=stream,
+        the_rule=the_rule,
+        offsets=offsets,
+    )
+
+
+def quantize_as_kernels_do(
+    values: Floats,
+    f: BlockFormat,
+    *,
+    tensor_scale: Any = None,
+    amax: Any = None,
+    scale: ArrayLike | None = None,
+    rounding: Literal["nearest", "stochastic"] = "nearest",
+    rng: ArrayLike | None = None,
+    stream: int = 0,
+    the_rule: Rule | None = None,
+    offsets: Any = None,
+) -> Quantized:
+    """`quantize` of float32 values without a look at the tensor scale: a kernel takes any, and goes by the rule."""
+    the_rule = the_rule or rule(f.quantizer)
     noise = _noise(rounding, rng)
     f.check_shape(values.shape)
     the_rule.check(f)
     if noise is not None and isinstance(the_rule, FourOverSix):
         raise DataError(f"{the_rule.name} compares errors of rounding to nearest: it does not round stochastically")
+    rows = None if offsets is None else check_offsets(offsets, values.shape)
     with np.errstate(all="ignore"):
-        given = None if scale is None else _given_scale(scale, f, values.shape, tensor_scale, amax)
+        given = None if scale is None else _given_scale(scale, f, values.shape, rows, tensor_scale, amax)
         factors = _factors(values, f, the_rule, tensor_scale, amax)
-        codes, scales = Job(f, the_rule, factors, noise, stream).run(values, given)
+        codes, scales = Job(f, the_rule, factors, noise, stream, rows).run(values, given)
     stored = None
     if f.tensor_scale is not None:
         chosen = factors.decode if f.tensor_scale == "multiplies" else factors.encode
         stored = np.asarray(chosen, np.float32).reshape(())
     packed = pack(codes, f.bits).reshape(f.codes_shape(values.shape))
-    return Quantized(packed, f.layout.to_buffer(_stored(scales, f, values.shape)), stored, f, values.shape)
+    buffer = to_buffer(_stored(scales, f, values.shape, rows), f, values.shape, rows)
+    return Quantized(packed, buffer, stored, f, values.shape, None if rows is None else rows.astype(np.int32))
 
 
 def codes_under(
@@ -120,6 +166,11 @@ def _decoded(q: Quantized, kind: type[np.floating[Any]]) -> NDArray[Any]:
         raise DataError(f"dequantize takes a Quantized, not {type(q).__name__}")
     f = block_format(q.format)
     codes = np.asarray(q.codes)
+    if codes.dtype != np.uint8 or codes.shape != f.codes_shape(q.shape):
+        raise DataError(
+            f"codes of {f.name}{list(q.shape)} are uint8 of the shape {f.codes_shape(q.shape)}, not {codes.dtype} of "
+            f"{codes.shape}"
+        )
     if f.bits == 4:
         # Two elements a byte: one lookup of a pair of float32 in a table of 256.
         values = np.take(_pairs(f.element), codes).view(np.float32).reshape(q.shape)
@@ -129,19 +180,43 @@ def _decoded(q: Quantized, kind: type[np.floating[Any]]) -> NDArray[Any]:
     with np.errstate(all="ignore"):
         if f.scale is not None and values.size:
             grid = q.scale_grid()
+            if f.scale == "e4m3" and (grid >= 0x80).any():
+                raise DataError(f"scales of {f.name}{list(q.shape)} hold a negative byte: block scales have sign 0")
             scales = grid if f.scale == "f32" else decode(grid, f.scale)
-            _scale_blocks(values, scales.astype(kind, copy=False), f.stored)
+            _scale_blocks(values, scales.astype(kind, copy=False), _stored_rows(q), f.stored[1])
     return values
 
 
-def _as_f32(x: Any) -> Floats:
-    if hasattr(x, "detach"):  # a torch tensor: bf16 has no numpy dtype
-        x = x.detach().float().cpu().numpy()
-    values = np.asarray(x)
-    if values.dtype.kind not in "fiuV" and values.dtype.name != "bfloat16":
-        raise DataError(f"quantize takes real numbers, not {values.dtype}")
+def _as_f32(x: Any, what: str) -> Floats:
+    values = numbers(x, what)
     with np.errstate(over="ignore"):  # what float32 has no number for is infinite
         return np.asarray(values, dtype=np.float32, order="C")
+
+
+def _check_tensor_scale(value: np.float32, f: BlockFormat) -> None:
+    """`DataError` unless a tensor scale is positive and finite, and its reciprocal, too, is a float32."""
+    with np.errstate(all="ignore"):
+        if not (value > 0 and np.isfinite(value) and np.isfinite(np.float32(1) / value)):
+            raise DataError(
+                f"tensor_scale of {f.name} is a positive number with a finite float32 reciprocal, not {value}"
+            )
+
+
+def _check_amax(amax: np.float32, f: BlockFormat, the_rule: Rule) -> None:
+    """`DataError` where a block of the largest magnitude would come back as zero or far off.
+
+    Near the ends of float32 the tensor scale or its reciprocal has no value there, and the rule takes another.
+    """
+    if not (np.isfinite(amax) and amax > 0):
+        return
+    block = np.full((1, f.row_unit), amax, np.float32)
+    sample = quantize_as_kernels_do(block, f, amax=amax, the_rule=the_rule)
+    back, want = float(dequantize(sample)[0, 0]), float(amax)  # in float64, where halves of the smallest exist
+    if not want / 2 <= back <= want * 2:
+        raise DataError(
+            f"a magnitude of {amax} has no {f.name} tensor scale in float32 under {the_rule.name} (it would be "
+            f"{sample.tensor_scale}, and {back} would come back): multiply the tensor by a power of two first"
+        )
 
 
 def _noise(rounding: str, rng: ArrayLike | None) -> ArrayLike | None:
@@ -170,19 +245,23 @@ def _factors(x: Floats, f: BlockFormat, the_rule: Rule, tensor_scale: Any, amax:
 
 
 def _scalar(value: Any, what: str) -> np.float32:
-    array = _as_f32(value)
+    array = _as_f32(value, what)
     if array.size != 1:
         raise DataError(f"{what} is one number, not an array of shape {array.shape}")
     return np.float32(array.reshape(())[()])
 
 
-def _given_scale(scale: ArrayLike, f: BlockFormat, shape: tuple[int, ...], tensor_scale: Any, amax: Any) -> Floats:
+def _given_scale(
+    scale: ArrayLike, f: BlockFormat, shape: tuple[int, ...], offsets: Offsets | None, tensor_scale: Any, amax: Any
+) -> Floats:
     if f.scale != "f32":
         raise DataError(f"scale= is for formats with f32 scales, not {f.name} with {f.scale}")
     if tensor_scale is not None or amax is not None:
         raise DataError("give scale, or tensor_scale or amax, not both")
     grid = f.block_grid(shape)
-    values = _as_f32(scale)
+    if offsets is not None:
+        grid = grid._replace(rows=int(group_rows(offsets, f.block[0]).sum()))
+    values = _as_f32(scale, "scale")
     if values.size == 1:
         return np.full(grid, values.reshape(())[()], np.float32)
     if values.size != grid.batches * grid.rows * grid.columns:
@@ -190,26 +269,43 @@ def _given_scale(scale: ArrayLike, f: BlockFormat, shape: tuple[int, ...], tenso
     return values.reshape(grid)
 
 
-def _stored(scales: NDArray[Any], f: BlockFormat, shape: tuple[int, ...]) -> NDArray[Any]:
+def _stored(scales: NDArray[Any], f: BlockFormat, shape: tuple[int, ...], offsets: Offsets | None) -> NDArray[Any]:
     """Scales as the format stores them: repeated where a stored scale covers less than its block."""
-    if f.block == f.stored:
-        return scales
     grid = f.scale_grid(shape)
     for axis, (block, stored) in enumerate(zip(f.block, f.stored, strict=True), start=1):
-        if block != stored:
+        if block == stored:
+            continue
+        if axis == 1 and offsets is not None:
+            index = repeated(offsets, block, stored)
+        else:
             index = np.arange(grid[axis])
             assert stored != "all"  # BlockFormat allows it only where the block is all, too
-            scales = np.take(scales, index * 0 if block == "all" else index * stored // block, axis=axis)
+            index = index * 0 if block == "all" else index * stored // block
+        scales = np.take(scales, index, axis=axis)
     return scales
 
 
-def _scale_blocks(values: NDArray[Any], scales: NDArray[Any], stored: Block) -> None:
+def _stored_rows(q: Quantized) -> NDArray[np.int64] | None:
+    """For each row of a tensor the stored scale row that it is under; None where they are the same."""
+    tall = q.format.stored[0]
+    if tall == 1:
+        return None
+    rows = q.shape[-2] if len(q.shape) > 1 else 1
+    offsets = np.array([0, rows]) if q.offsets is None else check_offsets(q.offsets, q.shape)
+    counts = np.diff(offsets)
+    firsts = np.concatenate([[0], np.cumsum(group_rows(offsets, tall))])[:-1]
+    within = np.arange(rows) - np.repeat(offsets[:-1], counts)
+    return np.repeat(firsts, counts) + (0 if tall == "all" else within // tall)
+
+
+def _scale_blocks(
+    values: NDArray[Any], scales: NDArray[Any], rows: NDArray[np.int64] | None, wide: Extent
+) -> None:
     """Multiply `values` in place by the scales [batch, row, k] of their blocks."""
     view = values.reshape(scales.shape[0], -1, values.shape[-1])
-    tall, wide = stored
     width = view.shape[2] if wide == "all" else wide
-    if tall not in (1, "all"):
-        scales = np.repeat(scales, tall, axis=1)[:, : view.shape[1]]
+    if rows is not None:
+        scales = np.take(scales, rows, axis=1)
     blocks = view.reshape(view.shape[0], view.shape[1], -1, width)
     np.multiply(blocks, scales[..., None], out=blocks)
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fp4num import dtypes, groups, scale_arrays
 from fp4num.errors import DataError
 from fp4num.formats import BlockFormat, block_format
+from fp4num.layouts import ScaleLayout
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -19,8 +22,9 @@ class Quantized:
     """A quantized tensor of logical shape `shape`.
 
     `codes` uint8 [.., K*bits/8], packed along the last axis; `scales` a 1-D buffer in the format's layout (uint8, or
-    float32 for f32 scales, or empty without scales); `tensor_scale` a 0-d float32 array or None. The arrays may be
-    numpy's, or torch tensors on any device: `fp4num` computes on numpy arrays only.
+    float32 for f32 scales, or empty without scales); `tensor_scale` a 0-d float32 array, or None for a format without
+    one. `offsets` [groups + 1] are those of a ragged tensor (`fp4num.groups`), else None. The arrays may be numpy's, or
+    torch tensors on any device: `fp4num` computes on numpy arrays only.
     """
 
     codes: Any
@@ -28,6 +32,13 @@ class Quantized:
     tensor_scale: Any
     format: BlockFormat
     shape: tuple[int, ...]
+    offsets: Any = None
+
+    def __post_init__(self) -> None:
+        # The rest is checked where it is used: this alone would never be missed there.
+        given = self.tensor_scale
+        if given is not None and (self.format.tensor_scale is None or not hasattr(given, "dtype")):
+            _tensor_scale(given, self.format)
 
     def __repr__(self) -> str:
         shape = ", ".join(map(str, self.shape))
@@ -40,40 +51,82 @@ class Quantized:
 
     @staticmethod
     def from_parts(
-        codes: Any, scales: Any, tensor_scale: Any, fmt: BlockFormat | str, shape: Sequence[int]
+        codes: Any,
+        scales: Any,
+        tensor_scale: Any,
+        fmt: BlockFormat | str,
+        shape: Sequence[int],
+        *,
+        layout: ScaleLayout | str | None = None,
+        offsets: Any = None,
+        nan_blocks: bool = False,
     ) -> Quantized:
-        """A `Quantized` of existing arrays, not copied.
+        """A `Quantized` of existing arrays, not copied where they are contiguous and in the format's layout.
 
-        One-byte element types (float8_e4m3fn, float8_e8m0fnu, float4_e2m1fn_x2) are seen as bytes. Scales may have any
-        shape whose elements in C order are the buffer. Raises `DataError` naming the array, what it is and should be.
+        Scales are the flat buffer of the format's layout or, in a row-major layout, an array of one element a block:
+        [.., rows of blocks, blocks of a row]. With `layout` they lie in that layout instead ("linear", another name of
+        `LAYOUTS`, a `ScaleLayout`, or "cutlass", the view (32, 4, m, 4, k, l)) and are converted. `offsets` are those
+        of a ragged tensor. One-byte types (float8_e4m3fn, float8_e8m0fnu, float4_e2m1fn_x2) that agree with the
+        format are seen as bytes. e4m3 scales are numbers of sign 0; `nan_blocks` allows NaN as well. Raises
+        `DataError` naming the array, what it is and should be.
         """
         f = block_format(fmt)
         try:
             dims = tuple(operator.index(n) for n in shape)
         except TypeError:
             raise DataError(f"shape is the tensor's sizes, such as (128, 256), not {shape!r}") from None
-        codes = _as_bytes(codes, "codes")
-        if tuple(codes.shape) != f.codes_shape(dims):
-            wanted = f.codes_shape(dims)
+        codes = _as_bytes(codes, "codes", f.element)
+        wanted = f.codes_shape(dims)
+        if tuple(codes.shape) != wanted:
             raise DataError(f"codes of {f.name}{list(dims)} have the shape {wanted}, not {tuple(codes.shape)}")
-        if f.scale == "f32":
-            if _dtype(scales, "scales") != "float32":
-                raise DataError(f"scales of {f.name} are float32, not {scales.dtype}")
+        if offsets is not None:
+            offsets = _offsets(offsets, dims)
+        if f.scale is None:
+            scales = _no_scales(scales, f)
         else:
-            scales = _as_bytes(scales if scales is not None else np.empty(0, np.uint8), "scales")
-        size, have = f.scales_size(dims), _count(scales)
-        if have != size:
-            grid = f.scale_grid(dims)
-            raise DataError(
-                f"scales of {f.name}{list(dims)} fill {size} elements in layout {f.layout.name} "
-                f"({grid.batches} x {grid.rows} x {grid.columns} blocks), not {have}"
-                + (f"; lay them out with {f.layout.name}'s to_buffer" if have == grid[0] * grid[1] * grid[2] else "")
-            )
-        return Quantized(codes, scales.reshape(-1), _tensor_scale(tensor_scale, f), f, dims)
+            if f.scale == "f32":
+                if _dtype(scales, "scales") != "float32":
+                    raise DataError(f"scales of {f.name} are float32, not {_dtype(scales, 'scales')}")
+            else:
+                scales = _as_bytes(scales, "scales", f.scale)
+            if layout is None:
+                scales = scale_arrays.flat(scales, f, dims, offsets)
+            else:
+                scales = scale_arrays.converted(scales, layout, f, dims, offsets)
+            scale_arrays.check_bytes(scales, f, dims, offsets, nan_blocks=nan_blocks)
+        return Quantized(codes, scales, _tensor_scale(tensor_scale, f), f, dims, offsets)
+
+    @staticmethod
+    def from_linear(
+        codes: Any,
+        scales: Any,
+        tensor_scale: Any,
+        fmt: BlockFormat | str,
+        shape: Sequence[int],
+        *,
+        offsets: Any = None,
+        nan_blocks: bool = False,
+    ) -> Quantized:
+        """`from_parts` of row-major scales, one a block in the blocks' order, whatever the format's layout is."""
+        return Quantized.from_parts(
+            codes, scales, tensor_scale, fmt, shape, layout="linear", offsets=offsets, nan_blocks=nan_blocks
+        )
+
+    def scale_places(self) -> NDArray[np.int64]:
+        """Where each stored scale lies in `scales`: element offsets [batch, row, k]. Of a ragged tensor the rows are
+        those of its groups, one group after another."""
+        offsets = None if self.offsets is None else groups.check_offsets(self.offsets, self.shape)
+        return scale_arrays.places(self.format, self.shape, offsets)
 
     def scale_grid(self) -> NDArray[Any]:
         """The stored scales as [batch, row, k], out of the layout: uint8 codes or float32. For numpy arrays."""
-        return self.format.layout.from_buffer(self.scales, *self.format.scale_grid(self.shape))
+        size = scale_arrays.buffer_size(self.format, self.shape, self.offsets)
+        if self.scales.shape != (size,):
+            raise DataError(
+                f"scales of {self.format.name}{list(self.shape)} fill a flat buffer of {size} in layout "
+                f"{self.format.layout.name}, not one of shape {tuple(self.scales.shape)}"
+            )
+        return self.scales[self.scale_places()]
 
 
 def _kind(array: Any) -> str:
@@ -86,30 +139,58 @@ def _kind(array: Any) -> str:
 def _dtype(array: Any, what: str) -> str:
     if not hasattr(array, "dtype"):
         raise DataError(f"{what}: expected a numpy array or a torch tensor, not {type(array).__name__}")
+    if isinstance(array, np.ma.MaskedArray):
+        raise DataError(f"{what} is a masked array, whose mask would be lost: fill it, x.filled(0)")
+    if isinstance(array, (np.ndarray, np.generic)):
+        if not array.dtype.isnative:
+            raise DataError(f"{what} has the other byte order: {array.dtype}")
+        return dtypes.dtype_name(array.dtype)
     return str(array.dtype).removeprefix("torch.")
 
 
-def _count(array: Any) -> int:
-    total = 1
-    for n in array.shape:
-        total *= int(n)
-    return total
+#: What one-byte types of ml_dtypes, torch and fp4num's own arrays say that their bytes are.
+_BYTES = {
+    "float8_e4m3fn": "e4m3",
+    "float8_e5m2": "e5m2",
+    "float8_e8m0fnu": "e8m0",
+    "float4_e2m1fn_x2": "e2m1",
+    "e4m3": "e4m3",
+    "e5m2": "e5m2",
+    "e8m0": "e8m0",
+}
 
 
-_BYTES = ("uint8", "float8_e4m3fn", "float8_e5m2", "float8_e8m0fnu", "float4_e2m1fn_x2")
-
-
-def _as_bytes(array: Any, what: str) -> Any:
+def _as_bytes(array: Any, what: str, element: str) -> Any:
     name = _dtype(array, what)
-    if name not in _BYTES:
-        raise DataError(f"{what} are bytes (uint8 or a one-byte float type), not {name}")
     if name == "uint8":
         return array
+    if name not in _BYTES:
+        raise DataError(f"{what} are bytes (uint8 or a one-byte float type), not {name}")
+    if _BYTES[name] != element:
+        raise DataError(f"{what} are {element}, but the array is {name}: view it as uint8 if its bytes are meant")
     if isinstance(array, np.ndarray):
         return array.view(np.uint8)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
     import torch  # pyright: ignore[reportMissingImports]  # the caller's array is a torch tensor, so torch is there
 
     return array.view(torch.uint8)
+
+
+def _no_scales(scales: Any, f: BlockFormat) -> Any:
+    if scales is None:
+        return np.empty(0, np.uint8)
+    if _dtype(scales, "scales") and scale_arrays.count(scales):
+        raise DataError(f"{f.name} has no scales, but an array of shape {tuple(scales.shape)} was given")
+    return scales.reshape(-1)
+
+
+def _offsets(offsets: Any, shape: tuple[int, ...]) -> Any:
+    """Offsets as they were given, a list as an array; those on a device are the caller's word: a look would wait."""
+    if hasattr(offsets, "shape") and not scale_arrays.on_host(offsets):
+        if len(offsets.shape) != 1 or int(offsets.shape[0]) < 1:
+            raise DataError(f"offsets are integers [groups + 1], not of shape {tuple(offsets.shape)}")
+        return offsets
+    checked = groups.check_offsets(offsets, shape)
+    return offsets if hasattr(offsets, "shape") else checked.astype(np.int32)
 
 
 def _tensor_scale(value: Any, f: BlockFormat) -> Any:
@@ -119,9 +200,13 @@ def _tensor_scale(value: Any, f: BlockFormat) -> Any:
         return None
     if value is None:
         raise DataError(f"{f.name} has a tensor scale that {f.tensor_scale}: none was given")
-    if isinstance(value, (int, float)):
-        return np.asarray(value, np.float32)
-    if (dtype := _dtype(value, "the tensor scale")) != "float32" or _count(value) != 1:
+    if isinstance(value, Real) and not isinstance(value, (bool, np.integer)):
+        try:
+            with np.errstate(over="raise"):
+                return np.asarray(float(value), np.float32)
+        except (OverflowError, FloatingPointError):
+            raise DataError(f"the tensor scale of {f.name} is one float32, for which {value} is too large") from None
+    if (dtype := _dtype(value, "the tensor scale")) != "float32" or scale_arrays.count(value) != 1:
         what = f"{dtype} of shape {tuple(value.shape)}"
         raise DataError(f"the tensor scale of {f.name} is one float32, not {what}")
     return value.reshape(())

@@ -88,7 +88,7 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     if name == "__version__":
-        return import_module("fp4rt.version").version()
+        return _version()
     if name == "compare":
         return import_module("fp4rt.compare")
     home = _HOME.get(name)
@@ -97,6 +97,16 @@ def __getattr__(name: str) -> object:
     value = getattr(import_module(home), name)
     globals()[name] = value
     return value
+
+
+def _version() -> str:
+    """The version of the distribution, which is fp4cc's; as fp4cc does, a source tree says that it is not installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("fp4cc")
+    except PackageNotFoundError:
+        return "0+uninstalled"
 
 
 def __dir__() -> list[str]:

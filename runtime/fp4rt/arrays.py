@@ -1,7 +1,8 @@
 """What the runtime needs to know of an array, be it numpy's or torch's, without importing torch.
 
-A numpy array of bf16, e4m3 or e5m2 holds raw codes (uint16, uint8), or is of ml_dtypes' types if the caller has that
-package. A torch tensor uses torch's own types. Nothing is converted: another dtype is an error that names the fix.
+A numpy array of bf16, e4m3 or e5m2 holds raw codes (uint16, uint8) by the caller's word, or is of ml_dtypes' types, or
+of `fp4num.dtypes`' where that package is not installed; outputs are of the latter two, so that what they hold goes
+with them. A torch tensor uses torch's own types. Nothing is converted: another dtype is an error that names the fix.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fp4num import Quantized
+from fp4num.dtypes import codes_dtype, element_of
 from fp4rt.limits import check_memory
 
 Family = Literal["numpy", "torch"]
@@ -34,18 +36,19 @@ ITEM_SIZE = {
     "bool": 1,
     "u8": 1,
 }
-#: Element type -> names of the numpy dtypes that hold it; the first is the one that outputs get.
+#: Element type, or that of packed codes -> names of the numpy dtypes that hold it; the first is numpy's own.
 NUMPY_DTYPES = {
     "f32": ("float32",), "bf16": ("uint16", "bfloat16"), "f16": ("float16",),
     "e4m3": ("uint8", "float8_e4m3fn"), "e5m2": ("uint8", "float8_e5m2"), "e8m0": ("uint8", "float8_e8m0fnu"),
     "i32": ("int32",), "u32": ("uint32",), "u64": ("uint64",), "bool": ("bool",), "u8": ("uint8",),
+    "e2m1": ("uint8",), "e3m2": ("uint8",), "e2m3": ("uint8",),
 }  # fmt: skip
 #: The same for torch, whose unsigned types lack most operations: the signed ones are taken for their bits.
 TORCH_DTYPES = {
     "f32": ("float32",), "bf16": ("bfloat16",), "f16": ("float16",),
     "e4m3": ("float8_e4m3fn", "uint8"), "e5m2": ("float8_e5m2", "uint8"), "e8m0": ("uint8", "float8_e8m0fnu"),
     "i32": ("int32",), "u32": ("int32", "uint32"), "u64": ("int64", "uint64"), "bool": ("bool",),
-    "u8": ("uint8", "float4_e2m1fn_x2", "float8_e4m3fn", "float8_e5m2"),
+    "u8": ("uint8",), "e2m1": ("uint8", "float4_e2m1fn_x2"), "e3m2": ("uint8",), "e2m3": ("uint8",),
 }  # fmt: skip
 
 
@@ -124,7 +127,9 @@ def _numpy_view(array: np.ndarray) -> View:
     dtype = _numpy_names.get(array.dtype)
     if dtype is None:
         swapped = "" if array.dtype.isnative else " of the other byte order"
-        dtype = _numpy_names.setdefault(array.dtype, array.dtype.name + swapped)
+        held = element_of(array.dtype) if array.dtype.names else None
+        name = array.dtype.name if held is None else NUMPY_DTYPES[held][1]
+        dtype = _numpy_names.setdefault(array.dtype, name + swapped)
     address = array.__array_interface__["data"][0]
     flags = array.flags
     return View(
@@ -172,7 +177,8 @@ def empty(shape: tuple[int, ...], dtype: str, family: Family, device: int | None
     if family == "numpy":
         if needed > _CHECKED:
             check_memory(needed, None, f"an output of shape {shape}")
-        return np.empty(shape, np.dtype(NUMPY_DTYPES[dtype][0]))
+        typed = dtype in ("bf16", "e4m3", "e5m2")
+        return np.empty(shape, codes_dtype(dtype) if typed else np.dtype(NUMPY_DTYPES[dtype][0]))
     torch = sys.modules["torch"]
     name = TORCH_DTYPES[dtype][0]
     return torch.empty(shape, dtype=getattr(torch, name), device="cpu" if device is None else f"cuda:{device}")

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from fp4num import BlockFormat, Quantized
+from fp4num.groups import buffer_size
 from fp4rt import arrays, sizes
 from fp4rt.arrays import View
 from fp4rt.errors import ArgumentError
@@ -29,8 +30,10 @@ class Slot:
         self.bare = tuple((i, e) for i, e in enumerate(self.extents) if isinstance(e, str))
         self.computed = len(self.bare) < len(self.extents)
         self.grouped = any(x.by or x.upto for x in arg.axes)
+        #: The offsets argument of a quantized argument whose rows are ragged: its scales lie group by group.
+        self.offsets = arg.axes[-2].by if arg.format is not None and len(arg.axes) > 1 else None
         self.parts = part_names(arg)
-        self._buffers: dict[tuple[int, ...], tuple[tuple[int, ...], int]] = {}
+        self._buffers: dict[tuple[tuple[int, ...], int | None], tuple[tuple[int, ...], int]] = {}
         #: Formats that were found to mean the same, by id; held so that an id stays theirs.
         self._same: dict[int, BlockFormat] = {}
 
@@ -40,23 +43,28 @@ class Slot:
             return tuple([dims[name] for _, name in self.bare])
         return shape_of(self.arg, dims)
 
-    def buffers(self, fmt: BlockFormat, shape: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
-        """The shape of a quantized argument's codes and the elements of its scales."""
-        found = self._buffers.get(shape)
+    def buffers(
+        self, fmt: BlockFormat, shape: tuple[int, ...], groups: int | None = None
+    ) -> tuple[tuple[int, ...], int]:
+        """The shape of a quantized argument's codes and the elements of its scales, for its number of row groups."""
+        found = self._buffers.get((shape, groups))
         if found is None:
             try:
-                found = tuple(fmt.codes_shape(shape)), fmt.scales_size(shape)
+                scales = fmt.scales_size(shape) if groups is None else buffer_size(fmt, shape, groups)
+                found = tuple(fmt.codes_shape(shape)), scales
             except ValueError as error:
                 raise ArgumentError(f"{self.name!r}: {error}", argument=self.name, code="FP6105") from error
             if len(self._buffers) >= _MAX_SHAPES:
                 self._buffers.clear()
-            self._buffers[shape] = found
+            self._buffers[shape, groups] = found
         return found
 
-    def read(self, value: object, parts: dict[str, View], *, tensor_scale: bool = True) -> tuple[int, ...]:
-        """Check a value, add its memory to `parts`, and return its shape."""
+    def read(
+        self, value: object, parts: dict[str, View], *, tensor_scale: bool = True, written: bool = False
+    ) -> tuple[int, ...]:
+        """Check a value, add its memory to `parts`, and return its shape. What is `written` holds nothing yet."""
         if self.format is not None:
-            return self._read_quantized(self.format, value, parts, tensor_scale)
+            return self._read_quantized(self.format, value, parts, tensor_scale, written)
         arg = self.arg
         if not self.extents and arg.dtype == "f32" and isinstance(value, (int, float)) and not isinstance(value, bool):
             try:
@@ -79,7 +87,7 @@ class Slot:
         return v.shape
 
     def _read_quantized(
-        self, fmt: BlockFormat, value: object, parts: dict[str, View], tensor_scale: bool
+        self, fmt: BlockFormat, value: object, parts: dict[str, View], tensor_scale: bool, written: bool
     ) -> tuple[int, ...]:
         arg = self.arg
         if not isinstance(value, Quantized):
@@ -89,8 +97,9 @@ class Slot:
                 help=f"fp4rt.quantize(x, {fmt.name!r}), or fp4rt.Quantized.from_parts(codes, scales, ...)",
             )
         shape = self._check_whole(fmt, value)
-        codes_shape, scale_count = self.buffers(fmt, shape)
-        codes = self._piece("codes", value.codes, "u8", parts)
+        groups = self._groups(value)
+        codes_shape, scale_count = self.buffers(fmt, shape, groups)
+        codes = self._piece("codes", value.codes, fmt.element, parts)
         if codes.shape != codes_shape:
             raise ArgumentError(
                 f"{arg.name}.codes has shape {codes.shape}; {fmt.name} of shape {shape} has {codes_shape} "
@@ -103,11 +112,14 @@ class Slot:
             if scales.shape != (scale_count,):
                 raise ArgumentError(
                     f"{arg.name}.scales has shape {scales.shape}; {fmt.name} of shape {shape} has ({scale_count},) "
-                    f"scales in the layout {fmt.layout.name}, its padding included",
+                    f"scales in the layout {fmt.layout.name}, its padding included"
+                    + ("" if groups is None else f", for {groups} groups of rows"),
                     argument=arg.name,
                     code="FP6105",
-                    help="fp4rt.Quantized.from_parts checks it early; the layout's to_buffer builds it",
+                    help="fp4rt.Quantized.from_parts checks it early; its layout= builds it",
                 )
+            if not written:
+                _check_scale_bytes(arg.name, fmt, scales)
         if fmt.tensor_scale is not None and tensor_scale:
             if value.tensor_scale is None:
                 raise ArgumentError(
@@ -147,6 +159,52 @@ class Slot:
                 help="the shape is the tensor's sizes in elements, such as (128, 256)",
             )
         return shape
+
+    def _groups(self, value: Quantized) -> int | None:
+        """The number of row groups of a value for a ragged argument; the offsets themselves are compared later."""
+        arg = self.arg
+        if arg.axes and arg.axes[-1].by is not None:
+            raise ArgumentError(
+                f"{arg.name!r} is {describe_axes(arg)}: blocks lie along its last axis, which cannot be ragged",
+                argument=arg.name,
+                code="FP6113",
+            )
+        if (value.offsets is None) == (self.offsets is None):
+            return None if value.offsets is None else int(value.offsets.shape[0]) - 1
+        if value.offsets is not None:
+            raise ArgumentError(
+                f"{arg.name!r} is {describe_axes(arg)}, but the scales of the value start anew for each group of rows",
+                argument=arg.name,
+                code="FP6113",
+                help="make the value without offsets",
+            )
+        raise ArgumentError(
+            f"{arg.name!r} is {describe_axes(arg)}: its scales start a new atom row for each group, but the value was "
+            "made without offsets",
+            argument=arg.name,
+            code="FP6113",
+            help=f"give offsets={self.offsets} to fp4rt.quantize or to Quantized.from_parts",
+        )
+
+    def check_offsets(self, value: object, parts: Mapping[str, View]) -> None:
+        """ArgumentError FP6113 unless the offsets of a ragged value are those of the call: their number and, in host
+        memory, each."""
+        if self.offsets is None or not isinstance(value, Quantized) or self.offsets not in parts:
+            return
+        mine, call = value.offsets, parts[self.offsets]
+        if mine is call.array:
+            return
+        same = tuple(mine.shape) == tuple(call.shape)
+        own = arrays.view(mine)
+        if same and call.device is None and own is not None and own.device is None:
+            same = np.array_equal(arrays.to_host(mine), arrays.to_host(call.array))
+        if not same:
+            raise ArgumentError(
+                f"{self.name!r} was made with other offsets than {self.offsets!r} of this call has",
+                argument=self.name,
+                code="FP6113",
+                help=f"fp4rt.quantize(x, ..., offsets={self.offsets}): scales lie group by group",
+            )
 
     def _piece(self, piece: str, array: object, dtype: str, parts: dict[str, View]) -> View:
         name = f"{self.name}.{piece}"
@@ -227,6 +285,22 @@ def _dtype_help(dtype: str, v: View) -> str:
     if dtype in ("bf16", "e4m3", "e5m2"):
         return f"numpy holds {dtype} as raw codes: fp4rt.encode(x, {dtype!r})"
     return f"x.astype(np.{arrays.NUMPY_DTYPES[dtype][0]})"
+
+
+def _check_scale_bytes(argument: str, fmt: BlockFormat, scales: View) -> None:
+    """Block scales are unsigned: a tensor core has no meaning for one with a sign. A look at a device would wait."""
+    if fmt.scale != "e4m3" or scales.device is not None or fmt.layout.pad >= 0x80 or not scales.nbytes:
+        return
+    data = arrays.host_bytes(scales)
+    if int(data.max()) >= 0x80:
+        first = int(np.argmax(data >= 0x80))
+        raise ArgumentError(
+            f"{argument}.scales[{first}] is the byte 0x{int(data[first]):02X}, which is negative: block scales are "
+            "e4m3 numbers of sign 0",
+            argument=argument,
+            code="FP6114",
+            help="is it e4m3 scales in the layout of the format? Quantized.from_parts checks it early",
+        )
 
 
 def check_groups(arg: Arg, parts: Mapping[str, View], dims: Mapping[str, int]) -> None:

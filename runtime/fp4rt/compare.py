@@ -130,23 +130,19 @@ def _compare_quantized(name: str, fmt: BlockFormat, found: Quantized, expected: 
         if fmt.scale == "f32":
             out.append(compare_arrays(f"{name}.scales", "f32", sa, sb))
         else:
-            out.append(
-                _compare_scale_bytes(name, fmt, str(fmt.scale), found.shape, sa.view(np.uint8), sb.view(np.uint8))
-            )
+            out.append(_compare_scale_bytes(name, expected, str(fmt.scale), sa.view(np.uint8), sb.view(np.uint8)))
     if fmt.tensor_scale is not None:
         ta, tb = (arrays.to_host(q.tensor_scale).reshape(()) for q in (found, expected))
         out.append(compare_arrays(f"{name}.tensor_scale", "f32", ta, tb))
     return out
 
 
-def _compare_scale_bytes(
-    name: str, fmt: BlockFormat, scale: str, shape: tuple[int, ...], found: Array, expected: Array
-) -> Comparison:
+def _compare_scale_bytes(name: str, q: Quantized, scale: str, found: Array, expected: Array) -> Comparison:
     """The whole buffer; the first wrong byte is named by its block (batch, row, k), or as padding."""
     distance = _steps(found, expected)
 
     def show(place: tuple[int, ...]) -> tuple[str, str]:
-        owner = np.argwhere(fmt.layout.offsets(*fmt.scale_grid(shape)) == place[0])
+        owner = np.argwhere(q.scale_places() == place[0])
         block = "padding" if len(owner) == 0 else "block (batch, row, k) = " + str(tuple(int(x) for x in owner[0]))
         return f"{_code(expected[place], scale)} ({block})", _code(found[place], scale)
 

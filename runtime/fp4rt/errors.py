@@ -34,6 +34,8 @@ CODES: dict[str, str] = {
     "FP6110": "dimension is not determined",
     "FP6111": "workspace does not fit",
     "FP6112": "offsets or counts are out of range",
+    "FP6113": "quantized argument is not grouped as its axis is",
+    "FP6114": "block scales hold what is no scale",
     # calls
     "FP6120": "call needs more memory than there is",
     "FP6121": "call takes too long",
@@ -41,6 +43,8 @@ CODES: dict[str, str] = {
     # sizes
     "FP6201": "constraint does not hold",
     "FP6202": "size cannot be computed",
+    # files of the command line
+    "FP6203": "file cannot be read or written",
     # devices
     "FP6301": "no such device",
     "FP6302": "device is not available",
@@ -55,6 +59,9 @@ CODES: dict[str, str] = {
     "FP6403": "checkpoint's tensor has the wrong dtype",
     "FP6404": "checkpoint's tensor has the wrong shape",
     "FP6405": "checkpoint does not hold this format",
+    "FP6406": "checkpoint has a tensor that changes what the weight means",
+    "FP6407": "checkpoint's block scales hold what is no scale",
+    "FP6408": "tensor scale has no reciprocal",
     # files of arrays
     "FP6410": "file of arrays cannot be read",
     "FP6411": "file of arrays is over a limit",

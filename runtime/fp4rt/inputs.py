@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fp4num import BlockFormat, Quantized, decode, encode, pack
+from fp4num.groups import check_offsets, first_rows
+from fp4num.scale_arrays import to_buffer
 from fp4rt.arrays import Input
 from fp4rt.errors import DimensionError
 from fp4rt.limits import call_bytes, check_memory
@@ -40,11 +42,13 @@ def random_inputs(
     *,
     exact: bool = True,
     defaults: bool = True,
+    given: Mapping[str, Any] | None = None,
 ) -> dict[str, Input]:
     """Arguments by name, as numpy arrays, `Quantized` and numbers, for a call with these dynamic dims.
 
     `exact` restricts the operands of products as described above; without it every finite code occurs. `defaults`
     keeps the default values of params, otherwise they are random too. The same seed gives the same arguments.
+    `given` are arguments that the caller has: the scales of ragged ones go by its offsets.
     Raises ArgumentError FP6110 if a dim is not given, DimensionError FP6202 for a shape that has no meaning, and
     DeviceError FP6120 if the arguments do not fit in this machine's memory.
     """
@@ -65,7 +69,21 @@ def random_inputs(
         elif arg.direction != "out":
             bound, aligned = bounds.get(arg.name, (None, False))
             out[arg.name] = _tensor(kernel, arg, shape, bound, rng, sizes_of, aligned)
+    factors = _factors(kernel)
+    for arg in kernel.args:
+        by = arg.axes[-2].by if arg.format is not None and len(arg.axes) > 1 else None
+        if arg.name in factors and arg.direction == "in" and arg.dtype == "f32":
+            out[arg.name] = np.asarray(np.abs(out[arg.name]))  # a negative scale has no meaning
+        if by is not None and arg.name in out:
+            out[arg.name] = grouped(out[arg.name], (given or {}).get(by, out[by]))
     return out
+
+
+def _factors(kernel: TypedKernel) -> set[str]:
+    """The arguments that are the tensor scale, amax or scale of a quantizer."""
+    quantizers = [v for v in kernel.values if v.op == "quantize" and v.attrs.get("mode", "none") != "none"]
+    found = [_argument(kernel, value.operands[1]) for value in quantizers]
+    return {arg.name for arg in found if arg is not None}
 
 
 def _bounds(kernel: TypedKernel, dims: Mapping[str, int]) -> dict[str, tuple[int, bool]]:
@@ -142,6 +160,19 @@ def _quantized(fmt: BlockFormat, shape: tuple[int, ...], bound: int | None, rng:
         scales = fmt.layout.to_buffer(_scales(fmt, shape, scale_bound, level, rng, aligned))
     tensor_scale = None if fmt.tensor_scale is None else np.asarray(rng.uniform(0.25, 4.0), np.float32)
     return Quantized(packed, scales, tensor_scale, fmt, shape)
+
+
+def grouped(q: Quantized, offsets: Any) -> Quantized:
+    """A quantized tensor with its rows in groups: a block's scale is that of its first row."""
+    fmt, shape = q.format, q.shape
+    scales = q.scales
+    known = check_offsets(offsets, shape)
+    if fmt.scale is not None:
+        tall = fmt.stored[0]
+        rows = np.minimum(first_rows(known, tall), max(0, shape[-2] - 1))
+        grid = q.scale_grid()
+        scales = to_buffer(grid[:, rows * 0 if tall == "all" else rows // tall], fmt, shape, known)
+    return Quantized(q.codes, scales, q.tensor_scale, fmt, shape, offsets)
 
 
 def _codes(

@@ -89,9 +89,7 @@ class Manifest:
 
     def __repr__(self) -> str:
         launches = sum(len(plan.launches) for plan in (self.plan, *(v.plan for v in self.variants)))
-        return (
-            f"<fp4rt manifest of {self.kernel.heading} for {self.target}: launches {launches}, files {len(self.files)}>"
-        )
+        return f"<fp4rt manifest of {self.kernel.heading} for {self.target}, {launches} launch(es)>"
 
     def modules(self) -> tuple[str, ...]:
         """The stems of the cubin and PTX files the launches use, each once."""

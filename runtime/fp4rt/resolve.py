@@ -10,13 +10,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from fp4num.groups import buffer_size
 from fp4rt import sizes
 from fp4rt.arrays import ITEM_SIZE
 from fp4rt.errors import ArtifactError, ConstraintError, DimensionError
 from fp4rt.manifest import MAP_DTYPES, Manifest, Param, PersistentGrid, Plan, TensorMap
 from fp4rt.plan import WORKSPACE
 from fp4rt.strict import Expr
-from fp4rt.typed import Arg, Constraint, shape_of
+from fp4rt.typed import Arg, Constraint, TypedKernel, shape_of
 
 #: Dims in the order of the kernel's declaration: the key of the cache of resolved plans.
 Key: TypeAlias = tuple[int, ...]
@@ -119,7 +120,7 @@ def resolve(manifest: Manifest, dims: Mapping[str, int]) -> Resolved:
     workspace = _number(plan.workspace, dims, "workspace")
     if workspace < 0:
         raise DimensionError(f"workspace: {sizes.text(plan.workspace)} is {workspace} bytes")
-    room = {name: size for arg in manifest.kernel.args for name, size in _buffer_sizes(arg, dims)}
+    room = {name: size for arg in manifest.kernel.args for name, size in _buffer_sizes(manifest.kernel, arg, dims)}
     room[WORKSPACE] = workspace
     scalar_sized = {a.name: ITEM_SIZE[str(a.dtype)] for a in manifest.kernel.args if not a.axes and a.format is None}
     key = tuple(dims[d.name] for d in manifest.kernel.dims)
@@ -155,7 +156,7 @@ def _number(expr: Expr, dims: Mapping[str, int], what: str) -> int:
         raise DimensionError(f"{what}: {sizes.text(expr)}: {error}") from error
 
 
-def _buffer_sizes(arg: Arg, dims: Mapping[str, int]) -> Iterable[tuple[str, int]]:
+def _buffer_sizes(kernel: TypedKernel, arg: Arg, dims: Mapping[str, int]) -> Iterable[tuple[str, int]]:
     """The bytes of each buffer of an argument."""
     if arg.direction == "param":
         return
@@ -174,7 +175,13 @@ def _buffer_sizes(arg: Arg, dims: Mapping[str, int]) -> Iterable[tuple[str, int]
         raise DimensionError(f"{arg.name}: {error}") from error
     yield f"{arg.name}.codes", codes
     if arg.format.scale is not None:
-        yield f"{arg.name}.scales", arg.format.scales_size(shape) * (4 if arg.format.scale == "f32" else 1)
+        by = arg.axes[-2].by if len(shape) > 1 else None
+        if by is None:
+            scales = arg.format.scales_size(shape)
+        else:
+            groups = _number(kernel.arg(by).axes[0].extent, dims, by) - 1
+            scales = buffer_size(arg.format, shape, groups)
+        yield f"{arg.name}.scales", scales * (4 if arg.format.scale == "f32" else 1)
     if arg.format.tensor_scale is not None:
         yield f"{arg.name}.tensor_scale", 4
 
@@ -210,9 +217,7 @@ def _launches(
     return tuple(out)
 
 
-def _param(
-    p: Param, dims: Mapping[str, int], scalars: Mapping[str, int], room: Mapping[str, int]
-) -> ResolvedParam:
+def _param(p: Param, dims: Mapping[str, int], scalars: Mapping[str, int], room: Mapping[str, int]) -> ResolvedParam:
     if p.kind in ("i32", "i64"):
         value = _number(p.source, dims, f"parameter at byte {p.offset}")
         bits = 32 if p.kind == "i32" else 64

@@ -80,6 +80,7 @@ class Signature:
                 raise _wrong_shape(slot, shape, slot.shape(dims), "")
             if slot.grouped:
                 check_groups(slot.arg, parts, dims)
+                slot.check_offsets(args[slot.name], parts)
         call = Call(dims, self._scalars(args), parts, family, inout=self._inout)
         for slot in self._inouts:
             call.outputs[slot.name] = cast("Output", args[slot.name])  # as `read` has found
@@ -185,7 +186,7 @@ class Signature:
             else:
                 if value is None:
                     value = arrays.empty(shape, str(slot.arg.dtype), call.family, self.device)
-                self._check_output(call, slot, slot.read(value, call.parts), shape)
+                self._check_output(call, slot, slot.read(value, call.parts, written=True), shape)
                 call.outputs[slot.name] = cast("Output", value)  # as `read` has found
             _mark_written(slot, call)
         if taken != len(given):
@@ -204,14 +205,17 @@ class Signature:
         alias = self._aliases.get(slot.name)
         own_scale = fmt.tensor_scale is not None and alias is None
         if value is None:
-            codes_shape, scale_count = slot.buffers(fmt, shape)
+            offsets = None if slot.offsets is None else call.parts[slot.offsets].array
+            codes_shape, scale_count = slot.buffers(fmt, shape, None if offsets is None else offsets.shape[0] - 1)
             codes = arrays.empty(codes_shape, "u8", call.family, self.device)
             scales = arrays.empty((scale_count,), "f32" if fmt.scale == "f32" else "u8", call.family, self.device)
             tensor_scale = arrays.empty((), "f32", call.family, self.device) if own_scale else None
-            value = Quantized(codes, scales, tensor_scale, fmt, shape)
-        self._check_output(call, slot, slot.read(value, call.parts, tensor_scale=own_scale), shape)
+            value = Quantized(codes, scales, tensor_scale, fmt, shape, offsets)
+        found = slot.read(value, call.parts, tensor_scale=own_scale, written=True)
+        self._check_output(call, slot, found, shape)
+        slot.check_offsets(value, call.parts)
         if alias is not None and isinstance(value, Quantized):
-            value = Quantized(value.codes, value.scales, call.parts[alias].array, fmt, shape)
+            value = Quantized(value.codes, value.scales, call.parts[alias].array, fmt, shape, value.offsets)
         call.outputs[slot.name] = cast("Output", value)  # as `read` has found
 
     def _check_output(self, call: Call, slot: Slot, actual: tuple[int, ...], shape: tuple[int, ...]) -> None:

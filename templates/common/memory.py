@@ -249,10 +249,11 @@ def stage_row_of_words(slab, lane, words):
 
 
 @cute.jit
-def copy_rows_out(
-    slab, address, pitch, row_bytes: cutlass.Constexpr, width: cutlass.Constexpr, lane, rows, units
-):
-    """Store a slab of 32 rows to global memory in units of `width` bytes, within `rows` and `units` of a row."""
+def copy_rows_out(slab, address, pitch, lane, row_bytes: cutlass.Constexpr, width: cutlass.Constexpr, rows, units):
+    """Store a slab of 32 rows to global memory in units of `width` bytes, within `rows` and `units` of a row.
+
+    A row has `row_bytes` in the slab, swizzled, and begins `pitch` bytes after the one before it in global memory.
+    """
     count = row_bytes // width
     shift = {128: 0, 64: 1, 32: 2}.get(row_bytes, 3)
     mask = {128: 7, 64: 3, 32: 1}.get(row_bytes, 0)

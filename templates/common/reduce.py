@@ -64,19 +64,15 @@ def sum_of_lanes(part, lanes=32):
 
 def arrive_last(address, wanted, lane, valid):
     """Count this warp's arrival, after all it has stored; whether it is the last of `wanted`, which then sees all."""
-    fence()
+    # What the lanes stored is ordered before lane 0's release by the barrier, and what the other warps released before
+    # the lanes' loads by lane 0's acquire and the second barrier: a fence of its own in a lane orders only that lane.
     prims.bar_warp_sync(cute.arch.FULL_MASK)
-    text = "{ .reg .pred p; setp.ne.b32 p, $2, 0; mov.b32 $0, 0; @p atom.global.add.u32 $0, [$1], 1; }"
+    text = "{ .reg .pred p; setp.ne.b32 p, $2, 0; mov.b32 $0, 0; @p atom.acq_rel.gpu.global.add.u32 $0, [$1], 1; }"
     values = [address.ir_value(), Int32(both(valid, lane == 0)).ir_value()]
     before = Int32(llvm.inline_asm(Int32.mlir_type, values, text, "=&r,l,r,~{memory}", has_side_effects=True))
     before = Int32(prims.shfl_sync(cute.arch.FULL_MASK, before, 0, 31, prims.Shfl.IDX))
-    fence()
+    prims.bar_warp_sync(cute.arch.FULL_MASK)
     return both(valid, before == wanted - 1)
-
-
-def fence():
-    """What was stored before is seen by every thread of the GPU before what is stored after."""
-    llvm.inline_asm(None, [], "fence.acq_rel.gpu;", "~{memory}", has_side_effects=True)
 
 
 @cute.jit

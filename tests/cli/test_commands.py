@@ -130,6 +130,7 @@ def test_run_compares_the_emulator_with_the_reference(fp4cc: Run, gemm: Path) ->
     ran = fp4cc("run", gemm, "--device", "emulator", "--at", "M=130", "--at", "N=72")
     assert ran.status == 0, ran.out + ran.err
     assert "M = 130, N = 72" in ran.out
+    assert ran.err == "sizes chosen: K = 256; others with --at K=...\n"
     assert ran.out.endswith("equal to the reference, bit for bit\n")
 
 
@@ -137,6 +138,7 @@ def test_run_answers_in_json(fp4cc: Run, gemm: Path) -> None:
     answer = json.loads(fp4cc("run", gemm, "--device", "reference", "--set", "M=8", "--json").out)
     assert answer["ok"] is True
     assert answer["sizes"]["M"] == 8
+    assert answer["chosen_sizes"] == {"N": answer["sizes"]["N"], "K": answer["sizes"]["K"]}
     assert answer["outputs"][0]["name"] == "c"
     assert answer["outputs"][0]["elements"] == 8 * answer["sizes"]["N"]
 
@@ -200,6 +202,85 @@ def test_saved_quantized_outputs_can_be_read_back(tmp_path: Path) -> None:
     assert (fp4rt.dequantize(back) == 1).all()
 
 
+def test_scales_from_files_say_their_layout(fp4cc: Run, gemm: Path, tmp_path: Path) -> None:
+    """Row-major scales were taken as blocked ones, and the run called equal, bit for bit."""
+    w = np.random.default_rng(0).standard_normal((128, 256), np.float32)
+    q = quantize(w, "nvfp4")
+    rows = q.scale_grid()[0]
+    np.save(tmp_path / "a.npy", np.eye(256, dtype=np.float32))
+    good = {"codes": q.codes, "scales": q.scales, "tensor_scale": q.tensor_scale}
+    bad = q.scales.copy()
+    bad[7] = 0xB8
+    files: dict[str, tuple[dict[str, Any], str]] = {
+        "flat": (good, ""),
+        "linear": ({**good, "scales": rows, "layout": "linear"}, ""),
+        "rows": ({**good, "scales": rows}, "not one of shape (128, 16)"),
+        "atoms": ({**good, "scales": q.scales.reshape(-1, 32, 4, 4)}, "does not say which layout"),
+        "short": ({**good, "scales": q.scales[:-1]}, "fill 2048 elements"),
+        "layout": ({**good, "layout": "rows"}, "layout is a ScaleLayout or one of"),
+        "negative": ({**good, "scales": bad}, "0xB8, which is negative"),
+        "nan": ({**good, "scales": np.full_like(q.scales, 0x7F)}, "0x7F, which is NaN"),
+        "text": ({**good, "tensor_scale": np.array("x")}, "it is one float"),
+        "codes": ({**good, "tensor_scale": np.uint16(0x3F80)}, "it is one float"),
+    }
+    found: list[np.ndarray] = []
+    for name, (parts, message) in files.items():
+        np.savez(tmp_path / f"{name}.npz", **parts)
+        inputs = ("--input", f"a={tmp_path}/a.npy", "--input", f"b={tmp_path}/{name}.npz")
+        ran = fp4cc("run", gemm, "--device", "reference", *inputs, "--save", tmp_path / name)
+        assert message in ran.err, name
+        assert ran.status == 0 if not message else ran.status in (1, 2), (name, ran.err)
+        if not message:
+            found.append(np.load(tmp_path / name / "c.npy"))
+    np.testing.assert_array_equal(found[0], found[1])
+    exact = fp4rt.dequantize(q).T
+    assert np.linalg.norm(fp4rt.decode(found[0], "bf16") - exact) < 0.02 * np.linalg.norm(exact)
+
+
+def test_a_ragged_argument_from_a_file_needs_its_offsets(fp4cc: Run, tmp_path: Path) -> None:
+    spec = tmp_path / "moe.fp4"
+    spec.write_text(
+        "kernel moe(E, M, N, K) { in offsets : i32[E + 1]; in x : nvfp4[M by offsets, K]\n"
+        "in w : nvfp4[E, N, K]; out y : f32[M by offsets, N]; y = x @ w.T }\n"
+    )
+    x, offsets = np.random.default_rng(0).standard_normal((200, 64), np.float32), np.array([0, 100, 200], np.int32)
+    w = quantize(np.tile(np.eye(64, dtype=np.float32)[:16], (2, 1, 1)), "nvfp4", tensor_scale=1 / 6)
+    q = quantize(x, "nvfp4", offsets=offsets)
+    np.save(tmp_path / "offsets.npy", offsets)
+    np.save(tmp_path / "x.npy", x)
+    np.savez(tmp_path / "x.npz", codes=q.codes, scales=q.scales, tensor_scale=q.tensor_scale)
+    np.savez(tmp_path / "w.npz", codes=w.codes, scales=w.scales, tensor_scale=w.tensor_scale)
+    run = ("run", spec, "--device", "reference", "--save", tmp_path / "out", "--input", f"w={tmp_path}/w.npz")
+    ran = fp4cc(*run, "--input", f"x={tmp_path}/x.npz")
+    assert ran.status == 2 and "give --input offsets=FILE as well" in ran.err
+    for file in ("x.npy", "x.npz"):
+        ran = fp4cc(*run, "--input", f"x={tmp_path / file}", "--input", f"offsets={tmp_path}/offsets.npy")
+        assert ran.status == 0, ran.err
+        np.testing.assert_array_equal(np.load(tmp_path / "out" / "y.npy"), fp4rt.dequantize(q)[:, :16])
+    sizes = [part for size in ("M=200", "N=16", "K=64") for part in ("--set", size)]
+    ran = fp4cc("run", spec, "--device", "reference", "--input", f"offsets={tmp_path}/offsets.npy", *sizes)
+    assert ran.status == 0, ran.err  # random rows go by the offsets that were given
+
+
+def test_saved_nan_blocks_and_typed_outputs_can_be_read_back(fp4cc: Run, tmp_path: Path) -> None:
+    from fp4cc.cli.arrays import save_outputs
+    from fp4num.dtypes import codes_dtype
+
+    x = np.ones((3, 32), np.float32)
+    x[1, 3] = np.nan
+    q = quantize(x, "nvfp4", quantizer="nvfp4_modelopt", tensor_scale=0.01)
+    bf16 = fp4rt.encode(np.float32([[1, 2]]), "bf16")
+    save_outputs(tmp_path, {"q": q, "y": bf16.view(codes_dtype("bf16"))})
+    saved = np.load(tmp_path / "y.npy")
+    assert saved.dtype == np.uint16
+    np.testing.assert_array_equal(saved, bf16)
+    spec = tmp_path / "copy.fp4"
+    spec.write_text("kernel copy(M, K) { in q : nvfp4[M, K]; out y : f32[M, K]; y = dequantize(q) }\n")
+    ran = fp4cc("run", spec, "--device", "reference", "--input", f"q={tmp_path}/q.npz", "--save", tmp_path / "out")
+    assert ran.status == 0, ran.err
+    np.testing.assert_array_equal(np.load(tmp_path / "out" / "y.npy"), fp4rt.dequantize(q))
+
+
 def test_verify_runs_shapes_and_delays(fp4cc: Run, gemm: Path) -> None:
     ran = fp4cc("verify", gemm, "--at", "N=64", "--at", "K=128", "--delays", "1")
     assert ran.status == 0, ran.out + ran.err
@@ -237,6 +318,27 @@ def test_layout_describes_formats_files_and_tensors(fp4cc: Run, tmp_path: Path) 
     assert all(re.fullmatch("#[0-9a-f]{6}", color) for color in colors), "CairoSVG draws other notations black"
     answer = json.loads(fp4cc("layout", path, "--json").out)
     assert answer["layouts"][0]["atom_offsets"] == [[0, 1], [2, 3], [4, 5], [6, 7]]
+
+
+def test_padding_is_not_passed_over(fp4cc: Run, tmp_path: Path) -> None:
+    """1,024 matrices of 8 rows, each in atoms of 128: of the scale buffer 94 % is padding."""
+    said = "983040 of 1048576 scales, 94% of the buffer"
+    ran = fp4cc("layout", "nvfp4", "--shape", "1024x8x128")
+    assert "983040 scales" in ran.out
+    assert "94% of the buffer" in ran.out
+    assert "batches as rows of one" in " ".join(ran.out.split())
+    assert "batches as rows" not in fp4cc("layout", "nvfp4", "--shape", "1024x128x128").out
+    answer = json.loads(fp4cc("layout", "nvfp4", "--shape", "1024x8x128", "--json").out)["formats"][0]
+    assert (answer["scales_size"], answer["scales_padding"]) == (1048576, 983040)
+    path = tmp_path / "heads.fp4"
+    path.write_text(
+        "kernel heads(L, M, N, K) {\n"
+        " in a : nvfp4[L, M, K]; in b : nvfp4[N, K]\n out c : bf16[L, M, N]\n c = a @ b.T\n}\n"
+    )
+    sizes = ("--at", "L=1024", "--at", "M=8", "--at", "K=128", "--no-compile")
+    assert said in fp4cc("explain", path, *sizes).out
+    scales = json.loads(fp4cc("explain", path, *sizes, "--json").out)["kernels"][0]["scales"]
+    assert scales["a"] == {"elements": 1048576, "padding": 983040}
 
 
 def test_layout_of_a_colliding_definition_is_a_coded_error(fp4cc: Run, tmp_path: Path) -> None:

@@ -95,3 +95,69 @@ def test_an_arrival_at_another_cta_follows_a_release_of_shared_memory(body: str,
     assert all(line.endswith("relaxed=True)") for line in remote), remote
     for before in (before for line in set(rings) for before in lines_before(text, line, 2)):
         assert any(line.startswith("prims.fence_sync_restrict(prims.MemOrder.RELEASE)") for line in before), before
+
+
+@pytest.mark.parametrize("target", ["sm_100a", "sm_90a"])
+def test_a_ticket_is_taken_between_two_barriers_of_the_warp(target: str) -> None:
+    """The lanes' stores, a release and acquire by the lane that takes it, the lanes' loads."""
+    text = text_of("in x : f32[M, N]; out s : f32[M]; s = sum(x, over = N)", target, dims="M, N")
+    body = text[text.index("def arrive_last") :]
+    body = body[: body.index("\n\n\n")]
+    order = re.findall(r"bar_warp_sync|atom[.\w]*|shfl_sync|fence\w*\(", body)
+    assert order == ["bar_warp_sync", "atom.acq_rel.gpu.global.add.u32", "shfl_sync", "bar_warp_sync"]
+
+
+READS = re.compile(r"\bread_row\(|^\s*\w+_to_b?f16\(|\batom_scales\(", re.MULTILINE)
+REFILLS = re.compile(r"\bload_ahead\(|\bmbarrier_arrive\(.*ab_empty")
+
+
+def unfenced(text: str) -> list[str]:
+    """Lines by which TMA may fill what threads have read through the other proxy, without fence and barrier between."""
+    kernel = text[text.index("@cute.kernel") :]
+    found: list[str] = []
+    state = "clean"
+    for line in map(str.strip, kernel.splitlines()):
+        if READS.search(line):
+            state = "read"
+        elif "fence_proxy(prims.Proxy.ASYNC_SHARED" in line and state == "read":
+            state = "fenced"
+        elif ("bar_warp_sync" in line or "barrier_cta_sync" in line) and state == "fenced":
+            state = "clean"
+        elif REFILLS.search(line) and state != "clean":
+            found.append(line)
+    return found
+
+
+REFILLED = [
+    ("sm_90a", GEMM),
+    ("sm_90a", "in a : bf16[M, K]; in b : nvfp4[N, K]; out c : bf16[M, N]; c = a @ b.T"),
+    (
+        "sm_90a",
+        "in a : mxfp6[M, K]; in b : nvfp4[N, K]; in d : bf16[N, K]; out c : bf16[M, N]; c = (a @ b.T) * (a @ d.T)",
+    ),
+    ("sm_90a", DEEPSEEK),
+    ("sm_90a", f"in r : bf16[M, N]; {GEMM} + r"),
+    ("sm_100a", f"in r : bf16[M, N]; {GEMM} + r"),
+    ("sm_100a", f"in r : bf16[M, N]; {DEEPSEEK} + r"),
+    ("sm_100a", "in c : f32[M, N]; out d : f32[M, N]; d = 2 * c"),
+]
+
+
+@pytest.mark.parametrize(("target", "body"), REFILLED)
+def test_what_threads_have_read_is_filled_again_after_a_proxy_fence(target: str, body: str) -> None:
+    text = text_of(body, target, dims="M, N, K" if "K]" in body else "M, N")
+    assert READS.search(text), "nothing is read that TMA brings"
+    assert unfenced(text) == []
+    kernel = text.index("@cute.kernel")
+    without = text[:kernel] + text[kernel:].replace("prims.fence_proxy(prims.Proxy.ASYNC_SHARED", "pass  # (")
+    assert unfenced(without), "the test sees no hand-over to TMA"
+
+
+def test_no_two_barriers_of_the_same_warps_stand_back_to_back() -> None:
+    """Between two barriers of Hopper's four warps they read or write shared memory, or multiply."""
+    text = text_of(f"in v : bf16[N]; in w : bf16[M]; {GEMM} * v + w", "sm_90a")
+    kernel = text[text.index("    if warp < LOAD_WARP:") : text.index("def launch(")]
+    between = kernel.split("prims.barrier_cta_sync(")[1:-1]
+    assert len(between) >= 4
+    for part in between:
+        assert re.search(r"shared_(load|store)|wgmma|_to_bf16\(", part), part

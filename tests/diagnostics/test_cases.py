@@ -10,7 +10,9 @@ import pytest
 
 from fp4cc.chain import End, Link, check_chain
 from fp4cc.diagnostics import CODES, Diagnostic, DiagnosticError, render, to_json
-from fp4cc.frontend.program import MAX_BYTES, decode
+from fp4cc.files import MAX_BYTES
+from fp4cc.frontend.program import decode
+from fp4cc.frontend.units import MAX_TOKENS
 from fp4cc.passes import lower
 from fp4cc.sema import analyze, prelude_scope
 from fp4cc.source import Source
@@ -22,7 +24,7 @@ INTERNAL = {"FP9001", "FP9002", "FP9003"}
 #: Guards of the lowering: the checker admits no spec that reaches them.
 GUARDS = {"FP4021", "FP4023"}
 #: Codes whose case is made here: a file of that size does not belong in the repository.
-MADE = {"FP1009"}
+MADE = {"FP1009", "FP1014"}
 
 
 def diagnose(path: Path) -> tuple[Diagnostic, ...]:
@@ -84,6 +86,12 @@ def test_too_large_a_file() -> None:
     with pytest.raises(DiagnosticError) as caught:
         decode(b"#" * (MAX_BYTES + 1), "big.fp4")
     assert [d.code for d in caught.value.diagnostics] == ["FP1009"]
+
+
+def test_too_many_tokens() -> None:
+    text = "kernel k(M) {\n in x : f32[M]\n out y : f32[M]\n y = x" + " + x" * MAX_TOKENS + "\n}\n"
+    (found,) = analyze(Source("big.fp4", text)).diagnostics
+    assert found.code == "FP1014" and found.span is not None
 
 
 def test_json_has_places() -> None:

@@ -115,6 +115,23 @@ def test_states_counts_and_drops(kernel: Any) -> None:
     assert words(kernel(body, block=1, head=BAR)) == [14]
 
 
+@pytest.mark.parametrize("lockstep", ["grid", "warp"])
+def test_the_pending_count_of_a_state(lockstep: str, kernel: Any) -> None:
+    """It is the count before the arrival; the lanes of a warp arrive one after the other (PTX ISA 9.7.13.15.18)."""
+    body = INIT.format(100) + (
+        "setp.lt.u32 %p1, %T, 5; mov.b64 %rd0, 0; @%p1 mbarrier.arrive.noComplete.shared.b64 %rd0, [%r1], 3; "
+        "mbarrier.pending_count.b64 %r0, %rd0; mad.lo.u32 %r8, %C, 32, %T; mad.wide.u32 %rd1, %r8, 4, %out; "
+        "st.global.b32 [%rd1], %r0;"
+    )
+    got = words(kernel(body, out=256, grid=(2,), head=BAR, lockstep=lockstep))
+    assert got == ([100, 97, 94, 91, 88] + [0] * 27) * 2
+
+
+def test_an_arrival_that_must_not_complete_the_phase(kernel: Any) -> None:
+    with pytest.raises(Fault, match="with .noComplete completes the phase: 2 were pending"):
+        kernel(INIT.format(2) + "@!%p0 mbarrier.arrive_drop.noComplete.shared.b64 %rd0, [%r1], 2;", head=BAR)
+
+
 @pytest.mark.parametrize("mode", ["immediate", "delayed"])
 def test_transactions(mode: str, kernel: Any) -> None:
     """expect_tx and a remote arrival: each CTA of a pair sends its peer a value with st.async."""

@@ -394,7 +394,7 @@ def test_programs_are_readable_and_have_no_dead_steps() -> None:
 def test_input_types() -> None:
     x = np.float32([[1, 2, 3, 4] * 8])
     wanted = quantize(x, "mxfp4").codes
-    for dtype in (np.float64, np.float16, np.int8, ml_dtypes.bfloat16, object):
+    for dtype in (np.float64, np.float16, ml_dtypes.bfloat16, object):
         other = x.tolist() if dtype is object else x.astype(dtype)
         np.testing.assert_array_equal(quantize(other, "mxfp4").codes, wanted)
     with pytest.raises(DataError, match="real numbers, not complex64"):
@@ -430,3 +430,44 @@ def test_four_over_six_needs_rows_it_can_halve() -> None:
     fmt = linear("nvfp4", block=(3, 16), stored=(1, 16))
     with pytest.raises(FormatError, match="1, 2, 4, 8"):
         quantize(np.ones((6, 16), np.float32), fmt, quantizer="nvfp4_4over6_mse")
+
+
+def test_a_tensor_scale_divides_it_is_not_a_reciprocal_that_multiplies() -> None:
+    """The quotient rounded once; the product with the reciprocal is another number for many of them."""
+    rng = np.random.default_rng(5)
+    fmt = replace(FORMATS["nvfp4"], tensor_scale="divides", quantizer="nvfp4_ct")
+    different = 0
+    for ts in rng.uniform(0.1, 3000, 20).astype(np.float32):
+        q = quantize(rng.standard_normal((16, 64)).astype(np.float32), fmt, tensor_scale=ts)
+        contracted = dequantize(q, tensor_scale=False)
+        # float64 has more than twice the digits of float32, so that rounding twice is rounding once.
+        wanted = (contracted.astype(np.float64) / np.float64(ts)).astype(np.float32)
+        np.testing.assert_array_equal(dequantize(q), wanted)
+        different += int((contracted * (np.float32(1) / ts) != wanted).sum())
+    assert different > 1000
+
+
+@pytest.mark.parametrize("sense", ["multiplies", "divides"])
+@pytest.mark.parametrize("quantizer", ["nvfp4_amax", "nvfp4_modelopt", "nvfp4_ct", "nvfp4_torchao", "nvfp4_4over6_mse"])
+def test_a_tensor_comes_back_or_is_refused(quantizer: str, sense: Any) -> None:
+    """Over the whole range of float32: where the tensor scale or its reciprocal leaves it, the tensor would vanish."""
+    fmt = replace(FORMATS["nvfp4"], tensor_scale=sense, quantizer=quantizer)
+    refused = 0
+    for exponent in range(-149, 128, 3):
+        x = np.full((1, 16), 2.0**exponent, np.float32)
+        try:
+            back = dequantize(quantize(x, fmt))
+        except DataError as error:
+            assert "has no nvfp4 tensor scale in float32" in str(error)
+            refused += 1
+            continue
+        assert (np.abs(back / x - 1) <= 0.5).all()
+    assert 2 <= refused < 20
+    with pytest.raises(DataError, match="has no nvfp4 tensor scale"):
+        quantize(np.ones((1, 16), np.float32), fmt, amax=1e-44)
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, np.nan, np.inf, 2e-39])
+def test_a_tensor_scale_is_a_positive_number(value: float) -> None:
+    with pytest.raises(DataError, match="a positive number with a finite float32 reciprocal"):
+        quantize(np.ones((1, 16), np.float32), "nvfp4", tensor_scale=value)

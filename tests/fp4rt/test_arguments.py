@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 import fp4rt
-from fp4num import FORMATS, LAYOUTS, Quantized
+from fp4num import FORMATS, LAYOUTS, DataError, Quantized
 from fp4rt import ArgumentError, ConstraintError, Kernel
 from fp4rt.typed import Arg, Axis, Constraint, Dim, Store, TypedKernel, Value
 
@@ -285,3 +286,136 @@ def test_every_error_has_a_listed_code() -> None:
     assert error.code in CODES
     assert error.title == "argument has the wrong kind of value"
     assert str(ConstraintError("x", help="do y")) == "FP6201: x\n  help: do y"
+
+
+# scales that are none, and ragged arguments
+
+
+@pytest.mark.parametrize("byte", [0x80, 0xB8, 0xFF])
+def test_negative_scales_are_one_error_on_every_device(kernel: Kernel, byte: int) -> None:
+    good = q(8, 64)
+    scales = good.scales.copy()
+    scales[5] = byte
+    with pytest.raises(ArgumentError, match=rf"FP6114: a\.scales\[5\] is the byte 0x{byte:02X}, which is negative"):
+        kernel(a=broken(scales=scales), b=good)
+
+
+def ragged_kernel(fmt: Any) -> TypedKernel:
+    """y = x @ w.T for each group; copy = the decoded x, quantized again."""
+    m, k = Axis("M", "M", by="offsets"), Axis("K", "K")
+    args = (
+        Arg("offsets", "in", "i32", (Axis(None, ("add", "E", 1)),)),
+        Arg("x", "in", fmt, (m, k)),
+        Arg("w", "in", "f32", (Axis("E", "E"), Axis("N", "N"), k)),
+        Arg("y", "out", "f32", (m, Axis("N", "N"))),
+        Arg("copy", "out", fmt, (m, k)),
+    )
+    values = (
+        Value("arg", (), fmt, ("M", "K"), {"name": "x"}),
+        Value("arg", (), "f32", ("E", "N", "K"), {"name": "w"}),
+        Value("transpose", (1,), "f32", ("E", "K", "N")),
+        Value("matmul", (0, 2), "f32", ("M", "N"), {"k": "K", "ragged": "offsets", "groups": "E"}),
+        Value("dequantize", (0,), "f32", ("M", "K")),
+        Value("quantize", (4,), fmt, ("M", "K"), {"mode": "none"}),
+    )
+    dims = (Dim("E"), Dim("M"), Dim("N"), Dim("K"))
+    return TypedKernel("ragged", dims, args, values, (Store("y", 3), Store("copy", 5)))
+
+
+@pytest.mark.parametrize("name", ["mxfp8", "ds_act"])
+def test_ragged_arguments_and_outputs_lie_group_by_group(reference: Load, name: str) -> None:
+    fmt = FORMATS[name]
+    kernel = reference(ragged_kernel(fmt))
+    offsets = np.array([0, 100, 100, 200], np.int32)
+    rows = np.exp2(RNG.integers(-9, 9, (200, 1))).astype(np.float32)
+    x = RNG.standard_normal((200, 128)).astype(np.float32) * rows
+    w = RNG.integers(-3, 4, (3, 5, 128)).astype(np.float32)
+    value = fp4rt.quantize(x, fmt, offsets=offsets)
+    out = kernel(offsets=offsets, x=value, w=w)
+    plain = fp4rt.dequantize(fp4rt.quantize(x, fmt)).astype(np.float64)
+    for e in range(3):
+        group = slice(offsets[e], offsets[e + 1])
+        np.testing.assert_array_equal(out["y"][group], (plain[group] @ w[e].T.astype(np.float64)).astype(np.float32))
+    again = out["copy"]
+    assert again.offsets is offsets and again.scales.shape == fp4rt.quantize(x, fmt, offsets=offsets).scales.shape
+    np.testing.assert_array_equal(fp4rt.dequantize(again), fp4rt.dequantize(value))
+    given = Quantized(np.empty_like(again.codes), np.empty_like(again.scales), None, fmt, (200, 128), offsets.copy())
+    kernel(offsets=offsets, x=value, w=w, out={"copy": given})
+    np.testing.assert_array_equal(given.scales, again.scales)
+
+
+def test_groups_of_a_value_are_those_of_the_call(reference: Load) -> None:
+    fmt = FORMATS["mxfp8"]
+    kernel, offsets = reference(ragged_kernel(fmt)), np.array([0, 3, 8], np.int32)
+    w, x = np.ones((2, 5, 64), np.float32), np.ones((8, 64), np.float32)
+    with pytest.raises(ArgumentError, match=r"FP6113: .*M by offsets.*made without offsets(.|\n)*offsets=offsets"):
+        kernel(offsets=offsets, x=fp4rt.quantize(x, fmt), w=w)
+    for other in ([0, 4, 8], [0, 3, 8, 8], [0, 8]):
+        with pytest.raises(ArgumentError, match="FP6113: 'x' was made with other offsets than 'offsets'"):
+            kernel(offsets=offsets, x=fp4rt.quantize(x, fmt, offsets=other), w=w)
+    for out in (fp4rt.quantize(x, fmt), fp4rt.quantize(x, fmt, offsets=[0, 4, 8])):
+        with pytest.raises(ArgumentError, match="FP6113"):
+            kernel(offsets=offsets, x=fp4rt.quantize(x, fmt, offsets=offsets), w=w, out={"copy": out})
+
+
+def test_a_plain_argument_takes_no_groups(kernel: Kernel) -> None:
+    grouped = fp4rt.quantize(np.ones((8, 64), np.float32), "nvfp4", offsets=[0, 3, 8])
+    with pytest.raises(ArgumentError, match="FP6113: 'a' .*start anew for each group of rows"):
+        kernel(a=grouped, b=q(8, 64))
+
+
+def test_the_last_axis_of_a_quantized_tensor_has_no_groups(reference: Load) -> None:
+    fmt = FORMATS["mxfp8"]
+    args = (
+        Arg("offsets", "in", "i32", (Axis(None, ("add", "E", 1)),)),
+        Arg("x", "in", fmt, (Axis("M", "M"), Axis("K", "K", by="offsets"))),
+        Arg("y", "out", "f32", (Axis("M", "M"), Axis("K", "K", by="offsets"))),
+    )
+    values = (
+        Value("arg", (), fmt, ("M", "K"), {"name": "x"}),
+        Value("dequantize", (0,), "f32", ("M", "K")),
+    )
+    dims = (Dim("E"), Dim("M"), Dim("K"))
+    kernel = reference(TypedKernel("columns", dims, args, values, (Store("y", 1),)))
+    with pytest.raises(ArgumentError, match="FP6113: .*its last axis, which cannot be ragged"):
+        kernel(offsets=np.array([0, 64], np.int32), x=q(8, 64, "mxfp8"))
+
+
+def test_random_ragged_inputs_go_by_their_offsets(reference: Load) -> None:
+    for name in ("mxfp8", "ds_act", "ds_weight"):
+        kernel = ragged_kernel(FORMATS[name])
+        for seed in range(3):
+            args = fp4rt.random_inputs(kernel, {"E": 3, "M": 300, "N": 8, "K": 128}, seed)
+            reference(kernel)(**args)
+        own = np.array([0, 5, 200, 300], np.int32)
+        args = fp4rt.random_inputs(kernel, {"E": 3, "M": 300, "N": 8, "K": 128}, given={"offsets": own})
+        assert args["x"].offsets is own
+        reference(kernel)(**{**args, "offsets": own})
+
+
+@pytest.mark.parametrize("module", ["ml_dtypes", "none"])
+@pytest.mark.parametrize("dtype", ["bf16", "e4m3", "e5m2"])
+def test_outputs_say_what_they_hold(
+    reference: Load, make_gemm: Callable[..., TypedKernel], monkeypatch: pytest.MonkeyPatch, dtype: str, module: str
+) -> None:
+    from fp4num.dtypes import codes_dtype, element_of
+
+    if module == "none":
+        monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    codes_dtype.cache_clear()
+    kernel = reference(make_gemm(out=dtype))
+    c = kernel(a=q(8, 64), b=q(32, 64))["c"]
+    codes_dtype.cache_clear()
+    assert element_of(c.dtype) == dtype and (c.dtype.names is None) == (module == "ml_dtypes")
+    values = fp4rt.decode(c, dtype)
+    assert values.dtype == np.float32 and values.any()
+    again = fp4rt.quantize(c, "nvfp4")
+    np.testing.assert_array_equal(again.codes, fp4rt.quantize(values, "nvfp4").codes)
+    with pytest.raises(DataError, match="integers are no numbers"):
+        fp4rt.quantize(c.view(np.uint8 if dtype != "bf16" else np.uint16), "nvfp4")
+    # It is an input of its own type, and of no other.
+    into = lambda name: reference(_plain(name))(**plain_args(x=c[:4, :8].copy()))["y"]  # noqa: E731
+    np.testing.assert_array_equal(into(dtype), values[:4, :8] * 2 + 1)
+    other = "e5m2" if dtype == "e4m3" else "e4m3"
+    with pytest.raises(ArgumentError, match="FP6104: 'x' has dtype"):
+        into(other)

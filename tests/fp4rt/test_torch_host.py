@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ import torch
 
 import fp4num
 import fp4rt
-from fp4num import FORMATS, Quantized
+import fp4rt.io
+from fp4num import FORMATS, LAYOUTS, Quantized
 from fp4rt import Artifact, Kernel
 from fp4rt.compare import compare_arrays
 from fp4rt.typed import TypedKernel
@@ -84,3 +86,79 @@ def test_quantized_outputs_are_tensors(reference: Load) -> None:
     assert q.tensor_scale is s
     np.testing.assert_array_equal(q.codes.numpy(), expected.codes)
     np.testing.assert_array_equal(q.scales.numpy(), expected.scales)
+
+
+# scales and numbers: the rules of numpy arrays
+
+
+def test_scales_in_torch_tensors_say_their_layout_by_their_shape() -> None:
+    q = fp4num.quantize(np.random.default_rng(0).standard_normal((2, 130, 96)).astype(np.float32), "nvfp4")
+    codes, ts = torch.from_numpy(q.codes), torch.tensor(float(q.tensor_scale))
+    flat, rows = torch.from_numpy(q.scales), torch.from_numpy(q.scale_grid())
+    view = flat.reshape(2, 2, 2, 32, 4, 4).permute(3, 4, 1, 5, 2, 0)
+    linear = replace(FORMATS["nvfp4"], layout=LAYOUTS["linear"])
+    taken = [(flat, "nvfp4", None), (flat, "nvfp4", "blocked_128x4"), (rows, "nvfp4", "linear")]
+    taken += [(rows.reshape(-1), "nvfp4", "linear"), (view, "nvfp4", "cutlass"), (view, linear, "cutlass")]
+    taken += [(rows, linear, None), (rows.transpose(1, 2).contiguous().transpose(1, 2), linear, None)]
+    for typed in (False, True):
+        for scales, fmt, layout in taken:
+            held = scales.view(torch.float8_e4m3fn) if typed else scales
+            found = Quantized.from_parts(codes, held, ts, fmt, q.shape, layout=layout)
+            assert found.scales.dtype is torch.uint8 and found.scales.is_contiguous()
+            same = Quantized(q.codes, found.scales.numpy(), q.tensor_scale, found.format, q.shape)
+            np.testing.assert_array_equal(fp4num.dequantize(same), fp4num.dequantize(q))
+    for scales in (rows, view, flat.reshape(-1, 16), flat.reshape(1, -1), flat[:-1], rows.reshape(260, 6)):
+        with pytest.raises(fp4num.DataError, match="fill 4096 elements in layout blocked_128x4"):
+            Quantized.from_parts(codes, scales, ts, "nvfp4", q.shape)
+    with pytest.raises(fp4num.DataError, match="scales are e4m3, but the array is float8_e5m2"):
+        Quantized.from_parts(codes, flat.view(torch.float8_e5m2), ts, "nvfp4", q.shape)
+    with pytest.raises(fp4num.DataError, match="0xB8, which is negative"):
+        Quantized.from_parts(codes, torch.full_like(flat, 0xB8), ts, "nvfp4", q.shape)
+    for wrong in (ts.double(), ts.to(torch.bfloat16), torch.ones(2), torch.tensor(1)):
+        with pytest.raises(fp4num.DataError, match="the tensor scale of nvfp4 is one float32"):
+            Quantized.from_parts(codes, flat, wrong, "nvfp4", q.shape)
+
+
+def test_ragged_tensors(reference: Load) -> None:
+    x = np.random.default_rng(0).standard_normal((200, 64)).astype(np.float32)
+    offsets = torch.tensor([0, 100, 200], dtype=torch.int32)
+    q = fp4num.quantize(torch.from_numpy(x), "nvfp4", offsets=offsets)
+    np.testing.assert_array_equal(q.scales, fp4num.quantize(x, "nvfp4", offsets=[0, 100, 200]).scales)
+    parts = torch.from_numpy(q.codes), torch.from_numpy(q.scales), torch.tensor(float(q.tensor_scale))
+    held = Quantized.from_parts(*parts, "nvfp4", q.shape, offsets=offsets)
+    assert held.offsets is offsets
+    rows = torch.from_numpy(q.scale_grid()[0])
+    laid = Quantized.from_linear(parts[0], rows, parts[2], "nvfp4", q.shape, offsets=offsets)
+    np.testing.assert_array_equal(laid.scales.numpy(), q.scales)
+    with pytest.raises(fp4num.DataError, match="end at the number of rows, 200"):
+        Quantized.from_parts(*parts, "nvfp4", q.shape, offsets=torch.tensor([0, 100, 201]))
+
+
+@pytest.mark.parametrize("name", ["uint8", "int8", "int16", "uint16", "int32", "int64", "bool", "complex64"])
+def test_integer_tensors_are_no_numbers(name: str) -> None:
+    with pytest.raises(fp4num.DataError, match="integers are no numbers|real numbers, not"):
+        fp4num.quantize(torch.ones(2, 32).to(getattr(torch, name)), "mxfp4")
+
+
+def test_packed_tensors_are_no_numbers() -> None:
+    packed = torch.zeros(2, 32, dtype=torch.uint8).view(torch.float4_e2m1fn_x2)
+    with pytest.raises(fp4num.DataError, match="real numbers, not float4_e2m1fn_x2"):
+        fp4num.quantize(packed, "mxfp4")
+
+
+@pytest.mark.parametrize("name", ["float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"])
+def test_float_tensors_are_numbers(name: str) -> None:
+    x = torch.tensor([[0.5, 1.0, 2.0, 4.0] * 8])
+    wanted = fp4num.quantize(x.numpy(), "mxfp4")
+    np.testing.assert_array_equal(fp4num.quantize(x.to(getattr(torch, name)), "mxfp4").codes, wanted.codes)
+
+
+def test_a_layer_of_torch_tensors_is_written_and_a_transposed_one_refused() -> None:
+    q = fp4num.quantize(np.random.default_rng(0).standard_normal((256, 512)).astype(np.float32), "nvfp4")
+    on_torch = as_torch(q)
+    for name, tensor in fp4rt.io.to_modelopt(on_torch, "w").items():
+        np.testing.assert_array_equal(tensor.data, fp4rt.io.to_modelopt(q, "w")[name].data)
+    parts = fp4rt.io.to_torchao(on_torch, "", swizzled=True)
+    turned = {**parts, "qdata": torch.from_numpy(q.codes).t()}
+    with pytest.raises(fp4rt.CheckpointError, match="qdata is transposed"):
+        fp4rt.io.from_torchao(turned, "", swizzled=True, fmt="nvfp4")

@@ -62,7 +62,7 @@ def test_the_svg_is_well_formed_and_has_each_cell_twice(layout: ScaleLayout) -> 
     root = ElementTree.fromstring(svg)
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
     cells = max(layout.atom_size // layout.extent("batch"), 16 if layout.atom_size == 1 else 0)
-    colored = re.findall(r'fill="hsl', svg)
+    colored = re.findall(r'fill="#(?!ffffff|eeeeee)[0-9a-f]{6}"', svg)
     assert len(colored) == 2 * cells
 
 

@@ -85,7 +85,7 @@ def test_dir_names_what_can_be_used() -> None:
 def test_the_version_is_that_of_the_distribution() -> None:
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert fp4cc.__version__ == fp4rt.__version__
-    assert fp4cc.__version__ in (declared, import_module("fp4rt.version").UNINSTALLED)
+    assert fp4cc.__version__ in (declared, import_module("fp4cc.version").UNINSTALLED)
 
 
 def test_the_text_of_an_error_has_the_line_the_marks_and_the_help() -> None:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 
+from fp4cc.codegen.emit import emit
 from fp4cc.ir.lowered import LoweredGemm
+from fp4num import LAYOUTS
+from fp4rt.sizes import evaluate
 
 Lower = Callable[..., LoweredGemm]
 
@@ -84,6 +88,60 @@ def test_the_full_barrier_counts_what_arrives(scheduled: Lower, m: int, n: int, 
     lowered = scheduled(m, n, cluster)
     stage = sum(lowered.smem.buffer(load.buffer).bytes for load in lowered.pipeline.loads)
     assert lowered.pipeline.barrier("ab_full").tx_bytes == stage * lowered.mma.cta_group
+
+
+@pytest.mark.parametrize(("m", "n", "cluster"), CASES)
+def test_an_accumulator_is_freed_when_all_its_readers_have_arrived(
+    scheduled: Lower, m: int, n: int, cluster: tuple[int, int]
+) -> None:
+    """Four epilogue warps of each CTA that has rows of it; one commit says that it is full."""
+    lowered = scheduled(m, n, cluster)
+    ctas = m // 128
+    assert lowered.pipeline.barrier("acc_empty").arrivals == 4 * ctas
+    assert lowered.pipeline.barrier("acc_full").arrivals == 1
+    assert f"mbarrier_init(acc_empty.subview(i), {4 * ctas})" in emit(lowered)
+
+
+#: Two products with block scales and the same left operand: a B each.
+TWO = "in a : {f}[L, M, K]; in b : {f}[{l}N, K]; in d : {f}[{l}N, K]; out c : f32[L, M, N]; c = (a @ b.T) * (a @ d.T)"
+
+
+@pytest.mark.parametrize("lead", ["", "L, "])
+@pytest.mark.parametrize("fmt", ["nvfp4", "mxfp4", "mxfp8_e4m3"])
+def test_scale_atoms_are_loaded_from_where_the_layout_has_them(lower_text: Lower, fmt: str, lead: str) -> None:
+    """For every operand: one atom on along rows, along K, and one batch on, by the layout's own arithmetic."""
+    sizes = {"L": 3, "M": 392, "N": 520, "K": 1152}
+    lowered = lower_text(f"kernel k(L, M, N, K) {{ {TWO.format(f=fmt, l=lead)} }}")
+    for arg, rows in (("a", "M"), ("b", "N"), ("d", "N")):
+        scales = lowered.kernel.arg(arg).format
+        assert scales is not None
+        blocks = sizes["K"] // scales.block[1]
+        offsets = LAYOUTS["blocked_128x4"].offsets(sizes["L"], sizes[rows], blocks)
+        found = next(m for m in lowered.tensor_maps if m.source == f"{arg}.scales")
+        steps = [offsets[0, 128, 0], offsets[0, 0, 4]] + ([offsets[1, 0, 0]] if lead or arg == "a" else [])
+        assert [evaluate(stride, sizes) for stride in found.strides] == steps
+        atoms = [-(-sizes[rows] // 128), -(-blocks // 4)]
+        assert [evaluate(dim, sizes) for dim in found.dims[:3]] == [256, *atoms]
+
+
+@pytest.mark.parametrize("n", [64, 128, 192])
+@pytest.mark.parametrize("fmt", ["nvfp4", "mxfp4", "mxfp8_e4m3"])
+def test_each_b_has_tensor_memory_for_its_scales(lower_text: Lower, fmt: str, n: int) -> None:
+    """The columns of accumulators, A's scales and every B's are apart, and the kernel file names the same ones."""
+    depth = 256 if "fp4" in fmt else 128
+    schedule = f"schedule k on sm_100a {{ tile 128 x {n} x {depth}; cluster 1 x 1 }}"
+    lowered = lower_text(f"kernel k(L, M, N, K) {{ {TWO.format(f=fmt, l='')} }}\n{schedule}\n")
+    tmem, mma = lowered.tmem, lowered.mma
+    parts = [range(i * tmem.acc_stride, (i + 1) * tmem.acc_stride) for i in range(tmem.acc_buffers)]
+    parts.append(range(tmem.sfa, tmem.sfa + 4 * mma.atoms))
+    starts = [tmem.sfb, tmem.sfb + tmem.sfb_stride]
+    parts += [range(start, start + 4 * mma.atoms * -(-n // 128)) for start in starts]
+    columns = np.concatenate([np.array(part) for part in parts])
+    assert len(set(columns.tolist())) == len(columns)
+    assert columns.max() < tmem.end <= tmem.columns
+    text = emit(lowered)
+    for name, start in zip(("SFB_COLUMN", "SFB2_COLUMN"), starts, strict=True):
+        assert f"\n{name} = {start}\n" in text
 
 
 def test_unpacked_operands_count_their_packed_bytes(lower_gemm: Lower) -> None:

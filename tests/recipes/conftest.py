@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 import fp4cc
 from fp4num import Quantized, decode, dequantize, encode
+from fp4num.dtypes import raw_codes
 from fp4rt import Artifact, Kernel
 from fp4rt.compare import compare_outputs
 
@@ -23,6 +24,11 @@ Floats = NDArray[np.float32]
 def bf16(x: NDArray[Any]) -> NDArray[np.uint16]:
     """Codes of the values rounded to bf16: how numpy passes a bf16 tensor."""
     return np.asarray(encode(np.asarray(x, np.float32), "bf16"), np.uint16)
+
+
+def codes(output: NDArray[Any]) -> NDArray[np.uint16]:
+    """The codes of a bf16 output, whose dtype says that it is one."""
+    return raw_codes(output, "bf16")
 
 
 def f32(codes: NDArray[Any]) -> Floats:

@@ -8,7 +8,7 @@ import click
 
 from fp4cc.cli.chains import EndName, LinkType, chain_json, chain_text, check_links
 from fp4cc.cli.options import json_option, print_json, set_option
-from fp4cc.cli.terminal import wants_color
+from fp4cc.cli.terminal import wants_color, width_of
 
 _EPILOG = """\b
 Examples:
@@ -87,7 +87,7 @@ def _check_spec(
         lowered, warnings = lower_kernels(request)
         names = [kernel.name for kernel in lowered]
     if warnings and not quiet:
-        click.echo(render(warnings, color=wants_color(sys.stderr)), err=True, nl=False)
+        click.echo(render(warnings, color=wants_color(sys.stderr), width=width_of(sys.stderr)), err=True, nl=False)
     kernels = f"{len(names)} kernel{'' if len(names) == 1 else 's'}"
     lines.append(f"{request.spec.name}: {kernels}, no errors")
     return {"kernels": names, "diagnostics": to_json(warnings)}

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from fp4cc.cli.files import write_files
 from fp4cc.cli.options import (
     cache_option,
     json_option,
@@ -20,7 +19,7 @@ from fp4cc.cli.options import (
     spec_argument,
     target_option,
 )
-from fp4cc.cli.terminal import progress, wants_color
+from fp4cc.cli.terminal import progress, wants_color, width_of
 
 if TYPE_CHECKING:
     from fp4cc.driver import BuiltKernel
@@ -72,7 +71,6 @@ def command(
     started = time.perf_counter()
     with progress(enabled=not as_json) as line:
         built = build(Request(spec_at(spec), target, sizes, kernel), use_cache=not no_cache, step=line.step)
-    output.mkdir(parents=True, exist_ok=True)
     written = {k.name: _write(k, output, keep_python) for k in built.kernels}
     seconds = time.perf_counter() - started
     if as_json:
@@ -92,7 +90,9 @@ def command(
     if built.warnings:
         from fp4cc.diagnostics import render
 
-        click.echo(render(built.warnings, color=wants_color(sys.stderr)), err=True, nl=False)
+        click.echo(
+            render(built.warnings, color=wants_color(sys.stderr), width=width_of(sys.stderr)), err=True, nl=False
+        )
     for paths in written.values():
         for path in paths:
             click.echo(str(path))
@@ -100,23 +100,8 @@ def command(
 
 
 def _write(kernel: BuiltKernel, folder: Path, keep_python: bool) -> list[Path]:
-    """Write the files atomically, the manifest last, so that a manifest never stands beside older files."""
+    """Write the files, the manifest last, so that a manifest never stands beside older files."""
     manifest = f"{kernel.name}.json"
     files = {**kernel.files, **(kernel.python if keep_python else {})}
     files[manifest] = files.pop(manifest)
-    return [_write_file(folder / name, data) for name, data in files.items()]
-
-
-def _write_file(path: Path, data: bytes) -> Path:
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(temporary).chmod(0o666 & ~umask)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    return path
+    return write_files(folder, files)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fp4cc.cli.files import write_file
 from fp4cc.cli.options import cache_option, kernel_option, set_option, spec_argument, target_option
 from fp4cc.cli.terminal import progress
 
@@ -60,9 +61,9 @@ def command(
     with progress() as line:
         data = _stage(request, stage, not no_cache, line.step)
     if output is None:
-        sys.stdout.buffer.write(data)
+        click.echo(data, nl=False)
     else:
-        output.write_bytes(data)
+        write_file(output, data)
 
 
 def _stage(request: Request, stage: str, use_cache: bool, step: Step) -> bytes:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fp4cc.cli.files import write_file
 from fp4cc.cli.options import json_option, print_json
 from fp4cc.cli.terminal import definitions
 
@@ -38,7 +39,7 @@ def command(what: str, shape: str | None, svg: Path | None, full: bool, as_json:
         if len(layouts) != 1:
             names = ", ".join(layout.name for layout in layouts)
             raise click.UsageError(f"--svg draws one layout, and {what} has {names}: name one of them")
-        svg.write_text(draw_svg(layouts[0]), encoding="utf-8")
+        write_file(svg, draw_svg(layouts[0]).encode())
     if as_json:
         print_json(
             {
@@ -116,12 +117,15 @@ def _print_rows(rows: list[tuple[str, str]]) -> None:
 
 
 def _format_json(fmt: BlockFormat, shape: tuple[int, ...] | None) -> dict[str, Any]:
+    from fp4cc.layout.padding import Padding
+
     found: dict[str, Any] = {"format": fmt.to_json()}
     if shape is not None:
         found |= {
             "shape": list(shape),
             "codes_shape": list(fmt.codes_shape(shape)),
             "scales_size": fmt.scales_size(shape),
+            "scales_padding": 0 if fmt.scale is None else Padding.of(fmt, shape).padding,
         }
     return found
 

@@ -90,7 +90,7 @@ def command(
     from fp4cc.driver import Request, artifact_of, build, spec_at
     from fp4cc.driver.interpret import interpreted
     from fp4cc.driver.request import only_kernel
-    from fp4cc.driver.sizes import at_sizes, call_sizes
+    from fp4cc.driver.sizes import at_sizes, call_sizes, open_dims
     from fp4cc.driver.trial import run_alone, run_trial
 
     with progress(enabled=not as_json) as line:
@@ -102,13 +102,17 @@ def command(
             artifact = artifact_of(only_kernel(build(request, use_cache=not no_cache, step=line.step).kernels))
         typed = artifact.manifest.kernel
         given = load_inputs(typed, inputs)
-        dims = call_sizes(artifact.manifest, {**sizes_from(typed, given), **call})
+        known = {**sizes_from(typed, given), **call}
+        dims = call_sizes(artifact.manifest, known)
+        chosen = {name: dims[name] for name in open_dims(artifact.manifest, known)[0]}
+        if chosen:
+            line.say(f"sizes chosen: {sizes_text(chosen)}; others with --at {next(iter(chosen))}=...")
         line.step(f"loading on {device}")
         loaded = artifact.load_kernel(device)
         from fp4rt.inputs import random_inputs
 
         line.step(f"running on {loaded.device}")
-        arguments = {**random_inputs(artifact.manifest, dims, seed), **given}
+        arguments = {**random_inputs(artifact.manifest, dims, seed, given=given), **given}
         if loaded.device == "reference":
             trial = run_alone(loaded, arguments, dims)
         else:
@@ -116,7 +120,8 @@ def command(
     if save is not None:
         save_outputs(save, trial.outputs)
     if as_json:
-        print_json({"ok": trial.equal, "kernel": typed.name, "target": target, **trial_json(trial, typed)})
+        answer = {"ok": trial.equal, "kernel": typed.name, "target": target, "chosen_sizes": chosen}
+        print_json({**answer, **trial_json(trial, typed)})
     else:
         click.echo(f"{typed.name} for {target} on {trial.device} at {sizes_text(trial.dims)}")
         types = {arg.name: arg for arg in typed.args}

@@ -149,9 +149,11 @@ def _runs(
             plans.append((f"emulator, delays of seed {seed + i}", _emulated(artifact, "delayed", seed + i), chosen))
     else:
         plans = [(kernel.device, kernel, shapes)]
+    total, done = sum(len(chosen) for _, _, chosen in plans), 0
     for mode, loaded, chosen in plans:
         for dims in chosen:
-            line.step(f"{built.name}: {sizes_text(dims)}, {mode}")
+            done += 1
+            line.step(f"{built.name}, run {done} of {total}: {sizes_text(dims)}, {mode}")
             try:
                 trial = run_trial(loaded, reference, random_inputs(artifact.manifest, dims, seed), dims)
             except KernelFault as fault:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from fp4cc.codegen.epilogue.slices import Step
-from fp4cc.codegen.epilogue.values import ValuePrinter, title
+from fp4cc.codegen.epilogue.values import ValuePrinter
 from fp4cc.codegen.halves import whole_index
 from fp4cc.codegen.mainloops import numbered
 from fp4cc.codegen.names import Names
@@ -13,6 +13,7 @@ from fp4cc.codegen.strides import bytes_text, offset, stride_text
 from fp4cc.codegen.wrap import call
 from fp4cc.ir.lowered import LoweredKernel
 from fp4cc.ir.lowered_epilogue import EpilogueInput, EpilogueProgram, Half, LoadPlan
+from fp4cc.ir.lowered_wgmma import LoweredWgmma
 
 #: Bytes of an element, and the 32-bit conversion of integers.
 WIDTHS = {"f32": 4, "i32": 4, "u32": 4, "bf16": 2, "f16": 2, "e4m3": 1, "e5m2": 1}
@@ -85,11 +86,14 @@ class Loads:
         return lines
 
     def staging(self, printer: ValuePrinter, values: list[str]) -> list[str]:
-        """All columns of the tile staged by all threads, between two barriers of the epilogue warps."""
+        """All columns of the tile staged by all threads, between barriers of the epilogue warps."""
         self.printer.helpers |= {"shared_address", "shared_store_f32"}
         steps = -(-self._columns() // _THREADS)
+        # Hopper's warps have met since: they exchange a tile's sums before its epilogue.
+        met = isinstance(self.lowered, LoweredWgmma)
+        barrier = f"prims.barrier_cta_sync({_BARRIER}, thread_count={_THREADS})"
         lines = [
-            f"prims.barrier_cta_sync({_BARRIER}, thread_count={_THREADS})  # the last tile's columns have been read",
+            *([] if met else [f"{barrier}  # the last tile's columns have been read"]),
             f"for i in cutlass.range_constexpr({steps}):",
             f"    staged_column = thread + {_THREADS} * i",
             "    in_range = n0 + staged_column < n_size",
@@ -98,8 +102,7 @@ class Loads:
         for value in self.lowered.epilogue.staged:
             address = staged_address(self.lowered.epilogue, value, "staged_column")
             lines.append(f"    shared_store_f32({address}, {printer.known[printer.resolve(value)]})")
-        lines.append(f"prims.barrier_cta_sync({_BARRIER}, thread_count={_THREADS})")
-        return lines
+        return [*lines, barrier]
 
     def subtile(self) -> list[Step]:
         """Staged columns and tile inputs of a sub-tile, 32 values each."""
@@ -190,7 +193,7 @@ class Loads:
         for leaf in self.lowered.epilogue.inputs:
             if leaf.value == value:
                 return leaf.name
-        return title(self.lowered.epilogue.kernel, value)
+        return self.printer.title(value)
 
     def _columns(self) -> int:
         """Columns of a tile as the epilogue sees it."""
@@ -263,7 +266,9 @@ class Loads:
         body = [
             f"wait(barrier_at({load.barriers}, {slot}), {parity})",
             f"{name} = read_row(unpack_{leaf.dtype}, {load.buffer}, {slot}, lane, {load.row_bytes})",
-            "prims.bar_warp_sync(cute.arch.FULL_MASK)  # all lanes have read it",
+            "# All lanes have read it, before TMA, which writes through the async proxy, may fill it again.",
+            "prims.fence_proxy(prims.Proxy.ASYNC_SHARED, space=prims.SharedSpace.shared_cta)",
+            "prims.bar_warp_sync(cute.arch.FULL_MASK)",
         ]
         if self._columns() // subtile > load.stages:
             body += [

@@ -153,11 +153,11 @@ def quantized_place(lowered: LoweredKernel, output: EpilogueOutput) -> list[str]
     return [
         f"global_address({output.param_name}, {where}, 1)",
         pitch,
-        str(output.store.row_bytes),
-        str(unit),
         "lane",
-        f"{rows} - {_parens(first)}",
-        left if unit == 1 else divided(_parens(left), unit),
+        f"row_bytes={output.store.row_bytes}",
+        f"width={unit}",
+        f"rows={rows} - {_parens(first)}",
+        f"units={left if unit == 1 else divided(_parens(left), unit)}",
     ]
 
 

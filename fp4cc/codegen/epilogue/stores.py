@@ -120,18 +120,18 @@ def _leave(lowered: LoweredKernel, output: EpilogueOutput, helpers: set[str]) ->
 
 
 def _place(lowered: LoweredKernel, output: EpilogueOutput) -> list[str]:
-    """Where a slab goes: address, pitch, bytes of a row and of a unit, lane, and the rows and units that are left."""
+    """Where a slab goes, for `copy_rows_out`."""
     if output.quantize is not None:
         return quantized_place(lowered, output)
     width = _width(output)
     return [
         _address(lowered, output, "m0 + 32 * warp"),
         bytes_text(width, stride_text(lowered.epilogue.problem, output.row_stride)),
-        str(output.store.row_bytes),
-        str(width),
         "lane",
-        "m_size - m0 - 32 * warp",
-        "n_size - column",
+        f"row_bytes={output.store.row_bytes}",
+        f"width={width}",
+        "rows=m_size - m0 - 32 * warp",
+        "units=n_size - column",
     ]
 
 

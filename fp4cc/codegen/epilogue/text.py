@@ -15,10 +15,9 @@ from fp4cc.codegen.epilogue.quantize import known_lines, quantize_functions, qua
 from fp4cc.codegen.epilogue.reduce import reductions
 from fp4cc.codegen.epilogue.slices import Step, needed
 from fp4cc.codegen.epilogue.stores import stores
-from fp4cc.codegen.epilogue.values import ValuePrinter, title
+from fp4cc.codegen.epilogue.values import ValuePrinter
 from fp4cc.codegen.epilogue.walks import panel_end, walks
 from fp4cc.codegen.library import PACKED_TARGETS, library
-from fp4cc.codegen.mainloops import numbered
 from fp4cc.codegen.names import Names
 from fp4cc.codegen.wrap import LINE, call
 from fp4cc.ir.kernel import Kernel
@@ -32,23 +31,18 @@ IMPORTS = (
 )
 
 
-def emit_epilogue(lowered: LoweredKernel, taken: Iterable[str] = (), helpers: Iterable[str] = ()) -> EpilogueText:
-    """The epilogue's text. `taken`: names that the kernel template uses at the hooks; `helpers`: functions it calls."""
-    return _Emitter(lowered, taken, set(helpers)).emit()
+def emit_epilogue(lowered: LoweredKernel, names: Names, helpers: Iterable[str] = ()) -> EpilogueText:
+    """The epilogue's text, with marks of `names`. `helpers`: library functions that the kernel template calls."""
+    return _Emitter(lowered, names, set(helpers)).emit()
 
 
 @dataclass
 class _Emitter:
     lowered: LoweredKernel
-    taken: Iterable[str]
+    names: Names
     helpers: set[str] = field(default_factory=set[str])
 
     def __post_init__(self) -> None:
-        parameters = [param.name for param in self.lowered.launch.params]
-        buffers = [buffer.name for buffer in self.lowered.smem.buffers]
-        accumulators = [f"acc{numbered(i)}" for i, _ in enumerate(self.lowered.epilogue.accumulators)]
-        library_names = library(self.lowered.target).names()
-        self.names = Names([*self.taken, *parameters, *buffers, *accumulators, *RESERVED, *library_names])
         self.printer = ValuePrinter(self.kernel, helpers=self.helpers)
         self.program = self.lowered.epilogue
         self.scopes: dict[int, Scope] = {s.value: s.scope for s in self.program.statements}
@@ -204,8 +198,8 @@ class _Emitter:
         statements = self._needed(results, loads)
         inside = set(statements)
         used = {o for v in statements for o in self.kernel.values[v].operands} | set(results)
-        inner = ValuePrinter(self.kernel, helpers=self.helpers)
-        names = Names(library(self.lowered.target).names())
+        inner = ValuePrinter(self.kernel, helpers=self.helpers, origins=self.printer.origins)
+        names = self.names
         arguments: dict[str, str] = {}
         outside = [v for v in used - inside if self.kernel.values[v].op != "const"]
         for value in sorted(outside, key=self._argument_order):
@@ -272,7 +266,7 @@ class _Emitter:
         for leaf in self.program.inputs:
             if leaf.value == value:
                 return leaf.name
-        return title(self.kernel, value)
+        return self.printer.title(value)
 
     def _result_name(self, value: int) -> str:
         names = [output.arg for output in self.program.outputs if self.printer.resolve(output.value) == value]
@@ -281,14 +275,6 @@ class _Emitter:
 
 _SUBTILE_INDENT = 16  # of the sub-tile hook in the kernel file
 _COLUMN = re.compile(r"\bj\b")
-
-#: Names in scope at the hooks (`fp4cc.ir.lowered`) and module names of a kernel file.
-RESERVED = (
-    "warp", "lane", "thread", "m_size", "n_size", "batches", "m0", "n0", "batch", "row", "row_valid", "column",
-    "acc", "acc2", "subtile",
-    "cutlass", "cute", "cuda", "prims", "llvm", "Boolean", "Float32", "Int32", "Int64", "element", "store_slot",
-    "staged", "staged_column", "in_range", "j", "columns_smem", "first_column", "column_step",
-)  # fmt: skip
 
 
 def _comprehension(before: str, function: str, arguments: list[str], columns: str, after: str) -> str:

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from fp4cc.codegen.names import Names
 from fp4cc.ir.kernel import Kernel
@@ -19,6 +20,13 @@ ROUNDING = {"bf16": "round_bf16", "f16": "round_f16", "e4m3": "round_e4m3", "e5m
 WIDTH = 96
 
 
+class Origin(NamedTuple):
+    """The kinds of leaves that a value is computed from, constants apart, and the last argument among them."""
+
+    kinds: frozenset[str]
+    arg: str | None
+
+
 @dataclass
 class ValuePrinter:
     """Prints values as expressions. `known` maps a value to the text that stands for it where it is used."""
@@ -26,10 +34,36 @@ class ValuePrinter:
     kernel: Kernel
     known: dict[int, str] = field(default_factory=dict[int, str])
     helpers: set[str] = field(default_factory=set[str])
+    origins: list[Origin] = field(default_factory=list["Origin"])
 
     def child(self) -> ValuePrinter:
         """A printer for an inner scope, which knows what this one knows."""
-        return ValuePrinter(self.kernel, dict(self.known), self.helpers)
+        return ValuePrinter(self.kernel, dict(self.known), self.helpers, self.origins)
+
+    def title(self, index: int) -> str:
+        """A name for a value: the spec's, or one made of what it is computed from."""
+        value = self.kernel.values[index]
+        name = value.attrs.get("name")
+        if name is not None and value.op != "tensor_scale":
+            return str(name)
+        origin = self._origin(index)
+        if origin.kinds == {"tensor_scale"}:
+            return "scale"
+        return f"{origin.arg}_term" if origin.kinds == {"arg"} else "term"
+
+    def _origin(self, index: int) -> Origin:
+        """What the value is computed from. Each value is looked at once: walks from each one up are exponential."""
+        for value in self.kernel.values[len(self.origins) : index + 1]:
+            below = [self.origins[operand] for operand in value.operands]
+            if value.op == "const":
+                made = Origin(frozenset(), None)
+            elif not below:
+                made = Origin(frozenset((value.op,)), str(value.attrs["name"]) if value.op == "arg" else None)
+            else:
+                args = [origin.arg for origin in below if origin.arg is not None]
+                made = Origin(frozenset().union(*(origin.kinds for origin in below)), args[-1] if args else None)
+            self.origins.append(made)
+        return self.origins[index]
 
     def lines(
         self, values: Sequence[int], named: Mapping[int, str | None], results: Iterable[int], names: Names
@@ -48,7 +82,7 @@ class ValuePrinter:
             if not self._is_line(value) or (name is None and uses[value] <= 1 and value not in wanted):
                 continue
             text = self._text(value, lines, names, top=True)
-            self.known[value] = names.new(name or title(self.kernel, value))
+            self.known[value] = names.new(name or self.title(value))
             lines.append(f"{self.known[value]} = {text}")
         return lines
 
@@ -98,32 +132,11 @@ class ValuePrinter:
         self.helpers.add(helper)
         text = f"{helper}({', '.join(operands)})"
         if not top and len(text) > WIDTH:
-            name = names.new(title(self.kernel, index))
+            name = names.new(self.title(index))
             lines.append(f"{name} = {text}")
             self.known[index] = name
             return name
         return text
-
-
-def title(kernel: Kernel, index: int) -> str:
-    """A name for a value: the spec's, or one made of what it is computed from."""
-    value = kernel.values[index]
-    name = value.attrs.get("name")
-    if name is not None and value.op != "tensor_scale":
-        return str(name)
-    leaves = {kernel.values[leaf].op: kernel.values[leaf].attrs.get("name") for leaf in _leaves(kernel, index)}
-    if leaves.keys() == {"tensor_scale"}:
-        return "scale"
-    if len(leaves) == 1 and "arg" in leaves:
-        return f"{leaves['arg']}_term"
-    return "term"
-
-
-def _leaves(kernel: Kernel, index: int) -> set[int]:
-    value = kernel.values[index]
-    if not value.operands:
-        return {index} if value.op != "const" else set()
-    return {leaf for operand in value.operands for leaf in _leaves(kernel, operand)}
 
 
 def is_negative_zero(value: object) -> bool:

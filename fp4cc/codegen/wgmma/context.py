@@ -5,52 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from fp4cc.codegen.context import Constant, Panels, frame, mentions, place_call, waits
+from fp4cc.codegen.context import Constant, Panels, arrivals, frame, mentions, place_call, waits
 from fp4cc.codegen.epilogue.exchanged import exchanged_reads
 from fp4cc.codegen.epilogue.hooks import EpilogueText
 from fp4cc.codegen.mainloops import numbered
-from fp4cc.codegen.promoted_scales import factor_address, factor_functions, factor_names
+from fp4cc.codegen.promoted_scales import factor_address, factor_functions
 from fp4cc.codegen.wgmma.functions import row_functions
 from fp4cc.codegen.wgmma.functions import scale_functions as block_scale_functions
 from fp4cc.codegen.wgmma.loops import (
-    ahead_function,
     ahead_name,
     both_converted,
     bytes_name,
     descriptor,
     first_of_b,
-    function_name,
     loops,
-    scale_reader,
 )
 from fp4cc.ir.lowered import SmemBuffer
 from fp4cc.ir.lowered_wgmma import LoweredWgmma, Side
 from fp4cc.passes.params import sizes as kernel_sizes
 from fp4cc.passes.wgmma.memory import EXCHANGE_PITCH
-
-#: Names of the kernel template that are in scope where the epilogue's text stands.
-_TAKEN = (
-    "SMEM", "TILE_M", "TILE_N", "TILE_K", "CLUSTER_M", "BAND", "STAGES", "SLOTS", "SLOT_BYTES", "B_SLOTS",
-    "ATOM_BYTES", "OPERAND_BARRIER", "EXCHANGE_PITCH", "LOAD_WARP", "Path", "wait", "place", "launch", "compile",
-    "block", "blocks", "cta_m", "first_tile", "tile_step", "tile", "tile_m", "tile_n", "stage", "parity", "slot",
-    "last", "exchange", "acc_registers", "slots_desc", "a_part", "b_part", "scales", "a_scale_bytes",
-    "b_scale_bytes", "sums", "sum_row", "sum_column", "half", "first", "address", "make_ptr",
-    "make_fake_stream", "k_tile", "part", "partial", "a_address", "a_factors", "b_address", "b_factor", "columns",
-    "quarter", "side", "rows", "tiles_m", "tiles_n", "tiles", "i", "panel", "panel0", "step",
-)  # fmt: skip
-
-
-def taken(lowered: LoweredWgmma) -> tuple[str, ...]:
-    """Names that the kernel template uses where the epilogue's text stands."""
-    sides = _sides(lowered)
-    rings = [name for side in sides for name in (descriptor(side.buffer), bytes_name(side.buffer))]
-    numbers = [numbered(i) for i in range(len(lowered.loops))]
-    per_loop = [f"{name}{number}" for name in ("k_tiles", "STAGE_TX_BYTES") for number in numbers]
-    functions = [function_name(side) for side in sides]
-    for reader in (scale_reader(lowered, side) for side in sides):
-        functions += [] if reader is None else [*reader.names, ahead_function(reader)]
-    functions += [] if lowered.promoted is None else factor_names(lowered.promoted)
-    return (*_TAKEN, *rings, *per_loop, *functions)
 
 
 def helpers(lowered: LoweredWgmma) -> set[str]:
@@ -98,7 +71,7 @@ def template_context(lowered: LoweredWgmma, epilogue: EpilogueText) -> dict[str,
         "exchange": lowered.smem.buffers[0].name,
         "registers": lowered.accumulators * tile.n,
         "promoted": _promoted(lowered),
-        "arrivals": lowered.pipeline.barrier("ab_empty").arrivals,
+        "arrivals": arrivals(lowered.pipeline),
         "sync": "prims.barrier_cluster_arrive()\n    prims.barrier_cluster_wait()"
         if cluster.size > 1
         else "prims.barrier_cta_sync()",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from fp4cc.codegen.halves import whole_index
 from fp4cc.codegen.mainloops import numbered
+from fp4cc.codegen.multicast import mask_text
 from fp4cc.codegen.scale_reading import ReaderText
 from fp4cc.ir.lowered import Load
 from fp4cc.ir.lowered_wgmma import TILE_K, LoweredWgmma, Scales, Side, WgmmaLoop
@@ -126,7 +127,7 @@ def _load(lowered: LoweredWgmma, loop: WgmmaLoop, load: Load) -> CallText:
     arguments = [f"{load.buffer}.subview({offset})", f"{load.tensor_map}.get_ptr()", f"({coordinates})", "full"]
     if not share:
         return CallText("prims.cp_async_bulk_tensor_shared_cta_global", tuple(arguments))
-    arguments += ["[]", f"multicast_mask={load.masks[0]:#b}"]
+    arguments += ["[]", f"multicast_mask={mask_text(load.masks, lowered.cluster, '')}"]
     return CallText("prims.cp_async_bulk_tensor_shared_cluster_global", tuple(arguments))
 
 

@@ -18,8 +18,9 @@ STORED = ("f32", "bf16", "f16", "e4m3", "e5m2")
 _TENSOR_OPS = ("transpose", "uniform", "hadamard")
 
 
-def operation_refusals(value: Value, kernel: Kernel, problem: Space) -> Iterator[Diagnostic]:
+def operation_refusals(index: int, kernel: Kernel, problem: Space) -> Iterator[Diagnostic]:
     """Why an operation cannot be computed in an epilogue, if so."""
+    value = kernel.values[index]
     kind = OPS[value.op].kind
     product = (*problem.batch_axes, problem.m_axis, problem.n_axis)
     if value.op == "unzip":
@@ -32,9 +33,26 @@ def operation_refusals(value: Value, kernel: Kernel, problem: Space) -> Iterator
         yield from _transform_refusals(value, problem)
     elif value.op in ("quantize", "dequantize"):
         yield from _fake_refusals(value, kernel, problem)
+    elif value.op == "reduce":
+        users = [v for v in kernel.values if index in v.operands]
+        yield error("FP4020", "a reduction is used in the kernel that computes it: this cannot be compiled yet",
+                    users[0].span if users else value.span, "uses a reduction", also=[(value.span, "reduced here")],
+                    notes=["a reduction is known only after all tiles are done; it can be an output of its own, bare, "
+                           "over the columns, the rows or all of the product"],
+                    help=_two_kernels(value))  # fmt: skip
     elif kind == "tensor" and value.op not in _TENSOR_OPS:
         yield error("FP4020", f"`{value.op}` cannot be compiled in an epilogue yet", value.span, "computed here",
                     help="it runs on the reference: `fp4cc run --device reference`")  # fmt: skip
+
+
+def _two_kernels(reduction: Value) -> str:
+    """How to do what a use of a reduction wants in two kernels."""
+    axes = ", ".join(reduction.axes)
+    kind = str(reduction.attrs["kind"])
+    return (
+        f"output the reduction by itself (`out r : f32[{axes}]`, `r = {kind}(...)`) beside the values it is used with, "
+        f"and compute with both in a second kernel that takes them as inputs"
+    )
 
 
 def _fake_refusals(value: Value, kernel: Kernel, problem: Space) -> Iterator[Diagnostic]:
@@ -78,4 +96,5 @@ def output_refusals(arg: Arg, value: Value, frame: Frame) -> Iterator[Diagnostic
     elif sorted(map(str, axes)) != sorted(product):
         yield error("FP4022", f"`{arg.name}` does not have the axes of the product", arg.span,
                     f"its axes are [{', '.join(map(str, axes))}]",
-                    help=f"an output of this kernel has the axes {', '.join(product)} (in any order)")  # fmt: skip
+                    help=f"an output of this kernel has the axes {', '.join(product)} (in any order), or is a bare "
+                    f"reduction; compute `{arg.name}` in a kernel of its own")  # fmt: skip

@@ -43,7 +43,7 @@ class Inputs:
             return self._half(index)
         if value.op == "dim":
             size = dim_size(value, self.sizes)
-            name = size if isinstance(size, str) else f"size{index}"
+            name = str(value.attrs["name"]) if isinstance(size, str) else f"size{index}"
             return EpilogueInput(name, f"{name}_value", "dim", "i32", index)
         if value.op == "uniform":
             return self._uniform(index, value)

@@ -25,7 +25,7 @@ STAGING_LIMIT = 96 * 1024
 ELEMENT_BYTES: Mapping[Scalar, int] = {
     "f32": 4, "bf16": 2, "f16": 2, "e4m3": 1, "e5m2": 1, "i32": 4, "u32": 4,
 }  # fmt: skip
-_MAP_DTYPES = {"f32": "F32", "bf16": "BF16", "f16": "F16", "e4m3": "U8", "e5m2": "U8", "i32": "S32", "u32": "U32"}
+_MAP_DTYPES = {"f32": "F32", "bf16": "BF16", "f16": "F16", "e4m3": "U8", "e5m2": "U8", "i32": "I32", "u32": "U32"}
 #: A sub-tile's row in staging and the swizzle that keeps 16-byte accesses of 32 rows off each other's banks.
 _SWIZZLE = {128: "128B", 64: "64B", 32: "32B", 16: "none"}
 

@@ -71,9 +71,11 @@ class _Planner:
     def plan(self) -> EpiloguePlan:
         errors: list[Diagnostic] = []
         for index in self.live:
-            errors.extend(operation_refusals(self.kernel.values[index], self.kernel, self.problem))
+            errors.extend(operation_refusals(index, self.kernel, self.problem))
+        reduced_below = self._uses_reduction()
         for store in self.kernel.stores:
-            errors.extend(output_refusals(self.kernel.arg(store.arg), self.kernel.values[store.value], self.frame))
+            if store.value not in reduced_below:
+                errors.extend(output_refusals(self.kernel.arg(store.arg), self.kernel.values[store.value], self.frame))
         _raise(errors)
         inputs = Inputs(self.frame, self.sizes)
         values = self.kernel.values
@@ -89,6 +91,15 @@ class _Planner:
                 return self._plan(loaded_ahead(leaves, self.kernel, self.problem, used, self.limit))
         self.level = LEVELS[-1]
         return self._plan(leaves)
+
+    def _uses_reduction(self) -> set[int]:
+        """Values that are computed from a reduction: that is refused where it is used, and nothing more said."""
+        found: set[int] = set()
+        for index in self.live:
+            operands = self.kernel.values[index].operands
+            if any(o in found or self.kernel.values[o].op == "reduce" for o in operands):
+                found.add(index)
+        return found
 
     def _plan(self, inputs: Sequence[EpilogueInput]) -> EpiloguePlan:
         """The plan at the present level of staging."""

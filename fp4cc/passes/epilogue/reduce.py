@@ -12,6 +12,7 @@ from fp4cc.ir.lowered import KernelParam
 from fp4cc.ir.lowered_epilogue import EpilogueOutput, ReducePlan, Space, StorePlan
 from fp4cc.passes.sizes import ceildiv, fold, mul
 from fp4cc.passes.unzip import Frame
+from fp4cc.source import Span
 from fp4rt.manifest import Init, Param
 from fp4rt.plan import WORKSPACE
 
@@ -28,26 +29,28 @@ _START = {"max": 0xFFFFFFFF, "min": 0x7FFFFFFF, "amax": 0, "amax_nan": 0}
 def refusals(arg: Arg, value: Value, frame: Frame) -> list[Diagnostic]:
     """Why this reduced output cannot be built yet; empty if it can."""
     kind = str(value.attrs["kind"])
+    # The store, not the value: equal reductions are one value, whose place is that of the first.
+    place = next(store.span for store in frame.kernel.stores if store.arg == arg.name)
     reduced = frame.kernel.values[value.operands[0]]
     product = {frame.problem.m_axis, frame.problem.n_axis}
     if kind not in (*_START, *SUMS):
-        return [_refusal(arg, value, f"{kind} over an axis of the product")]
+        return [_refusal(arg, place, f"{kind} over an axis of the product")]
     if kind in SUMS and set(_names(value)) & set(frame.problem.batch_axes):
-        return [_refusal(arg, value, "a sum over batches")]
+        return [_refusal(arg, place, "a sum over batches")]
     if arg.dtype != "f32":
-        return [_refusal(arg, value, f"a reduction stored as {arg.dtype}: its type is f32")]
+        return [_refusal(arg, place, f"a reduction stored as {arg.dtype}: its type is f32")]
     if not product <= set(reduced.axes):
-        return [_refusal(arg, value, "a reduction of something that is not computed for each element")]
+        return [_refusal(arg, place, "a reduction of something that is not computed for each element")]
     if _over(value, frame.problem) is None:
-        return [_refusal(arg, value, f"a reduction over [{', '.join(_names(value))}]")]
+        return [_refusal(arg, place, f"a reduction over [{', '.join(_names(value))}]")]
     kept = tuple(a for a in reduced.axes if a not in _names(value))
     if tuple(str(axis.name) for axis in arg.axes) != kept:
-        return [_refusal(arg, value, f"a reduction to [{', '.join(kept)}] stored with other axes")]
+        return [_refusal(arg, place, f"a reduction to [{', '.join(kept)}] stored with other axes")]
     return []
 
 
-def _refusal(arg: Arg, value: Value, what: str) -> Diagnostic:
-    return error("FP4020", f"`{arg.name}` cannot be compiled in an epilogue yet: {what}", value.span, "computed here",
+def _refusal(arg: Arg, place: Span, what: str) -> Diagnostic:
+    return error("FP4020", f"`{arg.name}` cannot be compiled in an epilogue yet: {what}", place, "computed here",
                  help="it runs on the reference: `fp4cc run --device reference`")  # fmt: skip
 
 

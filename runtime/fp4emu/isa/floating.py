@@ -14,7 +14,7 @@ import numpy as np
 from fp4emu.builder import Builder, Value, join
 from fp4emu.instruction import Instruction, Operand
 from fp4emu.registry import instruction
-from fp4emu.values import F4, F8, Array, directed32, nan_max32, nan_min32, odd_sum
+from fp4emu.values import F4, F8, Array, canonical64, directed32, nan_max32, nan_min32, odd_sum
 
 ROUND = "[round=rn|rz|rm|rp]"
 NEED_ROUND = "round=rn|rz|rm|rp"
@@ -136,8 +136,11 @@ def fma64(ins: Instruction, a: Array, b: Array, c: Array) -> Array:
             result[index] = p * q + r
             continue
         exact = Fraction(p) * Fraction(q) + Fraction(r)
-        result[index] = float(exact) if exact else p * q + r
-    return result.view(np.uint64)
+        try:
+            result[index] = float(exact) if exact else p * q + r
+        except OverflowError:
+            result[index] = np.inf if exact > 0 else -np.inf
+    return canonical64(result)
 
 
 @instruction("div", f"{NEED_ROUND} [ftz] type=f32", "round=rn type=f64", style="emit", section="9.7.3.8", outputs=1)

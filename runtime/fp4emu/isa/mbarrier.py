@@ -45,7 +45,8 @@ def _offset(warp: WarpContext, address: int) -> int:
 
 
 def _each(g: Any, mask: Any, *values: Any) -> list[tuple[int, WarpContext, int, tuple[int, ...]]]:
-    """(row, warp, its lanes as bits, operands) of the executing lanes, those of a warp with the same operands together."""
+    """(row, warp, its lanes as bits, operands) of the executing lanes, those of a warp with the same operands
+    together."""
     result: list[tuple[int, WarpContext, int, tuple[int, ...]]] = []
     for row, warp, word in active_rows(g, mask):
         lines: list[list[int]] = [
@@ -133,8 +134,8 @@ class _How:
 
 
 def arrive(g: Any, mask: Any, how: _How, address: Any, count: Any = 1) -> Any:
-    """`count` is the number of arrivals, or with `expect` the bytes to expect before one arrival. Returns the states of the
-    lanes, which arrive one after the other."""
+    """`count` is the number of arrivals, or with `expect` the bytes to expect before one arrival. Returns the states of
+    the lanes, which arrive one after the other."""
     states = np.zeros((len(g.warps), LANES), np.uint64)
     mask = g.live if mask is None else mask
     for row, warp, lanes, (place, number) in _each(g, mask, address, count):

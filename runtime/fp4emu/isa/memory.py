@@ -286,29 +286,33 @@ def _unpack(e: Builder, items: tuple[Operand, ...], value: Value) -> None:
 
 @instruction(
     "cvta",
-    "space=const|global|local|shared|shared::cta|shared::cluster|param|param::entry type=u32|u64",
+    "space=const|global|local|shared|shared::cta|shared::cluster|param|param::entry type=u64",
     style="emit",
     section="9.7.9.20",
     outputs=1,
 )
 def cvta(e: Builder, ins: Instruction) -> None:
-    """To a generic address: shared memory has a window, the other spaces are identical."""
-    bits = bits_of(ins.mod("type"))
-    base = SHARED_WINDOW if ins.mod("space").startswith("shared") else 0
-    lanewise(e, ins, bits, "u", f"({{0}} + {base})" if base else "{0}", f"({{0}} + U8({base}))" if base else "{0}")
+    """To a generic address of 64 bits (9.7.9.20): shared memory has a window, the other spaces are identical."""
+    _moved(e, ins, "+")
 
 
 @instruction(
     "cvta.to",
-    "space=const|global|local|shared|shared::cta|shared::cluster|param type=u32|u64",
+    "space=const|global|local|shared|shared::cta|shared::cluster|param type=u64",
     style="emit",
     section="9.7.9.20",
     outputs=1,
 )
 def cvta_to(e: Builder, ins: Instruction) -> None:
-    bits = bits_of(ins.mod("type"))
-    base = SHARED_WINDOW if ins.mod("space").startswith("shared") else 0
-    lanewise(e, ins, bits, "u", f"({{0}} - {base})" if base else "{0}", f"({{0}} - U8({base}))" if base else "{0}")
+    _moved(e, ins, "-")
+
+
+def _moved(e: Builder, ins: Instruction, sign: str) -> None:
+    if not ins.mod("space").startswith("shared"):
+        lanewise(e, ins, 64, "u", "{0}", "{0}")
+        return
+    uniform = f"(({{0}} {sign} {SHARED_WINDOW}) & {(1 << 64) - 1})"
+    lanewise(e, ins, 64, "u", uniform, f"({{0}} {sign} U8({SHARED_WINDOW}))")
 
 
 @instruction(
@@ -335,7 +339,7 @@ def mapa(e: Builder, ins: Instruction) -> None:
     kind, keep = join(a_kind, rank_kind), (1 << bits) - 1 - (0xFF << RANK_SHIFT)
     if bits == 64 and rank_kind != "U":
         rank = f"{rank}.astype(U8)"
-    e.set(ins.operands[0], kind, "u", f"(({a} & {keep}) | ({rank} << {RANK_SHIFT}))", bits)
+    e.set(ins.operands[0], kind, "u", f"(({a} & {keep}) | (({rank} & 0xFF) << {RANK_SHIFT}))", bits)
 
 
 @instruction("getctarank", "[space=shared::cluster] type=u32|u64", style="emit", section="9.7.9.24", outputs=1)

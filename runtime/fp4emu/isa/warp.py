@@ -10,7 +10,7 @@ from fp4emu.builder import Builder, Value, join
 from fp4emu.errors import Fault
 from fp4emu.instruction import Instruction, Pair, Sink
 from fp4emu.registry import instruction
-from fp4emu.shapes import full, words
+from fp4emu.shapes import full, typed, words
 from fp4emu.values import F4, Array
 
 LANE = np.arange(32, dtype=np.int64).reshape(1, 32)
@@ -171,7 +171,7 @@ def activemask(g: Any, ins: Instruction, mask: Any) -> Any:
 def match(g: Any, ins: Instruction, mask: Any, value: Any, members: Any) -> Any:
     check_members(g, mask, members)
     active = _active(g, mask)
-    lanes = np.broadcast_to(value, active.shape)
+    lanes = np.broadcast_to(typed(value, np.uint64 if ins.mod("type") == "b64" else np.uint32), active.shape)
     same = (lanes[:, :, None] == lanes[:, None, :]) & active[:, None, :]
     found = (same * _WEIGHTS).sum(axis=2).astype(np.uint32)
     if ins.mod("op") == "any":
@@ -204,7 +204,7 @@ _INTEGER = {
 def redux(g: Any, ins: Instruction, mask: Any, value: Any, members: Any) -> Any:
     check_members(g, mask, members)
     op, active = ins.mod("op"), _active(g, mask)
-    lanes = np.array(np.broadcast_to(np.asarray(value, np.uint32), active.shape))
+    lanes = np.array(np.broadcast_to(typed(value, np.uint32), active.shape))
     if ins.mod("type") == "s32":
         lanes = lanes.view(np.int32)
     kind = lanes.dtype
@@ -234,7 +234,7 @@ def redux_float(g: Any, ins: Instruction, mask: Any, value: Any, members: Any) -
     """NaNs are ignored unless .NaN is given or all are NaN; -0 is below +0."""
     check_members(g, mask, members)
     active = _active(g, mask)
-    bits = np.array(np.broadcast_to(np.asarray(value, np.uint32), active.shape))
+    bits = np.array(np.broadcast_to(typed(value, np.uint32), active.shape))
     if ins.has("abs"):
         bits &= np.uint32(0x7FFF_FFFF)
     lanes = bits.view(F4)

@@ -55,9 +55,9 @@ class ReferenceExecutable:
 
     memory: int | None = None
 
-    def __init__(self, kernel: TypedKernel, device: ReferenceDevice) -> None:
+    def __init__(self, kernel: TypedKernel, device: ReferenceDevice | None = None) -> None:
         self._kernel = kernel
-        self._device = device
+        self._device = device or ReferenceDevice()
 
     def allocating(self, call: Call, stream: object | None) -> AbstractContextManager[object]:
         """Host memory needs no care."""
@@ -75,7 +75,8 @@ class ReferenceExecutable:
 
     def _environment(self, call: Call) -> Environment:
         held = {a.name: self._argument(call, a) for a in self._kernel.args if a.direction in ("in", "inout")}
-        return Environment(call.dims, call.scalars, held)
+        groups = {x.name: x.by for a in self._kernel.args for x in a.axes if x.name is not None and x.by is not None}
+        return Environment(call.dims, call.scalars, held, groups)
 
     def _run(self, call: Call) -> None:
         what = f"interpreting {self._kernel.name}"
@@ -96,7 +97,9 @@ class ReferenceExecutable:
         if fmt.tensor_scale is not None:
             tensor_scale = _typed(call, f"{arg.name}.tensor_scale", "f32").reshape(())
         shape = shape_of(arg, call.dims)
-        return Quantized(codes.reshape(fmt.codes_shape(shape)), scales, tensor_scale, fmt, shape)
+        by = arg.axes[-2].by if len(arg.axes) > 1 else None
+        offsets = None if by is None else _typed(call, by, "i32")
+        return Quantized(codes.reshape(fmt.codes_shape(shape)), scales, tensor_scale, fmt, shape, offsets)
 
 
 def _typed(call: Call, name: str, dtype: str) -> Any:

@@ -5,7 +5,7 @@ NVFP4's tensor scales encode: value = element * scale / global_scale.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -14,7 +14,7 @@ from fp4num import BlockFormat, Quantized
 from fp4rt.errors import CheckpointError
 from fp4rt.io import convert
 from fp4rt.io.convert import Linear
-from fp4rt.io.tensors import Tensor, get, scalar
+from fp4rt.io.tensors import Tensor, get, only, scalar, vector
 
 #: The `format` of the checkpoint's quantization config.
 Scheme = Literal["nvfp4-pack-quantized", "mxfp4-pack-quantized", "mxfp8-quantized"]
@@ -22,15 +22,32 @@ Scheme = Literal["nvfp4-pack-quantized", "mxfp4-pack-quantized", "mxfp8-quantize
 _DEFAULT = {"nvfp4-pack-quantized": "nvfp4", "mxfp4-pack-quantized": "mxfp4", "mxfp8-quantized": "mxfp8_e4m3"}
 
 
+#: The tensors of a scheme, in the order in which they are read.
+_KNOWN = {
+    "nvfp4-pack-quantized": ("weight_packed", "weight_scale", "weight_global_scale", "input_global_scale"),
+    "mxfp4-pack-quantized": ("weight_packed", "weight_scale"),
+    "mxfp8-quantized": ("weight", "weight_scale"),
+}
+#: Scales of queries and of the key and value cache beside the projections; the product knows nothing of them.
+_CACHE = ("q_scale", "k_scale", "v_scale")
+
+
 def from_compressed_tensors(
-    tensors: Mapping[str, Any], name: str, scheme: Scheme, fmt: BlockFormat | str | None = None
+    tensors: Mapping[str, Any],
+    name: str,
+    scheme: Scheme,
+    fmt: BlockFormat | str | None = None,
+    *,
+    ignoring: Iterable[str] = (),
 ) -> Linear:
     """The linear layer `name` in one of three schemes.
 
     nvfp4-pack-quantized: NAME.weight_packed U8 [N, K/2], .weight_scale F8_E4M3 [N, K/16], .weight_global_scale and,
     if there, .input_global_scale F32. mxfp4-pack-quantized: .weight_packed U8 [N, K/2], .weight_scale U8 [N, K/32].
     mxfp8-quantized: .weight F8_E4M3 [N, K], .weight_scale U8 [N, K/32]. `fmt` is the type that the kernel wants (by
-    default the prelude's); for `multiplies` the reciprocal of a global scale is taken, rounded once.
+    default the prelude's); for `multiplies` the reciprocal of a global scale is taken, rounded once. A .bias [N] is
+    handed out. Raises `CheckpointError` for what is missing or of another dtype or shape, and for any other tensor
+    NAME... that is not named in `ignoring`: a permutation (weight_g_idx), a zero point, a transform.
     """
     f, columns = _format(scheme, fmt)
     mx8 = scheme == "mxfp8-quantized"
@@ -38,35 +55,49 @@ def from_compressed_tensors(
     width = codes.shape[-1] * 8 // f.bits // columns
     scale_dtypes = ("F8_E4M3",) if f.scale == "e4m3" else ("U8", "F8_E8M0")
     scales = get(tensors, f"{name}.weight_scale", scale_dtypes, (*codes.shape[:-1], width))
+    only(tensors, f"{name}.", (*_KNOWN[scheme], *_CACHE, "bias"), ignoring)
+    bias, key = vector(tensors, f"{name}.bias", codes.shape[-2]), f"{name}.weight_scale"
     if f.scale == "e8m0":
-        return Linear(convert.assemble(codes.data, scales.data, f, None))
+        return Linear(convert.assemble(codes.data, scales.data, f, None, key), bias=bias)
     sense = convert.sense_of(f, scheme)
     overall = scalar(tensors, f"{name}.weight_global_scale")
-    given = scalar(tensors, f"{name}.input_global_scale") if f"{name}.input_global_scale" in tensors else None
-    weight = convert.assemble(codes.data, scales.data, f, convert.change_sense(overall, "divides", sense))
-    return Linear(weight, None if given is None else convert.change_sense(given, "divides", sense))
+    overall = convert.change_sense(overall, "divides", sense, f"{name}.weight_global_scale")
+    weight = convert.assemble(codes.data, scales.data, f, overall, key)
+    given_key = f"{name}.input_global_scale"
+    given = scalar(tensors, given_key) if given_key in tensors else None
+    if given is not None:
+        given = convert.change_sense(given, "divides", sense, given_key)
+    return Linear(weight, given, bias=bias)
 
 
 def to_compressed_tensors(layer: Linear | Quantized, name: str, scheme: Scheme) -> dict[str, Tensor]:
     """The tensors that `from_compressed_tensors` reads."""
     linear = layer if isinstance(layer, Linear) else Linear(layer)
-    q = linear.weight
+    if linear.pre_quant_scale is not None:
+        raise CheckpointError(f"{scheme} has no place for a pre_quant_scale of the activations", code="FP6406")
+    q = convert.on_host(linear.weight)
     f, _ = _format(scheme, q.format)
     convert.one_weight(q, scheme)
-    codes, scales = np.asarray(q.codes), convert.linear_scales(q)
+    codes, scales = np.asarray(q.codes), convert.linear_scales(q, f"{name}.weight_scale")
+    bias = {} if linear.bias is None else {f"{name}.bias": Tensor("F32", np.asarray(linear.bias, np.float32))}
     if f.scale == "e8m0":
         packed = Tensor("F8_E4M3", codes) if f.bits == 8 else Tensor("U8", codes)
         weight = f"{name}.weight" if f.bits == 8 else f"{name}.weight_packed"
-        return {weight: packed, f"{name}.weight_scale": Tensor("U8", scales)}
+        if linear.input_scale is not None:
+            raise CheckpointError(f"{scheme} has no place for a tensor scale of the activations", code="FP6406")
+        return {weight: packed, f"{name}.weight_scale": Tensor("U8", scales), **bias}
     overall = convert.tensor_scale_as(q, "divides", scheme)
     out = {
         f"{name}.weight_packed": Tensor("U8", codes),
         f"{name}.weight_scale": Tensor("F8_E4M3", scales),
         f"{name}.weight_global_scale": Tensor("F32", np.asarray([overall])),
+        **bias,
     }
     if linear.input_scale is not None:
-        scale = convert.change_sense(linear.input_scale, convert.sense_of(f, scheme), "divides")
-        out[f"{name}.input_global_scale"] = Tensor("F32", np.asarray([scale]))
+        key = f"{name}.input_global_scale"
+        given = convert.positive(linear.input_scale, key)
+        scale = convert.change_sense(given, convert.sense_of(f, scheme), "divides", key)
+        out[key] = Tensor("F32", np.asarray([scale]))
     return out
 
 

@@ -10,18 +10,23 @@ from numpy.typing import NDArray
 
 from fp4num import BlockFormat, Quantized
 from fp4num.formats import Sense, block_format
+from fp4rt import arrays
 from fp4rt.errors import CheckpointError
 
 
 @dataclass(frozen=True, slots=True)
 class Linear:
-    """A quantized weight [.., N, K] and the calibrated tensor scale of the activations that meet it, if there is one.
+    """A quantized weight [.., N, K], and what else the checkpoint has for its layer: y = x @ weight.T + bias.
 
-    `input_scale` has the sense of the weight's format: it is what a Quantized input of that format takes.
+    `input_scale` is the calibrated tensor scale of the activations, in the sense of the weight's format: what a
+    Quantized input of that format takes. `pre_quant_scale` [K] is what the activations are multiplied by before
+    they are quantized (AWQ, SmoothQuant): without it the product is another one. Both float32, as is `bias` [N].
     """
 
     weight: Quantized
     input_scale: np.float32 | None = None
+    pre_quant_scale: NDArray[np.float32] | None = None
+    bias: NDArray[np.float32] | None = None
 
 
 def checked_format(fmt: BlockFormat | str, element: str, scale: str, columns: int, what: str) -> BlockFormat:
@@ -41,35 +46,75 @@ def sense_of(f: BlockFormat, what: str) -> Sense:
     return f.tensor_scale
 
 
-def change_sense(value: np.float32, have: Sense, want: Sense) -> np.float32:
-    """A tensor scale in the other convention: the reciprocal, rounded once. The same convention changes nothing."""
-    return value if have == want else np.float32(np.float32(1) / value)
+def change_sense(value: np.float32, have: Sense, want: Sense, what: str) -> np.float32:
+    """A tensor scale in the other convention: the reciprocal, rounded once. The same convention changes nothing.
+
+    `CheckpointError` FP6408 where the reciprocal is no normal float32: it would be infinite or lose digits.
+    """
+    if have == want:
+        return value
+    with np.errstate(all="ignore"):
+        reciprocal = np.float32(np.float32(1) / value)
+    if not np.isfinite(reciprocal) or reciprocal < np.finfo(np.float32).smallest_normal:
+        raise CheckpointError(
+            f"{what} is {value} and {have}, where one that {want} is wanted: its reciprocal {reciprocal} is no "
+            "normal float32",
+            code="FP6408",
+            help=f"ask for a format whose tensor scale {have}",
+        )
+    return reciprocal
+
+
+def positive(value: Any, what: str) -> np.float32:
+    """A scale to be written, which readers take to be positive and finite."""
+    number = np.float32(arrays.to_host(value).reshape(())[()])
+    if not np.isfinite(number) or number <= 0:
+        raise CheckpointError(f"{what} is a positive scale, not {number}", code="FP6405")
+    return number
 
 
 def assemble(
-    codes: NDArray[np.uint8], scales: NDArray[np.uint8], f: BlockFormat, tensor_scale: np.float32 | None
+    codes: NDArray[np.uint8], scales: NDArray[np.uint8], f: BlockFormat, tensor_scale: np.float32 | None, name: str
 ) -> Quantized:
-    """A `Quantized` of packed codes [.., N, K*bits/8] and row-major scales [.., N, K/block]."""
+    """A `Quantized` of packed codes [.., N, K*bits/8] and row-major scales [.., N, K/block], the tensor `name`."""
     shape = (*codes.shape[:-1], codes.shape[-1] * 8 // f.bits)
-    grid = f.scale_grid(shape)
-    buffer = f.layout.to_buffer(np.ascontiguousarray(scales).reshape(grid))
-    return Quantized.from_parts(np.ascontiguousarray(codes), buffer, tensor_scale, f, shape)
+    check_scales(scales, f, name)
+    return Quantized.from_linear(np.ascontiguousarray(codes), scales, tensor_scale, f, shape)
 
 
-def linear_scales(q: Quantized) -> NDArray[Any]:
-    """Row-major scales [.., N, K/block] of a `Quantized`."""
+def check_scales(scales: NDArray[np.uint8], f: BlockFormat, name: str) -> None:
+    """`CheckpointError` FP6407 for e4m3 scales that are negative or NaN: a weight has none. (In e8m0, 0xFF is MX's own
+    way to say that a block is NaN.)"""
+    if f.scale != "e4m3" or not scales.size or int(scales.max()) < 0x7F:
+        return
+    place = tuple(int(i) for i in np.argwhere(scales >= 0x7F)[0])
+    byte = int(scales[place])
+    raise CheckpointError(
+        f"{name}{list(place)} is the byte 0x{byte:02X}, {'NaN' if byte & 0x7F == 0x7F else 'negative'}: block scales "
+        "are e4m3 numbers of sign 0",
+        code="FP6407",
+    )
+
+
+def on_host(q: Quantized) -> Quantized:
+    """The tensor in numpy arrays: a copy of torch tensors, wherever they are."""
+    scale = None if q.tensor_scale is None else arrays.to_host(q.tensor_scale)
+    return Quantized(arrays.to_host(q.codes), arrays.to_host(q.scales), scale, q.format, q.shape, q.offsets)
+
+
+def linear_scales(q: Quantized, name: str) -> NDArray[Any]:
+    """Row-major scales [.., N, K/block] of a `Quantized`, to be written as the tensor `name`."""
     grid = q.scale_grid()
-    return grid.reshape(*q.shape[:-1], grid.shape[-1])
+    scales = grid.reshape(*q.shape[:-1], grid.shape[-1])
+    check_scales(scales, q.format, name)
+    return scales
 
 
 def tensor_scale_as(q: Quantized, want: Sense, what: str) -> np.float32:
     """The tensor scale in one convention; a format without one has the neutral scale 1."""
     if q.format.tensor_scale is None:
         return np.float32(1)
-    value = np.float32(np.asarray(q.tensor_scale).reshape(())[()])
-    if not np.isfinite(value) or value <= 0:
-        raise CheckpointError(f"{what} stores a positive tensor scale, not {value}", code="FP6405")
-    return change_sense(value, q.format.tensor_scale, want)
+    return change_sense(positive(q.tensor_scale, what), q.format.tensor_scale, want, what)
 
 
 def one_weight(q: Quantized, what: str) -> None:

@@ -33,6 +33,10 @@ MAX_MEMBERS, MAX_DIRECTORY, MAX_AXES = 1000, 1 << 20, 32
 FREE_BYTES, MAX_RATIO = 1 << 28, 100
 #: The arrays of a quantized tensor in an archive.
 PARTS = ("codes", "scales", "tensor_scale", "shape")
+#: What it may say besides: the layout its scales are in, and that NaN among them is meant.
+NOTES = ("layout", "nan_blocks")
+#: The longest text that is read, in bytes of numpy's UCS-4: a layout's name.
+_MAX_TEXT = 1024
 
 _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, RuntimeError, EOFError, OSError,
                ValueError, KeyError, struct.error, OverflowError)  # fmt: skip
@@ -41,7 +45,7 @@ _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedErr
 def read_arrays(path: str | os.PathLike[str]) -> Array | dict[str, Array]:
     """The array of a .npy file, or the arrays of a .npz file by name; which it is, its first bytes say.
 
-    Elements are booleans, integers or floats, and come in this machine's byte order. Raises CheckpointError: FP6401
+    Elements are booleans, integers or floats in this machine's byte order, or there is one short text. Raises CheckpointError: FP6401
     (missing, no regular file), FP6410 (not in the format, incomplete, object arrays), FP6411 (over a limit), and
     DeviceError FP6120 for more than this machine's memory.
     """
@@ -57,16 +61,22 @@ def read_arrays(path: str | os.PathLike[str]) -> Array | dict[str, Array]:
     raise _bad(str(at), "neither a .npy nor a .npz file", "write it with np.save or np.savez")
 
 
-def quantized_from(parts: Mapping[str, Array], fmt: BlockFormat, what: str) -> Quantized:
+def quantized_from(parts: Mapping[str, Array], fmt: BlockFormat, what: str, offsets: Any = None) -> Quantized:
     """The quantized tensor whose `PARTS` an archive holds; without `shape`, that of the codes.
+
+    `offsets` are those of a ragged tensor's rows, group by group.
 
     Raises CheckpointError FP6410 for parts that are missing, unknown, or do not fit one another.
     """
     missing = [key for key in ("codes", "scales") if key not in parts and (key == "codes" or fmt.scale is not None)]
-    unknown = sorted(set(parts) - set(PARTS))
+    unknown = sorted(set(parts) - {*PARTS, *NOTES})
     if missing or unknown:
         found = ", ".join(parts) or "nothing"
-        raise _bad(what, f"it has {found}; a quantized tensor has {', '.join(PARTS)} (shape is optional)")
+        raise _bad(
+            what,
+            f"it has {found}; a quantized tensor has {', '.join(PARTS)} (shape is optional, "
+            f"and so are {' and '.join(NOTES)})",
+        )
     codes, overall = parts["codes"], parts.get("tensor_scale")
     if codes.ndim == 0:
         raise _bad(what, "its codes are one number, which is no tensor")
@@ -78,9 +88,22 @@ def quantized_from(parts: Mapping[str, Array], fmt: BlockFormat, what: str) -> Q
         shape = tuple(int(n) for n in given)
     if overall is not None and (overall.size != 1 or overall.dtype.kind != "f"):
         raise _bad(what, f"its tensor_scale is {overall.dtype} of shape {overall.shape}; expected one float32")
-    scale = None if overall is None else np.asarray(overall, np.float32).reshape(())
+    layout, nan_blocks = parts.get("layout"), parts.get("nan_blocks")
+    if layout is not None and layout.dtype.kind != "U":
+        raise _bad(what, f"its layout is {layout.dtype}; expected a layout's name")
+    if nan_blocks is not None and (nan_blocks.dtype.kind != "b" or nan_blocks.size != 1):
+        raise _bad(what, f"its nan_blocks is {nan_blocks.dtype} of shape {nan_blocks.shape}; expected true or false")
     try:
-        return Quantized.from_parts(codes, parts.get("scales", np.empty(0, np.uint8)), scale, fmt, shape)
+        return Quantized.from_parts(
+            codes,
+            parts.get("scales"),
+            None if overall is None else float(overall.reshape(())[()]),
+            fmt,
+            shape,
+            layout=None if layout is None else str(layout),
+            offsets=offsets,
+            nan_blocks=nan_blocks is not None and bool(nan_blocks.all()),
+        )
     except ValueError as error:
         raise _bad(what, str(error)) from error
 
@@ -98,7 +121,8 @@ def _read_array(file: IO[bytes], size: int, what: str) -> Array:
     # numpy evaluates the header as a Python literal, which has many ways to fail.
     except Exception as error:
         raise _bad(what, f"its header cannot be read: {str(error)[:200] or type(error).__name__}") from error
-    if dtype.hasobject or dtype.kind not in "biuf":
+    text = dtype.kind == "U" and shape == () and dtype.itemsize <= _MAX_TEXT
+    if dtype.hasobject or (dtype.kind not in "biuf" and not text):
         found = "Python objects, which are never unpickled" if dtype.hasobject else f"elements of type {dtype}"
         raise _bad(what, f"it holds {found}", "write booleans, integers or floats; raw codes as uint8 or uint16")
     if len(shape) > MAX_AXES or any(type(n) is not int or n < 0 for n in shape):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fp4num.dtypes import element_of, raw_codes
 from fp4rt.errors import CheckpointError
 
 #: safetensors dtype -> the numpy dtype of its elements. Floats that numpy lacks are held as their codes.
@@ -71,6 +74,8 @@ def as_tensor(value: Any, name: str) -> Tensor:
     """A `Tensor` of one, of a numpy array or of a torch tensor (copied to host memory if it is elsewhere)."""
     if isinstance(value, Tensor):
         return value
+    if isinstance(value, np.ndarray) and value.dtype.names and (held := element_of(value.dtype)):
+        return Tensor({"bf16": "BF16"}.get(held, f"F8_{held.upper()}"), raw_codes(value, held))
     kind = str(getattr(value, "dtype", type(value).__name__)).removeprefix("torch.")
     if kind not in _NAMES:
         raise CheckpointError(f"{name}: {kind} is no dtype of a checkpoint's tensor", code="FP6403")
@@ -81,6 +86,8 @@ def as_tensor(value: Any, name: str) -> Tensor:
         flat = value.detach().cpu().contiguous()
         data = flat.reshape(-1).view(torch.uint8).numpy().view(DTYPES[dtype])
         return Tensor(dtype, data.reshape(tuple(flat.shape)))
+    if isinstance(value, np.ma.MaskedArray):
+        raise CheckpointError(f"{name} is a masked array, whose mask would be lost", code="FP6403")
     array = np.asarray(value)
     return Tensor(dtype, array if str(array.dtype) == DTYPES[dtype] else array.view(DTYPES[dtype]))
 
@@ -106,8 +113,66 @@ def scalar(tensors: Mapping[str, Any], name: str) -> np.float32:
     tensor = get(tensors, name, ("F32", "BF16", "F16"))
     if tensor.data.size != 1:
         raise CheckpointError(f"{name} holds one number, not the shape {tensor.shape}", code="FP6404")
-    raw = tensor.data.reshape(())
-    value = np.float32((raw.astype(np.uint32) << 16).view(np.float32) if tensor.dtype == "BF16" else raw)
+    value = np.float32(_floats(tensor).reshape(())[()])
     if not np.isfinite(value) or value <= 0:
         raise CheckpointError(f"{name} is a positive scale, not {value}", code="FP6405")
     return value
+
+
+def vector(tensors: Mapping[str, Any], name: str, size: int) -> NDArray[np.float32] | None:
+    """The F32 (or BF16 or F16) tensor of `size` finite numbers, as float32; None if there is none of that name."""
+    if name not in tensors:
+        return None
+    values = _floats(get(tensors, name, ("F32", "BF16", "F16"), (size,)))
+    if not np.isfinite(values).all():
+        raise CheckpointError(f"{name} holds a number that is not finite", code="FP6405")
+    return values
+
+
+def _floats(tensor: Tensor) -> NDArray[np.float32]:
+    if tensor.dtype == "BF16":
+        return (tensor.data.astype(np.uint32) << 16).view(np.float32)
+    return tensor.data.astype(np.float32)
+
+
+#: What tensors beside a weight do to it, by the end of their names: where their meaning is known.
+_MEANINGS = {
+    "act_per_tensor_scale": "the tensor scale of the activations: read it, and pass it to quantize",
+    "pre_quant_scale": "the activations are multiplied by it before they are quantized",
+    "weight_g_idx": "the weight's columns are in another order",
+    "weight_zero_point": "it is subtracted from the codes",
+    "input_zero_point": "it is subtracted from the activations' codes",
+    "zero_point": "it is subtracted from the codes",
+}
+
+
+def only(tensors: Mapping[str, Any], prefix: str, known: Iterable[str], ignoring: Iterable[str]) -> None:
+    """`CheckpointError` FP6406 for a tensor PREFIX.. that is neither `known` (without the prefix) nor in `ignoring`
+    (its full name): it may change what the weight means, and is not dropped in silence."""
+    expected, named = set(known), {ignoring} if isinstance(ignoring, str) else set(ignoring)
+    for name in _beginning(tensors, prefix):
+        rest = name[len(prefix) :]
+        if rest in expected or name in named or (not prefix and "." in rest):
+            continue
+        meaning = _MEANINGS.get(rest, "what it means for the weight is not known here")
+        raise CheckpointError(
+            f"beside the weight there is {name!r}: {meaning}",
+            code="FP6406",
+            help=f"if the weight means the same without it: ignoring=({name!r},)",
+        )
+
+
+#: The sorted names of the checkpoint that was asked last: it does not change, and has many layers.
+_sorted: list[tuple[weakref.ref[Any], list[str]]] = []
+
+
+def _beginning(tensors: Mapping[str, Any], prefix: str) -> list[str]:
+    if not hasattr(tensors, "metadata"):  # no open checkpoint: it may change
+        return [name for name in tensors if name.startswith(prefix)]
+    if not _sorted or _sorted[0][0]() is not tensors:
+        _sorted[:] = [(weakref.ref(tensors), sorted(tensors))]
+    names = _sorted[0][1]
+    first = last = bisect_left(names, prefix)
+    while last < len(names) and names[last].startswith(prefix):
+        last += 1
+    return names[first:last]

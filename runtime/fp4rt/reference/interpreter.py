@@ -8,7 +8,7 @@ whole-tensor operations are in `reference.tensorops`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,7 +16,7 @@ import numpy as np
 from fp4num import Quantized, decode, dequantize, encode
 from fp4rt import sizes
 from fp4rt.errors import DeviceError
-from fp4rt.limits import Deadline
+from fp4rt.limits import NO_DEADLINE, Deadline
 from fp4rt.ops import OPS
 from fp4rt.reference import products, tensorops
 from fp4rt.reference.tensor import Array, Tensor, Turned
@@ -32,9 +32,11 @@ class Environment:
     dims: Mapping[str, int]
     scalars: Mapping[str, float]
     arrays: Mapping[str, Any]
+    #: The offsets argument of each ragged axis: an axis is ragged in all arguments alike.
+    groups: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
-def evaluate(kernel: TypedKernel, env: Environment, deadline: Deadline) -> list[Operand]:
+def evaluate(kernel: TypedKernel, env: Environment, deadline: Deadline = NO_DEADLINE) -> list[Operand]:
     """Every value of the kernel.
 
     DeviceError FP6307 for an operation that the reference does not know, or operands that it cannot take: a typed
@@ -203,7 +205,9 @@ def _quantize(value: Value, operands: list[Operand], env: Environment) -> Quanti
     x = _tensor(value, operands[0])
     others = [_tensor(value, o) for o in operands[1:]]
     shape = tuple(x.extent(axis) if axis in x.axes else 1 for axis in value.axes)
-    return tensorops.quantize(np.broadcast_to(x.align(value.axes), shape), others, value)
+    by = env.groups.get(value.axes[-2]) if len(value.axes) > 1 else None
+    offsets = None if by is None else env.arrays[by]
+    return tensorops.quantize(np.broadcast_to(x.align(value.axes), shape), others, value, offsets)
 
 
 def _whole(function: Callable[..., Tensor]) -> Callable[[Value, list[Operand], Environment], Tensor]:

@@ -10,15 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fp4num import BlockFormat, Quantized, f32, philox
-from fp4num import quantize as quantize_array
+from fp4num.quantize import quantize_as_kernels_do
 from fp4rt import sizes
 from fp4rt.errors import DeviceError
 from fp4rt.reference.tensor import Array, Tensor
 from fp4rt.typed import Value
 
 
-def quantize(x: Array, others: list[Tensor], value: Value) -> Quantized:
-    """`fp4num.quantize` with what the IR says: the factor's kind in `mode`, then the random state if stochastic."""
+def quantize(x: Array, others: list[Tensor], value: Value, offsets: Array | None = None) -> Quantized:
+    """`fp4num.quantize` with what the IR says: the factor's kind in `mode`, then the random state if stochastic.
+    `offsets` are those of ragged rows."""
     fmt = value.dtype
     if not isinstance(fmt, BlockFormat):
         raise DeviceError(f"quantize to {fmt!r}, which is no block format", code="FP6307")
@@ -30,8 +31,8 @@ def quantize(x: Array, others: list[Tensor], value: Value) -> Quantized:
     rng = next(operands).data if rounding == "stochastic" else None
     if mode not in ("none", "tensor_scale", "amax", "scale") or rounding not in ("nearest", "stochastic"):
         raise DeviceError(f"quantize with mode {mode!r} and rounding {rounding!r}", code="FP6307")
-    return quantize_array(
-        x,
+    return quantize_as_kernels_do(
+        np.asarray(x, np.float32, order="C"),
         fmt,
         tensor_scale=factor if mode == "tensor_scale" else None,
         amax=factor if mode == "amax" else None,
@@ -39,6 +40,7 @@ def quantize(x: Array, others: list[Tensor], value: Value) -> Quantized:
         rounding="stochastic" if rounding == "stochastic" else "nearest",
         rng=rng,
         stream=stream if isinstance(stream, int) else 0,
+        offsets=offsets,
     )
 
 
