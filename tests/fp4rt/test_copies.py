@@ -130,14 +130,12 @@ def test_subclasses_of_arrays_are_taken_for_their_elements(gemm: TypedKernel) ->
         out = np.matrix(np.zeros((4, 8), np.uint16))
     found = kernel(**args, out={"c": out})["c"]
     assert found is out
-    np.testing.assert_array_equal(np.asarray(found), expected)
+    np.testing.assert_array_equal(np.asarray(found), expected.view(np.uint16))
 
 
 @pytest.mark.parametrize(
     ("change", "code"),
     [
-        ({"format": None}, "FP6108"),
-        ({"format": "nvfp4"}, "FP6108"),
         ({"shape": None}, "FP6105"),
         ({"shape": ("a", 32)}, "FP6105"),
         ({"shape": (4, -32)}, "FP6105"),
@@ -153,10 +151,7 @@ def test_a_quantized_made_of_anything(gemm: TypedKernel, change: dict[str, Any],
     args = fp4rt.random_inputs(gemm, {"M": 4, "N": 8, "K": 32})
     a = args["a"]
     fields = {name: getattr(a, name) for name in ("codes", "scales", "tensor_scale", "format", "shape")}
-    try:
-        value = Quantized(**{**fields, **change})
-    except ValueError:
-        return  # refused where it is made
+    value = Quantized(**{**fields, **change})
     with pytest.raises(RuntimeFault) as caught:
         uncompiled(gemm).load_kernel("reference")(a=value, b=args["b"])
     assert caught.value.code == code
@@ -169,9 +164,5 @@ def test_what_is_no_format(name: Any) -> None:
     with pytest.raises(ValueError, match="there are e2m1"):
         fp4rt.encode(np.ones(16, np.float32), name)
     q = fp4rt.quantize(np.ones((1, 16), np.float32), FORMATS["nvfp4"])
-    try:
-        spoiled = Quantized(q.codes, q.scales, q.tensor_scale, name, q.shape)
-    except ValueError:
-        return
-    with pytest.raises(ValueError, match="there are nvfp4"):
-        fp4rt.dequantize(spoiled)
+    with pytest.raises(ValueError, match="the format of a Quantized is a BlockFormat"):
+        Quantized(q.codes, q.scales, q.tensor_scale, name, q.shape)

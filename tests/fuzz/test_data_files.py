@@ -41,7 +41,7 @@ def _goods() -> dict[str, Files]:
     parts = {"codes": a.codes, "scales": a.scales, "tensor_scale": a.tensor_scale, "shape": np.array(a.shape)}
     floats = np.random.default_rng(0).standard_normal(a.shape)
     layer = io.to_modelopt(a, "layer")
-    layer["layer.four"] = io.Tensor("F4", layer["layer.weight"].data)
+    layer["other.four"] = io.Tensor("F4", layer["layer.weight"].data)
     return {
         "npz": {"a.npz": _saved(np.savez, **parts)},
         "packed": {"a.npz": _saved(np.savez_compressed, **parts)},

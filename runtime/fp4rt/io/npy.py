@@ -87,7 +87,7 @@ def quantized_from(parts: Mapping[str, Array], fmt: BlockFormat, what: str, offs
             raise _bad(what, f"its shape is {given.dtype} of shape {given.shape}; expected one integer for each axis")
         shape = tuple(int(n) for n in given)
     if overall is not None and (overall.size != 1 or overall.dtype.kind != "f"):
-        raise _bad(what, f"its tensor_scale is {overall.dtype} of shape {overall.shape}; expected one float32")
+        raise _bad(what, f"its tensor_scale is {overall.dtype} of shape {overall.shape}; it is one float")
     layout, nan_blocks = parts.get("layout"), parts.get("nan_blocks")
     if layout is not None and layout.dtype.kind != "U":
         raise _bad(what, f"its layout is {layout.dtype}; expected a layout's name")
