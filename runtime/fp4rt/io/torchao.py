@@ -129,7 +129,7 @@ def swizzled_in(checkpoint: Checkpoint, name: str) -> bool:
     """Whether the tensor `name` (`layer.weight`) of a file that torchao wrote has swizzled scales, by its metadata."""
     try:
         return bool(json.loads(checkpoint.metadata[name])["_data"]["is_swizzled_scales"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(f"the metadata do not say whether {name} has swizzled scales", code="FP6402") from error
 
 
