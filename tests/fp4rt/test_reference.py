@@ -37,8 +37,9 @@ def test_gemm_of_every_format(make_gemm: Callable[..., TypedKernel], reference: 
     fmt = FORMATS[name]
     kernel = make_gemm(fmt, fmt, "f32")
     args = fp4rt.random_inputs(kernel, {"M": 40, "N": 24, "K": 256}, seed=2)
-    a, b = (fp4num.dequantize(args[n], tensor_scale=False).astype(np.float64) for n in "ab")
-    expected = (a @ b.T).astype(np.float32)
+    a, b = (fp4num.operand_values(args[n]) for n in "ab")
+    with np.errstate(invalid="ignore"):
+        expected = (a @ b.T).astype(np.float32)
     if fmt.tensor_scale:
         expected = expected * np.float32(args["a"].tensor_scale * args["b"].tensor_scale)
     np.testing.assert_array_equal(reference(kernel)(**args)["c"], expected)
