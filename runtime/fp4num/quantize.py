@@ -86,7 +86,9 @@ def _of_blocks(stored: NDArray[Any], f: BlockFormat, shape: tuple[int, ...]) -> 
     for axis, (block, part) in enumerate(zip(f.block, f.stored, strict=True), start=1):
         if block != part:
             assert part != "all"  # BlockFormat allows it only where the block is all, too
-            stored = np.take(stored, np.arange(f.block_grid(shape)[axis]) * (0 if block == "all" else block // part), axis)
+            stored = np.take(
+                stored, np.arange(f.block_grid(shape)[axis]) * (0 if block == "all" else block // part), axis
+            )
     return stored
 
 

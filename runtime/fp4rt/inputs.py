@@ -308,10 +308,8 @@ def _powers(fmt: BlockFormat, bound: int, narrow: bool) -> tuple[int, int]:
     return low, high
 
 
-def _special_rows(
-    fmt: BlockFormat, codes: NDArray[np.uint8], scales: NDArray[Any], role: Role, rng: Generator
-) -> None:
-    """Put rows of zeros of both signs and of the greatest code into a tensor of many rows, and one NaN among its scales.
+def _special_rows(fmt: BlockFormat, codes: NDArray[np.uint8], scales: NDArray[Any], role: Role, rng: Generator) -> None:
+    """Put a row of zeros of both signs and one of the greatest code into a tensor, and a NaN among its scales.
 
     One NaN only, and in a part of all calls, so that what is computed over rows is not always NaN.
     """

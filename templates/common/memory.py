@@ -249,9 +249,7 @@ def stage_row_of_words(slab, lane, words):
 
 
 @cute.jit
-def copy_rows_out(
-    slab, address, pitch, row_bytes: cutlass.Constexpr, width: cutlass.Constexpr, lane, rows, units
-):
+def copy_rows_out(slab, address, pitch, row_bytes: cutlass.Constexpr, width: cutlass.Constexpr, lane, rows, units):
     """Store a slab of 32 rows to global memory in units of `width` bytes, within `rows` and `units` of a row."""
     count = row_bytes // width
     shift = {128: 0, 64: 1, 32: 2}.get(row_bytes, 3)
