@@ -16,7 +16,7 @@ from fp4cc.passes.epilogue.blocks import TooNarrow
 from fp4cc.passes.epilogue.plan import plan_epilogue
 from fp4cc.passes.launches import join
 from fp4cc.passes.legality import tile_k
-from fp4cc.passes.limits import check_limits, too_large
+from fp4cc.passes.limits import check_limits, check_tiles, too_large
 from fp4cc.passes.mainloops import Fit, Shared, constraints, group_products
 from fp4cc.passes.memory import StageBytes, fitting_stages, plan_smem
 from fp4cc.passes.params import plan_params
@@ -56,7 +56,7 @@ def lower(kernel: Kernel, target: str) -> LoweredKernel:
         ])  # fmt: skip
     check_limits(kernel, Sizes.of(kernel.dims))
     try:
-        return lowered_by_marks(kernel, lambda marked: _lower_launches(marked, target))
+        return check_tiles(lowered_by_marks(kernel, lambda marked: _lower_launches(marked, target)))
     except SizeError as problem:
         raise too_large(kernel, problem) from problem
 
