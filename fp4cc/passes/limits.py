@@ -37,7 +37,7 @@ def check_tiles(plan: LoweredKernel) -> LoweredKernel:
         if isinstance(tiles, int) and tiles > LONGEST_AXIS:
             raise DiagnosticError([
                 error("FP4026", f"`{plan.name}` would have {tiles} tiles", one.kernel.span, f"at most {LONGEST_AXIS}",
-                      notes=["kernels count tiles in 32 bits"], help="use smaller dims, or cut the tensors into several"),
+                      notes=["kernels count tiles in 32 bits"], help="use smaller dims, or cut the tensors up"),
             ])  # fmt: skip
     return plan
 
