@@ -10,6 +10,7 @@ import sys
 from itertools import count
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -33,8 +34,8 @@ trial = _beside("trial")
 MUTANTS = 20_000
 CHUNK = 200
 COMPILED = 300
-#: Of the handmade ones, those that take a second or two: their own command only.
-_LONG = ("3000", "60000", "300")
+#: Mutants of the quick tests; with the handmade ones among them about 200.
+QUICK = 180
 
 
 def outcomes(first: int, number: int) -> list[str]:
@@ -50,13 +51,18 @@ def outcomes(first: int, number: int) -> list[str]:
 
 def test_the_same_seed_gives_the_same_spec() -> None:
     assert specs.mutated(7) == specs.mutated(7) != specs.mutated(8)
-    assert len(specs.corpus()) > 150 and len(specs.sound()) > 80
+    assert len(specs.corpus()) > 150 and len(specs.sound()) > 30
 
 
-def test_mutants_reach_every_stage() -> None:
+@pytest.fixture(scope="module")
+def made() -> list[Any]:
+    """What becomes of the first mutants. Any exception is a finding."""
+    return [trial.attempt(specs.mutated(seed)) for seed in range(QUICK)]
+
+
+def test_mutants_reach_every_stage(made: list[Any]) -> None:
     """A fuzzer whose specs are all wrong, or all right, tries nothing."""
-    made = [trial.attempt(specs.mutated(seed)) for seed in range(150)]
-    assert 15 <= sum(bool(outcome.emitted) for outcome in made) <= 100
+    assert QUICK // 8 <= sum(bool(outcome.emitted) for outcome in made) <= QUICK // 2
     assert len({code for outcome in made for code in outcome.codes}) >= 30
     assert {target for outcome in made for target, _ in outcome.emitted} == set(NAMES)
 
@@ -67,15 +73,11 @@ def test_a_slow_spec_is_a_finding() -> None:
             pass
 
 
-def test_mutants() -> None:
-    assert outcomes(1000, 50) == []
-
-
 HANDMADE = specs.handmade()
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in HANDMADE if not name.endswith(_LONG) and name.endswith(("40", "5", "100", "100"))]
+    "name", [name for name in HANDMADE if name.endswith((" 40", " 5", "of 0", "of 9223372036854775807"))]
 )
 def test_handmade(name: str) -> None:
     trial.attempt(HANDMADE[name])
