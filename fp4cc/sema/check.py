@@ -118,6 +118,7 @@ def _definitions(module: ast.Module, scope: Scope, collector: Collector) -> Scop
     functions = [item for item in module.items if isinstance(item, ast.Function)]
     for function in functions:
         define("function", scope.functions, scope, own, function.name, collector, lambda function=function: function)
+    scope.homes.update((id(function), scope) for function in functions)
     check_functions(functions, scope, collector)
     scope.places = own
     return scope
