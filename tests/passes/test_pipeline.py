@@ -115,7 +115,9 @@ def test_scale_atoms_are_loaded_from_where_the_layout_has_them(lower_text: Lower
     for arg, rows in (("a", "M"), ("b", "N"), ("d", "N")):
         scales = lowered.kernel.arg(arg).format
         assert scales is not None
-        blocks = sizes["K"] // scales.block[1]
+        block = scales.block[1]
+        assert isinstance(block, int)
+        blocks = sizes["K"] // block
         offsets = LAYOUTS["blocked_128x4"].offsets(sizes["L"], sizes[rows], blocks)
         found = next(m for m in lowered.tensor_maps if m.source == f"{arg}.scales")
         steps = [offsets[0, 128, 0], offsets[0, 0, 4]] + ([offsets[1, 0, 0]] if lead or arg == "a" else [])
