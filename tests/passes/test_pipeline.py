@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fp4cc.codegen.emit import emit
+from fp4cc.explain.gemm import pipeline_rows
 from fp4cc.ir.lowered import LoweredGemm
 from fp4num import LAYOUTS
 from fp4rt.sizes import evaluate
@@ -100,6 +101,24 @@ def test_an_accumulator_is_freed_when_all_its_readers_have_arrived(
     assert lowered.pipeline.barrier("acc_empty").arrivals == 4 * ctas
     assert lowered.pipeline.barrier("acc_full").arrivals == 1
     assert f"mbarrier_init(acc_empty.subview(i), {4 * ctas})" in emit(lowered)
+
+
+@pytest.mark.parametrize(("m", "n", "cluster"), CASES)
+def test_a_ring_is_of_the_cluster_where_other_ctas_signal_it(
+    scheduled: Lower, m: int, n: int, cluster: tuple[int, int]
+) -> None:
+    """By the masks: a load or commit of one CTA that reaches another's barrier; and a pair's warps reach the leader."""
+    lowered = scheduled(m, n, cluster)
+    pipeline, pair = lowered.pipeline, m == 256
+    foreign = {
+        "ab_full": pair or any(_ranks(mask) - {r} for load in pipeline.loads for r, mask in enumerate(load.masks)),
+        "ab_empty": any(_ranks(mask) - {rank} for rank, mask in enumerate(pipeline.empty_masks)),
+        "acc_full": any(_ranks(mask) - {rank} for rank, mask in enumerate(pipeline.acc_full_masks)),
+        "acc_empty": pair,
+    }
+    assert {ring.name: ring.scope == "cluster" for ring in pipeline.barriers} == foreign
+    rows = dict(pipeline_rows(pipeline))
+    assert all(rows[name].endswith(", across the cluster") == across for name, across in foreign.items())
 
 
 #: Two products with block scales and the same left operand: a B each.
