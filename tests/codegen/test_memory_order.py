@@ -161,3 +161,18 @@ def test_no_two_barriers_of_the_same_warps_stand_back_to_back() -> None:
     assert len(between) >= 4
     for part in between:
         assert re.search(r"shared_(load|store)|wgmma|_to_bf16\(", part), part
+
+
+@pytest.mark.parametrize(("target", "body"), REFILLED)
+def test_named_barriers_are_few_and_of_one_set_of_warps_each(target: str, body: str) -> None:
+    """A CTA has 16 (PTX ISA, barrier); number 0 is that of all its threads."""
+    column = "in v : f32[N]; " if "K]" in body else ""
+    factor = " * v" if column else ""
+    text = text_of(f"{column}{body}{factor}", target, dims="M, N, K" if column else "M, N")
+    numbers: dict[int, set[str]] = {}
+    for name, threads in re.findall(r"barrier_cta_sync\((\w+), thread_count=([^)]+)\)", text):
+        constant = re.search(rf"^{name} = (\d+)", text, re.MULTILINE)
+        numbers.setdefault(int(constant[1] if constant else name), set()).add(threads)
+    assert numbers or not column
+    assert all(0 < number < 16 for number in numbers)
+    assert all(len(threads) == 1 for threads in numbers.values()), numbers

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fp4cc.codegen.emit import emit
+from fp4cc.explain.gemm import pipeline_rows
 from fp4cc.ir.lowered import LoweredGemm
 from fp4num import LAYOUTS
 from fp4rt.sizes import evaluate
@@ -102,6 +103,24 @@ def test_an_accumulator_is_freed_when_all_its_readers_have_arrived(
     assert f"mbarrier_init(acc_empty.subview(i), {4 * ctas})" in emit(lowered)
 
 
+@pytest.mark.parametrize(("m", "n", "cluster"), CASES)
+def test_a_ring_is_of_the_cluster_where_other_ctas_signal_it(
+    scheduled: Lower, m: int, n: int, cluster: tuple[int, int]
+) -> None:
+    """By the masks: a load or commit of one CTA that reaches another's barrier; and a pair's warps reach the leader."""
+    lowered = scheduled(m, n, cluster)
+    pipeline, pair = lowered.pipeline, m == 256
+    foreign = {
+        "ab_full": pair or any(_ranks(mask) - {r} for load in pipeline.loads for r, mask in enumerate(load.masks)),
+        "ab_empty": any(_ranks(mask) - {rank} for rank, mask in enumerate(pipeline.empty_masks)),
+        "acc_full": any(_ranks(mask) - {rank} for rank, mask in enumerate(pipeline.acc_full_masks)),
+        "acc_empty": pair,
+    }
+    assert {ring.name: ring.scope == "cluster" for ring in pipeline.barriers} == foreign
+    rows = dict(pipeline_rows(pipeline))
+    assert all(rows[name].endswith(", across the cluster") == across for name, across in foreign.items())
+
+
 #: Two products with block scales and the same left operand: a B each.
 TWO = "in a : {f}[L, M, K]; in b : {f}[{l}N, K]; in d : {f}[{l}N, K]; out c : f32[L, M, N]; c = (a @ b.T) * (a @ d.T)"
 
@@ -115,7 +134,9 @@ def test_scale_atoms_are_loaded_from_where_the_layout_has_them(lower_text: Lower
     for arg, rows in (("a", "M"), ("b", "N"), ("d", "N")):
         scales = lowered.kernel.arg(arg).format
         assert scales is not None
-        blocks = sizes["K"] // scales.block[1]
+        block = scales.block[1]
+        assert isinstance(block, int)
+        blocks = sizes["K"] // block
         offsets = LAYOUTS["blocked_128x4"].offsets(sizes["L"], sizes[rows], blocks)
         found = next(m for m in lowered.tensor_maps if m.source == f"{arg}.scales")
         steps = [offsets[0, 128, 0], offsets[0, 0, 4]] + ([offsets[1, 0, 0]] if lead or arg == "a" else [])
