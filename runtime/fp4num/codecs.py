@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fp4num.dtypes import raw_codes
+from fp4num.dtypes import numbers, raw_codes
 from fp4num.elements import ElementFormat, element
 from fp4num.errors import DataError
 
@@ -41,10 +41,10 @@ def encode(
     `rounding="stochastic"` needs `random`, one byte r for each value: the magnitude is rounded up when the dropped
     fraction of a step plus r/256 reaches 1 (PTX `cvt.rs`). `e8m0` takes "toward_zero" and "up", which are
     `cvt.rz` and `cvt.rp` to `.ue8m0x2`, and "nearest" with ties up; its sign is ignored. Raises `DataError` for another
-    rounding.
+    rounding, and for an array of integers (`fp4num.dtypes`).
     """
     e = element(to)
-    values = np.asarray(x, dtype=np.float32)
+    values = np.asarray(numbers(x, "x"), dtype=np.float32)
     if rounding not in _roundings(e):
         raise DataError(f"{e.name} does not round {rounding!r}; it takes {', '.join(map(repr, _roundings(e)))}")
     if rounding == "stochastic":
