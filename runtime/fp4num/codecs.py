@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fp4num.dtypes import raw_codes
+from fp4num.dtypes import numbers, raw_codes, refuse_masked
 from fp4num.elements import ElementFormat, element
 from fp4num.errors import DataError
 
@@ -41,11 +41,10 @@ def encode(
     `rounding="stochastic"` needs `random`, one byte r for each value: the magnitude is rounded up when the dropped
     fraction of a step plus r/256 reaches 1 (PTX `cvt.rs`). `e8m0` takes "toward_zero" and "up", which are
     `cvt.rz` and `cvt.rp` to `.ue8m0x2`, and "nearest" with ties up; its sign is ignored. Raises `DataError` for another
-    rounding.
+    rounding, and for an array of integers (`fp4num.dtypes`).
     """
     e = element(to)
-    _refuse_masked(x, "x")
-    values = np.asarray(x, dtype=np.float32)
+    values = np.asarray(numbers(x, "x"), dtype=np.float32)
     if rounding not in _roundings(e):
         raise DataError(f"{e.name} does not round {rounding!r}; it takes {', '.join(map(repr, _roundings(e)))}")
     if rounding == "stochastic":
@@ -65,18 +64,13 @@ def encode(
     return out.reshape(values.shape)
 
 
-def _refuse_masked(x: object, what: str) -> None:
-    if isinstance(x, np.ma.MaskedArray):
-        raise DataError(f"{what} is a masked array, whose mask would be lost: fill it, x.filled(0)")
-
-
 def decode(codes: ArrayLike, of: str | ElementFormat) -> Floats:
     """The float32 values of codes, one a byte (two for bf16 and f16), exactly. Bits above the format's are ignored.
 
     An array whose dtype says what it holds (ml_dtypes' types, `fp4num.dtypes`) is taken for that element alone.
     """
     e = element(of)
-    _refuse_masked(codes, "codes")
+    refuse_masked(codes, "codes")
     raw = np.asarray(codes)
     if raw.dtype.kind != "i":
         raw = raw_codes(raw, e.name)

@@ -62,6 +62,12 @@ def dtype_name(dtype: np.dtype[Any]) -> str:
     return (element_of(dtype) if dtype.names is not None else None) or dtype.name
 
 
+def refuse_masked(x: object, what: str) -> None:
+    """DataError for a numpy array with a mask."""
+    if isinstance(x, np.ma.MaskedArray):
+        raise DataError(f"{what} is a masked array, whose mask would be lost: fill it, x.filled(0)")
+
+
 def numbers(x: Any, what: str) -> NDArray[Any]:
     """A real array or tensor as numpy holds its numbers: floats of any width, or `codes_dtype` codes decoded.
 
@@ -69,8 +75,7 @@ def numbers(x: Any, what: str) -> NDArray[Any]:
     """
     if hasattr(x, "detach"):
         return _torch_numbers(x, what)
-    if isinstance(x, np.ma.MaskedArray):
-        raise DataError(f"{what} is a masked array, whose mask would be lost: fill it, x.filled(0)")
+    refuse_masked(x, what)
     try:
         values = np.asarray(x)
     except ValueError as error:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fp4num.codecs import Floats
+from fp4num.dtypes import numbers
 from fp4num.errors import DataError
 
 SIZES = (2, 4, 8, 16, 32, 64, 128, 256)
@@ -36,7 +37,7 @@ def hadamard(x: ArrayLike, size: int, axis: int = -1, signs: ArrayLike | None = 
     Raises `DataError` if the size is no power of two of 2..256 or does not divide the axis.
     """
     _check(size)
-    values = np.moveaxis(np.asarray(x, np.float32), axis, -1)
+    values = np.moveaxis(np.asarray(numbers(x, "x"), np.float32), axis, -1)
     if values.shape[-1] % size:
         raise DataError(f"a Hadamard transform of {size} does not divide the axis of {values.shape[-1]}")
     groups = values.reshape(*values.shape[:-1], -1, size)

@@ -11,7 +11,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from fp4num import DataError, decode, dequantize, encode, quantize
+from fp4num import DataError, decode, dequantize, encode, hadamard, quantize
 from fp4num.dtypes import codes_dtype, element_of, numbers, raw_codes
 
 X = np.random.default_rng(0).standard_normal((4, 32)).astype(np.float32)
@@ -73,6 +73,9 @@ def test_integers_are_no_numbers(dtype: str) -> None:
         quantize(list(array) if dtype != "int64" else array, "mxfp4")
     with pytest.raises(DataError, match="amax is .*integers"):
         quantize(X, "nvfp4", amax=array[0, 0])
+    for other in (lambda: encode(array, "bf16"), lambda: hadamard(array, 32)):
+        with pytest.raises(DataError, match="integers are no numbers"):
+            other()
     assert quantize(array.astype(np.float32), "mxfp4").shape == (4, 32)
 
 

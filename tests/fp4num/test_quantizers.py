@@ -453,7 +453,7 @@ def test_a_tensor_comes_back_or_is_refused(quantizer: str, sense: Any) -> None:
     """Over the whole range of float32: where the tensor scale or its reciprocal leaves it, the tensor would vanish."""
     fmt = replace(FORMATS["nvfp4"], tensor_scale=sense, quantizer=quantizer)
     refused = 0
-    for exponent in range(-149, 128, 3):
+    for exponent in (*range(-149, -110, 2), *range(-110, 128, 14)):
         x = np.full((1, 16), 2.0**exponent, np.float32)
         try:
             back = dequantize(quantize(x, fmt))
@@ -462,7 +462,7 @@ def test_a_tensor_comes_back_or_is_refused(quantizer: str, sense: Any) -> None:
             refused += 1
             continue
         assert (np.abs(back / x - 1) <= 0.5).all()
-    assert 2 <= refused < 20
+    assert 2 <= refused < 30
     with pytest.raises(DataError, match="has no nvfp4 tensor scale"):
         quantize(np.ones((1, 16), np.float32), fmt, amax=1e-44)
 
