@@ -27,7 +27,8 @@ RANK_SHIFT = 24
 SHARED_RESERVED = 1024
 """The first KiB of a CTA's shared memory belongs to the system, so that no variable has address 0."""
 GUARD = 256
-REUSE = 1 << 26
+REUSE = 1 << 24
+"""Bytes, with what lies between allocations, that are freed before addresses are used again."""
 ALIGNMENT = 512
 
 
@@ -87,7 +88,7 @@ class GlobalMemory:
             raise Fault(f"{address:#x} is not the start of an allocation")
         start = address - GLOBAL_BASE
         self.state[start : start + size] = 0
-        self._freed += size
+        self._freed += -(-(size + GUARD) // ALIGNMENT) * ALIGNMENT
         if self._freed > REUSE:
             ends = (place - GLOBAL_BASE + bytes_ for place, bytes_ in self._allocations.items())
             self._end, self._freed = max(ends, default=GUARD), 0
