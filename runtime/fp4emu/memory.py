@@ -112,8 +112,11 @@ class GlobalMemory:
         return self.data[start : start + size].tobytes()
 
     def write(self, address: int, data: bytes | bytearray | memoryview | Bytes) -> None:
+        """Changes bytes; those of a kernel's parameters are a fault."""
         raw = np.frombuffer(data, np.uint8)
         start = self.offset(address, len(raw))
+        if (self.state[start : start + len(raw)] & READ_ONLY).any():
+            raise Fault(f"store of {len(raw)} bytes to read-only memory", hint=self.describe(address))
         self.data[start : start + len(raw)] = raw
         self.state[start : start + len(raw)] |= WRITTEN
 
