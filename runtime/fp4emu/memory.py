@@ -120,13 +120,6 @@ class GlobalMemory:
         self.data[start : start + len(raw)] = raw
         self.state[start : start + len(raw)] |= WRITTEN
 
-    def region(self, address: int) -> tuple[int, int, int]:
-        """(address, size, arena offset) of the allocation that `address` lies in."""
-        for start, size in self._allocations.items():
-            if start <= address < start + max(size, 1):
-                return start, size, start - GLOBAL_BASE
-        raise Fault(f"{address:#x} is in no allocation", hint=self.describe(address))
-
     def describe(self, address: int) -> str:
         """Where an address lies relative to the nearest allocation below it."""
         below = [start for start in self._allocations if start <= address]

@@ -16,7 +16,7 @@ zero-extended from
     all lanes or warps at once: votes, barriers, mbarrier operations.
 `style="lane"`: called once for all warps, as `handler(instruction, *sources)`: a pure function of unsigned arrays to
     unsigned arrays. For arithmetic that numpy has no single operation for.
-`style="emit"`: called once for each compiled block, as `handler(builder, instruction)`: writes the Python that the block
+`style="emit"`: called once for each compiled block, as `handler(builder, instruction)`: writes the Python that it
     executes (`fp4emu.builder`). For what is frequent: integer and f32 arithmetic, moves, loads and stores.
 `style="warp"`: called once for each warp, with `warp.active` the mask of its active lanes. Source operands arrive as
 numpy arrays of 32
