@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from fp4emu.asynchronous import AsyncQueue
 from fp4emu.barrier import Barrier, Clock
 from fp4emu.errors import Fault
@@ -160,8 +158,3 @@ def signed(value: int, bits: int = 32) -> int:
     """Two's complement value of the low `bits` of a register."""
     value &= (1 << bits) - 1
     return value - (1 << bits) if value >> (bits - 1) else value
-
-
-def lanes_of(mask: int) -> list[int]:
-    """The lanes of a mask, ascending."""
-    return [int(lane) for lane in np.flatnonzero([(mask >> i) & 1 for i in range(32)])]

@@ -27,7 +27,8 @@ RANK_SHIFT = 24
 SHARED_RESERVED = 1024
 """The first KiB of a CTA's shared memory belongs to the system, so that no variable has address 0."""
 GUARD = 256
-REUSE = 1 << 26
+REUSE = 1 << 24
+"""Bytes, with what lies between allocations, that are freed before addresses are used again."""
 ALIGNMENT = 512
 
 
@@ -87,7 +88,7 @@ class GlobalMemory:
             raise Fault(f"{address:#x} is not the start of an allocation")
         start = address - GLOBAL_BASE
         self.state[start : start + size] = 0
-        self._freed += size
+        self._freed += -(-(size + GUARD) // ALIGNMENT) * ALIGNMENT
         if self._freed > REUSE:
             ends = (place - GLOBAL_BASE + bytes_ for place, bytes_ in self._allocations.items())
             self._end, self._freed = max(ends, default=GUARD), 0
@@ -111,17 +112,13 @@ class GlobalMemory:
         return self.data[start : start + size].tobytes()
 
     def write(self, address: int, data: bytes | bytearray | memoryview | Bytes) -> None:
+        """Changes bytes; those of a kernel's parameters are a fault."""
         raw = np.frombuffer(data, np.uint8)
         start = self.offset(address, len(raw))
+        if (self.state[start : start + len(raw)] & READ_ONLY).any():
+            raise Fault(f"store of {len(raw)} bytes to read-only memory", hint=self.describe(address))
         self.data[start : start + len(raw)] = raw
         self.state[start : start + len(raw)] |= WRITTEN
-
-    def region(self, address: int) -> tuple[int, int, int]:
-        """(address, size, arena offset) of the allocation that `address` lies in."""
-        for start, size in self._allocations.items():
-            if start <= address < start + max(size, 1):
-                return start, size, start - GLOBAL_BASE
-        raise Fault(f"{address:#x} is in no allocation", hint=self.describe(address))
 
     def describe(self, address: int) -> str:
         """Where an address lies relative to the nearest allocation below it."""

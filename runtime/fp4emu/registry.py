@@ -10,6 +10,14 @@ zero-extended from
     as the address, and
     `[base, {c0, c1}]` as the tuple `(address, (c0, c1))`). For what one elected thread issues: TMA, tcgen05.mma,
     commit, bulk copies.
+
+`style="group"`: called once for all warps of the group, as `handler(group, instruction, mask, *sources)`: sources are
+    ints or arrays, and the mask None or an array, in the shapes of `fp4emu.shapes`; results are arrays. For what needs
+    all lanes or warps at once: votes, barriers, mbarrier operations.
+`style="lane"`: called once for all warps, as `handler(instruction, *sources)`: a pure function of unsigned arrays to
+    unsigned arrays. For arithmetic that numpy has no single operation for.
+`style="emit"`: called once for each compiled block, as `handler(builder, instruction)`: writes the Python that it
+    executes (`fp4emu.builder`). For what is frequent: integer and f32 arithmetic, moves, loads and stores.
 `style="warp"`: called once for each warp, with `warp.active` the mask of its active lanes. Source operands arrive as
 numpy arrays of 32
     lanes (uint8/uint16/uint32/uint64 by the width of the register, bool for predicates, immediates as Python ints),
@@ -25,6 +33,10 @@ are called as
 A handler that cannot go on yet returns `Wait(ready, describe)`: the warp sleeps until `ready()` is true and the
 instruction is executed again.
 Only rules registered with `blocking=True` may do so.
+
+Further marks: `per_warp=True`, the results of a group handler are the same in all lanes of a warp; `quiet`, the
+instruction changes nothing but registers (`fp4emu.spin`; assumed of lane and emit rules); `members=n`, operand n is a
+membermask, whose lanes must meet before the instruction.
 
 With `once=True` a thread handler runs only once for the lanes of a warp that have equal operands, because repeating
 it would change nothing (a store by

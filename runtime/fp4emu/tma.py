@@ -142,6 +142,11 @@ def _global_view(memory: GlobalMemory, box: Box, needed: int, what: str) -> tupl
     return data, state
 
 
+def _writable(box: Box, state: Bytes, what: str) -> None:
+    if (state & READ_ONLY).any():
+        raise Fault(f"{what} writes read-only memory at {box.start:#x}")
+
+
 def read_box(memory: GlobalMemory, tmap: TensorMap, coordinates: tuple[int, ...]) -> Bytes:
     """The packed bytes of a box, `Box.shape`, with zeros or NaNs for what lies outside of the tensor."""
     box = locate(tmap, coordinates)
@@ -169,8 +174,7 @@ def write_box(memory: GlobalMemory, tmap: TensorMap, coordinates: tuple[int, ...
     if box.empty:
         return
     data, state = _global_view(memory, box, ALLOCATED, "the TMA store")
-    if (state & READ_ONLY).any():
-        raise Fault(f"the TMA store writes read-only memory at {box.start:#x}")
+    _writable(box, state, "the TMA store")
     data[...] = packed.reshape(box.shape)[box.inside]
     state |= WRITTEN
 
@@ -180,7 +184,8 @@ def reduce_box(memory: GlobalMemory, tmap: TensorMap, coordinates: tuple[int, ..
     box = locate(tmap, coordinates, store=True)
     if box.empty:
         return
-    data, _ = _global_view(memory, box, ALLOCATED | WRITTEN, "the TMA reduction")
+    data, state = _global_view(memory, box, ALLOCATED | WRITTEN, "the TMA reduction")
+    _writable(box, state, "the TMA reduction")
     mine = np.ascontiguousarray(packed.reshape(box.shape)[box.inside])
     data[...] = reduce_bytes(np.ascontiguousarray(data), mine, tmap.dtype, op)
 

@@ -21,6 +21,7 @@ from fp4emu.instruction_descriptor import MmaShape
 from fp4emu.machine import Cta
 from fp4emu.memory import TensorMemory
 from fp4emu.operands import Element
+from fp4emu.products import multiply
 
 Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
@@ -93,7 +94,7 @@ class Mma:
         if wide:
             a, b = a.astype(np.float64), b.astype(np.float64)
         with np.errstate(over="ignore", invalid="ignore"):
-            self._accumulate(a @ b.T)
+            self._accumulate(multiply(a, b))
 
     # --- operands ---
 

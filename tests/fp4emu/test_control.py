@@ -171,13 +171,6 @@ def load(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message", "line"),
     [
-        (".entry k() {\n.reg .b32 %r<2>;\nfrobnicate.b32 %r0, %r1;\nret; }", "unknown instruction frobnicate", 6),
-        (".entry k() {\n.reg .b32 %r<2>;\nadd.weird.s32 %r0, %r1, %r1;\nret; }", "add.weird.s32: these modifiers", 6),
-        (
-            ".entry k() {\n.reg .b32 %r<2>;\nld.global.L1::wrong.b32 %r0, [%r1];\nret; }",
-            "modifiers are not emulated",
-            6,
-        ),
         (".entry k() {\n.reg .v4 .b32 %v;\nret; }", "vector registers", 5),
         (".entry k() { .wobble 3; ret; }", "directive .wobble", 4),
         (".banana x;", "not understood", 4),
@@ -188,6 +181,31 @@ def test_loading_names_the_line(text: str, message: str, line: int) -> None:
     with pytest.raises(PtxError, match=message) as caught:
         load(text)
     assert caught.value.line == line
+
+
+@pytest.mark.parametrize(
+    ("instruction", "message"),
+    [
+        ("frobnicate.b32 %r0, %r1;", "unknown instruction frobnicate"),
+        ("add.weird.s32 %r0, %r1, %r1;", "add.weird.s32: these modifiers"),
+        ("ld.global.L1::wrong.b32 %r0, [%r1];", "modifiers are not emulated"),
+        ("wgmma.fence.sync.aligned;", "does not exist on sm_100a"),
+    ],
+)
+def test_an_instruction_that_is_not_emulated_refuses_who_needs_it(instruction: str, message: str) -> None:
+    """The entry itself, and one that calls a function with it; the others of the module run. Every launch says so."""
+    text = (
+        f".func f() {{ .reg .b32 %r<2>;\n{instruction}\nret; }}\n"
+        f".entry own() {{ .reg .b32 %r<2>;\n{instruction}\nret; }}\n"
+        ".entry calls() { call.uni f; ret; }\n.entry other() { ret; }\n"
+    )
+    gpu = Gpu()
+    module = gpu.load(".version 8.8\n.target sm_100a\n.address_size 64\n" + text)
+    gpu.launch(module, "other", (1,), (32,))
+    for entry, line in (("own", 8), ("calls", 5), ("own", 8)):
+        with pytest.raises(PtxError, match=message) as caught:
+            gpu.launch(module, entry, (1,), (32,))
+        assert caught.value.line == line
 
 
 @pytest.mark.parametrize(
@@ -254,7 +272,8 @@ def test_an_assertion_that_fails(kernel: Any) -> None:
 
 def test_targets_are_checked() -> None:
     """A Blackwell instruction on Hopper, and the other way round."""
+    module = Gpu("sm_90a").load(
+        ".version 8.8\n.target sm_90a\n.address_size 64\n.entry k() { .reg .b64 %d; add.rn.f32x2 %d, %d, %d; ret; }"
+    )
     with pytest.raises(PtxError, match="does not exist on sm_90a"):
-        Gpu("sm_90a").load(
-            ".version 8.8\n.target sm_90a\n.address_size 64\n.entry k() { .reg .b64 %d; add.rn.f32x2 %d, %d, %d; ret; }"
-        )
+        module.program("k")

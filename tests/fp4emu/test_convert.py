@@ -231,6 +231,14 @@ def test_round_to_integral_and_tf32(lanes: Any, rng: np.random.Generator) -> Non
     np.testing.assert_array_equal(tf32[finite], want[finite])
 
 
+def test_ties_of_tf32(lanes: Any) -> None:
+    """Half of the last kept bit: .rn to the even neighbour, .rna away from zero."""
+    x = np.array([0x3F801000, 0x3F803000, 0xBF801000, 0xBF803000, 0x3F801001, 0x3F800FFF], np.uint32)
+    near, away = lanes("cvt.rn.tf32.f32 %out0, %in0; cvt.rna.tf32.f32 %out1, %in0;", x, out=[np.uint32, np.uint32])
+    assert near.tolist() == [0x3F800000, 0x3F804000, 0xBF800000, 0xBF804000, 0x3F802000, 0x3F800000]
+    assert away.tolist() == [0x3F802000, 0x3F804000, 0xBF802000, 0xBF804000, 0x3F802000, 0x3F800000]
+
+
 @pytest.mark.parametrize(("name", "bits"), [("e2m1", 4), ("e4m3", 8)])
 def test_stochastic_rounding(name: str, bits: int, lanes: Any, rng: np.random.Generator) -> None:
     """Exact values stay; others go to a neighbor, up in proportion to the fraction that is dropped, as the random

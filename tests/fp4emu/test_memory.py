@@ -235,6 +235,24 @@ def test_parameters_are_read_only(kernel: Any) -> None:
         kernel(body)
 
 
+@pytest.mark.parametrize(
+    "store",
+    [
+        "red.global.add.u32 [%rd1], 1;",
+        "atom.global.exch.b32 %r0, [%rd1], 1;",
+        "cp.async.bulk.global.shared::cta.bulk_group [%rd1], [%r1], 16; cp.async.bulk.commit_group; "
+        "cp.async.bulk.wait_group 0;",
+    ],
+)
+def test_parameters_are_read_only_for_every_unit(store: str, kernel: Any) -> None:
+    body = (
+        "mov.u64 %rd0, out; cvta.param.u64 %rd1, %rd0; mov.b32 %r1, buffer; st.shared.v2.b64 [%r1], {%rd0, %rd0}; "
+        f"fence.proxy.async; {store}"
+    )
+    with pytest.raises(Fault, match="read-only"):
+        kernel(body, head=".shared .align 16 .b8 buffer[16];", block=1, inputs=(bytes(4),))
+
+
 def test_host_reads_and_writes_are_checked() -> None:
     gpu = Gpu()
     address = gpu.alloc(100)

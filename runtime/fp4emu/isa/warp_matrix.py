@@ -12,6 +12,7 @@ from fp4emu.machine import WarpContext
 from fp4emu.memory import RANK_SHIFT
 from fp4emu.mma_sync import Words
 from fp4emu.operands import Element
+from fp4emu.products import multiply
 from fp4emu.registry import instruction
 
 OFFSET_MASK = (1 << RANK_SHIFT) - 1
@@ -141,7 +142,7 @@ def _multiply(
         table = operands.scale_table(ins.mod("scale"))
         left = left * np.repeat(table[scales[0]], depth // scales[0].shape[1], axis=1)
         right = right * np.repeat(table[scales[1]], depth // scales[1].shape[1], axis=1)
-    return left @ right.T
+    return multiply(left, right)
 
 
 def _stack(values: list[Words], count: int) -> Words:

@@ -15,6 +15,7 @@ from fp4emu.instruction import Instruction
 from fp4emu.machine import WarpContext
 from fp4emu.mma_sync import Words
 from fp4emu.operands import Element, Floats
+from fp4emu.products import multiply
 from fp4emu.registry import instruction
 
 TARGETS = ("sm_90a",)
@@ -127,14 +128,14 @@ def _result(left: Floats, right: Floats, d: list[Words], ins: Instruction, accum
         raise Fault(f"D has {len(d)} registers where m64n{width} with .{kind} has {expected}")
     old = np.stack([np.asarray(register, np.uint32) for register in d])
     if kind == "s32":
-        total = (left.astype(np.float64) @ right.T.astype(np.float64))[rows, columns].astype(np.int64)
+        total = multiply(left.astype(np.float64), right.astype(np.float64))[rows, columns].astype(np.int64)
         if accumulate:
             total = total + old.view(np.int32)
         if ins.has("satfinite"):
             total = np.clip(total, -(1 << 31), (1 << 31) - 1)
         return total.astype(np.int32).view(np.uint32)
     with np.errstate(over="ignore", invalid="ignore"):
-        product: npt.NDArray[np.float32] = (left @ right.T)[rows, columns]
+        product: npt.NDArray[np.float32] = multiply(left, right)[rows, columns]
         if kind == "f32":
             return (product + old.view(np.float32) if accumulate else product).view(np.uint32)
         pairs = product.reshape(expected, 2, 32).transpose(0, 2, 1)

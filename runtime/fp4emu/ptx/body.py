@@ -143,9 +143,10 @@ class BodyParser:
             try:
                 rule = self.rules[name] = find_rule(name, self.module.gpu)
             except LookupError as unknown:
-                raise self.source.error(
-                    str(unknown.args[0]), offset, hint="docs/emulator.md lists what is emulated"
-                ) from None
+                if self.function.refused is None:
+                    hint = "docs/emulator.md lists what is emulated"
+                    self.function.refused = self.source.error(str(unknown.args[0]), offset, hint=hint)
+                return
         if found["guard"]:
             register = self._operand(found["guard"], offset)
             if not isinstance(register, Register) or register.type != "pred":

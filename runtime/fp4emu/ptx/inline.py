@@ -18,10 +18,17 @@ MAX_DEPTH = 16
 
 
 def inline(module: Module, function: Function) -> Function:
-    """The function without calls; itself if it has none."""
+    """The function without calls; itself if it has none. `PtxError` if it, or what it calls, has an instruction that is
+    not emulated."""
+    _check(function)
     if not any(ins.rule.opcode == "call" for ins in function.body):
         return function
     return _Inliner(module, function).run()
+
+
+def _check(function: Function) -> None:
+    if (refused := function.refused) is not None:
+        raise PtxError(refused.message, hint=refused.hint, place=refused.place)
 
 
 class _Inliner:
@@ -41,6 +48,7 @@ class _Inliner:
     ) -> None:
         """Appends a body with its names made unique; `params` maps its formal parameters to the variables of the
         caller."""
+        _check(function)
         at = {}
         for label, index in function.labels.items():
             at.setdefault(index, []).append(label)

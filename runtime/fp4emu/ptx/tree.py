@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from fp4emu.errors import PtxError
 from fp4emu.instruction import Instruction
 
 # Bytes of each fundamental type; `pred` has no memory form.
@@ -49,7 +50,8 @@ class Variable:
 
 @dataclass(slots=True)
 class Function:
-    """An `.entry` or `.func`. `labels` maps a resolved label to the index in `body` of the instruction it precedes."""
+    """An `.entry` or `.func`. `labels` maps a resolved label to the index in `body` of the instruction it precedes.
+    `refused` is the first instruction that is not emulated, which is left out: the function cannot run."""
 
     name: str
     entry: bool
@@ -64,6 +66,7 @@ class Function:
     max_block: tuple[int, int, int] | None = None
     required_cluster: tuple[int, int, int] | None = None
     defined: bool = True
+    refused: PtxError | None = None
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ import pytest
 import fp4num
 from fp4emu import Fault, tma
 from fp4emu.machine import Cluster
-from fp4emu.memory import SHARED_RESERVED, GlobalMemory
+from fp4emu.memory import READ_ONLY, SHARED_RESERVED, GlobalMemory
 from fp4emu.swizzle import Swizzle, swizzle
 from fp4emu.tensormap import DataType, OobFill, TensorMap
 
@@ -152,3 +152,28 @@ def test_faults(cluster: Callable[..., Cluster]) -> None:
         tma.read_box(memory, _map(memory, address=fresh), (0, 0))
     with pytest.raises(Fault, match="in no allocation"):
         tma.write_box(memory, _map(memory, address=fresh + 384), (0, 0), np.zeros(256, np.uint8))
+
+
+@pytest.mark.parametrize("write", ["store", "reduce"])
+def test_read_only_memory_is_not_written(write: str) -> None:
+    """A kernel's parameters, say: the box may touch none of their bytes."""
+    memory = GlobalMemory()
+    address = memory.allocate(1024)
+    memory.write(address, bytes(1024))
+    memory.state[memory.offset(address, 1024) + 600] |= READ_ONLY
+    tmap = TensorMap(DataType.U32, address, (64, 4), (256,), (16, 4), (1, 1))
+    packed = np.zeros(16 * 4 * 4, np.uint8)
+    put = tma.write_box if write == "store" else lambda *box: tma.reduce_box(*box, "add")
+    put(memory, tmap, (32, 0), packed)
+    with pytest.raises(Fault, match="read-only"):
+        put(memory, tmap, (16, 0), packed)
+
+
+def test_ties_of_tf32_go_to_the_even_neighbour() -> None:
+    memory = GlobalMemory()
+    address = memory.allocate(32)
+    bits = np.array([0x3F801000, 0x3F803000, 0xBF801000, 0xBF803000, 0x3F801001, 0x3F800FFF, 0, 1], np.uint32)
+    memory.write(address, bits.tobytes())
+    found = tma.read_box(memory, TensorMap(DataType.TF32, address, (8,), (), (8,), (1,)), (0,)).view(np.uint32)
+    want = [0x3F800000, 0x3F804000, 0xBF800000, 0xBF804000, 0x3F802000, 0x3F800000, 0, 0]
+    assert found.ravel().tolist() == want
