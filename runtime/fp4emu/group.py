@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 Mask = NDArray[np.bool_]
 _REP = {"I": "u", "L": "u", "Q": "u", "H": "u", "B": "u", "f": "f", "d": "f", "e": "f", "?": "b"}
+_WATCHED = 256  # blocks after which a group looks at the clock
 _TURN = 4096  # blocks that a group may run before others get their turn
 
 
@@ -173,6 +174,8 @@ class Group:
             self.mask = path.mask
             way = code.run(regs, self)
             left -= 1
+            if not left % _WATCHED:
+                self.launch.check_time()
             if way < SPLIT or way >= TABLE:
                 target = self.program.successor(code.block, way)
                 path.block = target
