@@ -86,27 +86,27 @@ def _user() -> int:
 
 
 @contextmanager
-def session(source: Source) -> Generator[UnitParser]:
-    """A parser for the units of one source; other threads wait."""
+def session(source: Source, text: str) -> Generator[UnitParser]:
+    """A parser for the units of one source, whose `text` may have blanks for some of it; other threads wait."""
     with _lock:
         lark, builder = _tables()
         builder.source = source
-        yield UnitParser(lark, builder, source)
+        yield UnitParser(lark, builder, text)
 
 
 class UnitParser:
     """Parses stretches of one source."""
 
-    def __init__(self, lark: Lark, builder: Builder, source: Source) -> None:
+    def __init__(self, lark: Lark, builder: Builder, text: str) -> None:
         self._lark = lark
         self._builder = builder
-        self._source = source
+        self._text = text
 
     def parse(self, start: str, begin: int, end: int) -> Any:
         """The node of a unit. Raises lark's UnexpectedInput, whose places count from `begin`, or BuildError."""
         # Not lark's TextSlice, which counts the newlines before each unit anew: quadratic in the size of the file.
         self._builder.offset = begin
-        return self._lark.parse(self._source.text[begin:end], start=start)
+        return self._lark.parse(self._text[begin:end], start=start)
 
 
 __all__ = ["STARTS", "BuildError", "UnexpectedInput", "UnitParser", "session"]

@@ -143,6 +143,42 @@ def test_run_answers_in_json(fp4cc: Run, gemm: Path) -> None:
     assert answer["outputs"][0]["elements"] == 8 * answer["sizes"]["N"]
 
 
+def test_run_of_ordinary_data_counts_the_places_that_differ(fp4cc: Run, tmp_path: Path) -> None:
+    """Normal numbers in MXFP8: 1,100 of 16,384 sums differ by their order. `run` says so and how far, and it is right."""
+    spec = tmp_path / "mx.fp4"
+    spec.write_text("kernel mx(M, N, K) { in a : mxfp8[M, K]; in b : mxfp8[N, K]; out c : f32[M, N]; c = a @ b.T }\n")
+    rng = np.random.default_rng(0)
+    for name in "ab":
+        np.save(tmp_path / f"{name}.npy", rng.standard_normal((128, 512)).astype(np.float32))
+    inputs = [f"--input={name}={tmp_path}/{name}.npy" for name in "ab"]
+    ran = fp4cc("run", spec, "--device", "emulator", *inputs)
+    assert ran.status == 0, ran.out + ran.err
+    assert "equal to the reference within the bounds of sums in another order" in ran.out
+    assert re.search(r"c: \d+ of 16384 elements differ within the bound of their sums, the farthest by \d+", ran.out)
+    answer = json.loads(fp4cc("run", spec, "--device", "emulator", *inputs, "--json").out)
+    (output,) = answer["outputs"]
+    assert answer["compared"] == "bounds"
+    assert 0 < output["within"] == output["different"] and output["wrong"] == output["undecided"] == 0
+    exact = json.loads(fp4cc("run", spec, "--device", "emulator", "--set=M=128", "--set=N=128", "--json").out)
+    assert (exact["compared"], exact["outputs"][0]["different"]) == ("bits", 0)
+
+
+def test_the_reference_is_compared_with_nothing(fp4cc: Run, gemm: Path) -> None:
+    ran = fp4cc("run", gemm, "--device", "reference", "--set", "M=8")
+    assert ran.status == 0
+    assert ran.out.endswith("this is the reference: nothing to compare with\n")
+    assert "equal" not in ran.out
+    assert json.loads(fp4cc("run", gemm, "--device", "reference", "--set", "M=8", "--json").out)["compared"] == "none"
+
+
+def test_a_number_on_the_device_comes_from_a_file(fp4cc: Run, tmp_path: Path) -> None:
+    spec = tmp_path / "scale.fp4"
+    spec.write_text("kernel scale(M, N) { in x : f32[M, N]; in s : f32[]; out y : f32[M, N]; y = s * x }\n")
+    np.save(tmp_path / "s.npy", np.asarray(0.5, np.float32))
+    ran = fp4cc("run", spec, "--device", "reference", "--set=M=4", "--set=N=4", "--input", f"s={tmp_path}/s.npy")
+    assert ran.status == 0, ran.err
+
+
 def test_run_says_which_constraint_fails(fp4cc: Run, gemm: Path) -> None:
     ran = fp4cc("run", gemm, "--device", "reference", "--at", "K=24")
     assert ran.status == 1

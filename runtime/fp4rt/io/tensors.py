@@ -74,9 +74,9 @@ def as_tensor(value: Any, name: str) -> Tensor:
     """A `Tensor` of one, of a numpy array or of a torch tensor (copied to host memory if it is elsewhere)."""
     if isinstance(value, Tensor):
         return value
-    if isinstance(value, np.ndarray) and value.dtype.names and (held := element_of(value.dtype)):
-        return Tensor({"bf16": "BF16"}.get(held, f"F8_{held.upper()}"), raw_codes(value, held))
     kind = str(getattr(value, "dtype", type(value).__name__)).removeprefix("torch.")
+    if getattr(getattr(value, "dtype", None), "names", None) and (held := element_of(value.dtype)):
+        return Tensor({"bf16": "BF16"}.get(held, f"F8_{held.upper()}"), raw_codes(value, held))
     if kind not in _NAMES:
         raise CheckpointError(f"{name}: {kind} is no dtype of a checkpoint's tensor", code="FP6403")
     dtype = _NAMES[kind]
