@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 Mask = NDArray[np.bool_]
 _REP = {"I": "u", "L": "u", "Q": "u", "H": "u", "B": "u", "f": "f", "d": "f", "e": "f", "?": "b"}
+_WATCHED = 256  # blocks after which a group looks at the clock
 _TURN = 4096  # blocks that a group may run before others get their turn
 
 
@@ -201,6 +202,8 @@ class Group:
             self.mask = path.mask
             way = code.run(self.regs, self)
             self.left -= 1
+            if not self.left % _WATCHED:
+                self.launch.check_time()
             if way < SPLIT or way >= TABLE:
                 path.block = self.program.successor(code.block, way)
                 if len(self.paths) > 1 and self._meets(path):

@@ -108,6 +108,11 @@ class Launch:
     def add(self, group: Group) -> None:
         self.groups.append(group)
 
+    def check_time(self) -> None:
+        """`TimeOver` once the launch's time is over."""
+        if self.deadline is not None and time.monotonic() > self.deadline:
+            raise TimeOver("the time is over", place=self._place_of(self.groups[0]))
+
     def finish(self, group: Group) -> None:
         """All lanes of a group have exited."""
         for warp in group.warps:
@@ -195,8 +200,7 @@ class Launch:
         queue = self.machine.queue
         while self.groups:
             self.turn += 1
-            if self.deadline is not None and time.monotonic() > self.deadline:
-                raise TimeOver("the time is over", place=self._place_of(self.groups[0]))
+            self.check_time()
             if queue.mode == "delayed":
                 queue.tick()
             group = self._choose()

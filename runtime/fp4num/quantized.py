@@ -36,8 +36,10 @@ class Quantized:
 
     def __post_init__(self) -> None:
         if not isinstance(self.format, BlockFormat):  # pyright: ignore[reportUnnecessaryIsInstance]
-            known = f"fp4num.FORMATS[{self.format!r}]" if isinstance(self.format, str) and self.format in FORMATS else f"there are {', '.join(FORMATS)}"
-            raise FormatError(f"the format of a Quantized is a BlockFormat, not {self.format!r}; {known}")
+            raise FormatError(
+                f"the format of a Quantized is a BlockFormat, not {self.format!r}; "
+                f"fp4num.FORMATS has {', '.join(FORMATS)}"
+            )
         # The rest is checked where it is used: this alone would never be missed there.
         given = self.tensor_scale
         if given is not None and (self.format.tensor_scale is None or not hasattr(given, "dtype")):

@@ -140,7 +140,7 @@ class Slot:
     def _check_whole(self, fmt: BlockFormat, value: Quantized) -> tuple[int, ...]:
         """The shape of a value whose format is this argument's: a `Quantized` may be made without any checks."""
         found: object = value.format
-        if not isinstance(found, BlockFormat):
+        if not isinstance(found, BlockFormat):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ArgumentError(
                 f"{self.name!r} is a Quantized whose format is {found!r}; expected {fmt.name}",
                 argument=self.name,

@@ -45,9 +45,9 @@ _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedErr
 def read_arrays(path: str | os.PathLike[str]) -> Array | dict[str, Array]:
     """The array of a .npy file, or the arrays of a .npz file by name; which it is, its first bytes say.
 
-    Elements are booleans, integers or floats in this machine's byte order, or there is one short text. Raises CheckpointError: FP6401
-    (missing, no regular file), FP6410 (not in the format, incomplete, object arrays), FP6411 (over a limit), and
-    DeviceError FP6120 for more than this machine's memory.
+    Elements are booleans, integers or floats in this machine's byte order, or there is one short text. Raises
+    CheckpointError: FP6401 (missing, no regular file), FP6410 (not in the format, incomplete, object
+    arrays), FP6411 (over a limit), and DeviceError FP6120 for more than this machine's memory.
     """
     at = Path(path)
     file, size = open_regular(at)
