@@ -143,12 +143,12 @@ def dequantize(q: Quantized, *, tensor_scale: bool = True) -> Floats:
 
     `tensor_scale=False` leaves the tensor scale out.
     """
-    values = _decoded(q, np.float32)
+    values: NDArray[Any] = _decoded(q, np.float32)
     if tensor_scale and q.tensor_scale is not None:
         with np.errstate(all="ignore"):
             ts = np.asarray(q.tensor_scale, np.float32)
             values = values * ts if q.format.tensor_scale == "multiplies" else values / ts
-    return values
+    return np.asarray(values, np.float32)
 
 
 def operand_values(q: Quantized) -> NDArray[np.float64]:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import pytest
+
+from fp4rt.compare import compare_outputs
 
 Check = Callable[..., None]
 TARGETS = ["sm_100a", "sm_90a"]
@@ -232,3 +236,33 @@ def test_quantizes_in_place(check: Check, target: str) -> None:
         c = dequantize(quantize(x, format = mxfp8_e5m2))
     }"""
     check(text, target, M=65, K=224)
+
+
+def test_padding_of_f32_scales_is_bytes(check: Check) -> None:
+    """Where the kernel writes it (`own`), and where the runtime fills the buffer before (`tall`)."""
+    text = """
+    layout own { coords row : 8, k : 4; atom (8, 4) : (4, 1); pad 200 }
+    layout tall { coords row : 300, k : 3; atom (300, 3) : (3, 1); pad 7 }
+    format f extends ds_act { scale f32 per 1 x 32; layout own }
+    format g extends ds_act { scale f32 per 1 x 32; layout tall }
+    kernel k(M, N) { in x : bf16[M, N]; out q : f[M, N]; out r : g[M, N]; q = quantize(x); r = quantize(x) }
+    """
+    check(text, M=45, N=160)
+
+
+def test_extremes_of_zeros_and_nans(compiler: Any) -> None:
+    """-0 is below +0 whatever the order, and a NaN of any kind counts only among NaNs."""
+    text = """kernel k(M, N) {
+        in x : f32[M, N]
+        out a : f32[M]; out b : f32[M]; out c : f32[N]; out d : f32[N]; out e : f32[]; out f : f32[M, N]
+        a = max(x, over = N); b = min(x, over = N); c = max(x, over = M); d = min(x, over = M)
+        e = max(x, over = all); f = max(x, 0) + relu(x) + silu(-90 * x)
+    }"""
+    artifact = compiler.artifact(text)
+    words = np.array([0, 0x80000000, 0x7FC00000, 0xFF800001, 0x7F800001, 0x3F800000], np.uint32)
+    rng = np.random.default_rng(0)
+    rows = [rng.choice(words[:kinds], (40, 70)) for kinds in (1, 2, 3, 5, 6)] + [rng.choice(words[2:5], (4, 70))]
+    x = np.concatenate([*rows, rng.choice(words[1:2], (8, 70))]).view(np.float32)
+    found, expected = (artifact.load_kernel(device)(x=x) for device in ("emulator", "reference"))
+    assert [str(c) for c in compare_outputs(artifact.manifest, found, expected) if not c.equal] == []
+    assert {np.signbit(v).item() for v in found["a"] if v == 0} == {True, False}

@@ -53,7 +53,7 @@ class _Carrier:
     values: list[Operand]
     found: list[Range | None]
 
-    def product(self, index: int) -> Interval | None:
+    def product(self, index: int) -> Range | None:
         """A product's sums. Those that are added up may be one accumulator: they share depth and exactness."""
         value = self.kernel.values[index]
         inexact = [self.found[i] for i in value.operands if self.found[i] is not None]
