@@ -128,6 +128,7 @@ class _Choice:
 
     def choose(self, number: int, symbol: _Symbol) -> None:
         """Find the name of a mark."""
+        words: dict[str, str] = {}
         for name in symbol.variations():
             self.names[number] = name
             words = {word: new for word in self._of_mark.get(number, ()) if (new := self._spelled(word)) is not None}

@@ -349,7 +349,7 @@ def check_static(constraints: tuple[Constraint, ...], dims: tuple[Dim, ...], col
 def _settle(expr: Expr, known: Mapping[str, Expr]) -> int | bool | sizes.SizeError | None:
     """The value of an expression if it is known now, None if not yet, the error if it has none."""
     try:
-        value = _folded(sizes.substitute(expr, known))
+        value = _folded(cast("Expr", sizes.substitute(expr, known)))
     except sizes.SizeError as problem:
         return problem
     return value if isinstance(value, int) else None
