@@ -223,3 +223,17 @@ def test_empty_texts() -> None:
     for text in ("", "\n", "# only a comment", ";;;\n;", "   \t"):
         checked = judge(text)
         assert not checked.failed and not checked.kernels
+
+
+def test_one_mistake_is_one_error() -> None:
+    """A token less in a sound spec: nearly always one error, never a page of them."""
+    rng = random.Random(5)
+    counts: list[int] = []
+    while len(counts) < 80:
+        tokens = TOKEN.findall(re.sub(r"#[^\n]*", "", rng.choice(SPECS)))
+        at = rng.randrange(len(tokens))
+        if not tokens[at].isspace():
+            tokens[at] = " "
+            counts.append(len(judge("".join(tokens)).diagnostics))
+    assert max(counts) <= 4
+    assert sum(count <= 1 for count in counts) >= 74

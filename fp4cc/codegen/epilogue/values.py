@@ -47,9 +47,9 @@ class ValuePrinter:
         if name is not None and value.op != "tensor_scale":
             return str(name)
         origin = self._origin(index)
-        if origin.kinds == {"tensor_scale"}:
+        if origin.kinds == frozenset(("tensor_scale",)):
             return "scale"
-        return f"{origin.arg}_term" if origin.kinds == {"arg"} else "term"
+        return f"{origin.arg}_term" if origin.kinds == frozenset(("arg",)) else "term"
 
     def _origin(self, index: int) -> Origin:
         """What the value is computed from. Each value is looked at once: walks from each one up are exponential."""

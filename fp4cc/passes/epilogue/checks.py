@@ -94,7 +94,8 @@ def output_refusals(arg: Arg, value: Value, frame: Frame) -> Iterator[Diagnostic
         yield error("FP4021", f"an epilogue cannot store {arg.dtype} yet", arg.span, "declared here",
                     help=f"types it stores: {', '.join(STORED)}")  # fmt: skip
     elif sorted(map(str, axes)) != sorted(product):
-        yield error("FP4022", f"`{arg.name}` does not have the axes of the product", arg.span,
+        of = "of the product" if frame.accumulators else f"[{', '.join(product)}] that this kernel works on"
+        yield error("FP4022", f"`{arg.name}` does not have the axes {of}", arg.span,
                     f"its axes are [{', '.join(map(str, axes))}]",
                     help=f"an output of this kernel has the axes {', '.join(product)} (in any order), or is a bare "
                     f"reduction; compute `{arg.name}` in a kernel of its own")  # fmt: skip
