@@ -17,10 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fp4num import Quantized
-
-from fp4rt.limits import check_memory
-
 from fp4num.dtypes import codes_dtype, element_of
+from fp4rt.limits import check_memory
 
 Family = Literal["numpy", "torch"]
 

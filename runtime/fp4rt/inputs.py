@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from fp4num import BlockFormat, Quantized, decode, encode, pack
 from fp4num.groups import check_offsets, first_rows
 from fp4num.scale_arrays import to_buffer
-from fp4rt import sizes
 from fp4rt.arrays import Input
 from fp4rt.errors import DimensionError
 from fp4rt.limits import call_bytes, check_memory
