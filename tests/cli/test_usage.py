@@ -167,7 +167,7 @@ def test_options_that_do_not_fit_are_refused(fp4cc: Run, gemm: Path, words: str,
 
 
 def test_sizes_that_no_memory_holds_are_a_named_error(fp4cc: Run, gemm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise MemoryError("Unable to allocate 512 GiB")
 
     monkeypatch.setattr("fp4rt.inputs.random_inputs", full)
