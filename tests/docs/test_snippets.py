@@ -82,7 +82,8 @@ def _help_lines() -> list[str]:
     pages = [main.cli.epilog or ""]
     pages += [import_module(f"fp4cc.cli.commands.{name}").command.epilog or "" for name in main.COMMANDS]
     shown = [line.strip() for page in pages for line in page.splitlines() if re.match(r"\s+(.*\| )?fp4cc [a-z]", line)]
-    return [re.split(r" {3,}", line)[0] for line in (re.sub(r"^.*\| ", "", line) for line in shown)]
+    lines = (re.sub(r"^(?:.*\| )?(fp4cc \w+) +", r"\1 ", line) for line in shown)
+    return [re.split(r" {3,}", line)[0] for line in lines]  # then comes what it does
 
 
 README = re.findall(r"`(fp4cc [a-z]+ [^`|\\\n]*\.fp4[^`\n]*)`", (ROOT / "README.md").read_text(encoding="utf-8"))
