@@ -21,6 +21,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="rewrite golden files with what is produced now")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is marked `fuzz` is slow too, so that leaving out the slow tests leaves it out."""
+    for item in items:
+        if item.get_closest_marker("fuzz") is not None:
+            item.add_marker("slow")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _one_compiling_process() -> Iterator[None]:
     """Tests compile hundreds of kernels: the CuTe DSL is imported once for all of them, when the first one needs it."""

@@ -6,6 +6,7 @@ names; so each compilation has a process and a folder of its own, and a crash be
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import select
@@ -21,11 +22,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
+from typing import BinaryIO
+
+from fp4cc.leftovers import Claimed, sweep
+from fp4rt.errors import ArtifactError
 
 #: Seconds a compilation may take before it counts as hung. Known kernels need one to three.
 TIMEOUT = 300.0
 #: How much of the child's output a report keeps.
 _TAIL_LINES = 40
+_PREFIX = "fp4cc-"
+#: What a file system says that takes no more, and the bytes below which it counts as full.
+_NO_ROOM, _LEAST = (errno.ENOSPC, errno.EDQUOT), 64 << 10
 
 
 class BackendError(Exception):
@@ -36,9 +44,13 @@ class BackendError(Exception):
 
     def __init__(self, reason: str, tail: str, kernel: str) -> None:
         super().__init__(reason)
+        self.args = (reason, tail, kernel)  # what unpickling calls the class with
         self.reason = reason
         self.tail = tail
         self.kernel = kernel
+
+    def __str__(self) -> str:
+        return self.reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +61,26 @@ class Compiled:
     cubin: bytes = field(repr=False)
 
 
+@contextmanager
+def _room() -> Generator[None]:
+    """A full or missing folder for temporary files is named as what it is: no fault of the kernel, nor of fp4cc."""
+    try:
+        yield
+    except OSError as error:
+        where = tempfile.tempdir or os.environ.get("TMPDIR") or "/tmp"
+        raise ArtifactError(
+            f"temporary files cannot be written to {where}: {error.strerror or error}",
+            code="FP6011",
+            help="free some space there, or set TMPDIR to a folder that has some: a compilation needs about 1 MB",
+        ) from error
+
+
+def _has_room(folder: Path) -> bool:
+    """Whether a file of a few pages could be written there."""
+    status = os.statvfs(folder)
+    return status.f_bavail * status.f_frsize >= _LEAST and (status.f_files == 0 or status.f_favail > 0)
+
+
 class Worker:
     """A child process that imports the DSL when made and compiles kernels when asked, one at a time.
 
@@ -56,17 +88,21 @@ class Worker:
     """
 
     def __init__(self) -> None:
-        self._scratch = Path(tempfile.mkdtemp(prefix="fp4cc-"))
         self._jobs = 0
         self._lock = threading.Lock()
+        with _room():
+            sweep(Path(tempfile.gettempdir()), _PREFIX, ours=False)
+            self._claimed = Claimed(None, _PREFIX)
+            self._scratch = self._claimed.path
+            log = (self._scratch / "log").open("wb")
         try:
-            self._process = self._start()
+            self._process = self._start(log)
         except OSError:
-            shutil.rmtree(self._scratch, ignore_errors=True)
+            self._claimed.remove()
             raise
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        with (self._scratch / "log").open("wb") as log:
+    def _start(self, log: BinaryIO) -> subprocess.Popen[bytes]:
+        with log:
             return subprocess.Popen(
                 # -P: the scratch folder must not shadow modules.
                 [sys.executable, "-P", "-m", "fp4cc.backend.worker"],
@@ -97,9 +133,10 @@ class Worker:
         with self._lock:
             self._jobs += 1
             folder = self._scratch / f"job{self._jobs}"
-            folder.mkdir()
             try:
-                return self._compile(folder, kernel, arch, timeout)
+                with _room():
+                    folder.mkdir()
+                    return self._compile(folder, kernel, arch, timeout)
             finally:
                 self._clear()
 
@@ -110,6 +147,9 @@ class Worker:
             self._end()
             raise BackendError(f"the CuTe DSL did not finish within {timeout:g} s", self._tail(folder), kernel)
         if status != 0:
+            tail = self._tail(folder)
+            if any(os.strerror(number) in tail for number in _NO_ROOM) or not _has_room(folder):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
             raise BackendError(_describe(status), self._tail(folder), kernel)
         return Compiled(
             ptx=(folder / "kernel.ptx").read_text(encoding="ascii"), cubin=(folder / "kernel.cubin").read_bytes()
@@ -120,7 +160,7 @@ class Worker:
         for path in self._scratch.iterdir():
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
-            elif path.name != "log":
+            elif path.name != "log" and not Claimed.owns(path.name):
                 path.unlink(missing_ok=True)
 
     def _ask(self, job: str, timeout: float) -> int | None:
@@ -147,7 +187,7 @@ class Worker:
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
                 stream.close()
-        shutil.rmtree(self._scratch, ignore_errors=True)
+        self._claimed.remove()
 
     def _end(self) -> None:
         self.kill()

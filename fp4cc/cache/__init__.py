@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from fp4cc.cache.keys import compiler_fingerprint, digest
-from fp4cc.cache.store import Entry, Store, cache_dir
+from fp4cc.cache.store import DEFAULT_SIZE, Entry, Store, Usage, cache_dir, cache_limit
 
-__all__ = ["Entry", "Store", "cache_dir", "compiler_fingerprint", "digest"]
+__all__ = ["DEFAULT_SIZE", "Entry", "Store", "Usage", "cache_dir", "cache_limit", "compiler_fingerprint", "digest"]

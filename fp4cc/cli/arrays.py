@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,19 +10,21 @@ import click
 import numpy as np
 
 from fp4cc.cli.files import replacing
+from fp4rt.errors import ArgumentError
 
 if TYPE_CHECKING:
     from fp4num import BlockFormat, Quantized
     from fp4rt.typed import Arg, TypedKernel
 
 _FLOATS = ("float16", "float32", "float64")
-_PARTS = ("codes", "scales", "tensor_scale", "shape")
-#: What an .npz file may say besides: the layout its scales are in, and that NaN among them is meant.
-_NOTES = ("layout", "nan_blocks")
 
 
 def load_inputs(kernel: TypedKernel, files: Mapping[str, Path]) -> dict[str, Any]:
-    """The arguments given as files. Raises click.UsageError for names and files that do not fit the kernel."""
+    """The arguments given as files.
+
+    Raises click.UsageError for a name that is no input, CheckpointError (see `fp4rt.io.npy.read_arrays`) for a file
+    that cannot be read, ArgumentError FP6103 to FP6105 for arrays that do not fit the argument.
+    """
     wanted = {arg.name: arg for arg in kernel.args if arg.direction != "out"}
     found: dict[str, Any] = {}
     for name in files:
@@ -61,14 +62,15 @@ def sizes_from(kernel: TypedKernel, arrays: Mapping[str, Any]) -> dict[str, int]
 
 
 def _load(arg: Arg, path: Path, offsets: Any) -> Any:
-    try:
-        data: Any = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise click.UsageError(f"{path} cannot be read as {path.suffix}: {error}") from None
+    from fp4rt.io.npy import read_arrays
+
+    data = read_arrays(path)
     if arg.format is not None:
         return _quantized(arg.name, arg.format, path, data, offsets)
     if not isinstance(data, np.ndarray):
-        raise click.UsageError(f"{path} holds several arrays; {arg.name} is a plain tensor: give a .npy file")
+        raise ArgumentError(
+            f"{path} holds several arrays; {arg.name} is a plain tensor", argument=arg.name, help="give a .npy file"
+        )
     return _plain(arg, path, data)
 
 
@@ -79,60 +81,47 @@ def _plain(arg: Arg, path: Path, data: np.ndarray) -> Any:
     dtype = str(arg.dtype)
     if arg.direction == "param":
         if data.size != 1:
-            raise click.UsageError(f"{path} has shape {data.shape}; {arg.name} is one number")
+            raise ArgumentError(
+                f"{path} has shape {data.shape}; {arg.name} is one number", argument=arg.name, code="FP6105"
+            )
         return data.reshape(()).item()
     if data.dtype.name in NUMPY_DTYPES.get(dtype, ()):
         return np.asarray(data, order="C")  # ascontiguousarray makes a number an array of one
     if data.dtype.name in _FLOATS and dtype in ("f32", "bf16", "f16", "e4m3", "e5m2"):
-        values = data.astype(np.float32)
+        values = _narrowed(path, data)
         if dtype == "f32":
             return np.asarray(values, order="C")
         codes = encode(values, dtype)
         return codes.view(np.float16) if dtype == "f16" else codes
-    raise click.UsageError(f"{path} has dtype {data.dtype.name}; {arg.name} is {dtype}")
+    raise ArgumentError(f"{path} has dtype {data.dtype.name}; {arg.name} is {dtype}", argument=arg.name, code="FP6104")
 
 
 def _quantized(name: str, fmt: BlockFormat, path: Path, data: Any, offsets: Any) -> Quantized:
-    from fp4num import Quantized, quantize
+    from fp4num import quantize
+    from fp4rt.io.npy import quantized_from
 
-    if isinstance(data, np.ndarray):
-        if data.dtype.name not in _FLOATS:
-            raise click.UsageError(
-                f"{path} has dtype {data.dtype.name}; {name} is {fmt.name}: give floats to quantize, "
-                "or a .npz file with codes and scales"
-            )
-        return quantize(data, fmt, offsets=offsets)
-    parts = {key: data[key] for key in data.files}
-    unknown = sorted(set(parts) - {*_PARTS, *_NOTES})
-    missing = [key for key in ("codes", "scales") if key not in parts and (key == "codes" or fmt.scale is not None)]
-    if unknown or missing:
-        found = ", ".join(parts) or "nothing"
-        raise click.UsageError(
-            f"{path} has {found}; a quantized argument has {', '.join(_PARTS)} (shape is optional, and so are "
-            f"{' and '.join(_NOTES)})"
+    if not isinstance(data, np.ndarray):
+        return quantized_from(data, fmt, str(path), offsets)
+    if data.dtype.name not in _FLOATS:
+        raise ArgumentError(
+            f"{path} has dtype {data.dtype.name}; {name} is {fmt.name}",
+            argument=name,
+            code="FP6104",
+            help="give floats to quantize, or a .npz file with codes and scales",
         )
-    codes = parts["codes"]
-    shape = (
-        tuple(int(n) for n in parts["shape"])
-        if "shape" in parts
-        else (*codes.shape[:-1], codes.shape[-1] * 8 // fmt.bits)
-    )
-    return Quantized.from_parts(
-        codes,
-        parts.get("scales"),
-        _number(parts["tensor_scale"], path, "tensor_scale") if "tensor_scale" in parts else None,
-        fmt,
-        shape,
-        layout=str(parts["layout"]) if "layout" in parts else None,
-        offsets=offsets,
-        nan_blocks=bool(np.all(parts["nan_blocks"])) if "nan_blocks" in parts else False,
-    )
+    try:
+        return quantize(_narrowed(path, data), fmt, offsets=offsets)
+    except ValueError as error:
+        raise ArgumentError(f"{path}: {error}", argument=name, code="FP6105") from error
 
 
-def _number(array: np.ndarray, path: Path, what: str) -> float:
-    if array.size != 1 or array.dtype.kind != "f":
-        raise click.UsageError(f"{path}: {what} is {array.dtype.name} of shape {array.shape}; it is one float")
-    return float(array.reshape(())[()])
+def _narrowed(path: Path, data: np.ndarray) -> np.ndarray:
+    """The numbers as f32. One that is finite and too large for it is refused: it would silently become infinite."""
+    with np.errstate(over="ignore"):
+        values = data.astype(np.float32)
+    if bool(np.any(np.isinf(values) & np.isfinite(data))):
+        raise ArgumentError(f"{path} has numbers that are too large for f32", code="FP6104")
+    return values
 
 
 def save_outputs(folder: Path, outputs: Mapping[str, Any]) -> None:

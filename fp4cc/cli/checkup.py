@@ -117,8 +117,8 @@ def _cache() -> Finding:
 
     store = Store()
     root = store.root
-    entries, size = store.usage() if root.is_dir() else (0, 0)
-    value = f"{root}: {entries} entries, {size / 1e6:.1f} MB"
+    usage = store.usage()
+    value = f"{root}: {usage.entries} entries, {usage.size / 1e6:.1f} MB of {store.limit / 1e6:.0f} MB"
     existing = next(path for path in (root, *root.parents) if path.exists())
     if not os.access(existing, os.W_OK):
         return Finding("cache", "absent", f"{value}, not writable", "set FP4CC_CACHE_DIR to a writable folder")

@@ -14,6 +14,7 @@ import keyword
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import count
 
 from fp4cc.codegen.scopes import MODULE, replaced, scopes
 from fp4cc.marks import mark, marks_in, spelled
@@ -35,12 +36,13 @@ class _Symbol:
     def variations(self) -> Iterator[str]:
         """The names that it can have, the best one first."""
         yield self.wanted
-        if self.suffix:
-            yield f"{self.wanted}{self.suffix}"
-        number = 2
-        while True:
-            yield f"{self.wanted}{self.suffix}{number}"
-            number += 1
+        # Those that follow are out of the DSL's reach, which a number alone would not change.
+        stem = f"{self.wanted.strip('_') or 'name'}{self.suffix}"
+        stem = f"{stem}_value" if _DSL.fullmatch(stem) else stem
+        if stem != self.wanted:
+            yield stem
+        for number in count(2):
+            yield f"{stem}{number}"
 
 
 class Names:
@@ -64,6 +66,10 @@ class Names:
     def wanted(self, number: int) -> str:
         """The name that a mark was made for."""
         return self._symbols[number].wanted
+
+    def width(self, text: str) -> int:
+        """The letters of a text if every name were the one that is wanted."""
+        return len(spelled(text, self.wanted))
 
     def given(self, number: int) -> str:
         """The mark of a name that was given, as long as that name will be."""

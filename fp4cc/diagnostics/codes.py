@@ -74,6 +74,8 @@ _TITLES = {
     "FP2030": "a used file cannot be read",
     "FP2031": "a used path leaves its folder",
     "FP2032": "files use each other in a circle",
+    "FP2033": "two kernels would have the same files",
+    "FP2034": "the name of a kernel is no name for a file",
     "FP2035": "a size is too complicated",
     # Formats and layouts.
     "FP3001": "a field is missing",
@@ -114,6 +116,7 @@ _TITLES = {
     "FP4023": "an epilogue cannot read this type yet",
     "FP4024": "an input has axes that the epilogue cannot read yet",
     "FP4025": "an output cannot be quantized in an epilogue yet",
+    "FP4026": "a size is beyond what a kernel can count",
     "FP4202": "the target takes no scale blocks of this size",
     "FP4203": "the target takes another scale type with blocks of this size",
     "FP4204": "the operands' scales differ",

@@ -71,6 +71,13 @@ FUNCTIONS: Mapping[str, str] = {
     "print": "nothing is printed; `fp4cc run` shows the outputs",
 }  # fmt: skip
 
+_NO_TRUTH = "truth values are not written: compare, such as `x > 0`"
+#: Names of constants.
+VALUES: Mapping[str, str] = {
+    "true": _NO_TRUTH, "false": _NO_TRUTH, "none": "there is no None: leave it out", "null": "leave it out",
+    **dict.fromkeys(("inf", "infinity"), "the largest f32 is `3.4028235e38`"), "pi": "write `3.1415927`",
+}  # fmt: skip
+
 _NO_SMALL = "integers are i32, u32 and u64; what is stored in 8 bits or fewer is a float type or a format such as nvfp4"
 TYPES: Mapping[str, str] = {
     **dict.fromkeys(("float32", "fp32", "float", "f64", "float64", "fp64", "double", "tf32"), "f32"),

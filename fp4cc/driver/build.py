@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
@@ -25,6 +25,7 @@ from fp4cc.driver.spec import used_files
 
 if TYPE_CHECKING:
     from fp4cc.cache.keys import Json
+    from fp4cc.ir.lowered import LoweredKernel
 
 #: Lines of the child's output that a diagnostic shows.
 _SHOWN_TAIL = 12
@@ -110,7 +111,7 @@ def _build(request: Request, cache: Store | None, step: Step, worker: Worker | N
     if not lowered:
         raise RequestError(NO_KERNEL)
     texts = [{stem: emit_kernel(plan) for stem, plan in plans_of(kernel).items()} for kernel in lowered]
-    _refuse_one_name_for_two([stem for modules in texts for stem in modules])
+    _refuse_one_name_for_two(lowered, texts)
     step("compiling with the CuTe DSL")
     jobs = {text: None for modules in texts for text in modules.values()}
     compiled = _compile_all(list(jobs), request.target, cache, worker)
@@ -126,11 +127,17 @@ def _build(request: Request, cache: Store | None, step: Step, worker: Worker | N
     return Built(tuple(kernels), warnings, cached=False)
 
 
-def _refuse_one_name_for_two(stems: list[str]) -> None:
+def _refuse_one_name_for_two(kernels: Sequence[LoweredKernel], texts: Sequence[Mapping[str, str]]) -> None:
     """A second plan of kernel `a` is called `a_v1`, and so might be another kernel of the file."""
-    twice = next((stem for stem in stems if stems.count(stem) > 1), None)
-    if twice is not None:
-        raise RequestError(f"two kernels would write {twice}.cubin: rename one, or build one at a time with --kernel")
+    owners: dict[str, LoweredKernel] = {}
+    for kernel, modules in zip(kernels, texts, strict=True):
+        for stem in modules:
+            other = owners.setdefault(stem.lower(), kernel)
+            if other is not kernel:
+                title = f"the kernels `{other.name}` and `{kernel.name}` would both write `{stem}.cubin`"
+                places = [(other.kernel.span, "the other one")]
+                help = "rename one, or build one at a time with --kernel"
+                raise DiagnosticError([error("FP2033", title, kernel.kernel.span, also=places, help=help)])
 
 
 def _compile_all(texts: list[str], arch: str, cache: Store | None, worker: Worker | None) -> dict[str, Compiled]:

@@ -9,6 +9,7 @@ from typing import cast
 from lark import Token, UnexpectedCharacters, UnexpectedEOF, UnexpectedInput, UnexpectedToken
 
 from fp4cc.diagnostics import Diagnostic, did_you_mean, error
+from fp4cc.diagnostics.foreign import ITEMS
 from fp4cc.source import Span
 
 _SHAPES = {
@@ -163,36 +164,66 @@ def _help(rule: str, unit: Span, found: Span) -> tuple[str, ...]:
 
 def _hints(rule: str, unit: Span, found: Span) -> list[str]:
     """What the author may have meant, for habits from other languages."""
-    before = unit.source.text[unit.start : found.start].rstrip()
-    hints: list[str] = []
-    if found.text == "=" and before.endswith(":"):
-        hints.append("assign with `=`")
-    elif found.text == "=" and before[-1:] in ("+", "-", "*", "/", "@", "%"):
-        hints.append(f"there is no `{before[-1]}=`: a name has one value, so give the new one a name of its own")
-    elif found.text == "==" and rule == "statement" and "=" not in before:
-        hints.append("assign with `=`; `==` compares")
-    elif found.text == "*" and before.endswith("*"):
-        hints.append("there is no power operator; multiply")
-    elif found.text in ("if", "else"):
-        hints.append("choose element by element: `where(x > 0, a, b)`")
-    elif found.text == "->" or (rule == "function" and found.text in (":", "{")):
-        hints.append("the type of a result is not declared")
-    elif found.text == "[" and before.endswith("]"):
-        hints.append("all axes stand in one pair of brackets: `[M, K]`")
+    source = unit.source.text
+    before = source[unit.start : found.start].rstrip()
+    after = source[found.end : unit.end].lstrip()
+    hints = [_number_hint(before, found.text, after), _operator_hint(rule, before, found.text, after)]
+    if re.search(r"\blambda\b", unit.text):
+        hints.append(ITEMS["lambda"])
     word = _WORD.match(unit.text)
-    if rule != "statement" or word is None:
-        return hints
-    if word.group() in _DIRECTIONS:
-        if (typed := _NO_COLON.match(unit.text)) is not None:
-            direction, first, second, axes = typed.groups()
-            if first in _TYPES and second not in _TYPES:
-                first, second = second, first  # as in C
-            hints.append(f"write `{direction} {first} : {second}{axes}`")
-    elif found.text == ":":
-        hints.append(f"say how it is used: `in {word.group()} : ...`, or `out`, `inout`, `param`")
-    elif "=" not in unit.text:
-        hints.append(did_you_mean(word.group(), _DIRECTIONS))
-    return hints
+    if rule == "statement" and word is not None:
+        hints.append(_declaration_hint(unit.text, word.group(), found.text, after))
+    return [hint for hint in hints if hint]
+
+
+def _number_hint(before: str, found: str, after: str) -> str:
+    if (number := re.search(r"(?<![\w.])(\d[\d.]*)$", before)) is not None:
+        if found == "" and number.group(1).endswith("."):
+            return f"write `{number.group(1)}0`"
+        if re.fullmatch(r"_\d[\d_]*", found):
+            return f"write `{number.group(1)}{found.replace('_', '')}`"
+        if found.lower() in ("f", "l", "u", "h", "ll", "ul", "ull"):
+            return f"write `{number.group(1)}`: numbers have no suffix"
+    if found == "." and after[:1].isdigit():
+        return f"write `0.{re.match(r'[0-9]*', after).group()}`"  # type: ignore[union-attr]  # it starts with a digit
+    return ""
+
+
+def _operator_hint(rule: str, before: str, found: str, after: str) -> str:
+    if found == ":" and after.startswith("=") and rule == "statement":
+        return "assign with `=`"
+    if found in ("+", "-", "*", "/", "@", "%") and after.startswith("="):
+        return f"there is no `{found}=`: a name has one value, so give the new one a name of its own"
+    if found in ("=", "==") and rule == "statement" and before.count("=") == (found == "="):
+        return "assign with `=`; `==` compares"
+    if found == "*" and before.endswith("*"):
+        return "there is no power operator; multiply"
+    if found in ("if", "else"):
+        return "choose element by element: `where(x > 0, a, b)`"
+    if found == "->" or (rule == "function" and found in (":", "{")):
+        return "the type of a result is not declared"
+    if found == ":" and rule == "kernel_head":
+        return "the head names dims; arguments are declared in the braces: `in a : nvfp4[M, K]`"
+    if found == "[" and before.endswith("]"):
+        return "all axes stand in one pair of brackets: `[M, K]`"
+    return ""
+
+
+def _declaration_hint(text: str, word: str, found: str, after: str) -> str:
+    if word in _DIRECTIONS:
+        if (typed := _NO_COLON.match(text)) is None:
+            return ""
+        direction, first, second, axes = typed.groups()
+        if first in _TYPES and second not in _TYPES:
+            first, second = second, first  # as in C
+        return f"write `{direction} {first} : {second}{axes}`"
+    if found == ":" and not after.startswith("="):
+        if "=" in after:
+            return f"values have no declared type: write `{word} = ...`"
+        return f"say how it is used: `in {word} : ...`, or `out`, `inout`, `param`"
+    if found == "[" and "=" in after:
+        return f"values are not indexed: write `{word} = ...`"
+    return did_you_mean(word, _DIRECTIONS) if "=" not in text else ""
 
 
 def _unknown_field(rule: str, fields: dict[str, str], unit: Span, word: str) -> Diagnostic:

@@ -43,10 +43,10 @@ def parse(source: Source, collector: Collector | None = None, most: int = MAX_TO
     found = Collector() if collector is None else collector
     items: list[ast.Item] = []
     broken: set[str] = set()
-    raw, strays, tokens = split(source, found, most)
+    raw, strays, tokens, text = split(source, found, most)
     broken.update(token.text for token in strays if token.kind == "word")
     partial = tokens > most or any(token.kind == "string" for token in strays)  # perhaps a `use`
-    with session(source) as parser:
+    with session(source, text) as parser:
         for item in raw:
             node = _item(item, _Units(source, parser, found))
             if node is not None:

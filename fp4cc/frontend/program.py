@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -85,6 +86,15 @@ def _too_large(name: str, at: Span | None) -> DiagnosticError:
     )
 
 
+def _refuse_halves(source: Source) -> None:
+    """Raise DiagnosticError (FP1008) for half a surrogate pair: a Python string may hold one, a file never."""
+    half = re.search("[\ud800-\udfff]", source.text)
+    if half is not None:
+        place = Span(source, half.start(), half.end())
+        title = f"`{source.name}` is not UTF-8: U+{ord(half.group()):04X} is half a character"
+        raise DiagnosticError([error("FP1008", title, place, "no character", help="decode the text as UTF-8")])
+
+
 def _refuse_other_text(source: Source) -> None:
     """Raise DiagnosticError (FP1016) for a main file that is plainly something else: one error for a hundred."""
     text = source.text.lstrip()
@@ -116,6 +126,7 @@ def load(source: Source | Path, collector: Collector, folder: Path | None = None
         main = source
         if len(main.text) > MAX_BYTES or len(main.text.encode(errors="replace")) > MAX_BYTES:
             raise _too_large(main.name, None)
+        _refuse_halves(main)
     _refuse_other_text(main)
     root = None if folder is None else Path(os.path.realpath(folder))
     loader = _Loader(collector, root)

@@ -31,7 +31,7 @@ MAX_TOKENS = 1 << 15
 MAX_UNIT = 4096
 
 _TOKEN = re.compile(
-    r"""(?P<blank>[ \t\r]+) | (?P<comment>\#[^\n]*) | (?P<newline>\n) | (?P<string>"[^"\n]*")
+    r"""(?P<blank>[ \t]+|\r(?=\n|\Z)) | (?P<comment>\#[^\r\n]*) | (?P<newline>\n|\r(?!\n|\Z)) | (?P<string>"[^"\n]*")
       | (?P<word>[A-Za-z_][A-Za-z0-9_]*) | (?P<number>[0-9][A-Za-z0-9_.]*)
       | (?P<mark>->|//|<=|>=|==|!=|[-+*/%@<>=,:.;()\[\]{}]) | (?P<other>.)""",
     re.VERBOSE | re.DOTALL,
@@ -43,8 +43,12 @@ _HEAD_GOES_ON = frozenset(("where", "when", "on", "extends", "{"))
 _OPENERS = {"(": ")", "[": "]"}
 _CLOSERS = frozenset(_OPENERS.values())
 
-#: What follows `//` where it divides: an operand, and then more of an expression or its end.
-_DIVIDES = re.compile(r"[ \t]*(?:\(|\w+[ \t\r]*(?:$|[-+*/%@<>=!),;{\]#]|\.T\b|(?:and|or)\b))", re.MULTILINE)
+#: `/* ... */`, or `//` and what follows, unless that is an operand and then more of an expression or its end.
+_FOREIGN_COMMENT = re.compile(
+    r"""/\*(?:.|\n)*?(?:\*/|\Z)
+      | //(?![ \t]*(?:\(|\w+\(|\w+[ \t\r]*(?:$|[-+*/%@<>=!),;{\]\#]|\.T\b|(?:and|or)\b)))[^\n]*""",
+    re.VERBOSE | re.MULTILINE,
+)
 _LONE_RETURN = re.compile(r"\r(?!\n|\Z)")
 
 
@@ -76,7 +80,16 @@ class RawItem:
     end: int = 0
 
 
-def split(source: Source, collector: Collector, most: int = MAX_TOKENS) -> tuple[list[RawItem], list[Token], int]:
+class Cut(NamedTuple):
+    """A file in units. `text` is its text with comments of other languages as blanks."""
+
+    items: list[RawItem]
+    strays: list[Token]
+    tokens: int
+    text: str
+
+
+def split(source: Source, collector: Collector, most: int = MAX_TOKENS) -> Cut:
     """The items of a file, what stands outside of them, and the number of its tokens.
 
     Errors of bracketing, of characters and of stray text are reported; what is sound is returned. Of a file with more
@@ -86,6 +99,8 @@ def split(source: Source, collector: Collector, most: int = MAX_TOKENS) -> tuple
     count = len(splitter.tokens) - 1
     if count > most:
         token = splitter.tokens[max(most, 0)]
+        if most < 0:  # a file before this one was too much already, and that was said
+            return Cut([], [], count, source.text)
         collector.report(
             error(
                 "FP1014",
@@ -95,8 +110,8 @@ def split(source: Source, collector: Collector, most: int = MAX_TOKENS) -> tuple
                 help="a spec of that size is generated: give each kernel a file of its own",
             )
         )
-        return [], [], count
-    return splitter.run(), splitter.strays, count
+        return Cut([], [], count, source.text)
+    return Cut(splitter.run(), splitter.strays, count, splitter.without_comments())
 
 
 class _Splitter:
@@ -105,7 +120,8 @@ class _Splitter:
         self.collector = collector
         text = source.text
         self.tokens: list[Token] = []
-        self.commented = False
+        self.comments: list[tuple[int, int]] = []
+        self.foreign_seen: tuple[int, str] = (0, "")
         self.errors_before = len(collector)
         depth = 0
         skipped = 0  # up to here
@@ -115,8 +131,12 @@ class _Splitter:
             if kind in ("blank", "comment") or empty_line or m.start() < skipped:
                 continue
             depth += (m.group() in _OPENERS) - (m.group() in _CLOSERS and depth > 0)
-            if m.group() == "//" and not depth and not _DIVIDES.match(text, m.end()):
-                skipped = self.foreign_comment(m.start())
+            if (
+                not depth
+                and m.group() in ("/", "//")
+                and (comment := _FOREIGN_COMMENT.match(text, m.start())) is not None
+            ):
+                skipped = self.foreign_comment(comment)
                 continue
             self.tokens.append(Token(kind, m.group(), m.start(), m.end()))
         self.tokens.append(Token("end", "", len(text), len(text)))
@@ -128,17 +148,22 @@ class _Splitter:
                 error("FP1004", "a carriage return by itself", place, "no end of a line", help=CHARACTERS["\r"])
             )
 
-    def foreign_comment(self, start: int) -> int:
+    def foreign_comment(self, comment: re.Match[str]) -> int:
         """Report the first comment of another language; each is read over. Returns where it ends."""
-        end = self.source.text.find("\n", start)
-        end = len(self.source.text) if end < 0 else end
-        if not self.commented:
+        start, end = comment.span()
+        if not self.comments:
+            found = f"`{comment.group()[:2]}` does not start a comment"
             place = self.span(start, start + 2)
-            self.collector.report(
-                error("FP1015", "`//` does not start a comment", place, "it divides", help="comments start with `#`")
-            )
-        self.commented = True
+            self.collector.report(error("FP1015", found, place, "an operator here", help="comments start with `#`"))
+        self.comments.append((start, end))
         return end
+
+    def without_comments(self) -> str:
+        """The text with what was read over as blanks."""
+        text = self.source.text
+        for start, end in self.comments:
+            text = text[:start] + re.sub(r"[^\n]", " ", text[start:end]) + text[end:]
+        return text
 
     def span(self, start: int, end: int) -> Span:
         return Span(self.source, start, end)
@@ -269,7 +294,7 @@ class _Splitter:
                 continue
             if token.kind == "end" or token.text in ("{", "}", ";"):
                 if token.text == "{" and not head and not open_brackets:
-                    sound = self.stray_block(token, sound)
+                    sound = self.stray_block(token, sound, self.tokens[first])
                     end = self.tokens[self.at - 1].end
                     continue
                 if token.text == "}" and not block and not open_brackets:
@@ -354,7 +379,8 @@ class _Splitter:
             self.strays.append(token)
             self.at += 1
 
-    def stray_block(self, opener: Token, sound: bool) -> bool:
+    def stray_block(self, opener: Token, sound: bool, first: Token) -> bool:
+        """Read over a block where none can be, in the unit that `first` starts."""
         if sound:
             self.collector.report(
                 error(
@@ -362,7 +388,9 @@ class _Splitter:
                     "unexpected `{`",
                     self.span(opener.start, opener.end),
                     "no block can start here",
-                    help="only `kernel`, `layout`, `format` and `schedule` have braces, and they do not nest",
+                    help=FOREIGN_ITEMS["def"]
+                    if first.text == "fn"
+                    else "only `kernel`, `layout`, `format` and `schedule` have braces, and they do not nest",
                 )
             )
         depth = 0
@@ -424,7 +452,10 @@ class _Splitter:
         place = self.span(token.start, self.tokens[end].end)
         help = CHARACTERS.get(token.text, "the language is written in ASCII; other characters may stand in comments")
         name = f"`{place.text}`" if place.text.isprintable() and len(place.text) < 20 else f"U+{ord(token.text):04X}"
-        self.collector.report(error("FP1004", f"unexpected {name}", place, "not part of the language", help=help))
+        line = self.source.line_column(token.start)[0]
+        if self.foreign_seen != (line, help):
+            self.collector.report(error("FP1004", f"unexpected {name}", place, "not part of the language", help=help))
+        self.foreign_seen = (line, help)
 
 
 _SHAPES = {

@@ -8,6 +8,7 @@ from dataclasses import replace
 from fp4cc.diagnostics import DiagnosticError, error
 from fp4cc.ir.kernel import Constraint, Expr, Kernel, Schedule
 from fp4cc.ir.lowered import Cluster, Launch, LoweredGemm, LoweredKernel, Problem, SmemBuffer, Tile
+from fp4cc.ir.verify_lowered import verify_lowered
 from fp4cc.passes.converters import plan_conversions, plan_converters
 from fp4cc.passes.decisions import explain_choices
 from fp4cc.passes.elementwise import lower_elementwise
@@ -16,6 +17,7 @@ from fp4cc.passes.epilogue.blocks import TooNarrow
 from fp4cc.passes.epilogue.plan import plan_epilogue
 from fp4cc.passes.launches import join
 from fp4cc.passes.legality import tile_k
+from fp4cc.passes.limits import check_limits, check_tiles, too_large
 from fp4cc.passes.mainloops import Fit, Shared, constraints, group_products
 from fp4cc.passes.memory import StageBytes, fitting_stages, plan_smem
 from fp4cc.passes.params import plan_params
@@ -35,6 +37,7 @@ from fp4cc.passes.unzip import Frame, find_products, released
 from fp4cc.passes.wgmma.lower import lower_wgmma
 from fp4cc.passes.wide import split_wide
 from fp4cc.targets import CHIPS, NAMES, SM90A, TARGETS, Target, target_help
+from fp4rt.sizes import SizeError
 
 #: Threads of a CTA without converter warps: four epilogue warps, a load warp, an MMA warp.
 THREADS = 192
@@ -52,7 +55,12 @@ def lower(kernel: Kernel, target: str) -> LoweredKernel:
         raise DiagnosticError([
             error("FP4012", f"kernels cannot be compiled for {target} yet", kernel.span, help=target_help(target)),
         ])  # fmt: skip
-    return lowered_by_marks(kernel, lambda marked: _lower_launches(marked, target))
+    check_limits(kernel, Sizes.of(kernel.dims))
+    try:
+        plan = verify_lowered(lowered_by_marks(kernel, lambda marked: _lower_launches(marked, target)))
+        return check_tiles(plan)
+    except SizeError as problem:
+        raise too_large(kernel, problem) from problem
 
 
 def _lower_launches(kernel: Kernel, target: str) -> LoweredKernel:

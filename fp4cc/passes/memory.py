@@ -54,7 +54,7 @@ def b_buffer(number: int, scales: bool = False) -> str:
 
 def fitting_stages(stage: StageBytes, acc_stages: int, staging: Sequence[SmemBuffer], most: int, target: Target) -> int:
     """The most stages that fit beside the epilogue's buffers, up to `most` (0: not even one)."""
-    stages = most
+    stages = min(most, target.smem_bytes // max(stage.total, 1))
     while stages and plan_smem(stage, stages, acc_stages, staging, target).total > target.smem_bytes:
         stages -= 1
     return stages

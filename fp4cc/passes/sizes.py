@@ -17,13 +17,13 @@ class Sizes:
 
     @classmethod
     def of(cls, dims: tuple[Dim, ...]) -> Sizes:
-        """Resolve static and derived dims in declaration order (a derived dim may use those before it)."""
-        known: dict[str, Expr] = {}
-        for dim in dims:
-            if dim.value is not None:
-                known[dim.name] = dim.value
-            elif dim.expr is not None:
-                known[dim.name] = _simplify(dim.expr, known)
+        """Resolve static and derived dims, in whatever order they are declared."""
+        known: dict[str, Expr] = {dim.name: dim.value for dim in dims if dim.value is not None}
+        derived = {dim.name: dim.expr for dim in dims if dim.expr is not None}
+        while derived:  # the front end has refused circles
+            ready = [name for name, expr in derived.items() if not derived.keys() & set(names(expr))]
+            for name in ready or list(derived):
+                known[name] = _simplify(derived.pop(name), known)
         return cls(known)
 
     def __call__(self, expr: Expr) -> Expr:

@@ -11,6 +11,7 @@ from fp4cc.diagnostics import Collector, Diagnostic, DiagnosticError, error
 from fp4cc.frontend import Program, ast, load, prelude
 from fp4cc.frontend.units import MAX_ERRORS
 from fp4cc.ir.kernel import Kernel, Schedule
+from fp4cc.sema.file_names import check_file_names
 from fp4cc.sema.formats import FormatNames, check_format
 from fp4cc.sema.functions import check_functions
 from fp4cc.sema.kernels import check_kernel
@@ -117,6 +118,7 @@ def _definitions(module: ast.Module, scope: Scope, collector: Collector) -> Scop
     functions = [item for item in module.items if isinstance(item, ast.Function)]
     for function in functions:
         define("function", scope.functions, scope, own, function.name, collector, lambda function=function: function)
+    scope.homes.update((id(function), scope) for function in functions)
     check_functions(functions, scope, collector)
     scope.places = own
     return scope
@@ -200,6 +202,7 @@ def _kernels(module: ast.Module, scope: Scope, collector: Collector) -> tuple[Ke
         kernel = check_kernel(item, scope, collector)
         if nodes.setdefault(name, item) is item and kernel is not None:
             kernels[name] = kernel
+    check_file_names({name: node.name.span for name, node in nodes.items()}, collector)
     schedules: dict[str, list[Schedule]] = {}
     for item in module.items:
         if isinstance(item, ast.Schedule):

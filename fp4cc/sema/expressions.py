@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from fp4cc.diagnostics import did_you_mean
-from fp4cc.diagnostics.foreign import function_help
+from fp4cc.diagnostics.foreign import VALUES, function_help
 from fp4cc.frontend import ast
 from fp4cc.ir.kernel import Arg
 from fp4cc.sema import builtins, products
@@ -105,7 +105,11 @@ class Evaluator:
         if not self.context.judges(node.text):
             return POISON
         raise self.context.fail(
-            "FP2001", f"nothing is called `{node.text}`", node.span, "unknown name", help=did_you_mean(node.text, names)
+            "FP2001",
+            f"nothing is called `{node.text}`",
+            node.span,
+            "unknown name",
+            help=VALUES.get(node.text.casefold()) or did_you_mean(node.text, names),
         )
 
     def _output_read(self, node: ast.Name, arg: Arg) -> Failed:
@@ -178,9 +182,7 @@ class Evaluator:
         if not isinstance(node.function, ast.Name):
             help = ""
             if isinstance(node.function, ast.Attribute):
-                method = node.function.name.text
-                known = method in BUILT_INS or method in self.context.scope.functions
-                help = f"write `{method}(...)`" if known else function_help(method) or "values have no methods"
+                help = self._help_for_method(node.function.name.text)
             raise self.context.fail(
                 "FP2023", "only functions are called", node.function.span, "not the name of one", help=help
             )
@@ -200,20 +202,37 @@ class Evaluator:
                 f"no function is called `{name}`",
                 node.function.span,
                 "unknown function",
-                help=function_help(name) or did_you_mean(name, known),
+                help=self._help_for_call(name, known),
             )
         function = functions[name]
         if function is None:
             return POISON
         bound = self._bind(function, node, names)
         self.context.calls.append(node.span)
+        outside, self.context.scope = self.context.scope, self.context.scope.home(function)
         try:
+            for key, parameter in ((p.name.text, p) for p in function.parameters):
+                if key not in bound and parameter.default is not None:
+                    bound[key] = self.evaluate(parameter.default, {})
             return self.evaluate(function.body, bound)
         finally:
+            self.context.scope = outside
             self.context.calls.pop()
 
-    def _bind(self, function: ast.Function, node: ast.Call, names: Names) -> Names:
-        """The parameters of a user function and what this call gives them."""
+    def _help_for_method(self, name: str) -> str:
+        if name == "T":
+            return "write `.T`"
+        if name in BUILT_INS or name in self.context.scope.functions:
+            return f"write `{name}(...)`"
+        return function_help(name) or "values have no methods"
+
+    def _help_for_call(self, name: str, known: Iterable[str]) -> str:
+        if name in self.context.scope.formats:
+            return f"quantize into an output of that format: `q = quantize(x)` with `out q : {name}[M, N]`"
+        return function_help(name) or did_you_mean(name, known)
+
+    def _bind(self, function: ast.Function, node: ast.Call, names: Names) -> dict[str, Operand]:
+        """The parameters of a user function and what this call gives them, without those it leaves to defaults."""
         parameters = {p.name.text: p for p in function.parameters}
         bound: dict[str, Operand] = {}
         order = list(parameters)
@@ -231,10 +250,8 @@ class Evaluator:
                 raise self._wrong(function, argument.span, f"`{key}` is given already")
             bound[key] = self.evaluate(argument.value, names)
         for key, parameter in parameters.items():
-            if key not in bound:
-                if parameter.default is None:
-                    raise self._wrong(function, node.span, f"`{key}` is missing")
-                bound[key] = self.evaluate(parameter.default, {})
+            if key not in bound and parameter.default is None:
+                raise self._wrong(function, node.span, f"`{key}` is missing")
         return bound
 
     def _wrong(self, function: ast.Function, span: Span, text: str, *help: str) -> Failed:

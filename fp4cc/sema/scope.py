@@ -35,7 +35,8 @@ class Scope:
     """Definitions by name. A value of None: defined, but wrongly; its uses are not judged.
 
     `places` are where the file's own definitions stand; while it is read, those of the files it uses. `partial`: one of
-    those could not be read, so that an unknown format, layout or function may well be its.
+    those could not be read, so that an unknown format, layout or function may well be its. `homes` are the scopes of
+    the files that functions stand in, by the identity of their node.
     """
 
     layouts: dict[str, ScaleLayout | None] = field(default_factory=dict[str, "ScaleLayout | None"])
@@ -43,10 +44,15 @@ class Scope:
     functions: dict[str, ast.Function | None] = field(default_factory=dict[str, "ast.Function | None"])
     places: dict[tuple[str, str], Span] = field(default_factory=dict[tuple[str, str], Span])
     partial: bool = False
+    homes: dict[int, Scope] = field(default_factory=dict[int, "Scope"])
 
     def child(self) -> Scope:
         """A scope that sees these definitions and may define them anew."""
-        return Scope(dict(self.layouts), dict(self.formats), dict(self.functions))
+        return Scope(dict(self.layouts), dict(self.formats), dict(self.functions), homes=dict(self.homes))
+
+    def home(self, function: ast.Function) -> Scope:
+        """What the body of a function sees: the definitions of its own file, not those of its caller's."""
+        return self.homes.get(id(function), self)
 
     def take(self, other: Scope, span: Span, collector: Collector) -> None:
         """See what a used file defines itself."""
@@ -63,6 +69,7 @@ class Scope:
                     )
                 )
             self.places[kind, name] = place
+        self.homes.update(other.homes)
         self.layouts.update({n: v for n, v in other.layouts.items() if ("layout", n) in other.places})
         self.formats.update({n: v for n, v in other.formats.items() if ("format", n) in other.places})
         self.functions.update({n: v for n, v in other.functions.items() if ("function", n) in other.places})

@@ -12,6 +12,7 @@ from fp4cc.source import Span
 from fp4rt import sizes
 
 _ARITHMETIC = {"+": "add", "-": "sub", "*": "mul", "/": "div", "//": "floordiv", "%": "mod"}
+_DIVISIONS = {"div", "floordiv", "mod", "ceildiv"}
 _COMPARISONS = {"==": "eq", "!=": "ne", "<": "lt", "<=": "le", ">": "gt", ">=": "ge"}
 _LOGIC = {"and": "and", "or": "or"}
 _FUNCTIONS = {"min": "min", "max": "max", "ceildiv": "ceildiv"}
@@ -171,10 +172,9 @@ class SizeReader:
 
     def _made(self, expr: Expr, condition: bool, parts: int, span: Span) -> Typed | None:
         """The expression of so many parts, folded if it has no names; what cannot be done is reported."""
-        if any(not isinstance(operand, int) for operand in cast("tuple[Expr, ...]", expr)[1:]):
-            return Typed(expr, condition, parts + 1)
         try:
-            return Typed(sizes.evaluate(expr, {}), condition)
+            folded = _folded(expr)
+            return Typed(folded, condition) if isinstance(folded, int) else Typed(folded, condition, parts + 1)
         except sizes.SizeError as problem:
             self._report(f"this size has no value: {problem}", span, "cannot be computed")
             return None
@@ -349,7 +349,20 @@ def check_static(constraints: tuple[Constraint, ...], dims: tuple[Dim, ...], col
 def _settle(expr: Expr, known: Mapping[str, Expr]) -> int | bool | sizes.SizeError | None:
     """The value of an expression if it is known now, None if not yet, the error if it has none."""
     try:
-        filled = sizes.substitute(expr, known)
-        return None if next(sizes.names(filled), None) is not None else sizes.evaluate(filled, {})
+        value = _folded(sizes.substitute(expr, known))
     except sizes.SizeError as problem:
         return problem
+    return value if isinstance(value, int) else None
+
+
+def _folded(expr: Expr) -> Expr:
+    """The expression if it has names, else its value. SizeError if any part of it that has no names has no value."""
+    if isinstance(expr, int | str):
+        return expr
+    operator, *operands = expr
+    parts = [_folded(operand) for operand in operands]
+    if all(isinstance(part, int) for part in parts):
+        return sizes.evaluate((str(operator), *parts), {})
+    if operator in _DIVISIONS and parts[1] == 0:
+        raise sizes.SizeError(f"{sizes.text((operator, *operands))} divides by 0")
+    return expr

@@ -117,6 +117,14 @@ def _explain(g: Group, space: str, address: int) -> str:
     return shared.describe(offset) + f"; the CTA has {shared.size} bytes"
 
 
+def _name(g: Group, space: str, addresses: Array) -> str:
+    """The first of some addresses, for a report."""
+    address = int(addresses.ravel()[0]) if addresses.size else 0
+    if space == "global":
+        return f"global {g.launch.machine.memory.name(address)}"
+    return f"shared {_explain(g, space, address)}"
+
+
 def check(
     g: Group, space: str, address: Array, size: int, mask: Mask | None, what: str, data: Array | None = None
 ) -> _Checked:
@@ -166,6 +174,8 @@ def load(g: Group, space: str, address: Array, size: int, mask: Mask | None) -> 
         fault.hint = _explain(g, space, _first(place, bad))
         raise fault
     found = place.views.data[size][place.index]
+    if (watch := g.launch.machine.watch) is not None:
+        watch.note(place.views.data[size], place.index, lambda: _name(g, space, place.addresses))
     if place.where is None:
         return found
     result = np.zeros(place.where.shape, found.dtype)
@@ -251,5 +261,8 @@ def load_uniform(g: Group, space: str, address: int, size: int) -> int:
     if size <= 8 and 0 <= offset <= views.size - size and offset & (size - 1) == 0:
         index = offset >> (size.bit_length() - 1)
         if (views.state[size].item(index) & _LOAD_BITS * _REPEAT[size]) == _LOADED * _REPEAT[size]:
-            return views.data[size].item(index)
+            found = views.data[size].item(index)
+            if (watch := launch.machine.watch) is not None:
+                watch.note(views.data[size], index, lambda: _name(g, space, np.array([address])))
+            return found
     return int(load(g, space, np.array([[address]], np.uint64), size, None).ravel()[0])

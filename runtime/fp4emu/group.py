@@ -19,10 +19,12 @@ from numpy.typing import NDArray
 
 from fp4emu.builder import LANE0, NOT_LANE0, Context
 from fp4emu.errors import Fault, Place
+from fp4emu.instruction import Immediate, Register
 from fp4emu.machine import WarpContext
 from fp4emu.program import BLOCKED, EXIT, NEXT, SPLIT, TABLE, Program, Specialised
 from fp4emu.registry import Wait
 from fp4emu.rows import concatenate, rows_of
+from fp4emu.spin import Looks, Read, Snapshot
 
 if TYPE_CHECKING:
     from fp4emu.launch import Launch
@@ -50,12 +52,19 @@ def kind_of(value: Any) -> Any:
 
 @dataclass(slots=True, eq=False)
 class Path:
-    """Lanes of a group at one block. `mask` None: all lanes of all rows. `waits`: what its rows wait for, by row."""
+    """Lanes of a group at one block. `mask` None: all lanes of all rows. `waits`: what its rows wait for, by row.
+    `age`: how many turns it has used up. `spun`: it has slept in a loop before."""
 
     block: int
     mask: Mask | None
     code: Specialised | None = None
     waits: dict[int, Wait] = field(default_factory=dict[int, Wait])
+    age: int = 0
+    spun: bool = False
+
+    @property
+    def key(self) -> tuple[int, int]:
+        return self.age, self.block
 
 
 class Group:
@@ -77,6 +86,8 @@ class Group:
         self.eager = False
         self.impatient = False
         self.age = 0
+        self.left = _TURN
+        self.polls: tuple[Read, ...] = ()
         self.cache: dict[str, Any] = {}
         self._describe_rows()
 
@@ -159,52 +170,113 @@ class Group:
 
     # --- running ---
 
+    def front(self) -> Path:
+        """The path that runs next: the first that does not wait, those that had fewer turns before the others. The
+        lowest block comes first, so that lanes meet again where their ways join."""
+        return next((path for path in self.paths if not path.waits), self.paths[0])
+
     def run(self, limit: int) -> str:
-        """Runs the lowest path until it blocks ("blocked"), all lanes have exited ("exit"), it reaches `limit` or
-        another group ("yield"),
-        rows were split off ("split") or its turn is over ("turn")."""
-        path = self.paths[0]
-        if path.waits:
-            path = next((p for p in self.paths if not p.waits), path)
+        """Runs paths until all wait ("blocked"), all lanes have exited ("exit"), one reaches `limit` or another group
+        ("yield"), rows were split off ("split") or a path's turn is over ("turn")."""
+        path = self.front()
         path.waits = {}
+        try:
+            outcome = self._run(path, limit)
+        finally:
+            self.launch.machine.watch = None
+        if outcome != "yield":
+            self.left = _TURN
+        return outcome
+
+    def _run(self, path: Path, limit: int) -> str:
         code = path.code or self._code(path)
-        regs, left = self.regs, _TURN
+        blocks, looks = self.program.blocks, Looks(self.launch.machine, path.spun)
         while True:
+            if blocks[code.block].members is not None and len(self.paths) > 1 and self._misses(path):
+                path = self.front()
+                if path.waits:
+                    return "blocked"
+                code = self._code(path)
+                continue
             self.mask = path.mask
-            way = code.run(regs, self)
-            left -= 1
+            way = code.run(self.regs, self)
+            self.left -= 1
             if way < SPLIT or way >= TABLE:
-                target = self.program.successor(code.block, way)
-                path.block = target
+                path.block = self.program.successor(code.block, way)
                 if len(self.paths) > 1 and self._meets(path):
-                    path = self.paths[0]
-                    if path.waits:
-                        return "blocked"
-                    code = self._code(path)
+                    path = self.front()
+                    following = self._code(path)
                 else:
                     following = code.links.get(way)
                     if following is None:
                         following = code.links[way] = self._code(path)
-                    code = following
-                if path.block >= limit or left <= 0 or (self.launch.meeting and path.block in self.launch.meeting):
-                    path.code = code
-                    return "turn" if left <= 0 else "yield"
-                continue
-            path.code = None
-            if way == BLOCKED:
-                return self._block(path)
-            if way == EXIT:
-                if not self._exit(path, path.mask):
-                    return "exit"
-            elif way == SPLIT and self._split_rows(path, code.block):
-                return "split"
-            regs = self.regs
-            path = next((p for p in self.paths if not p.waits), self.paths[0])
+            else:
+                path.code = None
+                if way == BLOCKED:
+                    return self._block(path)
+                if way == EXIT:
+                    if not self._exit(path, path.mask):
+                        return "exit"
+                elif way == SPLIT and self._split_rows(path, code.block):
+                    return "split"
+                path = self.front()
+                following = None
             if path.waits:
                 return "blocked"
-            if path.block >= limit:
+            if path.block <= code.block and looks.due(blocks[code.block].quiet):
+                if looks.spins(path.block, self._state):
+                    path.waits = {self._first_row(path): looks.wait()}
+                    path.code, path.spun, path = None, True, self.front()
+                    following = None
+                    if path.waits:
+                        return "blocked"
+            elif looks.watching and not blocks[code.block].quiet:
+                looks.stop()
+            code = following or self._code(path)
+            if self.left <= 0:
+                return self._end_turn(path, code, looks)
+            if path.block >= limit or (path.block in self.launch.meeting and self.mergeable()):
+                path.code = code
                 return "yield"
-            code = self._code(path)
+
+    def _end_turn(self, path: Path, code: Specialised, looks: Looks) -> str:
+        """The path goes behind the others."""
+        path.code = code
+        path.age += 1
+        self.polls = looks.seen
+        if len(self.paths) > 1:
+            self._sort()
+        return "turn"
+
+    def _state(self) -> Snapshot:
+        """Where the paths are, and all that they may read."""
+        needed = 0
+        for path in self.paths:
+            needed |= self.program.blocks[path.block].live_in
+        places = [item for path in self.paths for item in (path.block, path.mask)]
+        return places, [value for slot, value in enumerate(self.regs) if needed >> slot & 1]
+
+    def _first_row(self, path: Path) -> int:
+        return int(np.flatnonzero(self._full(path.mask).any(axis=1))[0])
+
+    def _misses(self, path: Path) -> bool:
+        """Has the path wait if lanes of the membermask before it are on other paths: they come here, or the deadlock is
+        a fault (PTX ISA 9.7.13.9 and others: all lanes of the mask must execute the instruction)."""
+        members = self.program.blocks[path.block].members
+        if isinstance(members, Register):
+            named = self.regs[self.program.slots[members.name]]
+            if isinstance(named, tuple):
+                return False
+        else:
+            named = members.value & 0xFFFF_FFFF if isinstance(members, Immediate) else 0
+        lanes = (np.asarray(0 if named is None else named).astype(np.uint32) >> np.arange(32, dtype=np.uint32)) & 1
+        mine = self._full(path.mask)
+        rows = np.flatnonzero(
+            (mine.any(axis=1, keepdims=True) & (lanes != 0) & self._full(self.live) & ~mine).any(axis=1)
+        )
+        for row in rows.tolist():
+            path.waits[row] = Wait(lambda: False, lambda: "the lanes of its membermask have not met", meets=True)
+        return bool(path.waits)
 
     def _code(self, path: Path) -> Specialised:
         keep, live = 0, self.program.blocks
@@ -225,16 +297,21 @@ class Group:
             if other.block == path.block:
                 assert other.mask is not None and path.mask is not None
                 path.mask = self._whole(np.logical_or(path.mask, other.mask))
-                path.waits = {}
+                path.waits, path.age = {}, max(path.age, other.age)
                 others.remove(other)
                 break
         else:
-            if path.block < others[0].block:
+            if all(path.key < other.key for other in others if not other.waits):
                 return False
-        self.paths = sorted([path, *others], key=lambda p: p.block)
-        for p in self.paths:
-            p.code = None
+        self.paths = [path, *others]
+        self._sort()
         return True
+
+    def _sort(self) -> None:
+        """Puts the paths in the order in which they run. What other paths keep has changed with their places."""
+        self.paths.sort(key=lambda path: path.key)
+        for path in self.paths:
+            path.code = None
 
     def _whole(self, mask: Mask) -> Mask | None:
         """None if the mask is every lane of the group."""
@@ -284,7 +361,7 @@ class Group:
             self._drop_dead_rows()
             return False
         path.mask, path.block = rest, successor
-        self._join(Path(target, self.taken))
+        self._join(Path(target, self.taken, age=path.age))
         self._settle(path)
         return False
 
@@ -293,12 +370,10 @@ class Group:
             if other.block == path.block:
                 assert other.mask is not None and path.mask is not None
                 other.mask = self._whole(np.logical_or(other.mask, path.mask))
-                other.waits = {}
+                other.waits, other.age = {}, max(path.age, other.age)
                 return
         self.paths.append(path)
-        self.paths.sort(key=lambda p: p.block)
-        for p in self.paths:
-            p.code = None
+        self._sort()
 
     def _settle(self, path: Path) -> None:
         """Merges a moved path with one that was already there."""
@@ -307,9 +382,8 @@ class Group:
                 self.paths.remove(other)
                 assert other.mask is not None and path.mask is not None
                 path.mask = self._whole(np.logical_or(path.mask, other.mask))
-        self.paths.sort(key=lambda p: p.block)
-        for p in self.paths:
-            p.code = None
+                path.age = max(path.age, other.age)
+        self._sort()
 
     def _drop_dead_rows(self) -> None:
         """Rows without a live lane leave the group, as their warps have ended."""
@@ -332,14 +406,13 @@ class Group:
         going = [row for row in range(len(self.warps)) if row not in waits and full[row].any()]
         if going and len(going) + len(waits) <= len(self.warps):
             idle = [row for row in range(len(self.warps)) if row not in waits and row not in going]
-            position, here = self.paths.index(path), path.block
+            here = path.block
             path.block = here + 1  # so that they keep what the instruction gave them
             rest = self.select(np.array(going))
             path.block = here
-            moved = rest.paths[position]
-            keep = sorted([*waits, *idle])
-            path.waits = {keep.index(row): wait for row, wait in waits.items()}
-            self.shrink(np.array(keep))
+            moved = next(p for p in rest.paths if p.block == here + 1)
+            path.waits = waits
+            self.shrink(np.array(sorted([*waits, *idle])))
             rest._settle(moved)
             self.launch.add(rest)
             return "split"
@@ -360,7 +433,7 @@ class Group:
             mask = None if path.mask is None else (path.mask if path.mask.shape[0] == 1 else path.mask[rows])
             if mask is not None and not mask.any():
                 continue
-            other.paths.append(Path(path.block, other._whole(mask) if mask is not None else live))
+            other.paths.append(Path(path.block, other._whole(mask) if mask is not None else live, age=path.age))
         if not other.paths:
             other.paths.append(Path(self.paths[0].block, live))
         needed = 0
@@ -374,13 +447,16 @@ class Group:
 
     def shrink(self, rows: NDArray[np.intp]) -> None:
         """Keeps only some rows, in place."""
-        waits = [path.waits for path in self.paths]
-        blocks = [path.block for path in self.paths]
+        position = {row: index for index, row in enumerate(rows.tolist())}
+        waits = {
+            path.block: {position[row]: wait for row, wait in path.waits.items() if row in position}
+            for path in self.paths
+        }
         other = self.select(rows)
         self.warps, self.live, self.regs, self.paths = other.warps, other.live, other.regs, other.paths
         self.cache = {}
         for path in self.paths:
-            path.waits = waits[blocks.index(path.block)]
+            path.waits = waits[path.block]
         self._describe_rows()
 
     def mergeable(self) -> bool:

@@ -13,12 +13,13 @@ import numpy as np
 from fp4emu.access import Views
 from fp4emu.asynchronous import AsyncQueue, Mode
 from fp4emu.errors import Deadlock, Fault, Place, TimeOver
-from fp4emu.group import Group
+from fp4emu.group import Group, Path
 from fp4emu.isa.barriers import warps_exited
 from fp4emu.machine import Cluster, Cta, Machine, WarpContext
 from fp4emu.memory import GLOBAL_BASE, GlobalMemory, SharedMemory, TensorMemory
 from fp4emu.program import Program, Specialised
 from fp4emu.registry import Wait
+from fp4emu.spin import describe
 from fp4emu.symbols import special
 
 Triple = tuple[int, int, int]
@@ -214,7 +215,7 @@ class Launch:
             return None
         if self.machine.queue.mode == "delayed":
             return self.random.choice(runnable)
-        group = min(runnable, key=lambda g: (g.age, g.paths[0].block))
+        group = min(runnable, key=lambda g: (g.age, g.front().block))
         if len(self.groups) > 1 and group.mergeable():
             block = group.paths[0].block
             same = [
@@ -236,15 +237,15 @@ class Launch:
         limit = 1 << 30
         self.meeting = set()
         if self.machine.queue.mode == "immediate":
-            block = group.paths[0].block
+            block = group.front().block
             for other in self.groups:
-                if other is group:
+                if other is group or not self._together(group, other):
                     continue
-                at = other.paths[0].block
-                if other.paths[0].waits:
-                    self.meeting.add(at)
-                elif block < at < limit:
-                    limit = at
+                path = other.front()
+                if not path.waits:
+                    limit = path.block if block < path.block < limit else limit
+                elif other.mergeable():
+                    self.meeting.add(path.block)
         try:
             outcome = group.run(limit)
         except Fault as fault:
@@ -263,7 +264,8 @@ class Launch:
             group.age += 1
             self._turns_used_up += 1
             if self._turns_used_up > LIVELOCK_TURNS:
-                raise Deadlock("no warp makes progress: all spin", tuple(_where(g) for g in self.groups))
+                waits = tuple(line for g in self.groups for line in _waits(g))
+                raise Deadlock("no warp makes progress: all spin", waits, place=self._place_of(group))
         elif outcome != "blocked":
             self._turns_used_up = 0
 
@@ -288,21 +290,34 @@ class Launch:
             self._signature, self._impatient = signature, 0
         patient = [g for g in self.groups if any(w.limited for path in g.paths for w in path.waits.values())]
         if not patient or self._impatient > 3:
-            waits = tuple(line for group in self.groups for line in _waits(group))
-            raise Deadlock(
-                "deadlock: every warp waits for something that cannot happen any more",
-                waits,
-                place=self._place_of(self.groups[0]),
-            )
+            raise self._stuck()
         for group in patient:
             for path in group.paths:
                 if any(w.limited for w in path.waits.values()):
                     path.waits = {}
             group.impatient = True
 
-    def _place_of(self, group: Group) -> Place:
+    def _stuck(self) -> Fault:
+        """The fault of a launch in which nobody can run any more."""
+        every = [(group, path) for group in self.groups for path in group.paths if path.waits]
+        apart = next(((g, p) for g, p in every if any(wait.meets for wait in p.waits.values())), None)
+        if apart is not None and not any(wait.spins for _, path in every for wait in path.waits.values()):
+            return Fault(
+                "the membermask names lanes that do not execute this instruction",
+                hint="the warp has diverged here: the result is undefined",
+                place=self._place_of(apart[0], apart[1]),
+            )
+        waits = tuple(line for group in self.groups for line in _waits(group))
+        spinning = next(((g, w) for g, p in every for w in p.waits.values() if w.spins), None)
+        if spinning is None:
+            message = "deadlock: every warp waits for something that cannot happen any more"
+        else:
+            message = f"deadlock: no warp can go on; {_who(spinning[0], 0)} {spinning[1].describe()}"
+        return Deadlock(message, waits, place=self._place_of(self.groups[0]))
+
+    def _place_of(self, group: Group, path: Path | None = None) -> Place:
         body = self.program.function.body
-        ins = body[self.program.blocks[group.paths[0].block].start]
+        ins = body[self.program.blocks[(path or group.front()).block].start]
         place = group.place()
         return Place(ins.line, ins.text, place.entry, place.cta, place.warp)
 
@@ -339,16 +354,23 @@ def _waits(group: Group) -> list[str]:
     lines: list[str] = []
     for path in group.paths:
         for row, wait in path.waits.items():
-            warp = group.warps[row]
-            lines.append(f"CTA {warp.cta.id} warp {warp.index}: {wait.describe()}")
+            more = f" (with {len(group.warps) - 1} warps more)" if wait.spins and len(group.warps) > 1 else ""
+            lines.append(f"{_who(group, row)}{more}: {wait.describe()}")
     return lines or [_where(group)]
+
+
+def _who(group: Group, row: int) -> str:
+    warp = group.warps[row]
+    return f"CTA {warp.cta.id} warp {warp.index}"
 
 
 def _where(group: Group) -> str:
     program = group.program
-    ins = program.function.body[program.blocks[group.paths[0].block].start]
+    ins = program.function.body[program.blocks[group.front().block].start]
     warps = sorted({(warp.cta.id, warp.index) for warp in group.warps})
-    return f"{len(warps)} warps (first: CTA {warps[0][0]} warp {warps[0][1]}) at PTX line {ins.line}: {ins.text}"
+    polls = f", {describe(group.polls)}" if group.polls else ""
+    first = f"CTA {warps[0][0]} warp {warps[0][1]}"
+    return f"{len(warps)} warps (first: {first}) at PTX line {ins.line}{polls}: {ins.text}"
 
 
 __all__ = ["Configuration", "Launch", "Wait"]

@@ -11,6 +11,7 @@ from fp4emu.asynchronous import AsyncQueue
 from fp4emu.barrier import Barrier, Clock
 from fp4emu.errors import Fault
 from fp4emu.memory import ALLOCATED, BARRIER, RANK_SHIFT, WRITTEN, GlobalMemory, SharedMemory, TensorMemory
+from fp4emu.spin import Watch
 
 
 @dataclass(slots=True)
@@ -23,6 +24,8 @@ class Machine:
     clock: Clock = field(default_factory=Clock)
     waiting: list[tuple[int, int, int]] = field(default_factory=list["tuple[int, int, int]"])
     """The first CTA of each cluster that has not been launched yet."""
+    watch: Watch | None = None
+    """What looks at the reads of the running group, if it may be spinning."""
 
     def cancel(self) -> tuple[int, int, int] | None:
         """Takes the next cluster from those not yet launched."""

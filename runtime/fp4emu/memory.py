@@ -132,6 +132,10 @@ class GlobalMemory:
         size = self._allocations[start]
         return f"{address:#x} is byte {address - start} of the allocation of {size} bytes at {start:#x}"
 
+    def name(self, address: int) -> str:
+        """An address with its place, inside of a sentence."""
+        return self.describe(address).replace(" is byte", ", byte", 1)
+
 
 class SharedMemory:
     """Shared memory of one CTA. Index i of `data` and `state` is shared::cta offset i; the shared::cluster address is

@@ -10,6 +10,7 @@ from fp4emu.builder import Builder, Context, Value, join, width_of
 from fp4emu.errors import Fault, Place, PtxError
 from fp4emu.instruction import Address, Immediate, Instruction, Negated, Operand, Pair, Register, Sink, Symbol, Vector
 from fp4emu.ptx.tree import Function
+from fp4emu.symbols import VOLATILE
 
 if TYPE_CHECKING:
     from fp4emu.group import Group
@@ -36,10 +37,15 @@ def registers_of(operand: Operand) -> list[Register]:
     return []
 
 
+def _reads_clock(ins: Instruction) -> bool:
+    return any(isinstance(operand, Symbol) and operand.name in VOLATILE for operand in ins.operands)
+
+
 @dataclass(slots=True)
 class Block:
     """Instructions [start, end). `live_in` is a bit set of register slots. `targets` are the blocks behind TAKEN and
-    the table entries."""
+    the table entries. `quiet`: nothing but registers changes, and nothing but registers and memory decides how.
+    `members`: the membermask of the first instruction, whose lanes must meet before it."""
 
     index: int
     start: int
@@ -50,6 +56,8 @@ class Block:
     define: int = 0
     live_in: int = 0
     live_slots: tuple[int, ...] = ()
+    quiet: bool = False
+    members: Operand | None = None
 
 
 @dataclass(slots=True)
@@ -105,6 +113,8 @@ class Program:
                 leaders.add(index + 1)
             if ins.rule.opcode == "brx.idx":
                 leaders.add(index)
+            if ins.rule.members is not None:
+                leaders.add(index)
             if ins.rule.blocking:
                 leaders.update((index, index + 1))
         starts = sorted(index for index in leaders if index < len(body))
@@ -112,6 +122,9 @@ class Program:
         for number, start in enumerate(starts):
             end = starts[number + 1] if number + 1 < len(starts) else len(body)
             block = Block(number, start, end)
+            block.quiet = all(ins.rule.quiet and not _reads_clock(ins) for ins in body[start:end])
+            if (index := body[start].rule.members) is not None:
+                block.members = body[start].operands[index]
             last = body[end - 1]
             opcode = last.rule.opcode
             if opcode == "bra":

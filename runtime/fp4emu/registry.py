@@ -56,12 +56,14 @@ class Wait:
     """Returned by a blocking handler: sleep until `ready()`. `describe()` is one line for the deadlock report.
 
     `limited`: the wait may also give up (mbarrier.try_wait); if nothing else can run, it is tried once more with
-    `group.impatient` set.
+    `group.impatient` set. `spins`: a loop that polls memory (`fp4emu.spin`). `meets`: lanes of the warp are missing.
     """
 
     ready: Callable[[], bool]
     describe: Callable[[], str]
     limited: bool = False
+    spins: bool = False
+    meets: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +128,8 @@ class Rule:
     inout: bool = False
     once: bool = False
     per_warp: bool = False
+    quiet: bool = False
+    members: int | None = None
 
     @property
     def first_source(self) -> int:
@@ -147,6 +151,8 @@ def instruction(
     inout: bool = False,
     once: bool = False,
     per_warp: bool = False,
+    quiet: bool | None = None,
+    members: int | None = None,
 ) -> Callable[[Handler], Handler]:
     """Registers a handler for `opcode` with the modifiers that `forms` allow. Several rules may share an opcode: the
     first form that fits wins."""
@@ -168,6 +174,8 @@ def instruction(
             inout,
             once,
             per_warp,
+            style in ("lane", "emit") if quiet is None else quiet,
+            members,
         )
         RULES.setdefault(opcode, []).append(rule)
         return handler

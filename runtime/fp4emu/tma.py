@@ -32,6 +32,7 @@ from fp4emu.memory import (
 )
 from fp4emu.swizzle import PATTERNS, Swizzle, swizzle
 from fp4emu.tensormap import BITS, PADDED, DataType, Interleave, OobFill, TensorMap
+from fp4emu.values import nan_max32, nan_min32
 
 Bytes = npt.NDArray[np.uint8]
 ALIGNMENT = 128
@@ -248,7 +249,7 @@ def _integer_reduce(a: npt.NDArray[np.generic], b: npt.NDArray[np.generic], op: 
 
 def _float_reduce(a: npt.NDArray[np.floating], b: npt.NDArray[np.floating], op: str) -> npt.NDArray[np.floating]:
     with np.errstate(over="ignore", invalid="ignore"):
-        return a + b if op == "add" else np.fmin(a, b) if op == "min" else np.fmax(a, b)
+        return a + b if op == "add" else nan_min32(a, b) if op == "min" else nan_max32(a, b)
 
 
 def _flush(x: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:

@@ -197,15 +197,20 @@ def f16_bits(x: Any, mode: str = "rn", satfinite: bool = False) -> Array:
     return np.where(bad, NAN16, bits) if bad.any() else bits
 
 
+def _numbers(a: Array, b: Array, result: Array) -> Array:
+    """The other operand where one is NaN: numpy's fmin and fmax miss a signaling NaN in some places of an array."""
+    return np.where(a != a, b, np.where(b != b, a, result))
+
+
 def nan_min32(a: Any, b: Any, propagate: bool = False) -> Array:
     """PTX min.f32: the operand that is no NaN (NaN if `propagate`), and -0 below +0."""
     a, b = np.asarray(a), np.asarray(b)
-    result = np.minimum(a, b) if propagate else np.fmin(a, b)
+    result = np.minimum(a, b) if propagate else _numbers(a, b, np.minimum(a, b))
     return np.where((a == b) & np.signbit(a), a, result)
 
 
 def nan_max32(a: Any, b: Any, propagate: bool = False) -> Array:
     """PTX max.f32."""
     a, b = np.asarray(a), np.asarray(b)
-    result = np.maximum(a, b) if propagate else np.fmax(a, b)
+    result = np.maximum(a, b) if propagate else _numbers(a, b, np.maximum(a, b))
     return np.where((a == b) & np.signbit(b), a, result)

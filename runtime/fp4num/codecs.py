@@ -44,6 +44,7 @@ def encode(
     rounding.
     """
     e = element(to)
+    _refuse_masked(x, "x")
     values = np.asarray(x, dtype=np.float32)
     if rounding not in _roundings(e):
         raise DataError(f"{e.name} does not round {rounding!r}; it takes {', '.join(map(repr, _roundings(e)))}")
@@ -64,12 +65,18 @@ def encode(
     return out.reshape(values.shape)
 
 
+def _refuse_masked(x: object, what: str) -> None:
+    if isinstance(x, np.ma.MaskedArray):
+        raise DataError(f"{what} is a masked array, whose mask would be lost: fill it, x.filled(0)")
+
+
 def decode(codes: ArrayLike, of: str | ElementFormat) -> Floats:
     """The float32 values of codes, one a byte (two for bf16 and f16), exactly. Bits above the format's are ignored.
 
     An array whose dtype says what it holds (ml_dtypes' types, `fp4num.dtypes`) is taken for that element alone.
     """
     e = element(of)
+    _refuse_masked(codes, "codes")
     raw = np.asarray(codes)
     if raw.dtype.kind != "i":
         raw = raw_codes(raw, e.name)

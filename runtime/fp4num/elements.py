@@ -78,7 +78,7 @@ def element(name: str | ElementFormat) -> ElementFormat:
     """The element format of that name; `FormatError` lists the names there are."""
     if isinstance(name, ElementFormat):
         return name
-    found = ELEMENTS.get(name)
+    found = ELEMENTS.get(name) if isinstance(name, str) else None  # pyright: ignore[reportUnnecessaryIsInstance]
     if found is None:
         raise FormatError(f"no element format is called {name!r}; there are {', '.join(ELEMENTS)}")
     return found

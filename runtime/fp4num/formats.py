@@ -215,7 +215,7 @@ def block_format(fmt: BlockFormat | str) -> BlockFormat:
     """The format of that name, or the format itself; `FormatError` lists the names there are."""
     if isinstance(fmt, BlockFormat):
         return fmt
-    found = FORMATS.get(fmt)
+    found = FORMATS.get(fmt) if isinstance(fmt, str) else None  # pyright: ignore[reportUnnecessaryIsInstance]
     if found is None:
         raise FormatError(f"no block format is called {fmt!r}; there are {', '.join(FORMATS)}")
     return found

@@ -7,10 +7,12 @@ sequence of operations that numpy, the emulator and the tensor core's PTX do ali
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 import numpy as np
 
+from fp4num import f32
 from fp4num.codecs import Rounding, decode, encode
 
 V = TypeVar("V")
@@ -75,13 +77,13 @@ class Ops(Protocol[V]):
 class Numpy:
     """`Ops` on numpy arrays. Run it under `np.errstate(all="ignore")`: rules divide by zero and overflow."""
 
-    _FLOAT: ClassVar[dict[FloatOp, np.ufunc]] = {
+    _FLOAT: ClassVar[dict[FloatOp, Callable[..., Any]]] = {
         "add": np.add,
         "sub": np.subtract,
         "mul": np.multiply,
         "div": np.divide,
-        "min": np.fmin,
-        "max": np.fmax,
+        "min": f32.minimum,
+        "max": f32.maximum,
     }
     _INT: ClassVar[dict[IntOp, np.ufunc]] = {
         "iadd": np.add,
@@ -101,7 +103,7 @@ class Numpy:
         return np.int32(value)
 
     def float_op(self, op: FloatOp, a: Any, b: Any) -> Any:
-        return self._FLOAT[op](a, b, dtype=np.float32)
+        return self._FLOAT[op](np.asarray(a, np.float32), np.asarray(b, np.float32))
 
     def int_op(self, op: IntOp, a: Any, b: Any) -> Any:
         return self._INT[op](a, b, dtype=np.int32)

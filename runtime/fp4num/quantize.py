@@ -132,7 +132,9 @@ def _of_blocks(stored: NDArray[Any], f: BlockFormat, shape: tuple[int, ...]) -> 
     for axis, (block, part) in enumerate(zip(f.block, f.stored, strict=True), start=1):
         if block != part:
             assert part != "all"  # BlockFormat allows it only where the block is all, too
-            stored = np.take(stored, np.arange(f.block_grid(shape)[axis]) * (0 if block == "all" else block // part), axis)
+            stored = np.take(
+                stored, np.arange(f.block_grid(shape)[axis]) * (0 if block == "all" else block // part), axis
+            )
     return stored
 
 
@@ -162,7 +164,7 @@ def _decoded(q: Quantized, kind: type[np.floating[Any]]) -> NDArray[Any]:
     """element * scale, each product rounded once to `kind`."""
     if not isinstance(q, Quantized):  # pyright: ignore[reportUnnecessaryIsInstance]  # it is the caller's
         raise DataError(f"dequantize takes a Quantized, not {type(q).__name__}")
-    f = q.format
+    f = block_format(q.format)
     codes = np.asarray(q.codes)
     if codes.dtype != np.uint8 or codes.shape != f.codes_shape(q.shape):
         raise DataError(
@@ -205,8 +207,8 @@ def _check_amax(amax: np.float32, f: BlockFormat, the_rule: Rule) -> None:
 
     Near the ends of float32 the tensor scale or its reciprocal has no value there, and the rule takes another.
     """
-    if not (np.isfinite(amax) and amax > 0):
-        return
+    if 2.0**-100 < amax < 2.0**100 or not (np.isfinite(amax) and amax > 0):
+        return  # far from both ends: most tensors
     block = np.full((1, f.row_unit), amax, np.float32)
     sample = quantize_as_kernels_do(block, f, amax=amax, the_rule=the_rule)
     back, want = float(dequantize(sample)[0, 0]), float(amax)  # in float64, where halves of the smallest exist

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fp4num import dtypes, groups, scale_arrays
-from fp4num.errors import DataError
-from fp4num.formats import BlockFormat, block_format
+from fp4num.errors import DataError, FormatError
+from fp4num.formats import FORMATS, BlockFormat, block_format
 from fp4num.layouts import ScaleLayout
 
 
@@ -35,6 +35,9 @@ class Quantized:
     offsets: Any = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.format, BlockFormat):  # pyright: ignore[reportUnnecessaryIsInstance]
+            known = f"fp4num.FORMATS[{self.format!r}]" if isinstance(self.format, str) and self.format in FORMATS else f"there are {', '.join(FORMATS)}"
+            raise FormatError(f"the format of a Quantized is a BlockFormat, not {self.format!r}; {known}")
         # The rest is checked where it is used: this alone would never be missed there.
         given = self.tensor_scale
         if given is not None and (self.format.tensor_scale is None or not hasattr(given, "dtype")):

@@ -23,6 +23,9 @@ from fp4num.layouts import BLOCKED_128X4, LAYOUTS, ScaleLayout
 CUTLASS = "cutlass"
 _CUTLASS_MEMORY = (5, 2, 4, 0, 1, 3)
 
+#: The NaN of each type of scale; in e4m3 what lies above it is negative.
+_NAN = {"e4m3": 0x7F, "e8m0": 0xFF}
+
 Offsets = groups.Offsets
 
 
@@ -94,34 +97,37 @@ def converted(array: Any, layout: ScaleLayout | str, f: BlockFormat, shape: tupl
 def check_bytes(
     buffer: Any, f: BlockFormat, shape: tuple[int, ...], offsets: Any, *, nan_blocks: bool, what: str = "scales"
 ) -> None:
-    """`DataError` for e4m3 scale bytes that are negative or, unless `nan_blocks`, NaN; for what is in host memory.
+    """`DataError` for scale bytes in host memory that no block may have, and for NaN in the padding.
 
-    Block scales are unsigned (PTX's ue4m3: the sign bit is 0). Padding is looked at, too: a tensor core reads it.
+    e4m3 block scales are unsigned (PTX's ue4m3: the sign bit is 0) and, unless `nan_blocks`, no NaN. The e8m0 scale
+    0xFF is a NaN block by the MX specification. Where a row of blocks ends within an atom, a tensor core multiplies
+    zeros by the padding beside it, and zero times NaN is NaN: there it is refused.
     """
-    if f.scale != "e4m3" or not on_host(buffer):
+    if f.scale not in _NAN or not on_host(buffer):
         return
-    data = np.asarray(buffer)
-    bad = data >= (0x80 if nan_blocks else 0x7F)
+    nan, data = _NAN[f.scale], np.asarray(buffer)
+    bad = data >= nan
     if not bad.any():
         return
     known = None if offsets is None else groups.check_offsets(offsets, shape)
     at = places(f, shape, known)
-    wrong = np.argwhere(bad[at])
+    where = f"{what} of {f.name}{list(shape)} hold the byte"
+    wrong = np.argwhere(data[at] > nan if nan_blocks or f.scale == "e8m0" else bad[at])
     if len(wrong):
         place = tuple(int(i) for i in wrong[0])
         byte = int(data[at[place]])
         number = "NaN" if byte & 0x7F == 0x7F else "negative"
         help = "" if byte >= 0x80 else "; blocks that are NaN on purpose take nan_blocks=True"
         raise DataError(
-            f"{what} of {f.name}{list(shape)} hold the byte 0x{byte:02X}, which is {number}, at block "
-            f"(batch, row, k) = {place}: block scales are e4m3 numbers of sign 0{help}"
+            f"{where} 0x{byte:02X}, which is {number}, at block (batch, row, k) = {place}: block scales are e4m3 "
+            f"numbers of sign 0{help}"
         )
     bad[at] = False
-    if f.layout.pad < 0x7F and bad.any():
+    if f.layout.pad < nan and bad.any():
         first = int(np.argmax(bad))
         raise DataError(
-            f"{what} of {f.name}{list(shape)} hold the byte 0x{int(data[first]):02X} in their padding, at element "
-            f"{first}: layout {f.layout.name} has {f.layout.pad} there; layout={f.layout.name!r} makes a clean buffer"
+            f"{where} 0x{int(data[first]):02X} in their padding, at element {first}, which would spoil the blocks "
+            f"beside it: layout {f.layout.name} has {f.layout.pad} there; layout={f.layout.name!r} makes a clean buffer"
         )
 
 

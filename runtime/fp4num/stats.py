@@ -11,8 +11,9 @@ from fp4num.rules.base import Statistic
 def amax(x: Floats, *, nan: bool) -> np.float32:
     """The largest magnitude of a tensor, 0 if it is empty. A NaN makes it NaN, or is ignored, by `nan`."""
     magnitude = np.abs(x)
-    reduce = np.maximum.reduce if nan else np.fmax.reduce
-    return np.float32(reduce(magnitude, axis=None, initial=np.float32(0)))
+    if not nan:  # numpy's fmax takes a signaling NaN for the larger in some places of an array
+        magnitude = np.where(np.isnan(magnitude), np.float32(0), magnitude)
+    return np.float32(np.maximum.reduce(magnitude, axis=None, initial=np.float32(0)))
 
 
 def of(statistic: Statistic, x: Floats, tall: int, wide: int) -> Floats:

@@ -128,7 +128,7 @@ def _numpy_view(array: np.ndarray) -> View:
     if dtype is None:
         swapped = "" if array.dtype.isnative else " of the other byte order"
         held = element_of(array.dtype) if array.dtype.names else None
-        name = array.dtype.name if held is None else NUMPY_DTYPES[held][1]
+        name = array.dtype.name if held is None else NUMPY_DTYPES[held][-1]
         dtype = _numpy_names.setdefault(array.dtype, name + swapped)
     address = array.__array_interface__["data"][0]
     flags = array.flags

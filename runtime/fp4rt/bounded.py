@@ -65,7 +65,9 @@ def _plain(arg: Arg, plain: Comparison, known: Interval, found: Any, dims: Mappi
     return _judged(plain, inside, unknown, known.reasons)
 
 
-def _quantized(plain: list[Comparison], known: QuantizedRange, found: Quantized, expected: Quantized) -> list[Comparison]:
+def _quantized(
+    plain: list[Comparison], known: QuantizedRange, found: Quantized, expected: Quantized
+) -> list[Comparison]:
     """Of each buffer; the tensor scale is known to the bit."""
     low, high = known.ends
     unknown, reasons = (low == -np.inf) & (high == np.inf), known.x.reasons

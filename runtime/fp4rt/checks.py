@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from fp4num import BlockFormat, Quantized
+from fp4num import BlockFormat, NumericsError, Quantized
 from fp4num.groups import buffer_size
+from fp4num.scale_arrays import check_bytes
 from fp4rt import arrays, sizes
 from fp4rt.arrays import View
 from fp4rt.errors import ArgumentError
@@ -119,7 +120,7 @@ class Slot:
                     help="fp4rt.Quantized.from_parts checks it early; its layout= builds it",
                 )
             if not written:
-                _check_scale_bytes(arg.name, fmt, scales)
+                _check_scale_bytes(arg.name, value, scales)
         if fmt.tensor_scale is not None and tensor_scale:
             if value.tensor_scale is None:
                 raise ArgumentError(
@@ -287,20 +288,27 @@ def _dtype_help(dtype: str, v: View) -> str:
     return f"x.astype(np.{arrays.NUMPY_DTYPES[dtype][0]})"
 
 
-def _check_scale_bytes(argument: str, fmt: BlockFormat, scales: View) -> None:
-    """Block scales are unsigned: a tensor core has no meaning for one with a sign. A look at a device would wait."""
-    if fmt.scale != "e4m3" or scales.device is not None or fmt.layout.pad >= 0x80 or not scales.nbytes:
+def _check_scale_bytes(argument: str, value: Quantized, scales: View) -> None:
+    """Block scales are unsigned: a tensor core has no meaning for one with a sign. NaN in the padding spoils products.
+
+    A look at a device would wait for it.
+    """
+    fmt = value.format
+    nan = {"e4m3": 0x7F, "e8m0": 0xFF}.get(str(fmt.scale))
+    if nan is None or scales.device is not None or not scales.nbytes:
         return
     data = arrays.host_bytes(scales)
-    if int(data.max()) >= 0x80:
-        first = int(np.argmax(data >= 0x80))
+    if int(data.max()) < nan:
+        return
+    try:
+        check_bytes(data, fmt, tuple(value.shape), value.offsets, nan_blocks=True, what=f"{argument}.scales")
+    except NumericsError as error:
         raise ArgumentError(
-            f"{argument}.scales[{first}] is the byte 0x{int(data[first]):02X}, which is negative: block scales are "
-            "e4m3 numbers of sign 0",
+            str(error),
             argument=argument,
             code="FP6114",
-            help="is it e4m3 scales in the layout of the format? Quantized.from_parts checks it early",
-        )
+            help="Quantized.from_parts says so when the value is made; its layout= lays scales anew",
+        ) from None
 
 
 def check_groups(arg: Arg, parts: Mapping[str, View], dims: Mapping[str, int]) -> None:

@@ -20,6 +20,7 @@ CODES: dict[str, str] = {
     "FP6008": "artifact cannot be written",
     "FP6009": "manifest's kernel has no meaning",
     "FP6010": "manifest is over a limit",
+    "FP6011": "no room for temporary files",
     # arguments of a call
     "FP6101": "unknown argument",
     "FP6102": "missing argument",

@@ -4,18 +4,24 @@ A product's sums are exact in f32 in any order: every term of a row is an intege
 sum of their magnitudes stays below 2^24 of it. Rows get their own powers of two and, for elements of a wide range,
 their own window of codes, so that all exponents occur. Operands of products that are added up have one unit in common,
 1, so that the whole sum is exact: a kernel may keep it in one accumulator.
+
+Scales cover the whole range of their type: one operand's lie anywhere, by the seed, and the other's as far on the other
+side of 1, so that results stay of moderate size; of every four rows about one lies anywhere by itself. Some rows are
+special: all zero, of the greatest codes, or with a scale that is a NaN.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fp4num import BlockFormat, Quantized, decode, encode, pack
+from fp4num.elements import element
 from fp4num.groups import check_offsets, first_rows
 from fp4num.scale_arrays import to_buffer
 from fp4rt.arrays import Input
@@ -33,6 +39,33 @@ _EXACT = 1 << 24
 _SCALES, _FEW = 4, 12
 #: Drawing an argument holds this many times its memory: numbers as int64 and float64.
 _COPIES = 4
+#: How far from their usual place, in powers of two, the scales of an operand may lie, by the type of the scale or, for
+#: a plain operand, of the element. What is not here stays.
+_REACH = {"e8m0": 118, "e4m3": 5, "f32": 90, "bf16": 100}
+#: An f32 scale may be applied after the sum: what the other operand leaves until then must stay in f32's range.
+_REACH_BESIDE_F32 = 40
+#: How far a single row may lie from the others, up or down, and of how many rows one does.
+_WILD, _ONE_OF = 40, 4
+#: Exponents of the smallest scale, and of the largest with one significant bit; e4m3's largest has three: 7 * 2^6.
+_RANGE = {"e8m0": (-127, 127), "e4m3": (-9, 8), "f32": (-149, 126)}
+
+
+#: The target that multiplies all operands as bf16, which lacks the ends of an element times an e8m0 scale.
+_CONVERTING = "sm_90a"
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """How an argument takes part in products: the largest integer that a row may hold (None: in no product), whether
+    its unit is 1, how many powers of two it is shifted, and whether element times scale must be held by bf16."""
+
+    bound: int | None = None
+    aligned: bool = False
+    shift: int = 0
+    narrow: bool = False
+
+
+_NO_PRODUCT = Role()
 
 
 def random_inputs(
@@ -56,8 +89,9 @@ def random_inputs(
     static = {d.name: d.value for d in kernel.dims if d.value is not None}
     sizes_of = complete_dims(kernel, {**static, **(dims or {})})
     check_memory(_COPIES * call_bytes(kernel, sizes_of), None, f"making random inputs of {kernel.name}")
-    bounds = _bounds(kernel, sizes_of) if exact else {}
-    out: dict[str, Input] = {}
+    converts = isinstance(manifest, Manifest) and manifest.target == _CONVERTING
+    roles = _roles(kernel, sizes_of, seed, converts) if exact else {}
+    out: dict[str, Any] = {}
     for index, arg in enumerate(kernel.args):
         rng = np.random.default_rng((seed, index))
         shape = shape_of(arg, sizes_of)
@@ -67,8 +101,7 @@ def random_inputs(
                     float(np.float32(rng.uniform(0.5, 2.0))) if arg.dtype == "f32" else int(rng.integers(1, 5))
                 )
         elif arg.direction != "out":
-            bound, aligned = bounds.get(arg.name, (None, False))
-            out[arg.name] = _tensor(kernel, arg, shape, bound, rng, sizes_of, aligned)
+            out[arg.name] = _tensor(kernel, arg, shape, roles.get(arg.name, _NO_PRODUCT), rng, sizes_of)
     factors = _factors(kernel)
     for arg in kernel.args:
         by = arg.axes[-2].by if arg.format is not None and len(arg.axes) > 1 else None
@@ -99,6 +132,49 @@ def _bounds(kernel: TypedKernel, dims: Mapping[str, int]) -> dict[str, tuple[int
     return out
 
 
+def _roles(kernel: TypedKernel, dims: Mapping[str, int], seed: int, converts: bool) -> dict[str, Role]:
+    """The role of each operand of a product."""
+    bounds = _bounds(kernel, dims)
+    args = {arg.name: arg for arg in kernel.args}
+    pairs: list[tuple[str, str]] = []
+    for value in kernel.values:
+        if value.op == "matmul":
+            sides = [_argument(kernel, i) for i in value.operands]
+            pairs.extend([(sides[0].name, sides[1].name)] if sides[0] is not None and sides[1] is not None else [])
+    plain = {name for pair in pairs for name in pair if any(args[other].format is None for other in pair)}
+    shifts = _shifts(args, pairs, bounds.keys(), seed)
+    return {
+        name: Role(bound, aligned, shifts.get(name, 0), converts or name in plain)
+        for name, (bound, aligned) in bounds.items()
+    }
+
+
+def _shifts(args: Mapping[str, Arg], pairs: list[tuple[str, str]], names: Iterable[str], seed: int) -> dict[str, int]:
+    """Opposite shifts for the two operands of each product; none where one argument would need both."""
+    sign: dict[str, int] = {}
+    found: dict[str, int] = {}
+    for first in names:
+        if first in sign:
+            continue
+        sign[first], group, consistent = 1, [first], True
+        for name in group:  # grows while its neighbors are found
+            for pair in pairs:
+                if name not in pair:
+                    continue
+                other = pair[1] if pair[0] == name else pair[0]
+                if other not in sign:
+                    sign[other] = -sign[name]
+                    group.append(other)
+                consistent = consistent and sign[other] == -sign[name]
+        kinds = {str(f.scale if (f := args[name].format) is not None else args[name].dtype) for name in group}
+        reach = min((_REACH.get(kind, 0) for kind in kinds), default=0)
+        if "f32" in kinds and kinds != {"f32"}:
+            reach = min(reach, _REACH_BESIDE_F32)
+        shift = int(np.random.default_rng((seed, len(found), 1 << 20)).integers(-reach, reach + 1)) if consistent else 0
+        found.update({name: sign[name] * shift for name in group})
+    return found
+
+
 def _argument(kernel: TypedKernel, index: int) -> Arg | None:
     """The argument behind a product's operand, None if it is computed."""
     value = kernel.values[index]
@@ -111,13 +187,13 @@ def _tensor(
     kernel: TypedKernel,
     arg: Arg,
     shape: tuple[int, ...],
-    bound: int | None,
+    role: Role,
     rng: Generator,
     dims: Mapping[str, int],
-    aligned: bool,
 ) -> Any:
+    bound = role.bound
     if arg.format is not None:
-        return _quantized(arg.format, shape, bound, rng, aligned)
+        return _quantized(arg.format, shape, role, rng)
     for user in kernel.args:  # offsets and counts have a meaning of their own
         for axis, limit in zip(user.axes, shape_of(user, dims), strict=True):
             if axis.by == arg.name:
@@ -135,6 +211,8 @@ def _tensor(
         values = rng.integers(-min(bound, 15), min(bound, 15) + 1, shape).astype(np.float32)
     else:
         values = rng.standard_normal(shape).astype(np.float32)
+    if dtype in ("f32", "bf16"):
+        values = np.ldexp(values, role.shift)
     if dtype == "f32":
         return np.asarray(values, np.float32)
     codes = encode(values, dtype)
@@ -145,7 +223,7 @@ def _numpy(arg: Arg) -> Any:
     return {"i32": np.int32, "u32": np.uint32, "u64": np.uint64}.get(str(arg.dtype), np.int32)
 
 
-def _quantized(fmt: BlockFormat, shape: tuple[int, ...], bound: int | None, rng: Generator, aligned: bool) -> Quantized:
+def _quantized(fmt: BlockFormat, shape: tuple[int, ...], role: Role, rng: Generator) -> Quantized:
     """Random codes and scales; the padding of the scales is what the layout says."""
     try:
         fmt.check_shape(shape)
@@ -153,11 +231,13 @@ def _quantized(fmt: BlockFormat, shape: tuple[int, ...], bound: int | None, rng:
         raise DimensionError(str(error)) from error
     columns = int(shape[-1])
     dense = (math.prod(shape[:-2]), math.prod(shape[-2:-1]), columns)
-    codes, level, scale_bound = _codes(fmt, dense, bound, rng, aligned)
-    packed = pack(codes, fmt.bits).reshape(fmt.codes_shape(shape))
+    codes, level, scale_bound = _codes(fmt, dense, role.bound, rng, role.aligned)
     scales: NDArray[Any] = np.empty(0, np.uint8)
     if fmt.scale is not None:
-        scales = fmt.layout.to_buffer(_scales(fmt, shape, scale_bound, level, rng, aligned))
+        stored = _scales(fmt, shape, replace(role, bound=scale_bound), level, rng, inside=role.bound is not None)
+        _special_rows(fmt, codes, stored, role, rng)
+        scales = fmt.layout.to_buffer(stored)
+    packed = pack(codes, fmt.bits).reshape(fmt.codes_shape(shape))
     tensor_scale = None if fmt.tensor_scale is None else np.asarray(rng.uniform(0.25, 4.0), np.float32)
     return Quantized(packed, scales, tensor_scale, fmt, shape)
 
@@ -213,31 +293,36 @@ def _codes(
 def _scales(
     fmt: BlockFormat,
     shape: tuple[int, ...],
-    bound: int,
+    role: Role,
     level: NDArray[np.int64],
     rng: Generator,
-    aligned: bool,
+    inside: bool,
 ) -> NDArray[Any]:
-    """Stored scales [batch, row, k]: for each row of blocks a power of two times integers up to `bound`.
+    """Stored scales [batch, row, k]: for each row of blocks a power of two times integers up to the role's bound.
 
-    The power is such that sums over the last axis are of moderate size, whatever the codes' window (`level`); with
-    `aligned`, such that the element's smallest step becomes 1.
+    The power is such that sums over the last axis are of moderate size, whatever the codes' window (`level`), but for
+    the role's shift and for some rows that lie anywhere; with `aligned`, such that the element's smallest step becomes
+    1. Rows of operands `inside` products lie so near each other that these stay in f32's range.
     """
     grid = fmt.block_grid(shape)
-    bound = min(bound, 16)
+    bound = min(role.bound or 1, 16)
     depth = round(math.log2(max(1, int(shape[-1]))) / 4)
     tall = 1 if fmt.block[0] == 1 else (level.shape[1] or 1) if fmt.block[0] == "all" else int(fmt.block[0])
     base = rng.integers(-2, 3, grid[:2]) - level[:, ::tall] - depth - bound.bit_length() // 2
-    if aligned:
+    if role.aligned:
         smallest = decode(np.arange(1 << fmt.bits, dtype=np.uint8), fmt.element)
         base[:] = -round(math.log2(float(np.min(smallest[smallest > 0]))))
-    # Within these, an integer of up to 16 times the power of two is a scale exactly.
-    base = np.clip(base, *{"e4m3": (-9, 4), "e8m0": (-120, 120)}.get(str(fmt.scale), (-120, 120)))[..., None]
+    else:
+        wild = _WILD if inside else _RANGE[str(fmt.scale)][1]
+        base = base + np.where(rng.integers(0, _ONE_OF, grid[:2]) == 0, rng.integers(-wild, wild + 1, grid[:2]), 0)
+    base = np.clip(base + role.shift, *_powers(fmt, bound, role.narrow or not inside))[..., None]
     factors: NDArray[Any]
     if fmt.scale == "e8m0":
         factors = 1 << rng.integers(0, bound.bit_length(), grid)
     else:
         factors = rng.integers(1, bound + 1, grid)
+        if fmt.scale == "e4m3":  # up to 448: an integer of four bits times a power of two is a scale exactly
+            factors = np.minimum(factors, np.maximum(1, np.ldexp(448.0, -base).astype(np.int64)))
     scales = np.ldexp(factors.astype(np.float32), base.astype(np.int32)).astype(np.float32)
     codes: NDArray[Any] = scales if fmt.scale == "f32" else encode(scales, str(fmt.scale))
     stored = fmt.scale_grid(shape)
@@ -247,3 +332,35 @@ def _scales(
             index = index * 0 if block == "all" else index * int(part) // int(block)
             codes = np.take(codes, index, axis=axis)
     return codes
+
+
+def _powers(fmt: BlockFormat, bound: int, narrow: bool) -> tuple[int, int]:
+    """Least and greatest power of two of a row of scales; with `narrow`, elements times scales stay finite in f32, and
+    multiples of bf16's smallest number."""
+    low, high = _RANGE[str(fmt.scale)]
+    if fmt.scale == "e4m3":
+        return low, high
+    high -= bound.bit_length() - 1
+    if narrow:
+        e = element(fmt.element)
+        high = min(high, 128 - e.emax - bound.bit_length())
+        low = max(low, -133 - (1 - e.bias - e.mantissa_bits)) if fmt.scale == "e8m0" else low
+    return low, high
+
+
+def _special_rows(fmt: BlockFormat, codes: NDArray[np.uint8], scales: NDArray[Any], role: Role, rng: Generator) -> None:
+    """Put a row of zeros of both signs and one of the greatest code into a tensor, and a NaN among its scales.
+
+    One NaN only, and in a part of all calls, so that what is computed over rows is not always NaN.
+    """
+    batches, rows, columns = codes.shape
+    if batches == 0 or rows < 8 or columns == 0:
+        return
+    e = element(fmt.element)
+    zeros = np.array([0, 1 << (fmt.bits - 1)], np.uint8)
+    for batch in range(batches):
+        codes[batch, int(rng.integers(rows))] = rng.choice(zeros, columns)
+    if role.bound is None or (e.bits == 4 and role.bound >= _FEW):
+        codes[0, int(rng.integers(rows))] = e.max_code
+    if fmt.scale == "e8m0" and rng.integers(0, _ONE_OF) == 0:
+        scales[tuple(rng.integers(0, n) for n in scales.shape)] = 0xFF

@@ -61,6 +61,9 @@ class Deadline:
             )
 
 
+NO_DEADLINE = Deadline(None)
+
+
 def call_bytes(kernel: TypedKernel, dims: Mapping[str, int]) -> int:
     """At least the bytes of a call's outputs, of a tensor argument 4 an element at most."""
     total = 0

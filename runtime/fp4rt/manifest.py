@@ -214,7 +214,8 @@ def _check_plans(manifest: Manifest) -> None:
     if len(manifest.variants) > MAX_VARIANTS:
         raise _over(f"{len(manifest.variants)} variants", MAX_VARIANTS)
     dims = {dim.name for dim in manifest.kernel.dims}
-    conditions = [*manifest.constraints, *manifest.plan_constraints, *(c for v in manifest.variants for c in v.constraints)]
+    conditions = [*manifest.constraints, *manifest.plan_constraints]
+    conditions += [c for v in manifest.variants for c in v.constraints]
     exprs = [c.expr for c in conditions] + [v.when for v in manifest.variants]
     for plan in (manifest.plan, *(v.plan for v in manifest.variants)):
         if len(plan.launches) > MAX_LAUNCHES:

@@ -50,25 +50,11 @@ def _f32(x: Array) -> Array:
 
 
 def _relu(x: Array) -> Array:
-    return _maximum(x, _f32(np.zeros(())))
+    return f32.maximum(x, 0.0)
 
 
 def _sign(x: Array) -> Array:
     return _f32(np.where(np.isnan(x), np.float32(np.nan), np.sign(x)))
-
-
-def _minimum(a: Array, b: Array) -> Array:
-    # PTX min.f32: a NaN loses to a number, and -0 is less than +0.
-    a, b = np.broadcast_arrays(_f32(a), _f32(b))
-    lower = np.fmin(a, b)
-    return np.where((a == 0) & (b == 0) & (np.signbit(a) | np.signbit(b)), np.float32(-0.0), lower)
-
-
-def _maximum(a: Array, b: Array) -> Array:
-    # PTX max.f32: a NaN loses to a number, and +0 is greater than -0.
-    a, b = np.broadcast_arrays(_f32(a), _f32(b))
-    upper = np.fmax(a, b)
-    return np.where((a == 0) & (b == 0) & ~(np.signbit(a) & np.signbit(b)), np.float32(0.0), upper)
 
 
 def _binary(function: Callable[..., Array]) -> Callable[[Array, Array], Array]:
@@ -122,8 +108,8 @@ _TABLE = (
     _exact("sub", 2, _binary(np.subtract), "a - b"),
     _exact("mul", 2, _binary(np.multiply), "a * b"),
     _exact("div", 2, _binary(np.divide), "a / b, correctly rounded"),
-    _exact("min", 2, _minimum, "the lesser; of a NaN and a number, the number; -0 < +0"),
-    _exact("max", 2, _maximum, "the greater; of a NaN and a number, the number; -0 < +0"),
+    _exact("min", 2, f32.minimum, "the lesser; of a NaN and a number, the number; -0 < +0"),
+    _exact("max", 2, f32.maximum, "the greater; of a NaN and a number, the number; -0 < +0"),
     _exact("neg", 1, _unary(np.negative), "-x: flips the sign, of NaN and zero too"),
     _exact("abs", 1, _unary(np.abs), "|x|"),
     _exact("sqrt", 1, _unary(np.sqrt), "the square root, correctly rounded"),

@@ -217,9 +217,7 @@ def _launches(
     return tuple(out)
 
 
-def _param(
-    p: Param, dims: Mapping[str, int], scalars: Mapping[str, int], room: Mapping[str, int]
-) -> ResolvedParam:
+def _param(p: Param, dims: Mapping[str, int], scalars: Mapping[str, int], room: Mapping[str, int]) -> ResolvedParam:
     if p.kind in ("i32", "i64"):
         value = _number(p.source, dims, f"parameter at byte {p.offset}")
         bits = 32 if p.kind == "i32" else 64

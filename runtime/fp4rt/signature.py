@@ -20,7 +20,7 @@ from fp4rt.arrays import Family, Output, View
 from fp4rt.checks import Slot, check_groups, check_overlaps, describe_axes, scale_source, wrong_device
 from fp4rt.errors import ArgumentError
 from fp4rt.plan import WORKSPACE
-from fp4rt.typed import TypedKernel
+from fp4rt.typed import Dim, TypedKernel
 
 Dims = dict[str, int]
 
@@ -257,13 +257,25 @@ def _mark_written(slot: Slot, call: Call) -> None:
         call.written.append(name)
 
 
+def _in_order(kernel: TypedKernel) -> list[Dim]:
+    """The dims, each after those it is made of; those of a circle, which only a damaged manifest has, at the end."""
+    found = [dim for dim in kernel.dims if dim.expr is None]
+    left = [dim for dim in kernel.dims if dim.expr is not None]
+    while left:
+        open_names = {dim.name for dim in left}
+        ready = [dim for dim in left if dim.expr is None or not open_names & set(sizes.names(dim.expr))] or left
+        found += ready
+        left = [dim for dim in left if dim not in ready]
+    return found
+
+
 def complete_dims(kernel: TypedKernel, known: Mapping[str, int]) -> Dims:
-    """All dims of a kernel from the static and dynamic ones; derived dims are evaluated in order.
+    """All dims of a kernel from the static and dynamic ones; a derived dim may come before those it is made of.
 
     A derived dim that a shape determined too must agree with it.
     """
     dims = dict(known)
-    for dim in kernel.dims:
+    for dim in _in_order(kernel):
         if dim.expr is None:
             value = dims.get(dim.name, dim.value)
             if value is None:

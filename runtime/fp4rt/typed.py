@@ -205,10 +205,12 @@ def _parse_dtype(node: Node) -> DType:
             fmt = BlockFormat.from_json(node.value)
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
             raise node.fail(f"not a block format: {error}") from error
-        if not all(isinstance(text, str) for text in (fmt.name, fmt.quantizer)) or any(
-            extent != "all" and type(extent) is not int or (extent != "all" and extent >= 2**32) for extent in (*fmt.block, *fmt.stored)
-        ):
-            raise node.fail("not a block format: its names are strings, and its blocks have less than 2^32 elements")
+        texts: tuple[object, ...] = (fmt.name, fmt.quantizer)
+        extents: tuple[object, ...] = (*fmt.block, *fmt.stored)
+        if not all(isinstance(text, str) for text in texts):
+            raise node.fail("not a block format: its name and its quantizer are strings")
+        if not all(extent == "all" or (type(extent) is int and extent < 2**32) for extent in extents):
+            raise node.fail("not a block format: its blocks have whole numbers of rows and columns below 2^32, or all")
         return fmt
     return node.choice(SCALARS)
 

@@ -1,7 +1,7 @@
 """Whether a typed kernel from a file can be interpreted: every operation has what `fp4rt.ops` says it takes.
 
-The compiler checks what it makes (`fp4cc.ir.verify`). A manifest may come from anywhere, so it is checked again when it
-is read: an operand of the wrong type would otherwise be computed with, or end in numpy with an error that names nothing.
+The compiler checks what it makes (`fp4cc.ir.verify`). A manifest may come from anywhere, so it is checked again when
+it is read: an operand of the wrong type would be computed with, or end in numpy with an error that names nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ def check_kernel(kernel: TypedKernel) -> None:
     """ArtifactError FP6009 for the first thing in the kernel that has no meaning, with its place."""
     for place, text in _problems(kernel):
         raise ArtifactError(
-            f"manifest: kernel.{place}: {text}", code="FP6009", help="compile the kernel again: its manifest was changed"
+            f"manifest: kernel.{place}: {text}",
+            code="FP6009",
+            help="compile the kernel again: its manifest was changed",
         )
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -9,6 +13,7 @@ import pytest
 
 from fp4cc.backend import BackendError, Worker, compile_python, kept_worker, resource_usage
 from fp4cc.backend.process import borrow_worker
+from fp4rt.errors import ArtifactError
 
 KERNEL = (Path(__file__).parent / "small_kernel.txt").read_text()
 
@@ -80,7 +85,7 @@ def test_one_worker_compiles_many_kernels_and_outlives_their_crashes(scratch: Pa
             worker.compile("def compile(arch): raise ValueError('of this job only')", "sm_100a")
         assert "of this job only" in error.value.tail
         assert worker.compile(KERNEL, "sm_100a") == fresh
-        assert [p.name for p in next(scratch.iterdir()).iterdir()] == ["log"]
+        assert sorted(p.name for p in next(scratch.iterdir()).iterdir()) == ["alive", "log"]
     assert list(scratch.iterdir()) == []
 
 
@@ -106,3 +111,47 @@ def test_a_worker_that_gets_no_job_leaves_nothing(scratch: Path) -> None:
     with Worker():
         pass
     assert list(scratch.iterdir()) == []
+
+
+def test_the_folder_of_a_killed_process_is_removed_and_a_living_ones_is_not(scratch: Path) -> None:
+    child = """
+import time
+from fp4cc.backend import process
+process._environment = lambda scratch: {}
+process.Worker()
+print("made", flush=True)
+time.sleep(60)
+"""
+    (scratch / "fp4cc-notes").mkdir()  # somebody's own
+    environment = {**os.environ, "TMPDIR": str(scratch)}
+    with subprocess.Popen([sys.executable, "-c", child], stdout=subprocess.PIPE, env=environment) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"made\n"
+        (left,) = [path for path in scratch.iterdir() if path.name != "fp4cc-notes"]
+        with Worker():
+            assert left.is_dir(), "its process lives"
+        other.kill()
+        other.wait()
+        with Worker():
+            assert not left.exists()
+    assert [path.name for path in scratch.iterdir()] == ["fp4cc-notes"]
+
+
+def test_a_full_folder_is_no_fault_of_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the child, which says so in what it prints, and in this process."""
+    number = errno.ENOSPC
+    with pytest.raises(ArtifactError, match="FP6011: temporary files cannot be written to .*: No space left on device"):
+        compile_python(f"import os\ndef compile(arch): raise OSError({number}, os.strerror({number}))", "sm_100a")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(ArtifactError, match="FP6011.*" + os.strerror(number)):
+        compile_python(KERNEL, "sm_100a")
+
+
+def test_a_folder_that_is_not_there(monkeypatch: pytest.MonkeyPatch, scratch: Path) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch / "none"))
+    with pytest.raises(ArtifactError, match="FP6011.*none: No such file"):
+        Worker()

@@ -143,6 +143,42 @@ def test_run_answers_in_json(fp4cc: Run, gemm: Path) -> None:
     assert answer["outputs"][0]["elements"] == 8 * answer["sizes"]["N"]
 
 
+def test_run_of_ordinary_data_counts_the_places_that_differ(fp4cc: Run, tmp_path: Path) -> None:
+    """Normal numbers in MXFP8: 1,100 of 16,384 sums differ by their order. `run` says so and how far, and it is right."""
+    spec = tmp_path / "mx.fp4"
+    spec.write_text("kernel mx(M, N, K) { in a : mxfp8[M, K]; in b : mxfp8[N, K]; out c : f32[M, N]; c = a @ b.T }\n")
+    rng = np.random.default_rng(0)
+    for name in "ab":
+        np.save(tmp_path / f"{name}.npy", rng.standard_normal((128, 512)).astype(np.float32))
+    inputs = [f"--input={name}={tmp_path}/{name}.npy" for name in "ab"]
+    ran = fp4cc("run", spec, "--device", "emulator", *inputs)
+    assert ran.status == 0, ran.out + ran.err
+    assert "equal to the reference within the bounds of sums in another order" in ran.out
+    assert re.search(r"c: \d+ of 16384 elements differ within the bound of their sums, the farthest by \d+", ran.out)
+    answer = json.loads(fp4cc("run", spec, "--device", "emulator", *inputs, "--json").out)
+    (output,) = answer["outputs"]
+    assert answer["compared"] == "bounds"
+    assert 0 < output["within"] == output["different"] and output["wrong"] == output["undecided"] == 0
+    exact = json.loads(fp4cc("run", spec, "--device", "emulator", "--set=M=128", "--set=N=128", "--json").out)
+    assert (exact["compared"], exact["outputs"][0]["different"]) == ("bits", 0)
+
+
+def test_the_reference_is_compared_with_nothing(fp4cc: Run, gemm: Path) -> None:
+    ran = fp4cc("run", gemm, "--device", "reference", "--set", "M=8")
+    assert ran.status == 0
+    assert ran.out.endswith("this is the reference: nothing to compare with\n")
+    assert "equal" not in ran.out
+    assert json.loads(fp4cc("run", gemm, "--device", "reference", "--set", "M=8", "--json").out)["compared"] == "none"
+
+
+def test_a_number_on_the_device_comes_from_a_file(fp4cc: Run, tmp_path: Path) -> None:
+    spec = tmp_path / "scale.fp4"
+    spec.write_text("kernel scale(M, N) { in x : f32[M, N]; in s : f32[]; out y : f32[M, N]; y = s * x }\n")
+    np.save(tmp_path / "s.npy", np.asarray(0.5, np.float32))
+    ran = fp4cc("run", spec, "--device", "reference", "--set=M=4", "--set=N=4", "--input", f"s={tmp_path}/s.npy")
+    assert ran.status == 0, ran.err
+
+
 def test_run_says_which_constraint_fails(fp4cc: Run, gemm: Path) -> None:
     ran = fp4cc("run", gemm, "--device", "reference", "--at", "K=24")
     assert ran.status == 1
@@ -172,10 +208,14 @@ def test_files_that_do_not_fit_are_named(fp4cc: Run, gemm: Path, tmp_path: Path)
     np.save(tmp_path / "ints.npy", np.zeros((4, 64), np.int64))
     np.savez(tmp_path / "parts.npz", codes=np.zeros((4, 32), np.uint8))
     (tmp_path / "text.npy").write_text("not an array")
-    for name, message in (("ints.npy", "dtype int64"), ("parts.npz", "scales"), ("text.npy", "cannot be read")):
+    for name, message in (
+        ("ints.npy", "FP6104.*dtype int64"),
+        ("parts.npz", "FP6410.*it has codes; a quantized tensor has codes, scales"),
+        ("text.npy", "FP6410.*neither a .npy nor a .npz file"),
+    ):
         ran = fp4cc("run", gemm, "--device", "reference", "--input", f"a={tmp_path / name}")
-        assert ran.status == 2
-        assert message in ran.err
+        assert ran.status == 1
+        assert re.search(message, ran.err)
     ran = fp4cc("run", gemm, "--device", "reference", "--input", f"z={tmp_path}/ints.npy")
     assert "gemm has no input 'z'; inputs: a, b" in ran.err
 
@@ -183,8 +223,9 @@ def test_files_that_do_not_fit_are_named(fp4cc: Run, gemm: Path, tmp_path: Path)
 def test_a_pickled_array_is_refused(fp4cc: Run, gemm: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.array([{}], object), allow_pickle=True)
     ran = fp4cc("run", gemm, "--device", "reference", "--input", f"a={tmp_path}/a.npy")
-    assert ran.status == 2
-    assert "cannot be read" in ran.err
+    assert ran.status == 1
+    assert "FP6410" in ran.err
+    assert "Python objects, which are never unpickled" in ran.err
 
 
 def test_saved_quantized_outputs_can_be_read_back(tmp_path: Path) -> None:
@@ -342,6 +383,25 @@ def test_layout_of_a_colliding_definition_is_a_coded_error(fp4cc: Run, tmp_path:
     ran = fp4cc("layout", path)
     assert ran.status == 1
     assert "error[FP3004]" in ran.err
+
+
+def test_cache_says_what_it_holds_and_empties_it(fp4cc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fp4cc.cache import Store
+
+    monkeypatch.setenv("FP4CC_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("FP4CC_CACHE_SIZE", "10M")
+    ran = fp4cc("cache", "info")
+    assert ran.status == 0
+    assert "0.0 MB of 10 MB" in ran.out
+    Store().put("ab" * 32, {"k.ptx": bytes(1_000_000)})
+    answer = json.loads(fp4cc("cache", "info", "--json").out)
+    assert (answer["entries"], answer["limit"]) == (1, 10 << 20)
+    assert 1_000_000 < answer["bytes"] < 1_010_000
+    ran = fp4cc("cache", "clear")
+    assert ran.status == 0
+    assert "removed 1 entries, 1.0 MB, from" in ran.out
+    assert json.loads(fp4cc("cache", "info", "--json").out)["entries"] == 0
+    assert json.loads(fp4cc("cache", "clear", "--json").out)["removed"]["entries"] == 0
 
 
 def test_doctor_reports_what_is_here(fp4cc: Run) -> None:

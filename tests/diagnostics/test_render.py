@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from fp4cc.diagnostics import Collector, did_you_mean, error, listed, render
+from pathlib import Path
+
+import pytest
+
+from fp4cc.diagnostics import Collector, DiagnosticError, did_you_mean, error, listed, render
+from fp4cc.passes import lower
+from fp4cc.sema import analyze
 from fp4cc.source import Source, Span
 
 
@@ -96,3 +102,31 @@ def test_suggestions() -> None:
     assert did_you_mean("m", ["M", "N"]) == "did you mean `M`?"
     assert did_you_mean("zzz", ["M", "N"]) == ""
     assert listed(["a", "b", "c"]) == "`a`, `b` or `c`"
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100])
+def test_lines_wrap_at_the_terminal(width: int) -> None:
+    cases = Path(__file__).parent / "cases"
+    for name in ("FP4020", "FP3013", "FP2013", "FP2010", "FP1010"):
+        source = Source(f"{name}.fp4", (cases / f"{name}.fp4").read_text())
+        found = list(analyze(source).diagnostics)
+        for kernel in analyze(source).kernels:
+            try:
+                lower(kernel, "sm_100a")
+            except DiagnosticError as refused:
+                found.extend(refused.diagnostics)
+        assert found
+        wrapped = render(found, width=width)
+        assert max(map(len, wrapped.splitlines())) <= width, wrapped
+        for d in found:  # all words are there still, in order
+            words = " ".join((d.title, *(label.text for label in d.labels), *d.notes, *d.help)).split()
+            assert set(words) <= set(wrapped.replace(":", ": ").split()) | {w for w in words if ":" in w}
+        assert render(found) == render(found, width=None)
+
+
+def test_many_diagnostics_are_counted() -> None:
+    source = Source("x.fp4", "q" * 200)
+    found = [error("FP2001", f"number {i}", Span(source, i, i + 1)) for i in range(200)]
+    shown = render(found)
+    assert "number 127" in shown and "number 128" not in shown
+    assert "... and 72 more" in shown and shown.endswith("200 errors\n")

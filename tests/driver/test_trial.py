@@ -218,7 +218,9 @@ def test_exact_data_stays_equal_bit_for_bit(artifact: Callable[[str], Artifact])
 def test_what_no_bound_is_carried_through_is_named(artifact: Callable[[str], Artifact]) -> None:
     text = "format six extends nvfp4 { quantizer nvfp4_4over6_mse }\n" + gemm(
         "y = quantize(a @ b.T, tensor_scale = s); z = 1 / (a @ b.T - a @ b.T)",
-        "in s : f32[]; out y : six[M, N]; out z : f32[M, N]", "mxfp8", "mxfp8",
+        "in s : f32[]; out y : six[M, N]; out z : f32[M, N]",
+        "mxfp8",
+        "mxfp8",
     )
     made = artifact(text)
     inputs, dims = ordinary(made, 4)

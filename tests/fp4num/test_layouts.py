@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -227,3 +228,15 @@ def test_huge_atoms_are_refused() -> None:
 def test_trees_print_as_cute_does() -> None:
     assert cute.text(((32, 4), 4)) == "((32,4),4)"
     assert str(LAYOUTS["blocked_128x4"]).endswith("atom ((32,4),4):((16,4),1)")
+
+
+def test_padding_is_a_byte_whatever_the_scale() -> None:
+    """Every byte of a place that no block owns, so four of an f32 scale."""
+    layout = replace(LAYOUTS["blocked_8x4"], pad=7)
+    for scales in (np.ones((1, 3, 5), np.uint8), np.ones((1, 3, 5), np.float32)):
+        buffer = layout.to_buffer(scales)
+        owned = layout.offsets(1, 3, 5).reshape(-1)
+        rest = np.delete(buffer, owned)
+        assert rest.size == layout.padding(1, 3, 5)
+        assert (rest.view(np.uint8) == 7).all()
+        assert (layout.from_buffer(buffer, 1, 3, 5) == 1).all()

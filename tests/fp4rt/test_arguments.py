@@ -293,11 +293,26 @@ def test_every_error_has_a_listed_code() -> None:
 
 @pytest.mark.parametrize("byte", [0x80, 0xB8, 0xFF])
 def test_negative_scales_are_one_error_on_every_device(kernel: Kernel, byte: int) -> None:
-    good = q(8, 64)
+    good, kind = q(8, 64), "NaN" if byte == 0xFF else "negative"
     scales = good.scales.copy()
-    scales[5] = byte
-    with pytest.raises(ArgumentError, match=rf"FP6114: a\.scales\[5\] is the byte 0x{byte:02X}, which is negative"):
+    scales[good.scale_places()[0, 7, 1]] = byte
+    with pytest.raises(ArgumentError, match=rf"FP6114: a\.scales of nvfp4.* 0x{byte:02X}, which is {kind}, at block"):
         kernel(a=broken(scales=scales), b=good)
+
+
+@pytest.mark.parametrize(("fmt", "byte"), [("nvfp4", 0x7F), ("nvfp4", 0xB8), ("mxfp8", 0xFF)])
+def test_nan_in_the_padding_would_spoil_what_lies_beside_it(
+    make_gemm: Callable[..., TypedKernel], reference: Load, fmt: str, byte: int
+) -> None:
+    """Where K ends within an atom, a kernel multiplies zeros by the padding: 0 * NaN."""
+    good = q(8, 96, fmt)
+    scales = np.full_like(good.scales, byte)
+    scales[good.scale_places()] = good.scale_grid()
+    bad = Quantized(good.codes, scales, good.tensor_scale, good.format, good.shape)
+    with pytest.raises(ArgumentError, match=rf"FP6114: a\.scales of .* 0x{byte:02X} in their padding"):
+        reference(make_gemm(FORMATS[fmt], FORMATS[fmt]))(a=bad, b=good)
+    with pytest.raises(DataError, match="in their padding"):
+        Quantized.from_parts(good.codes, scales, good.tensor_scale, fmt, good.shape)
 
 
 def ragged_kernel(fmt: Any) -> TypedKernel:

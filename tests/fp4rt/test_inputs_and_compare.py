@@ -20,14 +20,56 @@ from fp4rt.typed import Arg, Axis, Dim, TypedKernel
 def test_sums_are_exact_in_any_order(make_gemm: Callable[..., TypedKernel], name: str, k: int) -> None:
     fmt = FORMATS[name]
     args = fp4rt.random_inputs(make_gemm(fmt, fmt), {"M": 9, "N": 7, "K": max(k, 128)}, seed=k)
-    a, b = (fp4num.dequantize(args[n], tensor_scale=False) for n in "ab")
-    exact = a.astype(np.float64) @ b.T.astype(np.float64)
-    for seed in range(2):
-        total = np.zeros(exact.shape, np.float32)
-        for i in np.random.default_rng(seed).permutation(a.shape[1]):
-            total += np.outer(a[:, i], b[:, i])
-        np.testing.assert_array_equal(total, exact)
+    a, b = (fp4num.operand_values(args[n]) for n in "ab")
+    with np.errstate(invalid="ignore"):
+        exact = a @ b.T
+        for seed in range(2):
+            total = np.zeros(exact.shape, np.float32)
+            for i in np.random.default_rng(seed).permutation(a.shape[1]):
+                total += np.outer(a[:, i], b[:, i]).astype(np.float32)
+            np.testing.assert_array_equal(total, exact)
     assert np.count_nonzero(exact) > exact.size // 2
+
+
+@pytest.mark.parametrize("name", list(FORMATS))
+def test_scales_cover_the_whole_range_of_their_type(make_gemm: Callable[..., TypedKernel], name: str) -> None:
+    """Over some seeds: every code of e8m0 with the NaN, all but a few of e4m3, f32 from 2^-100 to 2^100."""
+    fmt = FORMATS[name]
+    kernel = make_gemm(fmt, fmt)
+    found = [fp4rt.random_inputs(kernel, {"M": 256, "N": 8, "K": 256}, seed=s)["a"].scale_grid() for s in range(60)]
+    scales = np.unique(np.concatenate([x.reshape(-1) for x in found]))
+    if fmt.scale == "e8m0":
+        assert len(scales) == 256
+    elif fmt.scale == "e4m3":
+        assert {1, 8, 0x7E} <= set(scales.tolist()) and len(scales) > 100
+    else:
+        assert np.log2(scales.min()) < -95 and np.log2(scales.max()) > 95
+
+
+def test_some_rows_are_special(make_gemm: Callable[..., TypedKernel]) -> None:
+    """Zeros of both signs, the greatest code, and in some calls one scale that is NaN."""
+    fmt = FORMATS["mxfp4"]
+    kernel = make_gemm(fmt, fmt)
+    all_a = [fp4rt.random_inputs(kernel, {"M": 64, "N": 8, "K": 256}, seed=s)["a"] for s in range(16)]
+    for a in all_a:
+        codes = fp4num.unpack(a.codes, 4)
+        assert ((codes & 7) == 0).all(axis=1).any() or (codes == 7).all(axis=1).any()
+    assert 0 < sum((a.scale_grid() == 0xFF).any() for a in all_a) < 16
+    assert max((a.scale_grid() == 0xFF).sum() for a in all_a) == 1
+
+
+def test_the_two_operands_of_a_product_are_shifted_oppositely(make_gemm: Callable[..., TypedKernel]) -> None:
+    """So that most results are of moderate size, wherever the scales lie."""
+    fmt = FORMATS["mxfp8_e4m3"]
+    kernel = make_gemm(fmt, fmt, "f32")
+    for seed in range(8):
+        args = fp4rt.random_inputs(kernel, {"M": 64, "N": 64, "K": 256}, seed=seed)
+        a, b = (fp4num.operand_values(args[n]) for n in "ab")
+        with np.errstate(invalid="ignore"):
+            sums = np.abs(a @ b.T)
+        sums = sums[np.isfinite(sums) & (sums > 0)]
+        assert 2.0**-30 < np.median(sums) < 2.0**30
+        assert sums.min() > 2.0**-149 and sums.max() < 2.0**128
 
 
 @pytest.mark.parametrize("name", ["nvfp4", "mxfp8_e4m3", "mxfp6_e2m3"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import fp4num
 import fp4rt
 from fp4num import FORMATS, BlockFormat
 from fp4rt import DeviceError, Kernel
+from fp4rt.ops import OPS
 from fp4rt.reference.tensorops import ordered_sum
 from fp4rt.typed import Arg, Axis, Constraint, Dim, Store, TypedKernel, Value
 
@@ -37,8 +39,9 @@ def test_gemm_of_every_format(make_gemm: Callable[..., TypedKernel], reference: 
     fmt = FORMATS[name]
     kernel = make_gemm(fmt, fmt, "f32")
     args = fp4rt.random_inputs(kernel, {"M": 40, "N": 24, "K": 256}, seed=2)
-    a, b = (fp4num.dequantize(args[n], tensor_scale=False).astype(np.float64) for n in "ab")
-    expected = (a @ b.T).astype(np.float32)
+    a, b = (fp4num.operand_values(args[n]) for n in "ab")
+    with np.errstate(invalid="ignore"):
+        expected = (a @ b.T).astype(np.float32)
     if fmt.tensor_scale:
         expected = expected * np.float32(args["a"].tensor_scale * args["b"].tensor_scale)
     np.testing.assert_array_equal(reference(kernel)(**args)["c"], expected)
@@ -411,3 +414,73 @@ def test_ragged_product(reference: Load) -> None:
     y = reference(kernel)(**args)["y"]
     np.testing.assert_array_equal(y[:5], args["x"][:5] @ w[0].T)
     np.testing.assert_array_equal(y[5:], args["x"][5:] @ w[2].T)
+
+
+def test_products_are_not_rounded_before_they_are_added(make_gemm: Callable[..., TypedKernel], reference: Load) -> None:
+    """6 * 2^127 is above f32, and 6 * 2^127 * 1 * 2^-127 is 6."""
+    fmt = FORMATS["mxfp4"]
+    kernel = make_gemm(fmt, fmt, "f32")
+    args = fp4rt.random_inputs(kernel, {"M": 8, "N": 8, "K": 32})
+    args["a"].codes[:], args["a"].scales[:] = 0x77, 0xFE
+    args["b"].codes[:], args["b"].scales[:] = 0x22, 0x00
+    np.testing.assert_array_equal(reference(kernel)(**args)["c"], np.full((8, 8), 32 * 6.0, np.float32))
+    args["b"].scales[1] = 0xFF  # the NaN of the block in row 32, which is padding, and of no other
+    assert np.isfinite(reference(kernel)(**args)["c"]).all()
+    args["b"].scales[16] = 0xFF  # row 1
+    assert (np.isnan(reference(kernel)(**args)["c"]) == (np.arange(8) == 1)).all()
+
+
+def test_beside_a_plain_operand_values_are_f32(make_gemm: Callable[..., TypedKernel], reference: Load) -> None:
+    fmt = FORMATS["mxfp4"]
+    made = make_gemm(fmt, fmt, "f32")
+    plain = replace(made.args[0], dtype="bf16")
+    values = [replace(v, dtype="bf16") if v.attrs.get("name") == "a" else v for v in made.values]
+    kernel = replace(made, args=(plain, *made.args[1:]), values=tuple(values))
+    args = fp4rt.random_inputs(kernel, {"M": 8, "N": 8, "K": 32})
+    args["a"][:] = 0x3F80
+    args["b"].codes[:], args["b"].scales[:] = 0x77, 0xFE
+    assert (reference(kernel)(**args)["c"] == np.inf).all()
+
+
+@pytest.mark.parametrize("kind", ["max", "min"])
+def test_extremes_of_zeros_are_those_of_the_elementwise_operation(reference: Load, kind: str) -> None:
+    """In any order, and of a NaN and a number the number."""
+    kernel = build(
+        [Arg("x", "in", "f32", axes("M", "N")), Arg("y", "out", "f32", axes("M"))],
+        [
+            Value("arg", (), "f32", ("M", "N"), {"name": "x"}),
+            Value("reduce", (0,), "f32", ("M",), {"kind": kind, "over": ("N",)}),
+        ],
+        [Store("y", 1)],
+    )
+    chosen = np.array([0.0, -0.0, np.nan], np.float32)
+    signaling = np.array([0x7F800001], np.uint32).view(np.float32)
+    x = np.random.default_rng(0).choice(np.concatenate([chosen, signaling]), (200, 9))
+    expected = x[:, 0]
+    for column in range(1, 9):
+        expected = OPS[kind].numpy(expected, x[:, column])
+    found = reference(kernel)(x=x)["y"]
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(np.signbit(found[~np.isnan(found)]), np.signbit(expected[~np.isnan(found)]))
+    assert {np.signbit(v).item() for v in found if v == 0} == {True, False}
+
+
+@pytest.mark.parametrize("name", list(FORMATS))
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_quantized_values_turned(reference: Load, name: str, times: int) -> None:
+    """`q.T` is what `dequantize(q).T` is, as often as it is turned."""
+    fmt = FORMATS[name]
+    names = ("M", "N") if times % 2 == 0 else ("N", "M")
+    turned = [Value("transpose", (i,), fmt, ("N", "M") if i % 2 == 0 else ("M", "N")) for i in range(times)]
+    kernel = build(
+        [Arg("q", "in", fmt, axes("M", "N")), Arg("y", "out", "f32", axes(*names))],
+        [
+            Value("arg", (), fmt, ("M", "N"), {"name": "q"}),
+            *turned,
+            Value("dequantize", (times,), "f32", names),
+        ],
+        [Store("y", times + 1)],
+    )
+    q = fp4num.quantize(normal(40, 128), fmt)
+    expected = fp4num.dequantize(q)
+    np.testing.assert_array_equal(reference(kernel)(q=q)["y"], expected if times % 2 == 0 else expected.T)

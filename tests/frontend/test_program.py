@@ -107,3 +107,18 @@ def test_a_text_may_be_given_a_folder(tmp_path: Path) -> None:
     text = 'use "a.fp4"\nkernel k(M) { in x : f32[M]; out y : f32[M]; y = f(x) }\n'
     assert not analyze(Source("t", text), tmp_path).failed
     assert [d.code for d in analyze(Source("t", text)).diagnostics] == ["FP2030"]
+
+
+def test_a_function_sees_its_own_file(tmp_path: Path) -> None:
+    """Not its caller's: what a library's function calls, and means, does not depend on who uses it."""
+    main = write(
+        tmp_path,
+        main='use "a.fp4"\nfn clamp(x, low, high) = x * 100\nformat nvfp4 extends mxfp4 {}\n'
+        "kernel k(M) { in x : f32[M]; out y : f32[M]; y = f(x) + clamp(x, 0, 1) }\n",
+        a='use "b.fp4"\nfn f(x, top = g(1)) = clamp(g(x), 0, top)\n',
+        b="fn g(x) = x + 7\n",
+    )
+    (kernel,) = analyze(main).raise_errors().kernels
+    ops = [value.op for value in kernel.values]
+    assert {"min", "max", "add", "mul"} <= set(ops)
+    assert sorted(v.attrs["value"] for v in kernel.values if v.op == "const") == [0.0, 7.0, 8.0, 100.0]

@@ -10,7 +10,7 @@ from typing import Any
 from fp4cc.driver import Request, artifact_of, build, spec_at
 from fp4cc.driver.interpret import interpreted
 from fp4cc.driver.request import only_kernel
-from fp4rt import Artifact, random_inputs
+from fp4rt import Artifact, RuntimeFault, random_inputs
 from fp4rt.devices.emulator import EmulatorDevice
 from fp4rt.devices.reference import ReferenceDevice
 
@@ -119,7 +119,7 @@ def _small(artifact: Artifact) -> dict[str, int]:
         dims = dict.fromkeys(free, size)
         try:
             kernel.workspace_size(**dims)
-        except Exception:
+        except RuntimeFault:
             continue
         return dims
     raise AssertionError(f"{artifact.manifest.name} runs with no small sizes")

@@ -22,7 +22,9 @@ def made(element: str, scale: str) -> str:
     """The text of a format."""
     pack = "" if element in ("e4m3", "e5m2") else " pack low_first"
     quantizer = "nvfp4_ct" if scale == "e4m3" else "mx_floor"
-    return f"format f {{ element {element}{pack}; scale {scale} per 1 x 32; layout blocked_128x4; quantizer {quantizer} }}"
+    return (
+        f"format f {{ element {element}{pack}; scale {scale} per 1 x 32; layout blocked_128x4; quantizer {quantizer} }}"
+    )
 
 
 def spec(element: str, scale: str, plain: str) -> str:

@@ -131,7 +131,7 @@ class ValuePrinter:
             helper = HELPERS.get(value.op, value.op)
         self.helpers.add(helper)
         text = f"{helper}({', '.join(operands)})"
-        if not top and len(text) > WIDTH:
+        if not top and names.width(text) > WIDTH:
             name = names.new(self.title(index))
             lines.append(f"{name} = {text}")
             self.known[index] = name

@@ -10,6 +10,9 @@ import math
 import struct
 from collections.abc import Callable
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fp4emu.errors import Fault
 from fp4emu.instruction import Instruction
 from fp4emu.machine import ThreadContext
@@ -50,7 +53,9 @@ def _update(thread: ThreadContext, ins: Instruction, address: int, change: Calla
     if not space or space == "global":
         memory = thread.warp.memory
         old = int.from_bytes(memory.read(address, size), "little")
-        memory.write(address, change(old).to_bytes(size, "little"))
+        new = change(old)
+        memory.write(address, new.to_bytes(size, "little"))
+        _seen(thread, memory.data, address - GLOBAL_BASE, (old, new), size, lambda: f"global {memory.name(address)}")
         return old
     if space != "shared::cluster" and address >> RANK_SHIFT != thread.cta.rank:
         raise Fault(f"the shared::cta address {address:#x} is not in the executing CTA (rank {thread.cta.rank})")
@@ -58,8 +63,27 @@ def _update(thread: ThreadContext, ins: Instruction, address: int, change: Calla
     shared.check_read(offset, size)
     old = int.from_bytes(shared.data[offset : offset + size].tobytes(), "little")
     shared.check_write(offset, size, proxy="generic")
-    shared.data[offset : offset + size] = list(change(old).to_bytes(size, "little"))
+    new = change(old)
+    shared.data[offset : offset + size] = list(new.to_bytes(size, "little"))
+    _seen(thread, shared.data, offset, (old, new), size, lambda: f"shared {shared.describe(offset)}")
     return old
+
+
+def _seen(
+    thread: ThreadContext,
+    data: NDArray[np.uint8],
+    start: int,
+    bits: tuple[int, int],
+    size: int,
+    where: Callable[[], str],
+) -> None:
+    """Tells who watches for spinning: an update that changes nothing (a failed compare and swap) is a read."""
+    watch = thread.machine.watch
+    if watch is None:
+        return
+    if bits[0] != bits[1]:
+        watch.disturbed()
+    watch.note(data, slice(start, start + size), where)
 
 
 def _combined(ins: Instruction, old: int, operand: int) -> int:
@@ -89,17 +113,17 @@ def _float_sum(old: int, operand: int, bits: int) -> int:
     return struct.unpack(integer, packed)[0]
 
 
-@instruction("red", *FORMS, style="thread", section="9.7.13.7")
+@instruction("red", *FORMS, style="thread", section="9.7.13.7", quiet=True)
 def red(thread: ThreadContext, ins: Instruction, address: int, operand: int) -> None:
     _update(thread, ins, address, lambda old: _combined(ins, old, operand))
 
 
-@instruction("atom", *FORMS, style="thread", section="9.7.13.6", outputs=1)
+@instruction("atom", *FORMS, style="thread", section="9.7.13.6", outputs=1, quiet=True)
 def atom(thread: ThreadContext, ins: Instruction, address: int, operand: int) -> int:
     return _update(thread, ins, address, lambda old: _combined(ins, old, operand))
 
 
-@instruction("atom", *EXCHANGES, style="thread", section="9.7.13.6", outputs=1)
+@instruction("atom", *EXCHANGES, style="thread", section="9.7.13.6", outputs=1, quiet=True)
 def exchange(thread: ThreadContext, ins: Instruction, address: int, first: int, second: int = 0) -> int:
     """exch: the operand; cas: the second operand where memory holds the first."""
     mask = (1 << int(ins.mod("type")[1:])) - 1

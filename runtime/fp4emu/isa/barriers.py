@@ -310,9 +310,9 @@ def warps_exited(cta: Cta) -> None:
 # --- warp ---
 
 
-@instruction("bar.warp.sync", "", style="group", section=WARP_SECTION, blocking=True)
+@instruction("bar.warp.sync", "", style="group", section=WARP_SECTION, blocking=True, quiet=True)
 def warp_sync(g: Any, ins: Instruction, mask: Any, members: Any) -> None:
     """Waits until the lanes of the mask have met here: they come along other paths of the group."""
     for row, _, word in active_rows(g, mask):
         if _row(members, row, mask) & _live(g, row) & ~word:
-            g.waits[row] = Wait(lambda: False, lambda: "bar.warp.sync: lanes of its mask have not come")
+            g.waits[row] = Wait(lambda: False, lambda: "bar.warp.sync: lanes of its mask have not come", meets=True)

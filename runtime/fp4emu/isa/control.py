@@ -27,7 +27,7 @@ instruction("setmaxnreg", "action=inc|dec sync aligned u32", style="emit", secti
 instruction("griddepcontrol", "action=launch_dependents|wait", style="emit", section="9.7.13.13")(_nothing)
 
 
-@instruction("call", "[uni]", style="emit", section="9.7.12.5")
+@instruction("call", "[uni]", style="emit", section="9.7.12.5", quiet=False)
 def call(e: Builder, ins: Instruction) -> None:
     """What `fp4emu.ptx.inline` leaves of calls: those of functions that the module does not define."""
     name = ins.operands[0].name if isinstance(ins.operands[0], Symbol) else "a register"

@@ -38,6 +38,7 @@ instruction(
     "async [space=shared::cta|shared::cluster]",
     style="group",
     section="9.7.13.4",
+    quiet=True,
 )
 def proxy_async(g: Any, ins: Instruction, mask: Any) -> None:
     """What the generic proxy wrote to the cluster's shared memory may now be read by TMA and the tensor cores."""

@@ -167,6 +167,7 @@ instruction(
     style="emit",
     section="9.7.13.15.13",
     outputs=1,
+    quiet=False,
 )(_arrive)
 
 
@@ -177,6 +178,7 @@ instruction(
     style="emit",
     section="9.7.13.15.14",
     outputs=1,
+    quiet=False,
 )
 def _arrive_drop(e: Builder, ins: Instruction) -> None:
     _arrive(e, ins, drop=True)
@@ -251,7 +253,14 @@ instruction(
     section="9.7.13.15.16",
     outputs=1,
     blocking=True,
+    quiet=False,
 )(_wait)
 instruction(
-    "mbarrier.try_wait", f"[parity] {_WAIT} {LOCAL} b64", style="emit", section="9.7.13.15.16", outputs=1, blocking=True
+    "mbarrier.try_wait",
+    f"[parity] {_WAIT} {LOCAL} b64",
+    style="emit",
+    section="9.7.13.15.16",
+    outputs=1,
+    blocking=True,
+    quiet=False,
 )(_wait)

@@ -179,7 +179,9 @@ def no_vector(size: int, count: int, lanes: int) -> list[Any]:
     return [np.zeros((1, lanes), _PARTS[size])] * count
 
 
-@instruction("st", f"{SEMANTICS} {SPACES} {CACHE} [vec=v2|v4|v8] {TYPES}", style="emit", section="9.7.9.11")
+@instruction(
+    "st", f"{SEMANTICS} {SPACES} {CACHE} [vec=v2|v4|v8] {TYPES}", style="emit", section="9.7.9.11", quiet=False
+)
 def st(e: Builder, ins: Instruction) -> None:
     items = _items(ins.operands[1])
     if len(items) != int((ins.mod("vec") or "v1")[1:]):
@@ -357,17 +359,17 @@ def prefetch(g: Any, ins: Instruction, mask: Any, address: Any) -> None:
     """Has no effect on results."""
 
 
-@instruction("prefetchu", "L1", style="group", section="9.7.9.15")
+@instruction("prefetchu", "L1", style="group", section="9.7.9.15", quiet=True)
 def prefetchu(g: Any, ins: Instruction, mask: Any, address: Any) -> None:
     """Has no effect on results."""
 
 
-@instruction("discard", "[global] L2", style="group", section="9.7.9.17")
+@instruction("discard", "[global] L2", style="group", section="9.7.9.17", quiet=True)
 def discard(g: Any, ins: Instruction, mask: Any, address: Any, size: int) -> None:
     """A discarded line may hold anything: reading it before a store is a mistake that is not detected."""
 
 
-@instruction("applypriority", "[global] L2::evict_normal", style="group", section="9.7.9.16")
+@instruction("applypriority", "[global] L2::evict_normal", style="group", section="9.7.9.16", quiet=True)
 def applypriority(g: Any, ins: Instruction, mask: Any, address: Any, size: int) -> None:
     """Has no effect on results."""
 

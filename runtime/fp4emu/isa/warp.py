@@ -56,7 +56,7 @@ def _members(e: Builder, ins: Instruction, index: int) -> None:
         e.emit(f"{e.constant(check_members)}(g, {e.mask()}, {text})")
 
 
-@instruction("elect.sync", "", style="emit", section="9.7.13.14", outputs=1)
+@instruction("elect.sync", "", style="emit", section="9.7.13.14", outputs=1, members=1)
 def elect(e: Builder, ins: Instruction) -> None:
     """The leader is the lowest lane of the membermask."""
     target = ins.operands[0]
@@ -78,7 +78,7 @@ def elect(e: Builder, ins: Instruction) -> None:
         e.set(target.first, "U", "u", leader, 32)
 
 
-@instruction("shfl.sync", "mode=up|down|bfly|idx b32", style="emit", section="9.7.9.6", outputs=1)
+@instruction("shfl.sync", "mode=up|down|bfly|idx b32", style="emit", section="9.7.9.6", outputs=1, members=4)
 def shfl(e: Builder, ins: Instruction) -> None:
     target = ins.operands[0]
     first, second = (target.first, target.second) if isinstance(target, Pair) else (target, Sink())
@@ -145,7 +145,16 @@ def shuffle(g: Any, mask: Any, mode: str, value: Any, lane: Any, clamp: Any) -> 
     return np.take_along_axis(source, chosen, axis=1), np.broadcast_to(ok, (rows, 32))
 
 
-@instruction("vote.sync", "op=all|any|uni pred", style="group", section="9.7.13.9", outputs=1, per_warp=True)
+@instruction(
+    "vote.sync",
+    "op=all|any|uni pred",
+    style="group",
+    section="9.7.13.9",
+    outputs=1,
+    per_warp=True,
+    quiet=True,
+    members=2,
+)
 def vote(g: Any, ins: Instruction, mask: Any, predicate: Any, members: Any) -> Any:
     check_members(g, mask, members)
     active = _active(g, mask)
@@ -155,19 +164,23 @@ def vote(g: Any, ins: Instruction, mask: Any, predicate: Any, members: Any) -> A
     return {"all": every, "any": some, "uni": every | ~some}[ins.mod("op")]
 
 
-@instruction("vote.sync", "op=ballot b32", style="group", section="9.7.13.9", outputs=1, per_warp=True)
+@instruction(
+    "vote.sync", "op=ballot b32", style="group", section="9.7.13.9", outputs=1, per_warp=True, quiet=True, members=2
+)
 def ballot(g: Any, ins: Instruction, mask: Any, predicate: Any, members: Any) -> Any:
     check_members(g, mask, members)
     active = _active(g, mask)
     return _words(np.broadcast_to(predicate, active.shape) & active)
 
 
-@instruction("activemask", "b32", style="group", section="9.7.13.11", outputs=1, per_warp=True)
+@instruction("activemask", "b32", style="group", section="9.7.13.11", outputs=1, per_warp=True, quiet=True)
 def activemask(g: Any, ins: Instruction, mask: Any) -> Any:
     return _words(_active(g, mask))
 
 
-@instruction("match", "op=any|all sync type=b32|b64", style="group", section="9.7.13.10", outputs=1)
+@instruction(
+    "match", "op=any|all sync type=b32|b64", style="group", section="9.7.13.10", outputs=1, quiet=True, members=2
+)
 def match(g: Any, ins: Instruction, mask: Any, value: Any, members: Any) -> Any:
     check_members(g, mask, members)
     active = _active(g, mask)
@@ -200,6 +213,8 @@ _INTEGER = {
     section="9.7.13.12",
     outputs=1,
     per_warp=True,
+    quiet=True,
+    members=2,
 )
 def redux(g: Any, ins: Instruction, mask: Any, value: Any, members: Any) -> Any:
     check_members(g, mask, members)
@@ -228,6 +243,8 @@ def redux(g: Any, ins: Instruction, mask: Any, value: Any, members: Any) -> Any:
     section="9.7.13.12",
     outputs=1,
     per_warp=True,
+    quiet=True,
+    members=2,
     targets=("sm_100a", "sm_103a"),
 )
 def redux_float(g: Any, ins: Instruction, mask: Any, value: Any, members: Any) -> Any:

@@ -55,9 +55,9 @@ class ReferenceExecutable:
 
     memory: int | None = None
 
-    def __init__(self, kernel: TypedKernel, device: ReferenceDevice) -> None:
+    def __init__(self, kernel: TypedKernel, device: ReferenceDevice | None = None) -> None:
         self._kernel = kernel
-        self._device = device
+        self._device = device or ReferenceDevice()
 
     def allocating(self, call: Call, stream: object | None) -> AbstractContextManager[object]:
         """Host memory needs no care."""
@@ -119,7 +119,9 @@ def _store(call: Call, arg: Arg, value: Operand) -> None:
             if name in call.parts:
                 content = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
                 if content.size != call.parts[name].nbytes:
-                    raise DeviceError(f"{name} has {call.parts[name].nbytes} bytes, the value {content.size}", code="FP6307")
+                    raise DeviceError(
+                        f"{name} has {call.parts[name].nbytes} bytes, the value {content.size}", code="FP6307"
+                    )
                 arrays.host_bytes(call.parts[name])[:] = content
         return
     if not isinstance(value, Tensor):

@@ -22,6 +22,7 @@ DTYPES: dict[str, str] = {
     "F8_E4M3": "uint8",
     "F8_E5M2": "uint8",
     "F8_E8M0": "uint8",
+    "F4": "uint8",
     "U16": "uint16",
     "I16": "int16",
     "F16": "float16",
@@ -58,7 +59,8 @@ _NAMES = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tensor:
-    """`dtype` is a key of `DTYPES`; `data` has that numpy dtype and the tensor's shape. FP4 codes are packed U8."""
+    """`dtype` is a key of `DTYPES`; `data` has that numpy dtype and the tensor's shape. FP4 codes are packed: U8, or
+    F4, whose `data` and `shape` are in bytes of two elements."""
 
     dtype: str
     data: NDArray[Any]
@@ -72,9 +74,9 @@ def as_tensor(value: Any, name: str) -> Tensor:
     """A `Tensor` of one, of a numpy array or of a torch tensor (copied to host memory if it is elsewhere)."""
     if isinstance(value, Tensor):
         return value
-    if isinstance(value, np.ndarray) and value.dtype.names and (held := element_of(value.dtype)):
-        return Tensor({"bf16": "BF16"}.get(held, f"F8_{held.upper()}"), raw_codes(value, held))
     kind = str(getattr(value, "dtype", type(value).__name__)).removeprefix("torch.")
+    if getattr(getattr(value, "dtype", None), "names", None) and (held := element_of(value.dtype)):
+        return Tensor({"bf16": "BF16"}.get(held, f"F8_{held.upper()}"), raw_codes(value, held))
     if kind not in _NAMES:
         raise CheckpointError(f"{name}: {kind} is no dtype of a checkpoint's tensor", code="FP6403")
     dtype = _NAMES[kind]
@@ -99,7 +101,7 @@ def get(tensors: Mapping[str, Any], name: str, dtypes: Iterable[str], shape: tup
         )
     tensor = as_tensor(tensors[name], name)
     wanted = tuple(dtypes)
-    if tensor.dtype not in wanted:
+    if tensor.dtype not in wanted and not (tensor.dtype == "F4" and "U8" in wanted):  # the same bytes
         raise CheckpointError(f"{name} is {' or '.join(wanted)}, not {tensor.dtype}", code="FP6403")
     if shape is not None and tensor.shape != shape:
         raise CheckpointError(f"{name} has the shape {shape}, not {tensor.shape}", code="FP6404")

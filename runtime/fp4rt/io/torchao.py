@@ -116,8 +116,8 @@ def _rows(scale: Tensor, f: BlockFormat, shape: tuple[int, ...], name: str, *, s
 
 def _check_order(tensors: Mapping[str, Any], name: str) -> None:
     """A transposed torchao tensor keeps its memory and exchanges sizes and strides: its packed axis is not the last."""
-    value = tensors.get(name)
-    value = value.data if isinstance(value, Tensor) else value
+    given = tensors.get(name)
+    value: Any = given.data if isinstance(given, Tensor) else given
     strides = value.stride() if hasattr(value, "stride") else getattr(value, "strides", ())
     if len(strides) > 1 and min(value.shape[-2:]) > 1 and strides[-2] < strides[-1]:
         raise CheckpointError(
@@ -129,7 +129,7 @@ def swizzled_in(checkpoint: Checkpoint, name: str) -> bool:
     """Whether the tensor `name` (`layer.weight`) of a file that torchao wrote has swizzled scales, by its metadata."""
     try:
         return bool(json.loads(checkpoint.metadata[name])["_data"]["is_swizzled_scales"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(f"the metadata do not say whether {name} has swizzled scales", code="FP6402") from error
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from fp4num import Quantized, decode, dequantize, encode
 from fp4rt import sizes
 from fp4rt.errors import DeviceError
-from fp4rt.limits import Deadline
+from fp4rt.limits import NO_DEADLINE, Deadline
 from fp4rt.ops import OPS
 from fp4rt.reference import products, tensorops
 from fp4rt.reference.tensor import Array, Tensor, Turned
@@ -36,7 +36,7 @@ class Environment:
     groups: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
-def evaluate(kernel: TypedKernel, env: Environment, deadline: Deadline) -> list[Operand]:
+def evaluate(kernel: TypedKernel, env: Environment, deadline: Deadline = NO_DEADLINE) -> list[Operand]:
     """Every value of the kernel.
 
     DeviceError FP6307 for an operation that the reference does not know, or operands that it cannot take: a typed

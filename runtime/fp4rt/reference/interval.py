@@ -72,7 +72,9 @@ def everything(like: Tensor, reason: str, *others: Interval) -> Interval:
     """The interval of a value of which nothing is known."""
     reasons = merged(*others, Interval(like, like, (reason,)))
     if like.data.dtype == np.bool_:
-        return Interval(Tensor(np.zeros_like(like.data), like.axes), Tensor(np.ones_like(like.data), like.axes), reasons)
+        return Interval(
+            Tensor(np.zeros_like(like.data), like.axes), Tensor(np.ones_like(like.data), like.axes), reasons
+        )
     ends = (np.full(like.data.shape, end, np.float32) for end in (-_INF, _INF))
     low, high = (Tensor(end, like.axes) for end in ends)
     return Interval(low, high, reasons)
@@ -83,9 +85,7 @@ def merged(*intervals: Interval) -> tuple[str, ...]:
     return tuple(dict.fromkeys(reason for i in intervals for reason in i.reasons))
 
 
-def elementwise(
-    op: str, operands: Sequence[Interval], axes: tuple[str, ...], apply: Callable[..., Array]
-) -> Interval:
+def elementwise(op: str, operands: Sequence[Interval], axes: tuple[str, ...], apply: Callable[..., Array]) -> Interval:
     """The interval of an elementwise operation, `apply` being its meaning on arrays."""
     ends = [operand.align(axes) for operand in operands]
     with np.errstate(all="ignore"):

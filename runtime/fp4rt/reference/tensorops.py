@@ -69,8 +69,9 @@ def reduce(value: Value, operands: list[Tensor], dims: Mapping[str, int]) -> Ten
 
 def _extreme(kind: str, x: NDArray[np.float32], axes: Sequence[int]) -> Array:
     """The elementwise `max` or `min` of all elements along axes, whose order then does not matter."""
-    function, identity, zero = (np.fmax, -np.inf, False) if kind == "max" else (np.fmin, np.inf, True)
-    data = function.reduce(x, axis=tuple(axes), initial=np.float32(identity))
+    function, identity, zero = (np.maximum, -np.inf, False) if kind == "max" else (np.minimum, np.inf, True)
+    numbers = np.where(np.isnan(x), np.float32(identity), x)
+    data = function.reduce(numbers, axis=tuple(axes), initial=np.float32(identity))
     # Of zeros, the one of the greater (lesser) sign, where there is one.
     preferred = np.any((x == 0) & (np.signbit(x) == zero), axis=tuple(axes))
     data = np.where(data == 0, np.where(preferred == zero, np.float32(-0.0), np.float32(0.0)), data)

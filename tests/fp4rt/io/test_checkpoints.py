@@ -272,7 +272,7 @@ def header(entries: Any, data: bytes = b"1234") -> bytes:
         (2).to_bytes(8, "little") + b"{]",
         header([]),
         header({"t": {"dtype": "F32", "shape": [1]}}),
-        header({"t": {"dtype": "F99", "shape": [1], "data_offsets": [0, 4]}}),
+        header({"t": {"dtype": 99, "shape": [1], "data_offsets": [0, 4]}}),
         header({"t": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}),
         header({"t": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}}),
         header({"t": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}}),

@@ -1,0 +1,99 @@
+"""Invariants of the lowered kernel, checked before anything is emitted from it; a broken one is FP9001, our fault."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fp4cc.diagnostics import DiagnosticError
+from fp4cc.ir.lowered import LoweredKernel, Smem
+from fp4cc.ir.lowered_epilogue import EpilogueProgram
+from fp4cc.ir.verify import found_in
+from fp4cc.ir.verify_rings import EPILOGUE_WARPS, ring_problems, tensor_maps
+
+_WARP = 32
+#: Threads of a CTA, and registers of an SM (CUDA programming guide, compute capabilities).
+_MOST_THREADS, _REGISTERS = 1024, 64 * 1024
+
+
+def verify_lowered(lowered: LoweredKernel) -> LoweredKernel:
+    """The kernel itself, once it, its variants and what is launched after it hold every invariant.
+
+    Raises DiagnosticError (FP9001) naming all that are broken.
+    """
+    found = [
+        found_in(plan.kernel, "lowering", text)
+        for each in (lowered, *lowered.variants)
+        for plan in (each, *each.after)
+        for text in problems(plan)
+    ]
+    if found:
+        raise DiagnosticError(found)
+    return lowered
+
+
+def problems(lowered: LoweredKernel) -> Iterator[str]:
+    """What is wrong with one plan, in words."""
+    yield from _smem(lowered.smem)
+    yield from _launch(lowered)
+    yield from _epilogue(lowered, lowered.epilogue)
+    yield from ring_problems(lowered)
+
+
+def _smem(smem: Smem) -> Iterator[str]:
+    end = 0
+    for buffer in smem.buffers:
+        if buffer.offset < end:
+            yield f"{buffer.name} starts at byte {buffer.offset} of shared memory, and what is before it ends at {end}"
+        if buffer.offset % buffer.align:
+            yield f"{buffer.name} at byte {buffer.offset} is not on {buffer.align} bytes"
+        end = max(end, buffer.offset + buffer.total)
+    if end != smem.total or smem.padding < 0 or smem.asked > smem.limit:
+        yield f"shared memory ends at byte {end}: {smem.total} are counted, {smem.asked} asked for, {smem.limit} there"
+    if len({buffer.name for buffer in smem.buffers}) < len(smem.buffers):
+        yield "two buffers of shared memory have one name"
+
+
+def _launch(lowered: LoweredKernel) -> Iterator[str]:
+    launch = lowered.launch
+    if not 0 < launch.threads <= _MOST_THREADS or launch.threads % _WARP:
+        yield f"{launch.threads} threads"
+    if any(count % 8 or not 24 <= count <= 256 for _, count in launch.registers):
+        yield f"registers of {[count for _, count in launch.registers]} a thread (setmaxnreg takes 24 to 256 by eights)"
+    if sum(count for _, count in launch.registers) * _WARP * EPILOGUE_WARPS > _REGISTERS:
+        yield f"more than {_REGISTERS} registers"
+    names = [param.name for param in launch.params]
+    if len(set(names)) < len(names):
+        yield "two parameters have one name"
+    maps = [each.name for each in lowered.tensor_maps]
+    if sorted(maps) != sorted(str(p.param.source) for p in launch.params if p.param.kind == "tensor_map"):
+        yield "a tensor map is no parameter, or two have one name"
+
+
+def _epilogue(lowered: LoweredKernel, program: EpilogueProgram) -> Iterator[str]:
+    """What crosses shared memory has its slots there, and the tensor map that it names."""
+    buffers = {buffer.name: buffer for buffer in lowered.smem.buffers}
+    maps = tensor_maps(lowered)
+    names = {param.name for param in lowered.launch.params}
+    for leaf in program.inputs:
+        load = leaf.load
+        if load is None:
+            continue
+        slots, barriers = buffers.get(load.buffer), buffers.get(load.barriers)
+        if slots is None or (slots.bytes, slots.stages) != (EPILOGUE_WARPS * 32 * load.row_bytes, load.stages):
+            yield f"{leaf.name} has no slots of its size"
+        if barriers is None or barriers.total != 8 * EPILOGUE_WARPS * load.stages:
+            yield f"{leaf.name} has not a barrier for each slot"
+        if load.tensor_map not in maps or load.stages & (load.stages - 1):
+            yield f"{leaf.name} cannot be loaded ahead"
+    for output in program.outputs:
+        store = output.store
+        if store.via != "direct" and (store.tensor_map not in maps or store.buffer is None):
+            yield f"{output.arg} cannot be stored by TMA"
+        if store.via == "either" and store.flag not in names:
+            yield f"{output.arg} has no flag that says how it is stored"
+        if store.buffer is not None:
+            slots = buffers.get(store.buffer)
+            if slots is None or (slots.bytes, slots.stages) != (EPILOGUE_WARPS * 32 * store.row_bytes, store.stages):
+                yield f"{output.arg} has no slots of its size"
+    if program.staged and "columns_smem" not in buffers:
+        yield "column values have no place in shared memory"

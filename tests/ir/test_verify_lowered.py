@@ -1,0 +1,213 @@
+"""Mistakes planted into lowered kernels: each is named before anything is emitted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import pytest
+
+from fp4cc.diagnostics import DiagnosticError
+from fp4cc.ir.lowered import LoweredKernel
+from fp4cc.ir.verify_lowered import problems, verify_lowered
+from fp4cc.passes import lower
+from fp4cc.sema import analyze
+from fp4cc.source import Source
+
+Plant = Callable[[Any], LoweredKernel]
+SPECS = {
+    "pair": ("sm_100a", "in a : nvfp4[M, K]; in b : nvfp4[N, K]; in r : bf16[M, N]; out c : bf16[M, N]\n"
+             "c = a @ b.T + r", "cluster 4 x 2; tile 256 x 128 x 256; stages 3"),
+    "two": ("sm_100a", "in a : mxfp8[M, K]; in b : mxfp8[N, K]; in d : mxfp8[N, K]; out c : bf16[M, N]\n"
+            "c = (a @ b.T) * (a @ d.T)", "cluster 1 x 1; tile 128 x 64 x 128; stages 2"),
+    "wide": ("sm_100a", "in a : nvfp4[M, K]; in b : nvfp4[N, K]; out c : f32[M, N]; c = a @ b.T",
+             "cluster 1 x 1; tile 128 x 256 x 256"),
+    "converted": ("sm_100a", "in a : bf16[M, K]; in b : nvfp4[N, K]; out c : bf16[M, N]; c = a @ b.T",
+                  "cluster 2 x 1; tile 256 x 64 x 64; stages 4"),
+    "promoted": ("sm_100a", "in a : ds_act[M, K]; in b : ds_weight[N, K]; out c : bf16[M, N]; c = a @ b.T", ""),
+    "hopper": ("sm_90a", "in a : bf16[M, K]; in b : nvfp4[N, K]; in v : f32[N]; out c : bf16[M, N]; c = (a @ b.T) * v",
+               "cluster 2 x 1"),
+}  # fmt: skip
+
+
+@cache
+def made(spec: str) -> LoweredKernel:
+    target, body, fields = SPECS[spec]
+    schedule = f"schedule k on {target} {{ {fields} }}\n" if fields else ""
+    text = f"kernel k(M, N, K) {{ {body} }}\n{schedule}"
+    return lower(analyze(Source("k.fp4", text), None).raise_errors().kernels[0], target)
+
+
+# How a part is changed: `buffer("a_smem", offset=1)` is a function from a kernel to one with that mistake.
+
+
+def top(**changes: Any) -> Plant:
+    return lambda kernel: replace(kernel, **changes)
+
+
+def buffer(name: str, **changes: Any) -> Plant:
+    def plant(kernel: Any) -> LoweredKernel:
+        buffers = tuple(replace(b, **changes) if b.name == name else b for b in kernel.smem.buffers)
+        assert buffers != kernel.smem.buffers
+        return replace(kernel, smem=replace(kernel.smem, buffers=buffers))
+
+    return plant
+
+
+def smem(**changes: Any) -> Plant:
+    return lambda kernel: replace(kernel, smem=replace(kernel.smem, **changes))
+
+
+def pipeline(**changes: Any) -> Plant:
+    return lambda kernel: replace(kernel, pipeline=replace(kernel.pipeline, **changes))
+
+
+def ring(name: str, **changes: Any) -> Plant:
+    def plant(kernel: Any) -> LoweredKernel:
+        barriers = tuple(replace(b, **changes) if b.name == name else b for b in kernel.pipeline.barriers)
+        return replace(kernel, pipeline=replace(kernel.pipeline, barriers=barriers))
+
+    return plant
+
+
+def load(name: str, **changes: Any) -> Plant:
+    """Changes a load of the pipeline, and of the mainloop, which has it too."""
+
+    def change(loads: Any) -> Any:
+        return tuple(replace(each, **changes) if each.buffer == name else each for each in loads)
+
+    def plant(kernel: Any) -> LoweredKernel:
+        kernel = replace(kernel, pipeline=replace(kernel.pipeline, loads=change(kernel.pipeline.loads)))
+        if hasattr(kernel, "mainloops"):
+            mainloops = tuple(replace(loop, loads=change(loop.loads)) for loop in kernel.mainloops)
+            kernel = replace(kernel, mainloops=mainloops)
+        return kernel
+
+    return plant
+
+
+def mainloop(**changes: Any) -> Plant:
+    return lambda kernel: replace(kernel, mainloops=(replace(kernel.mainloops[0], **changes), *kernel.mainloops[1:]))
+
+
+def tmem(**changes: Any) -> Plant:
+    return lambda kernel: replace(kernel, tmem=replace(kernel.tmem, **changes))
+
+
+def launch(**changes: Any) -> Plant:
+    return lambda kernel: replace(kernel, launch=replace(kernel.launch, **changes))
+
+
+def tensor_map(index: int, **changes: Any) -> Plant:
+    def plant(kernel: Any) -> LoweredKernel:
+        maps = list(kernel.tensor_maps)
+        maps[index] = replace(maps[index], **changes)
+        return replace(kernel, tensor_maps=tuple(maps))
+
+    return plant
+
+
+def without_maps(kernel: Any) -> LoweredKernel:
+    return replace(kernel, tensor_maps=kernel.tensor_maps[:-1])
+
+
+def same_parameter_twice(kernel: Any) -> LoweredKernel:
+    return replace(kernel, launch=replace(kernel.launch, params=(*kernel.launch.params, kernel.launch.params[0])))
+
+
+def without_a_load(kernel: Any) -> LoweredKernel:
+    return mainloop(loads=kernel.mainloops[0].loads[:-1])(kernel)
+
+
+def without_buffer(name: str) -> Plant:
+    def plant(kernel: Any) -> LoweredKernel:
+        buffers = tuple(b for b in kernel.smem.buffers if b.name != name)
+        return replace(kernel, smem=replace(kernel.smem, buffers=buffers))
+
+    return plant
+
+
+def more_teams(kernel: Any) -> LoweredKernel:
+    return replace(kernel, converters=replace(kernel.converters, teams=5))
+
+
+PLANTED: list[tuple[str, str, Plant, str]] = [
+    ("pair", "buffers overlap", buffer("sfa_smem", offset=0), "starts at byte 0"),
+    ("pair", "a buffer off its alignment", buffer("b_smem", align=1 << 20), "is not on 1048576 bytes"),
+    ("pair", "more shared memory than counted", smem(total=1), "1 are counted"),
+    ("pair", "more than an SM has", smem(padding=1 << 20), "asked for"),
+    ("pair", "a ring without memory", without_buffer("acc_full"), "acc_full of"),
+    ("pair", "fewer barriers than slots", buffer("ab_full", stages=2), "ab_full of 3 barriers has no such buffer"),
+    ("pair", "threads that are no whole warps", launch(threads=200), "200 threads"),
+    ("pair", "too many threads", launch(threads=2048), "2048 threads"),
+    ("pair", "registers that setmaxnreg cannot take", launch(registers=(("all", 100),)), "registers of [100]"),
+    ("pair", "more registers than there are", launch(registers=(("a", 256), ("b", 256), ("c", 8 * 32))), "more than"),
+    ("pair", "a parameter twice", same_parameter_twice, "two parameters have one name"),
+    ("pair", "a tensor map without a parameter", tensor_map(-1, name="other"), "is no parameter"),
+    ("pair", "a store without its tensor map", without_maps, "cannot be stored by TMA"),
+    ("pair", "slots of an input too small", buffer("r_tiles", bytes=64), "r has no slots of its size"),
+    ("pair", "slots of a result too few", buffer("c_slabs", stages=1), "c has no slots of its size"),
+    ("pair", "slots without barriers", without_buffer("r_full"), "r has not a barrier for each slot"),
+    ("pair", "an arrival too many awaited", ring("ab_full", arrivals=2), "ab_full waits for 2 arrivals, and 1 arrive"),
+    ("pair", "arrivals of one CTA's warps", ring("acc_empty", arrivals=4), "acc_empty waits for 4 arrivals, and 8"),
+    ("pair", "a commit too few awaited", ring("ab_empty", arrivals=1), "ab_empty waits for 1 arrivals"),
+    ("pair", "a ring never arrived at", ring("acc_full", arrivals=0), "acc_full counts 0 arrivals"),
+    ("pair", "more bytes than an mbarrier counts", ring("ab_full", tx_bytes=1 << 20), "1048576 bytes"),
+    ("pair", "bytes of one CTA", mainloop(tx_bytes=10), "a stage counts 10 bytes"),
+    ("pair", "bytes of another mainloop", ring("ab_full", tx_bytes=64), "other bytes than the first mainloop's"),
+    ("pair", "a scope too small", ring("ab_empty", scope="cta"), "is waited for at CTA scope"),
+    ("pair", "a slice twice", load("a_smem", masks=(255,) * 8), "CTA 0 gets 8 of 2 slices"),
+    ("pair", "a slice nobody gets", load("sfb_smem", masks=(0,) * 8), "CTA 0 gets 0 of"),
+    ("pair", "masks of another cluster", load("a_smem", masks=(1,)), "has 1 masks for 8 CTAs"),
+    ("pair", "a CTA outside the cluster", load("a_smem", masks=(1 << 9,) * 8), "outside the cluster"),
+    ("pair", "a stage larger than its slot", load("a_smem", slice_bytes=1 << 15), "do not fit in a slot of a_smem"),
+    ("pair", "a box of other bytes", tensor_map(0, box=(256, 32)), "brings other than the"),
+    ("pair", "a slot off its swizzle", load("b_smem", slice_bytes=512), "the swizzle of b_codes repeats in"),
+    ("pair", "an unknown buffer", load("a_smem", buffer="x_smem"), "one of them does not exist"),
+    ("pair", "a part of a stage that nobody brings", without_a_load, "multiplies what nobody brings"),
+    ("pair", "a stage freed for too few", pipeline(empty_masks=(1, 0, 4, 0, 16, 0, 64, 0)), "may still read"),
+    ("pair", "commits of another cluster", pipeline(acc_full_masks=(3,)), "masks are not of 8 CTAs"),
+    ("pair", "one CTA of a pair not told", pipeline(acc_full_masks=(1, 0, 4, 0, 16, 0, 64, 0)), "CTA 1 is not told"),
+    ("pair", "columns that are no power of two", tmem(columns=384), "in an allocation of 384"),
+    ("pair", "more columns than allocated", tmem(end=600), "600 columns of tensor memory"),
+    ("pair", "scales over the accumulators", tmem(sfa=0), "accumulators start at column 0"),
+    ("pair", "a column not counted", tmem(end=260), "are counted"),
+    ("two", "scales of two Bs in one place", tmem(sfb_stride=0), "scales of B"),
+    ("two", "two sets of accumulators on each other", tmem(acc_stride=64), "two sets of accumulators share columns"),
+    ("wide", "the second accumulator over the scales", tmem(acc_stride=250), "scales of A start at column"),
+    ("converted", "the converters not counted", ring("ab_full", arrivals=1), "ab_full waits for 1 arrivals"),
+    ("converted", "more teams than stages", more_teams, "5 teams of converter warps have 4 stages"),
+    ("promoted", "warps not counted", ring("acc_empty", arrivals=1), "acc_empty waits for 1 arrivals, and 4 arrive"),
+    ("promoted", "bytes of A only", ring("ab_full", tx_bytes=128 * 128), "ab_full counts 16384 bytes"),
+    ("promoted", "a partial sum outside", top(tmem_columns=128), "256 columns of tensor memory in an"),
+    ("hopper", "warps of one CTA", ring("ab_empty", arrivals=4), "ab_empty waits for 4 arrivals, and 8 arrive"),
+    ("hopper", "a share of B nobody loads", load("b_smem", masks=(3, 0)), "CTA 0 gets 1 of 2 slices"),
+    ("hopper", "a scope too small", ring("ab_full", scope="cta"), "is waited for at CTA scope"),
+    ("hopper", "slots over each other", top(slots=9), "converted operands do not fit"),
+    ("hopper", "column values without a place", without_buffer("columns_smem"), "column values have no place"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_what_the_passes_make_is_sound(spec: str) -> None:
+    assert list(problems(made(spec))) == []
+
+
+@pytest.mark.parametrize(("spec", "plant", "text"), [(s, p, t) for s, _, p, t in PLANTED],
+                         ids=[f"{s}: {n}".replace(" ", "-") for s, n, _, _ in PLANTED])  # fmt: skip
+def test_a_planted_mistake_is_named(spec: str, plant: Plant, text: str) -> None:
+    found = list(problems(plant(made(spec))))
+    assert any(text in each for each in found), found
+
+
+def test_all_plans_are_verified_and_all_mistakes_named() -> None:
+    kernel = made("pair")
+    broken = launch(threads=200)(ring("acc_empty", arrivals=4)(kernel))
+    for whole in (broken, replace(kernel, variants=(broken,)), replace(kernel, after=(broken,))):
+        with pytest.raises(DiagnosticError, match="FP9001") as refused:
+            verify_lowered(whole)
+        assert {d.code for d in refused.value.diagnostics} == {"FP9001"}
+        assert len(refused.value.diagnostics) == 2
+    assert verify_lowered(kernel) is kernel
