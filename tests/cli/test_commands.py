@@ -144,7 +144,7 @@ def test_run_answers_in_json(fp4cc: Run, gemm: Path) -> None:
 
 
 def test_run_of_ordinary_data_counts_the_places_that_differ(fp4cc: Run, tmp_path: Path) -> None:
-    """Normal numbers in MXFP8: 1,100 of 16,384 sums differ by their order. `run` says so and how far, and it is right."""
+    """Normal numbers in MXFP8: 1,100 of 16,384 sums differ by their order. `run` says so, and how far."""
     spec = tmp_path / "mx.fp4"
     spec.write_text("kernel mx(M, N, K) { in a : mxfp8[M, K]; in b : mxfp8[N, K]; out c : f32[M, N]; c = a @ b.T }\n")
     rng = np.random.default_rng(0)
