@@ -55,6 +55,9 @@ def failure_of(error: Exception) -> Failure:
         return _plain(Status(error.exit_code), "", error.format_message(), [])
     if isinstance(error, OSError):
         return _plain(Status.WRONG, "FP6203", _os_error(error), [])
+    if isinstance(error, MemoryError):
+        message = "there is not enough memory for arrays of these sizes" + (f": {error}" if str(error) else "")
+        return _plain(Status.WRONG, "FP6204", message, ["choose smaller sizes with --at or --set"])
     if type(error).__module__.partition(".")[0] == "fp4num" and isinstance(error, ValueError):
         return _plain(Status.WRONG, "FP6103", str(error), [])
     details = "".join(traceback.format_exception(error))

@@ -12,7 +12,7 @@ import click
 
 from fp4cc.cli.failures import Status, fail, failure_of
 from fp4cc.cli.interrupts import Interrupted, drop_output, interruptible
-from fp4cc.cli.terminal import open_streams
+from fp4cc.cli.terminal import ready_streams
 from fp4cc.version import version
 
 #: Command name -> one-line help. Each is `fp4cc.cli.commands.NAME.command`, imported when it is called.
@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         with interruptible():
-            open_streams()
+            ready_streams()
             status = _run(arguments)
             sys.stdout.flush()
     except (Interrupted, KeyboardInterrupt, click.Abort) as stop:

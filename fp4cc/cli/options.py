@@ -13,7 +13,9 @@ import click
 F = TypeVar("F", bound=Callable[..., Any])
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_NUMBER = re.compile(r"-?[0-9]+")
 _LARGEST = 2**31 - 1
+_DIGITS = 20  # of a number that is certainly too large
 
 
 class _Setting(click.ParamType):
@@ -30,10 +32,9 @@ class _Setting(click.ParamType):
         name, equals, number = str(value).partition("=")
         if not equals or not _NAME.fullmatch(name):
             self.fail(f"{value!r} is not NAME=SIZE; write for example {self.option} M=256", param, ctx)
-        try:
-            size = int(number)
-        except ValueError:
+        if not _NUMBER.fullmatch(number):
             self.fail(f"{number!r} is not a whole number", param, ctx)
+        size = int(number[:_DIGITS])
         if not 0 <= size <= _LARGEST:
             self.fail(f"{name}={size} is outside 0 to {_LARGEST}", param, ctx)
         return name, size

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from typing import IO
 
@@ -19,8 +20,8 @@ _FRAME = 0.1
 _SIGNS = "|/-\\"
 
 
-def open_streams() -> None:
-    """Give a process that was started with closed streams (`fp4cc ... 2>&-`) ones that lead nowhere.
+def ready_streams() -> None:
+    """Make the standard streams fit for any text, and give closed ones (`fp4cc ... 2>&-`) a way that leads nowhere.
 
     Else the next file that is opened would get the number of a stream, and what others print would go there.
     """
@@ -29,9 +30,12 @@ def open_streams() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # the lowest free number: this one
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  # until the process ends
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115  # until the process ends
+        elif mode == "w" and isinstance(stream, TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")  # a file's name, or a sign that a terminal does not have
 
 
 def wants_color(stream: IO[str]) -> bool:

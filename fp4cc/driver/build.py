@@ -20,7 +20,7 @@ from fp4cc.backend.process import BackendError, Compiled, Worker, borrow_worker
 from fp4cc.backend.toolchain import toolchain
 from fp4cc.cache import Entry, Store, compiler_fingerprint, digest
 from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
-from fp4cc.driver.request import Request
+from fp4cc.driver.request import NO_KERNEL, Request, RequestError
 from fp4cc.driver.spec import used_files
 
 if TYPE_CHECKING:
@@ -108,6 +108,8 @@ def _build(request: Request, cache: Store | None, step: Step, worker: Worker | N
 
     step("checking and lowering the spec")
     lowered, warnings = lower_kernels(request)
+    if not lowered:
+        raise RequestError(NO_KERNEL)
     texts = [{stem: emit_kernel(plan) for stem, plan in plans_of(kernel).items()} for kernel in lowered]
     _refuse_one_name_for_two(lowered, texts)
     step("compiling with the CuTe DSL")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fp4cc.driver.request import Request, only_kernel
-from fp4cc.driver.stages import typed_kernels
+from fp4cc.driver.stages import check_target, typed_kernels
 from fp4cc.ir.serialize import to_typed
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ def interpreted(request: Request) -> Artifact:
     It runs on the reference only, and so it exists for kernels that no target can be compiled for yet. Raises
     DiagnosticError for a wrong spec and RequestError where there is not one kernel.
     """
+    check_target(request)
     from fp4rt.artifact import Artifact
     from fp4rt.manifest import Manifest, Plan
 

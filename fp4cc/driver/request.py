@@ -8,6 +8,8 @@ from typing import Protocol, TypeVar
 
 from fp4cc.driver.spec import Spec
 
+NO_KERNEL = "the file has no kernel"
+
 
 class RequestError(ValueError):
     """The request does not fit the spec: a kernel or dimension it does not have, or a choice left open."""
@@ -36,5 +38,5 @@ def only_kernel(kernels: Sequence[N]) -> N:
     if len(kernels) == 1:
         return kernels[0]
     if not kernels:
-        raise RequestError("the file has no kernel")
+        raise RequestError(NO_KERNEL)
     raise RequestError(f"the file has the kernels {', '.join(k.name for k in kernels)}: choose one with --kernel")

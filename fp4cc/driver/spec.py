@@ -39,7 +39,8 @@ def read_spec(path_or_text: str | os.PathLike[str]) -> Spec:
         if "\n" in path_or_text or not path_or_text.endswith(".fp4"):
             return Spec(TEXT_NAME, path_or_text, None)
     path = Path(path_or_text)
-    return Spec(str(path), _decode(read_limited(path), str(path)), path.parent)
+    name = os.fsencode(path).decode("utf-8", "replace")  # file names need not be text; this goes into files that are
+    return Spec(name, _decode(read_limited(path), name), path.parent)
 
 
 def spec_at(place: str) -> Spec:

@@ -54,13 +54,19 @@ def typed_kernels(request: Request) -> tuple[tuple[Kernel, ...], Warnings]:
     return fixed, checked.diagnostics
 
 
-def lower_kernels(request: Request) -> tuple[tuple[LoweredKernel, ...], Warnings]:
-    """The lowered kernels. Raises DiagnosticError with the errors of all of them, or RequestError."""
-    from fp4cc.passes import lower
+def check_target(request: Request) -> None:
+    """RequestError, with what to write, for a target that there is not: also where nothing is compiled for it."""
     from fp4cc.targets import NAMES, target_help
 
     if request.target not in NAMES:
         raise RequestError(f"kernels cannot be compiled for {request.target}; {target_help(request.target)}")
+
+
+def lower_kernels(request: Request) -> tuple[tuple[LoweredKernel, ...], Warnings]:
+    """The lowered kernels. Raises DiagnosticError with the errors of all of them, or RequestError."""
+    from fp4cc.passes import lower
+
+    check_target(request)
     kernels, warnings = typed_kernels(request)
     lowered: list[LoweredKernel] = []
     errors: list[Diagnostic] = []

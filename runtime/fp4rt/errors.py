@@ -45,6 +45,7 @@ CODES: dict[str, str] = {
     "FP6202": "size cannot be computed",
     # files of the command line
     "FP6203": "file cannot be read or written",
+    "FP6204": "not enough memory for the arrays",
     # devices
     "FP6301": "no such device",
     "FP6302": "device is not available",

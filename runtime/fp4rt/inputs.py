@@ -91,7 +91,7 @@ def random_inputs(
     check_memory(_COPIES * call_bytes(kernel, sizes_of), None, f"making random inputs of {kernel.name}")
     converts = isinstance(manifest, Manifest) and manifest.target == _CONVERTING
     roles = _roles(kernel, sizes_of, seed, converts) if exact else {}
-    out: dict[str, Input] = {}
+    out: dict[str, Any] = {}
     for index, arg in enumerate(kernel.args):
         rng = np.random.default_rng((seed, index))
         shape = shape_of(arg, sizes_of)

@@ -124,3 +124,90 @@ def test_a_closed_pipe_is_quiet(gemm: Path) -> None:
     )  # fmt: skip
     assert done.stdout.startswith("layout blocked_128x4")
     assert done.stderr == ""
+
+
+EMPTY = "# no kernel here\n"
+
+
+@pytest.mark.parametrize("words", ["compile -o OUT", "verify", "explain --no-compile", "run", "emit --stage ptx"])
+def test_a_file_without_kernels_is_not_done_well(fp4cc: Run, tmp_path: Path, words: str) -> None:
+    """Zero runs are no verification."""
+    path = tmp_path / "empty.fp4"
+    path.write_text(EMPTY)
+    name, *options = words.replace("OUT", str(tmp_path / "out")).split()
+    ran = fp4cc(name, path, *options)
+    assert (ran.status, ran.out) == (2, "")
+    assert "the file has no kernel" in ran.err
+
+
+@pytest.mark.parametrize("size", ["1_000", " 16", "٣", "1e3", "0x10", "", "+3", "9" * 5000])
+def test_a_size_is_plain_digits(fp4cc: Run, gemm: Path, size: str) -> None:
+    ran = fp4cc("check", gemm, "--set", f"M={size}")
+    assert ran.status == 2
+    assert "is not a whole number" in ran.err or "is outside 0 to" in ran.err
+    assert len(ran.err) < 6000
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("run --device reference --target sm_42", "cannot be compiled for sm_42"),
+        ("run --device reference --at M=1 --set M=1", "M is given twice"),
+        ("run --device reference --at Q=1", "no kernel has a dimension Q"),
+        ("explain --no-compile --at M", "write for example --at M=256"),
+        ("emit --stage ast --set M=1", "--set and --kernel do not apply"),
+        ("compile -o x --at M=1", "No such option"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(fp4cc: Run, gemm: Path, words: str, message: str) -> None:
+    name, *options = words.split()
+    ran = fp4cc(name, gemm, *options)
+    assert ran.status == 2
+    assert message in ran.err
+
+
+def test_sizes_that_no_memory_holds_are_a_named_error(fp4cc: Run, gemm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise MemoryError("Unable to allocate 512 GiB")
+
+    monkeypatch.setattr("fp4rt.inputs.random_inputs", full)
+    ran = fp4cc("run", gemm, "--device", "reference", "--json")
+    assert ran.status == 1
+    assert json.loads(ran.out)["diagnostics"][0]["code"] == "FP6204"
+
+
+@pytest.mark.parametrize(
+    "words", ["check", pytest.param("compile --no-cache -o OUT --json", marks=pytest.mark.slow, id="compile")]
+)
+def test_a_file_name_need_not_be_text(gemm: Path, tmp_path: Path, words: str) -> None:
+    """Names are bytes to the system; what is not UTF-8 in them is shown as such and breaks nothing."""
+    path = tmp_path / os.fsdecode(b"n\xff.fp4")
+    path.write_text(gemm.read_text())
+    name, *options = words.replace("OUT", str(tmp_path / os.fsdecode(b"o\xff"))).split()
+    done = subprocess.run(
+        [sys.executable, "-m", "fp4cc", name, str(path), *options],
+        capture_output=True, check=False, env={**os.environ, "PYTHONIOENCODING": "ascii:strict"},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, b"")
+    if "--json" in options:
+        assert json.loads(done.stdout)["ok"] is True
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "compile SPEC -o FILE/out",
+        "emit SPEC --stage ast -o NO/x",
+        "layout linear --svg NO/x.svg",
+        "run SPEC --device reference --save FILE/out",
+    ],
+)
+def test_a_place_that_cannot_be_written_is_named(fp4cc: Run, gemm: Path, tmp_path: Path, words: str) -> None:
+    places = {"SPEC": str(gemm), "FILE": str(gemm), "NO": str(tmp_path / "no")}
+    for key, place in places.items():
+        words = words.replace(key, place)
+    ran = fp4cc(*words.split(), *(["--json"] if words.startswith(("compile", "run", "layout")) else []))
+    assert ran.status == 1
+    said = ran.err or json.loads(ran.out)["diagnostics"][0]["title"]
+    assert str(gemm) in said or str(tmp_path / "no") in said
+    assert ".fp4cc-" not in said

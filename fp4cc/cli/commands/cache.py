@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from fp4cc.cache import Usage
 
 _EPILOG = """\b
+Examples:
+  fp4cc cache info
+  fp4cc cache clear
+
+\b
 The cache lies in FP4CC_CACHE_DIR, or in fp4cc in the user's cache folder. It
 holds FP4CC_CACHE_SIZE bytes (500M, 10G; 2G if it is not set): beyond that, the
 kernels that were used least recently are removed.

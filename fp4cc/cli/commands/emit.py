@@ -55,6 +55,8 @@ def command(
     from fp4cc.driver.request import Request
     from fp4cc.driver.spec import spec_at
 
+    if stage == "ast" and (sizes or kernel is not None):
+        raise click.UsageError("the ast is the tree of the whole text: --set and --kernel do not apply; try --stage ir")
     if stage == "cubin" and output is None and sys.stdout.isatty():
         raise click.UsageError("a cubin is binary: write it to a file with -o FILE")
     request = Request(spec_at(spec), target, sizes, kernel)

@@ -52,7 +52,7 @@ def command(
     as_json: bool,
 ) -> None:
     """Say what the compiler chose and why, what each resource costs, and what the alternatives were."""
-    from fp4cc.driver.request import Request
+    from fp4cc.driver.request import NO_KERNEL, Request, RequestError
     from fp4cc.driver.sizes import at_sizes
     from fp4cc.driver.spec import spec_at
     from fp4cc.driver.stages import lower_kernels
@@ -64,6 +64,8 @@ def command(
         request = Request(spec_at(spec), target, sizes, kernel)
         call = at_sizes(request, call)
         lowered, _ = lower_kernels(request)
+        if not lowered:
+            raise RequestError(NO_KERNEL)
         usage: dict[str, ResourceUsage] = {} if no_compile else _usage(request, line.step)
     found = [one for kernel in lowered for one in reports(kernel, call, usage)]
     if as_json:
