@@ -298,9 +298,7 @@ def _stored_rows(q: Quantized) -> NDArray[np.int64] | None:
     return np.repeat(firsts, counts) + (0 if tall == "all" else within // tall)
 
 
-def _scale_blocks(
-    values: NDArray[Any], scales: NDArray[Any], rows: NDArray[np.int64] | None, wide: Extent
-) -> None:
+def _scale_blocks(values: NDArray[Any], scales: NDArray[Any], rows: NDArray[np.int64] | None, wide: Extent) -> None:
     """Multiply `values` in place by the scales [batch, row, k] of their blocks."""
     view = values.reshape(scales.shape[0], -1, values.shape[-1])
     width = view.shape[2] if wide == "all" else wide
