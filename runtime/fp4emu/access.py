@@ -157,7 +157,7 @@ def check(
 
 def _element_wise(bad: Array, place: _Checked, size: int) -> Array:
     """Wrong shadow words as wrong elements: an element of 16 bytes has two words."""
-    return bad.reshape(*place.index.shape, 2).any(axis=-1) if size == 16 else bad
+    return np.asarray(bad.reshape(*place.index.shape, 2).any(axis=-1)) if size == 16 else bad
 
 
 def load(g: Group, space: str, address: Array, size: int, mask: Mask | None) -> Array:
@@ -243,7 +243,7 @@ def _generic_load(g: Group, address: Array, size: int, mask: Mask | None) -> Arr
     if len(parts) == 1:
         return load(g, parts[0][2], parts[0][0], size, mask)
     first, second = (load(g, space, part, size, where) for part, where, space in parts)
-    return np.where(parts[0][1], first, second)
+    return np.where(full(parts[0][1], len(g.warps)), first, second)
 
 
 def load_uniform(g: Group, space: str, address: int, size: int) -> int:
