@@ -61,11 +61,32 @@ def _marked(kernel: Kernel, names: tuple[str, ...]) -> Kernel:
     )
 
 
+def _map_names(marked: LoweredKernel, spelled: LoweredKernel) -> dict[str, str]:
+    """The names of tensor maps in the manifest, by those with marks: what a pass made up may be called like another."""
+    found: dict[str, str] = {}
+    for old, new in zip(marked.tensor_maps, spelled.tensor_maps, strict=True):
+        name = new.name
+        while name in found.values():
+            name += "_"
+        found[old.name] = name
+    return found
+
+
 def _named(plan: LoweredKernel, kernel: Kernel, names: tuple[str, ...]) -> LoweredKernel:
     """The plan with the names of the spec, and each plan in it with itself by marks."""
     alone = replace(plan, variants=(), after=())
+    spelled = spelled_in(alone, names.__getitem__)
+    maps = _map_names(alone, spelled)
+    params = [
+        replace(new, param=replace(new.param, source=maps[str(old.param.source)]))
+        if old.param.kind == "tensor_map"
+        else new
+        for old, new in zip(alone.launch.params, spelled.launch.params, strict=True)
+    ]
     return replace(
-        spelled_in(alone, names.__getitem__),
+        spelled,
+        tensor_maps=tuple(replace(m, name=name) for m, name in zip(spelled.tensor_maps, maps.values(), strict=True)),
+        launch=replace(spelled.launch, params=tuple(params)),
         whole=kernel,
         variants=tuple(_named(variant, kernel, names) for variant in plan.variants),
         after=tuple(_named(later, kernel, names) for later in plan.after),
