@@ -25,7 +25,6 @@ from types import TracebackType
 from typing import BinaryIO
 
 from fp4cc.leftovers import Claimed, sweep
-from fp4rt.errors import ArtifactError
 
 #: Seconds a compilation may take before it counts as hung. Known kernels need one to three.
 TIMEOUT = 300.0
@@ -67,6 +66,8 @@ def _room() -> Generator[None]:
     try:
         yield
     except OSError as error:
+        from fp4rt.errors import ArtifactError  # late: a cached compile does without the runtime
+
         where = tempfile.tempdir or os.environ.get("TMPDIR") or "/tmp"
         raise ArtifactError(
             f"temporary files cannot be written to {where}: {error.strerror or error}",

@@ -20,6 +20,7 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 from fp4cc.cache.keys import Json, digest
 from fp4cc.leftovers import Claimed, sweep
@@ -99,7 +100,7 @@ class Store:
             return None
         try:
             meta = _checked_meta(text, key)
-            hashes: Mapping[str, str] = meta["files"]
+            hashes = cast("Mapping[str, str]", meta["files"])
             files = {name: (folder / name).read_bytes() for name in hashes}
             if any(_sha256(data) != hashes[name] for name, data in files.items()):
                 raise ValueError("a file differs from its hash")
@@ -108,7 +109,7 @@ class Store:
             return None
         with contextlib.suppress(OSError):  # a cache that can only be read
             os.utime(folder / _META)
-        return Entry(files, meta["info"])
+        return Entry(files, cast("Mapping[str, Json]", meta["info"]))
 
     def put(self, key: str, files: Mapping[str, bytes], info: Mapping[str, Json] | None = None) -> Entry:
         """Store an entry and give it back. If another process was first, its entry stays. Raises OSError."""

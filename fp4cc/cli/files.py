@@ -50,7 +50,7 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as waiting:
         # They are closed, and so put in place, last in, first out.
-        for name in reversed(files):
+        for name in reversed(list(files)):
             waiting.enter_context(replacing(folder / name)).write(files[name])
     return [folder / name for name in files]
 

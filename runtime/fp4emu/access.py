@@ -157,7 +157,7 @@ def check(
 
 def _element_wise(bad: Array, place: _Checked, size: int) -> Array:
     """Wrong shadow words as wrong elements: an element of 16 bytes has two words."""
-    return np.asarray(bad.reshape(*place.index.shape, 2).any(axis=-1)) if size == 16 else bad
+    return bad.reshape(*place.index.shape, 2).any(axis=-1, keepdims=True)[..., 0] if size == 16 else bad
 
 
 def load(g: Group, space: str, address: Array, size: int, mask: Mask | None) -> Array:

@@ -119,7 +119,7 @@ def codes_under(
 
     For rules with one scale a block. The arguments are those of `quantize`, `like` has its format.
     """
-    f, values = like.format, _as_f32(x)
+    f, values = like.format, _as_f32(x, "x")
     the_rule = rule(quantizer or f.quantizer)
     with np.errstate(all="ignore"):
         factors = _factors(values, f, the_rule, tensor_scale, amax)

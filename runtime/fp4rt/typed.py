@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 from fp4num import BlockFormat
 from fp4rt import sizes
@@ -205,8 +205,8 @@ def _parse_dtype(node: Node) -> DType:
             fmt = BlockFormat.from_json(node.value)
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
             raise node.fail(f"not a block format: {error}") from error
-        texts: tuple[object, ...] = (fmt.name, fmt.quantizer)
-        extents: tuple[object, ...] = (*fmt.block, *fmt.stored)
+        texts = cast("tuple[object, ...]", (fmt.name, fmt.quantizer))
+        extents = cast("tuple[object, ...]", (*fmt.block, *fmt.stored))
         if not all(isinstance(text, str) for text in texts):
             raise node.fail("not a block format: its name and its quantizer are strings")
         if not all(extent == "all" or (type(extent) is int and extent < 2**32) for extent in extents):
