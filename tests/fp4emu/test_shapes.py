@@ -327,6 +327,7 @@ def memory(w: Writer, rule: Rule, slots: dict[str, str], name: str, guard: str, 
     space = slots.get("space", "shared" if op not in ("ld", "st", "red", "atom") else "")
     share = w.random.choice(["uniform", "cta", "warp", "lane"])
     swaps = slots.get("op") in ("exch", "cas", "inc", "dec")
+    share = "lane" if swaps else share
     commutes = op in ("red", "atom", "red.async") and not swaps
     rank = ("uniform", "cta", "warp", "lane").index(
         "cta" if share == "uniform" and space.startswith("shared") else share
