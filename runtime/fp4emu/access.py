@@ -157,7 +157,10 @@ def check(
 
 def _element_wise(bad: Array, place: _Checked, size: int) -> Array:
     """Wrong shadow words as wrong elements: an element of 16 bytes has two words."""
-    return bad.reshape(*place.index.shape, 2).any(axis=-1, keepdims=True)[..., 0] if size == 16 else bad
+    if size != 16:
+        return bad
+    low, high = np.moveaxis(bad.reshape(*place.index.shape, 2), -1, 0)
+    return low | high
 
 
 def load(g: Group, space: str, address: Array, size: int, mask: Mask | None) -> Array:
