@@ -94,6 +94,12 @@ def arrivals(pipeline: Pipeline) -> dict[str, int]:
     return {ring.name: ring.arrivals for ring in pipeline.barriers}
 
 
+def constant_sizes(lowered: LoweredKernel) -> list[dict[str, Any]]:
+    """The sizes that are numbers: constants of the file."""
+    sizes = lowered.launch.sizes
+    return [{"name": s.name, "value": int(s.value), "note": s.what} for s in sizes if isinstance(s.value, int)]
+
+
 def place_call(batched: bool, batch_used: bool) -> str:
     """The template's line that finds a tile's place; the batch is dropped where nothing uses it."""
     names = "tile_m, tile_n"

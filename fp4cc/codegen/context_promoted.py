@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from fp4cc.codegen.context import Constant, Panels, arrivals, frame, mentions, place_call
+from fp4cc.codegen.context import Constant, Panels, arrivals, constant_sizes, frame, mentions, place_call
 from fp4cc.codegen.epilogue.exchanged import exchanged_reads
 from fp4cc.codegen.epilogue.hooks import EpilogueText
 from fp4cc.codegen.promoted_scales import factor_address, factor_functions
 from fp4cc.ir.lowered import SmemBuffer
 from fp4cc.ir.lowered_promoted import LoweredPromoted
-from fp4cc.passes.params import sizes as kernel_sizes
 
 #: The library functions that the template calls.
 HELPERS = (
     "wait", "shared_address", "shared_load_32_f32", "shared_store_f32", "load_f32", "global_address", "exchange_row",
     "promote", "factors_of_columns", "clear", "mul",
 )  # fmt: skip
-_PITCH = 4 * (128 + 4)  # bytes: 4 floats of padding keep rows off each other's banks
 
 
 def template_context(lowered: LoweredPromoted, epilogue: EpilogueText) -> dict[str, Any]:
@@ -30,13 +28,12 @@ def template_context(lowered: LoweredPromoted, epilogue: EpilogueText) -> dict[s
     unzipped = lowered.epilogue.group is not None
     first_of_b = "tile_n * TILE_N" if unzipped else "n0"
     row_of_b = f"{first_of_b} + thread" if b.each_row else first_of_b
-    sizes = [*kernel_sizes(problem, tile, lowered.raster, lowered.epilogue), *lowered.sizes]
     return {
         **frame(lowered, epilogue, title(lowered), plan(lowered)),
         "tile": tile,
         "constants": _constants(lowered),
         "buffers": [_buffer(buffer) for buffer in lowered.smem.buffers],
-        "sizes": [{"name": n, "value": int(v), "note": what} for n, v, what in sizes if isinstance(v, int)],
+        "sizes": constant_sizes(lowered),
         "arrivals": arrivals(lowered.pipeline),
         "batched": batched,
         "band": lowered.raster.band,
@@ -90,7 +87,7 @@ def _constants(lowered: LoweredPromoted) -> list[list[Constant]]:
         Constant("TMEM_COLUMNS", lowered.tmem_columns),
         Constant("ACC_STAGES", lowered.pipeline.barrier("acc_full").stages, "partial sums"),
         Constant("INSTRUCTION", f"{lowered.descriptor:#010x}", f"M = {tile.m}, N = {tile.n}, f32 sums"),
-        Constant("EXCHANGE_PITCH", _PITCH, "bytes of a row of sums, padded against bank conflicts"),
+        Constant("EXCHANGE_PITCH", lowered.exchange_pitch, "bytes of a row of sums, padded against bank conflicts"),
     ]
     warps = [
         Constant("EPILOGUE_WARPS", 4, "the first ones: each reads its quarter of the tensor memory lanes"),

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from fp4cc.codegen.context import Constant, Panels, arrivals, frame, mentions, place_call, waits
+from fp4cc.codegen.context import Constant, Panels, arrivals, constant_sizes, frame, mentions, place_call, waits
 from fp4cc.codegen.converters import arrive, batched, conversions, converter_loops
 from fp4cc.codegen.epilogue.hooks import EpilogueText
 from fp4cc.codegen.halves import whole_index
@@ -14,8 +14,6 @@ from fp4cc.codegen.mainloops import half_atom_columns, load_loops, mma_loops, nu
 from fp4cc.codegen.multicast import mask_text, union_text
 from fp4cc.ir.lowered import LoweredGemm, Mainloop, Mma, SmemBuffer
 from fp4cc.ir.lowered_epilogue import EpilogueProgram, Half
-from fp4cc.passes.params import clips
-from fp4cc.passes.params import sizes as kernel_sizes
 
 
 def template_context(lowered: LoweredGemm, epilogue: EpilogueText) -> dict[str, Any]:
@@ -23,7 +21,6 @@ def template_context(lowered: LoweredGemm, epilogue: EpilogueText) -> dict[str, 
     text = epilogue.hooks
     overlapped = lowered.tmem.overlapped(lowered.tile.n)
     problem, tile, cluster = lowered.problem, lowered.tile, lowered.cluster
-    sizes = kernel_sizes(problem, tile, lowered.raster, lowered.epilogue, lowered.mainloops, lowered.converters)
     batched = bool(problem.batch_axes)
     # Of an unzipped product a sub-tile takes as many columns from each half.
     step = lowered.epilogue.subtile * (1 if lowered.epilogue.group is None else 2)
@@ -36,7 +33,7 @@ def template_context(lowered: LoweredGemm, epilogue: EpilogueText) -> dict[str, 
         **frame(lowered, epilogue, title(lowered), plan(lowered)),
         "constants": _constants(lowered, overlapped),
         "buffers": [_buffer(lowered, buffer) for buffer in lowered.smem.buffers],
-        "sizes": [{"name": n, "value": int(v), "note": what} for n, v, what in sizes if isinstance(v, int)],
+        "sizes": constant_sizes(lowered),
         "mma": lowered.mma,
         "tmem": lowered.tmem,
         "arrivals": arrivals(lowered.pipeline),
@@ -71,7 +68,7 @@ def template_context(lowered: LoweredGemm, epilogue: EpilogueText) -> dict[str, 
         "maybe_no_k": not several and (not isinstance(problem.k, int) or problem.k == 0),
         "zero_columns": lowered.tmem.acc_stride + tile.n,
         "subtile": lowered.epilogue.subtile,
-        "clips": clips(lowered.epilogue),
+        "clips": lowered.epilogue.clips,
         "panels": Panels.of(lowered.epilogue),
         "turn": _turn(lowered.epilogue, overlapped),
         "release_step": lowered.tmem.release_after - 1 if overlapped else lowered.tile.n // step - 1,

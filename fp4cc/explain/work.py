@@ -12,8 +12,8 @@ from fp4cc.ir.lowered import LoweredGemm, LoweredKernel
 from fp4cc.ir.lowered_converters import Conversion
 from fp4cc.ir.roles import batch_dims
 from fp4cc.ir.serialize import to_constraint
-from fp4cc.passes.conversion_cost import stage_clocks
-from fp4cc.passes.schedule import ASSUMED
+from fp4cc.passes.choice.schedule import ASSUMED
+from fp4cc.passes.feeds.conversion_cost import stage_clocks
 from fp4cc.sema.sizes import resolved
 from fp4cc.targets import TARGETS
 from fp4rt.arrays import ITEM_SIZE

@@ -176,7 +176,10 @@ _F32_ACCUMULATOR = 1 << 4
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """The output tile of one MMA and its depth, in elements. Each CTA keeps `cta_m` rows of it, all n columns."""
+    """The output tile of one MMA and its depth, in elements. Each CTA keeps `cta_m` rows of it, all n columns.
+
+    The depth is 0 where nothing is multiplied.
+    """
 
     m: int
     n: int
@@ -369,15 +372,26 @@ class KernelParam:
 
 
 @dataclass(frozen=True, slots=True)
+class Size:
+    """A size that the kernel uses, by its name there. One that is a number is a constant of the file, no parameter."""
+
+    name: str
+    value: Expr
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
 class Launch:
     """Threads of a CTA and what the kernel takes.
 
-    `entry` is the kernel's symbol: the CuTe DSL numbers the kernels of a file, so it is the name and "_0".
+    `entry` is the kernel's symbol: the CuTe DSL numbers the kernels of a file, so it is the name and "_0". `sizes`: all
+    that the kernel uses.
     """
 
     entry: str
     threads: int
     params: tuple[KernelParam, ...]
+    sizes: tuple[Size, ...]
     registers: tuple[tuple[str, int], ...] = ()
 
 
@@ -414,6 +428,7 @@ class LoweredKernel:
     target: str
     kernel: Kernel
     schedule: Schedule | None
+    tile: Tile
     cluster: Cluster
     raster: Raster
     smem: Smem
@@ -440,7 +455,6 @@ class LoweredGemm(LoweredKernel):
     problem: Problem
     mainloops: tuple[Mainloop, ...]
     mma: Mma
-    tile: Tile
     tmem: Tmem
     pipeline: Pipeline
     converters: Converters | None = None

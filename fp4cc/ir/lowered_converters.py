@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from fp4cc.ir.kernel import Expr
 from fp4cc.ir.lowered_epilogue import Half
 from fp4num import ScaleLayout
 
@@ -154,13 +153,10 @@ class Converters:
     A team takes every `teams`-th stage of the running sequence over all tiles, and its warps share the rows of a stage.
     They load to registers before they wait for the stage's slot, so `teams` stages are on their way at a time. There
     are at most as many teams as slots: else a team could wait for a phase of a barrier that is not the next one.
-    `pointers` (name, source, meaning) and `sizes` (name, value, meaning) are what they need of the kernel's parameters.
     """
 
     teams: int
     members: int
-    pointers: tuple[tuple[str, str, str], ...]
-    sizes: tuple[tuple[str, Expr, str], ...]
 
     @property
     def warps(self) -> int:

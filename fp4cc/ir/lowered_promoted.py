@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fp4cc.ir.kernel import Expr
-from fp4cc.ir.lowered import LoweredKernel, Pipeline, Problem, Tile
+from fp4cc.ir.lowered import LoweredKernel, Pipeline, Problem
 from fp4cc.ir.lowered_converters import ScaleReader
 
 
@@ -32,13 +31,12 @@ class LoweredPromoted(LoweredKernel):
     """An FP8 product with f32 scales on tcgen05. Warps 0-3 promote and run the epilogue, 4 loads, 5 multiplies.
 
     Tensor memory holds two partial sums of `tile.n` columns, one a step along K; `descriptor` is the instruction's.
-    `sizes` are those the scales need, by name: value and meaning; the numbers among them are no parameters.
+    `exchange_pitch`: bytes between the rows of a tile's sums on their way to the epilogue.
     """
 
     problem: Problem
-    tile: Tile
     pipeline: Pipeline
     scales: tuple[PromotedScales, PromotedScales]
-    sizes: tuple[tuple[str, Expr, str], ...]
     descriptor: int
+    exchange_pitch: int
     tmem_columns: int

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from fp4cc.ir.kernel import Expr
-from fp4cc.ir.lowered import Load, LoweredKernel, Operand, Pipeline, Problem, Product, Tile
+from fp4cc.ir.lowered import Load, LoweredKernel, Operand, Pipeline, Problem, Product, Role
 from fp4cc.ir.lowered_converters import ScaleReader
 from fp4cc.ir.lowered_promoted import PromotedScales
 
@@ -14,6 +14,8 @@ from fp4cc.ir.lowered_promoted import PromotedScales
 Wide = Literal["bf16", "f16"]
 
 TILE_K = 64  # elements: a row of a wide operand is then one 128-byte swizzle row
+#: Warps that convert, multiply and run the epilogue.
+CONSUMERS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,25 +110,34 @@ class WgmmaLoop:
         return not all(side.converted for side in self.sides)
 
 
+def converted_roles(loops: Sequence[WgmmaLoop]) -> tuple[Role, ...]:
+    """Of A and B those that some of the mainloops converts."""
+    return tuple(sorted({side.operand.role for loop in loops for side in loop.sides if side.converted}))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoweredWgmma(LoweredKernel):
     """Products on wgmma. Warps 0-3 convert, multiply and run the epilogue; warp 4 loads by TMA.
 
     A tile's `loops` run one after the other through the same ring of stages. `tile.n` are the columns of each of its
     accumulators. `slots`: converted operands in shared memory, `slot_bytes` of A and as many of all Bs of a loop.
-    `sizes` are those that scales in global memory need: name, value, meaning.
+    `exchange_pitch`: bytes between the rows of a tile's sums on their way to the epilogue.
 
     `promoted`: the one mainloop's partial sums of two stages each are scaled and added to the sums in registers.
     """
 
     problem: Problem
     loops: tuple[WgmmaLoop, ...]
-    tile: Tile
     pipeline: Pipeline
     slots: int
     slot_bytes: int
-    sizes: tuple[tuple[str, Expr, str], ...]
+    exchange_pitch: int
     promoted: tuple[PromotedScales, PromotedScales] | None = None
+
+    @property
+    def converted_roles(self) -> tuple[Role, ...]:
+        """Of A and B those that some mainloop converts: each has slots of its own."""
+        return converted_roles(self.loops)
 
     @property
     def accumulators(self) -> int:

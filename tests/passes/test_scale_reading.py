@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from fp4cc.ir.lowered import LoweredGemm
-from fp4cc.passes.scale_reading import group_width, same_placement
+from fp4cc.passes.feeds.scale_reading import group_width
+from fp4cc.passes.problem.placement import same_placement
 from fp4num import LAYOUTS, ScaleLayout
 
 from ..layouts import random_layout

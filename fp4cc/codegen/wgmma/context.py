@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from fp4cc.codegen.context import Constant, Panels, arrivals, frame, mentions, place_call, waits
+from fp4cc.codegen.context import Constant, Panels, arrivals, constant_sizes, frame, mentions, place_call, waits
 from fp4cc.codegen.epilogue.exchanged import exchanged_reads
 from fp4cc.codegen.epilogue.hooks import EpilogueText
 from fp4cc.codegen.mainloops import numbered
@@ -22,8 +22,6 @@ from fp4cc.codegen.wgmma.loops import (
 )
 from fp4cc.ir.lowered import SmemBuffer
 from fp4cc.ir.lowered_wgmma import LoweredWgmma, Side
-from fp4cc.passes.params import sizes as kernel_sizes
-from fp4cc.passes.wgmma.memory import EXCHANGE_PITCH
 
 
 def helpers(lowered: LoweredWgmma) -> set[str]:
@@ -49,7 +47,6 @@ def template_context(lowered: LoweredWgmma, epilogue: EpilogueText) -> dict[str,
     """The names a template of templates/sm90 may use."""
     problem, tile, cluster = lowered.problem, lowered.tile, lowered.cluster
     batched = bool(problem.batch_axes)
-    sizes = [*kernel_sizes(problem, tile, lowered.raster, lowered.epilogue, lowered.loops), *lowered.sizes]
     loaded = any(side.operand.batched for side in _sides(lowered))
     scales_by_batch = any(
         side.operand.batched
@@ -61,7 +58,7 @@ def template_context(lowered: LoweredWgmma, epilogue: EpilogueText) -> dict[str,
         "tile": tile,
         "constants": _constants(lowered),
         "buffers": [_buffer(buffer) for buffer in lowered.smem.buffers],
-        "sizes": [{"name": n, "value": int(v), "note": what} for n, v, what in sizes if isinstance(v, int)],
+        "sizes": constant_sizes(lowered),
         "row_functions": row_functions(lowered),
         "loops": loops(lowered),
         "converts": any(loop.converts for loop in lowered.loops),
@@ -178,7 +175,8 @@ def _constants(lowered: LoweredWgmma) -> list[list[Constant]]:
         ]
     if both_converted(lowered):
         operands.append(Constant("B_SLOTS", "SLOTS * SLOT_BYTES", "where B's slots start"))
-    operands.append(Constant("EXCHANGE_PITCH", EXCHANGE_PITCH, "bytes of a row of sums, padded against bank conflicts"))
+    note = "bytes of a row of sums, padded against bank conflicts"
+    operands.append(Constant("EXCHANGE_PITCH", lowered.exchange_pitch, note))
     warps = [
         Constant("LOAD_WARP", 4, "after the four that multiply and run the epilogue"),
         Constant("OPERAND_BARRIER", 2, "the named barrier of those four"),

@@ -9,8 +9,7 @@ from fp4cc.codegen.mainloops import numbered
 from fp4cc.codegen.multicast import mask_text
 from fp4cc.codegen.scale_reading import ReaderText
 from fp4cc.ir.lowered import Load
-from fp4cc.ir.lowered_wgmma import TILE_K, LoweredWgmma, Scales, Side, WgmmaLoop
-from fp4cc.passes.wgmma.memory import CONSUMERS, converted_roles
+from fp4cc.ir.lowered_wgmma import CONSUMERS, TILE_K, LoweredWgmma, Scales, Side, WgmmaLoop
 
 THREADS = 32 * CONSUMERS  # that convert: one for each row of a slot
 
@@ -216,7 +215,7 @@ def _slot(lowered: LoweredWgmma, side: Side) -> str:
 
 def both_converted(lowered: LoweredWgmma) -> bool:
     """Whether there are slots of A and of B."""
-    return len(converted_roles(lowered.loops)) == 2
+    return len(lowered.converted_roles) == 2
 
 
 def _part(lowered: LoweredWgmma, side: Side, place: int, more: str = "") -> str:
