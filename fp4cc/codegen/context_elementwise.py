@@ -6,10 +6,10 @@ from typing import Any
 
 from fp4cc.codegen.context import Constant, Panels, constant_sizes, frame, mentions
 from fp4cc.codegen.epilogue.hooks import EpilogueText
-from fp4cc.ir.lowered import LoweredElementwise
+from fp4cc.ir.lowered import LoweredKernel
 
 
-def template_context(lowered: LoweredElementwise, epilogue: EpilogueText) -> dict[str, Any]:
+def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> dict[str, Any]:
     """The names that templates/common/elementwise.py.j2 may use."""
     space = lowered.epilogue.problem
     batched = bool(space.batch_axes)
@@ -31,13 +31,13 @@ def template_context(lowered: LoweredElementwise, epilogue: EpilogueText) -> dic
     }
 
 
-def _title(lowered: LoweredElementwise) -> str:
+def _title(lowered: LoweredKernel) -> str:
     outputs = ", ".join(output.arg for output in lowered.epilogue.outputs)
     inputs = ", ".join(arg.name for arg in lowered.kernel.args if arg.direction != "out")
     return f"{lowered.name}: {outputs} from {inputs} for {lowered.target}."
 
 
-def _plan(lowered: LoweredElementwise) -> str:
+def _plan(lowered: LoweredKernel) -> str:
     return (
         f"Tiles of {lowered.tile.m} x {lowered.tile.n}: a thread has a row, {lowered.epilogue.subtile} columns at a "
         "time; persistent: a CTA takes every n-th tile."

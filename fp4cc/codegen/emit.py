@@ -15,9 +15,7 @@ from fp4cc.codegen.epilogue.text import emit_epilogue
 from fp4cc.codegen.names import Names, named
 from fp4cc.codegen.wgmma import context as context_wgmma
 from fp4cc.codegen.wrap import call
-from fp4cc.ir.lowered import LoweredElementwise, LoweredGemm, LoweredKernel
-from fp4cc.ir.lowered_promoted import LoweredPromoted
-from fp4cc.ir.lowered_wgmma import LoweredWgmma
+from fp4cc.ir.lowered import LoweredKernel, Tcgen05, Wgmma
 from fp4cc.marks import spelled_in
 from fp4cc.resources import templates_dir
 
@@ -32,29 +30,29 @@ def emit(lowered: LoweredKernel) -> str:
 
 def _text(lowered: LoweredKernel, names: Names) -> str:
     """The text with marks for names."""
-    match lowered:
-        case LoweredGemm():
-            functions, helpers = converter_functions(lowered)
-            helpers |= set(waits(lowered.pipeline).values())
-            epilogue = _with(functions, emit_epilogue(lowered, names, helpers))
-            context = context_tcgen05.template_context(lowered, epilogue)
-            template = "sm100/gemm.py.j2"
-        case LoweredElementwise():
-            epilogue = emit_epilogue(lowered, names)
-            context = context_elementwise.template_context(lowered, epilogue)
-            template = "common/elementwise.py.j2"
-        case LoweredWgmma():
-            epilogue = emit_epilogue(lowered, names, context_wgmma.helpers(lowered))
-            epilogue = _with(context_wgmma.scale_functions(lowered), epilogue)
-            context = context_wgmma.template_context(lowered, epilogue)
-            template = "sm90/gemm.py.j2"
-        case LoweredPromoted():
+    match lowered.engine:
+        case Tcgen05() if lowered.promotion is not None:
             epilogue = emit_epilogue(lowered, names, context_promoted.HELPERS)
             epilogue = _with(context_promoted.scale_functions(lowered), epilogue)
             context = context_promoted.template_context(lowered, epilogue)
             template = "sm100/promoted.py.j2"
+        case Tcgen05():
+            functions, helpers = converter_functions(lowered)
+            helpers |= set(waits(lowered.rings).values())
+            epilogue = _with(functions, emit_epilogue(lowered, names, helpers))
+            context = context_tcgen05.template_context(lowered, epilogue)
+            template = "sm100/gemm.py.j2"
+        case Wgmma():
+            epilogue = emit_epilogue(lowered, names, context_wgmma.helpers(lowered))
+            epilogue = _with(context_wgmma.scale_functions(lowered), epilogue)
+            context = context_wgmma.template_context(lowered, epilogue)
+            template = "sm90/gemm.py.j2"
+        case None:
+            epilogue = emit_epilogue(lowered, names)
+            context = context_elementwise.template_context(lowered, epilogue)
+            template = "common/elementwise.py.j2"
         case _:
-            raise TypeError(f"no template for {type(lowered).__name__}")
+            raise TypeError(f"no template for {lowered.engine.name}")
     return _environment().get_template(template).render(context, call=call, function=names.new(lowered.name, "_kernel"))
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from fp4cc.ir.lowered_epilogue import Half
+from fp4cc.ir.part import Part
 from fp4num import ScaleLayout
 
 #: Elements that become 16 bytes of 16-bit ones, a chunk of the swizzle: they have one scale.
@@ -61,12 +62,21 @@ class Relaid:
 
     name: str
     arg: str
-    role: Literal["A", "B"]
-    buffer: str
+    part: Part
     scales: ScaleReader
     rows: str
     atoms: int
     row_atoms: int
+
+    @property
+    def role(self) -> Literal["A", "B"]:
+        """Its operand's."""
+        return self.part.role
+
+    @property
+    def buffer(self) -> str:
+        """Where it is written."""
+        return self.part.buffer
 
     @property
     def per_row(self) -> int:
@@ -91,8 +101,7 @@ class Dequantized:
 
     name: str
     arg: str
-    role: Literal["A", "B"]
-    buffer: str
+    part: Part
     element: str
     bits: int
     to: Literal["f16", "bf16"]
@@ -105,6 +114,16 @@ class Dequantized:
     all_rows: str | None
     pitch: str
     depth: str
+
+    @property
+    def role(self) -> Literal["A", "B"]:
+        """Its operand's."""
+        return self.part.role
+
+    @property
+    def buffer(self) -> str:
+        """Where it is written."""
+        return self.part.buffer
 
     @property
     def unit(self) -> int:

@@ -12,10 +12,8 @@ from fp4cc.ir.verify_lowered import verify_lowered
 from fp4cc.passes.choice.schedule import applicable
 from fp4cc.passes.engines.none.lower import lower_elementwise
 from fp4cc.passes.engines.tcgen05.lower import lower_tcgen05
-from fp4cc.passes.engines.tcgen05.promoted import lower_promoted
 from fp4cc.passes.engines.wgmma.lower import lower_wgmma
 from fp4cc.passes.epilogue.blocks import TooNarrow
-from fp4cc.passes.feeds.promoted_scales import is_promoted
 from fp4cc.passes.problem.limits import check_limits, check_tiles, too_large
 from fp4cc.passes.rewrites.launches import join
 from fp4cc.passes.rewrites.split import split
@@ -58,13 +56,10 @@ def _lower_launches(kernel: Kernel, target: str) -> LoweredKernel:
 
 def _lower(kernel: Kernel, target: str) -> LoweredKernel:
     """Lower a kernel of one launch."""
-    sizes = Sizes.of(kernel.dims)
     if not any(value.op == "matmul" for value in kernel.values):
-        elementwise = lower_elementwise(kernel, CHIPS[target], applicable(kernel, sizes, target))
-        return replace(elementwise[-1], variants=tuple(elementwise[:-1]))
-    if target == SM90A.name:
-        return lower_wgmma(kernel)
-    sheet = TARGETS[target]
-    if is_promoted(kernel):
-        return lower_promoted(kernel, sheet)
-    return lower_tcgen05(kernel, sheet)
+        plans = lower_elementwise(kernel, CHIPS[target], applicable(kernel, Sizes.of(kernel.dims), target))
+    elif target == SM90A.name:
+        plans = lower_wgmma(kernel)
+    else:
+        plans = lower_tcgen05(kernel, TARGETS[target])
+    return replace(plans[-1], variants=tuple(plans[:-1]))

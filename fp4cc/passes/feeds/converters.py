@@ -8,13 +8,14 @@ from dataclasses import replace
 from fp4cc.ir.kernel import Constraint, Expr, Kernel
 from fp4cc.ir.lowered import Operand, Problem
 from fp4cc.ir.lowered_converters import Conversion, Converters, Dequantized, Relaid
+from fp4cc.ir.part import Part
 from fp4cc.ir.sizes import Sizes
 from fp4cc.ir.sizes import scaled as scaled_size
 from fp4cc.passes.feeds.scale_reading import Needs, Readers
 from fp4cc.passes.feeds.steps import Steps, converted
 from fp4cc.passes.problem.divides import divides
 from fp4cc.passes.problem.placement import same_placement
-from fp4cc.passes.resources.smem import b_buffer, row_atoms
+from fp4cc.passes.resources.smem import row_atoms
 from fp4num import LAYOUTS
 
 #: Warps that only lay out scales: each holds those of a stage in registers, so this many stages are on their way.
@@ -94,37 +95,35 @@ class _Planner:
         """The conversions of a mainloop, A's first."""
         mma, first = steps.mmas[0], steps.products[0]
         found: list[Conversion] = []
-        operands = [(first.a, mma.a, "a_smem")]
-        operands += [(p.b, m.b, b_buffer(i)) for i, (p, m) in enumerate(zip(steps.products, steps.mmas, strict=True))]
-        for operand, element, buffer in operands:
+        operands = [(first.a, mma.a, Part("A"))]
+        operands += [(p.b, m.b, Part("B", i)) for i, (p, m) in enumerate(zip(steps.products, steps.mmas, strict=True))]
+        for operand, element, part in operands:
             if mma.scale is None and converted(operand, element):
                 rows = CTA_ROWS if operand.role == "A" else mma.n // mma.cta_group
-                found.append(self._dequantized(operand, buffer, element, first.k, rows))
+                found.append(self._dequantized(operand, part, element, first.k, rows))
             elif mma.scale is not None and not native_scales(operand, mma.n, self.facts, self.sizes):
                 runs = 1 if operand.role == "A" else row_atoms(mma.n)
-                found.append(self._relaid(operand, f"sf{buffer}", first.k, mma.atoms, runs))
+                found.append(self._relaid(operand, part.of_scales, first.k, mma.atoms, runs))
         return found
 
-    def _relaid(self, operand: Operand, buffer: str, k: Expr, atoms: int, runs: int) -> Relaid:
+    def _relaid(self, operand: Operand, part: Part, k: Expr, atoms: int, runs: int) -> Relaid:
         return Relaid(
             name=self._name(operand.arg),
             arg=operand.arg,
-            role=operand.role,
-            buffer=buffer,
+            part=part,
             scales=self.readers.scales(operand, k, 4 * atoms),
             rows=self.readers.rows(operand),
             atoms=atoms,
             row_atoms=runs,
         )
 
-    def _dequantized(self, operand: Operand, buffer: str, to: str, k: Expr, rows: int) -> Dequantized:
+    def _dequantized(self, operand: Operand, part: Part, to: str, k: Expr, rows: int) -> Dequantized:
         arg, scaled = operand.arg, operand.scaled and operand.format.scale is not None
         block = operand.format.stored[1] if scaled else 0
         found = Dequantized(
             name=self._name(arg),
             arg=arg,
-            role=operand.role,
-            buffer=buffer,
+            part=part,
             element=operand.element,
             bits=operand.bits,
             to="f16" if to == "f16" else "bf16",

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
 from fp4cc.ir.kernel import Arg, Constraint, Expr, Kernel
-from fp4cc.ir.lowered import Operand, Problem
-from fp4cc.ir.lowered_promoted import PromotedScales
+from fp4cc.ir.lowered import Operand, Problem, PromotedScales
 from fp4cc.ir.sizes import Sizes, fold
 from fp4cc.passes.epilogue.blocks import TooNarrow, whole_panels
 from fp4cc.passes.feeds.scale_reading import Readers

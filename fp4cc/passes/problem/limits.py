@@ -33,7 +33,7 @@ def too_large(kernel: Kernel, problem: SizeError) -> DiagnosticError:
 def check_tiles(plan: LoweredKernel) -> LoweredKernel:
     """The plan, if it can count its tiles. Raises DiagnosticError (FP4026)."""
     for one in (plan, *plan.variants, *plan.after):
-        tiles = one.raster.tiles
+        tiles = one.walk.tiles
         if isinstance(tiles, int) and tiles > LONGEST_AXIS:
             raise DiagnosticError([
                 error("FP4026", f"`{plan.name}` would have {tiles} tiles", one.kernel.span, f"at most {LONGEST_AXIS}",

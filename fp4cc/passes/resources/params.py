@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from fp4cc.ir.lowered import KernelParam, Problem, Product, Raster, Size
+from fp4cc.ir.lowered import KernelParam, Problem, Product, Size, Walk
 from fp4cc.ir.lowered_epilogue import EpilogueProgram
 from fp4cc.ir.sizes import ceildiv
 from fp4rt.manifest import Param, TensorMap
@@ -32,7 +32,7 @@ def plan_params(
     return tuple(sorted([*params, *others], key=lambda p: _ORDER.index(p.param.kind)))
 
 
-def product_sizes(problem: Problem, raster: Raster, epilogue: EpilogueProgram, mainloops: Sequence[Loop]) -> list[Size]:
+def product_sizes(problem: Problem, walk: Walk, epilogue: EpilogueProgram, mainloops: Sequence[Loop]) -> list[Size]:
     """The sizes that a kernel with products uses, whatever multiplies them."""
     found: list[Size] = []
     if epilogue.clips:
@@ -43,9 +43,9 @@ def product_sizes(problem: Problem, raster: Raster, epilogue: EpilogueProgram, m
     for number, loop in enumerate(mainloops):
         product, name = loop.products[0], f"k_tiles{number + 1 if number else ''}"
         found.append(Size(name, ceildiv(product.k, loop.tile_k), f"steps of {loop.tile_k} along {product.k_axis}"))
-    found.append(Size("tiles_m", raster.tiles_m, f"cluster tiles along {problem.m_axis}"))
-    found.append(Size("tiles_n", raster.tiles_n, f"cluster tiles along {problem.n_axis}"))
-    found.append(Size("tiles", raster.tiles, "cluster tiles in all"))
+    found.append(Size("tiles_m", walk.tiles_m, f"cluster tiles along {problem.m_axis}"))
+    found.append(Size("tiles_n", walk.tiles_n, f"cluster tiles along {problem.n_axis}"))
+    found.append(Size("tiles", walk.tiles, "cluster tiles in all"))
     return found
 
 

@@ -10,7 +10,17 @@ from dataclasses import replace
 
 from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
 from fp4cc.ir.kernel import Arg, Axis, Expr, Kernel, Schedule, Value
-from fp4cc.ir.lowered import Cluster, Decision, Launch, LoweredElementwise, Raster, Size, Tile
+from fp4cc.ir.lowered import (
+    EPILOGUE_BARRIER,
+    Cluster,
+    Decision,
+    Launch,
+    LoweredKernel,
+    Persistent,
+    Size,
+    Tile,
+    WarpRole,
+)
 from fp4cc.ir.lowered_epilogue import EpilogueProgram, Space
 from fp4cc.ir.sizes import Sizes, ceildiv, mul
 from fp4cc.passes.choice.decisions import explain_schedule, explain_stores
@@ -34,7 +44,7 @@ ONE_ROW = "1"
 
 def lower_elementwise(
     kernel: Kernel, target: Chip, plans: list[tuple[Expr | None, Schedule | None]]
-) -> list[LoweredElementwise]:
+) -> list[LoweredKernel]:
     """A plan for each schedule that can apply. Raises DiagnosticError for what cannot be built yet."""
     _refuse_fields([schedule for _, schedule in plans if schedule is not None])
     sizes = Sizes.of(kernel.dims)
@@ -44,21 +54,23 @@ def lower_elementwise(
 
 def _lower(
     kernel: Kernel, frame: Frame, sizes: Sizes, target: Chip, when: Expr | None, schedule: Schedule | None
-) -> LoweredElementwise:
+) -> LoweredKernel:
     space = frame.problem
     epilogue = plan_epilogue(frame, sizes, max(TILE_N, panel(frame)))
     tiles_m, tiles_n = ceildiv(space.m, TILE_M), ceildiv(space.n, epilogue.program.tile_n)
-    raster = Raster(0, tiles_m, tiles_n, mul(tiles_m, tiles_n, space.batch))
-    lengths = _sizes(epilogue.program, raster)
+    walk = Persistent(0, tiles_m, tiles_n, mul(tiles_m, tiles_n, space.batch))
+    lengths = _sizes(epilogue.program, walk)
     params = plan_params(epilogue.tensor_maps, lengths, epilogue.params)
-    lowered = LoweredElementwise(
+    lowered = LoweredKernel(
         name=kernel.name,
         target=target.name,
         kernel=kernel,
         schedule=schedule,
         tile=Tile(TILE_M, epilogue.program.tile_n, 0, TILE_M),
         cluster=Cluster(1, 1),
-        raster=raster,
+        walk=walk,
+        roles=(WarpRole("epilogue", 0, THREADS // 32, "for the epilogue"),),
+        named_barriers=(EPILOGUE_BARRIER,),
         smem=place_buffers(epilogue.staging, target.smem_bytes),
         tensor_maps=epilogue.tensor_maps,
         epilogue=epilogue.program,
@@ -70,7 +82,7 @@ def _lower(
     return replace(lowered, decisions=_decisions(lowered))
 
 
-def _sizes(epilogue: EpilogueProgram, raster: Raster) -> tuple[Size, ...]:
+def _sizes(epilogue: EpilogueProgram, walk: Persistent) -> tuple[Size, ...]:
     """The sizes the kernel uses."""
     space = epilogue.problem
     found = [
@@ -79,9 +91,9 @@ def _sizes(epilogue: EpilogueProgram, raster: Raster) -> tuple[Size, ...]:
         *batches(epilogue),
     ]
     if space.batch_axes:
-        found.append(Size("tiles_m", raster.tiles_m, f"tiles along {space.m_axis}"))
-    found.append(Size("tiles_n", raster.tiles_n, f"tiles along {space.n_axis}"))
-    found.append(Size("tiles", raster.tiles, "tiles in all"))
+        found.append(Size("tiles_m", walk.tiles_m, f"tiles along {space.m_axis}"))
+    found.append(Size("tiles_n", walk.tiles_n, f"tiles along {space.n_axis}"))
+    found.append(Size("tiles", walk.tiles, "tiles in all"))
     return tuple(found)
 
 
@@ -155,7 +167,7 @@ def _value_with_row(value: Value) -> Value:
     return replace(value, axes=(ONE_ROW, *value.axes)) if value.axes else value
 
 
-def _decisions(lowered: LoweredElementwise) -> tuple[Decision, ...]:
+def _decisions(lowered: LoweredKernel) -> tuple[Decision, ...]:
     space = lowered.epilogue.problem
     return (
         explain_schedule(lowered),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fp4cc.ir.lowered import Decision, LoweredGemm, Mainloop, Operand
-from fp4cc.ir.lowered_converters import Conversion, Dequantized, Relaid
+from fp4cc.ir.lowered import Decision, LoweredKernel, Mainloop, Mma, Operand, Tcgen05
+from fp4cc.ir.lowered_converters import Dequantized, Relaid
+from fp4cc.ir.part import Part
 from fp4cc.passes.problem.placement import same_placement
 from fp4cc.targets import Target
 from fp4num import LAYOUTS
@@ -15,12 +16,12 @@ _PART = {1: "the same rate as", 2: "half the rate of", 4: "a quarter of the rate
 _WIDEST = 16
 
 
-def explain_arrivals(lowered: LoweredGemm, target: Target) -> Iterator[Decision]:
+def explain_arrivals(lowered: LoweredKernel, target: Target) -> Iterator[Decision]:
     """A decision for each operand, or several where mainloops need it in different forms."""
     seen: set[tuple[str, str]] = set()
-    for mainloop in lowered.mainloops:
-        for operand, buffer in _operands(mainloop):
-            decision = _arrival(lowered, mainloop, operand, buffer, target)
+    for mainloop, (mma, *_) in zip(lowered.mainloops, lowered.engine_as(Tcgen05).mmas, strict=True):
+        for part, operand in sorted(mainloop.operands, key=lambda found: found[0].name):
+            decision = _arrival(lowered, mainloop, mma, operand, part, target)
             if (decision.what, decision.chosen) not in seen:
                 seen.add((decision.what, decision.chosen))
                 yield decision
@@ -29,34 +30,30 @@ def explain_arrivals(lowered: LoweredGemm, target: Target) -> Iterator[Decision]
                     yield Decision(f"scales of {operand.arg}", "multiplied in by the epilogue", why)
 
 
-def _operands(mainloop: Mainloop) -> Iterator[tuple[Operand, str]]:
-    """Each operand with the buffer of its codes."""
-    buffers = {load.buffer for load in mainloop.loads} | {conversion.buffer for conversion in mainloop.conversions}
-    for buffer in sorted(name for name in buffers if not name.startswith("sf")):
-        yield mainloop.operand(buffer), buffer
-
-
-def _arrival(lowered: LoweredGemm, mainloop: Mainloop, operand: Operand, buffer: str, target: Target) -> Decision:
+def _arrival(
+    lowered: LoweredKernel, mainloop: Mainloop, mma: Mma, operand: Operand, part: Part, target: Target
+) -> Decision:
     what = f"operand {operand.arg}" if operand.half is None else operand.title
-    by_buffer: dict[str, Conversion] = {conversion.buffer: conversion for conversion in mainloop.conversions}
-    codes, scales = by_buffer.get(buffer), by_buffer.get(f"sf{buffer}")
+    codes, scales = mainloop.feed(part), mainloop.feed(part.of_scales)
     if isinstance(codes, Dequantized):
         return _dequantized(what, lowered, mainloop, operand, codes, target)
     if isinstance(scales, Relaid):
-        return _relaid(what, lowered, mainloop, operand, scales)
-    if mainloop.mmas[0].scale is None:
+        return _relaid(what, lowered, mainloop, mma, operand, scales)
+    if mma.scale is None:
         return Decision(what, "by TMA", f"it is {operand.element} in memory as in the tensor core")
     return Decision(what, "codes and scales by TMA", "its scale atoms lie in memory as the tensor core reads them")
 
 
-def _warps(lowered: LoweredGemm) -> str:
+def _warps(lowered: LoweredKernel) -> str:
     converters = lowered.converters
     if converters is None:
         raise TypeError("no converter warps")
     return f"{converters.warps} warp{'s' * (converters.warps > 1)}"
 
 
-def _relaid(what: str, lowered: LoweredGemm, mainloop: Mainloop, operand: Operand, relaid: Relaid) -> Decision:
+def _relaid(
+    what: str, lowered: LoweredKernel, mainloop: Mainloop, mma: Mma, operand: Operand, relaid: Relaid
+) -> Decision:
     width, fmt = relaid.scales.width, operand.format
     loads = f"loads of {width} byte{'s' * (width > 1)}"
     tall = fmt.stored[0]
@@ -64,7 +61,7 @@ def _relaid(what: str, lowered: LoweredGemm, mainloop: Mainloop, operand: Operan
         reason = f"a scale is stored for {tall} rows, and the tensor core reads one a row"
         instead = "codes and scales by TMA: with scales stored `1 x ...` in `layout blocked_128x4`"
     elif same_placement(fmt.layout, LAYOUTS["blocked_128x4"]):
-        axis = lowered.problem.n_axis
+        axis = lowered.products.n_axis
         reason = f"it starts at row {axis} of {operand.arg}, which may lie within a scale atom"
         instead = f"codes and scales by TMA: `where {axis} % 128 == 0`"
     else:
@@ -73,7 +70,7 @@ def _relaid(what: str, lowered: LoweredGemm, mainloop: Mainloop, operand: Operan
     others = [instead]
     most = min(_WIDEST, relaid.per_row)
     if width < most and fmt.layout == LAYOUTS["linear"]:
-        multiple = most * mainloop.mmas[0].block
+        multiple = most * mma.block
         others.append(f"loads of {most} bytes: `where {mainloop.products[0].k_axis} % {multiple} == 0`")
     return Decision(
         what,
@@ -84,10 +81,10 @@ def _relaid(what: str, lowered: LoweredGemm, mainloop: Mainloop, operand: Operan
 
 
 def _dequantized(
-    what: str, lowered: LoweredGemm, mainloop: Mainloop, operand: Operand, found: Dequantized, target: Target
+    what: str, lowered: LoweredKernel, mainloop: Mainloop, operand: Operand, found: Dequantized, target: Target
 ) -> Decision:
     verb = "dequantized" if found.scales is not None else "converted"
-    other = next(o for o, _ in _operands(mainloop) if o.role != found.role)
+    other = next(o for part, o in mainloop.operands if part.role != found.role)
     reason = f"it meets {other.name} in kind::f16, which has no scales"
     if found.scales is None:
         reason = f"it meets {other.name} in kind::f16, which has no fp8"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-from fp4cc.ir.lowered import Decision, LoweredGemm
+from fp4cc.ir.lowered import Decision, LoweredKernel, Tcgen05
 from fp4cc.passes.choice.decisions import explain_products, explain_schedule, explain_stores
 from fp4cc.passes.choice.estimate import Option
 from fp4cc.passes.choice.schedule import Ranked, Request
@@ -16,52 +16,52 @@ _LISTED = 3
 
 
 def explain_choices(
-    lowered: LoweredGemm, request: Request, ranked: list[Ranked], assumed: Mapping[str, int], target: Target
+    lowered: LoweredKernel, request: Request, ranked: list[Ranked], assumed: Mapping[str, int], target: Target
 ) -> tuple[Decision, ...]:
     """The decisions in the order in which they were made."""
     return (
         explain_schedule(lowered),
-        *explain_products(lowered.problem, lowered.mainloops),
+        *explain_products(lowered.products, lowered.mainloops),
         *_halves(lowered),
         *_kinds(lowered, target),
         *explain_arrivals(lowered, target),
         *_tile_and_cluster(lowered, request, ranked, assumed),
         _stages(lowered, request),
         _accumulators(lowered, request),
-        *explain_residency(lowered.smem, lowered.tmem.columns, target),
+        *explain_residency(lowered.smem, lowered.engine_as(Tcgen05).tmem.columns, target),
         _raster(lowered, request),
         *explain_stores(lowered),
     )
 
 
-def _kinds(lowered: LoweredGemm, target: Target) -> Iterator[Decision]:
+def _kinds(lowered: LoweredKernel, target: Target) -> Iterator[Decision]:
     """The instruction of each mainloop."""
-    for number, mainloop in enumerate(lowered.mainloops):
-        mma = mainloop.mmas[0]
+    for number, mmas in enumerate(lowered.engine_as(Tcgen05).mmas):
+        mma = mmas[0]
         kinds = target.kinds if mma.scale else target.plain_kinds
         others = tuple(f"kind::{kind.name}" for kind in kinds if kind.name != mma.kind)
         scales = f" with {mma.scale} scales per {mma.block}" if mma.scale else " without block scales"
-        bs = " and ".join(dict.fromkeys(each.b for each in mainloop.mmas))
+        bs = " and ".join(dict.fromkeys(each.b for each in mmas))
         what = f"instruction {number + 1}" if number else "instruction"
         why = f"the one that multiplies {mma.a} x {bs}{scales}"
         yield Decision(what, f"tcgen05.mma kind::{mma.kind}", why, others, "target")
 
 
-def _halves(lowered: LoweredGemm) -> Iterator[Decision]:
+def _halves(lowered: LoweredKernel) -> Iterator[Decision]:
     """How unzipped products are made."""
-    group, halves = lowered.epilogue.group, [p.b.half for p in lowered.problem.products if p.b.half is not None]
+    group, halves = lowered.epilogue.group, [p.b.half for p in lowered.products.products if p.b.half is not None]
     if group is not None:
         chosen = f"one product, in which they take turns in {group} column{'s' * (group > 1)}"
         yield Decision("halves", chosen, "a tile holds whole groups of both")
     elif halves:
-        rows = f"one after the other, the second from row {lowered.problem.n_axis} on"
+        rows = f"one after the other, the second from row {lowered.products.n_axis} on"
         if halves[0].group is not None:
             rows = f"in turns of {halves[0].group}"
         yield Decision("halves", "a product each", f"their rows lie {rows}: no tile holds both")
 
 
 def _tile_and_cluster(
-    lowered: LoweredGemm, request: Request, ranked: list[Ranked], assumed: Mapping[str, int]
+    lowered: LoweredKernel, request: Request, ranked: list[Ranked], assumed: Mapping[str, int]
 ) -> tuple[Decision, Decision]:
     tile, cluster, best = lowered.tile, lowered.cluster, ranked[0]
     note = f" (with {_assumptions(assumed)})" if assumed else ""
@@ -98,8 +98,8 @@ def _alternatives(ranked: list[Ranked], label: Callable[[Option], str]) -> tuple
     return tuple(f"{what}: {clocks / ranked[0].estimate.clocks:.2f}x the clocks" for what, clocks in listed)
 
 
-def _why_cluster(lowered: LoweredGemm) -> str:
-    cluster, group = lowered.cluster, lowered.mma.cta_group
+def _why_cluster(lowered: LoweredKernel) -> str:
+    cluster, group = lowered.cluster, lowered.engine_as(Tcgen05).mma.cta_group
     parts = ["a pair of CTAs shares one MMA, each holding half of B"] if group == 2 else []
     if cluster.n > 1:
         parts.append(f"each row of A is read from L2 once for {cluster.n} CTAs")
@@ -108,19 +108,19 @@ def _why_cluster(lowered: LoweredGemm) -> str:
     return "; ".join(parts) or "sharing loads between CTAs would not be faster here"
 
 
-def _stages(lowered: LoweredGemm, request: Request) -> Decision:
-    stages, smem = lowered.pipeline.stages, lowered.smem
-    stage = sum(buffer.bytes for buffer in smem.buffers if buffer.what.endswith((" of A", " of B")))
+def _stages(lowered: LoweredKernel, request: Request) -> Decision:
+    stages, smem = lowered.rings.stages, lowered.smem
+    stage = sum(buffer.bytes for buffer in smem.buffers if buffer.part is not None)
     if request.stages:
         return Decision("stages", str(stages), "asked for", chosen_by="schedule")
     return Decision("stages", str(stages), f"as many of {stage} bytes as fit: {smem.total} of {smem.limit} bytes used",
                     (f"{stages - 1}: less latency hidden",) if stages > 1 else ())  # fmt: skip
 
 
-def _accumulators(lowered: LoweredGemm, request: Request) -> Decision:
-    tmem, tile = lowered.tmem, lowered.tile
+def _accumulators(lowered: LoweredKernel, request: Request) -> Decision:
+    tmem, tile = lowered.engine_as(Tcgen05).tmem, lowered.tile
     if tmem.acc_buffers == 1 and request.accumulators is None:
-        width = len(lowered.problem.accumulators) * tile.n
+        width = len(lowered.products.accumulators) * tile.n
         why = f"the {width} columns of a tile's accumulators and the scales fit once in 512"
         return Decision("accumulators", "1 set", why, ("2 sets: with narrower tiles",))
     if tmem.acc_buffers == 1:
@@ -136,8 +136,8 @@ def _accumulators(lowered: LoweredGemm, request: Request) -> Decision:
                     ("1: the MMA waits for the whole epilogue",))  # fmt: skip
 
 
-def _raster(lowered: LoweredGemm, request: Request) -> Decision:
-    band, problem = lowered.raster.band, lowered.problem
+def _raster(lowered: LoweredKernel, request: Request) -> Decision:
+    band, problem = lowered.walk.band, lowered.products
     chosen = f"bands of {band} cluster tiles along {problem.n_axis}"
     if band < 2:
         chosen = f"along {problem.m_axis if band else problem.n_axis} first"

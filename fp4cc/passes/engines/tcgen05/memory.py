@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fp4cc.ir.lowered import Mma, Smem, SmemBuffer, Tile, Tmem
-from fp4cc.passes.resources.smem import ATOM_BYTES, b_buffer, place_buffers, row_atoms
+from fp4cc.ir.part import Part
+from fp4cc.passes.resources.smem import ATOM_BYTES, place_buffers, row_atoms
 from fp4cc.targets import Target
 
 ATOM_COLUMNS = 4  # the tensor memory columns that a scale atom takes
@@ -52,11 +53,16 @@ def fitting_stages(stage: StageBytes, acc_stages: int, staging: Sequence[SmemBuf
 
 def plan_smem(stage: StageBytes, stages: int, acc_stages: int, staging: Sequence[SmemBuffer], target: Target) -> Smem:
     """Offsets in allocation order: the rings, the epilogue's buffers (`staging`), barriers, tensor memory address."""
+    bs = [Part("B", place) for place in range(stage.bs)]
     operands = [
-        SmemBuffer("a_smem", 0, stage.a, stages, 1024, "elements of A"),
-        *(SmemBuffer(b_buffer(i), 0, stage.b, stages, 1024, "elements of B") for i in range(stage.bs)),
-        SmemBuffer("sfa_smem", 0, stage.sfa, stages, 512, "scale atoms of A"),
-        *(SmemBuffer(b_buffer(i, scales=True), 0, stage.sfb, stages, 512, "scale atoms of B") for i in range(stage.bs)),
+        SmemBuffer(part.buffer, 0, size, stages, 512 if part.scales else 1024, what, part)
+        for parts, size, what in (
+            ([Part("A")], stage.a, "elements of A"),
+            (bs, stage.b, "elements of B"),
+            ([Part("A", scales=True)], stage.sfa, "scale atoms of A"),
+            ([b.of_scales for b in bs], stage.sfb, "scale atoms of B"),
+        )
+        for part in parts
     ]
     wanted = [
         *(buffer for buffer in operands if buffer.bytes),

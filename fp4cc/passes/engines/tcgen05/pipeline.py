@@ -9,14 +9,15 @@ again only when every CTA that got data from us has consumed it, so each MMA war
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
-from fp4cc.ir.lowered import Barrier, Cluster, Load, Mainloop, Mma, Operand, Pipeline, Tmem
+from fp4cc.ir.lowered import Barrier, Cluster, Load, Mainloop, Mma, Operand, Pipeline, RoleName, Tmem
 from fp4cc.ir.lowered_converters import Converters
+from fp4cc.ir.part import Part
 from fp4cc.passes.engines.tcgen05.memory import StageBytes
 from fp4cc.passes.feeds.steps import Steps
-from fp4cc.passes.resources.smem import ATOM_BYTES, b_buffer, row_atoms
+from fp4cc.passes.resources.smem import ATOM_BYTES, row_atoms
 
 Scope: TypeAlias = Literal["cta", "cluster"]
 
@@ -32,8 +33,9 @@ def plan_pipeline(
     stages: int,
     tmem: Tmem,
     tile_n: int,
+    done: str,
 ) -> tuple[Pipeline, tuple[Mainloop, ...]]:
-    """The pipeline of a schedule and its mainloops: loads, masks, barriers."""
+    """The pipeline of a schedule and its mainloops. `done`: when a commit hands an accumulator over, in words."""
     ranks = range(cluster.size)
     group = steps[0].mmas[0].cta_group
     at = [(rank % cluster.m, rank // cluster.m) for rank in ranks]
@@ -57,21 +59,25 @@ def plan_pipeline(
     )  # fmt: skip
     who += "".join(f"; {m.tx_bytes} of {m.products[0].a.arg}'s" for m in mainloops[1:])
     arrivals, fillers = 1, "the load warp"
+    filling: tuple[RoleName, ...] = ("load",)
     if converters is not None:
         arrivals += converters.members * group
         fillers += " and the converter warps"
+        filling = ("load", "convert")
         who += "; a lane of each converter warp of the stage's team" + (", in both CTAs" if group == 2 else "")
     loads = tuple(load for mainloop in mainloops for load in mainloop.loads)
     in_pair: Scope = "cluster" if group == 2 else "cta"
     filled: Scope = "cluster" if any(load.multicast for load in loads) else in_pair
     freed: Scope = "cluster" if consumers > 1 else in_pair
     barriers = (
-        Barrier("ab_full", stages, arrivals, mainloops[0].tx_bytes, who, "the MMA warp", filled),
+        Barrier("ab_full", stages, arrivals, mainloops[0].tx_bytes, who, "the MMA warp", filling, ("mma",), filled),
         Barrier("ab_empty", stages, consumers, 0, "tcgen05.commit of each MMA that reads what this CTA loads", fillers,
-                freed),
-        Barrier("acc_full", acc_stages, 1, 0, "tcgen05.commit after a tile's last MMA", "the epilogue warps", in_pair),
+                ("mma",), filling, freed),
+        Barrier("acc_full", acc_stages, 1, 0, f"tcgen05.commit {done}", "the epilogue warps", ("mma",), ("epilogue",),
+                in_pair),
         Barrier("acc_empty", acc_stages, EPILOGUE_WARPS * group, 0, "a lane of each epilogue warp"
-                if group == 1 else "a lane of each epilogue warp of both CTAs", "the MMA warp", in_pair),
+                if group == 1 else "a lane of each epilogue warp of both CTAs", "the MMA warp", ("epilogue",), ("mma",),
+                in_pair),
     )  # fmt: skip
     return Pipeline(stages, loads, barriers, tuple(senders), tuple(pair)), tuple(mainloops)
 
@@ -88,24 +94,22 @@ class _Loads:
     used: set[str] = field(default_factory=set[str])
 
     def mainloop(self, steps: Steps) -> Mainloop:
-        stage, mma, a = self.stage, steps.mmas[0], steps.products[0].a
-        operands = [(a, "a_smem"), *((product.b, b_buffer(i)) for i, product in enumerate(steps.products))]
+        stage, mma = self.stage, steps.mmas[0]
+        mainloop = Mainloop(steps.products, steps.tile_k, steps.conversions, 0)
         loads: list[Load] = []
-        brought = {conversion.buffer for conversion in steps.conversions}
         maps: dict[tuple[str, str, str], str] = {}  # halves of one argument share its map
-        for operand, buffer in operands:
-            if buffer not in brought:
-                size, groups = (stage.a, self.rows) if operand.role == "A" else (stage.b, self.halves)
+        for part, operand in mainloop.operands:
+            if mainloop.feed(part) is None:
+                size, groups = (stage.a, self.rows) if part.role == "A" else (stage.b, self.halves)
                 name = self._name(operand, "codes", maps)
-                loads.append(_load(name, buffer, size, groups, size, _counted(operand, mma)))
-        for operand, codes in operands if mma.scale is not None else ():
-            buffer = f"sf{codes}"
-            if buffer not in brought:
-                runs, groups = (1, self.rows) if operand.role == "A" else (self.row_atoms, self.columns)
+                loads.append(_load(name, part, size, groups, size, _counted(operand, mma)))
+        for part, operand in mainloop.operands if mma.scale is not None else ():
+            if mainloop.feed(part.of_scales) is None:
+                runs, groups = (1, self.rows) if part.role == "A" else (self.row_atoms, self.columns)
                 name, size = self._name(operand, "scales", maps), mma.atoms * runs * ATOM_BYTES
-                loads.append(_load(name, buffer, size, groups, mma.atoms))
+                loads.append(_load(name, part.of_scales, size, groups, mma.atoms))
         tx_bytes = sum(load.tx_bytes * load.slices for load in loads) * mma.cta_group
-        return Mainloop(steps.products, steps.mmas, steps.tile_k, tuple(loads), tx_bytes, steps.conversions)
+        return replace(mainloop, feeds=(*loads, *steps.conversions), tx_bytes=tx_bytes)
 
     def _name(self, operand: Operand, what: str, maps: dict[tuple[str, str, str], str]) -> str:
         """The tensor map of an operand; `maps` has those of the same mainloop."""
@@ -132,9 +136,9 @@ def _counted(operand: Operand, mma: Mma) -> float:
     return operand.bits / 8 if mma.kind == "mxf8f6f4" else 1.0
 
 
-def _load(tensor_map: str, buffer: str, total: int, groups: list[int], divisible: int, packing: float = 1.0) -> Load:
+def _load(tensor_map: str, part: Part, total: int, groups: list[int], divisible: int, packing: float = 1.0) -> Load:
     """A load whose multicast groups are `groups[rank]`; cut in slices if `divisible` is a multiple of the group."""
     size = groups[0].bit_count()
     slices = size if divisible % size == 0 else 1
     masks = tuple(mask if slices == size or mask & -mask == 1 << rank else 0 for rank, mask in enumerate(groups))
-    return Load(tensor_map, buffer, slices, total // slices, round(total // slices * packing), masks)
+    return Load(tensor_map, part, slices, total // slices, round(total // slices * packing), masks)

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from fp4cc.ir.kernel import Constraint, Kernel
 from fp4cc.ir.lowered import Operand, Problem
 from fp4cc.ir.lowered_converters import Conversion, Dequantized, Relaid
+from fp4cc.ir.part import Part
 from fp4cc.ir.sizes import Sizes
 from fp4cc.passes.choice.estimate import Shape, Stream, Traffic
 from fp4cc.passes.engines.tcgen05.mainloops import Fit, Shared
 from fp4cc.passes.feeds.conversion_cost import stage_clocks
 from fp4cc.passes.feeds.converters import plan_conversions
 from fp4cc.passes.feeds.steps import Steps
-from fp4cc.passes.resources.smem import ATOM_BYTES, b_buffer
+from fp4cc.passes.resources.smem import ATOM_BYTES
 from fp4cc.targets import Target
 
 #: The tile whose conversions are counted; each grows with its rows.
@@ -32,11 +33,10 @@ def plan_traffic(
 ) -> Traffic:
     """What the time model asks of the first mainloop, and the bytes of the whole problem."""
     (first,), _ = plan_conversions(kernel, problem, [shared[0].steps(target, 1, _COLUMNS)], sizes, required)
-    bs = (b_buffer(i) for i in range(len(first.products)))
     return Traffic(
         tile_k=first.tile_k,
-        a=_stream(first, "a_smem", target),
-        bs=tuple(_stream(first, buffer, target) for buffer in bs),
+        a=_stream(first, Part("A"), target),
+        bs=tuple(_stream(first, Part("B", place), target) for place in range(len(first.products))),
         instructions=first.mmas[0].instructions_per_tile_k,
         global_bytes=_global_bytes(kernel, shared, shape),
         accumulators=len(problem.accumulators),
@@ -44,10 +44,10 @@ def plan_traffic(
     )
 
 
-def _stream(steps: Steps, buffer: str, target: Target) -> Stream:
-    """An operand's codes in a buffer of a stage, and its scales in the one beside it."""
-    by_buffer: dict[str, Conversion] = {conversion.buffer: conversion for conversion in steps.conversions}
-    codes, scales = by_buffer.get(buffer), by_buffer.get(f"sf{buffer}")
+def _stream(steps: Steps, part: Part, target: Target) -> Stream:
+    """An operand's codes in a part of a stage, and its scales in another."""
+    by_part: dict[Part, Conversion] = {conversion.part: conversion for conversion in steps.conversions}
+    codes, scales = by_part.get(part), by_part.get(part.of_scales)
     if isinstance(codes, Dequantized):
         rows = codes.stage_rows
         return Stream(own_rows=codes.stage_bytes / rows, row_clocks=stage_clocks(codes) / rows)

@@ -12,19 +12,34 @@ from typing import cast
 
 from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
 from fp4cc.ir.kernel import Constraint, Expr, Kernel, Schedule
-from fp4cc.ir.lowered import Cluster, Launch, Problem, SmemBuffer, Tile
-from fp4cc.ir.lowered_promoted import PromotedScales
-from fp4cc.ir.lowered_wgmma import CONSUMERS, TILE_K, LoweredWgmma, WgmmaLoop
+from fp4cc.ir.lowered import (
+    CONSUMERS,
+    EPILOGUE_BARRIER,
+    TILE_K,
+    Cluster,
+    Launch,
+    LoweredKernel,
+    Mainloop,
+    Problem,
+    Promotion,
+    SmemBuffer,
+    Tile,
+    WarpRole,
+    Wgmma,
+    WgmmaLoop,
+)
 from fp4cc.ir.sizes import Sizes
 from fp4cc.passes.choice.schedule import applicable
+from fp4cc.passes.choice.stages import choose_stages
 from fp4cc.passes.engines.wgmma.decisions import explain_choices
 from fp4cc.passes.engines.wgmma.memory import (
-    EXCHANGE_PITCH,
+    OPERAND_BARRIER,
     PROMOTED_SLOTS,
     SLOT_BYTES,
     SLOTS,
+    exchange,
     factors_buffer,
-    plan_loops,
+    plan_mainloops,
     plan_pipeline,
     plan_smem,
 )
@@ -32,13 +47,13 @@ from fp4cc.passes.engines.wgmma.operands import Steps, constraints, plan_steps, 
 from fp4cc.passes.epilogue.blocks import TooNarrow, whole_panels
 from fp4cc.passes.epilogue.memory import STAGING_LIMIT
 from fp4cc.passes.epilogue.plan import plan_epilogue
-from fp4cc.passes.feeds.promoted_scales import is_promoted, promoted_product, promoted_scales
+from fp4cc.passes.feeds.promoted_scales import STEP, is_promoted, promoted_product, promoted_scales
 from fp4cc.passes.feeds.scale_reading import Needs, Readers
 from fp4cc.passes.problem.emptiness import not_empty
 from fp4cc.passes.problem.halves import refusal
 from fp4cc.passes.problem.unzip import Frame, find_products, tile_widths
 from fp4cc.passes.resources.params import plan_params, product_sizes
-from fp4cc.passes.resources.raster import plan_raster
+from fp4cc.passes.resources.walk import plan_walk
 from fp4cc.passes.rewrites.row_scales import split_row_scales
 from fp4cc.targets.sm90 import SM90A
 
@@ -61,7 +76,7 @@ class _Work:
     steps: tuple[Steps, ...]
     needs: Needs
     columns: int
-    promoted: tuple[PromotedScales, PromotedScales] | None = None
+    promotion: Promotion | None = None
 
     @property
     def tile(self) -> Tile:
@@ -71,19 +86,18 @@ class _Work:
     @property
     def slots(self) -> int:
         """Converted operands in shared memory."""
-        return SLOTS if self.promoted is None else PROMOTED_SLOTS
+        return SLOTS if self.promotion is None else PROMOTED_SLOTS
 
 
-def lower_wgmma(kernel: Kernel) -> LoweredWgmma:
-    """Lower a kernel with products for sm_90a. Raises DiagnosticError for what cannot be built there."""
+def lower_wgmma(kernel: Kernel) -> list[LoweredKernel]:
+    """A plan for each schedule that can apply. Raises DiagnosticError for what cannot be built on sm_90a."""
     sizes = Sizes.of(kernel.dims)
     work = _promoted(kernel, sizes) if is_promoted(kernel) else _work(split_row_scales(kernel), sizes)
     required = constraints(work.kernel, work.steps)
-    plans = [
+    return [
         replace(_lower_with(work, when, schedule, required), kernel=kernel)
         for when, schedule in applicable(kernel, sizes, SM90A.name)
     ]
-    return replace(plans[-1], variants=tuple(plans[:-1]))
 
 
 def _work(kernel: Kernel, sizes: Sizes) -> _Work:
@@ -98,32 +112,35 @@ def _promoted(kernel: Kernel, sizes: Sizes) -> _Work:
     """A product with f32 scales: one accumulator, and beside it partial sums of a quarter of the tile."""
     problem, frame = promoted_product(kernel, sizes, SM90A.elements)
     needs = Needs(kernel.args)
-    scales = promoted_scales(problem, Readers(kernel, sizes, problem, kernel.constraints, needs))
-    return _Work(kernel, sizes, problem, frame, promoted_steps(problem), needs, SM90A.tile_n, scales)
+    a, b = promoted_scales(problem, Readers(kernel, sizes, problem, kernel.constraints, needs))
+    return _Work(kernel, sizes, problem, frame, promoted_steps(problem), needs, SM90A.tile_n, Promotion(a, b, STEP))
 
 
 def _lower_with(
     work: _Work, when: Expr | None, schedule: Schedule | None, required: tuple[Constraint, ...]
-) -> LoweredWgmma:
+) -> LoweredKernel:
     kernel, problem, tile = work.kernel, work.problem, work.tile
     cluster = Cluster(_cluster_m(schedule, tile), 1)
-    loops, maps = plan_loops(problem, work.steps, cluster)
-    factors = () if work.promoted is None else factors_buffer(work.promoted)
-    left = SM90A.smem_bytes - plan_smem(loops, work.slots, _least_stages(loops), factors).total
+    mainloops, maps = plan_mainloops(problem, work.steps, cluster)
+    engine = Wgmma(tuple(WgmmaLoop(steps.a, steps.bs) for steps in work.steps), work.slots, SLOT_BYTES)
+    factors = () if work.promotion is None else factors_buffer(work.promotion)
+    left = SM90A.smem_bytes - plan_smem(mainloops, engine, _least_stages(engine), factors).total
     epilogue = plan_epilogue(work.frame, work.sizes, tile.n, min(STAGING_LIMIT, left - ALIGNMENT))
     buffers = (*factors, *epilogue.staging)
-    stages = _stages(work, schedule, loops, buffers)
-    raster = plan_raster(problem, tile, cluster, None)
+    stages = _stages(work, schedule, mainloops, engine, buffers)
+    walk = plan_walk(problem, tile, cluster, None)
     maps = (*maps, *epilogue.tensor_maps)
-    lengths = product_sizes(problem, raster, epilogue.program, loops)
-    lowered = LoweredWgmma(
+    lengths = product_sizes(problem, walk, epilogue.program, mainloops)
+    lowered = LoweredKernel(
         name=kernel.name,
         target=SM90A.name,
         kernel=kernel,
         schedule=schedule,
         cluster=cluster,
-        raster=raster,
-        smem=plan_smem(loops, work.slots, stages, buffers),
+        walk=walk,
+        roles=_roles(engine),
+        named_barriers=(EPILOGUE_BARRIER, OPERAND_BARRIER),
+        smem=plan_smem(mainloops, engine, stages, buffers),
         tensor_maps=maps,
         epilogue=epilogue.program,
         launch=Launch(
@@ -136,15 +153,20 @@ def _lower_with(
         decisions=(),
         when=when,
         problem=problem,
-        loops=loops,
+        mainloops=mainloops,
+        engine=engine,
+        promotion=work.promotion,
         tile=tile,
-        pipeline=plan_pipeline(loops, cluster, stages),
-        slots=work.slots,
-        slot_bytes=SLOT_BYTES,
-        exchange_pitch=EXCHANGE_PITCH,
-        promoted=work.promoted,
+        pipeline=plan_pipeline(mainloops, engine, cluster, stages),
+        exchange=exchange(engine),
     )
     return replace(lowered, decisions=explain_choices(lowered))
+
+
+def _roles(engine: Wgmma) -> tuple[WarpRole, ...]:
+    work = "convert, multiply" if engine.converts else "multiply"
+    epilogue = WarpRole("epilogue", 0, CONSUMERS, f"that {work} and run the epilogue")
+    return (epilogue, WarpRole("load", CONSUMERS, 1, "for TMA"))
 
 
 def _columns(kernel: Kernel, frame: Frame, problem: Problem) -> int:
@@ -203,29 +225,24 @@ def _cluster_m(schedule: Schedule | None, tile: Tile) -> int:
     return cast("int", cluster[0])
 
 
-def _least_stages(loops: Sequence[WgmmaLoop]) -> int:
+def _least_stages(engine: Wgmma) -> int:
     """Where wgmma reads what TMA has put there, a stage is free only when the next one is being multiplied."""
-    return 2 if any(loop.direct for loop in loops) else 1
+    return 2 if engine.direct else 1
 
 
-def _stages(work: _Work, schedule: Schedule | None, loops: Sequence[WgmmaLoop], buffers: Sequence[SmemBuffer]) -> int:
+def _stages(
+    work: _Work,
+    schedule: Schedule | None,
+    mainloops: Sequence[Mainloop],
+    engine: Wgmma,
+    buffers: Sequence[SmemBuffer],
+) -> int:
     """Stages of the ring: those asked for, or as many as fit."""
-    asked = schedule.fields.get("stages", ("auto",))[0] if schedule else "auto"
-    least = _least_stages(loops)
-    fits = SM90A.stages_max
-    while fits and plan_smem(loops, work.slots, fits, buffers).total > SM90A.smem_bytes:
-        fits -= 1
-    if isinstance(asked, int) and least <= asked <= fits:
-        return asked
-    if fits >= least and not isinstance(asked, int):
+
+    def fitting(_: int) -> int:
+        fits = SM90A.stages_max
+        while fits and plan_smem(mainloops, engine, fits, buffers).total > SM90A.smem_bytes:
+            fits -= 1
         return fits
-    span = schedule.field_spans.get("stages", work.kernel.span) if schedule else work.kernel.span
-    if isinstance(asked, int) and asked < least <= fits:
-        raise DiagnosticError([
-            error("FP5012", f"{asked} stage does not do: wgmma reads one while the next is loaded", span,
-                  f"at least {least}", help=f"write `stages {least}` or `stages auto`"),
-        ])  # fmt: skip
-    raise DiagnosticError([
-        error("FP5012", f"{asked} stages do not fit in shared memory", span, f"at most {fits} fit",
-              help=f"write `stages {fits}`" if fits else "store fewer outputs"),
-    ])  # fmt: skip
+
+    return choose_stages(work.kernel, schedule, fitting, SM90A.stages_max, least=_least_stages(engine))

@@ -14,14 +14,13 @@ from dataclasses import dataclass, replace
 
 from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
 from fp4cc.ir.kernel import Arg, Constraint, Kernel
-from fp4cc.ir.lowered import Operand, Problem, Product
-from fp4cc.ir.lowered_wgmma import TILE_K, Side, Wide
+from fp4cc.ir.lowered import TILE_K, Operand, Problem, Product, Side, Wide
+from fp4cc.ir.part import Part
 from fp4cc.ir.sizes import fold
 from fp4cc.passes.engines.wgmma.scales import plan_scales
 from fp4cc.passes.feeds.holding import why_not_dequantized
 from fp4cc.passes.feeds.promoted_scales import STEP
 from fp4cc.passes.feeds.scale_reading import Readers
-from fp4cc.passes.resources.smem import b_buffer
 from fp4cc.targets.sm90 import SM90A
 from fp4num import BlockFormat
 
@@ -39,10 +38,10 @@ class Steps:
 def promoted_steps(problem: Problem) -> tuple[Steps, ...]:
     """The mainloop of a product whose f32 scales are for whole partial sums: operands are converted without them."""
     a, b = (
-        Side(operand, "bf16", buffer, rows, TILE_K * operand.bits // 8, None)
-        for operand, buffer, rows in (
-            (problem.a, "a_smem", SM90A.tile_m),
-            (problem.b, b_buffer(0), SM90A.tile_n),
+        Side(operand, "bf16", part, rows, TILE_K * operand.bits // 8, None)
+        for operand, part, rows in (
+            (problem.a, Part("A"), SM90A.tile_m),
+            (problem.b, Part("B"), SM90A.tile_n),
         )
     )
     return (Steps(problem.products, a, (b,), STEP),)
@@ -63,9 +62,9 @@ def plan_steps(kernel: Kernel, problem: Problem, columns: int, readers: Readers)
             continue
         place = next((i for i, steps in enumerate(found) if _joins(steps, product, wide, columns)), None)
         bs = () if place is None else found[place].bs
-        b = _side(product.b, product, wide, b_buffer(len(bs)), columns, readers)
+        b = _side(product.b, product, wide, Part("B", len(bs)), columns, readers)
         if place is None:
-            a = _side(product.a, product, wide, "a_smem", SM90A.tile_m, readers)
+            a = _side(product.a, product, wide, Part("A"), SM90A.tile_m, readers)
             found.append(Steps((product,), a, (b,)))
         else:
             found[place] = replace(found[place], products=(*found[place].products, product), bs=(*bs, b))
@@ -106,9 +105,9 @@ def _k_multiple(operand: Operand) -> int:
     return 64 if operand.bits == 6 else 128 // operand.bits
 
 
-def _side(operand: Operand, product: Product, wide: Wide, buffer: str, rows: int, readers: Readers) -> Side:
+def _side(operand: Operand, product: Product, wide: Wide, part: Part, rows: int, readers: Readers) -> Side:
     scales = plan_scales(operand, product.k, rows, readers) if operand.scaled else None
-    return Side(operand, wide, buffer, rows, TILE_K * operand.bits // 8, scales)
+    return Side(operand, wide, part, rows, TILE_K * operand.bits // 8, scales)
 
 
 # What can be built.

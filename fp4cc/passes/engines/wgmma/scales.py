@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from fp4cc.ir.kernel import Expr
-from fp4cc.ir.lowered import Operand
-from fp4cc.ir.lowered_wgmma import Scales
+from fp4cc.ir.lowered import Operand, Scales
 from fp4cc.passes.feeds.scale_reading import Readers
 from fp4cc.passes.problem.divides import divides
 from fp4cc.passes.problem.placement import same_placement

@@ -1,14 +1,13 @@
-"""The lowered GEMM of Hopper: operands become bf16 or f16 in shared memory and are multiplied by wgmma."""
+"""The engine of sm_90a: operands become bf16 or f16 in shared memory and are multiplied by wgmma."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from fp4cc.ir.lowered import Load, LoweredKernel, Operand, Pipeline, Problem, Product, Role
+from fp4cc.ir.lowered.problem import Operand, Role
 from fp4cc.ir.lowered_converters import ScaleReader
-from fp4cc.ir.lowered_promoted import PromotedScales
+from fp4cc.ir.part import Part
 
 #: What wgmma multiplies here: both operands of an instruction are of one of these types.
 Wide = Literal["bf16", "f16"]
@@ -45,7 +44,7 @@ class Scales:
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """An operand of a mainloop: `rows` rows of `row_bytes` in a stage of `buffer`.
+    """An operand of a mainloop: `rows` rows of `row_bytes` in a stage, whose `part` has its codes.
 
     Elements other than `wide` are converted to it by the threads, a row each, into a slot that wgmma reads; the others
     are where TMA has put them, swizzled as wgmma reads them.
@@ -53,10 +52,15 @@ class Side:
 
     operand: Operand
     wide: Wide
-    buffer: str
+    part: Part
     rows: int
     row_bytes: int
     scales: Scales | None
+
+    @property
+    def buffer(self) -> str:
+        """Where its codes are."""
+        return self.part.buffer
 
     @property
     def converted(self) -> bool:
@@ -76,18 +80,10 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class WgmmaLoop:
-    """Steps along K that load an A and the Bs of one or several products, and multiply A by each of them.
+    """What becomes of the operands of a mainloop, in stages of TILE_K. B number i is that of product number i."""
 
-    B number i is that of product number i. A stage's barrier counts `tx_bytes`. A step is of `tile_k` elements, in
-    stages of TILE_K.
-    """
-
-    products: tuple[Product, ...]
     a: Side
     bs: tuple[Side, ...]
-    loads: tuple[Load, ...]
-    tx_bytes: int
-    tile_k: int = TILE_K
 
     @property
     def sides(self) -> tuple[Side, ...]:
@@ -110,36 +106,34 @@ class WgmmaLoop:
         return not all(side.converted for side in self.sides)
 
 
-def converted_roles(loops: Sequence[WgmmaLoop]) -> tuple[Role, ...]:
-    """Of A and B those that some of the mainloops converts."""
-    return tuple(sorted({side.operand.role for loop in loops for side in loop.sides if side.converted}))
+@dataclass(frozen=True, slots=True)
+class Wgmma:
+    """Products on wgmma. `loops` has what each mainloop needs beyond its loads.
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoweredWgmma(LoweredKernel):
-    """Products on wgmma. Warps 0-3 convert, multiply and run the epilogue; warp 4 loads by TMA.
-
-    A tile's `loops` run one after the other through the same ring of stages. `tile.n` are the columns of each of its
-    accumulators. `slots`: converted operands in shared memory, `slot_bytes` of A and as many of all Bs of a loop.
-    `exchange_pitch`: bytes between the rows of a tile's sums on their way to the epilogue.
-
-    `promoted`: the one mainloop's partial sums of two stages each are scaled and added to the sums in registers.
+    `slots`: converted operands in shared memory, `slot_bytes` of A and as many of all Bs of a loop.
     """
 
-    problem: Problem
     loops: tuple[WgmmaLoop, ...]
-    pipeline: Pipeline
     slots: int
     slot_bytes: int
-    exchange_pitch: int
-    promoted: tuple[PromotedScales, PromotedScales] | None = None
+    name: str = "wgmma"
+
+    @property
+    def sides(self) -> tuple[Side, ...]:
+        """The operands of all mainloops."""
+        return tuple(side for loop in self.loops for side in loop.sides)
+
+    @property
+    def converts(self) -> bool:
+        """Whether threads convert an operand."""
+        return any(loop.converts for loop in self.loops)
+
+    @property
+    def direct(self) -> bool:
+        """Whether wgmma reads an operand where TMA has put it."""
+        return any(loop.direct for loop in self.loops)
 
     @property
     def converted_roles(self) -> tuple[Role, ...]:
         """Of A and B those that some mainloop converts: each has slots of its own."""
-        return converted_roles(self.loops)
-
-    @property
-    def accumulators(self) -> int:
-        """Of a tile."""
-        return len(self.problem.accumulators)
+        return tuple(sorted({side.operand.role for side in self.sides if side.converted}))
