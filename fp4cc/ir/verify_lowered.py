@@ -47,7 +47,7 @@ def _parts(lowered: LoweredKernel) -> Iterator[str]:
     multiplied = (lowered.problem is not None, lowered.engine is not None, bool(lowered.mainloops))
     if len(set(multiplied)) > 1:
         yield "of a problem, an engine and mainloops there are some and not the others"
-    if lowered.engine is not None and lowered.pipeline is None:
+    if lowered.pipeline is None and any(mainloop.feeds for mainloop in lowered.mainloops):
         yield "something is multiplied, and nothing brings it"
     products = [product for mainloop in lowered.mainloops for product in mainloop.products]
     if lowered.problem is not None and sorted(map(str, products)) != sorted(map(str, lowered.problem.products)):

@@ -1,4 +1,13 @@
-"""Lowering: a typed kernel and a target in, every number decided out."""
+"""Lowering: a typed kernel and a target in, every number decided out.
+
+The steps, each of which is a function of its own:
+
+    limits      sizes that no kernel can count are refused          problem.limits
+    marks       names of the user give way to marks                 rewrites.symbols
+    launches    one or two typed kernels, each lowered by itself    rewrites.split, rewrites.wide, rewrites.launches
+    plan        what multiplies plans a launch                      engines.registry
+    verify      parts and whole hold together                       fp4cc.ir.verify_lowered
+"""
 
 from __future__ import annotations
 
@@ -9,17 +18,14 @@ from fp4cc.ir.kernel import Kernel
 from fp4cc.ir.lowered import LoweredKernel
 from fp4cc.ir.sizes import Sizes
 from fp4cc.ir.verify_lowered import verify_lowered
-from fp4cc.passes.choice.schedule import applicable
-from fp4cc.passes.engines.none.lower import lower_elementwise
-from fp4cc.passes.engines.tcgen05.lower import lower_tcgen05
-from fp4cc.passes.engines.wgmma.lower import lower_wgmma
+from fp4cc.passes.engines.registry import ENGINES
 from fp4cc.passes.epilogue.blocks import TooNarrow
 from fp4cc.passes.problem.limits import check_limits, check_tiles, too_large
 from fp4cc.passes.rewrites.launches import join
 from fp4cc.passes.rewrites.split import split
 from fp4cc.passes.rewrites.symbols import lowered_by_marks
 from fp4cc.passes.rewrites.wide import split_wide
-from fp4cc.targets import CHIPS, NAMES, SM90A, TARGETS, target_help
+from fp4cc.targets import NAMES, target_help
 from fp4rt.sizes import SizeError
 
 
@@ -35,31 +41,26 @@ def lower(kernel: Kernel, target: str) -> LoweredKernel:
         ])  # fmt: skip
     check_limits(kernel, Sizes.of(kernel.dims))
     try:
-        plan = verify_lowered(lowered_by_marks(kernel, lambda marked: _lower_launches(marked, target)))
-        return check_tiles(plan)
+        plan = lowered_by_marks(kernel, lambda marked: _launches(marked, target))
+        return check_tiles(verify_lowered(plan))
     except SizeError as problem:
         raise too_large(kernel, problem) from problem
 
 
-def _lower_launches(kernel: Kernel, target: str) -> LoweredKernel:
-    """Lower a kernel of one launch or of two."""
+def _launches(kernel: Kernel, target: str) -> LoweredKernel:
+    """The kernel in one launch; in two where its scales are for more than tiles see, or its tiles are too narrow."""
     parts = split(kernel)
     if parts is None:
         try:
-            return _lower(kernel, target)
+            return _planned(kernel, target)
         except TooNarrow as narrow:
             parts = split_wide(kernel, narrow.n_axis, narrow.columns)
             if parts is None:
                 raise
-    return join(kernel, parts, _lower(parts.first, target), _lower(parts.second, target))
+    return join(kernel, parts, _planned(parts.first, target), _planned(parts.second, target))
 
 
-def _lower(kernel: Kernel, target: str) -> LoweredKernel:
-    """Lower a kernel of one launch."""
-    if not any(value.op == "matmul" for value in kernel.values):
-        plans = lower_elementwise(kernel, CHIPS[target], applicable(kernel, Sizes.of(kernel.dims), target))
-    elif target == SM90A.name:
-        plans = lower_wgmma(kernel)
-    else:
-        plans = lower_tcgen05(kernel, TARGETS[target])
-    return replace(plans[-1], variants=tuple(plans[:-1]))
+def _planned(kernel: Kernel, target: str) -> LoweredKernel:
+    """A launch as its engine plans it: the plan that always applies, with those of other schedules as variants."""
+    *variants, plan = ENGINES.of(kernel, target).plan(kernel, target)
+    return replace(plan, variants=tuple(variants))

@@ -24,6 +24,7 @@ from fp4cc.ir.lowered import (
 from fp4cc.ir.lowered_epilogue import EpilogueProgram, Space
 from fp4cc.ir.sizes import Sizes, ceildiv, mul
 from fp4cc.passes.choice.decisions import explain_schedule, explain_stores
+from fp4cc.passes.choice.schedule import applicable
 from fp4cc.passes.epilogue.blocks import panel
 from fp4cc.passes.epilogue.plan import plan_epilogue
 from fp4cc.passes.problem.emptiness import not_empty
@@ -42,10 +43,9 @@ TILE_N = 128
 ONE_ROW = "1"
 
 
-def lower_elementwise(
-    kernel: Kernel, target: Chip, plans: list[tuple[Expr | None, Schedule | None]]
-) -> list[LoweredKernel]:
+def lower_elementwise(kernel: Kernel, target: Chip) -> list[LoweredKernel]:
     """A plan for each schedule that can apply. Raises DiagnosticError for what cannot be built yet."""
+    plans = applicable(kernel, Sizes.of(kernel.dims), target.name)
     _refuse_fields([schedule for _, schedule in plans if schedule is not None])
     sizes = Sizes.of(kernel.dims)
     frame = _frame(kernel, sizes)
