@@ -8,7 +8,7 @@ from typing import Any
 
 from fp4cc.codegen.epilogue.hooks import EpilogueText
 from fp4cc.codegen.summary import summary
-from fp4cc.ir.lowered import LoweredKernel, Pipeline
+from fp4cc.ir.lowered import EPILOGUE_BARRIER, LoweredKernel, Pipeline
 from fp4cc.ir.lowered_epilogue import EpilogueProgram
 from fp4cc.version import version
 
@@ -92,6 +92,18 @@ def waits(pipeline: Pipeline) -> dict[str, str]:
 def arrivals(pipeline: Pipeline) -> dict[str, int]:
     """By ring, how many arrivals end a phase of one of its barriers."""
     return {ring.name: ring.arrivals for ring in pipeline.barriers}
+
+
+def named_barriers(lowered: LoweredKernel) -> list[Constant]:
+    """The named barriers that the template itself uses: those of the epilogue's constructs are their own."""
+    others = (barrier for barrier in lowered.named_barriers if barrier != EPILOGUE_BARRIER)
+    return [Constant(barrier.name, barrier.number, barrier.what) for barrier in others]
+
+
+def constant_sizes(lowered: LoweredKernel) -> list[dict[str, Any]]:
+    """The sizes that are numbers: constants of the file."""
+    sizes = lowered.launch.sizes
+    return [{"name": s.name, "value": int(s.value), "note": s.what} for s in sizes if isinstance(s.value, int)]
 
 
 def place_call(batched: bool, batch_used: bool) -> str:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from fp4cc.codegen.context import Constant, Panels, frame, mentions
+from fp4cc.codegen.context import Constant, Panels, constant_sizes, frame, mentions
 from fp4cc.codegen.epilogue.hooks import EpilogueText
-from fp4cc.ir.lowered import LoweredElementwise
-from fp4cc.passes.elementwise import TILE_M, sizes_of
+from fp4cc.ir.lowered import LoweredKernel
 
 
-def template_context(lowered: LoweredElementwise, epilogue: EpilogueText) -> dict[str, Any]:
+def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> dict[str, Any]:
     """The names that templates/common/elementwise.py.j2 may use."""
     space = lowered.epilogue.problem
     batched = bool(space.batch_axes)
@@ -20,13 +19,9 @@ def template_context(lowered: LoweredElementwise, epilogue: EpilogueText) -> dic
         place += ", batch" if uses["batch"] else ", _"
     return {
         **frame(lowered, epilogue, _title(lowered), _plan(lowered)),
-        "constants": [Constant("TILE_M", TILE_M), Constant("TILE_N", lowered.epilogue.tile_n)],
+        "constants": [Constant("TILE_M", lowered.tile.m), Constant("TILE_N", lowered.epilogue.tile_n)],
         "buffers": lowered.smem.buffers,
-        "sizes": [
-            {"name": name, "value": int(value), "note": what}
-            for name, value, what in sizes_of(lowered.epilogue, lowered.raster)
-            if isinstance(value, int)
-        ],
+        "sizes": constant_sizes(lowered),
         "batched": batched,
         "band": 0,
         "place": f"{place} = place(tile, {'tiles_m, ' if batched else ''}tiles_n)",
@@ -36,14 +31,14 @@ def template_context(lowered: LoweredElementwise, epilogue: EpilogueText) -> dic
     }
 
 
-def _title(lowered: LoweredElementwise) -> str:
+def _title(lowered: LoweredKernel) -> str:
     outputs = ", ".join(output.arg for output in lowered.epilogue.outputs)
     inputs = ", ".join(arg.name for arg in lowered.kernel.args if arg.direction != "out")
     return f"{lowered.name}: {outputs} from {inputs} for {lowered.target}."
 
 
-def _plan(lowered: LoweredElementwise) -> str:
+def _plan(lowered: LoweredKernel) -> str:
     return (
-        f"Tiles of {TILE_M} x {lowered.epilogue.tile_n}: a thread has a row, {lowered.epilogue.subtile} columns at a "
+        f"Tiles of {lowered.tile.m} x {lowered.tile.n}: a thread has a row, {lowered.epilogue.subtile} columns at a "
         "time; persistent: a CTA takes every n-th tile."
     )

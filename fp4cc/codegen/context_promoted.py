@@ -4,42 +4,52 @@ from __future__ import annotations
 
 from typing import Any
 
-from fp4cc.codegen.context import Constant, Panels, arrivals, frame, mentions, place_call
+from fp4cc.codegen.context import (
+    Constant,
+    Panels,
+    arrivals,
+    constant_sizes,
+    frame,
+    mentions,
+    named_barriers,
+    place_call,
+)
 from fp4cc.codegen.epilogue.exchanged import exchanged_reads
 from fp4cc.codegen.epilogue.hooks import EpilogueText
+from fp4cc.codegen.parts import bytes_name
 from fp4cc.codegen.promoted_scales import factor_address, factor_functions
-from fp4cc.ir.lowered import SmemBuffer
-from fp4cc.ir.lowered_promoted import LoweredPromoted
-from fp4cc.passes.params import sizes as kernel_sizes
+from fp4cc.ir.lowered import LoweredKernel, Promotion, SmemBuffer, Tcgen05
+from fp4cc.ir.part import Part
 
 #: The library functions that the template calls.
 HELPERS = (
     "wait", "shared_address", "shared_load_32_f32", "shared_store_f32", "load_f32", "global_address", "exchange_row",
     "promote", "factors_of_columns", "clear", "mul",
 )  # fmt: skip
-_PITCH = 4 * (128 + 4)  # bytes: 4 floats of padding keep rows off each other's banks
 
 
-def template_context(lowered: LoweredPromoted, epilogue: EpilogueText) -> dict[str, Any]:
+_QUARTERS = "the first ones: each reads its quarter of the tensor memory lanes"
+
+
+def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> dict[str, Any]:
     """The names templates/sm100/promoted.py.j2 may use."""
-    problem, tile = lowered.problem, lowered.tile
+    problem, tile, promotion = lowered.products, lowered.tile, _promotion(lowered)
     batched = bool(problem.batch_axes)
-    a, b = lowered.scales
+    a, b = promotion.a, promotion.b
     batch_in_scales = a.reader.batched or b.reader.batched
     # Of an unzipped product the epilogue counts the columns of one half.
     unzipped = lowered.epilogue.group is not None
     first_of_b = "tile_n * TILE_N" if unzipped else "n0"
     row_of_b = f"{first_of_b} + thread" if b.each_row else first_of_b
-    sizes = [*kernel_sizes(problem, tile, lowered.raster, lowered.epilogue), *lowered.sizes]
     return {
         **frame(lowered, epilogue, title(lowered), plan(lowered)),
         "tile": tile,
         "constants": _constants(lowered),
         "buffers": [_buffer(buffer) for buffer in lowered.smem.buffers],
-        "sizes": [{"name": n, "value": int(v), "note": what} for n, v, what in sizes if isinstance(v, int)],
-        "arrivals": arrivals(lowered.pipeline),
+        "sizes": constant_sizes(lowered),
+        "arrivals": arrivals(lowered.rings),
         "batched": batched,
-        "band": lowered.raster.band,
+        "band": lowered.walk.band,
         "loads": _loads(lowered),
         "load_place": place_call(batched, problem.a.batched or problem.b.batched),
         "epilogue_place": place_call(batched, batch_in_scales or mentions(epilogue.hooks, "batch")),
@@ -60,52 +70,56 @@ def template_context(lowered: LoweredPromoted, epilogue: EpilogueText) -> dict[s
     }
 
 
-def title(lowered: LoweredPromoted) -> str:
+def _promotion(lowered: LoweredKernel) -> Promotion:
+    """Where scales meet sums. TypeError where they do not."""
+    if lowered.promotion is None:
+        raise TypeError(f"{lowered.name} promotes nothing")
+    return lowered.promotion
+
+
+def title(lowered: LoweredKernel) -> str:
     """One line: what the kernel computes, in kinds."""
-    a, b = lowered.problem.a, lowered.problem.b
+    a, b = lowered.products.a, lowered.products.b
     return f"{lowered.name}: {a.arg} ({a.format.name}) times {b.arg} ({b.format.name}) for {lowered.target}."
 
 
-def plan(lowered: LoweredPromoted) -> str:
+def plan(lowered: LoweredKernel) -> str:
     """How it was lowered, in a few words."""
     tile = lowered.tile
     return (
         f"Tiles of {tile.m} x {tile.n}. Each step of {tile.k} along K makes a partial sum in tensor memory "
         "(kind::f8f6f4), which four warps scale and add to sums in their registers under the next step's MMAs. "
-        f"{lowered.pipeline.stages} stages of operands in shared memory; persistent: a CTA takes every n-th tile."
+        f"{lowered.rings.stages} stages of operands in shared memory; persistent: a CTA takes every n-th tile."
     )
 
 
-def _constants(lowered: LoweredPromoted) -> list[list[Constant]]:
-    tile, smem = lowered.tile, lowered.smem
+def _constants(lowered: LoweredKernel) -> list[list[Constant]]:
+    tile, smem, engine = lowered.tile, lowered.smem, lowered.engine_as(Tcgen05)
     shape = [Constant("TILE_M", tile.m), Constant("TILE_N", tile.n), Constant("TILE_K", tile.k, "what a scale covers")]
-    if lowered.raster.band > 1:
-        shape.append(Constant("BAND", lowered.raster.band, "tiles side by side before the next row of them"))
+    if lowered.walk.band > 1:
+        shape.append(Constant("BAND", lowered.walk.band, "tiles side by side before the next row of them"))
     ring = [
-        Constant("STAGES", lowered.pipeline.stages),
-        Constant("A_BYTES", smem.buffer("a_smem").bytes, "of one stage"),
-        Constant("B_BYTES", smem.buffer("b_smem").bytes),
+        Constant("STAGES", lowered.rings.stages),
+        Constant("A_BYTES", smem.buffer(Part("A").buffer).bytes, "of one stage"),
+        Constant("B_BYTES", smem.buffer(Part("B").buffer).bytes),
     ]
     columns = [
-        Constant("TMEM_COLUMNS", lowered.tmem_columns),
-        Constant("ACC_STAGES", lowered.pipeline.barrier("acc_full").stages, "partial sums"),
-        Constant("INSTRUCTION", f"{lowered.descriptor:#010x}", f"M = {tile.m}, N = {tile.n}, f32 sums"),
-        Constant("EXCHANGE_PITCH", _PITCH, "bytes of a row of sums, padded against bank conflicts"),
+        Constant("TMEM_COLUMNS", engine.tmem.columns),
+        Constant("ACC_STAGES", lowered.rings.barrier("acc_full").stages, "partial sums"),
+        Constant("INSTRUCTION", f"{engine.mma.descriptor:#010x}", f"M = {tile.m}, N = {tile.n}, f32 sums"),
+        Constant("EXCHANGE_PITCH", lowered.crossing.pitch, "bytes of a row of sums, padded against bank conflicts"),
     ]
     warps = [
-        Constant("EPILOGUE_WARPS", 4, "the first ones: each reads its quarter of the tensor memory lanes"),
-        Constant("LOAD_WARP", 4),
-        Constant("MMA_WARP", 5),
+        Constant("EPILOGUE_WARPS", lowered.role_of("epilogue").warps, _QUARTERS),
+        Constant("LOAD_WARP", lowered.role_of("load").first),
+        Constant("MMA_WARP", lowered.role_of("mma").first),
+        *named_barriers(lowered),
     ]
-    if lowered.scales[1].each_row:
-        warps.append(Constant("FACTOR_BARRIER", 2, "the named barrier of the epilogue warps at each step"))
     return [shape, ring, columns, warps]
 
 
 def _buffer(buffer: SmemBuffer) -> dict[str, Any]:
     counts = {
-        "a_smem": ("cutlass.Int8", "STAGES * A_BYTES"),
-        "b_smem": ("cutlass.Int8", "STAGES * B_BYTES"),
         "ab_full": ("cutlass.Int64", "STAGES"),
         "ab_empty": ("cutlass.Int64", "STAGES"),
         "acc_full": ("cutlass.Int64", "ACC_STAGES"),
@@ -113,23 +127,25 @@ def _buffer(buffer: SmemBuffer) -> dict[str, Any]:
         "exchange_smem": ("cutlass.Int8", "TILE_M * EXCHANGE_PITCH"),
         "tmem_address": ("cutlass.Int32", "1"),
     }
+    if buffer.part is not None:
+        counts[buffer.name] = ("cutlass.Int8", f"STAGES * {bytes_name(buffer.part)}")
     dtype, count = counts.get(buffer.name, ("cutlass.Int8", str(buffer.total)))
     return {"name": buffer.name, "dtype": dtype, "count": count, "align": buffer.align}
 
 
-def _loads(lowered: LoweredPromoted) -> list[list[str]]:
+def _loads(lowered: LoweredKernel) -> list[list[str]]:
     """The arguments of the loads of a stage."""
     found: list[list[str]] = []
     for load, operand, row in zip(
-        lowered.pipeline.loads, (lowered.problem.a, lowered.problem.b), ("m0", "n0"), strict=True
+        lowered.rings.loads, (lowered.products.a, lowered.products.b), ("m0", "n0"), strict=True
     ):
-        offset = f"stage * {load.buffer.removesuffix('_smem').upper()}_BYTES"
+        offset = f"stage * {bytes_name(load.part)}"
         batch = ", batch" if operand.batched else ""
         place = f"(k_tile * TILE_K, {row}{batch})"
         found.append([f"{load.buffer}.subview({offset})", f"{load.tensor_map}.get_ptr()", place, "full"])
     return found
 
 
-def scale_functions(lowered: LoweredPromoted) -> list[str]:
+def scale_functions(lowered: LoweredKernel) -> list[str]:
     """The functions that find scales."""
-    return factor_functions(lowered.scales)
+    return factor_functions(_promotion(lowered))

@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
-from fp4cc.codegen.context import Constant, Panels, arrivals, frame, mentions, place_call, waits
+from fp4cc.codegen.context import (
+    Constant,
+    Panels,
+    arrivals,
+    constant_sizes,
+    frame,
+    mentions,
+    named_barriers,
+    place_call,
+    waits,
+)
 from fp4cc.codegen.converters import arrive, batched, conversions, converter_loops
 from fp4cc.codegen.epilogue.hooks import EpilogueText
 from fp4cc.codegen.halves import whole_index
 from fp4cc.codegen.mainloops import half_atom_columns, load_loops, mma_loops, numbered
 from fp4cc.codegen.multicast import mask_text, union_text
-from fp4cc.ir.lowered import LoweredGemm, Mainloop, Mma, SmemBuffer
+from fp4cc.codegen.parts import bytes_name
+from fp4cc.ir.lowered import LoweredKernel, Mainloop, Mma, SmemBuffer, Tcgen05
 from fp4cc.ir.lowered_epilogue import EpilogueProgram, Half
-from fp4cc.passes.params import clips
-from fp4cc.passes.params import sizes as kernel_sizes
+from fp4cc.ir.part import Part
+
+_QUARTERS = "the first ones: each reads its quarter of the tensor memory lanes"
 
 
-def template_context(lowered: LoweredGemm, epilogue: EpilogueText) -> dict[str, Any]:
+def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> dict[str, Any]:
     """The names a template of templates/sm100 may use."""
-    text = epilogue.hooks
-    overlapped = lowered.tmem.overlapped(lowered.tile.n)
-    problem, tile, cluster = lowered.problem, lowered.tile, lowered.cluster
-    sizes = kernel_sizes(problem, tile, lowered.raster, lowered.epilogue, lowered.mainloops, lowered.converters)
+    text, engine = epilogue.hooks, lowered.engine_as(Tcgen05)
+    overlapped = engine.tmem.overlapped(lowered.tile.n)
+    problem, tile, cluster = lowered.products, lowered.tile, lowered.cluster
     batched = bool(problem.batch_axes)
     # Of an unzipped product a sub-tile takes as many columns from each half.
     step = lowered.epilogue.subtile * (1 if lowered.epilogue.group is None else 2)
@@ -36,18 +46,18 @@ def template_context(lowered: LoweredGemm, epilogue: EpilogueText) -> dict[str, 
         **frame(lowered, epilogue, title(lowered), plan(lowered)),
         "constants": _constants(lowered, overlapped),
         "buffers": [_buffer(lowered, buffer) for buffer in lowered.smem.buffers],
-        "sizes": [{"name": n, "value": int(v), "note": what} for n, v, what in sizes if isinstance(v, int)],
-        "mma": lowered.mma,
-        "tmem": lowered.tmem,
-        "arrivals": arrivals(lowered.pipeline),
-        "waits": waits(lowered.pipeline),
+        "sizes": constant_sizes(lowered),
+        "mma": engine.mma,
+        "tmem": engine.tmem,
+        "arrivals": arrivals(lowered.rings),
+        "waits": waits(lowered.rings),
         "sync": _sync(lowered),
         "batched": batched,
-        "band": lowered.raster.band,
+        "band": lowered.walk.band,
         "load_loops": load_loops(lowered),
-        "loads": lowered.pipeline.loads,
+        "loads": lowered.rings.loads,
         "mma_loops": mma_loops(lowered),
-        "scaled": any(mainloop.mmas[0].scale for mainloop in lowered.mainloops),
+        "scaled": engine.scaled,
         "b_descriptors": [f"b{numbered(i)}" for i in range(_bs(lowered))],
         "sfb_descriptors": [f"sfb{numbered(i)}" for i in range(_bs(lowered, scaled=True))],
         "read_by": lambda walk: [acc for acc in AccumulatorText.all(lowered) if acc.used(walk)],
@@ -69,12 +79,12 @@ def template_context(lowered: LoweredGemm, epilogue: EpilogueText) -> dict[str, 
         "commit_empty": _commit_empty(lowered),
         "commit_acc": _commit_acc(lowered),
         "maybe_no_k": not several and (not isinstance(problem.k, int) or problem.k == 0),
-        "zero_columns": lowered.tmem.acc_stride + tile.n,
+        "zero_columns": engine.tmem.acc_stride + tile.n,
         "subtile": lowered.epilogue.subtile,
-        "clips": clips(lowered.epilogue),
+        "clips": lowered.epilogue.clips,
         "panels": Panels.of(lowered.epilogue),
         "turn": _turn(lowered.epilogue, overlapped),
-        "release_step": lowered.tmem.release_after - 1 if overlapped else lowered.tile.n // step - 1,
+        "release_step": engine.tmem.release_after - 1 if overlapped else lowered.tile.n // step - 1,
         "release_why": "what the next tile overwrites has been read" if overlapped else "all of it has been read",
         "release": _release(lowered, overlapped),
         "uses": {name: mentions(text, name) for name in ("lane", "row", "row_valid", "first_column")},
@@ -88,7 +98,7 @@ def _turn(program: EpilogueProgram, overlapped: bool) -> str:
     return f"{program.panel // program.subtile} * panel + step" if overlapped else "subtile"
 
 
-def _converter_context(lowered: LoweredGemm) -> dict[str, Any]:
+def _converter_context(lowered: LoweredKernel) -> dict[str, Any]:
     """What the template of converter warps substitutes, where there are any."""
     converters = lowered.converters
     if converters is None:
@@ -99,39 +109,42 @@ def _converter_context(lowered: LoweredGemm) -> dict[str, Any]:
         "teams": "CONVERTERS" if converters.members == 1 else "TEAMS",
         "converter_loops": converter_loops(lowered),
         "converter_arrive": arrive(lowered),
-        "converter_place": place_call(bool(lowered.problem.batch_axes), any(map(batched, found))),
+        "converter_place": place_call(bool(lowered.products.batch_axes), any(map(batched, found))),
         "converter_rows": {conversion.role for conversion in found},
     }
 
 
-def title(lowered: LoweredGemm) -> str:
+def title(lowered: LoweredKernel) -> str:
     """One line: what the kernel computes, in kinds."""
-    bs = {p: p.b.arg if p.b.half is None else f"halves of {p.b.arg}" for p in lowered.problem.products}
+    bs = {p: p.b.arg if p.b.half is None else f"halves of {p.b.arg}" for p in lowered.products.products}
     names = dict.fromkeys(f"{p.a.arg} ({p.a.name}) times {b} ({p.b.name})" for p, b in bs.items())
     return f"{lowered.name}: {', '.join(names)} for {lowered.target}."
 
 
-def plan(lowered: LoweredGemm) -> str:
+def plan(lowered: LoweredKernel) -> str:
     """How it was lowered, in a few words."""
-    tile, cluster, mma = lowered.tile, lowered.cluster, lowered.mma
+    tile, cluster, engine = lowered.tile, lowered.cluster, lowered.engine_as(Tcgen05)
+    mma, tmem = engine.mma, engine.tmem
     makers = "a pair of CTAs" if mma.cta_group == 2 else "each CTA"
     clusters = f", clusters of {cluster.m} x {cluster.n} CTAs that share loads by multicast" if cluster.size > 1 else ""
-    overlapping = " overlapping" if lowered.tmem.overlapped(tile.n) else ""
-    accumulators = f"two{overlapping} accumulators" if lowered.tmem.acc_buffers == 2 else "one accumulator"
-    if len(lowered.problem.accumulators) > 1:
-        sets = "two sets" if lowered.tmem.acc_buffers == 2 else "one set"
-        accumulators = f"{sets} of {len(lowered.problem.accumulators)} accumulators"
-    others = [f", then {m.tile_k} deep with kind::{m.mmas[0].kind}" for m in lowered.mainloops[1:]]
+    overlapping = " overlapping" if tmem.overlapped(tile.n) else ""
+    accumulators = f"two{overlapping} accumulators" if tmem.acc_buffers == 2 else "one accumulator"
+    if len(lowered.products.accumulators) > 1:
+        sets = "two sets" if tmem.acc_buffers == 2 else "one set"
+        accumulators = f"{sets} of {len(lowered.products.accumulators)} accumulators"
+    then = zip(lowered.mainloops[1:], engine.mmas[1:], strict=True)
+    others = [f", then {mainloop.tile_k} deep with kind::{mmas[0].kind}" for mainloop, mmas in then]
     return (
         f"Tiles of {tile.m} x {tile.n}, {tile.k} deep, made by {makers} with kind::{mma.kind}{''.join(others)}"
-        f"{clusters}. {lowered.pipeline.stages} stages of operands in shared memory, {accumulators} in tensor "
+        f"{clusters}. {lowered.rings.stages} stages of operands in shared memory, {accumulators} in tensor "
         "memory; persistent: a cluster takes every n-th tile, its epilogue under the next tile's mainloop."
     )
 
 
-def _constants(lowered: LoweredGemm, overlapped: bool) -> list[list[Constant]]:
+def _constants(lowered: LoweredKernel, overlapped: bool) -> list[list[Constant]]:
     """Groups of constants: the tile, the ring of stages, tensor memory, the warps."""
-    tile, cluster, tmem, smem, mma = lowered.tile, lowered.cluster, lowered.tmem, lowered.smem, lowered.mma
+    tile, cluster, smem, engine = lowered.tile, lowered.cluster, lowered.smem, lowered.engine_as(Tcgen05)
+    tmem, mma = engine.tmem, engine.mma
     pair = " by a pair of CTAs, each with half of its rows" if mma.cta_group == 2 else ""
     shape = [Constant("TILE_N", tile.n), Constant("TILE_K", tile.k)]
     shape.insert(0, Constant("TILE_M", tile.m, f"rows of a tile: made{pair}") if pair else Constant("TILE_M", tile.m))
@@ -139,20 +152,20 @@ def _constants(lowered: LoweredGemm, overlapped: bool) -> list[list[Constant]]:
         shape.append(Constant("CLUSTER_M", cluster.m, "CTAs of a cluster, by tile"))
         shape.append(Constant("CLUSTER_N", cluster.n))
         shape.append(Constant("CLUSTER_SIZE", cluster.size))
-    if lowered.raster.band > 1:
-        shape.append(Constant("BAND", lowered.raster.band, "cluster tiles side by side before the next row of them"))
+    if lowered.walk.band > 1:
+        shape.append(Constant("BAND", lowered.walk.band, "cluster tiles side by side before the next row of them"))
     ring = [
-        Constant("STAGES", lowered.pipeline.stages),
-        Constant("A_BYTES", smem.buffer("a_smem").bytes, "of one stage"),
-        Constant("B_BYTES", smem.buffer("b_smem").bytes),
+        Constant("STAGES", lowered.rings.stages),
+        Constant("A_BYTES", smem.buffer(Part("A").buffer).bytes, "of one stage"),
+        Constant("B_BYTES", smem.buffer(Part("B").buffer).bytes),
     ]
     columns = [
         Constant("TMEM_COLUMNS", tmem.columns),
-        Constant("ACC_STAGES", lowered.pipeline.barrier("acc_full").stages),
+        Constant("ACC_STAGES", lowered.rings.barrier("acc_full").stages),
     ]
     if _bs(lowered, scaled=True):
-        ring.append(Constant("SFA_BYTES", smem.buffer("sfa_smem").bytes))
-        ring.append(Constant("SFB_BYTES", smem.buffer("sfb_smem").bytes))
+        ring.append(Constant("SFA_BYTES", smem.buffer(Part("A", scales=True).buffer).bytes))
+        ring.append(Constant("SFB_BYTES", smem.buffer(Part("B", scales=True).buffer).bytes))
         columns.append(Constant("SFA_COLUMN", tmem.sfa))
         for i in range(_bs(lowered, scaled=True)):
             columns.append(Constant(f"SFB{numbered(i)}_COLUMN", tmem.sfb + i * tmem.sfb_stride))
@@ -161,24 +174,26 @@ def _constants(lowered: LoweredGemm, overlapped: bool) -> list[list[Constant]]:
         if i:
             shape.append(Constant(f"TILE_K{numbered(i)}", mainloop.tile_k, "of the next mainloop"))
         if mainloop.loads:
-            ring.append(Constant(f"STAGE_TX_BYTES{numbered(i)}", mainloop.tx_bytes, _tx_note(mainloop)))
-        for each in mainloop.mmas:
+            note = _tx_note(mainloop, engine.mmas[i][0])
+            ring.append(Constant(f"STAGE_TX_BYTES{numbered(i)}", mainloop.tx_bytes, note))
+        for each in engine.mmas[i]:
             note = _instruction_note(each)
             columns.append(Constant(f"INSTRUCTION{numbered(number)}", f"0x{each.descriptor:08X}", note))
             number += 1
-    if len(lowered.problem.accumulators) > 1:
-        width = len(lowered.problem.accumulators) * tile.n
+    if len(lowered.products.accumulators) > 1:
+        width = len(lowered.products.accumulators) * tile.n
         columns.insert(2, Constant("ACC_COLUMNS", width, "of a tile's accumulators, side by side"))
     if overlapped:
         columns.insert(2, Constant("ACC_STRIDE", tmem.acc_stride, "two accumulators that share columns"))
     warps = [
-        Constant("EPILOGUE_WARPS", 4, "the first ones: each reads its quarter of the tensor memory lanes"),
-        Constant("LOAD_WARP", 4),
-        Constant("MMA_WARP", 5),
+        Constant("EPILOGUE_WARPS", lowered.role_of("epilogue").warps, _QUARTERS),
+        Constant("LOAD_WARP", lowered.role_of("load").first),
+        Constant("MMA_WARP", lowered.role_of("mma").first),
+        *named_barriers(lowered),
     ]
     converters = lowered.converters
     if converters is not None:
-        warps.append(Constant("FIRST_CONVERTER", 6))
+        warps.append(Constant("FIRST_CONVERTER", lowered.role_of("convert").first))
         if converters.members == 1:
             warps.append(Constant("CONVERTERS", converters.warps, "warps: steps along K are theirs in turn"))
         else:
@@ -187,15 +202,14 @@ def _constants(lowered: LoweredGemm, overlapped: bool) -> list[list[Constant]]:
     return [shape, ring, columns, warps]
 
 
-def _bs(lowered: LoweredGemm, scaled: bool = False) -> int:
+def _bs(lowered: LoweredKernel, scaled: bool = False) -> int:
     """The Bs of a stage, of any mainloop or of those with block scales."""
-    return max((len(m.products) for m in lowered.mainloops if m.mmas[0].scale or not scaled), default=0)
+    engine = lowered.engine_as(Tcgen05)
+    return max((len(mmas) for mmas in engine.mmas if mmas[0].scale or not scaled), default=0)
 
 
-def _tx_note(mainloop: Mainloop) -> str:
-    mma = mainloop.mmas[0]
-    operands = [mainloop.products[0].a, *(product.b for product in mainloop.products)]
-    padded = [o.arg for o in operands if mma.kind == "mxf8f6f4" and o.bits < 8]
+def _tx_note(mainloop: Mainloop, mma: Mma) -> str:
+    padded = [o.arg for _, o in mainloop.operands if mma.kind == "mxf8f6f4" and o.bits < 8]
     notes = ["of both CTAs"] if mma.cta_group == 2 else []
     if padded:
         notes.append(f"TMA counts the packed bytes of {' and '.join(padded)}")
@@ -207,10 +221,10 @@ def _instruction_note(mma: Mma) -> str:
     return f"{note}, {'UE8M0' if mma.scale == 'e8m0' else 'UE4M3'} scales" if mma.scale else note
 
 
-def _buffer(lowered: LoweredGemm, buffer: SmemBuffer) -> dict[str, Any]:
+def _buffer(lowered: LoweredKernel, buffer: SmemBuffer) -> dict[str, Any]:
     """A buffer's allocation: element type and count, by name where there is one."""
-    if re.fullmatch(r"(a|sfa|(b|sfb)\d*)_smem", buffer.name):
-        count = f"STAGES * {buffer.name.removesuffix('_smem').rstrip('0123456789').upper()}_BYTES"
+    if buffer.part is not None:
+        count = f"STAGES * {bytes_name(buffer.part)}"
         return {"name": buffer.name, "dtype": "cutlass.Int8", "count": count, "align": buffer.align}
     if buffer.name in ("ab_full", "ab_empty"):
         return {"name": buffer.name, "dtype": "cutlass.Int64", "count": "STAGES", "align": 8}
@@ -230,7 +244,7 @@ class AccumulatorText:
     at: str  # what is added to the column of a tile's first accumulator
 
     @classmethod
-    def all(cls, lowered: LoweredGemm) -> list[AccumulatorText]:
+    def all(cls, lowered: LoweredKernel) -> list[AccumulatorText]:
         """Those of a tile."""
         halves = lowered.epilogue.group is not None
         return [
@@ -239,7 +253,7 @@ class AccumulatorText:
                 second=f"acc{numbered(2 * slot + 1)}" if halves else None,
                 at=_slot_offset(slot),
             )
-            for slot in range(len(lowered.problem.accumulators))
+            for slot in range(len(lowered.products.accumulators))
         ]
 
     def used(self, text: str) -> bool:
@@ -247,7 +261,7 @@ class AccumulatorText:
         return mentions(text, self.first) or (self.second is not None and mentions(text, self.second))
 
 
-def _halves(lowered: LoweredGemm) -> dict[str, Any]:
+def _halves(lowered: LoweredKernel) -> dict[str, Any]:
     """Where unzipped accumulators have both halves of a sub-tile: 32 columns of each, in two lists a slot."""
     group, width = lowered.epilogue.group, lowered.epilogue.subtile
     if group is None:
@@ -265,30 +279,30 @@ def _slot_offset(slot: int) -> str:
     return "" if slot == 0 else " + TILE_N" if slot == 1 else f" + {slot} * TILE_N"
 
 
-def _sync(lowered: LoweredGemm) -> str:
+def _sync(lowered: LoweredKernel) -> str:
     if lowered.cluster.size == 1:
         return "prims.barrier_cta_sync()"
     return "prims.barrier_cluster_arrive()\n    prims.barrier_cluster_wait()"
 
 
-def _commit_empty(lowered: LoweredGemm) -> list[str]:
+def _commit_empty(lowered: LoweredKernel) -> list[str]:
     """The mask of the CTAs whose loads a stage held: all that share rows or columns with this one (or this pair)."""
     if lowered.cluster.size == 1:
         return []
-    mask = union_text(lowered.pipeline.empty_masks, lowered.cluster, lowered.mma.cta_group)
+    mask = union_text(lowered.rings.empty_masks, lowered.cluster, lowered.engine_as(Tcgen05).mma.cta_group)
     return [f"multicast_mask={mask}"]
 
 
-def _commit_acc(lowered: LoweredGemm) -> list[str]:
+def _commit_acc(lowered: LoweredKernel) -> list[str]:
     """The mask of the CTAs that have rows of a tile: where a pair makes it, both."""
-    if lowered.mma.cta_group == 1:
+    if lowered.engine_as(Tcgen05).mma.cta_group == 1:
         return []
-    return [f"multicast_mask={mask_text(lowered.pipeline.acc_full_masks, lowered.cluster, 'rank')}"]
+    return [f"multicast_mask={mask_text(lowered.rings.acc_full_masks, lowered.cluster, 'rank')}"]
 
 
-def _release(lowered: LoweredGemm, overlapped: bool) -> str:
+def _release(lowered: LoweredKernel, overlapped: bool) -> str:
     """The arrival that frees an accumulator: relaxed, for it hands over tensor memory only (docs/decisions/0004)."""
     barrier = "acc_empty" if overlapped else "acc_empty.subview(acc_stage)"
-    if lowered.mma.cta_group == 1:
+    if lowered.engine_as(Tcgen05).mma.cta_group == 1:
         return f"prims.mbarrier_arrive({barrier}, relaxed=True)"
     return f"prims.mbarrier_arrive(prims.mapa({barrier}, rank - rank % 2), relaxed=True)"

@@ -8,7 +8,7 @@ from fp4cc.codegen.dequantize import dequantized_functions, dequantized_text
 from fp4cc.codegen.mainloops import numbered, products_in_words
 from fp4cc.codegen.relay import ConversionText, relaid_function, relaid_text
 from fp4cc.codegen.scale_reading import ReaderText
-from fp4cc.ir.lowered import LoweredGemm
+from fp4cc.ir.lowered import LoweredKernel, Tcgen05
 from fp4cc.ir.lowered_converters import Conversion, Relaid
 
 
@@ -21,7 +21,7 @@ class ConverterLoop:
     conversions: list[ConversionText]
 
 
-def converter_loops(lowered: LoweredGemm) -> list[ConverterLoop]:
+def converter_loops(lowered: LoweredKernel) -> list[ConverterLoop]:
     """The converter warps' loops along K, in order."""
     members = _members(lowered)
     return [
@@ -31,7 +31,7 @@ def converter_loops(lowered: LoweredGemm) -> list[ConverterLoop]:
             [
                 relaid_text(conversion, members, lowered.tile.n)
                 if isinstance(conversion, Relaid)
-                else dequantized_text(conversion, members, lowered.mma.cta_group, lowered.tile.n)
+                else dequantized_text(conversion, members, lowered.engine_as(Tcgen05).mma.cta_group, lowered.tile.n)
                 for conversion in mainloop.conversions
             ],
         )
@@ -39,7 +39,7 @@ def converter_loops(lowered: LoweredGemm) -> list[ConverterLoop]:
     ]
 
 
-def converter_functions(lowered: LoweredGemm) -> tuple[list[str], set[str]]:
+def converter_functions(lowered: LoweredKernel) -> tuple[list[str], set[str]]:
     """The functions that the loops call, and the library's functions that these call."""
     texts: list[str] = []
     helpers: set[str] = set()
@@ -53,7 +53,7 @@ def converter_functions(lowered: LoweredGemm) -> tuple[list[str], set[str]]:
     return texts, helpers
 
 
-def conversions(lowered: LoweredGemm) -> list[Conversion]:
+def conversions(lowered: LoweredKernel) -> list[Conversion]:
     """Those of all mainloops."""
     return [conversion for mainloop in lowered.mainloops for conversion in mainloop.conversions]
 
@@ -65,16 +65,16 @@ def batched(conversion: Conversion) -> bool:
     return conversion.all_rows is not None
 
 
-def arrive(lowered: LoweredGemm) -> str:
+def arrive(lowered: LoweredKernel) -> str:
     """The arrival of a warp that has written its share of a stage; that of a pair's at the leader's barrier.
 
     That one follows a release of shared memory, so it is relaxed itself.
     """
     barrier = "ab_full.subview(stage)"
-    if lowered.mma.cta_group == 1:
+    if lowered.engine_as(Tcgen05).mma.cta_group == 1:
         return f"prims.mbarrier_arrive({barrier})"
     return f"prims.mbarrier_arrive(prims.mapa({barrier}, rank - rank % 2), relaxed=True)"
 
 
-def _members(lowered: LoweredGemm) -> int:
+def _members(lowered: LoweredKernel) -> int:
     return lowered.converters.members if lowered.converters else 1

@@ -27,7 +27,7 @@ def dequantized_text(operand: Dequantized, members: int, cta_group: int, tile_n:
             operand.codes, *_scales_param(operand), first, f"k_tile * 64 + {part} * {operand.unit}", *_sizes(operand)
         ],
         put=f"put_{operand.name}",
-        put_arguments=[slot(operand.buffer), row, part, f"fetched_{operand.name}"],
+        put_arguments=[slot(operand.part), row, part, f"fetched_{operand.name}"],
     )  # fmt: skip
 
 

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 
 from fp4cc.codegen.halves import whole_index
 from fp4cc.codegen.multicast import issuer_text, mask_text
-from fp4cc.ir.lowered import Load, LoweredGemm, Mainloop, Mma, Operand
+from fp4cc.codegen.parts import bytes_name
+from fp4cc.ir.lowered import Load, LoweredKernel, Mainloop, Mma, Operand, Tcgen05
+from fp4cc.ir.lowered_converters import Relaid
+from fp4cc.ir.part import Part
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,7 @@ def numbered(index: int) -> str:
     return str(index + 1) if index else ""
 
 
-def load_loops(lowered: LoweredGemm) -> list[LoadLoop]:
+def load_loops(lowered: LoweredKernel) -> list[LoadLoop]:
     """The load warp's loops along K, in order."""
     return [
         LoadLoop(
@@ -85,12 +88,13 @@ def load_loops(lowered: LoweredGemm) -> list[LoadLoop]:
     ]
 
 
-def mma_loops(lowered: LoweredGemm) -> list[MmaLoop]:
+def mma_loops(lowered: LoweredKernel) -> list[MmaLoop]:
     """The MMA warp's loops along K, in order."""
     loops: list[MmaLoop] = []
     begun: set[int] = set()  # accumulators that hold a product already
     number = 0
-    most = max(mainloop.mmas[0].atoms for mainloop in lowered.mainloops)
+    engine = lowered.engine_as(Tcgen05)
+    most = max(mmas[0].atoms for mmas in engine.mmas)
     columns = half_atom_columns(lowered, "n0")
     for i, mainloop in enumerate(lowered.mainloops):
         products: list[ProductText] = []
@@ -109,7 +113,7 @@ def mma_loops(lowered: LoweredGemm) -> list[MmaLoop]:
             )
             begun.add(product.slot)
             number += 1
-        mma = mainloop.mmas[0]
+        mma = engine.mmas[i][0]
         loops.append(
             MmaLoop(
                 what=products_in_words(lowered, mainloop),
@@ -124,7 +128,7 @@ def mma_loops(lowered: LoweredGemm) -> list[MmaLoop]:
     return loops
 
 
-def half_atom_columns(lowered: LoweredGemm, n0: str) -> dict[tuple[int, int], ScaleColumn]:
+def half_atom_columns(lowered: LoweredKernel, n0: str) -> dict[tuple[int, int], ScaleColumn]:
     """By mainloop and place in it, where B's scales begin if tiles may start in the middle of a scale atom; else none.
 
     `n0` is the tile's first column.
@@ -132,11 +136,11 @@ def half_atom_columns(lowered: LoweredGemm, n0: str) -> dict[tuple[int, int], Sc
     found: dict[tuple[int, int], ScaleColumn] = {}
     for i, mainloop in enumerate(lowered.mainloops):
         for place, product in enumerate(mainloop.products):
-            if not mainloop.mmas[0].scale or lowered.tile.n % 128 == 0:
+            if not lowered.engine_as(Tcgen05).mmas[i][0].scale or lowered.tile.n % 128 == 0:
                 continue
             sfb = f"sfb{numbered(place)}"
             # Atoms that are laid out anew start where the operand does.
-            relaid = any(conversion.buffer == f"{sfb}_smem" for conversion in mainloop.conversions)
+            relaid = isinstance(mainloop.feed(Part("B", place, scales=True)), Relaid)
             row = n0 if relaid else _first_row(lowered, product.b, n0)
             row = row if row == n0 else f"({row})"
             text, name = f"{sfb.upper()}_COLUMN + {row} // 64 % 2 * 2", f"{sfb}_column"
@@ -146,19 +150,18 @@ def half_atom_columns(lowered: LoweredGemm, n0: str) -> dict[tuple[int, int], Sc
     return found
 
 
-def products_in_words(lowered: LoweredGemm, mainloop: Mainloop) -> str | None:
+def products_in_words(lowered: LoweredKernel, mainloop: Mainloop) -> str | None:
     """The products of a mainloop in words, where there are several."""
-    if len(lowered.problem.products) == 1:
+    if len(lowered.products.products) == 1:
         return None
     return f"{mainloop.products[0].a.arg} times {' and '.join(product.b.title for product in mainloop.products)}"
 
 
-def _load(lowered: LoweredGemm, mainloop: Mainloop, number: int, load: Load) -> LoadText:
+def _load(lowered: LoweredKernel, mainloop: Mainloop, number: int, load: Load) -> LoadText:
     """The call that issues a load for one stage of a mainloop."""
-    group = lowered.mma.cta_group
-    of_a = mainloop.operand(load.buffer).role == "A"
-    index = _slice_index(lowered, load, of_a)
-    offset = f"stage * {load.buffer.removesuffix('_smem').rstrip('0123456789').upper()}_BYTES"
+    group = lowered.engine_as(Tcgen05).mma.cta_group
+    index = _slice_index(lowered, load)
+    offset = f"stage * {bytes_name(load.part)}"
     if index is not None:
         offset += f" + {index} * {load.slice_bytes}"
     coordinates = _coordinates(lowered, mainloop, number, load, index)
@@ -167,34 +170,33 @@ def _load(lowered: LoweredGemm, mainloop: Mainloop, number: int, load: Load) -> 
         return LoadText("prims.cp_async_bulk_tensor_shared_cta_global", tuple(arguments), None)
     arguments.append("[]")
     if load.multicast:
-        arguments.append(f"multicast_mask={_mask(lowered, load, of_a)}")
+        arguments.append(f"multicast_mask={_mask(lowered, load)}")
     if group == 2:
         arguments.append("group=CTA_GROUP")
     only_if = issuer_text(load.masks, lowered.cluster)
     return LoadText("prims.cp_async_bulk_tensor_shared_cluster_global", tuple(arguments), only_if)
 
 
-def _slice_index(lowered: LoweredGemm, load: Load, of_a: bool) -> str | None:
+def _slice_index(lowered: LoweredKernel, load: Load) -> str | None:
     """Which slice this CTA issues, or None where it issues the whole."""
     if load.slices == 1:
         return None
-    if of_a:
+    if load.part.role == "A":
         return "cta_n"
-    if not load.buffer.startswith("sf") and lowered.mma.cta_group == 2:
+    if not load.part.scales and lowered.engine_as(Tcgen05).mma.cta_group == 2:
         return "(cta_m // 2)"
     return "cta_m"
 
 
-def _coordinates(lowered: LoweredGemm, mainloop: Mainloop, number: int, load: Load, index: str | None) -> str:
+def _coordinates(lowered: LoweredKernel, mainloop: Mainloop, number: int, load: Load, index: str | None) -> str:
     """Coordinates of the box in the tensor map, innermost first."""
-    operand = mainloop.operand(load.buffer)
-    of_a = operand.role == "A"
+    operand, of_a = mainloop.operand(load.part), load.part.role == "A"
     tensor_map = next(m for m in lowered.tensor_maps if m.name == load.tensor_map)
     batch = ", batch" if operand.batched else ""
-    if not load.buffer.startswith("sf"):
+    if not load.part.scales:
         rows = tensor_map.box[1]
         row = "m0" if of_a else _first_row(lowered, operand, "n0")
-        if not of_a and lowered.mma.cta_group == 2:
+        if not of_a and lowered.engine_as(Tcgen05).mma.cta_group == 2:
             row += f" + cta_m % 2 * {lowered.tile.n // 2}"
         if index is not None:
             row += f" + {index} * {rows}"
@@ -208,16 +210,16 @@ def _coordinates(lowered: LoweredGemm, mainloop: Mainloop, number: int, load: Lo
     return f"0, {row}, {depth}{batch}"
 
 
-def _first_row(lowered: LoweredGemm, operand: Operand, n0: str) -> str:
+def _first_row(lowered: LoweredKernel, operand: Operand, n0: str) -> str:
     """The row of an argument at which B's tile at column `n0` starts."""
     return whole_index(operand.half, n0, "n_size", step=lowered.tile.n)
 
 
-def _mask(lowered: LoweredGemm, load: Load, of_a: bool) -> str:
+def _mask(lowered: LoweredKernel, load: Load) -> str:
     """The multicast mask as a function of this CTA's place in the cluster."""
-    if of_a:
+    if load.part.role == "A":
         return mask_text(load.masks, lowered.cluster, "cta_m")
-    if not load.buffer.startswith("sf") and lowered.mma.cta_group == 2:
+    if not load.part.scales and lowered.engine_as(Tcgen05).mma.cta_group == 2:
         shift = "cta_m % 2" if lowered.cluster.n == 1 else "(cta_n * CLUSTER_M + cta_m % 2)"
         return mask_text(load.masks, lowered.cluster, shift)
     return mask_text(load.masks, lowered.cluster, "", "(cta_n * CLUSTER_M)")

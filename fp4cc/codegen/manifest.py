@@ -69,7 +69,7 @@ def _plan(lowered: LoweredKernel, module: str) -> Plan:
 def _launch(lowered: LoweredKernel, module: str) -> Launch:
     return Launch(
         entry=lowered.launch.entry,
-        grid=PersistentGrid(lowered.raster.tiles, lowered.cluster.size),
+        grid=PersistentGrid(lowered.walk.tiles, lowered.cluster.size),
         block=(lowered.launch.threads, 1, 1),
         cluster=(lowered.cluster.size, 1, 1),
         smem=lowered.smem.asked,

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from fp4cc.codegen.scale_reading import ReaderText
-from fp4cc.ir.lowered_promoted import PromotedScales
+from fp4cc.ir.lowered import PromotedScales, Promotion
 
 
 def factor_address(scales: PromotedScales, row: str) -> list[str]:
@@ -17,10 +15,10 @@ def factor_address(scales: PromotedScales, row: str) -> list[str]:
     return [scales.reader.param, offset, "4"]
 
 
-def factor_functions(both: Sequence[PromotedScales]) -> list[str]:
+def factor_functions(promotion: Promotion) -> list[str]:
     """The functions that find scales."""
     texts: list[str] = []
-    for scales in both:
+    for scales in (promotion.a, promotion.b):
         row, block = ReaderText(scales.arg, scales.reader).functions()
         texts += [row, block] if scales.each_step else [row]
     return texts

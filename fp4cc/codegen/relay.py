@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fp4cc.codegen.parts import bytes_name
 from fp4cc.codegen.scale_reading import ReaderText
 from fp4cc.codegen.wrap import call
 from fp4cc.ir.lowered_converters import Relaid
+from fp4cc.ir.part import Part
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,16 +22,15 @@ class ConversionText:
     put_arguments: list[str]
 
 
-def slot(buffer: str) -> str:
-    """The address of a buffer's slot of the stage at hand."""
-    size = f"{buffer.removesuffix('_smem').rstrip('0123456789').upper()}_BYTES"
-    return f"shared_address({buffer}) + stage * {size}"
+def slot(part: Part) -> str:
+    """The address of a part in the stage at hand."""
+    return f"shared_address({part.buffer}) + stage * {bytes_name(part)}"
 
 
 def relaid_text(relaid: Relaid, members: int, tile_n: int) -> ConversionText:
     """The calls for a stage. Of a team's `members` each has as many of an atom's four rows of every lane."""
     reader = ReaderText(relaid.name, relaid.scales)
-    first, place = "m0", slot(relaid.buffer)
+    first, place = "m0", slot(relaid.part)
     if relaid.role == "B":
         first = "n0 // 128 * 128" if tile_n % 128 else "n0"
     if members > 1:

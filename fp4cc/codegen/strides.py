@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fp4cc.ir.kernel import Expr
 from fp4cc.ir.lowered_epilogue import Space
-from fp4cc.passes.sizes import mul
+from fp4cc.ir.sizes import mul
 
 Term = tuple[Expr, str]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fp4cc.explain.roofline import DRAM_LATENCY, LAUNCH
 from fp4cc.explain.rows import Row, us
 from fp4cc.explain.work import traffic
-from fp4cc.ir.lowered import LoweredElementwise
+from fp4cc.ir.lowered import LoweredKernel
 from fp4cc.targets import CHIPS
 from fp4rt.sizes import evaluate
 
@@ -24,12 +24,12 @@ class ElementwiseFigures:
     time: float
 
     @classmethod
-    def of(cls, plan: LoweredElementwise, sizes: Mapping[str, int]) -> ElementwiseFigures:
+    def of(cls, plan: LoweredKernel, sizes: Mapping[str, int]) -> ElementwiseFigures:
         """The figures of a call."""
         rates = CHIPS[plan.target].rates
         read, written = traffic(plan.kernel, sizes)
         memory = (read + written) / rates.dram_bytes_per_s
-        tiles = int(evaluate(plan.raster.tiles, sizes))
+        tiles = int(evaluate(plan.walk.tiles, sizes))
         fixed = LAUNCH + (DRAM_LATENCY / (rates.clock_ghz * 1e9) if tiles else 0.0)
         return cls(read, written, tiles, memory, fixed + memory)
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from fp4cc.explain.roofline import Estimate, Work, estimate
 from fp4cc.explain.rows import Row, us
 from fp4cc.explain.work import fill_bytes, work_of
-from fp4cc.ir.lowered import LoweredGemm, Pipeline
+from fp4cc.ir.lowered import LoweredKernel, Pipeline, Tcgen05
 from fp4cc.ir.lowered_converters import Relaid
 from fp4cc.targets import TARGETS
 
@@ -20,40 +20,40 @@ _COLUMNS = 512
 class GemmFigures:
     """What a call with certain sizes does and costs."""
 
-    plan: LoweredGemm
+    plan: LoweredKernel
     work: Work
     estimate: Estimate
 
     @classmethod
-    def of(cls, plan: LoweredGemm, sizes: Mapping[str, int]) -> GemmFigures:
+    def of(cls, plan: LoweredKernel, sizes: Mapping[str, int]) -> GemmFigures:
         """The figures of a call."""
         work = work_of(plan, sizes)
         return cls(plan, work, estimate(work, TARGETS[plan.target].rates))
 
     def resources(self) -> list[Row]:
         """Resources beyond registers and shared memory."""
-        plan = self.plan
+        plan, tmem = self.plan, self.plan.engine_as(Tcgen05).tmem
         return [
-            ("warps", f"4 for the epilogue, 1 for TMA, 1 for the MMA{_converters(plan)}"),
-            ("stages", f"{plan.pipeline.stages} of operands in shared memory"),
-            ("tensor memory", f"{_tmem_used(plan)} of {_COLUMNS} columns used, {plan.tmem.columns} allocated"),
+            ("warps", warps(plan)),
+            ("stages", f"{plan.rings.stages} of operands in shared memory"),
+            ("tensor memory", f"{tmem.end} of {_COLUMNS} columns used, {tmem.columns} allocated"),
         ]
 
     def sections(self) -> list[tuple[str, list[Row]]]:
         """Titles and rows of what is particular to a GEMM."""
         return [
-            ("pipeline", [*pipeline_rows(self.plan.pipeline), *_conversions(self.plan)]),
+            ("pipeline", [*pipeline_rows(self.plan.rings), *_conversions(self.plan)]),
             ("cost", _cost(self)),
             ("time, estimated", _time(self)),
         ]
 
     def resources_json(self) -> dict[str, object]:
         """Resources beyond registers and shared memory, for machines."""
-        plan = self.plan
+        plan, tmem = self.plan, self.plan.engine_as(Tcgen05).tmem
         return {
             "cluster": [plan.cluster.m, plan.cluster.n],
-            "stages": plan.pipeline.stages,
-            "tensor_memory": {"columns": _tmem_used(plan), "allocated": plan.tmem.columns, "limit": _COLUMNS},
+            "stages": plan.rings.stages,
+            "tensor_memory": {"columns": tmem.end, "allocated": tmem.columns, "limit": _COLUMNS},
         }
 
     def json(self) -> dict[str, object]:
@@ -62,10 +62,6 @@ class GemmFigures:
             "work": asdict(self.work),
             "estimate": {**asdict(self.estimate), "efficiency": self.estimate.efficiency},
         }
-
-
-def _tmem_used(plan: LoweredGemm) -> int:
-    return plan.tmem.end
 
 
 def pipeline_rows(pipeline: Pipeline) -> list[Row]:
@@ -85,16 +81,12 @@ def pipeline_rows(pipeline: Pipeline) -> list[Row]:
     return rows
 
 
-def _converters(plan: LoweredGemm) -> str:
-    """The converter warps in words."""
-    converters = plan.converters
-    if converters is None:
-        return ""
-    teams = f", in {converters.teams} teams" if converters.members > 1 else ""
-    return f", {converters.warps} that convert{teams}"
+def warps(plan: LoweredKernel) -> str:
+    """The warps of a CTA by what they do."""
+    return ", ".join(f"{role.warps} {role.what}" for role in plan.roles)
 
 
-def _conversions(plan: LoweredGemm) -> list[Row]:
+def _conversions(plan: LoweredKernel) -> list[Row]:
     """What converter warps bring."""
     rows: list[Row] = []
     for conversion in (c for mainloop in plan.mainloops for c in mainloop.conversions):

@@ -11,9 +11,7 @@ from fp4cc.explain.gemm import GemmFigures
 from fp4cc.explain.rows import Row
 from fp4cc.explain.tiles import TileFigures
 from fp4cc.explain.work import choose
-from fp4cc.ir.lowered import Decision, LoweredElementwise, LoweredGemm, LoweredKernel
-from fp4cc.ir.lowered_promoted import LoweredPromoted
-from fp4cc.ir.lowered_wgmma import LoweredWgmma
+from fp4cc.ir.lowered import Decision, LoweredKernel, Tcgen05
 from fp4cc.layout.padding import Padding
 from fp4rt import sizes as size_text
 from fp4rt.sizes import evaluate
@@ -48,15 +46,11 @@ def reports(lowered: LoweredKernel, given: Mapping[str, int], usage: Mapping[str
 
 
 def _figures(plan: LoweredKernel, sizes: Mapping[str, int]) -> GemmFigures | TileFigures | ElementwiseFigures:
-    match plan:
-        case LoweredGemm():
-            return GemmFigures.of(plan, sizes)
-        case LoweredElementwise():
-            return ElementwiseFigures.of(plan, sizes)
-        case LoweredWgmma() | LoweredPromoted():
-            return TileFigures.of(plan, sizes)
-        case _:
-            raise TypeError(f"nothing to explain about {type(plan).__name__}")
+    if plan.engine is None:
+        return ElementwiseFigures.of(plan, sizes)
+    if isinstance(plan.engine, Tcgen05) and plan.promotion is None:
+        return GemmFigures.of(plan, sizes)
+    return TileFigures.of(plan, sizes)
 
 
 def as_json(found: Report) -> dict[str, object]:

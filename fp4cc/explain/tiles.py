@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from fp4cc.explain.gemm import pipeline_rows
+from fp4cc.explain.gemm import pipeline_rows, warps
 from fp4cc.explain.rows import Row, us
 from fp4cc.explain.work import traffic
-from fp4cc.ir.lowered_promoted import LoweredPromoted
-from fp4cc.ir.lowered_wgmma import LoweredWgmma
+from fp4cc.ir.lowered import LoweredKernel, Tcgen05, Wgmma
 from fp4cc.targets import CHIPS, SM90A, Rates
 from fp4rt.sizes import evaluate
 
@@ -21,20 +20,20 @@ _FP8_FLOP = 16384
 class TileFigures:
     """What a call with certain sizes does. Sizes in elements, traffic in bytes with each tensor once."""
 
-    plan: LoweredWgmma | LoweredPromoted
+    plan: LoweredKernel
     flop: int
     read_bytes: int
     written_bytes: int
     tiles: int
 
     @classmethod
-    def of(cls, plan: LoweredWgmma | LoweredPromoted, sizes: Mapping[str, int]) -> TileFigures:
+    def of(cls, plan: LoweredKernel, sizes: Mapping[str, int]) -> TileFigures:
         """The figures of a call."""
-        problem = plan.problem
+        problem = plan.products
         m, n, batch = (int(evaluate(e, sizes)) for e in (problem.m, problem.n, problem.batch))
         k = sum(int(evaluate(product.k, sizes)) for product in problem.products)
         read, written = traffic(plan.kernel, sizes)
-        tiles = int(evaluate(plan.raster.tiles, sizes)) * plan.cluster.size
+        tiles = int(evaluate(plan.walk.tiles, sizes)) * plan.cluster.size
         return cls(plan, 2 * m * n * k * batch, read, written, tiles)
 
     @property
@@ -45,7 +44,7 @@ class TileFigures:
     @property
     def compute_time(self) -> float:
         """Seconds at the full rate of the tensor cores."""
-        clock = SM90A.flop_per_clock if isinstance(self.plan, LoweredWgmma) else _FP8_FLOP
+        clock = SM90A.flop_per_clock if isinstance(self.plan.engine, Wgmma) else _FP8_FLOP
         return self.flop / (clock * self.rates.sms * self.rates.clock_ghz * 1e9)
 
     @property
@@ -55,20 +54,16 @@ class TileFigures:
 
     def resources(self) -> list[Row]:
         """Resources beyond registers and shared memory."""
-        plan, stages = self.plan, self.plan.pipeline.stages
-        if isinstance(plan, LoweredWgmma):
-            converts = any(loop.converts for loop in plan.loops)
-            work = "convert, multiply" if converts else "multiply"
-            converted = f", {plan.slots} of converted operands" if converts else ""
-            return [
-                ("warps", f"4 that {work} and run the epilogue, 1 for TMA"),
-                ("stages", f"{stages} of operands{converted}"),
-            ]
-        return [
-            ("warps", "4 that promote partial sums and run the epilogue, 1 for TMA, 1 for the MMA"),
-            ("stages", f"{stages} of operands"),
-            ("tensor memory", f"{plan.tmem_columns} of 512 columns: two partial sums"),
-        ]
+        plan, stages = self.plan, self.plan.rings.stages
+        rows = [("warps", warps(plan)), ("stages", f"{stages} of operands")]
+        match plan.engine:
+            case Wgmma() if plan.engine.converts:
+                rows[-1] = ("stages", f"{stages} of operands, {plan.engine.slots} of converted operands")
+            case Tcgen05():
+                rows.append(("tensor memory", f"{plan.engine.tmem.columns} of 512 columns: two partial sums"))
+            case _:
+                pass
+        return rows
 
     def sections(self) -> list[tuple[str, list[Row]]]:
         """Titles and rows of what is particular to this family."""
@@ -85,12 +80,12 @@ class TileFigures:
             ("roofline", f"{us(bound)}: compute {us(self.compute_time)}, DRAM {us(self.memory_time)}"),
             ("kernel", f"slower than that: {self._why}"),
         ]
-        return [("pipeline", pipeline_rows(self.plan.pipeline)), ("cost", cost), ("time, estimated", time)]
+        return [("pipeline", pipeline_rows(self.plan.rings)), ("cost", cost), ("time, estimated", time)]
 
     @property
     def _why(self) -> str:
-        if isinstance(self.plan, LoweredWgmma):
-            if any(loop.converts for loop in self.plan.loops):
+        if isinstance(self.plan.engine, Wgmma):
+            if self.plan.engine.converts:
                 return "converting operands takes the same warps that multiply"
             return "the warps that multiply run the epilogue too"
         return "every partial sum passes through registers once a step of K"
@@ -98,9 +93,10 @@ class TileFigures:
     def resources_json(self) -> dict[str, object]:
         """Resources beyond registers and shared memory, for machines."""
         plan = self.plan
-        found: dict[str, object] = {"cluster": [plan.cluster.m, plan.cluster.n], "stages": plan.pipeline.stages}
-        if isinstance(plan, LoweredPromoted):
-            found["tensor_memory"] = {"columns": plan.tmem_columns, "allocated": plan.tmem_columns, "limit": 512}
+        found: dict[str, object] = {"cluster": [plan.cluster.m, plan.cluster.n], "stages": plan.rings.stages}
+        if isinstance(plan.engine, Tcgen05):
+            columns = plan.engine.tmem.columns
+            found["tensor_memory"] = {"columns": columns, "allocated": columns, "limit": 512}
         return found
 
     def json(self) -> dict[str, object]:

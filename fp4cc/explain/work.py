@@ -8,12 +8,12 @@ from math import lcm
 
 from fp4cc.explain.roofline import Work
 from fp4cc.ir.kernel import Arg, Expr, Kernel
-from fp4cc.ir.lowered import LoweredGemm, LoweredKernel
+from fp4cc.ir.lowered import LoweredKernel, Tcgen05
 from fp4cc.ir.lowered_converters import Conversion
 from fp4cc.ir.roles import batch_dims
 from fp4cc.ir.serialize import to_constraint
-from fp4cc.passes.conversion_cost import stage_clocks
-from fp4cc.passes.schedule import ASSUMED
+from fp4cc.passes.choice.schedule import ASSUMED
+from fp4cc.passes.feeds.conversion_cost import stage_clocks
 from fp4cc.sema.sizes import resolved
 from fp4cc.targets import TARGETS
 from fp4rt.arrays import ITEM_SIZE
@@ -88,13 +88,13 @@ def plan_for(lowered: LoweredKernel, sizes: Mapping[str, int]) -> LoweredKernel:
     return lowered
 
 
-def work_of(plan: LoweredGemm, sizes: Mapping[str, int]) -> Work:
+def work_of(plan: LoweredKernel, sizes: Mapping[str, int]) -> Work:
     """The work of one call."""
 
     def size(expr: object) -> int:
         return int(evaluate(expr, sizes))  # type: ignore[arg-type]
 
-    problem, cluster = plan.problem, plan.cluster
+    problem, cluster, engine = plan.products, plan.cluster, plan.engine_as(Tcgen05)
     read, written = traffic(plan.kernel, sizes)
     return Work(
         m=size(problem.m),
@@ -106,13 +106,13 @@ def work_of(plan: LoweredGemm, sizes: Mapping[str, int]) -> Work:
         tile_k=plan.tile.k,
         cluster_m=cluster.m,
         cluster_n=cluster.n,
-        cta_group=plan.mma.cta_group,
-        mma_k=plan.mma.k,
-        flop_per_clock=TARGETS[plan.target].kind(plan.mma.kind).flop_per_clock,
+        cta_group=engine.mma.cta_group,
+        mma_k=engine.mma.k,
+        flop_per_clock=TARGETS[plan.target].kind(engine.mma.kind).flop_per_clock,
         fill_bytes=fill_bytes(plan),
         read_bytes=read,
         written_bytes=written,
-        overlapped=plan.tmem.acc_buffers > 1,
+        overlapped=engine.tmem.acc_buffers > 1,
         convert_cycles=_each_product(plan, sum(map(stage_clocks, _conversions(plan)))),
     )
 
@@ -124,24 +124,24 @@ def traffic(kernel: Kernel, sizes: Mapping[str, int]) -> tuple[int, int]:
     return read, written
 
 
-def fill_bytes(plan: LoweredGemm) -> int:
+def fill_bytes(plan: LoweredKernel) -> int:
     """What a CTA asks of L2 for one step of one product, on average over its cluster and the products.
 
     A multicast load counts for its issuer only, and an operand that products share once; what converter warps read
     counts for each CTA.
     """
-    total = sum(load.slice_bytes * sum(mask != 0 for mask in load.masks) for load in plan.pipeline.loads)
+    total = sum(load.slice_bytes * sum(mask != 0 for mask in load.masks) for load in plan.rings.loads)
     own = sum(conversion.stage_bytes for conversion in _conversions(plan))
     return round(_each_product(plan, total / plan.cluster.size + own))
 
 
-def _conversions(plan: LoweredGemm) -> list[Conversion]:
+def _conversions(plan: LoweredKernel) -> list[Conversion]:
     return [conversion for mainloop in plan.mainloops for conversion in mainloop.conversions]
 
 
-def _each_product(plan: LoweredGemm, of_all: float) -> float:
+def _each_product(plan: LoweredKernel, of_all: float) -> float:
     """The average over the products of what is counted for all of them."""
-    return of_all / len(plan.problem.products)
+    return of_all / len(plan.products.products)
 
 
 def bytes_of(arg: Arg, sizes: Mapping[str, int]) -> int:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from fp4cc.ir.kernel import Expr
 from fp4cc.ir.lowered_epilogue import Half
+from fp4cc.ir.part import Part
 from fp4num import ScaleLayout
 
 #: Elements that become 16 bytes of 16-bit ones, a chunk of the swizzle: they have one scale.
@@ -62,12 +62,21 @@ class Relaid:
 
     name: str
     arg: str
-    role: Literal["A", "B"]
-    buffer: str
+    part: Part
     scales: ScaleReader
     rows: str
     atoms: int
     row_atoms: int
+
+    @property
+    def role(self) -> Literal["A", "B"]:
+        """Its operand's."""
+        return self.part.role
+
+    @property
+    def buffer(self) -> str:
+        """Where it is written."""
+        return self.part.buffer
 
     @property
     def per_row(self) -> int:
@@ -92,8 +101,7 @@ class Dequantized:
 
     name: str
     arg: str
-    role: Literal["A", "B"]
-    buffer: str
+    part: Part
     element: str
     bits: int
     to: Literal["f16", "bf16"]
@@ -106,6 +114,16 @@ class Dequantized:
     all_rows: str | None
     pitch: str
     depth: str
+
+    @property
+    def role(self) -> Literal["A", "B"]:
+        """Its operand's."""
+        return self.part.role
+
+    @property
+    def buffer(self) -> str:
+        """Where it is written."""
+        return self.part.buffer
 
     @property
     def unit(self) -> int:
@@ -154,13 +172,10 @@ class Converters:
     A team takes every `teams`-th stage of the running sequence over all tiles, and its warps share the rows of a stage.
     They load to registers before they wait for the stage's slot, so `teams` stages are on their way at a time. There
     are at most as many teams as slots: else a team could wait for a phase of a barrier that is not the next one.
-    `pointers` (name, source, meaning) and `sizes` (name, value, meaning) are what they need of the kernel's parameters.
     """
 
     teams: int
     members: int
-    pointers: tuple[tuple[str, str, str], ...]
-    sizes: tuple[tuple[str, Expr, str], ...]
 
     @property
     def warps(self) -> int:

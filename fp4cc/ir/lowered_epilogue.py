@@ -12,6 +12,12 @@ from fp4rt.manifest import Init
 Scope = Literal["kernel", "tile", "row", "column", "element"]
 #: Columns that an epilogue thread holds at once.
 SUBTILE = 32
+#: Elements that one thread quantizes at a time.
+LINE = 32
+#: Rows of a tile that a CTA has: one for each of its epilogue threads.
+CTA_ROWS = 128
+#: Where the sub-tiles of epilogue warps are turned around, where some are.
+TRANSPOSE_BUFFER = "transpose_smem"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,8 +240,8 @@ class EpilogueProgram:
 
     Values are indices in `kernel`; `problem` has the columns' axis and extent as the epilogue sees them, and `tile_n`
     is the columns of a tile: all three are the lowered kernel's own, unless something is unzipped
-    (`fp4cc.passes.unzip`). There is an accumulator for each slot of the problem, or, where `group` is given, one for
-    each half of a slot: they take turns in groups of so many columns. A kernel without a product has none.
+    (`fp4cc.passes.problem.unzip`). There is an accumulator for each slot of the problem, or, where `group` is given,
+    one for each half of a slot: they take turns in groups of so many columns. A kernel without a product has none.
 
     `staged`: the values of scope "column" that elements use; `columns_smem` holds their f32 in
     this order, tile.n rounded up to 128 of each.
@@ -258,3 +264,10 @@ class EpilogueProgram:
     subtile: int = SUBTILE  # columns
     panel: int = 0
     group: int | None = None  # of unzipped accumulators
+
+    @property
+    def clips(self) -> bool:
+        """Whether the kernel itself must tell rows and columns past the end (else TMA's clipping does)."""
+        return any(o.store.via != "tma" or o.quantize is not None for o in self.outputs) or any(
+            i.kind in ("row", "column", "tile", "uniform") for i in self.inputs
+        )

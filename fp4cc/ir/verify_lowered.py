@@ -9,6 +9,7 @@ from fp4cc.ir.lowered import LoweredKernel, Smem
 from fp4cc.ir.lowered_epilogue import EpilogueProgram
 from fp4cc.ir.verify import found_in
 from fp4cc.ir.verify_rings import EPILOGUE_WARPS, ring_problems, tensor_maps
+from fp4cc.ir.verify_roles import role_problems
 
 _WARP = 32
 #: Threads of a CTA, and registers of an SM (CUDA programming guide, compute capabilities).
@@ -36,7 +37,28 @@ def problems(lowered: LoweredKernel) -> Iterator[str]:
     yield from _smem(lowered.smem)
     yield from _launch(lowered)
     yield from _epilogue(lowered, lowered.epilogue)
-    yield from ring_problems(lowered)
+    yield from role_problems(lowered)
+    parts = list(_parts(lowered))
+    yield from parts or ring_problems(lowered)
+
+
+def _parts(lowered: LoweredKernel) -> Iterator[str]:
+    """Parts that others need are there."""
+    multiplied = (lowered.problem is not None, lowered.engine is not None, bool(lowered.mainloops))
+    if len(set(multiplied)) > 1:
+        yield "of a problem, an engine and mainloops there are some and not the others"
+    if lowered.pipeline is None and any(mainloop.feeds for mainloop in lowered.mainloops):
+        yield "something is multiplied, and nothing brings it"
+    products = [product for mainloop in lowered.mainloops for product in mainloop.products]
+    if lowered.problem is not None and sorted(map(str, products)) != sorted(map(str, lowered.problem.products)):
+        yield "the mainloops make other products than the problem has"
+    if lowered.promotion is not None and [loop.tile_k for loop in lowered.mainloops] != [lowered.promotion.step]:
+        depths = [loop.tile_k for loop in lowered.mainloops]
+        yield f"sums of {depths} along K are promoted every {lowered.promotion.step}"
+    exchange = lowered.exchange
+    buffers = {buffer.name: buffer.total for buffer in lowered.smem.buffers}
+    if exchange is not None and buffers.get(exchange.buffer, 0) < lowered.tile.cta_m * exchange.pitch:
+        yield f"a tile's sums do not fit in {exchange.buffer}"
 
 
 def _smem(smem: Smem) -> Iterator[str]:

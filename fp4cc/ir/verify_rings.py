@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from fp4cc.ir.lowered import Barrier, Load, LoweredGemm, LoweredKernel, Pipeline
-from fp4cc.ir.lowered_promoted import LoweredPromoted
-from fp4cc.ir.lowered_wgmma import LoweredWgmma
+from fp4cc.ir.lowered import Load, LoweredKernel, Pipeline, Tcgen05, Wgmma
 from fp4rt.manifest import TensorMap
 
 EPILOGUE_WARPS = 4
@@ -24,31 +22,49 @@ _TMEM_COLUMNS = 512
 
 
 def ring_problems(lowered: LoweredKernel) -> Iterator[str]:
-    """What is wrong with a kernel's rings and tensor memory; nothing of a kernel without a product."""
-    match lowered:
-        case LoweredGemm():
-            yield from _rings(lowered, lowered.pipeline)
-            yield from _tcgen05(lowered)
-            yield from _tmem(lowered)
-        case LoweredPromoted():
-            yield from _rings(lowered, lowered.pipeline)
-            yield from _counts(lowered.pipeline, ab_full=1, ab_empty=1, acc_full=1, acc_empty=EPILOGUE_WARPS)
-            yield from _bytes(lowered.pipeline.barrier("ab_full"), lowered.pipeline.loads, 1)
-            stages = lowered.pipeline.barrier("acc_full").stages
-            yield from _allocated(lowered.tmem_columns, stages * lowered.tile.n)
-        case LoweredWgmma():
-            yield from _rings(lowered, lowered.pipeline)
+    """What is wrong with a kernel's rings and its engine; nothing of a kernel without a product."""
+    if lowered.pipeline is None:
+        return
+    yield from _rings(lowered, lowered.pipeline)
+    yield from _stages(lowered, lowered.pipeline)
+    match lowered.engine:
+        case Tcgen05():
+            yield from _tcgen05(lowered, lowered.engine, lowered.pipeline)
+            yield from _tmem(lowered, lowered.engine)
+        case Wgmma():
             yield from _counts(lowered.pipeline, ab_full=1, ab_empty=EPILOGUE_WARPS * lowered.cluster.size)
-            for loop in lowered.loops:
-                if loop.tx_bytes != _transferred(loop.loads, 1):
-                    yield f"a stage counts {loop.tx_bytes} bytes, and its loads bring {_transferred(loop.loads, 1)}"
-            if lowered.pipeline.barrier("ab_full").tx_bytes != lowered.loops[0].tx_bytes:
-                yield "ab_full counts other bytes than the first mainloop's"
-            roles = {side.operand.role for loop in lowered.loops for side in loop.sides if side.converted}
-            if len(roles) * lowered.slots * lowered.slot_bytes > lowered.smem.buffers[0].total:
-                yield f"converted operands do not fit in {lowered.smem.buffers[0].name}"
+            yield from _wgmma(lowered, lowered.engine)
         case _:
             return
+
+
+def _stages(lowered: LoweredKernel, pipeline: Pipeline) -> Iterator[str]:
+    """Each mainloop brings what its products multiply, each part once, and counts the bytes of it."""
+    group = lowered.engine.mma.cta_group if isinstance(lowered.engine, Tcgen05) else 1
+    for mainloop in lowered.mainloops:
+        if mainloop.tx_bytes != _transferred(mainloop.loads, group):
+            yield f"a stage counts {mainloop.tx_bytes} bytes, and {_transferred(mainloop.loads, group)} arrive"
+        parts = [feed.part for feed in mainloop.feeds]
+        if len(set(parts)) < len(parts):
+            yield f"two parts of a stage are brought to one buffer: {sorted(part.buffer for part in parts)}"
+        for part, operand in mainloop.operands:
+            if part not in parts:
+                yield f"a stage multiplies {operand.arg}, which nobody brings"
+    if lowered.mainloops and pipeline.barrier("ab_full").tx_bytes != lowered.mainloops[0].tx_bytes:
+        yield "ab_full counts other bytes than the first mainloop's"
+
+
+def _wgmma(lowered: LoweredKernel, engine: Wgmma) -> Iterator[str]:
+    if len(engine.loops) != len(lowered.mainloops):
+        yield f"{len(engine.loops)} mainloops are converted, and {len(lowered.mainloops)} loaded"
+    exchange = lowered.exchange.buffer if lowered.exchange is not None else ""
+    room = next((buffer.total for buffer in lowered.smem.buffers if buffer.name == exchange), 0)
+    if len(engine.converted_roles) * engine.slots * engine.slot_bytes > room:
+        yield f"converted operands do not fit in {exchange}"
+    for mainloop, loop in zip(lowered.mainloops, engine.loops, strict=False):
+        for side in loop.sides:
+            if side.loaded_scales is not None and mainloop.feed(side.part.of_scales) is None:
+                yield f"scales of {side.operand.arg} are read in a stage, and nobody brings them"
 
 
 def tensor_maps(lowered: LoweredKernel) -> dict[str, TensorMap]:
@@ -111,14 +127,9 @@ def _transferred(loads: Sequence[Load], ctas: int) -> int:
     return sum(load.slices * load.tx_bytes for load in loads) * ctas
 
 
-def _bytes(ring: Barrier, loads: Sequence[Load], ctas: int) -> Iterator[str]:
-    if ring.tx_bytes != _transferred(loads, ctas):
-        yield f"{ring.name} counts {ring.tx_bytes} bytes, and {_transferred(loads, ctas)} arrive"
-
-
-def _tcgen05(lowered: LoweredGemm) -> Iterator[str]:
-    """Arrivals, bytes and masks of a tcgen05 GEMM."""
-    pipeline, group, ctas = lowered.pipeline, lowered.mma.cta_group, lowered.cluster.size
+def _tcgen05(lowered: LoweredKernel, engine: Tcgen05, pipeline: Pipeline) -> Iterator[str]:
+    """Arrivals and masks of products on tcgen05."""
+    group, ctas = engine.mma.cta_group, lowered.cluster.size
     leaders = [rank for rank in range(ctas) if rank % lowered.cluster.m % group == 0]
     converters = lowered.converters
     brought = 0 if converters is None else converters.members * group
@@ -129,17 +140,13 @@ def _tcgen05(lowered: LoweredGemm) -> Iterator[str]:
     yield from _counts(pipeline, ab_full=1 + brought, ab_empty=freed, acc_full=1, acc_empty=EPILOGUE_WARPS * group)
     if converters is not None and converters.teams > pipeline.stages:
         yield f"{converters.teams} teams of converter warps have {pipeline.stages} stages"
-    for mainloop in lowered.mainloops:
-        if mainloop.tx_bytes != _transferred(mainloop.loads, group):
-            yield f"a stage counts {mainloop.tx_bytes} bytes, and {_transferred(mainloop.loads, group)} arrive"
-        filled = [each.buffer for each in (*mainloop.loads, *mainloop.conversions)]
-        if len(set(filled)) < len(filled):
-            yield f"two parts of a stage are brought to one buffer: {sorted(filled)}"
-        kinds = 2 if mainloop.mmas[0].scale else 1
-        if len(filled) != kinds * (1 + len(mainloop.products)):
-            yield f"a stage multiplies what nobody brings: only {sorted(filled)}"
-    if pipeline.barrier("ab_full").tx_bytes != lowered.mainloops[0].tx_bytes:
-        yield "ab_full counts other bytes than the first mainloop's"
+    if [len(mmas) for mmas in engine.mmas] != [len(mainloop.products) for mainloop in lowered.mainloops]:
+        yield "not every product has an instruction"
+        return
+    for mainloop, mmas in zip(lowered.mainloops, engine.mmas, strict=True):
+        for part, operand in mainloop.operands if mmas[0].scale else ():
+            if mainloop.feed(part.of_scales) is None:
+                yield f"a stage multiplies by scales of {operand.arg}, which nobody brings"
     for rank in range(ctas):
         committing = [leader for leader in leaders if pipeline.empty_masks[leader] >> rank & 1]
         if len(committing) != pipeline.barrier("ab_empty").arrivals:
@@ -153,18 +160,18 @@ def _tcgen05(lowered: LoweredGemm) -> Iterator[str]:
             yield f"CTA {rank} is not told once that its accumulator is full"
 
 
-def _tmem(lowered: LoweredGemm) -> Iterator[str]:
+def _tmem(lowered: LoweredKernel, engine: Tcgen05) -> Iterator[str]:
     """Columns: a power of two, all parts in them and apart, but for two accumulators that share columns on purpose."""
-    tmem, tile = lowered.tmem, lowered.tile
+    tmem, tile = engine.tmem, lowered.tile
     yield from _allocated(tmem.columns, tmem.end)
-    width = len(lowered.problem.accumulators) * tile.n
+    width = len(lowered.products.accumulators) * tile.n
     overlapped = tmem.overlapped(tile.n)
     if tmem.acc_buffers == 2 and tmem.acc_stride < width and not (overlapped and width == tile.n):
         yield "two sets of accumulators share columns"
     parts = [(0, (tmem.acc_buffers - 1) * tmem.acc_stride + width, "accumulators")]
-    if lowered.mma.scale or any(loop.mmas[0].scale for loop in lowered.mainloops):
-        atoms = max(loop.mmas[0].atoms for loop in lowered.mainloops)
-        bs = max(len(loop.products) for loop in lowered.mainloops if loop.mmas[0].scale)
+    if engine.scaled:
+        atoms = max(mmas[0].atoms for mmas in engine.mmas)
+        bs = max(len(mmas) for mmas in engine.mmas if mmas[0].scale)
         parts.append((tmem.sfa, tmem.sfa + atoms * tmem.sfa_columns, "scales of A"))
         for i in range(bs):
             start = tmem.sfb + i * tmem.sfb_stride

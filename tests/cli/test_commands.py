@@ -99,7 +99,7 @@ def test_static_dims_that_break_a_condition_are_errors(fp4cc: Run, gemm: Path, t
     [
         ("ast", "Kernel @1:1"),
         ("ir", "kernel gemm(M, N, K) {"),
-        ("lowered", "LoweredGemm"),
+        ("lowered", "LoweredKernel"),
         ("python", "def compile(arch"),
         ("ptx", ".visible .entry gemm"),
     ],

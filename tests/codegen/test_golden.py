@@ -43,7 +43,7 @@ def _texts(kernel: Kernel, target: str) -> Iterator[tuple[str, str]]:
     except DiagnosticError as refused:
         yield from dict.fromkeys(("lowered", "python"), render(refused.diagnostics)).items()
         return
-    yield "lowered", dump(lowered, skip=frozenset(("kernel",)))
+    yield "lowered", dump(lowered, skip=frozenset(("kernel", "whole", "marked")))
     files = "\n\n".join(emit(plan) for plan in plans(lowered).values())
     yield "python", files.replace(f"Emitted by fp4cc {version()}.", "Emitted by fp4cc VERSION.")
 

@@ -11,6 +11,7 @@ import pytest
 
 from fp4cc.diagnostics import DiagnosticError
 from fp4cc.ir.lowered import LoweredKernel
+from fp4cc.ir.part import Part
 from fp4cc.ir.verify_lowered import problems, verify_lowered
 from fp4cc.passes import lower
 from fp4cc.sema import analyze
@@ -79,11 +80,9 @@ def load(name: str, **changes: Any) -> Plant:
         return tuple(replace(each, **changes) if each.buffer == name else each for each in loads)
 
     def plant(kernel: Any) -> LoweredKernel:
-        kernel = replace(kernel, pipeline=replace(kernel.pipeline, loads=change(kernel.pipeline.loads)))
-        if hasattr(kernel, "mainloops"):
-            mainloops = tuple(replace(loop, loads=change(loop.loads)) for loop in kernel.mainloops)
-            kernel = replace(kernel, mainloops=mainloops)
-        return kernel
+        mainloops = tuple(replace(loop, feeds=change(loop.feeds)) for loop in kernel.mainloops)
+        rings = replace(kernel.pipeline, loads=change(kernel.pipeline.loads))
+        return replace(kernel, pipeline=rings, mainloops=mainloops)
 
     return plant
 
@@ -93,7 +92,39 @@ def mainloop(**changes: Any) -> Plant:
 
 
 def tmem(**changes: Any) -> Plant:
-    return lambda kernel: replace(kernel, tmem=replace(kernel.tmem, **changes))
+    return engine(lambda found: {"tmem": replace(found.tmem, **changes)})
+
+
+def engine(changes: Callable[[Any], dict[str, Any]]) -> Plant:
+    return lambda kernel: replace(kernel, engine=replace(kernel.engine, **changes(kernel.engine)))
+
+
+def role(called: str, /, **changes: Any) -> Plant:
+    def plant(kernel: Any) -> LoweredKernel:
+        return replace(kernel, roles=tuple(replace(r, **changes) if r.name == called else r for r in kernel.roles))
+
+    return plant
+
+
+def named(called: str, /, **changes: Any) -> Plant:
+    def plant(kernel: Any) -> LoweredKernel:
+        barriers = tuple(replace(b, **changes) if b.name == called else b for b in kernel.named_barriers)
+        assert barriers != kernel.named_barriers
+        return replace(kernel, named_barriers=barriers)
+
+    return plant
+
+
+def exchange(**changes: Any) -> Plant:
+    return lambda kernel: replace(kernel, exchange=replace(kernel.exchange, **changes))
+
+
+def without_products(kernel: Any) -> LoweredKernel:
+    return replace(kernel, problem=replace(kernel.problem, products=()))
+
+
+def another_step(kernel: Any) -> LoweredKernel:
+    return replace(kernel, promotion=replace(kernel.promotion, step=64))
 
 
 def launch(**changes: Any) -> Plant:
@@ -118,7 +149,7 @@ def same_parameter_twice(kernel: Any) -> LoweredKernel:
 
 
 def without_a_load(kernel: Any) -> LoweredKernel:
-    return mainloop(loads=kernel.mainloops[0].loads[:-1])(kernel)
+    return mainloop(feeds=kernel.mainloops[0].feeds[:-1])(kernel)
 
 
 def without_buffer(name: str) -> Plant:
@@ -165,8 +196,8 @@ PLANTED: list[tuple[str, str, Plant, str]] = [
     ("pair", "a stage larger than its slot", load("a_smem", slice_bytes=1 << 15), "do not fit in a slot of a_smem"),
     ("pair", "a box of other bytes", tensor_map(0, box=(256, 32)), "brings other than the"),
     ("pair", "a slot off its swizzle", load("b_smem", slice_bytes=512), "the swizzle of b_codes repeats in"),
-    ("pair", "an unknown buffer", load("a_smem", buffer="x_smem"), "one of them does not exist"),
-    ("pair", "a part of a stage that nobody brings", without_a_load, "multiplies what nobody brings"),
+    ("pair", "an unknown buffer", load("a_smem", part=Part("B", 7)), "one of them does not exist"),
+    ("pair", "a part of a stage that nobody brings", without_a_load, "multiplies by scales of b, which nobody brings"),
     ("pair", "a stage freed for too few", pipeline(empty_masks=(1, 0, 4, 0, 16, 0, 64, 0)), "may still read"),
     ("pair", "commits of another cluster", pipeline(acc_full_masks=(3,)), "masks are not of 8 CTAs"),
     ("pair", "one CTA of a pair not told", pipeline(acc_full_masks=(1, 0, 4, 0, 16, 0, 64, 0)), "CTA 1 is not told"),
@@ -180,12 +211,36 @@ PLANTED: list[tuple[str, str, Plant, str]] = [
     ("converted", "the converters not counted", ring("ab_full", arrivals=1), "ab_full waits for 1 arrivals"),
     ("converted", "more teams than stages", more_teams, "5 teams of converter warps have 4 stages"),
     ("promoted", "warps not counted", ring("acc_empty", arrivals=1), "acc_empty waits for 1 arrivals, and 4 arrive"),
-    ("promoted", "bytes of A only", ring("ab_full", tx_bytes=128 * 128), "ab_full counts 16384 bytes"),
-    ("promoted", "a partial sum outside", top(tmem_columns=128), "256 columns of tensor memory in an"),
+    ("promoted", "bytes of A only", ring("ab_full", tx_bytes=128 * 128), "ab_full counts other bytes"),
+    ("promoted", "a partial sum outside", tmem(columns=128), "256 columns of tensor memory in an"),
     ("hopper", "warps of one CTA", ring("ab_empty", arrivals=4), "ab_empty waits for 4 arrivals, and 8 arrive"),
     ("hopper", "a share of B nobody loads", load("b_smem", masks=(3, 0)), "CTA 0 gets 1 of 2 slices"),
     ("hopper", "a scope too small", ring("ab_full", scope="cta"), "is waited for at CTA scope"),
-    ("hopper", "slots over each other", top(slots=9), "converted operands do not fit"),
+    ("hopper", "slots over each other", engine(lambda found: {"slots": 9}), "converted operands do not fit"),
+    ("pair", "codes that nobody brings", mainloop(feeds=()), "multiplies a, which nobody brings"),
+    ("pair", "a part twice", load("b_smem", part=Part("A")), "brought to one buffer"),
+    ("pair", "no problem", top(problem=None), "some and not the others"),
+    ("pair", "no engine", top(engine=None), "some and not the others"),
+    ("pair", "no pipeline", top(pipeline=None), "nothing brings it"),
+    ("pair", "a product that is not made", without_products, "other products than the problem"),
+    ("pair", "warps without a role", role("mma", first=6), "warps 6 to 6 are for mma"),
+    ("pair", "warps that are not there", role("load", warps=2), "warps 5 to 5 are for mma"),
+    ("pair", "more threads than roles", launch(threads=224), "224 threads, and 6 warps have a role"),
+    ("pair", "a role twice", role("mma", name="load"), "two roles have one name"),
+    ("pair", "a ring nobody fills", ring("ab_full", by=()), "nobody arrives at ab_full"),
+    ("pair", "a ring nobody waits for", ring("acc_full", awaited_by=()), "nobody waits for acc_full"),
+    ("pair", "a ring filled by nobody here", ring("ab_full", by=("convert",)), "convert arrives at ab_full"),
+    ("two", "a product without an instruction", engine(lambda e: {"mmas": ((e.mma,),)}), "not every product has"),
+    ("converted", "converters without a role", top(converters=None), "the other way round"),
+    ("converted", "fewer converters than planned", role("convert", warps=1), "converter warps are planned, and 1"),
+    ("promoted", "a step that the scales do not cover", another_step, "sums of [128] along K are promoted every 64"),
+    ("promoted", "sums without a place", exchange(pitch=1 << 12), "sums do not fit in exchange_smem"),
+    ("hopper", "two with one number", named("OPERAND_BARRIER", number=1), "barriers have one number"),
+    ("hopper", "two with one name", named("OPERAND_BARRIER", name="EPILOGUE_BARRIER"), "barriers have one name"),
+    ("hopper", "the barrier of all threads", named("OPERAND_BARRIER", number=0), "has the number 0"),
+    ("hopper", "a seventeenth barrier", named("OPERAND_BARRIER", number=16), "has the number 16"),
+    ("hopper", "a barrier of nobody", named("OPERAND_BARRIER", role="mma"), "mma meet at OPERAND_BARRIER"),
+    ("hopper", "a mainloop not converted", engine(lambda found: {"loops": ()}), "0 mainloops are converted"),
     ("hopper", "column values without a place", without_buffer("columns_smem"), "column values have no place"),
 ]  # fmt: skip
 
@@ -204,7 +259,7 @@ def test_a_planted_mistake_is_named(spec: str, plant: Plant, text: str) -> None:
 
 def test_all_plans_are_verified_and_all_mistakes_named() -> None:
     kernel = made("pair")
-    broken = launch(threads=200)(ring("acc_empty", arrivals=4)(kernel))
+    broken = ring("acc_full", arrivals=2)(ring("acc_empty", arrivals=4)(kernel))
     for whole in (broken, replace(kernel, variants=(broken,)), replace(kernel, after=(broken,))):
         with pytest.raises(DiagnosticError, match="FP9001") as refused:
             verify_lowered(whole)

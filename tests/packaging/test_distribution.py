@@ -10,6 +10,7 @@ import sys
 import tarfile
 import tomllib
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -168,6 +169,67 @@ def test_packages_import_only_what_the_import_rule_allows(package: str) -> None:
             if path.name == "emulator.py" and package == "fp4rt" and id(node) in lazy:
                 names -= {"fp4emu"}
             assert names & ours <= ALLOWED[package], f"{path.relative_to(ROOT)}:{node.lineno}"
+
+
+#: The rooms of `fp4cc.passes`, each of which may import those before it.
+ROOMS = ("problem", "epilogue", "rewrites", "resources", "feeds", "choice", "engines")
+
+
+def _imported(path: Path) -> Iterator[str]:
+    """The modules that a file imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _upward(importer: str, imported: str) -> bool:
+    """Whether a module of the passes imports one of a later room, or of another engine."""
+    (*_, room), (*_, other) = (name.split(".")[:3] for name in (importer, imported))
+    if room not in ROOMS:
+        return False  # `lower` itself
+    if other not in ROOMS:
+        return imported.count(".") >= 2  # nobody imports `lower`
+    ours, theirs = importer.split("."), imported.split(".")
+    strangers = room == other == "engines" and len(ours) > 4 and ours[3] != (theirs[3:4] or [""])[0]
+    return ROOMS.index(other) > ROOMS.index(room) or strangers
+
+
+def test_rooms_of_the_passes_import_no_later_room() -> None:
+    passes = ROOT / "fp4cc" / "passes"
+    assert {path.parent.name for path in passes.glob("*/*.py")} == set(ROOMS)
+    for path in passes.rglob("*.py"):
+        importer = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for imported in _imported(path):
+            if imported.startswith("fp4cc.passes."):
+                assert not _upward(importer, imported), f"{importer} imports {imported}"
+            assert not imported.startswith(("fp4cc.codegen", "fp4cc.explain")), f"{importer} imports {imported}"
+
+
+@pytest.mark.parametrize(
+    ("importer", "imported", "upward"),
+    [
+        ("fp4cc.passes.problem.halves", "fp4cc.passes.engines.tcgen05.lower", True),
+        ("fp4cc.passes.feeds.converters", "fp4cc.passes.choice.schedule", True),
+        ("fp4cc.passes.choice.schedule", "fp4cc.passes.feeds.converters", False),
+        ("fp4cc.passes.engines.wgmma.lower", "fp4cc.passes.engines.tcgen05.memory", True),
+        ("fp4cc.passes.engines.wgmma.lower", "fp4cc.passes.engines.wgmma.memory", False),
+        ("fp4cc.passes.engines.wgmma.lower", "fp4cc.passes.lower", True),
+        ("fp4cc.passes.lower", "fp4cc.passes.engines.wgmma.lower", False),
+    ],
+)
+def test_what_counts_as_upward(importer: str, imported: str, upward: bool) -> None:
+    assert _upward(importer, imported) == upward
+
+
+@pytest.mark.parametrize("layer", ["codegen", "ir"])
+def test_what_is_below_the_passes_imports_nothing_of_them(layer: str) -> None:
+    """What codegen needs to know is in the lowered kernel."""
+    for path in (ROOT / "fp4cc" / layer).rglob("*.py"):
+        found = [name for name in _imported(path) if name.startswith("fp4cc.passes")]
+        assert not found, f"{path.relative_to(ROOT)} imports {found}"
 
 
 def test_the_runtime_imports_no_third_party_package_but_numpy_at_import_time() -> None:

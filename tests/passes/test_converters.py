@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
-from fp4cc.ir.lowered import Decision, LoweredGemm
+from fp4cc.ir.lowered import Decision, LoweredKernel, Tcgen05
 from fp4cc.ir.lowered_converters import Dequantized
-from fp4cc.passes.conversion_cost import stage_clocks
+from fp4cc.passes.feeds.conversion_cost import stage_clocks
 
-Lower = Callable[..., LoweredGemm]
+Lower = Callable[..., LoweredKernel]
 
 LINEAR = "format linear extends nvfp4 { layout linear }\nformat tall extends nvfp4 { scale e4m3 per 16 x 16 }\n"
 LINEAR += "format fine8 { element e4m3; scale e4m3 per 1 x 32; layout linear; quantizer nvfp4_ct }\n"
@@ -22,7 +22,7 @@ def gemm(x: str, w: str, fields: str = "", where: str = "") -> str:
     return f"{LINEAR}kernel k(M, N, K) {where} {{ {args}; y = x @ w.T }}\n{tail}"
 
 
-def arrival(lowered: LoweredGemm, arg: str) -> Decision:
+def arrival(lowered: LoweredKernel, arg: str) -> Decision:
     return next(decision for decision in lowered.decisions if decision.what == f"operand {arg}")
 
 
@@ -60,8 +60,8 @@ def test_what_is_dequantized_says_what_that_costs(lower_text: Lower, x: str, w: 
     assert decision.chosen.startswith(f"dequantized to {to} by ")
     assert rate in decision.why
     assert decision.alternatives == (f"{rate.split()[-1]}: with `x` in {w} too",)
-    assert lowered.mma.kind == "f16"
-    assert (lowered.mma.a, lowered.mma.b) == (to, to)
+    assert lowered.engine_as(Tcgen05).mma.kind == "f16"
+    assert (lowered.engine_as(Tcgen05).mma.a, lowered.engine_as(Tcgen05).mma.b) == (to, to)
     assert arrival(lowered, "x").chosen.startswith("converted" if x == "e4m3" else "by TMA")
 
 
@@ -73,7 +73,7 @@ def test_warps_share_the_work(lower_text: Lower, x: str, w: str, rows: int, colu
     lowered = lower_text(gemm(x, w, f"tile {rows} x {columns} x 64; cluster 2 x 1"))
     converters, (mainloop,) = lowered.converters, lowered.mainloops
     assert converters is not None
-    assert 1 <= converters.teams <= lowered.pipeline.stages
+    assert 1 <= converters.teams <= lowered.rings.stages
     assert converters.warps <= 8
     words = 0
     for conversion in mainloop.conversions:

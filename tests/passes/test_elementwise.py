@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from fp4cc.ir.lowered import LoweredElementwise
+from fp4cc.ir.lowered import LoweredKernel
 from fp4cc.passes import lower
 from fp4cc.sema import analyze
 from fp4cc.source import Source
 
 
-def lowered(text: str, target: str = "sm_100a") -> LoweredElementwise:
-    kernel = lower(analyze(Source("k.fp4", text), None).raise_errors().kernels[0], target)
-    assert isinstance(kernel, LoweredElementwise)
-    return kernel
+def lowered(text: str, target: str = "sm_100a") -> LoweredKernel:
+    return lower(analyze(Source("k.fp4", text), None).raise_errors().kernels[0], target)
 
 
 def test_an_inputs_order_says_what_rows_are() -> None:
@@ -24,7 +22,7 @@ def test_an_inputs_order_says_what_rows_are() -> None:
 def test_a_vector_is_one_row() -> None:
     kernel = lowered("kernel k(N) { in x : f32[N]; out y : f32[N]; y = 2 * x }")
     assert (kernel.epilogue.problem.m, kernel.epilogue.problem.n) == (1, "N")
-    assert kernel.raster.tiles == ("ceildiv", "N", 128)
+    assert kernel.walk.tiles == ("ceildiv", "N", 128)
 
 
 @pytest.mark.parametrize(

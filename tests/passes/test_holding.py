@@ -10,7 +10,7 @@ import pytest
 
 from fp4cc.diagnostics import DiagnosticError
 from fp4cc.passes import lower
-from fp4cc.passes.holding import WIDE, Wide, why_not_dequantized
+from fp4cc.passes.feeds.holding import WIDE, Wide, why_not_dequantized
 from fp4cc.sema import analyze
 from fp4cc.source import Source
 from fp4num import FORMATS, BlockFormat, decode, round_to

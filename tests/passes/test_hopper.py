@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fp4cc.codegen.emit import emit
-from fp4cc.ir.lowered_wgmma import LoweredWgmma
+from fp4cc.ir.lowered import LoweredKernel, Wgmma
 from fp4cc.passes import lower
 from fp4cc.sema import analyze
 from fp4cc.source import Source
@@ -17,20 +17,19 @@ format steps   extends mxfp6 { scale e8m0 per 1 x 64 }
 """
 
 
-def lowered(body: str, dims: str = "M, N, K", where: str = "") -> LoweredWgmma:
+def lowered(body: str, dims: str = "M, N, K", where: str = "") -> LoweredKernel:
     text = f"{FORMATS}kernel k({dims}) {where} {{ {body} }}"
     kernel = analyze(Source("k.fp4", text), None).raise_errors().kernels[0]
     plan = lower(kernel, "sm_90a")
-    assert isinstance(plan, LoweredWgmma)
     assert plan.smem.total <= plan.smem.limit
     return plan
 
 
-def product(a: str, b: str) -> LoweredWgmma:
+def product(a: str, b: str) -> LoweredKernel:
     return lowered(f"in a : {a}[M, K]; in b : {b}[N, K]; out c : bf16[M, N]; c = a @ b.T")
 
 
-def decisions(plan: LoweredWgmma) -> dict[str, str]:
+def decisions(plan: LoweredKernel) -> dict[str, str]:
     return {decision.what: decision.chosen for decision in plan.decisions}
 
 
@@ -57,10 +56,10 @@ def test_operands(a: str, b: str, wide: str, ways: tuple[str, str]) -> None:
 def test_scales(name: str, layout: str | None) -> None:
     """In TMA's atoms, or each by its layout."""
     plan = product("bf16", name)
-    (loop,) = plan.loops
+    (loop,) = plan.engine_as(Wgmma).loops
     scales = loop.bs[0].scales
     assert scales is not None and (scales.reader is None) == (layout is None)
-    loaded = [load.tensor_map for load in loop.loads]
+    loaded = [load.tensor_map for load in plan.mainloops[0].loads]
     assert ("b_scales" in loaded) == (layout is None)
     assert (f"by layout {layout}, a step ahead" in plan.decisions[3].why) == (layout is not None)
 
@@ -92,7 +91,7 @@ def test_halves(group: str, columns: int, bs: int) -> None:
     """Interleaved in a tile's columns; of wider groups a tile has 64 columns of each half, whose map is shared."""
     body = f"in a : bf16[M, K]; in b : nvfp4[N, K]; out c : f32[M, F]; g, u = unzip(a @ b.T, N -> F, group = {group})"
     plan = lowered(f"{body}; c = g * u", "M, N, K, F = N / 2")
-    assert (len(plan.loops[0].bs), plan.tile.n) == (bs, columns)
+    assert (len(plan.engine_as(Wgmma).loops[0].bs), plan.tile.n) == (bs, columns)
     assert [m.name for m in plan.tensor_maps if m.source == "b.codes"] == ["b_codes"]
 
 
@@ -103,7 +102,7 @@ def test_halves_that_may_start_in_the_middle_of_an_atom() -> None:
     anywhere = lowered(body, "M, N, K, F = N / 2")
     aligned = lowered(body, "M, N, K, F = N / 2", "where F % 64 == 0")
     for plan, expected in ((anywhere, [False, True]), (aligned, [False, False])):
-        assert [b.scale_reader is not None for b in plan.loops[0].bs] == expected
+        assert [b.scale_reader is not None for b in plan.engine_as(Wgmma).loops[0].bs] == expected
 
 
 def test_halves_of_several_accumulators() -> None:
@@ -111,12 +110,12 @@ def test_halves_of_several_accumulators() -> None:
     dims = "M, N, K, F = N / 2"
     value = "g, u = unzip((a @ b.T) * (a @ d.T), N -> F, group = {}); c = g * u"
     narrow, wide = (lowered(f"{body}; {value.format(group)}", dims) for group in (32, 64))
-    assert (narrow.tile.n, narrow.accumulators, narrow.epilogue.group) == (64, 2, 32)
-    assert (wide.tile.n, wide.accumulators, wide.epilogue.group) == (32, 4, None)
+    assert (narrow.tile.n, len(narrow.products.accumulators), narrow.epilogue.group) == (64, 2, 32)
+    assert (wide.tile.n, len(wide.products.accumulators), wide.epilogue.group) == (32, 4, None)
 
 
 def test_f32_scales_are_promoted() -> None:
     plan = product("ds_act", "ds_weight")
     assert decisions(plan)["promotion"] == "every 128 along K"
-    assert plan.loops[0].tile_k == 128
-    assert product("mxfp8", "mxfp8").promoted is None
+    assert plan.mainloops[0].tile_k == 128
+    assert product("mxfp8", "mxfp8").promotion is None

@@ -9,11 +9,12 @@ import pytest
 
 from fp4cc.codegen.emit import emit
 from fp4cc.explain.gemm import pipeline_rows
-from fp4cc.ir.lowered import LoweredGemm
+from fp4cc.ir.lowered import LoweredKernel, Tcgen05
+from fp4cc.ir.part import Part
 from fp4num import LAYOUTS
 from fp4rt.sizes import evaluate
 
-Lower = Callable[..., LoweredGemm]
+Lower = Callable[..., LoweredKernel]
 
 CASES = [
     (m, n, cluster)
@@ -26,7 +27,7 @@ CASES = [
 
 @pytest.fixture
 def scheduled(lower_gemm: Lower) -> Lower:
-    def run(m: int, n: int, cluster: tuple[int, int], fmt: str = "nvfp4") -> LoweredGemm:
+    def run(m: int, n: int, cluster: tuple[int, int], fmt: str = "nvfp4") -> LoweredKernel:
         depth = 256 if "fp4" in fmt else 128
         return lower_gemm(fmt, fields=f"tile {m} x {n} x {depth}; cluster {cluster[0]} x {cluster[1]}")
 
@@ -41,7 +42,7 @@ def _ranks(mask: int) -> set[int]:
 @pytest.mark.parametrize(("m", "n", "cluster"), CASES)
 def test_every_cta_gets_each_byte_once(scheduled: Lower, m: int, n: int, cluster: tuple[int, int], fmt: str) -> None:
     lowered = scheduled(m, n, cluster, fmt)
-    for load in lowered.pipeline.loads:
+    for load in lowered.rings.loads:
         size = lowered.smem.buffer(load.buffer).bytes
         for rank in range(lowered.cluster.size):
             arriving = sum(load.slice_bytes for mask in load.masks if rank in _ranks(mask))
@@ -53,8 +54,8 @@ def test_a_multicast_reaches_only_ctas_that_need_the_data(
     scheduled: Lower, m: int, n: int, cluster: tuple[int, int]
 ) -> None:
     lowered = scheduled(m, n, cluster)
-    width, group = lowered.cluster.m, lowered.mma.cta_group
-    for load in lowered.pipeline.loads:
+    width, group = lowered.cluster.m, lowered.engine_as(Tcgen05).mma.cta_group
+    for load in lowered.rings.loads:
         for rank, mask in enumerate(load.masks):
             for other in _ranks(mask):
                 same_row, same_column = rank % width == other % width, rank // width == other // width
@@ -73,8 +74,8 @@ def test_a_slot_is_freed_by_exactly_the_mmas_that_read_it(
 ) -> None:
     """An issuer may refill a stage when every MMA that reads data it sent has committed: no more, no fewer."""
     lowered = scheduled(m, n, cluster)
-    group = lowered.mma.cta_group
-    pipeline = lowered.pipeline
+    group = lowered.engine_as(Tcgen05).mma.cta_group
+    pipeline = lowered.rings
     for rank in range(lowered.cluster.size):
         receivers = {other for load in pipeline.loads for other in _ranks(load.masks[rank])}
         readers = {other - other % group for other in receivers}
@@ -87,8 +88,8 @@ def test_a_slot_is_freed_by_exactly_the_mmas_that_read_it(
 @pytest.mark.parametrize(("m", "n", "cluster"), CASES)
 def test_the_full_barrier_counts_what_arrives(scheduled: Lower, m: int, n: int, cluster: tuple[int, int]) -> None:
     lowered = scheduled(m, n, cluster)
-    stage = sum(lowered.smem.buffer(load.buffer).bytes for load in lowered.pipeline.loads)
-    assert lowered.pipeline.barrier("ab_full").tx_bytes == stage * lowered.mma.cta_group
+    stage = sum(lowered.smem.buffer(load.buffer).bytes for load in lowered.rings.loads)
+    assert lowered.rings.barrier("ab_full").tx_bytes == stage * lowered.engine_as(Tcgen05).mma.cta_group
 
 
 @pytest.mark.parametrize(("m", "n", "cluster"), CASES)
@@ -98,8 +99,8 @@ def test_an_accumulator_is_freed_when_all_its_readers_have_arrived(
     """Four epilogue warps of each CTA that has rows of it; one commit says that it is full."""
     lowered = scheduled(m, n, cluster)
     ctas = m // 128
-    assert lowered.pipeline.barrier("acc_empty").arrivals == 4 * ctas
-    assert lowered.pipeline.barrier("acc_full").arrivals == 1
+    assert lowered.rings.barrier("acc_empty").arrivals == 4 * ctas
+    assert lowered.rings.barrier("acc_full").arrivals == 1
     assert f"mbarrier_init(acc_empty.subview(i), {4 * ctas})" in emit(lowered)
 
 
@@ -109,7 +110,7 @@ def test_a_ring_is_of_the_cluster_where_other_ctas_signal_it(
 ) -> None:
     """By the masks: a load or commit of one CTA that reaches another's barrier; and a pair's warps reach the leader."""
     lowered = scheduled(m, n, cluster)
-    pipeline, pair = lowered.pipeline, m == 256
+    pipeline, pair = lowered.rings, m == 256
     foreign = {
         "ab_full": pair or any(_ranks(mask) - {r} for load in pipeline.loads for r, mask in enumerate(load.masks)),
         "ab_empty": any(_ranks(mask) - {rank} for rank, mask in enumerate(pipeline.empty_masks)),
@@ -152,7 +153,7 @@ def test_each_b_has_tensor_memory_for_its_scales(lower_text: Lower, fmt: str, n:
     depth = 256 if "fp4" in fmt else 128
     schedule = f"schedule k on sm_100a {{ tile 128 x {n} x {depth}; cluster 1 x 1 }}"
     lowered = lower_text(f"kernel k(L, M, N, K) {{ {TWO.format(f=fmt, l='')} }}\n{schedule}\n")
-    tmem, mma = lowered.tmem, lowered.mma
+    tmem, mma = lowered.engine_as(Tcgen05).tmem, lowered.engine_as(Tcgen05).mma
     parts = [range(i * tmem.acc_stride, (i + 1) * tmem.acc_stride) for i in range(tmem.acc_buffers)]
     parts.append(range(tmem.sfa, tmem.sfa + 4 * mma.atoms))
     starts = [tmem.sfb, tmem.sfb + tmem.sfb_stride]
@@ -167,7 +168,7 @@ def test_each_b_has_tensor_memory_for_its_scales(lower_text: Lower, fmt: str, n:
 
 def test_unpacked_operands_count_their_packed_bytes(lower_gemm: Lower) -> None:
     lowered = lower_gemm("mxfp6_e3m2", "mxfp4", fields="tile 128 x 128 x 128; cluster 1 x 1")
-    a, b = lowered.pipeline.load("a_smem"), lowered.pipeline.load("b_smem")
+    a, b = lowered.rings.load(Part("A")), lowered.rings.load(Part("B"))
     assert (a.slice_bytes, a.tx_bytes) == (128 * 128, 128 * 96)
     assert (b.slice_bytes, b.tx_bytes) == (128 * 128, 128 * 64)
 
@@ -176,12 +177,13 @@ def test_unpacked_operands_count_their_packed_bytes(lower_gemm: Lower) -> None:
 @pytest.mark.parametrize(("m", "n"), [(m, n) for m in (128, 256) for n in (64, 128, 192, 256)])
 def test_tensor_memory_holds_accumulators_and_scales(scheduled: Lower, m: int, n: int, fmt: str) -> None:
     lowered = scheduled(m, n, (2, 1), fmt)
-    tmem = lowered.tmem
+    tmem = lowered.engine_as(Tcgen05).tmem
     second = range(tmem.acc_stride, tmem.acc_stride + n)
     scales = range(tmem.sfa, tmem.columns)
     assert tmem.columns in (32, 64, 128, 256, 512)
     assert second.stop <= tmem.sfa < tmem.sfb
-    atoms = lowered.mma.instructions_per_tile_k // lowered.mma.instructions_per_atom
+    mma = lowered.engine_as(Tcgen05).mma
+    atoms = mma.instructions_per_tile_k // mma.instructions_per_atom
     assert tmem.sfb == tmem.sfa + atoms * tmem.sfa_columns
     assert tmem.sfb + atoms * tmem.sfb_columns <= scales.stop
     shared = n - tmem.acc_stride

@@ -7,9 +7,9 @@ from itertools import pairwise
 
 import pytest
 
-from fp4cc.ir.lowered import LoweredGemm
+from fp4cc.ir.lowered import LoweredKernel, Tcgen05
 
-Lower = Callable[..., LoweredGemm]
+Lower = Callable[..., LoweredKernel]
 
 ARGS = """
     in x : %s[M, K]; in w : mxfp4[N, K]; in v : %s[N, K]; in u : mxfp4[M, J]; in t : mxfp4[N, J]
@@ -41,14 +41,14 @@ def test_what_shares_loads_and_accumulators(
 ) -> None:
     lowered = lower_text(products(value))
     assert [len(m.products) for m in lowered.mainloops] == mainloops
-    assert sorted(p.slot for p in lowered.problem.products) == sorted(slots)
-    assert len(lowered.problem.accumulators) == max(slots) + 1
+    assert sorted(p.slot for p in lowered.products.products) == sorted(slots)
+    assert len(lowered.products.accumulators) == max(slots) + 1
 
 
 def test_operands_that_lie_otherwise_in_shared_memory_are_loaded_twice(lower_text: Lower) -> None:
     """mxfp4 stays packed for another mxfp4 and is unpacked for mxfp8: two mainloops, each with maps of its own."""
     lowered = lower_text(products("relu(x @ w.T) * (x @ v.T)", v="mxfp8_e4m3"))
-    assert [m.mmas[0].kind for m in lowered.mainloops] == ["mxf4", "mxf8f6f4"]
+    assert [mmas[0].kind for mmas in lowered.engine_as(Tcgen05).mmas] == ["mxf4", "mxf8f6f4"]
     names = [tensor_map.name for tensor_map in lowered.tensor_maps]
     assert {"x_codes", "x_codes2", "x_scales", "x_scales2"} <= set(names)
     assert len(set(names)) == len(names)
@@ -64,17 +64,17 @@ def test_tensor_scales_keep_products_apart(lower_text: Lower) -> None:
 def test_memory_holds_everything_once(lower_text: Lower, m: int, n: int) -> None:
     fields = f"tile {m} x {n} x 256; cluster 2 x 1"
     lowered = lower_text(products("relu(x @ w.T) * (x @ v.T)", fields=fields))
-    tmem, (mainloop,) = lowered.tmem, lowered.mainloops
+    tmem, (mainloop,) = lowered.engine_as(Tcgen05).tmem, lowered.mainloops
     assert tmem.acc_buffers == (2 if n == 64 else 1)
     assert tmem.acc_stride == 2 * n
     assert not tmem.overlapped(n)
-    atoms = mainloop.mmas[0].atoms
+    atoms = lowered.engine_as(Tcgen05).mma.atoms
     starts = [tmem.acc_buffers * 2 * n, tmem.sfa, tmem.sfb, tmem.sfb + tmem.sfb_stride, tmem.end]
     wanted = [0, atoms * tmem.sfa_columns, atoms * tmem.sfb_columns, atoms * tmem.sfb_columns]
     assert all(b - a >= size for (a, b), size in zip(pairwise(starts), wanted, strict=True))
     assert tmem.end <= tmem.columns <= 512
     stage = sum(lowered.smem.buffer(load.buffer).bytes for load in mainloop.loads)
-    assert mainloop.tx_bytes == stage * mainloop.mmas[0].cta_group
+    assert mainloop.tx_bytes == stage * lowered.engine_as(Tcgen05).mma.cta_group
     assert {load.buffer for load in mainloop.loads} == {
         "a_smem", "b_smem", "b2_smem", "sfa_smem", "sfb_smem", "sfb2_smem",
     }  # fmt: skip
@@ -92,5 +92,5 @@ def test_the_descriptor_of_plain_operands(lower_text: Lower, fmt: str, word: int
     """PTX ISA, instruction descriptor of kind::f16: D is f32 (bit 4), A and B at 7, 10, N / 8 at 17, M / 16 at 24."""
     text = f"kernel k(M, N, K) {{ in a : {fmt}[M, K]; in b : {fmt}[N, K]; out y : f32[M, N]; y = a @ b.T }}\n"
     lowered = lower_text(text + "schedule k on sm_100a { tile 128 x 128 x 64; cluster 1 x 1 }")
-    assert lowered.mma.descriptor == word
+    assert lowered.engine_as(Tcgen05).mma.descriptor == word
     assert {b.name for b in lowered.smem.buffers} & {"sfa_smem", "sfb_smem"} == set()

@@ -6,8 +6,7 @@ import pytest
 
 from fp4cc.codegen.manifest import manifest
 from fp4cc.explain.report import as_json, reports, sections
-from fp4cc.ir.lowered import LoweredGemm
-from fp4cc.ir.lowered_promoted import LoweredPromoted
+from fp4cc.ir.lowered import LoweredKernel, Tcgen05
 from fp4cc.passes import lower
 from fp4cc.sema import analyze
 from fp4cc.source import Source
@@ -17,15 +16,13 @@ from fp4cc.source import Source
 SM_BYTES, RESERVED, THREADS, COLUMNS = 228 * 1024, 1024, 2048, 512
 
 
-def lowered(fields: str, args: str = "in a : nvfp4[M, K]; in b : nvfp4[N, K]") -> LoweredGemm | LoweredPromoted:
+def lowered(fields: str, args: str = "in a : nvfp4[M, K]; in b : nvfp4[N, K]") -> LoweredKernel:
     text = f"kernel k(M, N, K) {{ {args}; out c : bf16[M, N]; c = a @ b.T }}\nschedule k on sm_100a {{ {fields} }}\n"
-    made = lower(analyze(Source("k.fp4", text), None).raise_errors().kernels[0], "sm_100a")
-    assert isinstance(made, LoweredGemm | LoweredPromoted)
-    return made
+    return lower(analyze(Source("k.fp4", text), None).raise_errors().kernels[0], "sm_100a")
 
 
-def columns(made: LoweredGemm | LoweredPromoted) -> int:
-    return made.tmem.columns if isinstance(made, LoweredGemm) else made.tmem_columns
+def columns(made: LoweredKernel) -> int:
+    return made.engine_as(Tcgen05).tmem.columns
 
 
 def fitting(smem_bytes: int, threads: int) -> int:

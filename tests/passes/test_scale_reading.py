@@ -9,13 +9,14 @@ from random import Random
 import numpy as np
 import pytest
 
-from fp4cc.ir.lowered import LoweredGemm
-from fp4cc.passes.scale_reading import group_width, same_placement
+from fp4cc.ir.lowered import LoweredKernel, Tcgen05
+from fp4cc.passes.feeds.scale_reading import group_width
+from fp4cc.passes.problem.placement import same_placement
 from fp4num import LAYOUTS, ScaleLayout
 
 from ..layouts import random_layout
 
-Lower = Callable[..., LoweredGemm]
+Lower = Callable[..., LoweredKernel]
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -80,8 +81,8 @@ def test_only_what_is_not_native_is_relaid(lower_text: Lower) -> None:
     assert [conversion.buffer for conversion in mainloop.conversions] == ["sfb_smem"]
     assert lowered.converters is not None
     assert lowered.launch.threads == 192 + 32 * lowered.converters.warps
-    arrivals = lowered.pipeline.barrier("ab_full").arrivals
-    assert arrivals == 1 + lowered.mma.cta_group * lowered.converters.members
+    arrivals = lowered.rings.barrier("ab_full").arrivals
+    assert arrivals == 1 + lowered.engine_as(Tcgen05).mma.cta_group * lowered.converters.members
 
 
 @pytest.mark.parametrize("stages", [1, 2, 3])

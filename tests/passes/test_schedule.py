@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from fp4cc.ir.lowered import LoweredGemm
+from fp4cc.ir.lowered import LoweredKernel
 
-Lower = Callable[..., LoweredGemm]
+Lower = Callable[..., LoweredKernel]
 
 GEMM = "kernel gemm(M, N, K) { in a : nvfp4[M, K]; in b : nvfp4[N, K]; out c : bf16[M, N]; c = a @ b.T }\n"
 TWO = GEMM + (
@@ -21,8 +21,8 @@ def test_a_schedule_decides_what_it_names(lower_text: Lower) -> None:
     lowered = lower_text(TWO, M=4096)
     assert (lowered.tile.m, lowered.tile.n, lowered.tile.k) == (256, 256, 256)
     assert (lowered.cluster.m, lowered.cluster.n) == (2, 1)
-    assert lowered.pipeline.stages == 3
-    assert lowered.raster.band == 1
+    assert lowered.rings.stages == 3
+    assert lowered.walk.band == 1
     assert lowered.variants == ()
     assert {d.what for d in lowered.decisions if d.chosen_by == "schedule"} == {
         "schedule", "tile", "cluster", "stages", "order of tiles",
@@ -80,7 +80,7 @@ def test_the_compilers_choice_is_sensible(
 @pytest.mark.parametrize("n", [1, 64, 65, 200, 4096, 100000])
 def test_every_shape_has_a_schedule(lower_gemm: Lower, fmt: str, m: int, n: int) -> None:
     lowered = lower_gemm(fmt, M=m, N=n, K=1024)
-    assert lowered.pipeline.stages >= 3
+    assert lowered.rings.stages >= 3
     assert lowered.smem.total <= lowered.smem.limit
 
 
@@ -89,7 +89,7 @@ def test_what_was_assumed_is_recorded(lower_gemm: Lower) -> None:
     assert "(with M, N, K unknown and taken as 4096)" in tile.why
 
 
-def test_what_was_assumed_is_what_it_was_chosen_for(lower_text: Callable[..., LoweredGemm]) -> None:
+def test_what_was_assumed_is_what_it_was_chosen_for(lower_text: Callable[..., LoweredKernel]) -> None:
     """A batch counts as one, and a bound that `when` gives as itself."""
     lowered = lower_text(
         "kernel k(L, M, N, K) { in a : nvfp4[L, M, K]; in b : nvfp4[L, N, K]; out c : bf16[L, M, N]; c = a @ b.T }\n"

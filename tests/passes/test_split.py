@@ -7,7 +7,7 @@ import pytest
 from fp4cc.codegen.manifest import manifest, plans
 from fp4cc.ir.kernel import Kernel
 from fp4cc.passes import lower
-from fp4cc.passes.split import split
+from fp4cc.passes.rewrites.split import split
 from fp4cc.sema import analyze
 from fp4cc.source import Source
 from fp4rt.sizes import evaluate

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from fp4cc.ir.lowered import LoweredGemm
+from fp4cc.ir.lowered import LoweredKernel, Tcgen05
 from fp4cc.ir.lowered_epilogue import Half
 
-Lower = Callable[..., LoweredGemm]
+Lower = Callable[..., LoweredKernel]
 
 TEXT = """
 kernel up(M, N, K, F = N / 2) %s {
@@ -27,20 +27,20 @@ def up(group: str, where: str = "", fmt: str = "nvfp4", fields: str = "") -> str
 
 def test_halves_apart_share_a_tensor_map(lower_text: Lower) -> None:
     lowered = lower_text(up("F", "where F % 128 == 0"))
-    first, second = (product.b for product in lowered.problem.products)
+    first, second = (product.b for product in lowered.products.products)
     assert (first.first_row, second.first_row) == (0, ("div", "N", 2))
     assert (first.half, second.half) == (Half(0, None), Half(1, None))
-    names = [load.tensor_map for load in lowered.pipeline.loads]
+    names = [load.tensor_map for load in lowered.rings.loads]
     assert names == ["x_codes", "w_codes", "w_codes", "x_scales", "w_scales", "w_scales"]
     (codes,) = (m for m in lowered.tensor_maps if m.name == "w_codes")
     assert codes.dims == ("K", "N")  # all of its rows
-    assert lowered.problem.n_axis == "F"
+    assert lowered.products.n_axis == "F"
 
 
 @pytest.mark.parametrize("group", ["1", "16", "128"])
 def test_halves_that_take_turns_are_one_product(lower_text: Lower, group: str) -> None:
     lowered = lower_text(up(group))
-    assert len(lowered.problem.products) == 1
+    assert len(lowered.products.products) == 1
     assert lowered.epilogue.group == int(group)
     assert len(lowered.epilogue.accumulators) == 2
     assert lowered.tile.n % (2 * int(group)) == 0
@@ -48,7 +48,7 @@ def test_halves_that_take_turns_are_one_product(lower_text: Lower, group: str) -
 
 def test_wide_groups_have_a_product_each(lower_text: Lower) -> None:
     lowered = lower_text(up("192"))
-    assert [product.b.first_row for product in lowered.problem.products] == [0, 192]
+    assert [product.b.first_row for product in lowered.products.products] == [0, 192]
     assert 192 % lowered.tile.n == 0
 
 
@@ -88,7 +88,7 @@ def test_static_halves_leave_the_tiles_that_start_within_an_atom(lower_text: Low
 @pytest.mark.parametrize("group", [1, 16, 32, 64, 128])
 def test_overlapping_accumulators_are_released_once_the_shared_columns_are_read(lower_text: Lower, group: int) -> None:
     lowered = lower_text(up(str(group), fields="tile 128 x 256 x 256; cluster 1 x 1"))
-    tmem, width = lowered.tmem, lowered.tile.n
+    tmem, width = lowered.engine_as(Tcgen05).tmem, lowered.tile.n
     assert tmem.overlapped(width)
     run = max(group, 32)
     steps = [

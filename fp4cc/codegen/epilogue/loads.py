@@ -13,7 +13,6 @@ from fp4cc.codegen.strides import bytes_text, offset, stride_text
 from fp4cc.codegen.wrap import call
 from fp4cc.ir.lowered import LoweredKernel
 from fp4cc.ir.lowered_epilogue import EpilogueInput, EpilogueProgram, Half, LoadPlan
-from fp4cc.ir.lowered_wgmma import LoweredWgmma
 
 #: Bytes of an element, and the 32-bit conversion of integers.
 WIDTHS = {"f32": 4, "i32": 4, "u32": 4, "bf16": 2, "f16": 2, "e4m3": 1, "e5m2": 1}
@@ -89,8 +88,8 @@ class Loads:
         """All columns of the tile staged by all threads, between barriers of the epilogue warps."""
         self.printer.helpers |= {"shared_address", "shared_store_f32"}
         steps = -(-self._columns() // _THREADS)
-        # Hopper's warps have met since: they exchange a tile's sums before its epilogue.
-        met = isinstance(self.lowered, LoweredWgmma)
+        # Where a tile's sums cross shared memory between them, the warps have met since.
+        met = self.lowered.exchange is not None and self.lowered.exchange.between
         barrier = f"prims.barrier_cta_sync({_BARRIER}, thread_count={_THREADS})"
         lines = [
             *([] if met else [f"{barrier}  # the last tile's columns have been read"]),

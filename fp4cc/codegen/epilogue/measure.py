@@ -11,8 +11,7 @@ from fp4cc.codegen.epilogue.quantize import divided, factor_names, store_scales
 from fp4cc.codegen.epilogue.quantizers import statistic_helper
 from fp4cc.codegen.wrap import listed
 from fp4cc.ir.lowered import LoweredKernel
-from fp4cc.ir.lowered_epilogue import EpilogueOutput
-from fp4cc.passes.epilogue.blocks import CTA_ROWS, LINE
+from fp4cc.ir.lowered_epilogue import CTA_ROWS, LINE, EpilogueOutput
 
 _INDENT = 20  # of the sub-tile hook of a panel in the kernel file, at most
 _BARRIER = "prims.barrier_cta_sync(1, thread_count=128)"

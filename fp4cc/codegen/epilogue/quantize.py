@@ -7,8 +7,7 @@ from fp4cc.codegen.scale_layout import LayoutText, divided, remainder, rounded_u
 from fp4cc.codegen.strides import packed_bytes
 from fp4cc.codegen.wrap import call, listed
 from fp4cc.ir.lowered import LoweredKernel
-from fp4cc.ir.lowered_epilogue import EpilogueOutput, QuantizePlan
-from fp4cc.passes.epilogue.quantize import TRANSPOSE_BUFFER
+from fp4cc.ir.lowered_epilogue import TRANSPOSE_BUFFER, EpilogueOutput, QuantizePlan
 from fp4num import BlockFormat, ScaleLayout
 
 _INDENT = 16  # of the sub-tile hook in the kernel file

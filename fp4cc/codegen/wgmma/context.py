@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from fp4cc.codegen.context import Constant, Panels, arrivals, frame, mentions, place_call, waits
+from fp4cc.codegen.context import (
+    Constant,
+    Panels,
+    arrivals,
+    constant_sizes,
+    frame,
+    mentions,
+    named_barriers,
+    place_call,
+    waits,
+)
 from fp4cc.codegen.epilogue.exchanged import exchanged_reads
 from fp4cc.codegen.epilogue.hooks import EpilogueText
 from fp4cc.codegen.mainloops import numbered
@@ -20,15 +30,12 @@ from fp4cc.codegen.wgmma.loops import (
     first_of_b,
     loops,
 )
-from fp4cc.ir.lowered import SmemBuffer
-from fp4cc.ir.lowered_wgmma import LoweredWgmma, Side
-from fp4cc.passes.params import sizes as kernel_sizes
-from fp4cc.passes.wgmma.memory import EXCHANGE_PITCH
+from fp4cc.ir.lowered import LoweredKernel, Side, SmemBuffer, Wgmma
 
 
-def helpers(lowered: LoweredWgmma) -> set[str]:
+def helpers(lowered: LoweredKernel) -> set[str]:
     """The library functions that the template calls."""
-    found = {*waits(lowered.pipeline).values(), "shared_address", "shared_store_2_floats", "shared_load_32_f32",
+    found = {*waits(lowered.rings).values(), "shared_address", "shared_store_2_floats", "shared_load_32_f32",
              "mma_64_rows", "clear", "operand_descriptor"}  # fmt: skip
     for side in _sides(lowered):
         if side.converted:
@@ -39,96 +46,96 @@ def helpers(lowered: LoweredWgmma) -> set[str]:
             found.add("atom_scales")
         if side.scale_reader is not None:
             found |= {"bytes_of", "load_b8", "global_address", "both"}
-    if lowered.promoted is not None:
+    if lowered.promotion is not None:
         found |= {"load_f32", "global_address", "promote_64_rows"}
-        found |= {"column_factors", "shared_store_f32"} if lowered.promoted[1].each_row else {"mul"}
+        found |= {"column_factors", "shared_store_f32"} if lowered.promotion.b.each_row else {"mul"}
     return found
 
 
-def template_context(lowered: LoweredWgmma, epilogue: EpilogueText) -> dict[str, Any]:
+def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> dict[str, Any]:
     """The names a template of templates/sm90 may use."""
-    problem, tile, cluster = lowered.problem, lowered.tile, lowered.cluster
+    problem, tile, cluster = lowered.products, lowered.tile, lowered.cluster
+    engine = lowered.engine_as(Wgmma)
     batched = bool(problem.batch_axes)
-    sizes = [*kernel_sizes(problem, tile, lowered.raster, lowered.epilogue, lowered.loops), *lowered.sizes]
     loaded = any(side.operand.batched for side in _sides(lowered))
     scales_by_batch = any(
         side.operand.batched
         for side in _sides(lowered)
-        if side.scale_reader is not None or lowered.promoted is not None
+        if side.scale_reader is not None or lowered.promotion is not None
     )
     return {
         **frame(lowered, epilogue, title(lowered), plan(lowered)),
         "tile": tile,
         "constants": _constants(lowered),
         "buffers": [_buffer(buffer) for buffer in lowered.smem.buffers],
-        "sizes": [{"name": n, "value": int(v), "note": what} for n, v, what in sizes if isinstance(v, int)],
+        "sizes": constant_sizes(lowered),
         "row_functions": row_functions(lowered),
         "loops": loops(lowered),
-        "converts": any(loop.converts for loop in lowered.loops),
-        "direct": any(loop.direct for loop in lowered.loops),
+        "converts": engine.converts,
+        "direct": engine.direct,
         "descriptors": list(_descriptors(lowered)),
         "ahead": _ahead(lowered),
-        "exchange": lowered.smem.buffers[0].name,
-        "registers": lowered.accumulators * tile.n,
+        "exchange": lowered.crossing.buffer,
+        "registers": len(problem.accumulators) * tile.n,
         "promoted": _promoted(lowered),
-        "arrivals": arrivals(lowered.pipeline),
+        "arrivals": arrivals(lowered.rings),
         "sync": "prims.barrier_cluster_arrive()\n    prims.barrier_cluster_wait()"
         if cluster.size > 1
         else "prims.barrier_cta_sync()",
-        "waits": waits(lowered.pipeline),
+        "waits": waits(lowered.rings),
         "batched": batched,
-        "band": lowered.raster.band,
+        "band": lowered.walk.band,
         "load_place": place_call(batched, loaded),
         "epilogue_place": place_call(batched, scales_by_batch or mentions(epilogue.hooks, "batch")),
         "m0": "(tile_m * CLUSTER_M + cta_m) * TILE_M" if cluster.m > 1 else "tile_m * TILE_M",
         "subtile": lowered.epilogue.subtile,
         "n0": _n0(lowered),
-        "reads": exchanged_reads(lowered.epilogue, lowered.accumulators, tile.n),
+        "reads": exchanged_reads(lowered.epilogue, len(problem.accumulators), tile.n),
         "panels": Panels.of(lowered.epilogue),
         "uses": {name: mentions(epilogue.hooks, name) for name in ("row", "row_valid", "first_column")},
     }
 
 
-def scale_functions(lowered: LoweredWgmma) -> list[str]:
+def scale_functions(lowered: LoweredKernel) -> list[str]:
     """The functions that find scales, and those that load them ahead."""
-    factors = [] if lowered.promoted is None else factor_functions(lowered.promoted)
+    factors = [] if lowered.promotion is None else factor_functions(lowered.promotion)
     return [*block_scale_functions(lowered), *factors]
 
 
-def title(lowered: LoweredWgmma) -> str:
+def title(lowered: LoweredKernel) -> str:
     """One line: what the kernel computes, in kinds."""
-    names = [f"{p.a.arg} ({p.a.name}) times {p.b.title} ({p.b.name})" for p in lowered.problem.products]
+    names = [f"{p.a.arg} ({p.a.name}) times {p.b.title} ({p.b.name})" for p in lowered.products.products]
     return f"{lowered.name}: {', '.join(names)} for {lowered.target}."
 
 
-def plan(lowered: LoweredWgmma) -> str:
+def plan(lowered: LoweredKernel) -> str:
     """How it was lowered, in a few words."""
     clusters = f", clusters of {lowered.cluster.m} CTAs that share loads of B" if lowered.cluster.size > 1 else ""
     sides = _sides(lowered)
     converted = dict.fromkeys(f"{side.operand.arg} to {side.wide}" for side in sides if side.converted)
     convert = f"convert {' and '.join(converted)}, exactly, and multiply with wgmma"
-    if lowered.promoted is not None:
-        depth = lowered.loops[0].tile_k
+    if lowered.promotion is not None:
+        depth = lowered.promotion.step
         work = f"{convert}; they scale each partial sum of {depth} along K and add it to sums in registers"
     elif converted:
         work = f"{convert} while the next step is converted"
     else:
         work = "multiply them with wgmma where they are"
     return (
-        f"Tiles of {lowered.tile.m} x {lowered.tile.n}{clusters}. A warp keeps {lowered.pipeline.stages} stages of "
+        f"Tiles of {lowered.tile.m} x {lowered.tile.n}{clusters}. A warp keeps {lowered.rings.stages} stages of "
         f"operands in shared memory by TMA; four warps {work}. Persistent: a cluster takes every n-th tile."
     )
 
 
-def _sides(lowered: LoweredWgmma) -> list[Side]:
-    return [side for loop in lowered.loops for side in loop.sides]
+def _sides(lowered: LoweredKernel) -> tuple[Side, ...]:
+    return lowered.engine_as(Wgmma).sides
 
 
-def _promoted(lowered: LoweredWgmma) -> dict[str, Any] | None:
+def _promoted(lowered: LoweredKernel) -> dict[str, Any] | None:
     """Where promoted sums find their factors; None where there are none."""
-    if lowered.promoted is None:
+    if lowered.promotion is None:
         return None
-    a, b = lowered.promoted
+    a, b = lowered.promotion.a, lowered.promotion.b
     first = first_of_b(lowered)
     return {
         "a_address": factor_address(a, "row"),
@@ -139,12 +146,12 @@ def _promoted(lowered: LoweredWgmma) -> dict[str, Any] | None:
     }
 
 
-def _n0(lowered: LoweredWgmma) -> str:
+def _n0(lowered: LoweredKernel) -> str:
     """The epilogue's first column of a tile: of one half of it, where the halves are interleaved columns."""
     return "tile_n * TILE_N" if lowered.epilogue.group is None else "tile_n * (TILE_N // 2)"
 
 
-def _ahead(lowered: LoweredWgmma) -> dict[str, int]:
+def _ahead(lowered: LoweredKernel) -> dict[str, int]:
     """How many registers for the scales of the next step, by their name."""
     found: dict[str, int] = {}
     for side in _sides(lowered):
@@ -154,60 +161,58 @@ def _ahead(lowered: LoweredWgmma) -> dict[str, int]:
     return found
 
 
-def _constants(lowered: LoweredWgmma) -> list[list[Constant]]:
-    tile, smem = lowered.tile, lowered.smem
-    of_each = f"of each of {lowered.accumulators} accumulators" if lowered.accumulators > 1 else ""
+def _constants(lowered: LoweredKernel) -> list[list[Constant]]:
+    tile, smem, engine = lowered.tile, lowered.smem, lowered.engine_as(Wgmma)
+    accumulators = len(lowered.products.accumulators)
+    of_each = f"of each of {accumulators} accumulators" if accumulators > 1 else ""
     shape = [Constant("TILE_M", tile.m), Constant("TILE_N", tile.n, of_each), Constant("TILE_K", tile.k)]
     if lowered.cluster.m > 1:
         shape.append(Constant("CLUSTER_M", lowered.cluster.m, "CTAs of a cluster: neighbors along M"))
-    if lowered.raster.band > 1:
-        shape.append(Constant("BAND", lowered.raster.band, "cluster tiles side by side before the next row of them"))
-    ring = [Constant("STAGES", lowered.pipeline.stages)]
+    if lowered.walk.band > 1:
+        shape.append(Constant("BAND", lowered.walk.band, "cluster tiles side by side before the next row of them"))
+    ring = [Constant("STAGES", lowered.rings.stages)]
     for buffer in smem.buffers:
-        name = bytes_name(buffer.name)
-        if _in_ring(buffer) and all(constant.name != name for constant in ring):
+        name = bytes_name(buffer.part) if buffer.part is not None else None
+        if name is not None and all(constant.name != name for constant in ring):
             ring.append(Constant(name, buffer.bytes, "of one stage" if len(ring) == 1 else ""))
-    for number, loop in enumerate(lowered.loops):
+    for number, loop in enumerate(lowered.mainloops):
         ring.append(Constant(f"STAGE_TX_BYTES{numbered(number)}", loop.tx_bytes))
     operands: list[Constant] = []
-    if any(loop.converts for loop in lowered.loops):
-        wides = " or ".join(dict.fromkeys(loop.wide for loop in lowered.loops if loop.converts))
+    if engine.converts:
+        wides = " or ".join(dict.fromkeys(loop.wide for loop in engine.loops if loop.converts))
         operands += [
-            Constant("SLOTS", lowered.slots, _slots_note(lowered)),
-            Constant("SLOT_BYTES", lowered.slot_bytes, f"128 rows of 64 {wides}"),
+            Constant("SLOTS", engine.slots, _slots_note(lowered)),
+            Constant("SLOT_BYTES", engine.slot_bytes, f"128 rows of 64 {wides}"),
         ]
     if both_converted(lowered):
         operands.append(Constant("B_SLOTS", "SLOTS * SLOT_BYTES", "where B's slots start"))
-    operands.append(Constant("EXCHANGE_PITCH", EXCHANGE_PITCH, "bytes of a row of sums, padded against bank conflicts"))
+    note = "bytes of a row of sums, padded against bank conflicts"
+    operands.append(Constant("EXCHANGE_PITCH", lowered.crossing.pitch, note))
     warps = [
-        Constant("LOAD_WARP", 4, "after the four that multiply and run the epilogue"),
-        Constant("OPERAND_BARRIER", 2, "the named barrier of those four"),
+        Constant("LOAD_WARP", lowered.role_of("load").first, "after the four that multiply and run the epilogue"),
+        *named_barriers(lowered),
     ]
     return [shape, ring, operands, warps]
 
 
-def _slots_note(lowered: LoweredWgmma) -> str:
-    if lowered.promoted is not None:
+def _slots_note(lowered: LoweredKernel) -> str:
+    if lowered.promotion is not None:
         return "converted operands: those of a step"
     return "converted operands: multiplied, about to be, being written"
 
 
-def _in_ring(buffer: SmemBuffer) -> bool:
-    return buffer.what.startswith(("rows of ", "a scale atom of "))
-
-
 def _buffer(buffer: SmemBuffer) -> dict[str, Any]:
-    if _in_ring(buffer):
-        count = f"STAGES * {bytes_name(buffer.name)}"
+    if buffer.part is not None:
+        count = f"STAGES * {bytes_name(buffer.part)}"
         return {"name": buffer.name, "dtype": "cutlass.Int8", "count": count, "align": buffer.align}
     if buffer.name in ("ab_full", "ab_empty"):
         return {"name": buffer.name, "dtype": "cutlass.Int64", "count": "STAGES", "align": 8}
     return {"name": buffer.name, "dtype": "cutlass.Int8", "count": buffer.total, "align": buffer.align}
 
 
-def _descriptors(lowered: LoweredWgmma) -> Iterator[dict[str, str]]:
+def _descriptors(lowered: LoweredKernel) -> Iterator[dict[str, str]]:
     """The descriptors of what wgmma reads."""
-    if any(loop.converts for loop in lowered.loops):
+    if lowered.engine_as(Wgmma).converts:
         yield {"name": "slots_desc", "buffer": "operands"}
-    for buffer in dict.fromkeys(side.buffer for side in _sides(lowered) if not side.converted):
-        yield {"name": descriptor(buffer), "buffer": buffer}
+    for part in dict.fromkeys(side.part for side in _sides(lowered) if not side.converted):
+        yield {"name": descriptor(part), "buffer": part.buffer}

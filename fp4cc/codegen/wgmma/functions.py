@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fp4cc.codegen.scale_layout import divided
 from fp4cc.codegen.scale_reading import ReaderText
 from fp4cc.codegen.wgmma.loops import ahead_function, function_name, scale_reader
-from fp4cc.ir.lowered_wgmma import TILE_K, LoweredWgmma, Scales, Side
+from fp4cc.ir.lowered import TILE_K, LoweredKernel, Scales, Side, Wgmma
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +30,9 @@ class RowFunction:
     scale: str | None
 
 
-def row_functions(lowered: LoweredWgmma) -> list[RowFunction]:
+def row_functions(lowered: LoweredKernel) -> list[RowFunction]:
     """The functions that convert a row, one for each format and type it becomes."""
-    sides = (side for loop in lowered.loops for side in loop.sides if side.converted)
+    sides = (side for side in lowered.engine_as(Wgmma).sides if side.converted)
     return list({function_name(side): _row_function(side) for side in sides}.values())
 
 
@@ -61,10 +61,10 @@ def _row_function(side: Side) -> RowFunction:
     )
 
 
-def scale_functions(lowered: LoweredWgmma) -> list[str]:
+def scale_functions(lowered: LoweredKernel) -> list[str]:
     """The functions that read scales from global memory: for each such operand where a scale lies, and the loads."""
     found: dict[str, list[str]] = {}
-    for side in (side for loop in lowered.loops for side in loop.sides):
+    for side in lowered.engine_as(Wgmma).sides:
         arg, scales, reader = side.operand.arg, side.scales, scale_reader(lowered, side)
         if scales is not None and reader is not None:
             found[reader.name] = [*reader.functions(), _ahead_function(arg, scales, reader)]

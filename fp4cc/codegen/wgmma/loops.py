@@ -8,9 +8,8 @@ from fp4cc.codegen.halves import whole_index
 from fp4cc.codegen.mainloops import numbered
 from fp4cc.codegen.multicast import mask_text
 from fp4cc.codegen.scale_reading import ReaderText
-from fp4cc.ir.lowered import Load
-from fp4cc.ir.lowered_wgmma import TILE_K, LoweredWgmma, Scales, Side, WgmmaLoop
-from fp4cc.passes.wgmma.memory import CONSUMERS, converted_roles
+from fp4cc.ir.lowered import CONSUMERS, TILE_K, Load, LoweredKernel, Mainloop, Scales, Side, Wgmma, WgmmaLoop
+from fp4cc.ir.part import Part
 
 THREADS = 32 * CONSUMERS  # that convert: one for each row of a slot
 
@@ -61,19 +60,20 @@ class LoopText:
     products: list[ProductText]
 
 
-def loops(lowered: LoweredWgmma) -> list[LoopText]:
+def loops(lowered: LoweredKernel) -> list[LoopText]:
     """The mainloops in order."""
-    return [_loop(lowered, loop, number) for number, loop in enumerate(lowered.loops)]
+    pairs = zip(lowered.mainloops, lowered.engine_as(Wgmma).loops, strict=True)
+    return [_loop(lowered, mainloop, loop, number) for number, (mainloop, loop) in enumerate(pairs)]
 
 
-def bytes_name(buffer: str) -> str:
-    """The constant with the bytes of a buffer in a stage."""
-    return "ATOM_BYTES" if buffer.startswith("sf") else f"{buffer.removesuffix('_smem').upper()}_BYTES"
+def bytes_name(part: Part) -> str:
+    """The constant with the bytes of a part in a stage. Bs may differ in size; atoms of scales do not."""
+    return "ATOM_BYTES" if part.scales else f"{part.name.upper()}_BYTES"
 
 
-def descriptor(buffer: str) -> str:
-    """The name of the wgmma descriptor of a buffer's first stage."""
-    return f"{buffer.removesuffix('_smem')}_desc"
+def descriptor(part: Part) -> str:
+    """The name of the wgmma descriptor of a part in the first stage."""
+    return f"{part.name}_desc"
 
 
 def function_name(side: Side) -> str:
@@ -81,9 +81,9 @@ def function_name(side: Side) -> str:
     return f"{side.operand.name}_to_{side.wide}"
 
 
-def _loop(lowered: LoweredWgmma, loop: WgmmaLoop, number: int) -> LoopText:
-    several = len(lowered.problem.products) > 1
-    names = " and ".join(product.b.title for product in loop.products)
+def _loop(lowered: LoweredKernel, mainloop: Mainloop, loop: WgmmaLoop, number: int) -> LoopText:
+    several = len(lowered.products.products) > 1
+    names = " and ".join(product.b.title for product in mainloop.products)
     read = [
         *(["its stage"] if loop.direct else []),
         *(["the slot that is written next"] if loop.converts else []),
@@ -91,18 +91,18 @@ def _loop(lowered: LoweredWgmma, loop: WgmmaLoop, number: int) -> LoopText:
     return LoopText(
         what=f"{loop.a.operand.arg} times {names}" if several else None,
         k_tiles=f"k_tiles{numbered(number)}",
-        stages=f"{f'{loop.tile_k // TILE_K} * ' if loop.tile_k > TILE_K else ''}k_tiles{numbered(number)}",
+        stages=f"{f'{mainloop.tile_k // TILE_K} * ' if mainloop.tile_k > TILE_K else ''}k_tiles{numbered(number)}",
         tx_bytes=f"STAGE_TX_BYTES{numbered(number)}",
         wide=loop.wide,
         converts=loop.converts,
         direct=loop.direct,
         read=" and ".join(read),
-        loads=[_load(lowered, loop, load) for load in loop.loads],
+        loads=[_load(lowered, loop, load) for load in mainloop.loads],
         conversions=[_conversion(lowered, side, i) for i, side in enumerate(loop.sides) if side.converted],
         a_part=_part(lowered, loop.a, 0, "half * 64 * 128 + "),
         products=[
             ProductText(_part(lowered, b, place, _half_of_b(lowered)), _first(lowered, product.slot))
-            for place, (b, product) in enumerate(zip(loop.bs, loop.products, strict=True))
+            for place, (b, product) in enumerate(zip(loop.bs, mainloop.products, strict=True))
         ],
     )
 
@@ -110,14 +110,14 @@ def _loop(lowered: LoweredWgmma, loop: WgmmaLoop, number: int) -> LoopText:
 # Loads.
 
 
-def _load(lowered: LoweredWgmma, loop: WgmmaLoop, load: Load) -> CallText:
+def _load(lowered: LoweredKernel, loop: WgmmaLoop, load: Load) -> CallText:
     """The call that issues a load for one stage."""
-    side = next(s for s in loop.sides if s.buffer == load.buffer.removeprefix("sf"))
+    side = loop.a if load.part.role == "A" else loop.bs[load.part.place]
     share = load.slices > 1
-    offset = f"stage * {bytes_name(load.buffer)}" + (f" + cta_m * {load.slice_bytes}" if share else "")
+    offset = f"stage * {bytes_name(load.part)}" + (f" + cta_m * {load.slice_bytes}" if share else "")
     row = "m0" if side.operand.role == "A" else whole_index(side.operand.half, "n0", "n_size", side.rows)
     batch = ", batch" if side.operand.batched else ""
-    if load.buffer != side.buffer and side.loaded_scales is not None:
+    if load.part.scales and side.loaded_scales is not None:
         first = f"cta_m * {256 // load.slices}" if share else "0"
         coordinates = f"{first}, {row if row.isidentifier() else f'({row})'} // 128, {_atom(side.loaded_scales)}{batch}"
     else:
@@ -139,11 +139,11 @@ def _atom(scales: Scales) -> str:
 # Conversions.
 
 
-def _conversion(lowered: LoweredWgmma, side: Side, place: int) -> ConversionText:
+def _conversion(lowered: LoweredKernel, side: Side, place: int) -> ConversionText:
     """The conversion of this thread's row of an operand; the Bs of a loop share a slot, and so the threads."""
     alone = side.rows == THREADS
     row = "thread" if alone else f"thread % {side.rows}"
-    arguments = [f"shared_address({side.buffer}) + stage * {bytes_name(side.buffer)} + {row} * {side.row_bytes}"]
+    arguments = [f"shared_address({side.buffer}) + stage * {bytes_name(side.part)} + {row} * {side.row_bytes}"]
     calls: list[CallText] = []
     ahead = None
     if side.scales is not None:
@@ -163,17 +163,17 @@ def _conversion(lowered: LoweredWgmma, side: Side, place: int) -> ConversionText
     return ConversionText(only_if, ahead, calls)
 
 
-def first_of_b(lowered: LoweredWgmma) -> str:
+def first_of_b(lowered: LoweredKernel) -> str:
     """A tile's first column of the product; the epilogue counts those of a half where halves are interleaved."""
     return "n0" if lowered.epilogue.group is None else "tile_n * TILE_N"
 
 
-def scale_reader(lowered: LoweredWgmma, side: Side) -> ReaderText | None:
+def scale_reader(lowered: LoweredKernel, side: Side) -> ReaderText | None:
     """How threads read an operand's scales, where they do. Readers of one argument that differ are numbered."""
     if side.scales is None or side.scales.reader is None:
         return None
     arg = side.operand.arg
-    others = [other.scales for loop in lowered.loops for other in loop.sides if other.operand.arg == arg]
+    others = [other.scales for other in lowered.engine_as(Wgmma).sides if other.operand.arg == arg]
     distinct = [scales for i, scales in enumerate(others) if scales not in others[:i]]
     return ReaderText(f"{arg}{numbered(distinct.index(side.scales))}", side.scales.reader)
 
@@ -194,9 +194,9 @@ def _read_ahead(side: Side, scales: Scales, reader: ReaderText, row: str, step: 
     return CallText(ahead_function(reader), tuple(arguments))
 
 
-def _of_atom(lowered: LoweredWgmma, side: Side, scales: Scales, row: str) -> str:
+def _of_atom(lowered: LoweredKernel, side: Side, scales: Scales, row: str) -> str:
     """The scales of a row and a step in an atom, a byte each, as text."""
-    atom = f"shared_address(sf{side.buffer}) + stage * ATOM_BYTES"
+    atom = f"shared_address({side.part.of_scales.buffer}) + stage * ATOM_BYTES"
     in_atom = row
     if side.rows != THREADS:
         first = whole_index(side.operand.half, first_of_b(lowered), "n_size", side.rows)
@@ -208,31 +208,31 @@ def _of_atom(lowered: LoweredWgmma, side: Side, scales: Scales, row: str) -> str
 # Instructions.
 
 
-def _slot(lowered: LoweredWgmma, side: Side) -> str:
+def _slot(lowered: LoweredKernel, side: Side) -> str:
     """The bytes before an operand's slot; a step with promoted sums has one for each `part` of it."""
     start = "B_SLOTS + " if side.operand.role == "B" and both_converted(lowered) else ""
-    return f"{start}{'slot' if lowered.promoted is None else 'part'} * SLOT_BYTES"
+    return f"{start}{'slot' if lowered.promotion is None else 'part'} * SLOT_BYTES"
 
 
-def both_converted(lowered: LoweredWgmma) -> bool:
+def both_converted(lowered: LoweredKernel) -> bool:
     """Whether there are slots of A and of B."""
-    return len(converted_roles(lowered.loops)) == 2
+    return len(lowered.engine_as(Wgmma).converted_roles) == 2
 
 
-def _part(lowered: LoweredWgmma, side: Side, place: int, more: str = "") -> str:
+def _part(lowered: LoweredKernel, side: Side, place: int, more: str = "") -> str:
     """The descriptor of what one instruction reads of an operand."""
     if not side.converted:
-        return f"{descriptor(side.buffer)} + (stage * {bytes_name(side.buffer)} + {more}32 * i) // 16"
+        return f"{descriptor(side.part)} + (stage * {bytes_name(side.part)} + {more}32 * i) // 16"
     rows = f"{place * side.rows} * 128 + " if place else ""
     return f"slots_desc + ({_slot(lowered, side)} + {rows}{more}32 * i) // 16"
 
 
-def _half_of_b(lowered: LoweredWgmma) -> str:
+def _half_of_b(lowered: LoweredKernel) -> str:
     """Promoted sums are made of half of B's rows at a time."""
-    return "" if lowered.promoted is None else f"side * {lowered.tile.n // 2 * 128} + "
+    return "" if lowered.promotion is None else f"side * {lowered.tile.n // 2 * 128} + "
 
 
-def _first(lowered: LoweredWgmma, slot: int) -> str:
+def _first(lowered: LoweredKernel, slot: int) -> str:
     """The first register of an accumulator's half of 64 rows."""
-    half = f"half * {lowered.accumulators * lowered.tile.n // 2}"
+    half = f"half * {len(lowered.products.accumulators) * lowered.tile.n // 2}"
     return f"{half} + {slot * lowered.tile.n // 2}" if slot else half

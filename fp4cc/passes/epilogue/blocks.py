@@ -11,11 +11,10 @@ from typing import Literal
 
 from fp4cc.diagnostics import DiagnosticError, error
 from fp4cc.ir.kernel import Arg, Value
-from fp4cc.passes.unzip import Frame
+from fp4cc.ir.lowered_epilogue import CTA_ROWS, LINE
+from fp4cc.passes.problem.unzip import Frame
 from fp4num import BlockFormat
 
-LINE = 32  # elements one thread quantizes at a time
-CTA_ROWS = 128
 #: The widest panel.
 PANEL = 256
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from fp4cc.diagnostics import Diagnostic, error
 from fp4cc.ir.kernel import Arg, Kernel, Value
 from fp4cc.ir.lowered_epilogue import Space
-from fp4cc.passes import halves
 from fp4cc.passes.epilogue import quantize as quantized
 from fp4cc.passes.epilogue import reduce as reduced
-from fp4cc.passes.unzip import Frame
+from fp4cc.passes.problem import halves
+from fp4cc.passes.problem.unzip import Frame
 from fp4rt.ops import OPS
 
 STORED = ("f32", "bf16", "f16", "e4m3", "e5m2")

@@ -8,11 +8,11 @@ from dataclasses import replace
 from fp4cc.diagnostics import Diagnostic, error
 from fp4cc.ir.kernel import Arg, Expr, Kernel, Scalar, Value
 from fp4cc.ir.lowered_epilogue import EpilogueInput, LoadPlan, Space
-from fp4cc.passes import halves
-from fp4cc.passes.divides import holds_if_divides
+from fp4cc.ir.sizes import Sizes
 from fp4cc.passes.epilogue.memory import ELEMENT_BYTES, element_strides, in_order, load_bytes, plan_load
-from fp4cc.passes.sizes import Sizes
-from fp4cc.passes.unzip import Frame
+from fp4cc.passes.problem import halves
+from fp4cc.passes.problem.divides import holds_if_divides
+from fp4cc.passes.problem.unzip import Frame
 from fp4rt.ops import OPS
 
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from fp4cc.ir.kernel import Arg, Expr, Scalar
 from fp4cc.ir.lowered import SmemBuffer
 from fp4cc.ir.lowered_epilogue import SUBTILE, EpilogueInput, EpilogueOutput, LoadPlan, Space, StorePlan
+from fp4cc.ir.sizes import Sizes, mul
 from fp4cc.passes.epilogue import quantize as quantized
-from fp4cc.passes.sizes import Sizes, mul
 from fp4rt.manifest import TensorMap
 
 WARPS = 4

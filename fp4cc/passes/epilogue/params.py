@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from fp4cc.ir.lowered import KernelParam
 from fp4cc.ir.lowered_epilogue import EpilogueProgram
+from fp4cc.ir.sizes import Sizes
 from fp4cc.passes.epilogue import quantize as quantized
 from fp4cc.passes.epilogue.inputs import dim_size
 from fp4cc.passes.epilogue.memory import legal
-from fp4cc.passes.sizes import Sizes
 from fp4rt.manifest import Param
 
 

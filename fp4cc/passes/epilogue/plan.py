@@ -14,7 +14,7 @@ from fp4cc.diagnostics import Diagnostic, DiagnosticError
 from fp4cc.ir.kernel import Value
 from fp4cc.ir.lowered import KernelParam, SmemBuffer
 from fp4cc.ir.lowered_epilogue import EpilogueInput, EpilogueOutput, EpilogueProgram, EpilogueStatement, Scope
-from fp4cc.passes.divides import holds_if_divides
+from fp4cc.ir.sizes import Sizes
 from fp4cc.passes.epilogue import quantize as quantized
 from fp4cc.passes.epilogue import reduce as reduced
 from fp4cc.passes.epilogue.blocks import panel
@@ -33,8 +33,8 @@ from fp4cc.passes.epilogue.memory import (
 )
 from fp4cc.passes.epilogue.params import epilogue_params
 from fp4cc.passes.epilogue.spread import plan_spread, spread_buffers
-from fp4cc.passes.sizes import Sizes
-from fp4cc.passes.unzip import Frame
+from fp4cc.passes.problem.divides import holds_if_divides
+from fp4cc.passes.problem.unzip import Frame
 from fp4rt.manifest import TensorMap
 
 

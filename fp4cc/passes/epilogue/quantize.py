@@ -5,15 +5,13 @@ from __future__ import annotations
 from fp4cc.diagnostics import Diagnostic, error
 from fp4cc.ir.kernel import Arg, Expr, Kernel, Value
 from fp4cc.ir.lowered import KernelParam, SmemBuffer
-from fp4cc.ir.lowered_epilogue import EpilogueOutput, QuantizePlan, Space, StorePlan
-from fp4cc.passes.divides import divides
-from fp4cc.passes.epilogue.blocks import CTA_ROWS, KNOWN, LINE, PANEL, along, measure
-from fp4cc.passes.sizes import Sizes, ceildiv, mul, scaled
+from fp4cc.ir.lowered_epilogue import CTA_ROWS, LINE, TRANSPOSE_BUFFER, EpilogueOutput, QuantizePlan, Space, StorePlan
+from fp4cc.ir.sizes import Sizes, ceildiv, mul, scaled
+from fp4cc.passes.epilogue.blocks import KNOWN, PANEL, along, measure
+from fp4cc.passes.problem.divides import divides
 from fp4num import BlockFormat
 from fp4num.rules import FourOverSix, rule
 from fp4rt.manifest import Init, Param, TensorMap
-
-TRANSPOSE_BUFFER = "transpose_smem"
 
 
 def refusals(arg: Arg, value: Value, problem: Space) -> list[Diagnostic]:

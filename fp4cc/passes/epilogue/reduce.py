@@ -10,8 +10,8 @@ from fp4cc.diagnostics import Diagnostic, error
 from fp4cc.ir.kernel import Arg, Expr, Value
 from fp4cc.ir.lowered import KernelParam
 from fp4cc.ir.lowered_epilogue import EpilogueOutput, ReducePlan, Space, StorePlan
-from fp4cc.passes.sizes import ceildiv, fold, mul
-from fp4cc.passes.unzip import Frame
+from fp4cc.ir.sizes import ceildiv, fold, mul
+from fp4cc.passes.problem.unzip import Frame
 from fp4cc.source import Span
 from fp4rt.manifest import Init, Param
 from fp4rt.plan import WORKSPACE

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from fp4cc.ir.kernel import Kernel
 from fp4cc.ir.lowered import SmemBuffer
-from fp4cc.ir.lowered_epilogue import SpreadPlan
-from fp4cc.passes.epilogue.blocks import CTA_ROWS, is_spread
+from fp4cc.ir.lowered_epilogue import CTA_ROWS, SpreadPlan
+from fp4cc.passes.epilogue.blocks import is_spread
 
 #: Bytes that keep neighboring rows off each other's banks.
 _PADDING = 16

@@ -1,0 +1,45 @@
+"""How many stages the ring in shared memory has: decided here for every engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fp4cc.diagnostics import DiagnosticError, error
+from fp4cc.ir.kernel import Kernel, Schedule
+
+
+def asked_stages(schedule: Schedule | None) -> int | None:
+    """The stages that a schedule block asks for; None where it leaves them to the compiler."""
+    asked = schedule.fields.get("stages", ("auto",))[0] if schedule is not None else "auto"
+    return asked if isinstance(asked, int) else None
+
+
+def choose_stages(
+    kernel: Kernel,
+    schedule: Schedule | None,
+    fitting: Callable[[int], int],
+    most: int,
+    *,
+    least: int = 1,
+    taken: str | None = None,
+    otherwise: str = "store fewer outputs",
+) -> int:
+    """The stages asked for, or as many as fit, up to `most`.
+
+    `fitting(n)` is how many fit of n; with fewer than `least` the engine would wait for itself. Raises DiagnosticError
+    (FP5012) for others: `taken` says what takes the memory, `otherwise` what to do where not even one stage fits.
+    """
+    asked = asked_stages(schedule)
+    fits = fitting(max(most, asked or 0))
+    if least <= (asked or least) <= fits:
+        return asked or min(fits, most)
+    span = schedule.field_spans.get("stages", schedule.span) if schedule is not None else kernel.span
+    if asked is not None and asked < least <= fits:
+        raise DiagnosticError([
+            error("FP5012", f"{asked} stage does not do: one is multiplied while the next is loaded", span,
+                  f"at least {least}", help=f"write `stages {least}` or `stages auto`"),
+        ])  # fmt: skip
+    raise DiagnosticError([
+        error("FP5012", f"{asked or least} stages do not fit in shared memory", span, taken or f"at most {fits} fit",
+              help=f"write `stages {fits}` or `stages auto`" if fits >= least else otherwise),
+    ])  # fmt: skip

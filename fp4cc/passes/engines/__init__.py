@@ -1,0 +1,1 @@
+"""What multiplies, one folder each; `none` where nothing is multiplied."""

@@ -1,0 +1,1 @@
+"""Products on Blackwell's tensor core, tcgen05.mma."""

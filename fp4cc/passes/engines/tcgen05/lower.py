@@ -1,0 +1,176 @@
+"""Lowering products to tcgen05: operands by TMA and converter warps, accumulators in tensor memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from fp4cc.ir.kernel import Expr, Kernel, Schedule
+from fp4cc.ir.lowered import (
+    EPILOGUE_BARRIER,
+    Cluster,
+    Decision,
+    Launch,
+    LoweredKernel,
+    SmemBuffer,
+    Tcgen05,
+    Tile,
+    WarpRole,
+)
+from fp4cc.ir.lowered_converters import Converters
+from fp4cc.ir.sizes import Sizes
+from fp4cc.passes.choice.schedule import applicable, assumed_shape, rank, read
+from fp4cc.passes.choice.stages import choose_stages
+from fp4cc.passes.engines.tcgen05.decisions import explain_choices
+from fp4cc.passes.engines.tcgen05.legality import tile_k
+from fp4cc.passes.engines.tcgen05.mainloops import Fit, constraints, group_products
+from fp4cc.passes.engines.tcgen05.memory import fitting_stages, plan_smem
+from fp4cc.passes.engines.tcgen05.pipeline import EPILOGUE_WARPS, acc_ring_stages, plan_pipeline
+from fp4cc.passes.engines.tcgen05.promoted import (
+    EXCHANGE,
+    FACTOR_BARRIER,
+    promoted_buffers,
+    promoted_choice,
+    promoted_decisions,
+    promoted_work,
+)
+from fp4cc.passes.engines.tcgen05.tensor_maps import mainloop_maps
+from fp4cc.passes.engines.tcgen05.traffic import plan_traffic
+from fp4cc.passes.engines.tcgen05.work import Choice, Work
+from fp4cc.passes.epilogue.plan import plan_epilogue
+from fp4cc.passes.feeds.converters import plan_conversions, plan_converters
+from fp4cc.passes.feeds.promoted_scales import is_promoted
+from fp4cc.passes.problem.emptiness import not_empty
+from fp4cc.passes.problem.unzip import find_products, released
+from fp4cc.passes.resources.params import plan_params, product_sizes
+from fp4cc.passes.resources.residency import bounded, explain_residency
+from fp4cc.passes.resources.walk import plan_walk
+from fp4cc.passes.rewrites.row_scales import split_row_scales
+from fp4cc.targets import Target
+
+#: Beside accumulators tensor memory holds scales: at least as many columns as tiles are multiples of.
+SCALE_COLUMNS = 64
+
+
+def lower_tcgen05(kernel: Kernel, target: Target) -> list[LoweredKernel]:
+    """A plan for each schedule that can apply. Raises DiagnosticError for what cannot be built."""
+    work = promoted_work(kernel, target) if is_promoted(kernel) else _work(kernel, target)
+    schedules = applicable(kernel, work.sizes, target.name)
+    return [_lower_with(work, target, when, schedule) for when, schedule in schedules]
+
+
+def _work(kernel: Kernel, target: Target) -> Work:
+    """What is decided before the schedule."""
+    sizes, parts = Sizes.of(kernel.dims), split_row_scales(kernel)
+    problem, frame = find_products(parts, sizes, target.tmem_columns - SCALE_COLUMNS)
+    shared = group_products(parts, problem, target)
+    return Work(kernel, parts, sizes, problem, frame, shared, constraints(parts, shared))
+
+
+def _choice(work: Work, target: Target, when: Expr | None, schedule: Schedule | None) -> Choice:
+    """The tile and the cluster: those asked for, or those of the best estimate."""
+    problem, shared = work.problem, work.shared
+    request = read(schedule, tile_k(shared[0].pair, target), target)
+    shape, assumed = assumed_shape(problem, when)
+    fit = Fit(problem, shared, target)
+    traffic = plan_traffic(work.parts, problem, shared, fit, target, shape, work.sizes, work.required)
+    widths = replace(target, tile_n=fit.widths(work.frame, work.sizes, request))
+    ranked = rank(request, shape, traffic, widths)
+    option = ranked[0].option
+    memory = fit.memory(option.cta_group, option.tile_n, request.accumulators)
+    if memory is None:
+        raise RuntimeError(f"a tile of {option.tile_n} columns was chosen and does not fit")
+    return Choice(request, option, memory, ranked, assumed)
+
+
+def _lower_with(work: Work, target: Target, when: Expr | None, schedule: Schedule | None) -> LoweredKernel:
+    promotion, problem, sizes = work.promotion, work.problem, work.sizes
+    promoted = promotion is not None
+    choice = promoted_choice(work, schedule, target) if promoted else _choice(work, target, when, schedule)
+    option, memory = choice.option, choice.memory
+    mmas, tmem = tuple(step.mmas for step in memory.steps), memory.tmem
+    if work.frame.group is not None:
+        tmem = released(tmem, option.tile_n, work.frame.group)
+    mma = mmas[0][0]
+    tile = Tile(mma.m, mma.n, memory.steps[0].tile_k, target.cta_rows)
+    cluster = Cluster(option.cluster_m, option.cluster_n)
+    epilogue = plan_epilogue(work.frame, sizes, tile.n)
+    staging = (*(promoted_buffers(promotion) if promotion else ()), *epilogue.staging)
+    ring = acc_ring_stages(tmem, tile.n)
+    stages = _stages(work, choice, ring, staging, target)
+    steps, needs = memory.steps, work.needs
+    if needs is None:
+        steps, needs = plan_conversions(work.parts, problem, steps, sizes, work.required)
+    converters = plan_converters(steps, stages)
+    done = "of a step's MMAs" if promoted else "after a tile's last MMA"
+    pipeline, mainloops = plan_pipeline(steps, converters, cluster, memory.stage, stages, tmem, tile.n, done)
+    walk = plan_walk(problem, tile, cluster, choice.request.band)
+    maps = (*mainloop_maps(problem, mainloops, mmas, tile), *epilogue.tensor_maps)
+    lengths = product_sizes(problem, walk, epilogue.program, mainloops)
+    roles = _roles(converters, promoted)
+    threads = 32 * sum(role.warps for role in roles)
+    lowered = LoweredKernel(
+        name=work.kernel.name,
+        target=target.name,
+        kernel=work.kernel,
+        schedule=schedule,
+        problem=problem,
+        mainloops=mainloops,
+        engine=Tcgen05(mmas, tmem),
+        promotion=promotion,
+        tile=tile,
+        cluster=cluster,
+        walk=walk,
+        roles=roles,
+        named_barriers=(EPILOGUE_BARRIER, *((FACTOR_BARRIER,) if promotion and promotion.b.each_row else ())),
+        smem=bounded(plan_smem(memory.stage, stages, ring, staging, target), tmem.columns, threads, target),
+        pipeline=pipeline,
+        converters=converters,
+        exchange=EXCHANGE if promoted else None,
+        tensor_maps=maps,
+        epilogue=epilogue.program,
+        launch=Launch(
+            f"{work.kernel.name}_0",
+            threads,
+            plan_params(maps, lengths, (*epilogue.params, *needs.params()))
+            if promoted
+            else plan_params(maps, (*lengths, *needs.lengths()), (*needs.addresses(), *epilogue.params)),
+            (*lengths, *needs.lengths()),
+        ),
+        constraints=(*work.required, *not_empty(work.parts, epilogue.program, sizes)),
+        decisions=(),
+        when=when,
+    )
+    return replace(lowered, decisions=_decisions(lowered, choice, target))
+
+
+def _decisions(lowered: LoweredKernel, choice: Choice, target: Target) -> tuple[Decision, ...]:
+    if lowered.promotion is None:
+        return explain_choices(lowered, choice.request, choice.ranked, choice.assumed, target)
+    columns = lowered.engine_as(Tcgen05).tmem.columns
+    return (*promoted_decisions(lowered), *explain_residency(lowered.smem, columns, target))
+
+
+def _roles(converters: Converters | None, promoted: bool) -> tuple[WarpRole, ...]:
+    """The warps of a CTA: each of the first reads its quarter of the tensor memory lanes."""
+    what = "that promote partial sums and run the epilogue" if promoted else "for the epilogue"
+    epilogue = WarpRole("epilogue", 0, EPILOGUE_WARPS, what)
+    load = WarpRole("load", EPILOGUE_WARPS, 1, "for TMA")
+    mma = WarpRole("mma", EPILOGUE_WARPS + 1, 1, "for the MMA")
+    if converters is None:
+        return (epilogue, load, mma)
+    teams = f", in {converters.teams} teams" if converters.members > 1 else ""
+    return (epilogue, load, mma, WarpRole("convert", mma.first + 1, converters.warps, f"that convert{teams}"))
+
+
+def _stages(work: Work, choice: Choice, ring: int, staging: Sequence[SmemBuffer], target: Target) -> int:
+    stage = choice.memory.stage
+    return choose_stages(
+        work.kernel,
+        choice.request.schedule,
+        lambda most: fitting_stages(stage, ring, staging, most, target),
+        target.stages_max,
+        taken=f"a stage takes {stage.total} bytes, the epilogue's buffers {sum(b.total for b in staging)}, "
+        f"and there are {target.smem_bytes}",
+        otherwise="use a smaller tile" if work.promotion is None else "store fewer outputs",
+    )

@@ -1,0 +1,79 @@
+"""What the time model asks of a kernel: the bytes of a stage and of the whole problem, and what converting costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fp4cc.ir.kernel import Constraint, Kernel
+from fp4cc.ir.lowered import Operand, Problem
+from fp4cc.ir.lowered_converters import Conversion, Dequantized, Relaid
+from fp4cc.ir.part import Part
+from fp4cc.ir.sizes import Sizes
+from fp4cc.passes.choice.estimate import Shape, Stream, Traffic
+from fp4cc.passes.engines.tcgen05.mainloops import Fit, Shared
+from fp4cc.passes.feeds.conversion_cost import stage_clocks
+from fp4cc.passes.feeds.converters import plan_conversions
+from fp4cc.passes.feeds.steps import Steps
+from fp4cc.passes.resources.smem import ATOM_BYTES
+from fp4cc.targets import Target
+
+#: The tile whose conversions are counted; each grows with its rows.
+_COLUMNS = 128
+
+
+def plan_traffic(
+    kernel: Kernel,
+    problem: Problem,
+    shared: Sequence[Shared],
+    fit: Fit,
+    target: Target,
+    shape: Shape,
+    sizes: Sizes,
+    required: Sequence[Constraint],
+) -> Traffic:
+    """What the time model asks of the first mainloop, and the bytes of the whole problem."""
+    (first,), _ = plan_conversions(kernel, problem, [shared[0].steps(target, 1, _COLUMNS)], sizes, required)
+    return Traffic(
+        tile_k=first.tile_k,
+        a=_stream(first, Part("A"), target),
+        bs=tuple(_stream(first, Part("B", place), target) for place in range(len(first.products))),
+        instructions=first.mmas[0].instructions_per_tile_k,
+        global_bytes=_global_bytes(kernel, shared, shape),
+        accumulators=len(problem.accumulators),
+        overlapped_n=max((n for n in target.tile_n if fit.memory(1, n, 2) is not None), default=0),
+    )
+
+
+def _stream(steps: Steps, part: Part, target: Target) -> Stream:
+    """An operand's codes in a part of a stage, and its scales in another."""
+    by_part: dict[Part, Conversion] = {conversion.part: conversion for conversion in steps.conversions}
+    codes, scales = by_part.get(part), by_part.get(part.of_scales)
+    if isinstance(codes, Dequantized):
+        rows = codes.stage_rows
+        return Stream(own_rows=codes.stage_bytes / rows, row_clocks=stage_clocks(codes) / rows)
+    if isinstance(scales, Relaid):
+        runs = scales.row_atoms
+        own, clocks = scales.stage_bytes / runs, stage_clocks(scales) / runs
+        return Stream(rows=target.tile_k_bytes, own_runs=own, run_clocks=clocks)
+    return Stream(rows=target.tile_k_bytes, runs=steps.mmas[0].atoms * ATOM_BYTES)
+
+
+def _global_bytes(kernel: Kernel, shared: Sequence[Shared], shape: Shape) -> float:
+    """Bytes of all operands and results, each once."""
+    outputs = sum(4 if arg.dtype == "f32" else 2 for arg in kernel.args if arg.direction in ("out", "inout"))
+    operands = {o.arg: o for group in shared for product in group.products for o in (product.a, product.b)}
+    total = float(shape.m * shape.n * outputs * shape.batch)
+    for operand in operands.values():
+        rows = shape.m if operand.role == "A" else shape.n
+        total += rows * _row_bytes(operand, shape.k) * (shape.batch if operand.batched else 1)
+    return total
+
+
+def _row_bytes(operand: Operand, k: int) -> float:
+    """Bytes of a row of codes and scales."""
+    codes = k * operand.bits / 8
+    if not operand.scaled or operand.format.scale is None:
+        return codes
+    rows, columns = operand.format.stored
+    scales = k / columns if isinstance(columns, int) else 1
+    return codes + (scales / rows if isinstance(rows, int) else 0)

@@ -1,0 +1,41 @@
+"""What is known of a kernel before its schedule, and what a schedule chooses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from fp4cc.ir.kernel import Constraint, Kernel
+from fp4cc.ir.lowered import Problem, Promotion
+from fp4cc.ir.sizes import Sizes
+from fp4cc.passes.choice.estimate import Option
+from fp4cc.passes.choice.schedule import Ranked, Request
+from fp4cc.passes.engines.tcgen05.mainloops import Memory, Shared
+from fp4cc.passes.feeds.scale_reading import Needs
+from fp4cc.passes.problem.unzip import Frame
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What is decided before the schedule. `parts` is the kernel with the scales of rows apart from the codes."""
+
+    kernel: Kernel
+    parts: Kernel
+    sizes: Sizes
+    problem: Problem
+    frame: Frame
+    shared: tuple[Shared, ...]
+    required: tuple[Constraint, ...]
+    promotion: Promotion | None = None
+    needs: Needs | None = None  # of the promoted scales
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a schedule asks for, the option that is taken, what it needs, and what else there was."""
+
+    request: Request
+    option: Option
+    memory: Memory
+    ranked: list[Ranked] = field(default_factory=list[Ranked])
+    assumed: Mapping[str, int] = field(default_factory=dict[str, int])

@@ -1,0 +1,79 @@
+"""Why a GEMM for Hopper is as it is: one `Decision` for each choice, for `explain`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fp4cc.ir.lowered import Decision, LoweredKernel, Side, Wgmma
+from fp4cc.passes.choice.decisions import explain_products, explain_schedule
+
+
+def explain_choices(lowered: LoweredKernel) -> tuple[Decision, ...]:
+    """The decisions in the order in which they were made."""
+    cluster, tile, smem = lowered.cluster, lowered.tile, lowered.smem
+    written = lowered.schedule is not None
+    asked = lowered.schedule.fields if lowered.schedule is not None else {}
+    return (
+        explain_schedule(lowered),
+        *explain_products(lowered.products, lowered.mainloops),
+        *_instructions(lowered),
+        *_operands(lowered),
+        *_promotion(lowered),
+        Decision("tile", f"{tile.m} x {tile.n} x {tile.k}",
+                 f"{len(lowered.products.accumulators) * tile.n} sums a thread, and 128 bytes of a row: a swizzle row",
+                 (), "target"),
+        Decision("cluster", f"{cluster.m} x {cluster.n}",
+                 "two CTAs along M share each load of B" if cluster.m == 2 else "each CTA frees its stages by itself",
+                 ("2 x 1: two CTAs share loads of B, but to free a stage for both costs more (benchmarks/hopper.md)",)
+                 if cluster.m == 1 else (),
+                 "schedule" if "cluster" in asked else "compiler"),
+        Decision("stages", str(lowered.rings.stages), f"{smem.total} of {smem.limit} bytes used", (),
+                 "schedule" if written and isinstance(asked.get("stages", ("auto",))[0], int) else "compiler"),
+    )  # fmt: skip
+
+
+def _instructions(lowered: LoweredKernel) -> Iterator[Decision]:
+    """The instruction of each mainloop."""
+    for number, loop in enumerate(lowered.engine_as(Wgmma).loops):
+        scaled = any(side.scales is not None for side in loop.sides)
+        if scaled:
+            why = f"Hopper has no block-scaled tensor core: operands are dequantized to {loop.wide}, exactly"
+            others = ("fp8 wgmma: e4m3 cannot hold an element times its scale",)
+        elif loop.converts:
+            why = f"operands are converted to {loop.wide}, exactly, so that sums are those of f32"
+            others = ("fp8 wgmma: it keeps fewer bits of a sum than f32 has",)
+        else:
+            why, others = "both operands are of that type", ()
+        what = f"instruction {number + 1}" if number else "instruction"
+        columns = lowered.tile.n if lowered.promotion is None else lowered.tile.n // 2
+        name = f"wgmma.mma_async m64n{columns}k16, {loop.wide}"
+        yield Decision(what, name, why, others, "target")
+
+
+def _promotion(lowered: LoweredKernel) -> Iterator[Decision]:
+    """Where f32 scales meet the sums."""
+    if lowered.promotion is not None:
+        yield Decision(
+            "promotion", f"every {lowered.promotion.step} along K",
+            "what one pair of scales covers: the partial sums of a quarter of the tile are scaled and added in f32",
+            ("partial sums of all of it: 256 registers a thread",),
+        )  # fmt: skip
+
+
+def _operands(lowered: LoweredKernel) -> Iterator[Decision]:
+    """How each operand gets to where wgmma reads it."""
+    sides = {side.operand.arg: side for side in lowered.engine_as(Wgmma).sides}
+    for name, side in sides.items():
+        yield Decision(f"operand {name}", *_way(side))
+
+
+def _way(side: Side) -> tuple[str, str]:
+    if not side.converted:
+        return "read by wgmma where TMA puts it", f"it is {side.wide} already; the load swizzles its rows"
+    if side.scales is None:
+        return f"converted to {side.wide} by the threads", "a thread takes a row of each step"
+    if side.scales.reader is None:
+        scales = "TMA brings the scales' atoms with the codes"
+    else:
+        scales = f"it reads scales by layout {side.scales.reader.layout.name}, a step ahead"
+    return f"dequantized to {side.wide} by the threads", f"a thread takes a row of each step; {scales}"

@@ -1,0 +1,248 @@
+"""Lowering products to Hopper: TMA brings operands, warps convert them to what wgmma multiplies, and it does.
+
+With f32 scales of FP8 operands (`fp4cc.passes.feeds.promoted_scales`) the sums are of products without scales, a step
+of K at a time; so operands are still converted to bf16: Hopper's fp8 wgmma keeps fewer bits of a sum than f32 has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import cast
+
+from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
+from fp4cc.ir.kernel import Constraint, Expr, Kernel, Schedule
+from fp4cc.ir.lowered import (
+    CONSUMERS,
+    EPILOGUE_BARRIER,
+    TILE_K,
+    Cluster,
+    Launch,
+    LoweredKernel,
+    Mainloop,
+    Problem,
+    Promotion,
+    SmemBuffer,
+    Tile,
+    WarpRole,
+    Wgmma,
+    WgmmaLoop,
+)
+from fp4cc.ir.sizes import Sizes
+from fp4cc.passes.choice.schedule import applicable
+from fp4cc.passes.choice.stages import choose_stages
+from fp4cc.passes.engines.wgmma.decisions import explain_choices
+from fp4cc.passes.engines.wgmma.memory import (
+    OPERAND_BARRIER,
+    PROMOTED_SLOTS,
+    SLOT_BYTES,
+    SLOTS,
+    exchange,
+    factors_buffer,
+    plan_mainloops,
+    plan_pipeline,
+    plan_smem,
+)
+from fp4cc.passes.engines.wgmma.operands import Steps, constraints, plan_steps, promoted_steps
+from fp4cc.passes.epilogue.blocks import TooNarrow, whole_panels
+from fp4cc.passes.epilogue.memory import STAGING_LIMIT
+from fp4cc.passes.epilogue.plan import plan_epilogue
+from fp4cc.passes.feeds.promoted_scales import STEP, is_promoted, promoted_product, promoted_scales
+from fp4cc.passes.feeds.scale_reading import Needs, Readers
+from fp4cc.passes.problem.emptiness import not_empty
+from fp4cc.passes.problem.halves import refusal
+from fp4cc.passes.problem.unzip import Frame, find_products, tile_widths
+from fp4cc.passes.resources.params import plan_params, product_sizes
+from fp4cc.passes.resources.walk import plan_walk
+from fp4cc.passes.rewrites.row_scales import split_row_scales
+from fp4cc.targets.sm90 import SM90A
+
+THREADS = (CONSUMERS + 1) * 32
+#: What a thread of the epilogue takes at a time.
+LEAST_COLUMNS = 32
+_WIDTHS = (SM90A.tile_n, 64, LEAST_COLUMNS)
+#: Bytes that may be lost before the epilogue's buffers.
+ALIGNMENT = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What is decided before the schedule: the epilogue's frame, the mainloops, the columns of an accumulator."""
+
+    kernel: Kernel
+    sizes: Sizes
+    problem: Problem
+    frame: Frame
+    steps: tuple[Steps, ...]
+    needs: Needs
+    columns: int
+    promotion: Promotion | None = None
+
+    @property
+    def tile(self) -> Tile:
+        """A tile."""
+        return Tile(SM90A.tile_m, self.columns, TILE_K, SM90A.tile_m)
+
+    @property
+    def slots(self) -> int:
+        """Converted operands in shared memory."""
+        return SLOTS if self.promotion is None else PROMOTED_SLOTS
+
+
+def lower_wgmma(kernel: Kernel) -> list[LoweredKernel]:
+    """A plan for each schedule that can apply. Raises DiagnosticError for what cannot be built on sm_90a."""
+    sizes = Sizes.of(kernel.dims)
+    work = _promoted(kernel, sizes) if is_promoted(kernel) else _work(split_row_scales(kernel), sizes)
+    required = constraints(work.kernel, work.steps)
+    return [
+        replace(_lower_with(work, when, schedule, required), kernel=kernel)
+        for when, schedule in applicable(kernel, sizes, SM90A.name)
+    ]
+
+
+def _work(kernel: Kernel, sizes: Sizes) -> _Work:
+    problem, frame = find_products(kernel, sizes, SM90A.tile_n)
+    columns = _columns(kernel, frame, problem)
+    needs = Needs(kernel.args)
+    steps = plan_steps(kernel, problem, columns, Readers(kernel, sizes, problem, kernel.constraints, needs))
+    return _Work(kernel, sizes, problem, frame, steps, needs, columns)
+
+
+def _promoted(kernel: Kernel, sizes: Sizes) -> _Work:
+    """A product with f32 scales: one accumulator, and beside it partial sums of a quarter of the tile."""
+    problem, frame = promoted_product(kernel, sizes, SM90A.elements)
+    needs = Needs(kernel.args)
+    a, b = promoted_scales(problem, Readers(kernel, sizes, problem, kernel.constraints, needs))
+    return _Work(kernel, sizes, problem, frame, promoted_steps(problem), needs, SM90A.tile_n, Promotion(a, b, STEP))
+
+
+def _lower_with(
+    work: _Work, when: Expr | None, schedule: Schedule | None, required: tuple[Constraint, ...]
+) -> LoweredKernel:
+    kernel, problem, tile = work.kernel, work.problem, work.tile
+    cluster = Cluster(_cluster_m(schedule, tile), 1)
+    mainloops, maps = plan_mainloops(problem, work.steps, cluster)
+    engine = Wgmma(tuple(WgmmaLoop(steps.a, steps.bs) for steps in work.steps), work.slots, SLOT_BYTES)
+    factors = () if work.promotion is None else factors_buffer(work.promotion)
+    left = SM90A.smem_bytes - plan_smem(mainloops, engine, _least_stages(engine), factors).total
+    epilogue = plan_epilogue(work.frame, work.sizes, tile.n, min(STAGING_LIMIT, left - ALIGNMENT))
+    buffers = (*factors, *epilogue.staging)
+    stages = _stages(work, schedule, mainloops, engine, buffers)
+    walk = plan_walk(problem, tile, cluster, None)
+    maps = (*maps, *epilogue.tensor_maps)
+    lengths = product_sizes(problem, walk, epilogue.program, mainloops)
+    lowered = LoweredKernel(
+        name=kernel.name,
+        target=SM90A.name,
+        kernel=kernel,
+        schedule=schedule,
+        cluster=cluster,
+        walk=walk,
+        roles=_roles(engine),
+        named_barriers=(EPILOGUE_BARRIER, OPERAND_BARRIER),
+        smem=plan_smem(mainloops, engine, stages, buffers),
+        tensor_maps=maps,
+        epilogue=epilogue.program,
+        launch=Launch(
+            f"{kernel.name}_0",
+            THREADS,
+            plan_params(maps, lengths, (*epilogue.params, *work.needs.params())),
+            (*lengths, *work.needs.lengths()),
+        ),
+        constraints=(*required, *not_empty(kernel, epilogue.program, work.sizes)),
+        decisions=(),
+        when=when,
+        problem=problem,
+        mainloops=mainloops,
+        engine=engine,
+        promotion=work.promotion,
+        tile=tile,
+        pipeline=plan_pipeline(mainloops, engine, cluster, stages),
+        exchange=exchange(engine),
+    )
+    return replace(lowered, decisions=explain_choices(lowered))
+
+
+def _roles(engine: Wgmma) -> tuple[WarpRole, ...]:
+    work = "convert, multiply" if engine.converts else "multiply"
+    epilogue = WarpRole("epilogue", 0, CONSUMERS, f"that {work} and run the epilogue")
+    return (epilogue, WarpRole("load", CONSUMERS, 1, "for TMA"))
+
+
+def _columns(kernel: Kernel, frame: Frame, problem: Problem) -> int:
+    """Columns of each accumulator: those of all are at most the tile's, so that a thread has 128 sums.
+
+    Raises DiagnosticError for too many accumulators, and for halves of them that do not take turns within so few.
+    """
+    slots = len(problem.accumulators)
+    most = SM90A.tile_n // LEAST_COLUMNS
+    if slots > most:
+        raise DiagnosticError([
+            error("FP4002", f"{slots} accumulators do not fit in a thread's registers",
+                  frame.kernel.values[frame.accumulators[-1]].span, f"accumulator {slots}",
+                  notes=[f"on sm_90a a tile has at most {most}, of {LEAST_COLUMNS} columns"],
+                  help="write several kernels"),
+        ])  # fmt: skip
+    found = tile_widths(frame, problem, [n for n in _WIDTHS if slots * n <= SM90A.tile_n])
+    if not found:
+        unzipped = next(value for value in kernel.values if value.op == "unzip")
+        raise refusal(
+            unzipped, f"groups of {frame.group} columns, of {slots} accumulators, on {SM90A.name}",
+            "use groups of a multiple of 64, or all of a half",
+        )  # fmt: skip
+    if not whole_panels(frame, found[:1]):
+        raise TooNarrow(frame, found[0], "a thread has no registers for wider ones")
+    return found[0]
+
+
+def _cluster_m(schedule: Schedule | None, tile: Tile) -> int:
+    """CTAs along M that share B: what the block asks for, else one (benchmarks/hopper.md says why)."""
+    if schedule is None:
+        return 1
+    errors: list[Diagnostic] = []
+    cluster = (1, 1)
+    for field, values in schedule.fields.items():
+        span = schedule.field_spans[field]
+        if field == "tile" and values != (tile.m, tile.n, tile.k):
+            made = f"{tile.m} x {tile.n} x {tile.k}"
+            errors.append(
+                error("FP5010", f"sm_90a makes tiles of {made}", span, "another tile", help=f"write `tile {made}`"),
+            )  # fmt: skip
+        elif field == "cluster":
+            cluster = values
+            if values not in ((1, 1), (2, 1)):
+                errors.append(
+                    error("FP5011", "sm_90a takes clusters of 1 x 1 or 2 x 1", span, "another cluster",
+                          help="write `cluster 2 x 1`"),
+                )  # fmt: skip
+        elif field not in ("tile", "stages"):
+            errors.append(
+                error("FP5013", f"`{field}` cannot be chosen on sm_90a yet", span, "asked for here",
+                      help="leave it out"),
+            )  # fmt: skip
+    if errors:
+        raise DiagnosticError(errors)
+    return cast("int", cluster[0])
+
+
+def _least_stages(engine: Wgmma) -> int:
+    """Where wgmma reads what TMA has put there, a stage is free only when the next one is being multiplied."""
+    return 2 if engine.direct else 1
+
+
+def _stages(
+    work: _Work,
+    schedule: Schedule | None,
+    mainloops: Sequence[Mainloop],
+    engine: Wgmma,
+    buffers: Sequence[SmemBuffer],
+) -> int:
+    """Stages of the ring: those asked for, or as many as fit."""
+
+    def fitting(_: int) -> int:
+        fits = SM90A.stages_max
+        while fits and plan_smem(mainloops, engine, fits, buffers).total > SM90A.smem_bytes:
+            fits -= 1
+        return fits
+
+    return choose_stages(work.kernel, schedule, fitting, SM90A.stages_max, least=_least_stages(engine))

@@ -1,0 +1,161 @@
+"""Shared memory, loads and rings of Hopper's GEMM.
+
+A CTA loads its rows of A for itself, and its share of B's rows and scale atoms for the cluster. What threads convert is
+loaded as bytes, without a swizzle, because it is read by rows; what wgmma reads where TMA puts it, with the swizzle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from fp4cc.ir.lowered import (
+    CONSUMERS,
+    TILE_K,
+    Barrier,
+    Cluster,
+    Exchange,
+    Load,
+    Mainloop,
+    NamedBarrier,
+    Pipeline,
+    Problem,
+    Promotion,
+    Scales,
+    Side,
+    Smem,
+    SmemBuffer,
+    Wgmma,
+)
+from fp4cc.ir.part import Part
+from fp4cc.ir.sizes import scaled
+from fp4cc.passes.engines.wgmma.operands import Steps
+from fp4cc.passes.resources.smem import ATOM_BYTES, place_buffers
+from fp4cc.passes.resources.tensor_maps import codes_map, scale_atoms_map
+from fp4cc.targets.sm90 import SM90A
+from fp4rt.manifest import TensorMap
+
+#: Converted operands: one being multiplied, one being waited for, one being written.
+SLOTS = 3
+#: Of a product with promoted sums: the two stages of a step, which are multiplied before the next is converted.
+PROMOTED_SLOTS = 2
+SLOT_BYTES = SM90A.tile_m * 2 * TILE_K
+#: Where the warps that convert and multiply meet.
+OPERAND_BARRIER = NamedBarrier("OPERAND_BARRIER", 2, "epilogue", "the named barrier of those four")
+#: A row of a tile's sums in shared memory; 4 floats of padding keep both sides of the exchange free of bank conflicts.
+EXCHANGE_PITCH = 4 * (SM90A.tile_n + 4)
+_EXCHANGE_BYTES = SM90A.tile_m * EXCHANGE_PITCH
+_MAP_TYPES = {"bf16": "BF16", "f16": "F16"}
+
+
+def plan_mainloops(
+    problem: Problem, steps: Sequence[Steps], cluster: Cluster
+) -> tuple[tuple[Mainloop, ...], tuple[TensorMap, ...]]:
+    """The mainloops with their loads, and the tensor maps of these."""
+    planner = _Loads(problem, cluster)
+    mainloops = tuple(planner.mainloop(each) for each in steps)
+    return mainloops, tuple(planner.maps.values())
+
+
+@dataclass
+class _Loads:
+    """Makes the loads of mainloops. Those that read alike share a tensor map."""
+
+    problem: Problem
+    cluster: Cluster
+    maps: dict[str, TensorMap] = field(default_factory=dict[str, TensorMap])
+
+    def mainloop(self, steps: Steps) -> Mainloop:
+        alone = replace(self.problem, products=steps.products)  # K is the mainloop's
+        sides = (steps.a, *steps.bs)
+        loads = [self._codes(alone, side) for side in sides]
+        loads += [self._atoms(alone, side, side.loaded_scales) for side in sides if side.loaded_scales is not None]
+        total = sum(load.slice_bytes * load.slices for load in loads)
+        return Mainloop(steps.products, steps.tile_k, tuple(loads), total)
+
+    def _codes(self, problem: Problem, side: Side) -> Load:
+        operand, rows = side.operand, side.rows // self._slices(side)
+        if side.converted:
+            width, dtype = scaled(problem.k, operand.bits, 8), "U8"
+            box, swizzle = (side.row_bytes, rows), "none"
+        else:
+            width, dtype = problem.k, _MAP_TYPES[side.wide]
+            box, swizzle = (TILE_K, rows), "128B"
+        wanted = codes_map(f"{operand.arg}_codes", problem, operand, dtype, width, box, swizzle)
+        return self._load(side, wanted, side.part, side.rows * side.row_bytes)
+
+    def _atoms(self, problem: Problem, side: Side, scales: Scales) -> Load:
+        box = (256 // self._slices(side), 1, 1)
+        wanted = scale_atoms_map(f"{side.operand.arg}_scales", problem, side.operand, scales.block, box)
+        return self._load(side, wanted, side.part.of_scales, ATOM_BYTES)
+
+    def _load(self, side: Side, wanted: TensorMap, part: Part, size: int) -> Load:
+        slices = self._slices(side)
+        everyone = (1 << self.cluster.m) - 1
+        masks = tuple(everyone if side.operand.role == "B" else 1 << rank for rank in range(self.cluster.m))
+        return Load(self._name(wanted), part, slices, size // slices, size // slices, masks)
+
+    def _slices(self, side: Side) -> int:
+        return self.cluster.m if side.operand.role == "B" else 1
+
+    def _name(self, wanted: TensorMap) -> str:
+        """The name of a map that reads as wanted: one there is, or a new one."""
+        name, number = wanted.name, 1
+        while name in self.maps and self.maps[name] != replace(wanted, name=name):
+            number += 1
+            name = f"{wanted.name}{number}"
+        self.maps[name] = replace(wanted, name=name)
+        return name
+
+
+def plan_pipeline(mainloops: Sequence[Mainloop], engine: Wgmma, cluster: Cluster, stages: int) -> Pipeline:
+    """The ring of stages that all mainloops share."""
+    total, *others = (f"{loop.tx_bytes}" for loop in mainloops)
+    then = "".join(f"; then {other}" for other in others)
+    when = "multiplied" if engine.direct else "converted"
+    barriers = (
+        Barrier("ab_full", stages, 1, int(total), f"the load warp, with the bytes of the stage{then}",
+                "the four other warps", ("load",), ("epilogue",), "cta" if cluster.size == 1 else "cluster"),
+        Barrier("ab_empty", stages, CONSUMERS * cluster.m, 0,
+                f"a lane of each warp that has {when} it, of every CTA of the cluster", "the load warp",
+                ("epilogue",), ("load",), "cta" if cluster.size == 1 else "cluster"),
+    )  # fmt: skip
+    return Pipeline(stages, tuple(load for loop in mainloops for load in loop.loads), barriers, (), ())
+
+
+def factors_buffer(promotion: Promotion) -> tuple[SmemBuffer, ...]:
+    """Where the f32 scales of B's columns lie for a step, if each has its own."""
+    if not promotion.b.each_row:
+        return ()
+    return (SmemBuffer("b_factors", 0, 4 * SM90A.tile_n, 1, 16, "B's scales of a step, one a column"),)
+
+
+def plan_smem(mainloops: Sequence[Mainloop], engine: Wgmma, stages: int, others: Sequence[SmemBuffer]) -> Smem:
+    """Converted operands and exchanged sums in one place, the ring of stages, other buffers, barriers."""
+    converted = engine.converted_roles
+    if converted:
+        what = f"{' and '.join(converted)} converted; then a tile's sums on their way to the epilogue"
+    else:
+        what = "a tile's sums on their way to the epilogue"
+    # A mainloop that needs less leaves the rest of a stage unused.
+    ring: dict[Part, int] = {}
+    swizzled = {side.part for side in engine.sides if not side.converted}
+    for load in (load for loop in mainloops for load in loop.loads):
+        ring[load.part] = max(ring.get(load.part, 0), load.slice_bytes * load.slices)
+    wanted = [
+        SmemBuffer(exchange(engine).buffer, 0,
+                   max(_EXCHANGE_BYTES, len(converted) * engine.slots * SLOT_BYTES), 1, 1024, what),
+        *(SmemBuffer(part.buffer, 0, size, stages, 1024 if part in swizzled else 128, f"rows of {part.role}", part)
+          for part, size in ring.items() if not part.scales),
+        *(SmemBuffer(part.buffer, 0, size, stages, 128, f"a scale atom of {part.role}", part)
+          for part, size in ring.items() if part.scales),
+        *others,
+        SmemBuffer("ab_full", 0, 8, stages, 8, "barriers: the stage holds data"),
+        SmemBuffer("ab_empty", 0, 8, stages, 8, "barriers: the stage may be filled"),
+    ]  # fmt: skip
+    return place_buffers(wanted, SM90A.smem_bytes)
+
+
+def exchange(engine: Wgmma) -> Exchange:
+    """Where sums cross to the epilogue: over the converted operands, where there are any."""
+    return Exchange("operands" if engine.converts else "exchange_smem", EXCHANGE_PITCH, between=True)

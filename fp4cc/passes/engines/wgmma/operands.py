@@ -1,0 +1,170 @@
+"""What Hopper's GEMM multiplies: the type wgmma gets, how each operand becomes it, and why not, where it cannot.
+
+bf16 holds every element of eight bits or fewer, and its product by an e4m3 or e8m0 scale as long as that stays in
+bf16's range: then the sums are those of a block-scaled tensor core. f16 holds less: no e8m0 scale, and of the
+products by e4m3 scales only those of small elements. Beside a plain operand a format is taken only where all its
+products are held (`passes.holding`); of two operands with block scales, which Blackwell multiplies without that
+detour, those outside bf16's range are infinite or lose bits (docs/operands.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
+from fp4cc.ir.kernel import Arg, Constraint, Kernel
+from fp4cc.ir.lowered import TILE_K, Operand, Problem, Product, Side, Wide
+from fp4cc.ir.part import Part
+from fp4cc.ir.sizes import fold
+from fp4cc.passes.engines.wgmma.scales import plan_scales
+from fp4cc.passes.feeds.holding import why_not_dequantized
+from fp4cc.passes.feeds.promoted_scales import STEP
+from fp4cc.passes.feeds.scale_reading import Readers
+from fp4cc.targets.sm90 import SM90A
+from fp4num import BlockFormat
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """A mainloop without its loads: products that share A, and what becomes of the operands."""
+
+    products: tuple[Product, ...]
+    a: Side
+    bs: tuple[Side, ...]
+    tile_k: int = TILE_K
+
+
+def promoted_steps(problem: Problem) -> tuple[Steps, ...]:
+    """The mainloop of a product whose f32 scales are for whole partial sums: operands are converted without them."""
+    a, b = (
+        Side(operand, "bf16", part, rows, TILE_K * operand.bits // 8, None)
+        for operand, part, rows in (
+            (problem.a, Part("A"), SM90A.tile_m),
+            (problem.b, Part("B"), SM90A.tile_n),
+        )
+    )
+    return (Steps(problem.products, a, (b,), STEP),)
+
+
+def plan_steps(kernel: Kernel, problem: Problem, columns: int, readers: Readers) -> tuple[Steps, ...]:
+    """The mainloops in the order of their first products. Raises DiagnosticError with all pairs that are not legal.
+
+    A mainloop has at most as many Bs of `columns` rows as one slot holds.
+    """
+    errors: list[Diagnostic] = []
+    found: list[Steps] = []
+    for product in problem.products:
+        try:
+            wide = _wide(kernel, product)
+        except DiagnosticError as refused:
+            errors.extend(refused.diagnostics)
+            continue
+        place = next((i for i, steps in enumerate(found) if _joins(steps, product, wide, columns)), None)
+        bs = () if place is None else found[place].bs
+        b = _side(product.b, product, wide, Part("B", len(bs)), columns, readers)
+        if place is None:
+            a = _side(product.a, product, wide, Part("A"), SM90A.tile_m, readers)
+            found.append(Steps((product,), a, (b,)))
+        else:
+            found[place] = replace(found[place], products=(*found[place].products, product), bs=(*bs, b))
+    if errors:
+        raise DiagnosticError(list(dict.fromkeys(errors)))
+    return tuple(found)
+
+
+def _joins(steps: Steps, product: Product, wide: Wide, columns: int) -> bool:
+    """Whether a mainloop loads a product's A already, and has room for one more B."""
+    room = (len(steps.bs) + 1) * columns <= SM90A.tile_n
+    return room and (steps.a.operand, steps.a.wide, steps.products[0].k) == (product.a, wide, product.k)
+
+
+def constraints(kernel: Kernel, loops: Sequence[Steps]) -> tuple[Constraint, ...]:
+    """What the loads ask of each K; what static sizes already break is an error here."""
+    found: dict[str, Constraint] = {}
+    for steps in loops:
+        product = steps.products[0]
+        span = next((d.span for d in kernel.dims if d.name == product.k_axis), kernel.arg(product.a.arg).span)
+        side = max((steps.a, *steps.bs), key=lambda s: _k_multiple(s.operand))
+        multiple = _k_multiple(side.operand)
+        reason = f"a row of {side.operand.name} must start on 16 bytes for TMA"
+        condition = fold("eq", fold("mod", product.k, multiple), 0)
+        if condition is False:
+            raise DiagnosticError([
+                error("FP4011", f"{product.k_axis} = {product.k} is not a multiple of {multiple}", span, notes=[reason],
+                      help=f"pad {product.k_axis} with zeros"),
+            ])  # fmt: skip
+        if condition is not True:
+            text = f"{product.k_axis} % {multiple} == 0"
+            found[text] = Constraint(condition, text, span, reason)
+    return tuple(found.values())
+
+
+def _k_multiple(operand: Operand) -> int:
+    """The fewest elements that are whole units of 16 bytes."""
+    return 64 if operand.bits == 6 else 128 // operand.bits
+
+
+def _side(operand: Operand, product: Product, wide: Wide, part: Part, rows: int, readers: Readers) -> Side:
+    scales = plan_scales(operand, product.k, rows, readers) if operand.scaled else None
+    return Side(operand, wide, part, rows, TILE_K * operand.bits // 8, scales)
+
+
+# What can be built.
+
+
+def _wide(kernel: Kernel, product: Product) -> Wide:
+    """The type a product's operands become. Raises DiagnosticError with every reason why they cannot."""
+    args = [(kernel.arg(operand.arg), operand) for operand in (product.a, product.b)]
+    plain = {operand.element for _, operand in args if not operand.scaled}
+    if plain - set(SM90A.plain) or plain >= {"bf16", "f16"}:
+        raise DiagnosticError([_pair_error(args)])
+    wide: Wide = "f16" if "f16" in plain else "bf16"
+    beside = next((operand.element for _, operand in args if not operand.scaled), None)
+    errors = [e for arg, operand in args if operand.scaled for e in _operand_errors(arg, operand.format, wide, beside)]
+    if errors:
+        raise DiagnosticError(errors)
+    return wide
+
+
+def _pair_error(args: Sequence[tuple[Arg, Operand]]) -> Diagnostic:
+    (a_arg, a), (b_arg, b) = args
+    return error(
+        "FP4005", f"{a.name} by {b.name} cannot be multiplied on {SM90A.name} yet", a_arg.span, a.name,
+        also=[(b_arg.span, b.name)],
+        notes=[
+            "wgmma multiplies bf16 by bf16 or f16 by f16; block formats and fp8 are converted to either, exactly",
+        ],
+        help="give both operands one of these types, or one of them a block format",
+    )  # fmt: skip
+
+
+def _operand_errors(arg: Arg, fmt: BlockFormat, wide: Wide, beside: str | None) -> list[Diagnostic]:
+    """Why an operand cannot become `wide`; `beside` is the type of the other one if it is plain."""
+    rows, columns = fmt.stored
+    if fmt.scale == "f32":
+        return [
+            error("FP4202", f"`{fmt.name}` has f32 scales: {SM90A.name} multiplies it by another such operand only",
+                  arg.span, f"`{fmt.name}`",
+                  notes=["bf16 holds an element times a scale of eight bits, but not times an f32",
+                         "of one product of two operands with f32 scales, partial sums are scaled"],
+                  help="use e4m3 or e8m0 scales (nvfp4, mxfp8), or a kernel of its own with f32 scales on both sides"),
+        ]  # fmt: skip
+    if fmt.scale is not None and columns != "all" and columns not in SM90A.blocks and columns % TILE_K:
+        known = ", ".join(map(str, SM90A.blocks))
+        return [
+            error("FP4202", f"`{fmt.name}` stores a scale per {rows} x {columns}: {SM90A.name} takes others", arg.span,
+                  f"`{fmt.name}`",
+                  notes=[f"a step along K is {TILE_K} elements: a scale covers {known} of them, whole steps, or all"],
+                  help="store them `per 1 x 16` (nvfp4) or `per 1 x 32` (mx formats)"),
+        ]  # fmt: skip
+    if beside is not None and (why := why_not_dequantized(fmt, wide)) is not None:
+        held = why_not_dequantized(fmt, "bf16") is None
+        return [
+            error("FP4205", f"`{fmt.name}` cannot be multiplied by {beside} on {SM90A.name}", arg.span, f"`{fmt.name}`",
+                  notes=[f"beside {beside} an operand is dequantized to {wide}, exactly or not at all; {why}"],
+                  help="make the other operand bf16, which holds them all" if held
+                  else "give it e4m3 scales or elements of four or six bits (nvfp4, mxfp4, mxfp6), "
+                       "or quantize the other operand too"),
+        ]  # fmt: skip
+    return []

@@ -1,0 +1,1 @@
+"""How operands and their scales reach what multiplies them."""

@@ -1,0 +1,1 @@
+"""What a plan takes of a chip: shared memory, tensor maps, parameters, the grid."""

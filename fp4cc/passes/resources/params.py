@@ -1,0 +1,64 @@
+"""The kernel's sizes, and its parameters: tensor maps, then pointers, then integers, then floats."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from fp4cc.ir.lowered import KernelParam, Problem, Product, Size, Walk
+from fp4cc.ir.lowered_epilogue import EpilogueProgram
+from fp4cc.ir.sizes import ceildiv
+from fp4rt.manifest import Param, TensorMap
+
+_ORDER = ("tensor_map", "pointer", "i64", "i32", "f32")
+
+
+class Loop(Protocol):
+    """What a mainloop of any family says of its steps along K."""
+
+    @property
+    def products(self) -> tuple[Product, ...]: ...
+
+    @property
+    def tile_k(self) -> int: ...
+
+
+def plan_params(
+    maps: Sequence[TensorMap], sizes: Sequence[Size], others: Sequence[KernelParam]
+) -> tuple[KernelParam, ...]:
+    """The parameters by kind, those of a kind as they are given. Sizes that are numbers are none."""
+    params = [KernelParam(m.name, Param("tensor_map", m.name), m.source) for m in maps]
+    params += [KernelParam(s.name, Param("i32", s.value), s.what) for s in sizes if not isinstance(s.value, int)]
+    return tuple(sorted([*params, *others], key=lambda p: _ORDER.index(p.param.kind)))
+
+
+def product_sizes(problem: Problem, walk: Walk, epilogue: EpilogueProgram, mainloops: Sequence[Loop]) -> list[Size]:
+    """The sizes that a kernel with products uses, whatever multiplies them."""
+    found: list[Size] = []
+    if epilogue.clips:
+        found.append(Size("m_size", problem.m, problem.m_axis))
+    if epilogue.clips or any(_from_n(product) for product in problem.products):
+        found.append(Size("n_size", epilogue.problem.n, epilogue.problem.n_axis))
+    found += batches(epilogue)
+    for number, loop in enumerate(mainloops):
+        product, name = loop.products[0], f"k_tiles{number + 1 if number else ''}"
+        found.append(Size(name, ceildiv(product.k, loop.tile_k), f"steps of {loop.tile_k} along {product.k_axis}"))
+    found.append(Size("tiles_m", walk.tiles_m, f"cluster tiles along {problem.m_axis}"))
+    found.append(Size("tiles_n", walk.tiles_n, f"cluster tiles along {problem.n_axis}"))
+    found.append(Size("tiles", walk.tiles, "cluster tiles in all"))
+    return found
+
+
+def _from_n(product: Product) -> bool:
+    """Whether the rows of a right operand start where another half of its argument ends."""
+    half = product.b.half
+    return half is not None and half.group is None and half.part == 1
+
+
+def batches(epilogue: EpilogueProgram) -> list[Size]:
+    """The number of batches as a size, where it decides how far apart an output's scales lie."""
+    space = epilogue.problem
+    layouts = [o.dtype.layout for o in epilogue.outputs if not isinstance(o.dtype, str)]
+    if not space.batch_axes or all(layout.order[-1] == "batch" for layout in layouts):
+        return []
+    return [Size("batches", space.batch, "batches in all")]

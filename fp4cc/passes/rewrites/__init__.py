@@ -1,0 +1,1 @@
+"""Typed kernels into typed kernels: several launches, names, scales of rows."""
