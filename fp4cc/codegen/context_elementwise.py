@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fp4cc.codegen.context import Constant, Panels, frame, mentions
+from fp4cc.codegen.context import SMEM, Constant, Panels, frame, mentions
 from fp4cc.codegen.epilogue.hooks import EpilogueText
 from fp4cc.ir.lowered import LoweredElementwise
 from fp4cc.passes.elementwise import TILE_M, sizes_of
@@ -20,8 +20,12 @@ def template_context(lowered: LoweredElementwise, epilogue: EpilogueText) -> dic
         place += ", batch" if uses["batch"] else ", _"
     return {
         **frame(lowered, epilogue, _title(lowered), _plan(lowered)),
-        "constants": [Constant("TILE_M", TILE_M), Constant("TILE_N", lowered.epilogue.tile_n)],
-        "buffers": lowered.smem.buffers,
+        "constants": [[Constant("TILE_M", TILE_M), Constant("TILE_N", lowered.epilogue.tile_n)]],
+        "spaces": [SMEM] if lowered.smem.buffers else [],
+        "place_template": "common/place_by_rows.py.j2",
+        "buffers": [
+            {"name": b.name, "dtype": "cutlass.Int8", "count": b.total, "align": b.align} for b in lowered.smem.buffers
+        ],
         "sizes": [
             {"name": name, "value": int(value), "note": what}
             for name, value, what in sizes_of(lowered.epilogue, lowered.raster)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fp4cc.codegen.context import Constant, Panels, arrivals, frame, mentions, place_call
+from fp4cc.codegen.context import SMEM, Constant, Panels, arrivals, cta_group, frame, mentions, place_call
 from fp4cc.codegen.epilogue.exchanged import exchanged_reads
 from fp4cc.codegen.epilogue.hooks import EpilogueText
 from fp4cc.codegen.promoted_scales import factor_address, factor_functions
@@ -12,11 +12,6 @@ from fp4cc.ir.lowered import SmemBuffer
 from fp4cc.ir.lowered_promoted import LoweredPromoted
 from fp4cc.passes.params import sizes as kernel_sizes
 
-#: The library functions that the template calls.
-HELPERS = (
-    "wait", "shared_address", "shared_load_32_f32", "shared_store_f32", "load_f32", "global_address", "exchange_row",
-    "promote", "factors_of_columns", "clear", "mul",
-)  # fmt: skip
 _PITCH = 4 * (128 + 4)  # bytes: 4 floats of padding keep rows off each other's banks
 
 
@@ -35,6 +30,7 @@ def template_context(lowered: LoweredPromoted, epilogue: EpilogueText) -> dict[s
         **frame(lowered, epilogue, title(lowered), plan(lowered)),
         "tile": tile,
         "constants": _constants(lowered),
+        "spaces": [SMEM, cta_group(1)],
         "buffers": [_buffer(buffer) for buffer in lowered.smem.buffers],
         "sizes": [{"name": n, "value": int(v), "note": what} for n, v, what in sizes if isinstance(v, int)],
         "arrivals": arrivals(lowered.pipeline),

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from fp4cc.codegen.context import Constant, Panels, arrivals, frame, mentions, place_call, waits
+from fp4cc.codegen.context import SMEM, Constant, Panels, arrivals, cta_group, frame, mentions, place_call, waits
 from fp4cc.codegen.converters import arrive, batched, conversions, converter_loops
 from fp4cc.codegen.epilogue.hooks import EpilogueText
 from fp4cc.codegen.halves import whole_index
@@ -35,6 +35,7 @@ def template_context(lowered: LoweredGemm, epilogue: EpilogueText) -> dict[str, 
     return {
         **frame(lowered, epilogue, title(lowered), plan(lowered)),
         "constants": _constants(lowered, overlapped),
+        "spaces": [SMEM, cta_group(lowered.mma.cta_group)],
         "buffers": [_buffer(lowered, buffer) for buffer in lowered.smem.buffers],
         "sizes": [{"name": n, "value": int(v), "note": what} for n, v, what in sizes if isinstance(v, int)],
         "mma": lowered.mma,

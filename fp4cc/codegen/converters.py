@@ -39,18 +39,17 @@ def converter_loops(lowered: LoweredGemm) -> list[ConverterLoop]:
     ]
 
 
-def converter_functions(lowered: LoweredGemm) -> tuple[list[str], set[str]]:
-    """The functions that the loops call, and the library's functions that these call."""
+def converter_functions(lowered: LoweredGemm) -> list[str]:
+    """The functions that the loops call."""
     texts: list[str] = []
-    helpers: set[str] = set()
     for conversion in conversions(lowered):
         if conversion.scales is not None:
             texts += ReaderText(conversion.name, conversion.scales).functions()
         if isinstance(conversion, Relaid):
-            texts.append(relaid_function(conversion, _members(lowered), helpers))
+            texts.append(relaid_function(conversion, _members(lowered)))
         else:
-            texts += dequantized_functions(conversion, _members(lowered), helpers)
-    return texts, helpers
+            texts += dequantized_functions(conversion, _members(lowered))
+    return texts
 
 
 def conversions(lowered: LoweredGemm) -> list[Conversion]:

@@ -31,14 +31,13 @@ def dequantized_text(operand: Dequantized, members: int, cta_group: int, tile_n:
     )  # fmt: skip
 
 
-def dequantized_functions(operand: Dequantized, members: int, helpers: set[str]) -> list[str]:
-    """The functions that fetch and put. Adds to `helpers` what they call."""
-    return [_fetch(operand, members, helpers), _put(operand, members, helpers)]
+def dequantized_functions(operand: Dequantized, members: int) -> list[str]:
+    """The functions that fetch and put."""
+    return [_fetch(operand, members), _put(operand, members)]
 
 
-def _fetch(operand: Dequantized, members: int, helpers: set[str]) -> str:
+def _fetch(operand: Dequantized, members: int) -> str:
     """The function that loads this lane's codes and scales of a stage to registers."""
-    helpers |= {"load_words", "global_address", "both", "shared_address"}
     row = whole_row(operand.rows_of, "row")
     number = f"Int64({row})" if operand.all_rows is None else f"(Int64(batch) * {operand.all_rows} + {row})"
     offset = packed_bytes("k", operand.bits)
@@ -52,7 +51,6 @@ def _fetch(operand: Dequantized, members: int, helpers: set[str]) -> str:
     ]
     what, found = f"{operand.unit} codes from k on of this lane's rows of {operand.arg}", "words"
     if operand.scales is not None:
-        helpers |= {"gather_scales", "where_int"}
         what, found = f"{what}, and their scales", "(words, scales)"
         reader, count, width = ReaderText(operand.name, operand.scales), operand.unit_scales, operand.scales.width
         block = divided("k", operand.block) if operand.block else "0"
@@ -69,14 +67,12 @@ def _fetch(operand: Dequantized, members: int, helpers: set[str]) -> str:
     return function(f"fetch_{operand.name}", arguments, f"{what}; 0 past the ends.", body)
 
 
-def _put(operand: Dequantized, members: int, helpers: set[str]) -> str:
+def _put(operand: Dequantized, members: int) -> str:
     """The function that dequantizes what was fetched into a stage's rows."""
     pairs, run = f"pairs_of_{operand.element}", f"pairs[{RUN // 2} * j : {RUN // 2} * j + 4]"
-    helpers |= {"shared_store_4_words", pairs}
     body = [f"for i, {'words' if operand.scales is None else '(words, scales)'} in enumerate(fetched):"]
     if operand.scales is not None:
         scales = f"scales_of_{operand.scales.scale}"
-        helpers |= {scales, "scaled"}
         # Only bf16 holds e8m0 scales.
         wide = f', "{operand.to}"' if operand.scales.scale == "e4m3" else ""
         body.append(f"    scale = {scales}(scales{wide})")

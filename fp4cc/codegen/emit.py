@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import jinja2
 
 from fp4cc.codegen import context_elementwise, context_promoted, context_tcgen05
-from fp4cc.codegen.context import waits
+from fp4cc.codegen.context import imports
 from fp4cc.codegen.converters import converter_functions
-from fp4cc.codegen.epilogue.hooks import EpilogueText
 from fp4cc.codegen.epilogue.text import emit_epilogue
+from fp4cc.codegen.free import free_names
+from fp4cc.codegen.library import library, text_of
 from fp4cc.codegen.names import Names, named
 from fp4cc.codegen.wgmma import context as context_wgmma
 from fp4cc.codegen.wrap import call
@@ -31,36 +32,46 @@ def emit(lowered: LoweredKernel) -> str:
 
 
 def _text(lowered: LoweredKernel, names: Names) -> str:
-    """The text with marks for names."""
+    """The text with marks for names: the kernel's, then around it what it needs of the library and of the DSL."""
+    context = _context(lowered, names)
+    kernel = _environment().get_template("common/kernel.py.j2").render(context)
+    helpers = library(lowered.target)
+    used = free_names(kernel)
+    definitions = helpers.closure(used & helpers.names())
+    mentioned = used.union(*(definition.mentions for definition in definitions))
+    module = _environment().get_template("common/module.py.j2")
+    return module.render(context, imports=imports(mentioned), library=text_of(definitions), kernel=kernel)
+
+
+def _context(lowered: LoweredKernel, names: Names) -> dict[str, Any]:
+    """What the templates may use."""
+    epilogue = emit_epilogue(lowered, names)
     match lowered:
         case LoweredGemm():
-            functions, helpers = converter_functions(lowered)
-            helpers |= set(waits(lowered.pipeline).values())
-            epilogue = _with(functions, emit_epilogue(lowered, names, helpers))
+            functions = converter_functions(lowered)
             context = context_tcgen05.template_context(lowered, epilogue)
-            template = "sm100/gemm.py.j2"
+            body = "sm100/gemm.py.j2"
         case LoweredElementwise():
-            epilogue = emit_epilogue(lowered, names)
+            functions = []
             context = context_elementwise.template_context(lowered, epilogue)
-            template = "common/elementwise.py.j2"
+            body = "common/elementwise.py.j2"
         case LoweredWgmma():
-            epilogue = emit_epilogue(lowered, names, context_wgmma.helpers(lowered))
-            epilogue = _with(context_wgmma.scale_functions(lowered), epilogue)
+            functions = context_wgmma.scale_functions(lowered)
             context = context_wgmma.template_context(lowered, epilogue)
-            template = "sm90/gemm.py.j2"
+            body = "sm90/gemm.py.j2"
         case LoweredPromoted():
-            epilogue = emit_epilogue(lowered, names, context_promoted.HELPERS)
-            epilogue = _with(context_promoted.scale_functions(lowered), epilogue)
+            functions = context_promoted.scale_functions(lowered)
             context = context_promoted.template_context(lowered, epilogue)
-            template = "sm100/promoted.py.j2"
+            body = "sm100/promoted.py.j2"
         case _:
             raise TypeError(f"no template for {type(lowered).__name__}")
-    return _environment().get_template(template).render(context, call=call, function=names.new(lowered.name, "_kernel"))
-
-
-def _with(functions: list[str], epilogue: EpilogueText) -> EpilogueText:
-    """The epilogue's text with more functions of the kernel's module."""
-    return replace(epilogue, functions="\n\n\n".join([epilogue.functions.strip("\n"), *functions]))
+    return {
+        **context,
+        "body": body,
+        "functions": "\n\n\n".join([epilogue.functions.strip("\n"), *functions]),
+        "function": names.new(lowered.name, "_kernel"),
+        "call": call,
+    }
 
 
 @cache

@@ -45,10 +45,9 @@ def relaid_text(relaid: Relaid, members: int, tile_n: int) -> ConversionText:
     )
 
 
-def relaid_function(relaid: Relaid, members: int, helpers: set[str]) -> str:
-    """The function that loads this lane's scales of a stage to registers. Adds to `helpers` what it and `put` call."""
+def relaid_function(relaid: Relaid, members: int) -> str:
+    """The function that loads this lane's scales of a stage to registers."""
     reader, scales = ReaderText(relaid.name, relaid.scales), relaid.scales
-    helpers |= {"gather_scales", "put_scale_atoms", "global_address", "shared_address", "where_int"}
     count, rows = relaid.per_row, 128 * relaid.row_atoms
     steps = f"range(0, {rows}, 32)"
     if members > 1:
@@ -64,7 +63,6 @@ def relaid_function(relaid: Relaid, members: int, helpers: set[str]) -> str:
     ]
     words = "words"
     if scales.partial:
-        helpers.add("first_bytes")
         words = "[first_bytes(word, left - 4 * i) for i, word in enumerate(words)]"
     body += [f"    fetched.append({words})", "return fetched"]
     what = f"Scales k to k + {count - 1} of this lane's rows of {relaid.arg}, as words of four; 0 past the ends."

@@ -36,20 +36,17 @@ def fake_factors(program: EpilogueProgram, value: int) -> list[str]:
     return [f"{fake_name(program, value)}_{factor}" for factor in tensor_factors(_format(quantize), _mode(quantize))]
 
 
-def fake_functions(program: EpilogueProgram, value: int, helpers: set[str]) -> list[str]:
+def fake_functions(program: EpilogueProgram, value: int) -> list[str]:
     """Module-level functions of one value."""
     name, quantize = fake_name(program, value), _quantize(program, value)
     fmt = _format(quantize)
     made = quantizer(fmt, name, _mode(quantize))
-    helpers |= made.helpers | {"mul", f"rounded_{fmt.element}"}
     scale = "from_bits(scale)" if fmt.scale == "f32" else f"decode_{fmt.scale}(scale)"
-    helpers.add("from_bits" if fmt.scale == "f32" else f"decode_{fmt.scale}")
     factors = "".join(f", tensor_{factor}" for factor in tensor_factors(fmt, _mode(quantize)))
     decoded = f"mul(element, {scale})"
     if fmt.tensor_scale == "multiplies":
         decoded = f"mul({decoded}, tensor_decode)"
     elif fmt.tensor_scale == "divides":
-        helpers.add("div")
         decoded = f"div({decoded}, tensor_encode)"
     block = fmt.block[1]
     text = "\n".join(

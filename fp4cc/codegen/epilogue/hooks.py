@@ -24,7 +24,7 @@ class Walk:
 class EpilogueText:
     """Text of the epilogue.
 
-    functions  module level: exact arithmetic, quantizers, and `element`, the spec's epilogue for one element
+    functions  module level: quantizers, and `element`, the spec's epilogue for one element
     kernel     once, in the epilogue warps, before the first tile: scalars, values of scope "kernel"
     tile       once a tile: row vectors, staged column vectors, values of scope "tile" and "row"
     walks      for each panel, before its sub-tiles are stored; `panel0` is its first column
@@ -32,7 +32,6 @@ class EpilogueText:
     panel_end   once a panel, after its last sub-tile was stored
     tile_end   once a tile, after its last sub-tile
     finish     once, after the last tile: waits for stores that still read shared memory
-    imports    lines the pieces need at the top of the file, beyond what the kernel template imports itself
     """
 
     functions: str
@@ -41,7 +40,6 @@ class EpilogueText:
     subtile: str
     tile_end: str
     finish: str
-    imports: tuple[str, ...] = ()
     walks: tuple[Walk, ...] = ()
     panel_end: str = ""
 

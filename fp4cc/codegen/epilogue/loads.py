@@ -44,7 +44,6 @@ class Loads:
         states = [leaf.param_name for leaf in self._inputs("uniform")]
         states += [f"{o.quantize.rng}_ptr" for o in self.lowered.epilogue.outputs if o.quantize and o.quantize.rng]
         for state in dict.fromkeys(states):
-            self.printer.helpers |= {"load_4_words", "global_address"}
             lines.append(f"{state}_words = load_4_words(global_address({state}, 0, 8), True)  # seed and offset")
         return lines
 
@@ -57,8 +56,6 @@ class Loads:
                 text = tests[0]
                 for test in tests[1:]:
                     text = f"either({text}, {test})"
-                    self.printer.helpers.add("either")
-                self.printer.helpers.add("ne")
                 self.guarded[leaf.value] = self.names.new(f"reads_{leaf.name}")
                 lines.append(f"{self.guarded[leaf.value]} = {text}")
         return lines
@@ -87,7 +84,6 @@ class Loads:
 
     def staging(self, printer: ValuePrinter, values: list[str]) -> list[str]:
         """All columns of the tile staged by all threads, between barriers of the epilogue warps."""
-        self.printer.helpers |= {"shared_address", "shared_store_f32"}
         steps = -(-self._columns() // _THREADS)
         # Hopper's warps have met since: they exchange a tile's sums before its epilogue.
         met = isinstance(self.lowered, LoweredWgmma)
@@ -111,7 +107,6 @@ class Loads:
             name = self.names.new(f"{self._column_name(value)}_columns")
             self.vectors[value] = name
             address = staged_address(self.lowered.epilogue, value, "column - n0")
-            self.printer.helpers.add("shared_load_32_f32")
             steps.append(Step((name,), (f"{name} = shared_load_32_f32({address})",)))
         both: dict[int, str] = {}
         for leaf in [*self._inputs("tile"), *self._inputs("uniform")]:
@@ -127,7 +122,6 @@ class Loads:
         program = self.lowered.epilogue
         if program.group is None or program.group >= program.subtile:
             return []
-        self.printer.helpers.add("half_of")
         steps: list[Step] = []
         for index, value in enumerate(program.accumulators):
             part = index % 2
@@ -139,7 +133,6 @@ class Loads:
     def _uniform(self, leaf: EpilogueInput) -> str:
         name = self.names.new(f"{leaf.name}_columns")
         self.vectors[leaf.value] = name
-        self.printer.helpers.add("uniform_columns")
         first = self._column(leaf, "column", self.lowered.epilogue.subtile)
         return f"{name} = {self._random(leaf, first)}"
 
@@ -159,7 +152,6 @@ class Loads:
         if whole not in both:
             both[whole] = self.names.new(f"{leaf.source}_both")
             if leaf.kind == "uniform":
-                self.printer.helpers.add("uniform_columns")
                 parts = [self._random(leaf, "2 * column"), self._random(leaf, "2 * column + 32")]
                 lines = [f"{both[whole]} = {parts[0]}", f"{both[whole]} += {parts[1]}"]
             else:
@@ -167,7 +159,6 @@ class Loads:
             steps.append(Step((both[whole],), tuple(lines)))
         name = self.names.new(f"{leaf.name}_columns")
         self.vectors[leaf.value] = name
-        self.printer.helpers.add("half_of")
         return [*steps, Step((name,), (f"{name} = half_of({both[whole]}, {half.group}, {half.part})",))]
 
     def element_text(self, value: int) -> str:
@@ -214,15 +205,12 @@ class Loads:
         where = "row_valid"
         if leaf.value in self.guarded:
             where = f"both(row_valid, {self.guarded[leaf.value]})"
-            self.printer.helpers.add("both")
         lines = [f"{address} = global_address({leaf.param_name}, {self._offset(leaf, first)}, {width})"]
-        self.printer.helpers |= {"global_address", f"load_{leaf.dtype}", "load_elements"}
         stride = self._stride_bytes(leaf)
         number = "" if count == 32 else f", {count}"
         one_by_one = f"{name} = load_elements(load_{leaf.dtype}, {address}, {stride}, {left}, {where}{number})"
         if leaf.vector is None:
             return [*lines, one_by_one]
-        self.printer.helpers |= {"load_vectors", f"unpack_{leaf.dtype}"}
         at_once = f"{name} = load_vectors(unpack_{leaf.dtype}, {address}, {width}, {left}, {where}{number})"
         if leaf.vector is True:
             return [*lines, at_once]
@@ -239,8 +227,6 @@ class Loads:
         """Once a kernel: the barriers of tile inputs that TMA loads ahead."""
         lines: list[str] = []
         for leaf, load in self._loaded():
-            self.printer.helpers |= {"start_barriers", "load_ahead", "wait", "barrier_at", "read_row"}
-            self.printer.helpers.add(f"unpack_{leaf.dtype}")
             lines.append(f"start_barriers({load.barriers}, {load.stages}, warp, lane)")
             lines.append(f"{leaf.name}_loads = Int32(0)  # sub-tiles of {leaf.name} read so far")
             condition = self._condition(leaf)
@@ -277,7 +263,6 @@ class Loads:
                 f"    if both({later} >= n0, {later} < n0 + {self._columns()}):",
                 *_indented(self._load_ahead(leaf, load, slot, later, 12), 8),
             ]
-            self.printer.helpers.add("both")
         lines = [f"{slot} = ({leaf.name}_loads & {load.stages - 1}) * 4 + warp"]
         if self._condition(leaf) is None:
             lines += body
@@ -301,7 +286,6 @@ class Loads:
         parts = [] if leaf.vector is True else [f"{leaf.flag} != 0"]
         parts += [self.guarded[leaf.value]] if leaf.value in self.guarded else []
         if len(parts) == 2:
-            self.printer.helpers.add("both")
             return f"both({parts[0]}, {parts[1]})"
         return parts[0] if parts else None
 
@@ -313,8 +297,6 @@ class Loads:
         where = "row_valid"
         if leaf.value in self.guarded:
             where = f"both(row_valid, {self.guarded[leaf.value]})"
-            self.printer.helpers.add("both")
-        self.printer.helpers |= {"global_address", f"load_{leaf.dtype}", "load_elements"}
         first = self._column(leaf, "column", self.lowered.epilogue.subtile)
         address = f"global_address({leaf.param_name}, {self._offset(leaf, first)}, {WIDTHS[leaf.dtype]})"
         stride = self._stride_bytes(leaf)
@@ -346,7 +328,6 @@ class Loads:
         return f"{self.printer.known[leaf.value]} = {text}"
 
     def _load_text(self, leaf: EpilogueInput, where: str, valid: str) -> str:
-        self.printer.helpers |= {"global_address", f"load_{leaf.dtype}"}
         return f"load_{leaf.dtype}(global_address({leaf.param_name}, {where}, {WIDTHS[leaf.dtype]}), {valid})"
 
 

@@ -23,41 +23,35 @@ def measured(lowered: LoweredKernel) -> list[EpilogueOutput]:
     return [o for o in lowered.epilogue.outputs if o.quantize is not None and o.quantize.measure == "panel"]
 
 
-def measure_setup(lowered: LoweredKernel, helpers: set[str]) -> list[str]:
+def measure_setup(lowered: LoweredKernel) -> list[str]:
     """Lines of the kernel hook: where each output's floats are."""
     outputs = measured(lowered)
-    if outputs:
-        helpers.add("shared_address")
     return [f"{o.arg}_measured = shared_address({o.arg}_blocks)" for o in outputs]
 
 
-def measure_lines(lowered: LoweredKernel, output: EpilogueOutput, values: str, helpers: set[str]) -> list[str]:
+def measure_lines(lowered: LoweredKernel, output: EpilogueOutput, values: str) -> list[str]:
     """Lines of the measuring walk for a sub-tile."""
     statistic, _ = statistic_helper(output.format)
-    helpers |= {statistic, "shared_store_f32"}
     part = f"{output.arg}_part"
     if output.quantization.along == "columns":
         return [
             f"{part} = {statistic}({values})",
             f"shared_store_f32({_of_thread(output, '(column - panel0 >> 5)')}, {part})",
         ]
-    helpers.add("transpose_in_warp")
     return [
         f"{part} = {statistic}(transpose_in_warp(slab_to_transpose, lane, {values}))",
         f"shared_store_f32({_of_rows(lowered, output, 'warp', 'column - panel0 + lane')}, {part})",
     ]
 
 
-def measure_end(lowered: LoweredKernel, output: EpilogueOutput, helpers: set[str]) -> list[str]:
+def measure_end(lowered: LoweredKernel, output: EpilogueOutput) -> list[str]:
     """Lines after the measuring walk: scales, stored, and factors."""
-    helpers |= {"shared_load_f32", "shared_store_f32"}
     by_column = output.quantization.along == "rows"
-    return (_by_column if by_column else _by_row)(lowered, output, helpers)
+    return (_by_column if by_column else _by_row)(lowered, output)
 
 
-def factor_line(lowered: LoweredKernel, output: EpilogueOutput, helpers: set[str]) -> str:
+def factor_line(lowered: LoweredKernel, output: EpilogueOutput) -> str:
     """The factor of the block that this thread's line of a sub-tile is in."""
-    helpers.add("shared_load_f32")
     lines = _lines(output)
     if output.quantization.along == "columns":
         block = "(column - panel0 >> 5)" if lines == 1 else f"(column - panel0 >> 5 & {-lines})"
@@ -73,15 +67,15 @@ def measure_release(lowered: LoweredKernel) -> list[str]:
     return []
 
 
-def _by_row(lowered: LoweredKernel, output: EpilogueOutput, helpers: set[str]) -> list[str]:
+def _by_row(lowered: LoweredKernel, output: EpilogueOutput) -> list[str]:
     """A thread has the lines of its row: it measures the row's blocks one after the other."""
     name, lines = output.arg, _lines(output)
     columns = lines * LINE
     blocks = lowered.epilogue.panel // columns
     first = "0" if blocks == 1 else "i" if lines == 1 else f"{lines} * i"
-    joined = _joined(output, _of_thread(output, first), 4 * CTA_ROWS, helpers)
+    joined = _joined(output, _of_thread(output, first), 4 * CTA_ROWS)
     start = "panel0" if blocks == 1 else f"panel0 + {columns} * i"
-    tallest = _tallest(lowered, output, f"{name}_amax", "row_valid", helpers)
+    tallest = _tallest(lowered, output, f"{name}_amax", "row_valid")
     body = [
         f"{name}_amax = {joined}",
         *([f"{name}_amax = {tallest}"] if tallest != f"{name}_amax" else []),
@@ -92,15 +86,15 @@ def _by_row(lowered: LoweredKernel, output: EpilogueOutput, helpers: set[str]) -
     return body if blocks == 1 else [f"for i in cutlass.range_constexpr({blocks}):", *_indented(body)]
 
 
-def _by_column(lowered: LoweredKernel, output: EpilogueOutput, helpers: set[str]) -> list[str]:
+def _by_column(lowered: LoweredKernel, output: EpilogueOutput) -> list[str]:
     """Thread t has column t of the panel: it joins what the warps measured of the blocks on it."""
     name, lines, panel = output.arg, _lines(output), lowered.epilogue.panel
     blocks, column = CTA_ROWS // (lines * LINE), f"{name}_column"
     first = "0" if blocks == 1 else "i" if lines == 1 else f"{lines} * i"
-    joined = _joined(output, _of_rows(lowered, output, first, column), 4 * panel, helpers)
+    joined = _joined(output, _of_rows(lowered, output, first, column), 4 * panel)
     start = "m0" if blocks == 1 else f"m0 + {lines * LINE} * i"
     extent = (f"panel0 + {column}", "n_size", start, "m_size")
-    tallest = _tallest(lowered, output, "amax", f"panel0 + {column} < n_size", helpers)
+    tallest = _tallest(lowered, output, "amax", f"panel0 + {column} < n_size")
     body = [
         f"{column} = {'thread' if panel >= CTA_ROWS else f'thread & {panel - 1}'}",
         f"{_BARRIER}  # all rows have been measured",
@@ -120,27 +114,23 @@ def _by_column(lowered: LoweredKernel, output: EpilogueOutput, helpers: set[str]
     return [f"for half in cutlass.range_constexpr({panel // CTA_ROWS}):", *_indented(body)]
 
 
-def _joined(output: EpilogueOutput, place: str, pitch: int, helpers: set[str]) -> str:
+def _joined(output: EpilogueOutput, place: str, pitch: int) -> str:
     """What was measured of the lines of a block, joined; `place` is the first one's, others lie `pitch` bytes apart."""
     lines = _lines(output)
     if lines == 1:
         return f"shared_load_f32({place})"
     statistic, _ = statistic_helper(output.format)
-    helpers |= {statistic, "shared_floats"}
     return f"{statistic}(shared_floats({place}, {pitch}, {lines}))"
 
 
-def _tallest(lowered: LoweredKernel, output: EpilogueOutput, amax: str, valid: str, helpers: set[str]) -> str:
+def _tallest(lowered: LoweredKernel, output: EpilogueOutput, amax: str, valid: str) -> str:
     """The largest of the lines that a block of several rows has, each a thread's."""
     rows = output.format.block[0]
     if not isinstance(rows, int) or rows == 1:
         return amax
-    helpers |= {"where"}
     amax = f"where({valid}, {amax}, 0.0)"
     if rows <= LINE:
-        helpers.add("largest_of_lanes")
         return f"largest_of_lanes({amax}, {rows})"
-    helpers.add("largest_of_warps")
     slots = f"{output.arg}_measured + {16 * lowered.epilogue.panel}"
     return f"largest_of_warps({slots}, warp, {amax}, {rows // LINE})"
 

@@ -15,7 +15,7 @@ _INDENT = 16  # of the sub-tile hook in the kernel file
 _LINE = 32
 
 
-def quantize_functions(lowered: LoweredKernel, helpers: set[str]) -> list[str]:
+def quantize_functions(lowered: LoweredKernel) -> list[str]:
     """Module-level functions of all quantized outputs."""
     texts: list[str] = []
     for output in lowered.epilogue.outputs:
@@ -24,22 +24,18 @@ def quantize_functions(lowered: LoweredKernel, helpers: set[str]) -> list[str]:
         fmt, plan = output.format, output.quantize
         where = "" if plan.along == "columns" else " of a column"
         made = quantizer(fmt, output.arg, plan.mode, plan.measure, where)
-        helpers |= made.helpers | {"store_word", "global_address", "both", "where_int"}
-        if fmt.block[1] != fmt.stored[1]:
-            helpers.add("repeated")
         offset = _layout(lowered, output).offset_function(f"{output.arg}_scale_offset")
         texts += [*made.functions, offset, _store_function(lowered, output)]
     return texts
 
 
-def quantize_setup(lowered: LoweredKernel, given: dict[str, str], helpers: set[str]) -> list[str]:
+def quantize_setup(lowered: LoweredKernel, given: dict[str, str]) -> list[str]:
     """Lines of the kernel hook: tensor scales both ways, and the store of one that the kernel makes.
 
     `given` has the text of each output's tensor scale or amax.
     """
     lines: list[str] = []
     if any(buffer.name == TRANSPOSE_BUFFER for buffer in lowered.smem.buffers):
-        helpers.add("shared_address")
         lines.append(f"slab_to_transpose = shared_address({TRANSPOSE_BUFFER}) + warp * {4 * _LINE * _LINE}")
     for output in lowered.epilogue.outputs:
         plan = output.quantize
@@ -48,7 +44,6 @@ def quantize_setup(lowered: LoweredKernel, given: dict[str, str], helpers: set[s
         if plan.mode in ("tensor_scale", "amax"):
             lines.append(f"{', '.join(factor_names(output))} = {output.arg}_factors({given[output.arg]})")
         if plan.tensor_scale_param is not None:
-            helpers |= {"store_word", "global_address", "bits"}
             sense = "decode" if output.format.tensor_scale == "multiplies" else "encode"
             stored = f"{output.arg}_{sense}"
             address = f"global_address({plan.tensor_scale_param}, 0, 4)"
@@ -77,9 +72,7 @@ def known_lines(lowered: LoweredKernel, output: EpilogueOutput, known: str) -> l
     ]
 
 
-def quantize_lines(
-    lowered: LoweredKernel, output: EpilogueOutput, values: str, before: list[str], helpers: set[str]
-) -> list[str]:
+def quantize_lines(lowered: LoweredKernel, output: EpilogueOutput, values: str, before: list[str]) -> list[str]:
     """Quantize this thread's line of a sub-tile to `NAME_words`, and store its scales.
 
     `before` has the lines that find `NAME_factor`, if something other than this line determines it.
@@ -88,7 +81,6 @@ def quantize_lines(
     lines: list[str] = []
     line, rows, start, length = extent_of(plan)
     if plan.along == "rows":
-        helpers.add("transpose_in_warp")
         lines.append(f"{name}_line = transpose_in_warp(slab_to_transpose, lane, {values})")
         values = f"{name}_line"
     if plan.measure == "line":
@@ -102,16 +94,12 @@ def quantize_lines(
     else:
         lines += before
         scaled = f"[{element_helper(fmt)}(value, {name}_factor) for value in {values}]"
-        helpers.add(element_helper(fmt))
     if plan.rng is None:
-        helpers.add(f"words_{fmt.element}")
         lines.append(f"{name}_words = words_{fmt.element}({scaled})")
     else:
-        helpers.add(f"random_words_{fmt.element}")
         number = f"Int64(batch) * {rows} + {line}" if lowered.epilogue.problem.batch_axes else f"Int64({line})"
         first, state = f"{_parens(number)} * {length} + {_parens(start)}", f"{plan.rng}_ptr_words, {plan.stream}"
         random = f"random_words({state}, ({first}) >> 4, 2)" if plan.aligned else f"random_bytes({state}, {first})"
-        helpers.add(random.split("(")[0])
         lines.append(f"{name}_random = {random}")
         lines.append(f"{name}_words = random_words_{fmt.element}({scaled}, {name}_random)")
     if plan.measure == "line":

@@ -29,7 +29,7 @@ _ENCODE = {
 
 @dataclass(frozen=True, slots=True)
 class Quantizer:
-    """The text of the functions that quantize to a format, and the helpers they call.
+    """The text of the functions that quantize to a format.
 
     `NAME_factors(given)` turns the tensor scale or amax into what the others take as `tensor_encode` and so on
     (`tensor_factors`); only formats with a tensor scale have it. Then there is either `quantize_NAME(x, ...)`, from a
@@ -38,7 +38,6 @@ class Quantizer:
     """
 
     functions: tuple[str, ...]
-    helpers: frozenset[str]
 
 
 def quantizer(
@@ -57,7 +56,7 @@ def quantizer(
         functions += [_error(fmt, the_rule, name, mode, printer), _better(fmt, the_rule, name, mode, where, printer)]
     else:
         functions.append(_block(fmt, the_rule, name, mode, where, printer))
-    return Quantizer(tuple(functions), frozenset(printer.helpers))
+    return Quantizer(tuple(functions))
 
 
 def tensor_factors(fmt: BlockFormat, mode: str) -> tuple[str, ...]:
@@ -116,7 +115,6 @@ def _stored(fmt: BlockFormat, scale: str, printer: _Printer) -> str:
     """A scale as the word that is stored."""
     if fmt.scale != "f32":
         return scale
-    printer.helpers.add("bits")
     return f"bits({scale})"
 
 
@@ -157,7 +155,6 @@ def _block(fmt: BlockFormat, the_rule: Rule, name: str, mode: str, where: str, p
     factor = the_rule.factor(record.recorder, scale, record.factors, fmt)
     lines, (scale, factor) = record.lines(printer, scale, factor)
     operation = element_helper(fmt)
-    printer.helpers.add(operation)
     result = f"return [{operation}(value, {factor}) for value in x], {_stored(fmt, scale, printer)}"
     return _block_function(fmt, the_rule, name, record, where, printer, [*lines, result])
 
@@ -168,11 +165,9 @@ def _block_function(
     """`quantize_NAME`: measures a block, then does what `body` says."""
     rows, columns = fmt.block
     measure = _STATISTICS[the_rule.statistic]
-    printer.helpers.add(measure)
     amax, valid = f"{measure}(x)", ()
     if rows != 1:
         valid = ("valid",)
-        printer.helpers |= {"largest_of_lanes", "where"}
         amax = f"largest_of_lanes(where(valid, {amax}, 0.0), {rows})"
     what = f"{rows} x {columns}" if rows != 1 else str(columns)
     doc = f"{what} values{where} scaled to {fmt.element}, and their {fmt.scale} scale: rule {fmt.quantizer}."
@@ -186,11 +181,9 @@ def _error(fmt: BlockFormat, the_rule: FourOverSix, name: str, mode: str, printe
     term = the_rule.error(record.recorder, "value", "element", "scale", record.factors, fmt)
     lines, (term,) = record.lines(printer, term)
     element = f"rounded_{fmt.element}"
-    printer.helpers |= {element, "add"}
     rows = fmt.block[0]
     result, valid = "return total", ()
     if rows != 1:
-        printer.helpers |= {"sum_of_lanes", "where"}
         result, valid = f"return sum_of_lanes(where(valid, total, 0.0), {rows})", ("valid",)
     body = [
         "total = Float32(0.0)",
@@ -212,7 +205,6 @@ def _better(fmt: BlockFormat, the_rule: FourOverSix, name: str, mode: str, where
     four = the_rule.alternative(o, "amax", record.factors, fmt)
     four_factor = the_rule.factor(o, four, record.factors, fmt)
     lines, (six, six_factor, four, four_factor) = record.lines(printer, six, six_factor, four, four_factor)
-    printer.helpers |= {"mul", "lt", "where", "where_int"}
     more = "".join(f", {name}" for name in (*record.arguments[1:], *(("valid",) if fmt.block[0] != 1 else ())))
     body = [
         *lines,
@@ -234,7 +226,6 @@ class _Printer:
     """Prints a recorded program: a line a named or repeated value, the rest inside their users."""
 
     def __init__(self) -> None:
-        self.helpers: set[str] = set()
         self._texts: dict[str, str] = {}
         self._kinds: dict[str, str] = {}
 
@@ -287,7 +278,6 @@ class _Printer:
         raise ValueError(f"no helper for {step.op}")
 
     def _call(self, helper: str, operands: list[str]) -> str:
-        self.helpers.add(helper)
         return f"{helper}({', '.join(_bare(operand) for operand in operands)})"
 
 

@@ -27,9 +27,7 @@ class StoreText:
     finish: list[str]
 
 
-def stores(
-    lowered: LoweredKernel, results: Mapping[int, str], known: Mapping[str, list[str]], helpers: set[str]
-) -> StoreText:
+def stores(lowered: LoweredKernel, results: Mapping[int, str], known: Mapping[str, list[str]]) -> StoreText:
     """The stores of all outputs.
 
     `results` has the name of the list of 32 values of each stored value, `known` the lines that find an output's factor
@@ -41,8 +39,6 @@ def stores(
     kernel: list[str] = []
     subtile: list[str] = []
     finish: list[str] = []
-    if staged:
-        helpers.add("shared_address")
     for output in staged:
         store = output.store
         slab = f"shared_address({store.buffer}) + warp * {32 * store.row_bytes}"
@@ -59,13 +55,13 @@ def stores(
     if staged:
         subtile.append("prims.bar_warp_sync(cute.arch.FULL_MASK)")
     for output in staged:
-        subtile += _stage(lowered, output, results[output.value], known.get(output.arg, []), helpers)
+        subtile += _stage(lowered, output, results[output.value], known.get(output.arg, []))
     if by_tma:
         subtile.append("prims.fence_proxy(prims.Proxy.ASYNC_SHARED, space=prims.SharedSpace.shared_cta)")
     if staged:
         subtile.append("prims.bar_warp_sync(cute.arch.FULL_MASK)")
     for output in staged:
-        subtile += _leave(lowered, output, helpers)
+        subtile += _leave(lowered, output)
     if by_tma:
         subtile += ["if lane == 0:", "    prims.cp_async_bulk_commit_group()"]
         finish += ["if lane == 0:", "    prims.cp_async_bulk_wait_group(0, read=True)"]
@@ -73,24 +69,20 @@ def stores(
         subtile.append(f"store_slot = {'store_slot ^ 1' if stages == 2 else f'(store_slot + 1) % {stages}'}")
     for output in outputs:
         if output.store.buffer is None and output.reduce is None:
-            subtile += _registers(lowered, output, results[output.value], helpers)
+            subtile += _registers(lowered, output, results[output.value])
     return StoreText(kernel, subtile, finish)
 
 
-def _stage(
-    lowered: LoweredKernel, output: EpilogueOutput, values: str, known: list[str], helpers: set[str]
-) -> list[str]:
+def _stage(lowered: LoweredKernel, output: EpilogueOutput, values: str, known: list[str]) -> list[str]:
     """Pack a line of 32 values and write it to the slab."""
     words = f"{output.arg}_words"
     if output.quantize is not None:
-        factor = [factor_line(lowered, output, helpers)] if output.quantize.measure == "panel" else known
-        lines = quantize_lines(lowered, output, values, factor, helpers)
+        factor = [factor_line(lowered, output)] if output.quantize.measure == "panel" else known
+        lines = quantize_lines(lowered, output, values, factor)
     else:
         step = _PER_WORD[_width(output)]
-        helpers.add(f"pack_{output.dtype}")
         lines = [f"{words} = [pack_{output.dtype}({values}[j : j + {step}]) for j in range(0, 32, {step})]"]
     stage = "stage_row" if output.store.row_bytes % 16 == 0 else "stage_row_of_words"
-    helpers.add(stage)
     return [*lines, f"{stage}({_slab(output)}, lane, {words})"]
 
 
@@ -105,12 +97,11 @@ def _stage_bytes(store: StorePlan) -> int:
     return 4 * 32 * store.row_bytes
 
 
-def _leave(lowered: LoweredKernel, output: EpilogueOutput, helpers: set[str]) -> list[str]:
+def _leave(lowered: LoweredKernel, output: EpilogueOutput) -> list[str]:
     store = output.store
     tma = [] if store.via == "direct" else _tma(lowered, output)
     if store.via == "tma":
         return tma
-    helpers |= {"copy_rows_out", "global_address"}
     arguments = [_slab(output), *_place(lowered, output)]
     indent = 0 if store.via == "direct" else 4
     copy = _dedented(call(_INDENT + indent, "copy_rows_out", arguments), indent)
@@ -146,10 +137,9 @@ def _tma(lowered: LoweredKernel, output: EpilogueOutput) -> list[str]:
     return ["if lane == 0:", *_indented(_dedented(text, 8))]
 
 
-def _registers(lowered: LoweredKernel, output: EpilogueOutput, values: str, helpers: set[str]) -> list[str]:
+def _registers(lowered: LoweredKernel, output: EpilogueOutput, values: str) -> list[str]:
     """One predicated store a value: for results whose columns are not adjacent in memory."""
     width = _width(output)
-    helpers |= {"store_elements", f"pack_{output.dtype}", "global_address"}
     pitch = bytes_text(width, stride_text(lowered.epilogue.problem, output.column_stride))
     words = f"{output.arg}_words"
     arguments = [_address(lowered, output, "row"), pitch, words, f'"{_BITS[width]}"', "n_size - column", "row_valid"]

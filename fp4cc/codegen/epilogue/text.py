@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from fp4cc.codegen.epilogue.fake import fake_call, fake_factors, fake_functions, fake_given, fake_name, fakes
 from fp4cc.codegen.epilogue.hadamard import hadamard_call, hadamard_setup, spread, spread_read, transforms
@@ -17,7 +17,7 @@ from fp4cc.codegen.epilogue.slices import Step, needed
 from fp4cc.codegen.epilogue.stores import stores
 from fp4cc.codegen.epilogue.values import ValuePrinter
 from fp4cc.codegen.epilogue.walks import panel_end, walks
-from fp4cc.codegen.library import PACKED_TARGETS, library
+from fp4cc.codegen.library import PACKED_TARGETS
 from fp4cc.codegen.names import Names
 from fp4cc.codegen.wrap import LINE, call
 from fp4cc.ir.kernel import Kernel
@@ -25,25 +25,19 @@ from fp4cc.ir.lowered import LoweredKernel
 from fp4cc.ir.lowered_epilogue import EpilogueProgram, Scope
 from fp4cc.source import Span
 
-IMPORTS = (
-    "from cutlass import Boolean, Float32, Int32, Int64",
-    "from cutlass._mlir.dialects import llvm",
-)
 
-
-def emit_epilogue(lowered: LoweredKernel, names: Names, helpers: Iterable[str] = ()) -> EpilogueText:
-    """The epilogue's text, with marks of `names`. `helpers`: library functions that the kernel template calls."""
-    return _Emitter(lowered, names, set(helpers)).emit()
+def emit_epilogue(lowered: LoweredKernel, names: Names) -> EpilogueText:
+    """The epilogue's text, with marks of `names`."""
+    return _Emitter(lowered, names).emit()
 
 
 @dataclass
 class _Emitter:
     lowered: LoweredKernel
     names: Names
-    helpers: set[str] = field(default_factory=set[str])
 
     def __post_init__(self) -> None:
-        self.printer = ValuePrinter(self.kernel, helpers=self.helpers)
+        self.printer = ValuePrinter(self.kernel)
         self.program = self.lowered.epilogue
         self.scopes: dict[int, Scope] = {s.value: s.scope for s in self.program.statements}
         self.named = {s.value: s.name for s in self.program.statements}
@@ -60,8 +54,8 @@ class _Emitter:
         kernel += loads.guards()
         kernel += loads.setup()
         kernel += self._quantizers()
-        kernel += hadamard_setup(self.program, self.helpers)
-        kernel += measure_setup(self.lowered, self.helpers)
+        kernel += hadamard_setup(self.program)
+        kernel += measure_setup(self.lowered)
         tile = loads.batch()
         tile += self._scope("tile")
         tile += loads.rows()
@@ -72,11 +66,11 @@ class _Emitter:
         elements, calls = self._elements(loads)
         steps += calls
         tile += self._known_of_rows()
-        reduced = reductions(self.lowered, self.results, self.helpers)
-        out = stores(self.lowered, self.results, self._known_of_lines(), self.helpers)
-        before = walks(self.lowered, steps, self.points, self.results, self.helpers)
-        quantizers = quantize_functions(self.lowered, self.helpers)
-        functions = "\n\n\n".join([library(self.lowered.target).text(self.helpers), *elements, *quantizers])
+        reduced = reductions(self.lowered, self.results)
+        out = stores(self.lowered, self.results, self._known_of_lines())
+        before = walks(self.lowered, steps, self.points, self.results)
+        quantizers = quantize_functions(self.lowered)
+        functions = "\n\n\n".join([*elements, *quantizers])
         return EpilogueText(
             functions=functions,
             kernel="\n".join([*kernel, *reduced.kernel, *out.kernel]),
@@ -86,7 +80,6 @@ class _Emitter:
             panel_end="\n".join(panel_end(self.lowered)),
             tile_end="\n".join(reduced.tile_end),
             finish="\n".join(out.finish),
-            imports=IMPORTS,
         )
 
     def _statements(self, scope: Scope) -> list[int]:
@@ -117,7 +110,7 @@ class _Emitter:
             if factor is not None:
                 name, text = fake_name(self.program, value), self.printer.text(factor, lines, self.names)
                 lines.append(f"{', '.join(fake_factors(self.program, value))} = {name}_factors({text})")
-        return [*lines, *quantize_setup(self.lowered, given, self.helpers)]
+        return [*lines, *quantize_setup(self.lowered, given)]
 
     def _known_of_rows(self) -> list[str]:
         """What is known of the rows' blocks: once a tile, each by the thread that has the row."""
@@ -139,7 +132,6 @@ class _Emitter:
                 continue
             lines: list[str] = []
             if plan.known in self.program.staged:
-                self.helpers |= {"shared_load_f32", "shared_address"}
                 known = f"{output.arg}_known"
                 place = staged_address(self.program, plan.known, "column - n0 + lane")
                 lines.append(f"{known} = shared_load_f32({place})")
@@ -178,13 +170,13 @@ class _Emitter:
             result = self.names.new(self._transformed(value))
             plan = spread(self.program, value)
             if fake:
-                functions += fake_functions(self.program, value, self.helpers)
+                functions += fake_functions(self.program, value)
                 call = fake_call(self.program, value, loads.vectors[x])
             elif plan is not None:
                 self.points[value] = loads.vectors[x]
-                call = spread_read(self.program, plan, self.helpers)
+                call = spread_read(self.program, plan)
             else:
-                call = hadamard_call(self.program, value, loads.vectors[x], self.helpers)
+                call = hadamard_call(self.program, value, loads.vectors[x])
             steps.append(Step((result,), (f"{result} = {call}",)))
             loads.vectors[value] = result
         stored = list(dict.fromkeys(self.printer.resolve(output.value) for output in self.program.outputs))
@@ -198,7 +190,7 @@ class _Emitter:
         statements = self._needed(results, loads)
         inside = set(statements)
         used = {o for v in statements for o in self.kernel.values[v].operands} | set(results)
-        inner = ValuePrinter(self.kernel, helpers=self.helpers, origins=self.printer.origins)
+        inner = ValuePrinter(self.kernel, origins=self.printer.origins)
         names = self.names
         arguments: dict[str, str] = {}
         outside = [v for v in used - inside if self.kernel.values[v].op != "const"]
@@ -219,7 +211,6 @@ class _Emitter:
         if self.lowered.target not in PACKED_TARGETS or not any(_COLUMN.search(text) for text in arguments):
             before, after = ("[", "]") if len(lists) == 1 else ("zip(*[", "])")
             return _comprehension(f"{', '.join(lists)} = {before}", function, arguments, f"range({columns})", after)
-        self.helpers |= {"two", "singles"}
         pairs = [self._pair(text) for text in arguments]
         before, after = ("singles([", "])") if len(lists) == 1 else ("map(singles, zip(*[", "]))")
         return _comprehension(f"{', '.join(lists)} = {before}", function, pairs, f"range(0, {columns}, 2)", after)
@@ -230,7 +221,6 @@ class _Emitter:
             return f"two({text[:-3]}, j)"
         if not _COLUMN.search(text):
             return text
-        self.helpers.add("Two")
         return f"Two({text}, {_COLUMN.sub('(j + 1)', text)})"
 
     def _needed(self, results: Iterable[int], loads: Loads) -> list[int]:

@@ -16,7 +16,6 @@ def walks(
     steps: Sequence[Step],
     points: Mapping[int, str],
     results: Mapping[int, str],
-    helpers: set[str],
 ) -> tuple[Walk, ...]:
     """The walks in order.
 
@@ -28,14 +27,14 @@ def walks(
     for depth in sorted({plan.depth for plan in program.spread}):
         plans = [plan for plan in program.spread if plan.depth == depth]
         lines = needed(steps, [points[plan.value] for plan in plans])
-        lines += [line for plan in plans for line in spread_lines(program, plan, points[plan.value], helpers)]
+        lines += [line for plan in plans for line in spread_lines(program, plan, points[plan.value])]
         end = dict.fromkeys(line for plan in plans for line in spread_end(program, plan))
         found.append(Walk("transform runs of 32", "\n".join(lines), "\n".join(end)))
     outputs = measured(lowered)
     if outputs:
         lines = needed(steps, [results[output.value] for output in outputs])
-        lines += [line for o in outputs for line in measure_lines(lowered, o, results[o.value], helpers)]
-        end = [line for output in outputs for line in measure_end(lowered, output, helpers)]
+        lines += [line for o in outputs for line in measure_lines(lowered, o, results[o.value])]
+        end = [line for output in outputs for line in measure_end(lowered, output)]
         found.append(Walk("measure the blocks", "\n".join(lines), "\n".join(end)))
     return tuple(found)
 

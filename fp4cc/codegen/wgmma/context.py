@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from fp4cc.codegen.context import Constant, Panels, arrivals, frame, mentions, place_call, waits
+from fp4cc.codegen.context import SMEM, Constant, Panels, arrivals, frame, mentions, place_call, waits
 from fp4cc.codegen.epilogue.exchanged import exchanged_reads
 from fp4cc.codegen.epilogue.hooks import EpilogueText
 from fp4cc.codegen.mainloops import numbered
@@ -26,25 +26,6 @@ from fp4cc.passes.params import sizes as kernel_sizes
 from fp4cc.passes.wgmma.memory import EXCHANGE_PITCH
 
 
-def helpers(lowered: LoweredWgmma) -> set[str]:
-    """The library functions that the template calls."""
-    found = {*waits(lowered.pipeline).values(), "shared_address", "shared_store_2_floats", "shared_load_32_f32",
-             "mma_64_rows", "clear", "operand_descriptor"}  # fmt: skip
-    for side in _sides(lowered):
-        if side.converted:
-            found |= {"shared_load_4_words", "shared_store_4_words", f"pairs_of_{side.operand.element}"}
-        if side.scales is not None:
-            found |= {"scaled", f"scales_of_{side.scales.type}"}
-        if side.loaded_scales is not None:
-            found.add("atom_scales")
-        if side.scale_reader is not None:
-            found |= {"bytes_of", "load_b8", "global_address", "both"}
-    if lowered.promoted is not None:
-        found |= {"load_f32", "global_address", "promote_64_rows"}
-        found |= {"column_factors", "shared_store_f32"} if lowered.promoted[1].each_row else {"mul"}
-    return found
-
-
 def template_context(lowered: LoweredWgmma, epilogue: EpilogueText) -> dict[str, Any]:
     """The names a template of templates/sm90 may use."""
     problem, tile, cluster = lowered.problem, lowered.tile, lowered.cluster
@@ -60,6 +41,7 @@ def template_context(lowered: LoweredWgmma, epilogue: EpilogueText) -> dict[str,
         **frame(lowered, epilogue, title(lowered), plan(lowered)),
         "tile": tile,
         "constants": _constants(lowered),
+        "spaces": [SMEM],
         "buffers": [_buffer(buffer) for buffer in lowered.smem.buffers],
         "sizes": [{"name": n, "value": int(v), "note": what} for n, v, what in sizes if isinstance(v, int)],
         "row_functions": row_functions(lowered),
