@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Container
 from dataclasses import dataclass
 from typing import Any
@@ -115,11 +114,6 @@ def place_call(batched: bool, batch_used: bool) -> str:
     if batched:
         names += ", batch" if batch_used else ", _"
     return f"{names} = place(tile, tiles_m, tiles_n)"
-
-
-def mentions(text: str, name: str) -> bool:
-    """Whether Python text uses a name."""
-    return re.search(rf"(?<![\w.]){name}\b", text) is not None
 
 
 def imports(used: Container[str]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fp4cc.codegen.context import SMEM, Constant, Panels, frame, mentions
+from fp4cc.codegen.context import SMEM, Constant, Panels, frame
 from fp4cc.codegen.epilogue.hooks import EpilogueText
 from fp4cc.ir.lowered import LoweredElementwise
 from fp4cc.passes.elementwise import TILE_M, sizes_of
@@ -14,7 +14,7 @@ def template_context(lowered: LoweredElementwise, epilogue: EpilogueText) -> dic
     """The names that templates/common/elementwise.py.j2 may use."""
     space = lowered.epilogue.problem
     batched = bool(space.batch_axes)
-    uses = {name: mentions(epilogue.hooks, name) for name in ("lane", "row", "row_valid", "batch", "first_column")}
+    uses = {name: name in epilogue.uses for name in ("lane", "row", "row_valid", "batch", "first_column")}
     place = "tile_m, tile_n"
     if batched:
         place += ", batch" if uses["batch"] else ", _"

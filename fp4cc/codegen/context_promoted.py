@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from fp4cc.codegen.context import SMEM, Constant, Panels, arrivals, cta_group, frame, mentions, place_call
+from fp4cc.codegen.context import SMEM, Constant, Panels, arrivals, cta_group, frame, place_call
 from fp4cc.codegen.epilogue.exchanged import exchanged_reads
 from fp4cc.codegen.epilogue.hooks import EpilogueText
+from fp4cc.codegen.fragments import Function
 from fp4cc.codegen.promoted_scales import factor_address, factor_functions
 from fp4cc.ir.lowered import SmemBuffer
 from fp4cc.ir.lowered_promoted import LoweredPromoted
@@ -38,7 +39,7 @@ def template_context(lowered: LoweredPromoted, epilogue: EpilogueText) -> dict[s
         "band": lowered.raster.band,
         "loads": _loads(lowered),
         "load_place": place_call(batched, problem.a.batched or problem.b.batched),
-        "epilogue_place": place_call(batched, batch_in_scales or mentions(epilogue.hooks, "batch")),
+        "epilogue_place": place_call(batched, batch_in_scales or "batch" in epilogue.uses),
         "columns_of_b": b.each_row,
         "a_address": factor_address(a, "row"),
         "a_valid": f"row < {a.rows}",
@@ -50,8 +51,8 @@ def template_context(lowered: LoweredPromoted, epilogue: EpilogueText) -> dict[s
         "reads": exchanged_reads(lowered.epilogue, 1, tile.n),
         "uses": {
             "row": False,  # the template itself has defined it
-            "row_valid": mentions(epilogue.hooks, "row_valid"),
-            "first_column": mentions(epilogue.hooks, "first_column") or mentions(epilogue.hooks, "column_step"),
+            "row_valid": "row_valid" in epilogue.uses,
+            "first_column": bool({"first_column", "column_step"} & epilogue.uses),
         },
     }
 
@@ -126,6 +127,6 @@ def _loads(lowered: LoweredPromoted) -> list[list[str]]:
     return found
 
 
-def scale_functions(lowered: LoweredPromoted) -> list[str]:
+def scale_functions(lowered: LoweredPromoted) -> list[Function]:
     """The functions that find scales."""
     return factor_functions(lowered.scales)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fp4cc.codegen.dequantize import dequantized_functions, dequantized_text
+from fp4cc.codegen.fragments import Function
 from fp4cc.codegen.mainloops import numbered, products_in_words
 from fp4cc.codegen.relay import ConversionText, relaid_function, relaid_text
 from fp4cc.codegen.scale_reading import ReaderText
@@ -39,9 +40,9 @@ def converter_loops(lowered: LoweredGemm) -> list[ConverterLoop]:
     ]
 
 
-def converter_functions(lowered: LoweredGemm) -> list[str]:
+def converter_functions(lowered: LoweredGemm) -> list[Function]:
     """The functions that the loops call."""
-    texts: list[str] = []
+    texts: list[Function] = []
     for conversion in conversions(lowered):
         if conversion.scales is not None:
             texts += ReaderText(conversion.name, conversion.scales).functions()

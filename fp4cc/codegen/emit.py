@@ -11,6 +11,7 @@ from fp4cc.codegen import context_elementwise, context_promoted, context_tcgen05
 from fp4cc.codegen.context import imports
 from fp4cc.codegen.converters import converter_functions
 from fp4cc.codegen.epilogue.text import emit_epilogue
+from fp4cc.codegen.fragments import functions_text, lines
 from fp4cc.codegen.free import free_names
 from fp4cc.codegen.library import library, text_of
 from fp4cc.codegen.names import Names, named
@@ -68,7 +69,7 @@ def _context(lowered: LoweredKernel, names: Names) -> dict[str, Any]:
     return {
         **context,
         "body": body,
-        "functions": "\n\n\n".join([epilogue.functions.strip("\n"), *functions]),
+        "functions": functions_text([*epilogue.functions, *functions]),
         "function": names.new(lowered.name, "_kernel"),
         "call": call,
     }
@@ -76,7 +77,7 @@ def _context(lowered: LoweredKernel, names: Names) -> dict[str, Any]:
 
 @cache
 def _environment() -> jinja2.Environment:
-    return jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(templates_dir()),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -84,3 +85,5 @@ def _environment() -> jinja2.Environment:
         keep_trailing_newline=True,
         autoescape=False,
     )
+    environment.filters["lines"] = lines
+    return environment

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fp4cc.codegen.fragments import Function
 from fp4cc.codegen.scale_reading import ReaderText
 from fp4cc.ir.lowered_promoted import PromotedScales
 
@@ -17,9 +18,9 @@ def factor_address(scales: PromotedScales, row: str) -> list[str]:
     return [scales.reader.param, offset, "4"]
 
 
-def factor_functions(both: Sequence[PromotedScales]) -> list[str]:
+def factor_functions(both: Sequence[PromotedScales]) -> list[Function]:
     """The functions that find scales."""
-    texts: list[str] = []
+    texts: list[Function] = []
     for scales in both:
         row, block = ReaderText(scales.arg, scales.reader).functions()
         texts += [row, block] if scales.each_step else [row]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fp4cc.codegen.epilogue.quantizers import quantizer, tensor_factors
+from fp4cc.codegen.fragments import Block, Function, fragment
 from fp4cc.ir.kernel import Value
 from fp4cc.ir.lowered_epilogue import EpilogueProgram
 from fp4num import BlockFormat
@@ -36,31 +37,26 @@ def fake_factors(program: EpilogueProgram, value: int) -> list[str]:
     return [f"{fake_name(program, value)}_{factor}" for factor in tensor_factors(_format(quantize), _mode(quantize))]
 
 
-def fake_functions(program: EpilogueProgram, value: int) -> list[str]:
+def fake_functions(program: EpilogueProgram, value: int) -> list[Function]:
     """Module-level functions of one value."""
     name, quantize = fake_name(program, value), _quantize(program, value)
     fmt = _format(quantize)
     made = quantizer(fmt, name, _mode(quantize))
     scale = "from_bits(scale)" if fmt.scale == "f32" else f"decode_{fmt.scale}(scale)"
-    factors = "".join(f", tensor_{factor}" for factor in tensor_factors(fmt, _mode(quantize)))
+    factors = [f"tensor_{factor}" for factor in tensor_factors(fmt, _mode(quantize))]
     decoded = f"mul(element, {scale})"
     if fmt.tensor_scale == "multiplies":
         decoded = f"mul({decoded}, tensor_decode)"
     elif fmt.tensor_scale == "divides":
         decoded = f"div({decoded}, tensor_encode)"
     block = fmt.block[1]
-    text = "\n".join(
-        [
-            f"def {name}_quantized(x{factors}):",
-            f'    """Values quantized to {fmt.name} and back."""',
-            "    values = []",
-            f"    for j in range(0, len(x), {block}):",
-            f"        scaled, scale = quantize_{name}(x[j : j + {block}]{factors})",
-            f"        values += [{decoded} for element in rounded_{fmt.element}(scaled)]",
-            "    return values",
-        ]
+    each = fragment(
+        f"scaled, scale = quantize_{name}({', '.join([f'x[j : j + {block}]', *factors])})",
+        f"values += [{decoded} for element in rounded_{fmt.element}(scaled)]",
     )
-    return [*made.functions, text]
+    body = fragment("values = []", Block(f"for j in range(0, len(x), {block}):", each), "return values")
+    doc = f"Values quantized to {fmt.name} and back."
+    return [*made.functions, Function(f"{name}_quantized", ("x", *factors), doc, body)]
 
 
 def _quantize(program: EpilogueProgram, value: int) -> Value:

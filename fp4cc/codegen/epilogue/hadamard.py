@@ -26,14 +26,16 @@ def spread(program: EpilogueProgram, value: int) -> SpreadPlan | None:
 def hadamard_setup(program: EpilogueProgram) -> list[str]:
     """Lines of the kernel hook: the signs that threads keep, and where transforms go through shared memory."""
     lines: list[str] = []
+    kept: set[str] = set()
     for value in transforms(program):
         plan = spread(program, value)
         if plan is not None:
             lines.append(f"{_points(plan)} = shared_address({plan.buffer})")
         leaf, rows = _signs(program, value), _rows(program, value)
         name = _signs_name(program, value)
-        if leaf is None or (plan is not None and not rows) or any(line.startswith(f"{name} = ") for line in lines):
+        if leaf is None or (plan is not None and not rows) or name in kept:
             continue
+        kept.add(name)
         size = _size(program, value)
         if rows:
             thread = f"lane % {size}" if size <= _RUN else f"thread % {size}"

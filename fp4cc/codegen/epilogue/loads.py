@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from fp4cc.codegen.epilogue.slices import Step
+from fp4cc.codegen.epilogue.elements import Column, Scalar
 from fp4cc.codegen.epilogue.values import ValuePrinter
+from fp4cc.codegen.fragments import Block, Call, Fragment, fragment
 from fp4cc.codegen.halves import whole_index
 from fp4cc.codegen.mainloops import numbered
 from fp4cc.codegen.names import Names
 from fp4cc.codegen.strides import bytes_text, offset, stride_text
-from fp4cc.codegen.wrap import call
 from fp4cc.ir.lowered import LoweredKernel
 from fp4cc.ir.lowered_epilogue import EpilogueInput, EpilogueProgram, Half, LoadPlan
 from fp4cc.ir.lowered_wgmma import LoweredWgmma
@@ -18,7 +18,7 @@ from fp4cc.ir.lowered_wgmma import LoweredWgmma
 #: Bytes of an element, and the 32-bit conversion of integers.
 WIDTHS = {"f32": 4, "i32": 4, "u32": 4, "bf16": 2, "f16": 2, "e4m3": 1, "e5m2": 1}
 _THREADS = 128
-_INDENT = 16  # of the sub-tile hook in the kernel file
+_ONE_LANE = "if lane == 0:"
 _BARRIER = 1  # the named barrier of the epilogue warps
 
 
@@ -82,52 +82,49 @@ class Loads:
             lines.append(f"{printer.known[leaf.value]} = {text}")
         return lines
 
-    def staging(self, printer: ValuePrinter, values: list[str]) -> list[str]:
+    def staging(self, printer: ValuePrinter, values: list[str]) -> Fragment:
         """All columns of the tile staged by all threads, between barriers of the epilogue warps."""
         steps = -(-self._columns() // _THREADS)
         # Hopper's warps have met since: they exchange a tile's sums before its epilogue.
         met = isinstance(self.lowered, LoweredWgmma)
         barrier = f"prims.barrier_cta_sync({_BARRIER}, thread_count={_THREADS})"
-        lines = [
-            *([] if met else [f"{barrier}  # the last tile's columns have been read"]),
-            f"for i in cutlass.range_constexpr({steps}):",
-            f"    staged_column = thread + {_THREADS} * i",
-            "    in_range = n0 + staged_column < n_size",
-            *(f"    {line}" for line in values),
-        ]
+        each = [f"staged_column = thread + {_THREADS} * i", "in_range = n0 + staged_column < n_size", *values]
         for value in self.lowered.epilogue.staged:
             address = staged_address(self.lowered.epilogue, value, "staged_column")
-            lines.append(f"    shared_store_f32({address}, {printer.known[printer.resolve(value)]})")
-        return [*lines, barrier]
+            each.append(f"shared_store_f32({address}, {printer.known[printer.resolve(value)]})")
+        return fragment(
+            *([] if met else [f"{barrier}  # the last tile's columns have been read"]),
+            Block(f"for i in cutlass.range_constexpr({steps}):", fragment(*each)),
+            barrier,
+        )
 
-    def subtile(self) -> list[Step]:
+    def subtile(self) -> list[Fragment]:
         """Staged columns and tile inputs of a sub-tile, 32 values each."""
         steps = self._accumulators()
         for value in self.lowered.epilogue.staged:
             name = self.names.new(f"{self._column_name(value)}_columns")
             self.vectors[value] = name
             address = staged_address(self.lowered.epilogue, value, "column - n0")
-            steps.append(Step((name,), (f"{name} = shared_load_32_f32({address})",)))
+            steps.append(fragment(f"{name} = shared_load_32_f32({address})"))
         both: dict[int, str] = {}
-        for leaf in [*self._inputs("tile"), *self._inputs("uniform")]:
+        for leaf in self._read_by_subtile():
             if leaf.half is not None and not leaf.half.adjacent:
                 steps += self._taking_turns(leaf, leaf.half, both)
                 continue
-            lines = self._tile(leaf) if leaf.kind == "tile" else [self._uniform(leaf)]
-            steps.append(Step((self.vectors[leaf.value],), tuple(lines)))
+            steps.append(self._tile(leaf) if leaf.kind == "tile" else fragment(self._uniform(leaf)))
         return steps
 
-    def _accumulators(self) -> list[Step]:
+    def _accumulators(self) -> list[Fragment]:
         """Halves that take turns in less than a sub-tile, sorted out of the 64 columns of two lists."""
         program = self.lowered.epilogue
         if program.group is None or program.group >= program.subtile:
             return []
-        steps: list[Step] = []
+        steps: list[Fragment] = []
         for index, value in enumerate(program.accumulators):
             part = index % 2
             name = self.vectors[value] = self.names.new(f"product{index + 1}_columns")
             columns = f"[*acc{numbered(index - part)}, *acc{numbered(index - part + 1)}]"
-            steps.append(Step((name,), (f"{name} = half_of({columns}, {program.group}, {part})",)))
+            steps.append(fragment(f"{name} = half_of({columns}, {program.group}, {part})"))
         return steps
 
     def _uniform(self, leaf: EpilogueInput) -> str:
@@ -142,42 +139,38 @@ class Loads:
         index = f"({batch}) * {'n_size' if leaf.half is None else '2 * n_size'} + {first}"
         return f"uniform_columns({leaf.param_name}_words, {leaf.stream}, {index}, {leaf.vector is True})"
 
-    def _taking_turns(self, leaf: EpilogueInput, half: Half, both: dict[int, str]) -> list[Step]:
+    def _taking_turns(self, leaf: EpilogueInput, half: Half, both: dict[int, str]) -> list[Fragment]:
         """A half whose columns take turns with the other's in less than a sub-tile: 64 columns hold 32 of each.
 
         `both` has the names of these 64 of values that were met before.
         """
-        steps: list[Step] = []
+        steps: list[Fragment] = []
         whole = self.lowered.epilogue.kernel.values[leaf.value].operands[0]
         if whole not in both:
             both[whole] = self.names.new(f"{leaf.source}_both")
             if leaf.kind == "uniform":
                 parts = [self._random(leaf, "2 * column"), self._random(leaf, "2 * column + 32")]
-                lines = [f"{both[whole]} = {parts[0]}", f"{both[whole]} += {parts[1]}"]
+                loaded = fragment(f"{both[whole]} = {parts[0]}", f"{both[whole]} += {parts[1]}")
             else:
-                lines = self._by_threads(leaf, both[whole], "2 * column", "2 * (n_size - column)", 64)
-            steps.append(Step((both[whole],), tuple(lines)))
+                loaded = self._by_threads(leaf, both[whole], "2 * column", "2 * (n_size - column)", 64)
+            steps.append(loaded)
         name = self.names.new(f"{leaf.name}_columns")
         self.vectors[leaf.value] = name
-        return [*steps, Step((name,), (f"{name} = half_of({both[whole]}, {half.group}, {half.part})",))]
+        return [*steps, fragment(f"{name} = half_of({both[whole]}, {half.group}, {half.part})")]
 
-    def element_text(self, value: int) -> str:
-        """The argument of `element` for column j."""
+    def argument(self, value: int) -> Column | Scalar:
+        """What `element` takes for a value."""
+        program = self.lowered.epilogue
         if value in self.vectors:
-            return f"{self.vectors[value]}[j]"
-        if value in self.lowered.epilogue.accumulators:
-            return f"acc{numbered(self.lowered.epilogue.accumulators.index(value))}[j]"
-        if value in self.lowered.epilogue.staged:
-            return f"{self._vector_name(value)}[j]"
-        for leaf in [*self._inputs("tile"), *self._inputs("uniform")]:
-            if leaf.value == value:
-                return f"{self._vector_name(value)}[j]"
-        return self.printer.known[self.printer.resolve(value)]
-
-    def _vector_name(self, value: int) -> str:
-        if value not in self.vectors:
+            return Column(self.vectors[value])
+        if value in program.accumulators:
+            return Column(f"acc{numbered(program.accumulators.index(value))}")
+        if value in program.staged or any(leaf.value == value for leaf in self._read_by_subtile()):
             raise KeyError(f"value {value} has no columns yet")
-        return self.vectors[value]
+        return Scalar(self.printer.known[self.printer.resolve(value)])
+
+    def _read_by_subtile(self) -> list[EpilogueInput]:
+        return [*self._inputs("tile"), *self._inputs("uniform")]
 
     def _column_name(self, value: int) -> str:
         value = self.printer.resolve(value)
@@ -190,7 +183,7 @@ class Loads:
         """Columns of a tile as the epilogue sees it."""
         return self.lowered.epilogue.tile_n
 
-    def _tile(self, leaf: EpilogueInput) -> list[str]:
+    def _tile(self, leaf: EpilogueInput) -> Fragment:
         name = self.names.new(f"{leaf.name}_columns")
         self.vectors[leaf.value] = name
         if leaf.load is not None:
@@ -198,30 +191,24 @@ class Loads:
         first = self._column(leaf, "column", self.lowered.epilogue.subtile)
         return self._by_threads(leaf, name, first, "n_size - column", self.lowered.epilogue.subtile)
 
-    def _by_threads(self, leaf: EpilogueInput, name: str, first: str, left: str, count: int) -> list[str]:
+    def _by_threads(self, leaf: EpilogueInput, name: str, first: str, left: str, count: int) -> Fragment:
         """Each thread loads `count` columns of its row from column `first` on; those from `left` on are 0."""
         width = WIDTHS[leaf.dtype]
         address = self.names.new(f"{leaf.name if count == 32 else leaf.source}_address")
         where = "row_valid"
         if leaf.value in self.guarded:
             where = f"both(row_valid, {self.guarded[leaf.value]})"
-        lines = [f"{address} = global_address({leaf.param_name}, {self._offset(leaf, first)}, {width})"]
+        found = f"{address} = global_address({leaf.param_name}, {self._offset(leaf, first)}, {width})"
         stride = self._stride_bytes(leaf)
         number = "" if count == 32 else f", {count}"
         one_by_one = f"{name} = load_elements(load_{leaf.dtype}, {address}, {stride}, {left}, {where}{number})"
         if leaf.vector is None:
-            return [*lines, one_by_one]
+            return fragment(found, one_by_one)
         at_once = f"{name} = load_vectors(unpack_{leaf.dtype}, {address}, {width}, {left}, {where}{number})"
         if leaf.vector is True:
-            return [*lines, at_once]
-        return [
-            *lines,
-            f"{name} = [Float32(0.0)] * {count}",
-            f"if {leaf.flag} != 0:",
-            f"    {at_once}",
-            "else:",
-            f"    {one_by_one}",
-        ]
+            return fragment(found, at_once)
+        either = Block(f"if {leaf.flag} != 0:", fragment(at_once), fragment(one_by_one))
+        return fragment(found, f"{name} = [Float32(0.0)] * {count}", either)
 
     def setup(self) -> list[str]:
         """Once a kernel: the barriers of tile inputs that TMA loads ahead."""
@@ -234,52 +221,44 @@ class Loads:
                 lines.append(f"{leaf.name}_ahead = {condition}")
         return lines
 
-    def ahead(self) -> list[str]:
+    def ahead(self) -> Fragment:
         """Once a tile: have TMA load the first sub-tiles."""
-        lines: list[str] = []
+        found: list[Block] = []
         for leaf, load in self._loaded():
             count = min(load.stages, self._columns() // self.lowered.epilogue.subtile)
             slot = f"({leaf.name}_loads + i & {load.stages - 1}) * 4 + warp"
-            body = ["if lane == 0:", f"    for i in cutlass.range_constexpr({count}):"]
-            body += _indented(self._load_ahead(leaf, load, slot, "first_column + i * column_step", 8), 8)
-            lines += body if self._condition(leaf) is None else [f"if {leaf.name}_ahead:", *_indented(body, 4)]
-        return lines
+            each = self._load_ahead(leaf, load, slot, "first_column + i * column_step")
+            body = Block(_ONE_LANE, (Block(f"for i in cutlass.range_constexpr({count}):", (each,)),))
+            found.append(body if self._condition(leaf) is None else Block(f"if {leaf.name}_ahead:", (body,)))
+        return tuple(found)
 
-    def _ahead(self, leaf: EpilogueInput, load: LoadPlan, name: str) -> list[str]:
+    def _ahead(self, leaf: EpilogueInput, load: LoadPlan, name: str) -> Fragment:
         """Read a sub-tile from its slot, and have TMA load into it what comes `stages` sub-tiles later."""
         slot, later = self.names.new(f"{leaf.name}_slot"), self.names.new(f"{leaf.name}_later")
         subtile, parity = self.lowered.epilogue.subtile, f"{leaf.name}_loads >> {load.stages.bit_length() - 1} & 1"
-        body = [
+        body = fragment(
             f"wait(barrier_at({load.barriers}, {slot}), {parity})",
             f"{name} = read_row(unpack_{leaf.dtype}, {load.buffer}, {slot}, lane, {load.row_bytes})",
             "# All lanes have read it, before TMA, which writes through the async proxy, may fill it again.",
             "prims.fence_proxy(prims.Proxy.ASYNC_SHARED, space=prims.SharedSpace.shared_cta)",
             "prims.bar_warp_sync(cute.arch.FULL_MASK)",
-        ]
+        )
         if self._columns() // subtile > load.stages:
-            body += [
-                f"{later} = column + {load.stages} * column_step",
-                "if lane == 0:",
-                f"    if both({later} >= n0, {later} < n0 + {self._columns()}):",
-                *_indented(self._load_ahead(leaf, load, slot, later, 12), 8),
-            ]
-        lines = [f"{slot} = ({leaf.name}_loads & {load.stages - 1}) * 4 + warp"]
-        if self._condition(leaf) is None:
-            lines += body
-        else:
-            lines += [f"{name} = [Float32(0.0)] * {subtile}", f"if {leaf.name}_ahead:", *_indented(body, 4)]
-            if leaf.vector is not True:
-                lines += ["else:", *_indented(self._one_by_one(leaf, name), 4)]
-        return [*lines, f"{leaf.name}_loads += 1"]
+            inside = f"if both({later} >= n0, {later} < n0 + {self._columns()}):"
+            again = Block(_ONE_LANE, (Block(inside, (self._load_ahead(leaf, load, slot, later),)),))
+            body = fragment(body, f"{later} = column + {load.stages} * column_step", again)
+        if self._condition(leaf) is not None:
+            otherwise = () if leaf.vector is True else (self._one_by_one(leaf, name),)
+            zeros = f"{name} = [Float32(0.0)] * {subtile}"
+            body = fragment(zeros, Block(f"if {leaf.name}_ahead:", body, otherwise))
+        slot_at = f"{slot} = ({leaf.name}_loads & {load.stages - 1}) * 4 + warp"
+        return fragment(slot_at, body, f"{leaf.name}_loads += 1")
 
-    def _load_ahead(self, leaf: EpilogueInput, load: LoadPlan, slot: str, column: str, indent: int) -> list[str]:
+    def _load_ahead(self, leaf: EpilogueInput, load: LoadPlan, slot: str, column: str) -> Call:
         batch = ", batch" if leaf.batch_stride != 0 else ""
-        arguments = [
-            load.tensor_map, load.buffer, load.barriers, str(load.row_bytes), slot,
-            f"({self._column(leaf, column, self.lowered.epilogue.subtile)}, m0 + 32 * warp{batch})",
-        ]  # fmt: skip
-        first, *rest = call(_INDENT + indent, "load_ahead", arguments).split("\n")
-        return [first, *(line[_INDENT + indent :] for line in rest)]
+        place = f"({self._column(leaf, column, self.lowered.epilogue.subtile)}, m0 + 32 * warp{batch})"
+        arguments = (load.tensor_map, load.buffer, load.barriers, str(load.row_bytes), slot, place)
+        return Call("load_ahead", arguments)
 
     def _condition(self, leaf: EpilogueInput) -> str | None:
         """The condition under which TMA loads an input; None: always."""
@@ -292,7 +271,7 @@ class Loads:
     def _loaded(self) -> list[tuple[EpilogueInput, LoadPlan]]:
         return [(leaf, leaf.load) for leaf in self._inputs("tile") if leaf.load is not None]
 
-    def _one_by_one(self, leaf: EpilogueInput, name: str) -> list[str]:
+    def _one_by_one(self, leaf: EpilogueInput, name: str) -> Call:
         """Load a sub-tile element by element."""
         where = "row_valid"
         if leaf.value in self.guarded:
@@ -300,9 +279,7 @@ class Loads:
         first = self._column(leaf, "column", self.lowered.epilogue.subtile)
         address = f"global_address({leaf.param_name}, {self._offset(leaf, first)}, {WIDTHS[leaf.dtype]})"
         stride = self._stride_bytes(leaf)
-        arguments = [f"load_{leaf.dtype}", address, stride, "n_size - column", where]
-        first, *rest = call(_INDENT + 4, f"{name} = load_elements", arguments).split("\n")
-        return [first, *(line[_INDENT + 4 :] for line in rest)]
+        return Call(f"{name} = load_elements", (f"load_{leaf.dtype}", address, stride, "n_size - column", where))
 
     def _stride_bytes(self, leaf: EpilogueInput) -> str:
         return bytes_text(WIDTHS[leaf.dtype], stride_text(self.lowered.epilogue.problem, leaf.column_stride))
@@ -336,7 +313,3 @@ def staged_address(program: EpilogueProgram, value: int, column: str) -> str:
     first = program.staged.index(value) * (-(-program.tile_n // _THREADS) * _THREADS)
     place = f"({first} + {column})" if first else column if column.isidentifier() else f"({column})"
     return f"shared_address(columns_smem) + 4 * {place}"
-
-
-def _indented(lines: list[str], by: int) -> list[str]:
-    return [" " * by + line for line in lines]

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from fp4cc.codegen.epilogue.quantize import divided, factor_names, store_scales
 from fp4cc.codegen.epilogue.quantizers import statistic_helper
-from fp4cc.codegen.wrap import listed
+from fp4cc.codegen.fragments import Block, Fragment, Listed, fragment
 from fp4cc.ir.lowered import LoweredKernel
 from fp4cc.ir.lowered_epilogue import EpilogueOutput
 from fp4cc.passes.epilogue.blocks import CTA_ROWS, LINE
 
-_INDENT = 20  # of the sub-tile hook of a panel in the kernel file, at most
 _BARRIER = "prims.barrier_cta_sync(1, thread_count=128)"
 
 
@@ -44,7 +43,7 @@ def measure_lines(lowered: LoweredKernel, output: EpilogueOutput, values: str) -
     ]
 
 
-def measure_end(lowered: LoweredKernel, output: EpilogueOutput) -> list[str]:
+def measure_end(lowered: LoweredKernel, output: EpilogueOutput) -> Fragment:
     """Lines after the measuring walk: scales, stored, and factors."""
     by_column = output.quantization.along == "rows"
     return (_by_column if by_column else _by_row)(lowered, output)
@@ -67,7 +66,7 @@ def measure_release(lowered: LoweredKernel) -> list[str]:
     return []
 
 
-def _by_row(lowered: LoweredKernel, output: EpilogueOutput) -> list[str]:
+def _by_row(lowered: LoweredKernel, output: EpilogueOutput) -> Fragment:
     """A thread has the lines of its row: it measures the row's blocks one after the other."""
     name, lines = output.arg, _lines(output)
     columns = lines * LINE
@@ -76,17 +75,17 @@ def _by_row(lowered: LoweredKernel, output: EpilogueOutput) -> list[str]:
     joined = _joined(output, _of_thread(output, first), 4 * CTA_ROWS)
     start = "panel0" if blocks == 1 else f"panel0 + {columns} * i"
     tallest = _tallest(lowered, output, f"{name}_amax", "row_valid")
-    body = [
+    body = fragment(
         f"{name}_amax = {joined}",
         *([f"{name}_amax = {tallest}"] if tallest != f"{name}_amax" else []),
         f"{name}_scale_stored, {name}_factor = {_scale_call(output, f'{name}_amax')}",
-        store_scales(lowered, output, ("row", "m_size", start, "n_size"), f"[{name}_scale_stored]", indent=4),
+        store_scales(lowered, output, ("row", "m_size", start, "n_size"), f"[{name}_scale_stored]"),
         f"shared_store_f32({_of_thread(output, first)}, {name}_factor)",
-    ]
-    return body if blocks == 1 else [f"for i in cutlass.range_constexpr({blocks}):", *_indented(body)]
+    )
+    return body if blocks == 1 else (Block(f"for i in cutlass.range_constexpr({blocks}):", body),)
 
 
-def _by_column(lowered: LoweredKernel, output: EpilogueOutput) -> list[str]:
+def _by_column(lowered: LoweredKernel, output: EpilogueOutput) -> Fragment:
     """Thread t has column t of the panel: it joins what the warps measured of the blocks on it."""
     name, lines, panel = output.arg, _lines(output), lowered.epilogue.panel
     blocks, column = CTA_ROWS // (lines * LINE), f"{name}_column"
@@ -95,23 +94,24 @@ def _by_column(lowered: LoweredKernel, output: EpilogueOutput) -> list[str]:
     start = "m0" if blocks == 1 else f"m0 + {lines * LINE} * i"
     extent = (f"panel0 + {column}", "n_size", start, "m_size")
     tallest = _tallest(lowered, output, "amax", f"panel0 + {column} < n_size")
-    body = [
-        f"{column} = {'thread' if panel >= CTA_ROWS else f'thread & {panel - 1}'}",
+    each_block = f"for i in cutlass.range_constexpr({blocks}):"
+    halves = panel // CTA_ROWS
+    own = "thread" if halves == 1 else f"thread + {CTA_ROWS} * half" if halves > 1 else f"thread & {panel - 1}"
+    body = fragment(
+        f"{column} = {own}",
         f"{_BARRIER}  # all rows have been measured",
-        *listed(_INDENT, f"{name}_amaxes", joined, f"i in range({blocks})"),
-        *(listed(_INDENT, f"{name}_amaxes", tallest, f"amax in {name}_amaxes") if tallest != "amax" else []),
-        *listed(_INDENT, f"{name}_scaled", _scale_call(output, "amax"), f"amax in {name}_amaxes"),
-        f"for i in cutlass.range_constexpr({blocks}):",
-        *_indented([store_scales(lowered, output, extent, f"[{name}_scaled[i][0]]", indent=8)]),
+        Listed(f"{name}_amaxes", joined, f"i in range({blocks})"),
+        *([Listed(f"{name}_amaxes", tallest, f"amax in {name}_amaxes")] if tallest != "amax" else []),
+        Listed(f"{name}_scaled", _scale_call(output, "amax"), f"amax in {name}_amaxes"),
+        Block(each_block, (store_scales(lowered, output, extent, f"[{name}_scaled[i][0]]"),)),
         f"{_BARRIER}  # all has been read that the factors overwrite",
-        f"for i in cutlass.range_constexpr({blocks}):",
-        f"    shared_store_f32({_of_rows(lowered, output, 'i', column)}, {name}_scaled[i][1])",
+        Block(
+            each_block,
+            fragment(f"shared_store_f32({_of_rows(lowered, output, 'i', column)}, {name}_scaled[i][1])"),
+        ),
         _BARRIER,
-    ]
-    if panel <= CTA_ROWS:
-        return body
-    body[0] = f"{column} = thread + {CTA_ROWS} * half"
-    return [f"for half in cutlass.range_constexpr({panel // CTA_ROWS}):", *_indented(body)]
+    )
+    return body if halves <= 1 else (Block(f"for half in cutlass.range_constexpr({halves}):", body),)
 
 
 def _joined(output: EpilogueOutput, place: str, pitch: int) -> str:
@@ -157,7 +157,3 @@ def _of_rows(lowered: LoweredKernel, output: EpilogueOutput, rows: str, column: 
     """The float of 32 rows (or of a block of them) of a column."""
     place = column if rows == "0" else f"{lowered.epilogue.panel} * {rows} + {column}"
     return f"{output.arg}_measured + 4 * {place if place.isidentifier() else f'({place})'}"
-
-
-def _indented(lines: list[str]) -> list[str]:
-    return [f"    {part}" for line in lines for part in line.split("\n")]

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from fp4cc.codegen.epilogue.quantizers import element_helper, quantizer, tensor_factors
+from fp4cc.codegen.fragments import Block, Call, Fragment, Function, Listed, Statement, fragment
 from fp4cc.codegen.scale_layout import LayoutText, divided, remainder, rounded_up
 from fp4cc.codegen.strides import packed_bytes
-from fp4cc.codegen.wrap import call, listed
 from fp4cc.ir.lowered import LoweredKernel
 from fp4cc.ir.lowered_epilogue import EpilogueOutput, QuantizePlan
 from fp4cc.passes.epilogue.quantize import TRANSPOSE_BUFFER
 from fp4num import BlockFormat, ScaleLayout
 
-_INDENT = 16  # of the sub-tile hook in the kernel file
 _LINE = 32
 
 
-def quantize_functions(lowered: LoweredKernel) -> list[str]:
+def quantize_functions(lowered: LoweredKernel) -> list[Function]:
     """Module-level functions of all quantized outputs."""
-    texts: list[str] = []
+    texts: list[Function] = []
     for output in lowered.epilogue.outputs:
         if output.quantize is None:
             continue
@@ -56,7 +55,7 @@ def factor_names(output: EpilogueOutput) -> list[str]:
     return [f"{output.arg}_{name}" for name in tensor_factors(output.format, output.quantization.mode)]
 
 
-def known_lines(lowered: LoweredKernel, output: EpilogueOutput, known: str) -> list[str]:
+def known_lines(lowered: LoweredKernel, output: EpilogueOutput, known: str) -> Fragment:
     """Lines for what is known of a line: its scale's word and factor, and the store by the first tile with the line.
 
     They stand at the tile where blocks lie along the columns, and else at the sub-tile.
@@ -64,21 +63,20 @@ def known_lines(lowered: LoweredKernel, output: EpilogueOutput, known: str) -> l
     name, plan = output.arg, output.quantization
     line, rows, _, _ = extent_of(plan)
     first = "n0 == 0" if plan.along == "columns" else "m0 + 32 * warp == 0"
-    stored = store_scales(lowered, output, (line, rows, "0", "1"), f"[{name}_scale_stored]", indent=4)
-    return [
+    stored = store_scales(lowered, output, (line, rows, "0", "1"), f"[{name}_scale_stored]")
+    return fragment(
         f"{name}_scale_stored, {name}_factor = {name}_scale({', '.join([known, *factor_names(output)])})",
-        f"if {first}:",
-        *(f"    {part}" for part in stored.split("\n")),
-    ]
+        Block(f"if {first}:", (stored,)),
+    )
 
 
-def quantize_lines(lowered: LoweredKernel, output: EpilogueOutput, values: str, before: list[str]) -> list[str]:
+def quantize_lines(lowered: LoweredKernel, output: EpilogueOutput, values: str, before: Fragment) -> Fragment:
     """Quantize this thread's line of a sub-tile to `NAME_words`, and store its scales.
 
     `before` has the lines that find `NAME_factor`, if something other than this line determines it.
     """
     plan, fmt, name = output.quantization, output.format, output.arg
-    lines: list[str] = []
+    lines: list[str | Statement] = []
     line, rows, start, length = extent_of(plan)
     if plan.along == "rows":
         lines.append(f"{name}_line = transpose_in_warp(slab_to_transpose, lane, {values})")
@@ -89,7 +87,7 @@ def quantize_lines(lowered: LoweredKernel, output: EpilogueOutput, values: str, 
         if fmt.block[0] != 1:
             arguments.append(f"{line} < {rows}")
         quantized = f"quantize_{name}({', '.join(arguments)})"
-        lines += listed(_INDENT + 4, f"{name}_blocks", quantized, f"j in range(0, 32, {wide})")
+        lines.append(Listed(f"{name}_blocks", quantized, f"j in range(0, 32, {wide})"))
         scaled = f"[value for scaled, _ in {name}_blocks for value in scaled]"
     else:
         lines += before
@@ -105,13 +103,13 @@ def quantize_lines(lowered: LoweredKernel, output: EpilogueOutput, values: str, 
     if plan.measure == "line":
         scales = f"[scale for _, scale in {name}_blocks]"
         lines.append(store_scales(lowered, output, (line, rows, start, length), scales))
-    return lines
+    return fragment(*lines)
 
 
 def store_scales(
-    lowered: LoweredKernel, output: EpilogueOutput, extent: tuple[str, str, str, str], scales: str, indent: int = 0
-) -> str:
-    """The call that stores the scales of blocks next to each other on a line, `indent` deeper than the hook.
+    lowered: LoweredKernel, output: EpilogueOutput, extent: tuple[str, str, str, str], scales: str
+) -> Call:
+    """The call that stores the scales of blocks next to each other on a line.
 
     `extent`: the line and how many there are, where the first block starts and how long a line is.
     """
@@ -124,9 +122,7 @@ def store_scales(
             scales = f"repeated({scales}, {wide // stored})"
     batch = ["batch"] if lowered.epilogue.problem.batch_axes else []
     arguments = [plan.scales_param, *batch, line, start, scales, *_batches(lowered, output), rows, length]
-    text = call(_INDENT + indent, f"store_{output.arg}_scales", arguments)
-    first, *rest = text.split("\n")
-    return "\n".join([first, *(part[_INDENT + indent :] for part in rest)])
+    return Call(f"store_{output.arg}_scales", tuple(arguments))
 
 
 def quantized_place(lowered: LoweredKernel, output: EpilogueOutput) -> list[str]:
@@ -171,7 +167,7 @@ def extent_of(plan: QuantizePlan) -> tuple[str, str, str, str]:
     return "column + lane", "n_size", "m0 + 32 * warp", "m_size"
 
 
-def _store_function(lowered: LoweredKernel, output: EpilogueOutput) -> str:
+def _store_function(lowered: LoweredKernel, output: EpilogueOutput) -> Function:
     """A function that stores adjacent scales of a line, and the padding beyond the edges."""
     plan, fmt, name = output.quantization, output.format, output.arg
     layout = fmt.layout
@@ -179,30 +175,27 @@ def _store_function(lowered: LoweredKernel, output: EpilogueOutput) -> str:
     tall = fmt.stored[0]
     width = 4 if fmt.scale == "f32" else 1
     place = ", ".join([*batch, "row", "k", *_layout(lowered, output).counts])
-    body = ["for scale in scales:", f"    offset = {name}_scale_offset({place})"]
+    each = [f"offset = {name}_scale_offset({place})"]
     value, stored = "scale", "both(row < rows, k < blocks)"
     if plan.pads and _padded(layout):
-        body.append(f"    scale = where_int({stored}, scale, {_pad(fmt)})")
+        each.append(f"scale = where_int({stored}, scale, {_pad(fmt)})")
         lines, columns = (_rounded(c, layout.extent(e)) for c, e in (("rows", "row"), ("blocks", "k")))
         stored = f"both(row < {lines}, k < {columns})"
     if tall != 1:
         stored = f"both(first, {stored})"
     address = f"global_address(scales_ptr, offset, {width})"
-    body += [f"    valid = {stored}", f'    store_word("b{8 * width}", {address}, {value}, valid)', "    k += 1"]
+    each += [f"valid = {stored}", f'store_word("b{8 * width}", {address}, {value}, valid)', "k += 1"]
+    before: list[str] = []
     if tall != 1:
         first, row, rows = "row", "0", "1"
         if isinstance(tall, int):
             first, row, rows = remainder("row", tall), divided("row", tall), rounded_up("rows", tall)
-        body = [f"first = {first} == 0  # one row of a block stores its scale", f"row, rows = {row}, {rows}", *body]
+        before = [f"first = {first} == 0  # one row of a block stores its scale", f"row, rows = {row}, {rows}"]
     pads = ", padding included" if plan.pads and _padded(layout) else ""
-    arguments = ", ".join(["scales_ptr", *batch, "row", "k", "scales", *_batches(lowered, output), "rows", "blocks"])
-    return "\n".join(
-        [
-            f"def store_{name}_scales({arguments}):",
-            f'    """Store the scales of blocks k, k + 1, ... of a row{pads}."""',
-            *(f"    {text}" for text in body),
-        ]
-    )
+    arguments = ("scales_ptr", *batch, "row", "k", "scales", *_batches(lowered, output), "rows", "blocks")
+    doc = f"Store the scales of blocks k, k + 1, ... of a row{pads}."
+    body = fragment(*before, Block("for scale in scales:", fragment(*each)))
+    return Function(f"store_{name}_scales", arguments, doc, body)
 
 
 def _layout(lowered: LoweredKernel, output: EpilogueOutput) -> LayoutText:

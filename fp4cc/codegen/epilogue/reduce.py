@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from fp4cc.codegen.fragments import Block, Fragment, fragment
 from fp4cc.codegen.strides import offset
 from fp4cc.ir.lowered import LoweredKernel
 from fp4cc.ir.lowered_epilogue import EpilogueOutput, ReducePlan
@@ -25,7 +26,7 @@ class ReduceText:
     kernel: list[str] = field(default_factory=list[str])
     tile: list[str] = field(default_factory=list[str])
     subtile: list[str] = field(default_factory=list[str])
-    tile_end: list[str] = field(default_factory=list[str])
+    tile_end: list[str | Block] = field(default_factory=list["str | Block"])
 
 
 def reductions(lowered: LoweredKernel, results: Mapping[int, str]) -> ReduceText:
@@ -117,40 +118,39 @@ def _sum(lowered: LoweredKernel, output: EpilogueOutput, plan: ReducePlan, value
     text.tile_end.extend(
         [
             f"{name}_arrives = both(m0 + 32 * warp < m_size, n0 < n_size)",
-            f"if {arrived}:",
-            *(f"    {line}" for line in _finish(lowered, output, plan, batch)),
+            Block(f"if {arrived}:", _finish(lowered, output, plan, batch)),
         ]
     )
 
 
-def _finish(lowered: LoweredKernel, output: EpilogueOutput, plan: ReducePlan, batch: str) -> list[str]:
+def _finish(lowered: LoweredKernel, output: EpilogueOutput, plan: ReducePlan, batch: str) -> Fragment:
     """What the last warp does: the sums of its lanes' rows or columns, or the one of all."""
     name, rows, columns = output.arg, f"{output.arg}_row_blocks", f"{output.arg}_column_blocks"
     count = {"columns": "n_size", "rows": "m_size", "all": "m_size * n_size"}[plan.over]
     mean = plan.kind != "sum"
 
-    def stored(total: str, where: str, valid: str) -> list[str]:
+    def stored(total: str, where: str, valid: str) -> str:
         value = f"div({total}, Float32({count}))" if mean else total
-        return [f'store_word("b32", global_address({output.param_name}, {where}, 4), bits({value}), {valid})']
+        return f'store_word("b32", global_address({output.param_name}, {where}, 4), bits({value}), {valid})'
 
     first = f"Int64({batch}) * {{}} * {{}}"
     if plan.over == "columns":
         address = f"global_address({plan.partials_param}, {first.format(columns, 'm_size')} + row, 4)"
-        total = f"sum_in_order({address}, 4 * m_size, {columns}, row_valid)"
-        return [f"{name}_total = {total}", *stored(f"{name}_total", _offset(lowered, output, "row"), "row_valid")]
+        total = f"{name}_total = sum_in_order({address}, 4 * m_size, {columns}, row_valid)"
+        return fragment(total, stored(f"{name}_total", _offset(lowered, output, "row"), "row_valid"))
     if plan.over == "rows":
         steps = lowered.epilogue.tile_n // _BLOCK
         address = f"global_address({plan.partials_param}, {first.format(rows, 'n_size')} + {name}_column, 4)"
-        return [
-            f"for i in cutlass.range({steps}, unroll=1):",
-            f"    {name}_column = n0 + 32 * i + lane",
-            f"    {name}_total = sum_in_order({address}, 4 * n_size, {rows}, {name}_column < n_size)",
-            *(f"    {line}" for line in stored(f"{name}_total", _offset(lowered, output, f"{name}_column"),
-                                               f"{name}_column < n_size")),
-        ]  # fmt: skip
+        valid = f"{name}_column < n_size"
+        each = fragment(
+            f"{name}_column = n0 + 32 * i + lane",
+            f"{name}_total = sum_in_order({address}, 4 * n_size, {rows}, {valid})",
+            stored(f"{name}_total", _offset(lowered, output, f"{name}_column"), valid),
+        )
+        return (Block(f"for i in cutlass.range({steps}, unroll=1):", each),)
     address = f"global_address({plan.partials_param}, {first.format(rows, columns)}, 4)"
-    total = f"sum_of_blocks({address}, {rows}, {columns}, lane)"
-    return [f"{name}_total = {total}", *stored(f"{name}_total", _offset(lowered, output, ""), "lane == 0")]
+    total = f"{name}_total = sum_of_blocks({address}, {rows}, {columns}, lane)"
+    return fragment(total, stored(f"{name}_total", _offset(lowered, output, ""), "lane == 0"))
 
 
 def _rounded_up(count: str, divisor: int) -> str:

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from fp4cc.codegen.epilogue.loads import WIDTHS
 from fp4cc.codegen.epilogue.measure import factor_line
 from fp4cc.codegen.epilogue.quantize import quantize_lines, quantized_coordinates, quantized_place
+from fp4cc.codegen.fragments import Block, Call, Fragment, Statement, fragment
 from fp4cc.codegen.strides import bytes_text, offset, stride_text
-from fp4cc.codegen.wrap import call
 from fp4cc.ir.lowered import LoweredKernel
 from fp4cc.ir.lowered_epilogue import EpilogueOutput, StorePlan
 
-_INDENT = 16  # of the sub-tile hook in the kernel file
 _PER_WORD = {4: 1, 2: 2, 1: 4}
+_ONE_LANE = "if lane == 0:"
 _BITS = {4: "b32", 2: "b16", 1: "b8"}
 
 
@@ -22,12 +22,12 @@ _BITS = {4: "b32", 2: "b16", 1: "b8"}
 class StoreText:
     """Lines for the hooks of the same names."""
 
-    kernel: list[str]
-    subtile: list[str]
-    finish: list[str]
+    kernel: Fragment
+    subtile: Fragment
+    finish: Fragment
 
 
-def stores(lowered: LoweredKernel, results: Mapping[int, str], known: Mapping[str, list[str]]) -> StoreText:
+def stores(lowered: LoweredKernel, results: Mapping[int, str], known: Mapping[str, Fragment]) -> StoreText:
     """The stores of all outputs.
 
     `results` has the name of the list of 32 values of each stored value, `known` the lines that find an output's factor
@@ -37,8 +37,8 @@ def stores(lowered: LoweredKernel, results: Mapping[int, str], known: Mapping[st
     staged = [output for output in outputs if output.store.buffer is not None]
     by_tma = [output for output in staged if output.store.via != "direct"]
     kernel: list[str] = []
-    subtile: list[str] = []
-    finish: list[str] = []
+    subtile: list[str | Statement] = []
+    finish: Fragment = ()
     for output in staged:
         store = output.store
         slab = f"shared_address({store.buffer}) + warp * {32 * store.row_bytes}"
@@ -48,14 +48,12 @@ def stores(lowered: LoweredKernel, results: Mapping[int, str], known: Mapping[st
     if slots:
         kernel.append("store_slot = Int32(0)  # the stage of the next sub-tile")
     if by_tma:
-        subtile += [
-            "if lane == 0:",
-            f"    prims.cp_async_bulk_wait_group({stages - 1}, read=True)  # the stage's last store has read it",
-        ]
+        wait = f"prims.cp_async_bulk_wait_group({stages - 1}, read=True)  # the stage's last store has read it"
+        subtile.append(Block(_ONE_LANE, fragment(wait)))
     if staged:
         subtile.append("prims.bar_warp_sync(cute.arch.FULL_MASK)")
     for output in staged:
-        subtile += _stage(lowered, output, results[output.value], known.get(output.arg, []))
+        subtile += _stage(lowered, output, results[output.value], known.get(output.arg, ()))
     if by_tma:
         subtile.append("prims.fence_proxy(prims.Proxy.ASYNC_SHARED, space=prims.SharedSpace.shared_cta)")
     if staged:
@@ -63,27 +61,27 @@ def stores(lowered: LoweredKernel, results: Mapping[int, str], known: Mapping[st
     for output in staged:
         subtile += _leave(lowered, output)
     if by_tma:
-        subtile += ["if lane == 0:", "    prims.cp_async_bulk_commit_group()"]
-        finish += ["if lane == 0:", "    prims.cp_async_bulk_wait_group(0, read=True)"]
+        subtile.append(Block(_ONE_LANE, fragment("prims.cp_async_bulk_commit_group()")))
+        finish = fragment(Block(_ONE_LANE, fragment("prims.cp_async_bulk_wait_group(0, read=True)")))
     if slots:
         subtile.append(f"store_slot = {'store_slot ^ 1' if stages == 2 else f'(store_slot + 1) % {stages}'}")
     for output in outputs:
         if output.store.buffer is None and output.reduce is None:
             subtile += _registers(lowered, output, results[output.value])
-    return StoreText(kernel, subtile, finish)
+    return StoreText(fragment(*kernel), fragment(*subtile), finish)
 
 
-def _stage(lowered: LoweredKernel, output: EpilogueOutput, values: str, known: list[str]) -> list[str]:
+def _stage(lowered: LoweredKernel, output: EpilogueOutput, values: str, known: Fragment) -> Fragment:
     """Pack a line of 32 values and write it to the slab."""
     words = f"{output.arg}_words"
     if output.quantize is not None:
-        factor = [factor_line(lowered, output)] if output.quantize.measure == "panel" else known
+        factor = fragment(factor_line(lowered, output)) if output.quantize.measure == "panel" else known
         lines = quantize_lines(lowered, output, values, factor)
     else:
         step = _PER_WORD[_width(output)]
-        lines = [f"{words} = [pack_{output.dtype}({values}[j : j + {step}]) for j in range(0, 32, {step})]"]
+        lines = fragment(f"{words} = [pack_{output.dtype}({values}[j : j + {step}]) for j in range(0, 32, {step})]")
     stage = "stage_row" if output.store.row_bytes % 16 == 0 else "stage_row_of_words"
-    return [*lines, f"{stage}({_slab(output)}, lane, {words})"]
+    return fragment(lines, f"{stage}({_slab(output)}, lane, {words})")
 
 
 def _slab(output: EpilogueOutput) -> str:
@@ -97,17 +95,14 @@ def _stage_bytes(store: StorePlan) -> int:
     return 4 * 32 * store.row_bytes
 
 
-def _leave(lowered: LoweredKernel, output: EpilogueOutput) -> list[str]:
+def _leave(lowered: LoweredKernel, output: EpilogueOutput) -> Fragment:
     store = output.store
-    tma = [] if store.via == "direct" else _tma(lowered, output)
     if store.via == "tma":
-        return tma
-    arguments = [_slab(output), *_place(lowered, output)]
-    indent = 0 if store.via == "direct" else 4
-    copy = _dedented(call(_INDENT + indent, "copy_rows_out", arguments), indent)
+        return fragment(_tma(lowered, output))
+    copy = Call("copy_rows_out", (_slab(output), *_place(lowered, output)))
     if store.via == "direct":
-        return copy
-    return [f"if {store.flag} != 0:", *_indented(tma), "else:", *_indented(copy)]
+        return (copy,)
+    return (Block(f"if {store.flag} != 0:", (_tma(lowered, output),), (copy,)),)
 
 
 def _place(lowered: LoweredKernel, output: EpilogueOutput) -> list[str]:
@@ -126,27 +121,26 @@ def _place(lowered: LoweredKernel, output: EpilogueOutput) -> list[str]:
     ]
 
 
-def _tma(lowered: LoweredKernel, output: EpilogueOutput) -> list[str]:
+def _tma(lowered: LoweredKernel, output: EpilogueOutput) -> Block:
     store = output.store
     at = "store_slot * 4 + warp" if store.stages > 1 else "warp"
     source = f"{store.buffer}.subview(({at}) * {32 * store.row_bytes})"
     inner, outer = ("column", "m0 + 32 * warp") if output.quantize is None else quantized_coordinates(output)
     coordinates = f"({inner}, {outer}{', batch' if lowered.epilogue.problem.batch_axes else ''})"
-    arguments = [f"{store.tensor_map}.get_ptr()", source, coordinates]
-    text = call(_INDENT + 8, "prims.cp_async_bulk_tensor_global_shared_cta", arguments)
-    return ["if lane == 0:", *_indented(_dedented(text, 8))]
+    arguments = (f"{store.tensor_map}.get_ptr()", source, coordinates)
+    return Block(_ONE_LANE, (Call("prims.cp_async_bulk_tensor_global_shared_cta", arguments),))
 
 
-def _registers(lowered: LoweredKernel, output: EpilogueOutput, values: str) -> list[str]:
+def _registers(lowered: LoweredKernel, output: EpilogueOutput, values: str) -> Fragment:
     """One predicated store a value: for results whose columns are not adjacent in memory."""
     width = _width(output)
     pitch = bytes_text(width, stride_text(lowered.epilogue.problem, output.column_stride))
     words = f"{output.arg}_words"
-    arguments = [_address(lowered, output, "row"), pitch, words, f'"{_BITS[width]}"', "n_size - column", "row_valid"]
-    return [
+    address, bits = _address(lowered, output, "row"), f'"{_BITS[width]}"'
+    return fragment(
         f"{words} = [pack_{output.dtype}([x] * {_PER_WORD[width]}) for x in {values}]",
-        *_dedented(call(_INDENT, "store_elements", arguments), 0),
-    ]
+        Call("store_elements", (address, pitch, words, bits, "n_size - column", "row_valid")),
+    )
 
 
 def _address(lowered: LoweredKernel, output: EpilogueOutput, row: str) -> str:
@@ -163,13 +157,3 @@ def _width(output: EpilogueOutput) -> int:
     if not isinstance(output.dtype, str):
         raise TypeError(f"{output.arg} is quantized")
     return WIDTHS[output.dtype]
-
-
-def _dedented(text: str, extra: int) -> list[str]:
-    """Lines of a call that was wrapped for its place in the file, at indent 0."""
-    first, *rest = text.split("\n")
-    return [first, *(line[_INDENT + extra :] for line in rest)]
-
-
-def _indented(lines: list[str]) -> list[str]:
-    return [f"    {line}" for line in lines]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from fp4cc.codegen.epilogue.elements import Argument, element_call
 from fp4cc.codegen.epilogue.fake import fake_call, fake_factors, fake_functions, fake_given, fake_name, fakes
 from fp4cc.codegen.epilogue.hadamard import hadamard_call, hadamard_setup, spread, spread_read, transforms
 from fp4cc.codegen.epilogue.hooks import EpilogueText
@@ -13,13 +13,12 @@ from fp4cc.codegen.epilogue.loads import Loads, staged_address
 from fp4cc.codegen.epilogue.measure import measure_setup
 from fp4cc.codegen.epilogue.quantize import known_lines, quantize_functions, quantize_setup
 from fp4cc.codegen.epilogue.reduce import reductions
-from fp4cc.codegen.epilogue.slices import Step, needed
+from fp4cc.codegen.epilogue.slices import needed
 from fp4cc.codegen.epilogue.stores import stores
 from fp4cc.codegen.epilogue.values import ValuePrinter
 from fp4cc.codegen.epilogue.walks import panel_end, walks
-from fp4cc.codegen.library import PACKED_TARGETS
+from fp4cc.codegen.fragments import Fragment, Function, fragment
 from fp4cc.codegen.names import Names
-from fp4cc.codegen.wrap import LINE, call
 from fp4cc.ir.kernel import Kernel
 from fp4cc.ir.lowered import LoweredKernel
 from fp4cc.ir.lowered_epilogue import EpilogueProgram, Scope
@@ -49,37 +48,35 @@ class _Emitter:
 
     def emit(self) -> EpilogueText:
         loads = Loads(self.lowered, self.names, self.printer)
-        kernel = loads.scalars()
+        kernel: list[str] = loads.scalars()
         kernel += self._scope("kernel")
         kernel += loads.guards()
         kernel += loads.setup()
         kernel += self._quantizers()
         kernel += hadamard_setup(self.program)
         kernel += measure_setup(self.lowered)
-        tile = loads.batch()
+        tile: list[str] = loads.batch()
         tile += self._scope("tile")
         tile += loads.rows()
         tile += self._scope("row")
-        tile += loads.ahead()
-        tile += self._columns(loads)
+        begun = fragment(*tile, loads.ahead(), self._columns(loads))
         steps = loads.subtile()
         elements, calls = self._elements(loads)
         steps += calls
-        tile += self._known_of_rows()
+        begun = fragment(begun, self._known_of_rows())
         reduced = reductions(self.lowered, self.results)
         out = stores(self.lowered, self.results, self._known_of_lines())
         before = walks(self.lowered, steps, self.points, self.results)
         quantizers = quantize_functions(self.lowered)
-        functions = "\n\n\n".join([*elements, *quantizers])
         return EpilogueText(
-            functions=functions,
-            kernel="\n".join([*kernel, *reduced.kernel, *out.kernel]),
-            tile="\n".join([*tile, *reduced.tile]),
+            functions=(*elements, *quantizers),
+            kernel=fragment(*kernel, *reduced.kernel, out.kernel),
+            tile=fragment(begun, *reduced.tile),
             walks=before,
-            subtile="\n".join([*needed(steps, self.results.values()), *reduced.subtile, *out.subtile]),
-            panel_end="\n".join(panel_end(self.lowered)),
-            tile_end="\n".join(reduced.tile_end),
-            finish="\n".join(out.finish),
+            subtile=fragment(needed(steps, self.results.values()), *reduced.subtile, out.subtile),
+            panel_end=panel_end(self.lowered),
+            tile_end=fragment(*reduced.tile_end),
+            finish=out.finish,
         )
 
     def _statements(self, scope: Scope) -> list[int]:
@@ -112,51 +109,52 @@ class _Emitter:
                 lines.append(f"{', '.join(fake_factors(self.program, value))} = {name}_factors({text})")
         return [*lines, *quantize_setup(self.lowered, given)]
 
-    def _known_of_rows(self) -> list[str]:
+    def _known_of_rows(self) -> Fragment:
         """What is known of the rows' blocks: once a tile, each by the thread that has the row."""
-        lines: list[str] = []
+        found: Fragment = ()
         for output in self.program.outputs:
             plan = output.quantize
             if plan is None or plan.known is None or plan.along != "columns":
                 continue
-            known = self.printer.text(plan.known, lines, self.names)
-            lines += known_lines(self.lowered, output, known)
-        return lines
+            before: list[str] = []
+            known = self.printer.text(plan.known, before, self.names)
+            found = fragment(found, *before, known_lines(self.lowered, output, known))
+        return found
 
-    def _known_of_lines(self) -> dict[str, list[str]]:
-        """The lines that find what is known of a line of a sub-tile, by output."""
-        found: dict[str, list[str]] = {}
+    def _known_of_lines(self) -> dict[str, Fragment]:
+        """The statements that find what is known of a line of a sub-tile, by output."""
+        found: dict[str, Fragment] = {}
         for output in self.program.outputs:
             plan = output.quantize
             if plan is None or plan.known is None or plan.along != "rows":
                 continue
-            lines: list[str] = []
+            before: list[str] = []
             if plan.known in self.program.staged:
                 known = f"{output.arg}_known"
                 place = staged_address(self.program, plan.known, "column - n0 + lane")
-                lines.append(f"{known} = shared_load_f32({place})")
+                before.append(f"{known} = shared_load_f32({place})")
             else:
-                known = self.printer.text(plan.known, lines, self.names)
-            found[output.arg] = [*lines, *known_lines(self.lowered, output, known)]
+                known = self.printer.text(plan.known, before, self.names)
+            found[output.arg] = fragment(*before, known_lines(self.lowered, output, known))
         return found
 
-    def _columns(self, loads: Loads) -> list[str]:
+    def _columns(self, loads: Loads) -> Fragment:
         """Stage the column values that elements use, as f32 in shared memory."""
         if not self.program.staged:
-            return []
+            return ()
         inner = self.printer.child()
         lines = loads.column_values(inner)
         lines += inner.lines(self._statements("column"), self.named, self.program.staged, self.names)
         return loads.staging(inner, lines)
 
-    def _elements(self, loads: Loads) -> tuple[list[str], list[Step]]:
+    def _elements(self, loads: Loads) -> tuple[list[Function], list[Fragment]]:
         """The spec for one element as functions, and their calls for the 32 columns of a sub-tile.
 
         One function, `element`, and one more before each Hadamard transform of something computed. Afterwards
         `points` has the list that each transform takes which goes through shared memory.
         """
-        functions: list[str] = []
-        steps: list[Step] = []
+        functions: list[Function] = []
+        steps: list[Fragment] = []
         self.points: dict[int, str] = {}
         for value in sorted([*transforms(self.program), *fakes(self.program)]):
             fake = self.kernel.values[value].op == "dequantize"
@@ -177,7 +175,7 @@ class _Emitter:
                 call = spread_read(self.program, plan)
             else:
                 call = hadamard_call(self.program, value, loads.vectors[x])
-            steps.append(Step((result,), (f"{result} = {call}",)))
+            steps.append(fragment(f"{result} = {call}"))
             loads.vectors[value] = result
         stored = list(dict.fromkeys(self.printer.resolve(output.value) for output in self.program.outputs))
         self.results = {value: self._result_name(value) for value in stored}
@@ -185,43 +183,26 @@ class _Emitter:
         self.results |= {o.value: self.results[self.printer.resolve(o.value)] for o in self.program.outputs}
         return functions, steps
 
-    def _function(self, loads: Loads, function: str, results: Mapping[int, str], doc: str, steps: list[Step]) -> str:
+    def _function(
+        self, loads: Loads, function: str, results: Mapping[int, str], doc: str, steps: list[Fragment]
+    ) -> Function:
         """A function for one element of `results`, each with its list's name. Appends its call to `steps`."""
         statements = self._needed(results, loads)
         inside = set(statements)
         used = {o for v in statements for o in self.kernel.values[v].operands} | set(results)
         inner = ValuePrinter(self.kernel, origins=self.printer.origins)
         names = self.names
-        arguments: dict[str, str] = {}
+        arguments: dict[str, Argument] = {}
         outside = [v for v in used - inside if self.kernel.values[v].op != "const"]
         for value in sorted(outside, key=self._argument_order):
             name = names.new(self._argument_name(value))
             inner.known[value] = name
-            arguments[name] = loads.element_text(value)
+            arguments[name] = loads.argument(value)
         lines = inner.lines(statements, self.named, (), names)
         returned = [inner.text(value, lines, names) for value in results]
-        body = [f'"""{doc}"""', *lines, f"return {', '.join(returned)}"]
-        names_of_lists = tuple(results.values())
-        steps.append(Step(names_of_lists, (self._call(function, list(arguments.values()), list(names_of_lists)),)))
-        return f"def {function}({', '.join(arguments)}):\n" + _indent("\n".join(body))
-
-    def _call(self, function: str, arguments: list[str], lists: list[str]) -> str:
-        """The call of a function of one element for a sub-tile's columns; for two at a time where the target can."""
-        columns = self.program.subtile
-        if self.lowered.target not in PACKED_TARGETS or not any(_COLUMN.search(text) for text in arguments):
-            before, after = ("[", "]") if len(lists) == 1 else ("zip(*[", "])")
-            return _comprehension(f"{', '.join(lists)} = {before}", function, arguments, f"range({columns})", after)
-        pairs = [self._pair(text) for text in arguments]
-        before, after = ("singles([", "])") if len(lists) == 1 else ("map(singles, zip(*[", "]))")
-        return _comprehension(f"{', '.join(lists)} = {before}", function, pairs, f"range(0, {columns}, 2)", after)
-
-    def _pair(self, text: str) -> str:
-        """Columns j and j + 1 of an argument; one that is no column as it is."""
-        if text.endswith("[j]"):
-            return f"two({text[:-3]}, j)"
-        if not _COLUMN.search(text):
-            return text
-        return f"Two({text}, {_COLUMN.sub('(j + 1)', text)})"
+        lists, columns = list(results.values()), self.program.subtile
+        steps.append(fragment(element_call(function, list(arguments.values()), lists, columns, self.lowered.target)))
+        return Function(function, tuple(arguments), doc, fragment(*lines, f"return {', '.join(returned)}"))
 
     def _needed(self, results: Iterable[int], loads: Loads) -> list[int]:
         """The element statements that results are computed from, but for lists that are there already."""
@@ -261,23 +242,6 @@ class _Emitter:
     def _result_name(self, value: int) -> str:
         names = [output.arg for output in self.program.outputs if self.printer.resolve(output.value) == value]
         return self.names.new(f"{names[0]}_values")
-
-
-_SUBTILE_INDENT = 16  # of the sub-tile hook in the kernel file
-_COLUMN = re.compile(r"\bj\b")
-
-
-def _comprehension(before: str, function: str, arguments: list[str], columns: str, after: str) -> str:
-    """`before function(arguments) for j in columns after`, over several lines where one would be too long."""
-    flat = f"{before}{function}({', '.join(arguments)}) for j in {columns}{after}"
-    if len(flat) + _SUBTILE_INDENT <= LINE:
-        return flat
-    body = call(_SUBTILE_INDENT + 4, function, arguments).replace("\n" + " " * _SUBTILE_INDENT, "\n")
-    return f"{before}\n    {body}\n    for j in {columns}\n{after}"
-
-
-def _indent(text: str) -> str:
-    return "\n".join(f"    {line}" if line else "" for line in text.split("\n"))
 
 
 def _quoted(program: EpilogueProgram, kernel: Kernel) -> str:

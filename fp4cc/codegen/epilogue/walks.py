@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from fp4cc.codegen.epilogue.hadamard import spread_end, spread_lines, spread_release
 from fp4cc.codegen.epilogue.hooks import Walk
 from fp4cc.codegen.epilogue.measure import measure_end, measure_lines, measure_release, measured
-from fp4cc.codegen.epilogue.slices import Step, needed
+from fp4cc.codegen.epilogue.slices import needed
+from fp4cc.codegen.fragments import Fragment, fragment
 from fp4cc.ir.lowered import LoweredKernel
 
 
 def walks(
     lowered: LoweredKernel,
-    steps: Sequence[Step],
+    steps: Sequence[Fragment],
     points: Mapping[int, str],
     results: Mapping[int, str],
 ) -> tuple[Walk, ...]:
@@ -26,19 +27,19 @@ def walks(
     found: list[Walk] = []
     for depth in sorted({plan.depth for plan in program.spread}):
         plans = [plan for plan in program.spread if plan.depth == depth]
-        lines = needed(steps, [points[plan.value] for plan in plans])
-        lines += [line for plan in plans for line in spread_lines(program, plan, points[plan.value])]
+        lines = [line for plan in plans for line in spread_lines(program, plan, points[plan.value])]
         end = dict.fromkeys(line for plan in plans for line in spread_end(program, plan))
-        found.append(Walk("transform runs of 32", "\n".join(lines), "\n".join(end)))
+        subtile = fragment(needed(steps, [points[plan.value] for plan in plans]), *lines)
+        found.append(Walk("transform runs of 32", subtile, fragment(*end)))
     outputs = measured(lowered)
     if outputs:
-        lines = needed(steps, [results[output.value] for output in outputs])
-        lines += [line for o in outputs for line in measure_lines(lowered, o, results[o.value])]
-        end = [line for output in outputs for line in measure_end(lowered, output)]
-        found.append(Walk("measure the blocks", "\n".join(lines), "\n".join(end)))
+        lines = [line for o in outputs for line in measure_lines(lowered, o, results[o.value])]
+        subtile = fragment(needed(steps, [results[output.value] for output in outputs]), *lines)
+        end = fragment(*(measure_end(lowered, output) for output in outputs))
+        found.append(Walk("measure the blocks", subtile, end))
     return tuple(found)
 
 
-def panel_end(lowered: LoweredKernel) -> list[str]:
+def panel_end(lowered: LoweredKernel) -> Fragment:
     """Lines after a panel was stored: what other warps must have read before the next one."""
-    return [*measure_release(lowered), *spread_release(lowered)][:1]
+    return fragment(*measure_release(lowered), *spread_release(lowered))[:1]

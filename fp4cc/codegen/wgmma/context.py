@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from fp4cc.codegen.context import SMEM, Constant, Panels, arrivals, frame, mentions, place_call, waits
+from fp4cc.codegen.context import SMEM, Constant, Panels, arrivals, frame, place_call, waits
 from fp4cc.codegen.epilogue.exchanged import exchanged_reads
 from fp4cc.codegen.epilogue.hooks import EpilogueText
+from fp4cc.codegen.fragments import Function
 from fp4cc.codegen.mainloops import numbered
 from fp4cc.codegen.promoted_scales import factor_address, factor_functions
 from fp4cc.codegen.wgmma.functions import row_functions
@@ -61,17 +62,17 @@ def template_context(lowered: LoweredWgmma, epilogue: EpilogueText) -> dict[str,
         "batched": batched,
         "band": lowered.raster.band,
         "load_place": place_call(batched, loaded),
-        "epilogue_place": place_call(batched, scales_by_batch or mentions(epilogue.hooks, "batch")),
+        "epilogue_place": place_call(batched, scales_by_batch or "batch" in epilogue.uses),
         "m0": "(tile_m * CLUSTER_M + cta_m) * TILE_M" if cluster.m > 1 else "tile_m * TILE_M",
         "subtile": lowered.epilogue.subtile,
         "n0": _n0(lowered),
         "reads": exchanged_reads(lowered.epilogue, lowered.accumulators, tile.n),
         "panels": Panels.of(lowered.epilogue),
-        "uses": {name: mentions(epilogue.hooks, name) for name in ("row", "row_valid", "first_column")},
+        "uses": {name: name in epilogue.uses for name in ("row", "row_valid", "first_column")},
     }
 
 
-def scale_functions(lowered: LoweredWgmma) -> list[str]:
+def scale_functions(lowered: LoweredWgmma) -> list[Function]:
     """The functions that find scales, and those that load them ahead."""
     factors = [] if lowered.promoted is None else factor_functions(lowered.promoted)
     return [*block_scale_functions(lowered), *factors]
