@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import jinja2
 
@@ -85,5 +85,5 @@ def _environment() -> jinja2.Environment:
         keep_trailing_newline=True,
         autoescape=False,
     )
-    environment.filters["lines"] = lines
+    cast("dict[str, Any]", environment.filters)["lines"] = lines
     return environment

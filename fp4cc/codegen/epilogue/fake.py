@@ -2,11 +2,40 @@
 
 from __future__ import annotations
 
+from fp4cc.codegen.epilogue.construct import Transform
 from fp4cc.codegen.epilogue.quantizers import quantizer, tensor_factors
-from fp4cc.codegen.fragments import Block, Function, fragment
+from fp4cc.codegen.fragments import Block, Fragment, Function, fragment
 from fp4cc.ir.kernel import Value
 from fp4cc.ir.lowered_epilogue import EpilogueProgram
 from fp4num import BlockFormat
+
+
+class FakeQuantize(Transform):
+    """Values quantized and dequantized in place."""
+
+    takes = "is quantized"
+    made = "dequantized"
+
+    def setup(self) -> Fragment:
+        lines: list[str] = []
+        for value in fakes(self.program):
+            factor = fake_given(self.program, value)
+            if factor is not None:
+                name, text = fake_name(self.program, value), self.printer.text(factor, lines, self.names)
+                lines.append(f"{', '.join(fake_factors(self.program, value))} = {name}_factors({text})")
+        return fragment(*lines)
+
+    def values(self) -> list[int]:
+        return fakes(self.program)
+
+    def operand(self, value: int) -> int:
+        return _quantize(self.program, value).operands[0]
+
+    def call(self, value: int, x: str) -> str:
+        return fake_call(self.program, value, x)
+
+    def functions_of(self, value: int) -> list[Function]:
+        return fake_functions(self.program, value)
 
 
 def fakes(program: EpilogueProgram) -> list[int]:

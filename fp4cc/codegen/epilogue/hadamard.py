@@ -6,11 +6,51 @@ them there, and the walks after it join the runs as they read.
 
 from __future__ import annotations
 
-from fp4cc.ir.lowered import LoweredKernel
+from fp4cc.codegen.epilogue.construct import Transform
+from fp4cc.codegen.epilogue.hooks import Walk
+from fp4cc.codegen.epilogue.slices import needed
+from fp4cc.codegen.fragments import Fragment, fragment
 from fp4cc.ir.lowered_epilogue import EpilogueInput, EpilogueProgram, SpreadPlan
 
 _RUN = 32
 _BARRIER = "prims.barrier_cta_sync(1, thread_count=128)"
+
+
+class Hadamard(Transform):
+    """The transforms of an epilogue."""
+
+    takes = "the Hadamard transform takes"
+    made = "transformed"
+
+    def setup(self) -> Fragment:
+        return fragment(*_setup(self.program))
+
+    def values(self) -> list[int]:
+        return transforms(self.program)
+
+    def operand(self, value: int) -> int:
+        return self.kernel.values[value].operands[0]
+
+    def call(self, value: int, x: str) -> str:
+        plan = spread(self.program, value)
+        if plan is None:
+            return hadamard_call(self.program, value, x)
+        self.epilogue.points[value] = x
+        return spread_read(self.program, plan)
+
+    def walks(self) -> list[Walk]:
+        found: list[Walk] = []
+        points, steps = self.epilogue.points, self.epilogue.steps
+        for depth in sorted({plan.depth for plan in self.program.spread}):
+            plans = [plan for plan in self.program.spread if plan.depth == depth]
+            lines = [line for plan in plans for line in spread_lines(self.program, plan, points[plan.value])]
+            end = dict.fromkeys(line for plan in plans for line in spread_end(self.program, plan))
+            subtile = fragment(needed(steps, [points[plan.value] for plan in plans]), *lines)
+            found.append(Walk("transform runs of 32", subtile, fragment(*end)))
+        return found
+
+    def panel_end(self) -> Fragment:
+        return fragment(*spread_release(self.program))
 
 
 def transforms(program: EpilogueProgram) -> list[int]:
@@ -23,7 +63,7 @@ def spread(program: EpilogueProgram, value: int) -> SpreadPlan | None:
     return next((plan for plan in program.spread if plan.value == value), None)
 
 
-def hadamard_setup(program: EpilogueProgram) -> list[str]:
+def _setup(program: EpilogueProgram) -> list[str]:
     """Lines of the kernel hook: the signs that threads keep, and where transforms go through shared memory."""
     lines: list[str] = []
     kept: set[str] = set()
@@ -83,9 +123,8 @@ def spread_read(program: EpilogueProgram, plan: SpreadPlan) -> str:
     return f"hadamard_of_runs({row} + 4 * {first}, {4 * _RUN}, column >> 5, {count})"
 
 
-def spread_release(lowered: LoweredKernel) -> list[str]:
+def spread_release(program: EpilogueProgram) -> list[str]:
     """Lines after a panel: other warps have read the rows that the next one overwrites."""
-    program = lowered.epilogue
     if any(_rows(program, plan.value) for plan in program.spread):
         return [f"{_BARRIER}  # the transformed rows have been read"]
     return []

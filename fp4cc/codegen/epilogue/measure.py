@@ -7,14 +7,40 @@ the rows (of transposed outputs) are measured by the warp that has the rows and 
 
 from __future__ import annotations
 
+from fp4cc.codegen.epilogue.construct import Construct
+from fp4cc.codegen.epilogue.hooks import Walk
 from fp4cc.codegen.epilogue.quantize import divided, factor_names, store_scales
 from fp4cc.codegen.epilogue.quantizers import statistic_helper
+from fp4cc.codegen.epilogue.slices import needed
 from fp4cc.codegen.fragments import Block, Fragment, Listed, fragment
 from fp4cc.ir.lowered import LoweredKernel
 from fp4cc.ir.lowered_epilogue import EpilogueOutput
 from fp4cc.passes.epilogue.blocks import CTA_ROWS, LINE
 
 _BARRIER = "prims.barrier_cta_sync(1, thread_count=128)"
+
+
+class Measure(Construct):
+    """Outputs whose blocks are measured in a walk of their own."""
+
+    def setup(self) -> Fragment:
+        return fragment(*measure_setup(self.lowered))
+
+    def lists(self) -> None:
+        for output in measured(self.lowered):
+            self.epilogue.factors[output.arg] = fragment(factor_line(self.lowered, output))
+
+    def walks(self) -> list[Walk]:
+        outputs, results = measured(self.lowered), self.epilogue.results
+        if not outputs:
+            return []
+        lines = [line for o in outputs for line in measure_lines(self.lowered, o, results[o.value])]
+        subtile = fragment(needed(self.epilogue.steps, [results[output.value] for output in outputs]), *lines)
+        end = fragment(*(measure_end(self.lowered, output) for output in outputs))
+        return [Walk("measure the blocks", subtile, end)]
+
+    def panel_end(self) -> Fragment:
+        return fragment(*measure_release(self.lowered))
 
 
 def measured(lowered: LoweredKernel) -> list[EpilogueOutput]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from fp4cc.codegen.epilogue.construct import Construct
 from fp4cc.codegen.epilogue.quantizers import element_helper, quantizer, tensor_factors
+from fp4cc.codegen.epilogue.staged import staged_address
 from fp4cc.codegen.fragments import Block, Call, Fragment, Function, Listed, Statement, fragment
 from fp4cc.codegen.scale_layout import LayoutText, divided, remainder, rounded_up
 from fp4cc.codegen.strides import packed_bytes
@@ -12,6 +14,48 @@ from fp4cc.passes.epilogue.quantize import TRANSPOSE_BUFFER
 from fp4num import BlockFormat, ScaleLayout
 
 _LINE = 32
+
+
+class Quantize(Construct):
+    """The quantized outputs of an epilogue."""
+
+    def setup(self) -> Fragment:
+        lines: list[str] = []
+        given = {
+            output.arg: self.printer.text(output.quantize.given, lines, self.names)
+            for output in self.program.outputs
+            if output.quantize is not None and output.quantize.given is not None
+        }
+        return fragment(*lines, *quantize_setup(self.lowered, given))
+
+    def functions(self) -> list[Function]:
+        return quantize_functions(self.lowered)
+
+    def per_tile(self) -> Fragment:
+        """What is known of the rows' blocks: each by the thread that has the row."""
+        found: Fragment = ()
+        for output, known in self._known("columns"):
+            before: list[str] = []
+            text = self.printer.text(known, before, self.names)
+            found = fragment(found, *before, known_lines(self.lowered, output, text))
+        return found
+
+    def lists(self) -> None:
+        """What is known of a line of a sub-tile."""
+        for output, known in self._known("rows"):
+            before: list[str] = []
+            if known in self.program.staged:
+                text = f"{output.arg}_known"
+                place = staged_address(self.program, known, "column - n0 + lane")
+                before.append(f"{text} = shared_load_f32({place})")
+            else:
+                text = self.printer.text(known, before, self.names)
+            self.epilogue.factors[output.arg] = fragment(*before, known_lines(self.lowered, output, text))
+
+    def _known(self, along: str) -> list[tuple[EpilogueOutput, int]]:
+        """The outputs whose lines lie that way and of whose blocks something is known, and what."""
+        plans = [(output, output.quantize) for output in self.program.outputs if output.quantize is not None]
+        return [(o, plan.known) for o, plan in plans if plan.known is not None and plan.along == along]
 
 
 def quantize_functions(lowered: LoweredKernel) -> list[Function]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from fp4cc.codegen.epilogue.construct import Construct, Epilogue
 from fp4cc.codegen.fragments import Block, Fragment, fragment
 from fp4cc.codegen.strides import offset
 from fp4cc.ir.lowered import LoweredKernel
@@ -27,6 +28,26 @@ class ReduceText:
     tile: list[str] = field(default_factory=list[str])
     subtile: list[str] = field(default_factory=list[str])
     tile_end: list[str | Block] = field(default_factory=list["str | Block"])
+
+
+class Reduce(Construct):
+    """The reduced outputs of an epilogue."""
+
+    def __init__(self, epilogue: Epilogue) -> None:
+        super().__init__(epilogue)
+        self._text = reductions(self.lowered, epilogue.results)
+
+    def setup(self) -> Fragment:
+        return fragment(*self._text.kernel)
+
+    def per_tile(self) -> Fragment:
+        return fragment(*self._text.tile)
+
+    def per_subtile(self) -> Fragment:
+        return fragment(*self._text.subtile)
+
+    def tile_end(self) -> Fragment:
+        return fragment(*self._text.tile_end)
 
 
 def reductions(lowered: LoweredKernel, results: Mapping[int, str]) -> ReduceText:

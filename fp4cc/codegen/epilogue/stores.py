@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-
-from fp4cc.codegen.epilogue.loads import WIDTHS
-from fp4cc.codegen.epilogue.measure import factor_line
+from fp4cc.codegen.epilogue.construct import Construct, Epilogue
 from fp4cc.codegen.epilogue.quantize import quantize_lines, quantized_coordinates, quantized_place
+from fp4cc.codegen.epilogue.reading import WIDTHS
 from fp4cc.codegen.fragments import Block, Call, Fragment, Statement, fragment
 from fp4cc.codegen.strides import bytes_text, offset, stride_text
 from fp4cc.ir.lowered import LoweredKernel
@@ -15,67 +12,65 @@ from fp4cc.ir.lowered_epilogue import EpilogueOutput, StorePlan
 
 _PER_WORD = {4: 1, 2: 2, 1: 4}
 _ONE_LANE = "if lane == 0:"
+_WARP = "prims.bar_warp_sync(cute.arch.FULL_MASK)"
 _BITS = {4: "b32", 2: "b16", 1: "b8"}
 
 
-@dataclass(frozen=True, slots=True)
-class StoreText:
-    """Lines for the hooks of the same names."""
+class Stores(Construct):
+    """The stores of all outputs: of a sub-tile each, those that are staged together between two barriers of a warp."""
 
-    kernel: Fragment
-    subtile: Fragment
-    finish: Fragment
+    def __init__(self, epilogue: Epilogue) -> None:
+        super().__init__(epilogue)
+        self._staged = [output for output in self.program.outputs if output.store.buffer is not None]
+        self._by_tma = [output for output in self._staged if output.store.via != "direct"]
+        self._stages = max((output.store.stages for output in self._by_tma), default=1)
 
+    def setup(self) -> Fragment:
+        found: list[str] = []
+        for output in self._staged:
+            slab = f"shared_address({output.store.buffer}) + warp * {32 * output.store.row_bytes}"
+            found.append(f"{output.arg}_slab = {slab}  # this warp's 32 rows of a stage")
+        if self._stages > 1:
+            found.append("store_slot = Int32(0)  # the stage of the next sub-tile")
+        return fragment(*found)
 
-def stores(lowered: LoweredKernel, results: Mapping[int, str], known: Mapping[str, Fragment]) -> StoreText:
-    """The stores of all outputs.
+    def per_subtile(self) -> Fragment:
+        results, factors = self.epilogue.results, self.epilogue.factors
+        found: list[str | Statement] = []
+        if self._by_tma:
+            what = "the stage's last store has read it"
+            wait = f"prims.cp_async_bulk_wait_group({self._stages - 1}, read=True)  # {what}"
+            found.append(Block(_ONE_LANE, fragment(wait)))
+        if self._staged:
+            found.append(_WARP)
+        for output in self._staged:
+            found += _stage(self.lowered, output, results[output.value], factors.get(output.arg, ()))
+        if self._by_tma:
+            found.append("prims.fence_proxy(prims.Proxy.ASYNC_SHARED, space=prims.SharedSpace.shared_cta)")
+        if self._staged:
+            found.append(_WARP)
+        for output in self._staged:
+            found += _leave(self.lowered, output)
+        if self._by_tma:
+            found.append(Block(_ONE_LANE, fragment("prims.cp_async_bulk_commit_group()")))
+        if self._stages > 1:
+            following = "store_slot ^ 1" if self._stages == 2 else f"(store_slot + 1) % {self._stages}"
+            found.append(f"store_slot = {following}")
+        for output in self.program.outputs:
+            if output.store.buffer is None and output.reduce is None:
+                found += _registers(self.lowered, output, results[output.value])
+        return fragment(*found)
 
-    `results` has the name of the list of 32 values of each stored value, `known` the lines that find an output's factor
-    for a sub-tile, where that does not take the sub-tile's values.
-    """
-    outputs = lowered.epilogue.outputs
-    staged = [output for output in outputs if output.store.buffer is not None]
-    by_tma = [output for output in staged if output.store.via != "direct"]
-    kernel: list[str] = []
-    subtile: list[str | Statement] = []
-    finish: Fragment = ()
-    for output in staged:
-        store = output.store
-        slab = f"shared_address({store.buffer}) + warp * {32 * store.row_bytes}"
-        kernel.append(f"{output.arg}_slab = {slab}  # this warp's 32 rows of a stage")
-    stages = max((output.store.stages for output in by_tma), default=1)
-    slots = stages > 1
-    if slots:
-        kernel.append("store_slot = Int32(0)  # the stage of the next sub-tile")
-    if by_tma:
-        wait = f"prims.cp_async_bulk_wait_group({stages - 1}, read=True)  # the stage's last store has read it"
-        subtile.append(Block(_ONE_LANE, fragment(wait)))
-    if staged:
-        subtile.append("prims.bar_warp_sync(cute.arch.FULL_MASK)")
-    for output in staged:
-        subtile += _stage(lowered, output, results[output.value], known.get(output.arg, ()))
-    if by_tma:
-        subtile.append("prims.fence_proxy(prims.Proxy.ASYNC_SHARED, space=prims.SharedSpace.shared_cta)")
-    if staged:
-        subtile.append("prims.bar_warp_sync(cute.arch.FULL_MASK)")
-    for output in staged:
-        subtile += _leave(lowered, output)
-    if by_tma:
-        subtile.append(Block(_ONE_LANE, fragment("prims.cp_async_bulk_commit_group()")))
-        finish = fragment(Block(_ONE_LANE, fragment("prims.cp_async_bulk_wait_group(0, read=True)")))
-    if slots:
-        subtile.append(f"store_slot = {'store_slot ^ 1' if stages == 2 else f'(store_slot + 1) % {stages}'}")
-    for output in outputs:
-        if output.store.buffer is None and output.reduce is None:
-            subtile += _registers(lowered, output, results[output.value])
-    return StoreText(fragment(*kernel), fragment(*subtile), finish)
+    def finish(self) -> Fragment:
+        if not self._by_tma:
+            return ()
+        return (Block(_ONE_LANE, fragment("prims.cp_async_bulk_wait_group(0, read=True)")),)
 
 
-def _stage(lowered: LoweredKernel, output: EpilogueOutput, values: str, known: Fragment) -> Fragment:
+def _stage(lowered: LoweredKernel, output: EpilogueOutput, values: str, factor: Fragment) -> Fragment:
     """Pack a line of 32 values and write it to the slab."""
     words = f"{output.arg}_words"
     if output.quantize is not None:
-        factor = fragment(factor_line(lowered, output)) if output.quantize.measure == "panel" else known
         lines = quantize_lines(lowered, output, values, factor)
     else:
         step = _PER_WORD[_width(output)]
