@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +35,19 @@ _IMPORTS = (
     "from cutlass.experimental import cuda",
     "from cutlass.experimental import primitives as prims",
 )
+#: Of these a file has the names that it uses.
+_OPTIONAL = (
+    "from cutlass import Boolean, Float32, Int32, Int64",
+    "from cutlass._mlir.dialects import llvm",
+)
+
+#: The lines that name the address space of shared memory, and (`cta_group`) the CTAs that make a tile.
+SMEM = "SMEM = cutlass.AddressSpace.smem"
+
+
+def cta_group(size: int) -> str:
+    """See above."""
+    return f"CTA_GROUP = prims.CTAGroup.CTA_{size}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +81,8 @@ def frame(lowered: LoweredKernel, epilogue: EpilogueText, title: str, plan: str)
         "summary": summary(lowered.kernel, f"{lowered.role} {plan}".strip()),
         "name": lowered.name,
         "target": lowered.target,
-        "imports": _imports(epilogue),
+        "place_template": "common/place.py.j2",
+        "row_functions": [],
         "params": [
             {
                 "name": p.name,
@@ -114,25 +128,18 @@ def place_call(batched: bool, batch_used: bool) -> str:
     return f"{names} = place(tile, tiles_m, tiles_n)"
 
 
-def mentions(text: str, name: str) -> bool:
-    """Whether Python text uses a name."""
-    return re.search(rf"(?<![\w.]){name}\b", text) is not None
-
-
-def _imports(epilogue: EpilogueText) -> list[str]:
-    """Import lines in the order a linter sorts them, each once."""
-    standard = [_IMPORTS[0]]
-    text = f"{epilogue.functions}\n{epilogue.hooks}"
-    wanted = {line for line in (_used(line, text) for line in epilogue.imports) if line is not None}
+def imports(used: Container[str]) -> list[str]:
+    """The import lines of a file that uses these names, in the order in which a linter sorts them."""
+    wanted = [line for line in (_used(line, used) for line in _OPTIONAL) if line is not None]
     others = sorted(
         {*_IMPORTS[2:], *wanted},
         key=lambda line: (line.startswith("from "), line.replace("from ", "").replace("import ", "")),
     )
-    return [*standard, "", *others]
+    return [_IMPORTS[0], "", *others]
 
 
-def _used(line: str, text: str) -> str | None:
-    """An import line with only the names that the text uses; None if it uses none of them."""
+def _used(line: str, used: Container[str]) -> str | None:
+    """An import line with only the names that are used; None if none of them is."""
     head, _, names = line.partition(" import ")
-    used = [name for name in names.split(", ") if mentions(text, name)]
-    return f"{head} import {', '.join(used)}" if used else None
+    found = [name for name in names.split(", ") if name in used]
+    return f"{head} import {', '.join(found)}" if found else None

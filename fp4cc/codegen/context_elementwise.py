@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fp4cc.codegen.context import Constant, Panels, constant_sizes, frame, mentions
+from fp4cc.codegen.context import SMEM, Constant, Panels, constant_sizes, frame
 from fp4cc.codegen.epilogue.hooks import EpilogueText
 from fp4cc.ir.lowered import LoweredKernel
 
@@ -13,14 +13,18 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> dict[str
     """The names that templates/common/elementwise.py.j2 may use."""
     space = lowered.epilogue.problem
     batched = bool(space.batch_axes)
-    uses = {name: mentions(epilogue.hooks, name) for name in ("lane", "row", "row_valid", "batch", "first_column")}
+    uses = {name: name in epilogue.uses for name in ("lane", "row", "row_valid", "batch", "first_column")}
     place = "tile_m, tile_n"
     if batched:
         place += ", batch" if uses["batch"] else ", _"
     return {
         **frame(lowered, epilogue, _title(lowered), _plan(lowered)),
-        "constants": [Constant("TILE_M", lowered.tile.m), Constant("TILE_N", lowered.epilogue.tile_n)],
-        "buffers": lowered.smem.buffers,
+        "constants": [[Constant("TILE_M", lowered.tile.m), Constant("TILE_N", lowered.epilogue.tile_n)]],
+        "spaces": [SMEM] if lowered.smem.buffers else [],
+        "place_template": "common/place_by_rows.py.j2",
+        "buffers": [
+            {"name": b.name, "dtype": "cutlass.Int8", "count": b.total, "align": b.align} for b in lowered.smem.buffers
+        ],
         "sizes": constant_sizes(lowered),
         "batched": batched,
         "band": 0,

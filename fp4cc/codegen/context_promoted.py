@@ -5,28 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 from fp4cc.codegen.context import (
+    SMEM,
     Constant,
     Panels,
     arrivals,
     constant_sizes,
+    cta_group,
     frame,
-    mentions,
     named_barriers,
     place_call,
 )
 from fp4cc.codegen.epilogue.exchanged import exchanged_reads
 from fp4cc.codegen.epilogue.hooks import EpilogueText
+from fp4cc.codegen.fragments import Function
 from fp4cc.codegen.parts import bytes_name
 from fp4cc.codegen.promoted_scales import factor_address, factor_functions
 from fp4cc.ir.lowered import LoweredKernel, Promotion, SmemBuffer, Tcgen05
 from fp4cc.ir.part import Part
-
-#: The library functions that the template calls.
-HELPERS = (
-    "wait", "shared_address", "shared_load_32_f32", "shared_store_f32", "load_f32", "global_address", "exchange_row",
-    "promote", "factors_of_columns", "clear", "mul",
-)  # fmt: skip
-
 
 _QUARTERS = "the first ones: each reads its quarter of the tensor memory lanes"
 
@@ -45,6 +40,7 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> dict[str
         **frame(lowered, epilogue, title(lowered), plan(lowered)),
         "tile": tile,
         "constants": _constants(lowered),
+        "spaces": [SMEM, cta_group(1)],
         "buffers": [_buffer(buffer) for buffer in lowered.smem.buffers],
         "sizes": constant_sizes(lowered),
         "arrivals": arrivals(lowered.rings),
@@ -52,7 +48,7 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> dict[str
         "band": lowered.walk.band,
         "loads": _loads(lowered),
         "load_place": place_call(batched, problem.a.batched or problem.b.batched),
-        "epilogue_place": place_call(batched, batch_in_scales or mentions(epilogue.hooks, "batch")),
+        "epilogue_place": place_call(batched, batch_in_scales or "batch" in epilogue.uses),
         "columns_of_b": b.each_row,
         "a_address": factor_address(a, "row"),
         "a_valid": f"row < {a.rows}",
@@ -64,8 +60,8 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> dict[str
         "reads": exchanged_reads(lowered.epilogue, 1, tile.n),
         "uses": {
             "row": False,  # the template itself has defined it
-            "row_valid": mentions(epilogue.hooks, "row_valid"),
-            "first_column": mentions(epilogue.hooks, "first_column") or mentions(epilogue.hooks, "column_step"),
+            "row_valid": "row_valid" in epilogue.uses,
+            "first_column": bool({"first_column", "column_step"} & epilogue.uses),
         },
     }
 
@@ -146,6 +142,6 @@ def _loads(lowered: LoweredKernel) -> list[list[str]]:
     return found
 
 
-def scale_functions(lowered: LoweredKernel) -> list[str]:
+def scale_functions(lowered: LoweredKernel) -> list[Function]:
     """The functions that find scales."""
     return factor_functions(_promotion(lowered))

@@ -6,18 +6,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from fp4cc.codegen.context import (
+    SMEM,
     Constant,
     Panels,
     arrivals,
     constant_sizes,
+    cta_group,
     frame,
-    mentions,
     named_barriers,
     place_call,
     waits,
 )
 from fp4cc.codegen.converters import arrive, batched, conversions, converter_loops
 from fp4cc.codegen.epilogue.hooks import EpilogueText
+from fp4cc.codegen.fragments import Fragment, uses
 from fp4cc.codegen.halves import whole_index
 from fp4cc.codegen.mainloops import half_atom_columns, load_loops, mma_loops, numbered
 from fp4cc.codegen.multicast import mask_text, union_text
@@ -31,7 +33,7 @@ _QUARTERS = "the first ones: each reads its quarter of the tensor memory lanes"
 
 def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> dict[str, Any]:
     """The names a template of templates/sm100 may use."""
-    text, engine = epilogue.hooks, lowered.engine_as(Tcgen05)
+    used, engine = epilogue.uses, lowered.engine_as(Tcgen05)
     overlapped = engine.tmem.overlapped(lowered.tile.n)
     problem, tile, cluster = lowered.products, lowered.tile, lowered.cluster
     batched = bool(problem.batch_axes)
@@ -45,6 +47,7 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> dict[str
     return {
         **frame(lowered, epilogue, title(lowered), plan(lowered)),
         "constants": _constants(lowered, overlapped),
+        "spaces": [SMEM, cta_group(engine.mma.cta_group)],
         "buffers": [_buffer(lowered, buffer) for buffer in lowered.smem.buffers],
         "sizes": constant_sizes(lowered),
         "mma": engine.mma,
@@ -66,7 +69,7 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> dict[str
         **_converter_context(lowered),
         "load_place": place_call(batched, any(p.a.batched or p.b.batched for p in problem.products)),
         "mma_place": place_call(batched, batch_used=False),
-        "epilogue_place": place_call(batched, mentions(text, "batch")),
+        "epilogue_place": place_call(batched, "batch" in used),
         "m0": f"(tile_m * CLUSTER_M + cta_m) * {tile.cta_m}" if cluster.m > 1 else f"tile_m * {tile.cta_m}",
         "n0": n0,
         "epilogue_columns": lowered.epilogue.tile_n,
@@ -87,7 +90,7 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> dict[str
         "release_step": engine.tmem.release_after - 1 if overlapped else lowered.tile.n // step - 1,
         "release_why": "what the next tile overwrites has been read" if overlapped else "all of it has been read",
         "release": _release(lowered, overlapped),
-        "uses": {name: mentions(text, name) for name in ("lane", "row", "row_valid", "first_column")},
+        "uses": {name: name in used for name in ("lane", "row", "row_valid", "first_column")},
     }
 
 
@@ -256,9 +259,9 @@ class AccumulatorText:
             for slot in range(len(lowered.products.accumulators))
         ]
 
-    def used(self, text: str) -> bool:
-        """Whether a walk's text mentions it."""
-        return mentions(text, self.first) or (self.second is not None and mentions(text, self.second))
+    def used(self, walk: Fragment) -> bool:
+        """Whether a walk reads it."""
+        return bool({self.first, self.second} & uses(walk))
 
 
 def _halves(lowered: LoweredKernel) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fp4cc.codegen.dequantize import dequantized_functions, dequantized_text
+from fp4cc.codegen.fragments import Function
 from fp4cc.codegen.mainloops import numbered, products_in_words
 from fp4cc.codegen.relay import ConversionText, relaid_function, relaid_text
 from fp4cc.codegen.scale_reading import ReaderText
@@ -39,18 +40,17 @@ def converter_loops(lowered: LoweredKernel) -> list[ConverterLoop]:
     ]
 
 
-def converter_functions(lowered: LoweredKernel) -> tuple[list[str], set[str]]:
-    """The functions that the loops call, and the library's functions that these call."""
-    texts: list[str] = []
-    helpers: set[str] = set()
+def converter_functions(lowered: LoweredKernel) -> list[Function]:
+    """The functions that the loops call."""
+    texts: list[Function] = []
     for conversion in conversions(lowered):
         if conversion.scales is not None:
             texts += ReaderText(conversion.name, conversion.scales).functions()
         if isinstance(conversion, Relaid):
-            texts.append(relaid_function(conversion, _members(lowered), helpers))
+            texts.append(relaid_function(conversion, _members(lowered)))
         else:
-            texts += dequantized_functions(conversion, _members(lowered), helpers)
-    return texts, helpers
+            texts += dequantized_functions(conversion, _members(lowered))
+    return texts
 
 
 def conversions(lowered: LoweredKernel) -> list[Conversion]:

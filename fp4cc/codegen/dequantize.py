@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from fp4cc.codegen.relay import ConversionText, function, slot
+from fp4cc.codegen.fragments import Block, Call, Function, fragment
+from fp4cc.codegen.relay import ConversionText, slot
 from fp4cc.codegen.scale_layout import divided
 from fp4cc.codegen.scale_reading import ReaderText, whole_row
 from fp4cc.codegen.strides import packed_bytes
-from fp4cc.codegen.wrap import call
 from fp4cc.ir.lowered_converters import RUN, Dequantized
 
 
@@ -31,68 +31,65 @@ def dequantized_text(operand: Dequantized, members: int, cta_group: int, tile_n:
     )  # fmt: skip
 
 
-def dequantized_functions(operand: Dequantized, members: int, helpers: set[str]) -> list[str]:
-    """The functions that fetch and put. Adds to `helpers` what they call."""
-    return [_fetch(operand, members, helpers), _put(operand, members, helpers)]
+def dequantized_functions(operand: Dequantized, members: int) -> list[Function]:
+    """The functions that fetch and put."""
+    return [_fetch(operand, members), _put(operand, members)]
 
 
-def _fetch(operand: Dequantized, members: int, helpers: set[str]) -> str:
+def _fetch(operand: Dequantized, members: int) -> Function:
     """The function that loads this lane's codes and scales of a stage to registers."""
-    helpers |= {"load_words", "global_address", "both", "shared_address"}
     row = whole_row(operand.rows_of, "row")
     number = f"Int64({row})" if operand.all_rows is None else f"(Int64(batch) * {operand.all_rows} + {row})"
     offset = packed_bytes("k", operand.bits)
     where = f"{number} * {operand.pitch} + {offset if offset.isidentifier() else f'({offset})'}"
-    body = [
-        "fetched = []",
-        f"for further in range(0, {operand.stage_rows}, {operand.rows_at_once * members}):",
-        "    row = first_row + further",
-        f"    valid = both(row < {operand.rows}, k < {operand.depth})",
-        f"    words = load_words(global_address(codes_ptr, {where}, 1), {operand.unit_words}, valid)",
-    ]
+    each = fragment(
+        "row = first_row + further",
+        f"valid = both(row < {operand.rows}, k < {operand.depth})",
+        f"words = load_words(global_address(codes_ptr, {where}, 1), {operand.unit_words}, valid)",
+    )
     what, found = f"{operand.unit} codes from k on of this lane's rows of {operand.arg}", "words"
     if operand.scales is not None:
-        helpers |= {"gather_scales", "where_int"}
         what, found = f"{what}, and their scales", "(words, scales)"
         reader, count, width = ReaderText(operand.name, operand.scales), operand.unit_scales, operand.scales.width
         block = divided("k", operand.block) if operand.block else "0"
         places = f"[start + {reader.block_offset(block)}]"
         if count > width:
             places = f"[start + {reader.block_offset(f'({block}) + i')} for i in range(0, {count}, {width})]"
-        body += [
-            f"    start = global_address(scales_ptr, {reader.row_offset('row')}, 1)",
-            "    " + call(8, "(scales,) = gather_scales", [places, str(width), f"where_int(valid, {count}, 0)"]),
-        ]
-    body += [f"    fetched.append({found})", "return fetched"]
+        each = fragment(
+            each,
+            f"start = global_address(scales_ptr, {reader.row_offset('row')}, 1)",
+            Call("(scales,) = gather_scales", (places, str(width), f"where_int(valid, {count}, 0)")),
+        )
+    steps = f"range(0, {operand.stage_rows}, {operand.rows_at_once * members})"
+    each = fragment(each, f"fetched.append({found})")
+    body = fragment("fetched = []", Block(f"for further in {steps}:", each), "return fetched")
     pointers = ["codes_ptr", *(["scales_ptr"] if operand.scales is not None else [])]
-    arguments = [*pointers, "first_row", "k", *_sizes(operand)]
-    return function(f"fetch_{operand.name}", arguments, f"{what}; 0 past the ends.", body)
+    arguments = dict.fromkeys([*pointers, "first_row", "k", *_sizes(operand)])
+    return Function(f"fetch_{operand.name}", tuple(arguments), f"{what}; 0 past the ends.", body)
 
 
-def _put(operand: Dequantized, members: int, helpers: set[str]) -> str:
+def _put(operand: Dequantized, members: int) -> Function:
     """The function that dequantizes what was fetched into a stage's rows."""
     pairs, run = f"pairs_of_{operand.element}", f"pairs[{RUN // 2} * j : {RUN // 2} * j + 4]"
-    helpers |= {"shared_store_4_words", pairs}
-    body = [f"for i, {'words' if operand.scales is None else '(words, scales)'} in enumerate(fetched):"]
+    each: list[str | Block] = []
+    chunk: list[str | Call] = []
     if operand.scales is not None:
-        scales = f"scales_of_{operand.scales.scale}"
-        helpers |= {scales, "scaled"}
         # Only bf16 holds e8m0 scales.
         wide = f', "{operand.to}"' if operand.scales.scale == "e4m3" else ""
-        body.append(f"    scale = {scales}(scales{wide})")
-    body += [
-        f'    pairs = {pairs}(words, "{operand.to}")',
-        f"    for j in range({operand.unit // RUN}):  # {RUN} elements are a chunk of 16 bytes",
-    ]
-    if operand.scales is not None:
+        each.append(f"scale = scales_of_{operand.scales.scale}(scales{wide})")
         which = divided("j", operand.block // RUN) if operand.unit_scales > 1 else "0"
-        body.append(f'        run = [scaled(pair, scale[{which}], "{operand.to}") for pair in {run}]')
+        chunk.append(f'run = [scaled(pair, scale[{which}], "{operand.to}") for pair in {run}]')
         run = "run"
-    chunk = f"(row & 7 ^ part * {operand.unit // RUN} + j) << 4"
-    place = f"rows + (row + {operand.rows_at_once * members} * i) * 128 + ({chunk})"
-    body.append(f"        {call(12, 'shared_store_4_words', [place, run])}")
+    place = f"(row & 7 ^ part * {operand.unit // RUN} + j) << 4"
+    place = f"rows + (row + {operand.rows_at_once * members} * i) * 128 + ({place})"
+    chunk.append(Call("shared_store_4_words", (place, run)))
+    each.append(f'pairs = {pairs}(words, "{operand.to}")')
+    chunks = f"for j in range({operand.unit // RUN}):  # {RUN} elements are a chunk of 16 bytes"
+    each.append(Block(chunks, fragment(*chunk)))
+    fetched = "words" if operand.scales is None else "(words, scales)"
+    body = fragment(Block(f"for i, {fetched} in enumerate(fetched):", fragment(*each)))
     doc = f"What was fetched, as {operand.to}, to a stage's rows of 128 bytes in the 128-byte swizzle."
-    return function(f"put_{operand.name}", ["rows", "row", "part", "fetched"], doc, body)
+    return Function(f"put_{operand.name}", ("rows", "row", "part", "fetched"), doc, body)
 
 
 def _scales_param(operand: Dequantized) -> list[str]:

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import Any, cast
 
 import jinja2
 
+from fp4cc.codegen.context import imports
 from fp4cc.codegen.engines import template_folders, text_of
+from fp4cc.codegen.epilogue.text import emit_epilogue
+from fp4cc.codegen.fragments import functions_text, lines
+from fp4cc.codegen.free import free_names
+from fp4cc.codegen.library import library
+from fp4cc.codegen.library import text_of as library_text
 from fp4cc.codegen.names import Names, named
 from fp4cc.codegen.wrap import call
 from fp4cc.ir.lowered import LoweredKernel
@@ -23,16 +30,29 @@ def emit(lowered: LoweredKernel) -> str:
 
 
 def _text(lowered: LoweredKernel, names: Names) -> str:
-    """The text with marks for names."""
+    """The text with marks for names: the kernel's, then around it what it needs of the library and of the DSL."""
     engine = text_of(lowered)
-    context = engine.context(lowered, names)
-    template = _environment(*template_folders()).get_template(engine.template)
-    return template.render(context, call=call, function=names.new(lowered.name, "_kernel"))
+    epilogue = emit_epilogue(lowered, names)
+    context = {
+        **engine.context(lowered, epilogue),
+        "body": engine.body,
+        "functions": functions_text([*epilogue.functions, *engine.functions(lowered)]),
+        "function": names.new(lowered.name, "_kernel"),
+        "call": call,
+    }
+    templates = _environment(*template_folders())
+    kernel = templates.get_template("common/kernel.py.j2").render(context)
+    helpers = library(lowered.target)
+    used = free_names(kernel)
+    definitions = helpers.closure(used & helpers.names())
+    mentioned = used.union(*(definition.mentions for definition in definitions))
+    module = templates.get_template("common/module.py.j2")
+    return module.render(context, imports=imports(mentioned), library=library_text(definitions), kernel=kernel)
 
 
 @cache
 def _environment(*folders: Path) -> jinja2.Environment:
-    return jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(folders),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -40,3 +60,5 @@ def _environment(*folders: Path) -> jinja2.Environment:
         keep_trailing_newline=True,
         autoescape=False,
     )
+    cast("dict[str, Any]", environment.filters)["lines"] = lines
+    return environment

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fp4cc.codegen import context_elementwise, context_promoted, context_tcgen05
-from fp4cc.codegen.context import waits
 from fp4cc.codegen.converters import converter_functions
 from fp4cc.codegen.epilogue.hooks import EpilogueText
-from fp4cc.codegen.epilogue.text import emit_epilogue
-from fp4cc.codegen.names import Names
+from fp4cc.codegen.fragments import Function
 from fp4cc.codegen.wgmma import context as context_wgmma
 from fp4cc.ir.lowered import LoweredKernel
 from fp4cc.resources import templates_dir
@@ -21,46 +19,34 @@ from fp4cc.resources import templates_dir
 Context = Mapping[str, Any]
 
 
+def _none(_lowered: LoweredKernel) -> Sequence[Function]:
+    return ()
+
+
 @dataclass(frozen=True, slots=True)
 class EngineText:
     """The text half of an engine, or of one with promoted sums.
 
-    `template` is found in `folder`, and what it includes there or in fp4cc's own templates. `context` makes the names
-    that it substitutes.
+    `body` is the template of what a kernel does, found in `folder`, and what it includes there or in fp4cc's own
+    templates. `context` makes the names that it substitutes, `functions` what it calls and the library lacks.
     """
 
-    template: str
-    context: Callable[[LoweredKernel, Names], Context]
+    body: str
+    context: Callable[[LoweredKernel, EpilogueText], Context]
+    functions: Callable[[LoweredKernel], Sequence[Function]] = _none
     folder: Path | None = None
 
 
-def _elementwise(lowered: LoweredKernel, names: Names) -> Context:
-    return context_elementwise.template_context(lowered, emit_epilogue(lowered, names))
-
-
-def _tcgen05(lowered: LoweredKernel, names: Names) -> Context:
-    functions, helpers = converter_functions(lowered)
-    helpers |= set(waits(lowered.rings).values())
-    return context_tcgen05.template_context(lowered, _with(functions, emit_epilogue(lowered, names, helpers)))
-
-
-def _promoted(lowered: LoweredKernel, names: Names) -> Context:
-    epilogue = emit_epilogue(lowered, names, context_promoted.HELPERS)
-    return context_promoted.template_context(lowered, _with(context_promoted.scale_functions(lowered), epilogue))
-
-
-def _wgmma(lowered: LoweredKernel, names: Names) -> Context:
-    epilogue = emit_epilogue(lowered, names, context_wgmma.helpers(lowered))
-    return context_wgmma.template_context(lowered, _with(context_wgmma.scale_functions(lowered), epilogue))
-
-
+_WGMMA = EngineText("sm90/gemm.py.j2", context_wgmma.template_context, context_wgmma.scale_functions)
 #: By the engine's name and whether sums are promoted. wgmma's template does both.
 _TEXTS = {
-    ("none", False): EngineText("common/elementwise.py.j2", _elementwise),
-    ("tcgen05", False): EngineText("sm100/gemm.py.j2", _tcgen05),
-    ("tcgen05", True): EngineText("sm100/promoted.py.j2", _promoted),
-    ("wgmma", False): EngineText("sm90/gemm.py.j2", _wgmma),
-    ("wgmma", True): EngineText("sm90/gemm.py.j2", _wgmma),
+    ("none", False): EngineText("common/elementwise.py.j2", context_elementwise.template_context),
+    ("tcgen05", False): EngineText("sm100/gemm.py.j2", context_tcgen05.template_context, converter_functions),
+    ("tcgen05", True): EngineText(
+        "sm100/promoted.py.j2", context_promoted.template_context, context_promoted.scale_functions
+    ),
+    ("wgmma", False): _WGMMA,
+    ("wgmma", True): _WGMMA,
 }
 
 
@@ -85,8 +71,3 @@ def also(name: str, text: EngineText, *, promoted: bool = False) -> Iterator[Non
         yield
     finally:
         del _TEXTS[name, promoted]
-
-
-def _with(functions: list[str], epilogue: EpilogueText) -> EpilogueText:
-    """The epilogue's text with more functions of the kernel's module."""
-    return replace(epilogue, functions="\n\n\n".join([epilogue.functions.strip("\n"), *functions]))

@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 
 import fp4num.functions
+from fp4cc.codegen.free import free_names
 from fp4cc.resources import templates_dir
 
 _HELPERS = (
@@ -24,11 +25,12 @@ _HELPERS = (
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """A top-level function or constant: its text, and the top-level names it mentions."""
+    """A top-level function or constant: its text, and the names it mentions, those of the library apart (`uses`)."""
 
     name: str
     text: str
     uses: frozenset[str]
+    mentions: frozenset[str]
     constant: bool
 
 
@@ -50,19 +52,24 @@ class Library:
         return [definition for name, definition in self.definitions.items() if name in wanted]
 
     def text(self, names: Iterable[str]) -> str:
-        """The text of the closure: constants on adjacent lines, two blank lines around functions."""
-        parts: list[str] = []
-        before: Definition | None = None
-        for definition in self.closure(names):
-            if before is not None:
-                parts.append("\n" if before.constant and definition.constant else "\n\n\n")
-            parts.append(definition.text)
-            before = definition
-        return "".join(parts)
+        """The text of the closure."""
+        return text_of(self.closure(names))
 
     def names(self) -> frozenset[str]:
         """Every name it defines."""
         return frozenset(self.definitions)
+
+
+def text_of(definitions: Iterable[Definition]) -> str:
+    """Definitions as text: constants on adjacent lines, two blank lines around functions."""
+    parts: list[str] = []
+    before: Definition | None = None
+    for definition in definitions:
+        if before is not None:
+            parts.append("\n" if before.constant and definition.constant else "\n\n\n")
+        parts.append(definition.text)
+        before = definition
+    return "".join(parts)
 
 
 #: Definitions of a target, which replace those of the same name: it lacks an instruction, or has a better one.
@@ -117,9 +124,8 @@ def _segment(source: str, statement: ast.stmt) -> str:
 
 
 def _definition(name: str, text: str, node: ast.stmt, found: dict[str, tuple[str, ast.stmt]]) -> Definition:
-    mentioned = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
-    local = {a.arg for n in ast.walk(node) if isinstance(n, ast.FunctionDef) for a in n.args.args}
-    return Definition(name, text, frozenset((mentioned & found.keys()) - {name} - local), isinstance(node, ast.Assign))
+    mentioned = free_names(text)
+    return Definition(name, text, (mentioned & found.keys()) - {name}, mentioned, isinstance(node, ast.Assign))
 
 
 def _without_annotations(source: str) -> str:

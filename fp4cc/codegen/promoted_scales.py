@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fp4cc.codegen.fragments import Function
 from fp4cc.codegen.scale_reading import ReaderText
 from fp4cc.ir.lowered import PromotedScales, Promotion
 
@@ -15,9 +16,9 @@ def factor_address(scales: PromotedScales, row: str) -> list[str]:
     return [scales.reader.param, offset, "4"]
 
 
-def factor_functions(promotion: Promotion) -> list[str]:
+def factor_functions(promotion: Promotion) -> list[Function]:
     """The functions that find scales."""
-    texts: list[str] = []
+    texts: list[Function] = []
     for scales in (promotion.a, promotion.b):
         row, block = ReaderText(scales.arg, scales.reader).functions()
         texts += [row, block] if scales.each_step else [row]

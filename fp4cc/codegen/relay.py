@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fp4cc.codegen.fragments import Block, Call, Function, fragment
 from fp4cc.codegen.parts import bytes_name
 from fp4cc.codegen.scale_reading import ReaderText
-from fp4cc.codegen.wrap import call
 from fp4cc.ir.lowered_converters import Relaid
 from fp4cc.ir.part import Part
 
@@ -46,34 +46,25 @@ def relaid_text(relaid: Relaid, members: int, tile_n: int) -> ConversionText:
     )
 
 
-def relaid_function(relaid: Relaid, members: int, helpers: set[str]) -> str:
-    """The function that loads this lane's scales of a stage to registers. Adds to `helpers` what it and `put` call."""
+def relaid_function(relaid: Relaid, members: int) -> Function:
+    """The function that loads this lane's scales of a stage to registers."""
     reader, scales = ReaderText(relaid.name, relaid.scales), relaid.scales
-    helpers |= {"gather_scales", "put_scale_atoms", "global_address", "shared_address", "where_int"}
     count, rows = relaid.per_row, 128 * relaid.row_atoms
     steps = f"range(0, {rows}, 32)"
     if members > 1:
         steps = str([i for i in range(0, rows, 32) if i % 128 < 128 // members])
     places = f"[start + {reader.block_offset('k + i')} for i in range(0, {count}, {scales.width})]"
-    body = [
-        "fetched = []",
-        f"for further in {steps}:",
-        "    row = first_row + further + lane",
-        f"    left = where_int(row < {relaid.rows}, {scales.blocks} - k, 0)",
-        f"    start = global_address(scales_ptr, {reader.row_offset('row')}, 1)",
-        f"    {call(8, 'words = gather_scales', [places, str(scales.width), 'left'])}",
-    ]
     words = "words"
     if scales.partial:
-        helpers.add("first_bytes")
         words = "[first_bytes(word, left - 4 * i) for i, word in enumerate(words)]"
-    body += [f"    fetched.append({words})", "return fetched"]
+    each = fragment(
+        "row = first_row + further + lane",
+        f"left = where_int(row < {relaid.rows}, {scales.blocks} - k, 0)",
+        f"start = global_address(scales_ptr, {reader.row_offset('row')}, 1)",
+        Call("words = gather_scales", (places, str(scales.width), "left")),
+        f"fetched.append({words})",
+    )
+    body = fragment("fetched = []", Block(f"for further in {steps}:", each), "return fetched")
     what = f"Scales k to k + {count - 1} of this lane's rows of {relaid.arg}, as words of four; 0 past the ends."
     arguments = ["scales_ptr", "first_row", "lane", "k", relaid.rows, *reader.arguments]
-    return function(f"fetch_{relaid.name}", arguments, what, body)
-
-
-def function(name: str, arguments: list[str], doc: str, body: list[str]) -> str:
-    """A function as text; an argument that is named twice is one."""
-    head = f"def {name}({', '.join(dict.fromkeys(arguments))}):"
-    return "\n".join([head, f'    """{doc}"""', *(f"    {line}" for line in body)])
+    return Function(f"fetch_{relaid.name}", tuple(dict.fromkeys(arguments)), what, body)

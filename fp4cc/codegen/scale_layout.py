@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fp4cc.codegen.fragments import Function, fragment
 from fp4num import ScaleLayout
 
 #: The parameter with the number of stored scales along a coordinate.
@@ -35,17 +36,17 @@ class LayoutText:
         """See above."""
         return self._counts(self.coordinates)
 
-    def offset_function(self, name: str) -> str:
+    def offset_function(self, name: str) -> Function:
         """A function `name` with the offset of one scale."""
         doc = f"Where layout {self.layout.name} has the scale of block k of a row."
         return self._function(name, doc, self.coordinates)
 
-    def row_function(self, name: str) -> str:
+    def row_function(self, name: str) -> Function:
         """A function `name` with the part of the offset that does not depend on k."""
         coordinates = tuple(c for c in self.coordinates if c != "k")
         return self._function(name, f"Where layout {self.layout.name} has the first scale of a row.", coordinates)
 
-    def block_function(self, name: str) -> str:
+    def block_function(self, name: str) -> Function:
         """A function `name` with the part of the offset that depends on k."""
         return self._function(name, "How far from a row's first scale that of block k lies.", ("k",))
 
@@ -57,7 +58,7 @@ class LayoutText:
         """The counts that the block function takes."""
         return self._counts(("k",))
 
-    def _function(self, name: str, doc: str, coordinates: Sequence[str]) -> str:
+    def _function(self, name: str, doc: str, coordinates: Sequence[str]) -> Function:
         counts = self._counts(coordinates)
         # Multiplied from the left, so that every product has 64 bits.
         atoms = [" * ".join([f"Int64({divided(c, self.layout.extent(c))})", *self._stride(c)]) for c in coordinates]
@@ -70,14 +71,8 @@ class LayoutText:
         if inside:
             lines.append(f"atom = {' + '.join(atoms)}")
             atoms = ["atom"]
-        return "\n".join(
-            [
-                f"def {name}({', '.join([*coordinates, *counts])}):",
-                f'    """{doc}"""',
-                *(f"    {line}" for line in lines),
-                f"    return {' + '.join([*atoms, *inside])}",
-            ]
-        )
+        body = fragment(*lines, f"return {' + '.join([*atoms, *inside])}")
+        return Function(name, (*coordinates, *counts), doc, body)
 
     def _stride(self, coordinate: str) -> list[str]:
         """The factors of the distance between atoms that are neighbors along a coordinate."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fp4cc.codegen.fragments import Function
 from fp4cc.codegen.halves import whole_index
 from fp4cc.codegen.scale_layout import LayoutText, divided
 from fp4cc.ir.lowered_converters import Rows, ScaleReader
@@ -21,7 +22,7 @@ class ReaderText:
         """The functions that it defines."""
         return f"{self.name}_row_offset", f"{self.name}_block_offset"
 
-    def functions(self) -> list[str]:
+    def functions(self) -> list[Function]:
         """Where a row's scales lie, and how far from there that of a block."""
         layout = self._layout
         return [layout.row_function(self.names[0]), layout.block_function(self.names[1])]

@@ -6,8 +6,10 @@ import re
 
 import pytest
 
+from fp4cc.codegen.emit import emit
 from fp4cc.codegen.epilogue.hooks import EpilogueText
 from fp4cc.codegen.epilogue.text import emit_epilogue
+from fp4cc.codegen.fragments import functions_text, lines
 from fp4cc.codegen.library import library
 from fp4cc.codegen.names import Names
 from fp4cc.marks import spelled_in
@@ -40,8 +42,7 @@ def epilogue(spec: str) -> EpilogueText:
 
 def test_element_is_the_spec() -> None:
     text = epilogue(MLP_UP)
-    element = text.functions[text.functions.index("def element") :]
-    assert element == (
+    assert functions_text(function for function in text.functions if function.name == "element") == (
         "def element(product, gain, scale, bias, r):\n"
         '    """h = gelu(gain * (x @ w.T) + bias) + r\n'
         "    y = h\n"
@@ -55,22 +56,22 @@ def test_element_is_the_spec() -> None:
 
 def test_what_does_not_depend_on_the_element_is_hoisted() -> None:
     text = epilogue(MLP_UP)
-    assert "scale = mul(x_scale, w_scale)" in text.kernel
-    assert "load_bf16(global_address(bias_ptr" in text.tile
-    assert "mul(" not in text.subtile
+    assert "scale = mul(x_scale, w_scale)" in lines(text.kernel, 8)
+    assert "load_bf16(global_address(bias_ptr" in lines(text.tile, 12)
+    assert "mul(" not in lines(text.subtile, 16)
 
 
 def test_where_proves_that_tma_may_store() -> None:
     plan = lower(parse(MLP_UP), "sm_100a").epilogue
     assert [output.store.via for output in plan.outputs] == ["tma", "either"]
     # 8 divides N: rows of bf16 start on 16 bytes, those of e4m3 only perhaps.
-    subtile = epilogue(MLP_UP).subtile
+    subtile = lines(epilogue(MLP_UP).subtile, 16)
     assert "if z_by_tma != 0:" in subtile
     assert subtile.count("copy_rows_out(") == 1
 
 
 def test_only_used_helpers_are_emitted() -> None:
-    text = epilogue(MLP_UP).functions
+    text = emit(lower(parse(MLP_UP), "sm_100a"))
     assert "def normal_tail(" in text
     assert "def tanh(" not in text
     assert "def pack_f16(" not in text

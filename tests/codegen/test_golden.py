@@ -6,6 +6,8 @@ Where a target refuses a kernel, its diagnostics stand in its place.
 
 from __future__ import annotations
 
+import ast
+import builtins
 import hashlib
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -76,3 +78,47 @@ def test_comments_stand_with_what_they_are_about(path: Path, target: str) -> Non
         if stages["python"] != stages["lowered"]:
             stray = [line for line in lines[lines.index("@cute.kernel") :] if line.startswith("#")]
             assert not stray, f"{name}: {stray}"
+
+
+@pytest.mark.parametrize("target", NAMES)
+@pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
+def test_a_file_has_what_it_uses_and_nothing_else(path: Path, target: str) -> None:
+    """Every name that a file reads is Python's or defined in it, and something uses every function and import in it."""
+    for name, stages in _stages(path, target).items():
+        if stages["python"] == stages["lowered"]:
+            continue
+        tree = ast.parse(stages["python"])
+        read, defined = names_read(tree), names_defined(tree)
+        assert read <= defined | set(dir(builtins)) | {"__name__"}, f"{name}: {sorted(read - defined)}"
+        unused = {word for word in defined - read if not word.isupper()}
+        assert not unused, f"{name}: {sorted(unused)}"
+
+
+def names_read(tree: ast.Module) -> set[str]:
+    """The names that functions and statements of a file read and do not bind themselves."""
+    found: set[str] = set()
+    for statement in tree.body:
+        parts = [part for part in ast.walk(statement) if isinstance(part, ast.Name)]
+        bound = {part.id for part in parts if isinstance(part.ctx, ast.Store)}
+        bound |= {part.arg for part in ast.walk(statement) if isinstance(part, ast.arg)}
+        bound |= {
+            part.name for part in ast.walk(statement) if isinstance(part, ast.FunctionDef) and part is not statement
+        }
+        found |= {part.id for part in parts if isinstance(part.ctx, ast.Load)} - bound
+    return found
+
+
+def names_defined(tree: ast.Module) -> set[str]:
+    """The functions, classes, constants and imports of a file."""
+    found: set[str] = set()
+    for statement in tree.body:
+        match statement:
+            case ast.FunctionDef() | ast.ClassDef():
+                found.add(statement.name)
+            case ast.Import() | ast.ImportFrom():
+                found |= {(alias.asname or alias.name).split(".")[0] for alias in statement.names}
+            case ast.Assign(targets=[ast.Name() as target]):
+                found.add(target.id)
+            case _:
+                pass
+    return found

@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 
 from fp4cc.codegen import engines as texts
-from fp4cc.codegen.context import Panels, constant_sizes, frame, mentions
+from fp4cc.codegen.context import SMEM, Constant, Panels, constant_sizes, frame
 from fp4cc.codegen.engines import EngineText
 from fp4cc.codegen.epilogue.exchanged import exchanged_reads
-from fp4cc.codegen.epilogue.text import emit_epilogue
-from fp4cc.codegen.names import Names
+from fp4cc.codegen.epilogue.hooks import EpilogueText
 from fp4cc.diagnostics import DiagnosticError
 from fp4cc.ir.kernel import Kernel
 from fp4cc.ir.lowered import (
@@ -111,14 +110,20 @@ def plan(kernel: Kernel, target: str) -> list[LoweredKernel]:
     return [made]
 
 
-def context(lowered: LoweredKernel, names: Names) -> dict[str, Any]:
-    helpers = {"shared_address", "shared_load_32_f32", "load_f32", "global_address", "exchange_row", "clear", "promote"}
-    epilogue = emit_epilogue(lowered, names, helpers)
+def context(lowered: LoweredKernel, epilogue: EpilogueText) -> dict[str, Any]:
     return {
         **frame(lowered, epilogue, f"{lowered.name}: a product on CUDA cores.", "A row of a tile a thread."),
-        "tile": lowered.tile,
-        "pitch": lowered.crossing.pitch,
-        "buffers": lowered.smem.buffers,
+        "constants": [
+            [
+                Constant("TILE_M", lowered.tile.m),
+                Constant("TILE_N", lowered.tile.n),
+                Constant("EXCHANGE_PITCH", lowered.crossing.pitch),
+            ]
+        ],
+        "spaces": [SMEM],
+        "buffers": [
+            {"name": b.name, "dtype": "cutlass.Int8", "count": b.total, "align": b.align} for b in lowered.smem.buffers
+        ],
         "sizes": constant_sizes(lowered),
         "engine": lowered.engine_as(CudaCores),
         "warps": lowered.role_of("epilogue").warps,
@@ -127,16 +132,12 @@ def context(lowered: LoweredKernel, names: Names) -> dict[str, Any]:
         "subtile": lowered.epilogue.subtile,
         "panels": Panels.of(lowered.epilogue),
         "reads": exchanged_reads(lowered.epilogue, 1, lowered.tile.n),
-        "uses": {
-            "row": False,
-            "row_valid": mentions(epilogue.hooks, "row_valid"),
-            "first_column": mentions(epilogue.hooks, "first_column") or mentions(epilogue.hooks, "column_step"),
-        },
+        "uses": {"row": False, **{name: name in epilogue.uses for name in ("row_valid", "first_column")}},
     }
 
 
 SPECIFIED = EngineSpec("cuda_cores", accepts, plan)
-TEXT = EngineText("cuda_cores/gemm.py.j2", context, Path(__file__).parent)
+TEXT = EngineText("cuda_cores/gemm.py.j2", context, folder=Path(__file__).parent)
 
 
 @pytest.fixture

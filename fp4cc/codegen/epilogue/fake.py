@@ -2,10 +2,40 @@
 
 from __future__ import annotations
 
+from fp4cc.codegen.epilogue.construct import Transform
 from fp4cc.codegen.epilogue.quantizers import quantizer, tensor_factors
+from fp4cc.codegen.fragments import Block, Fragment, Function, fragment
 from fp4cc.ir.kernel import Value
 from fp4cc.ir.lowered_epilogue import EpilogueProgram
 from fp4num import BlockFormat
+
+
+class FakeQuantize(Transform):
+    """Values quantized and dequantized in place."""
+
+    takes = "is quantized"
+    made = "dequantized"
+
+    def setup(self) -> Fragment:
+        lines: list[str] = []
+        for value in fakes(self.program):
+            factor = fake_given(self.program, value)
+            if factor is not None:
+                name, text = fake_name(self.program, value), self.printer.text(factor, lines, self.names)
+                lines.append(f"{', '.join(fake_factors(self.program, value))} = {name}_factors({text})")
+        return fragment(*lines)
+
+    def values(self) -> list[int]:
+        return fakes(self.program)
+
+    def operand(self, value: int) -> int:
+        return _quantize(self.program, value).operands[0]
+
+    def call(self, value: int, x: str) -> str:
+        return fake_call(self.program, value, x)
+
+    def functions_of(self, value: int) -> list[Function]:
+        return fake_functions(self.program, value)
 
 
 def fakes(program: EpilogueProgram) -> list[int]:
@@ -36,34 +66,26 @@ def fake_factors(program: EpilogueProgram, value: int) -> list[str]:
     return [f"{fake_name(program, value)}_{factor}" for factor in tensor_factors(_format(quantize), _mode(quantize))]
 
 
-def fake_functions(program: EpilogueProgram, value: int, helpers: set[str]) -> list[str]:
+def fake_functions(program: EpilogueProgram, value: int) -> list[Function]:
     """Module-level functions of one value."""
     name, quantize = fake_name(program, value), _quantize(program, value)
     fmt = _format(quantize)
     made = quantizer(fmt, name, _mode(quantize))
-    helpers |= made.helpers | {"mul", f"rounded_{fmt.element}"}
     scale = "from_bits(scale)" if fmt.scale == "f32" else f"decode_{fmt.scale}(scale)"
-    helpers.add("from_bits" if fmt.scale == "f32" else f"decode_{fmt.scale}")
-    factors = "".join(f", tensor_{factor}" for factor in tensor_factors(fmt, _mode(quantize)))
+    factors = [f"tensor_{factor}" for factor in tensor_factors(fmt, _mode(quantize))]
     decoded = f"mul(element, {scale})"
     if fmt.tensor_scale == "multiplies":
         decoded = f"mul({decoded}, tensor_decode)"
     elif fmt.tensor_scale == "divides":
-        helpers.add("div")
         decoded = f"div({decoded}, tensor_encode)"
     block = fmt.block[1]
-    text = "\n".join(
-        [
-            f"def {name}_quantized(x{factors}):",
-            f'    """Values quantized to {fmt.name} and back."""',
-            "    values = []",
-            f"    for j in range(0, len(x), {block}):",
-            f"        scaled, scale = quantize_{name}(x[j : j + {block}]{factors})",
-            f"        values += [{decoded} for element in rounded_{fmt.element}(scaled)]",
-            "    return values",
-        ]
+    each = fragment(
+        f"scaled, scale = quantize_{name}({', '.join([f'x[j : j + {block}]', *factors])})",
+        f"values += [{decoded} for element in rounded_{fmt.element}(scaled)]",
     )
-    return [*made.functions, text]
+    body = fragment("values = []", Block(f"for j in range(0, len(x), {block}):", each), "return values")
+    doc = f"Values quantized to {fmt.name} and back."
+    return [*made.functions, Function(f"{name}_quantized", ("x", *factors), doc, body)]
 
 
 def _quantize(program: EpilogueProgram, value: int) -> Value:

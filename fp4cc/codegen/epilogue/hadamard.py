@@ -6,11 +6,51 @@ them there, and the walks after it join the runs as they read.
 
 from __future__ import annotations
 
-from fp4cc.ir.lowered import LoweredKernel
+from fp4cc.codegen.epilogue.construct import Transform
+from fp4cc.codegen.epilogue.hooks import Walk
+from fp4cc.codegen.epilogue.slices import needed
+from fp4cc.codegen.fragments import Fragment, fragment
 from fp4cc.ir.lowered_epilogue import EpilogueInput, EpilogueProgram, SpreadPlan
 
 _RUN = 32
 _BARRIER = "prims.barrier_cta_sync(1, thread_count=128)"
+
+
+class Hadamard(Transform):
+    """The transforms of an epilogue."""
+
+    takes = "the Hadamard transform takes"
+    made = "transformed"
+
+    def setup(self) -> Fragment:
+        return fragment(*_setup(self.program))
+
+    def values(self) -> list[int]:
+        return transforms(self.program)
+
+    def operand(self, value: int) -> int:
+        return self.kernel.values[value].operands[0]
+
+    def call(self, value: int, x: str) -> str:
+        plan = spread(self.program, value)
+        if plan is None:
+            return hadamard_call(self.program, value, x)
+        self.epilogue.points[value] = x
+        return spread_read(self.program, plan)
+
+    def walks(self) -> list[Walk]:
+        found: list[Walk] = []
+        points, steps = self.epilogue.points, self.epilogue.steps
+        for depth in sorted({plan.depth for plan in self.program.spread}):
+            plans = [plan for plan in self.program.spread if plan.depth == depth]
+            lines = [line for plan in plans for line in spread_lines(self.program, plan, points[plan.value])]
+            end = dict.fromkeys(line for plan in plans for line in spread_end(self.program, plan))
+            subtile = fragment(needed(steps, [points[plan.value] for plan in plans]), *lines)
+            found.append(Walk("transform runs of 32", subtile, fragment(*end)))
+        return found
+
+    def panel_end(self) -> Fragment:
+        return fragment(*spread_release(self.program))
 
 
 def transforms(program: EpilogueProgram) -> list[int]:
@@ -23,20 +63,20 @@ def spread(program: EpilogueProgram, value: int) -> SpreadPlan | None:
     return next((plan for plan in program.spread if plan.value == value), None)
 
 
-def hadamard_setup(program: EpilogueProgram, helpers: set[str]) -> list[str]:
+def _setup(program: EpilogueProgram) -> list[str]:
     """Lines of the kernel hook: the signs that threads keep, and where transforms go through shared memory."""
     lines: list[str] = []
+    kept: set[str] = set()
     for value in transforms(program):
         plan = spread(program, value)
         if plan is not None:
-            helpers.add("shared_address")
             lines.append(f"{_points(plan)} = shared_address({plan.buffer})")
         leaf, rows = _signs(program, value), _rows(program, value)
         name = _signs_name(program, value)
-        if leaf is None or (plan is not None and not rows) or any(line.startswith(f"{name} = ") for line in lines):
+        if leaf is None or (plan is not None and not rows) or name in kept:
             continue
+        kept.add(name)
         size = _size(program, value)
-        helpers |= {"global_address", "load_f32" if rows else "load_points"}
         if rows:
             thread = f"lane % {size}" if size <= _RUN else f"thread % {size}"
             lines.append(f"{name} = load_f32(global_address({leaf.param_name}, {thread}, 4), True)")
@@ -45,28 +85,22 @@ def hadamard_setup(program: EpilogueProgram, helpers: set[str]) -> list[str]:
     return lines
 
 
-def hadamard_call(program: EpilogueProgram, value: int, x: str, helpers: set[str]) -> str:
+def hadamard_call(program: EpilogueProgram, value: int, x: str) -> str:
     """The transform of a list of 32 values."""
     size, signs = _size(program, value), _signs_name(program, value)
     if _rows(program, value):
-        helpers.add("hadamard_of_rows")
         return f"hadamard_of_rows({x}, {size}, {signs}, lane)"
-    helpers.add("hadamard_of_columns")
     return f"hadamard_of_columns({x}, {size}, {signs})"
 
 
-def spread_lines(program: EpilogueProgram, plan: SpreadPlan, x: str, helpers: set[str]) -> list[str]:
+def spread_lines(program: EpilogueProgram, plan: SpreadPlan, x: str) -> list[str]:
     """Lines of the walk that leaves a sub-tile's runs in shared memory."""
-    helpers |= {"exchange_row", "shared_address"}
     row = f"{_points(plan)} + {plan.row_bytes} * thread + 4 * (column - panel0)"
     if _rows(program, plan.value):
-        helpers.add("butterflies_of_rows")
         run = f"butterflies_of_rows({x}, {_RUN}, {_signs_name(program, plan.value)}, lane)"
         return [f"{_points(plan)}_run = {run}", f"exchange_row({row}, {_points(plan)}_run)"]
-    helpers.add("butterflies_of_columns")
     leaf, signs, lines = _signs(program, plan.value), "None", list[str]()
     if leaf is not None:
-        helpers |= {"load_points", "global_address"}
         signs, place = f"{_points(plan)}_signs", f"column & {_size(program, plan.value) - 1}"
         lines.append(f"{signs} = load_points(global_address({leaf.param_name}, {place}, 4), {_RUN})")
     lines.append(f"{_points(plan)}_run = butterflies_of_columns({x}, {_RUN}, {signs})")
@@ -78,9 +112,8 @@ def spread_end(program: EpilogueProgram, plan: SpreadPlan) -> list[str]:
     return [f"{_BARRIER}  # all rows are there"] if _rows(program, plan.value) else []
 
 
-def spread_read(program: EpilogueProgram, plan: SpreadPlan, helpers: set[str]) -> str:
+def spread_read(program: EpilogueProgram, plan: SpreadPlan) -> str:
     """The transformed values of a sub-tile."""
-    helpers.add("hadamard_of_runs")
     count, pitch = _size(program, plan.value) // _RUN, plan.row_bytes
     if _rows(program, plan.value):
         row = f"{_points(plan)} + {pitch} * (32 * (warp & {-count}) + thread % 32)"
@@ -90,9 +123,8 @@ def spread_read(program: EpilogueProgram, plan: SpreadPlan, helpers: set[str]) -
     return f"hadamard_of_runs({row} + 4 * {first}, {4 * _RUN}, column >> 5, {count})"
 
 
-def spread_release(lowered: LoweredKernel) -> list[str]:
+def spread_release(program: EpilogueProgram) -> list[str]:
     """Lines after a panel: other warps have read the rows that the next one overwrites."""
-    program = lowered.epilogue
     if any(_rows(program, plan.value) for plan in program.spread):
         return [f"{_BARRIER}  # the transformed rows have been read"]
     return []

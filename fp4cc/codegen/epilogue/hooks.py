@@ -1,4 +1,4 @@
-"""What the epilogue's code generator hands to a kernel template: Python text for each hook, at indent 0.
+"""What the epilogue's code generator hands to a kernel template: a fragment for each hook.
 
 The kernel template places the pieces; the names in scope at each hook are listed in `fp4cc.ir.lowered`. Shared memory
 buffers, tensor maps and parameters are declared by the template from the lowered kernel, so a piece just uses their
@@ -10,21 +10,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fp4cc.codegen.fragments import Fragment, Function, uses
+
 
 @dataclass(frozen=True, slots=True)
 class Walk:
     """A walk over a panel of a tile's columns before the one that stores: for each sub-tile, then once at its end."""
 
     what: str  # a comment
-    subtile: str
-    end: str
+    subtile: Fragment
+    end: Fragment
 
 
 @dataclass(frozen=True, slots=True)
 class EpilogueText:
     """Text of the epilogue.
 
-    functions  module level: exact arithmetic, quantizers, and `element`, the spec's epilogue for one element
+    functions  module level: quantizers, and `element`, the spec's epilogue for one element
     kernel     once, in the epilogue warps, before the first tile: scalars, values of scope "kernel"
     tile       once a tile: row vectors, staged column vectors, values of scope "tile" and "row"
     walks      for each panel, before its sub-tiles are stored; `panel0` is its first column
@@ -32,21 +34,20 @@ class EpilogueText:
     panel_end   once a panel, after its last sub-tile was stored
     tile_end   once a tile, after its last sub-tile
     finish     once, after the last tile: waits for stores that still read shared memory
-    imports    lines the pieces need at the top of the file, beyond what the kernel template imports itself
     """
 
-    functions: str
-    kernel: str
-    tile: str
-    subtile: str
-    tile_end: str
-    finish: str
-    imports: tuple[str, ...] = ()
+    functions: tuple[Function, ...]
+    kernel: Fragment
+    tile: Fragment
+    subtile: Fragment
+    tile_end: Fragment
+    finish: Fragment
     walks: tuple[Walk, ...] = ()
-    panel_end: str = ""
+    panel_end: Fragment = ()
 
     @property
-    def hooks(self) -> str:
-        """All the text inside the kernel."""
+    def uses(self) -> frozenset[str]:
+        """The names that the pieces inside the kernel read."""
         walks = [part for walk in self.walks for part in (walk.subtile, walk.end)]
-        return "\n".join((self.kernel, self.tile, *walks, self.subtile, self.panel_end, self.tile_end, self.finish))
+        pieces = (self.kernel, self.tile, *walks, self.subtile, self.panel_end, self.tile_end, self.finish)
+        return frozenset[str]().union(*(uses(piece) for piece in pieces))

@@ -2,43 +2,82 @@
 
 from __future__ import annotations
 
+from fp4cc.codegen.epilogue.construct import Construct
 from fp4cc.codegen.epilogue.quantizers import element_helper, quantizer, tensor_factors
+from fp4cc.codegen.epilogue.staged import staged_address
+from fp4cc.codegen.fragments import Block, Call, Fragment, Function, Listed, Statement, fragment
 from fp4cc.codegen.scale_layout import LayoutText, divided, remainder, rounded_up
 from fp4cc.codegen.strides import packed_bytes
-from fp4cc.codegen.wrap import call, listed
 from fp4cc.ir.lowered import LoweredKernel
 from fp4cc.ir.lowered_epilogue import TRANSPOSE_BUFFER, EpilogueOutput, QuantizePlan
 from fp4num import BlockFormat, ScaleLayout
 
-_INDENT = 16  # of the sub-tile hook in the kernel file
 _LINE = 32
 
 
-def quantize_functions(lowered: LoweredKernel, helpers: set[str]) -> list[str]:
+class Quantize(Construct):
+    """The quantized outputs of an epilogue."""
+
+    def setup(self) -> Fragment:
+        lines: list[str] = []
+        given = {
+            output.arg: self.printer.text(output.quantize.given, lines, self.names)
+            for output in self.program.outputs
+            if output.quantize is not None and output.quantize.given is not None
+        }
+        return fragment(*lines, *quantize_setup(self.lowered, given))
+
+    def functions(self) -> list[Function]:
+        return quantize_functions(self.lowered)
+
+    def per_tile(self) -> Fragment:
+        """What is known of the rows' blocks: each by the thread that has the row."""
+        found: Fragment = ()
+        for output, known in self._known("columns"):
+            before: list[str] = []
+            text = self.printer.text(known, before, self.names)
+            found = fragment(found, *before, known_lines(self.lowered, output, text))
+        return found
+
+    def lists(self) -> None:
+        """What is known of a line of a sub-tile."""
+        for output, known in self._known("rows"):
+            before: list[str] = []
+            if known in self.program.staged:
+                text = f"{output.arg}_known"
+                place = staged_address(self.program, known, "column - n0 + lane")
+                before.append(f"{text} = shared_load_f32({place})")
+            else:
+                text = self.printer.text(known, before, self.names)
+            self.epilogue.factors[output.arg] = fragment(*before, known_lines(self.lowered, output, text))
+
+    def _known(self, along: str) -> list[tuple[EpilogueOutput, int]]:
+        """The outputs whose lines lie that way and of whose blocks something is known, and what."""
+        plans = [(output, output.quantize) for output in self.program.outputs if output.quantize is not None]
+        return [(o, plan.known) for o, plan in plans if plan.known is not None and plan.along == along]
+
+
+def quantize_functions(lowered: LoweredKernel) -> list[Function]:
     """Module-level functions of all quantized outputs."""
-    texts: list[str] = []
+    texts: list[Function] = []
     for output in lowered.epilogue.outputs:
         if output.quantize is None:
             continue
         fmt, plan = output.format, output.quantize
         where = "" if plan.along == "columns" else " of a column"
         made = quantizer(fmt, output.arg, plan.mode, plan.measure, where)
-        helpers |= made.helpers | {"store_word", "global_address", "both", "where_int"}
-        if fmt.block[1] != fmt.stored[1]:
-            helpers.add("repeated")
         offset = _layout(lowered, output).offset_function(f"{output.arg}_scale_offset")
         texts += [*made.functions, offset, _store_function(lowered, output)]
     return texts
 
 
-def quantize_setup(lowered: LoweredKernel, given: dict[str, str], helpers: set[str]) -> list[str]:
+def quantize_setup(lowered: LoweredKernel, given: dict[str, str]) -> list[str]:
     """Lines of the kernel hook: tensor scales both ways, and the store of one that the kernel makes.
 
     `given` has the text of each output's tensor scale or amax.
     """
     lines: list[str] = []
     if any(buffer.name == TRANSPOSE_BUFFER for buffer in lowered.smem.buffers):
-        helpers.add("shared_address")
         lines.append(f"slab_to_transpose = shared_address({TRANSPOSE_BUFFER}) + warp * {4 * _LINE * _LINE}")
     for output in lowered.epilogue.outputs:
         plan = output.quantize
@@ -47,7 +86,6 @@ def quantize_setup(lowered: LoweredKernel, given: dict[str, str], helpers: set[s
         if plan.mode in ("tensor_scale", "amax"):
             lines.append(f"{', '.join(factor_names(output))} = {output.arg}_factors({given[output.arg]})")
         if plan.tensor_scale_param is not None:
-            helpers |= {"store_word", "global_address", "bits"}
             sense = "decode" if output.format.tensor_scale == "multiplies" else "encode"
             stored = f"{output.arg}_{sense}"
             address = f"global_address({plan.tensor_scale_param}, 0, 4)"
@@ -60,7 +98,7 @@ def factor_names(output: EpilogueOutput) -> list[str]:
     return [f"{output.arg}_{name}" for name in tensor_factors(output.format, output.quantization.mode)]
 
 
-def known_lines(lowered: LoweredKernel, output: EpilogueOutput, known: str) -> list[str]:
+def known_lines(lowered: LoweredKernel, output: EpilogueOutput, known: str) -> Fragment:
     """Lines for what is known of a line: its scale's word and factor, and the store by the first tile with the line.
 
     They stand at the tile where blocks lie along the columns, and else at the sub-tile.
@@ -68,26 +106,22 @@ def known_lines(lowered: LoweredKernel, output: EpilogueOutput, known: str) -> l
     name, plan = output.arg, output.quantization
     line, rows, _, _ = extent_of(plan)
     first = "n0 == 0" if plan.along == "columns" else "m0 + 32 * warp == 0"
-    stored = store_scales(lowered, output, (line, rows, "0", "1"), f"[{name}_scale_stored]", indent=4)
-    return [
+    stored = store_scales(lowered, output, (line, rows, "0", "1"), f"[{name}_scale_stored]")
+    return fragment(
         f"{name}_scale_stored, {name}_factor = {name}_scale({', '.join([known, *factor_names(output)])})",
-        f"if {first}:",
-        *(f"    {part}" for part in stored.split("\n")),
-    ]
+        Block(f"if {first}:", (stored,)),
+    )
 
 
-def quantize_lines(
-    lowered: LoweredKernel, output: EpilogueOutput, values: str, before: list[str], helpers: set[str]
-) -> list[str]:
+def quantize_lines(lowered: LoweredKernel, output: EpilogueOutput, values: str, before: Fragment) -> Fragment:
     """Quantize this thread's line of a sub-tile to `NAME_words`, and store its scales.
 
     `before` has the lines that find `NAME_factor`, if something other than this line determines it.
     """
     plan, fmt, name = output.quantization, output.format, output.arg
-    lines: list[str] = []
+    lines: list[str | Statement] = []
     line, rows, start, length = extent_of(plan)
     if plan.along == "rows":
-        helpers.add("transpose_in_warp")
         lines.append(f"{name}_line = transpose_in_warp(slab_to_transpose, lane, {values})")
         values = f"{name}_line"
     if plan.measure == "line":
@@ -96,33 +130,29 @@ def quantize_lines(
         if fmt.block[0] != 1:
             arguments.append(f"{line} < {rows}")
         quantized = f"quantize_{name}({', '.join(arguments)})"
-        lines += listed(_INDENT + 4, f"{name}_blocks", quantized, f"j in range(0, 32, {wide})")
+        lines.append(Listed(f"{name}_blocks", quantized, f"j in range(0, 32, {wide})"))
         scaled = f"[value for scaled, _ in {name}_blocks for value in scaled]"
     else:
         lines += before
         scaled = f"[{element_helper(fmt)}(value, {name}_factor) for value in {values}]"
-        helpers.add(element_helper(fmt))
     if plan.rng is None:
-        helpers.add(f"words_{fmt.element}")
         lines.append(f"{name}_words = words_{fmt.element}({scaled})")
     else:
-        helpers.add(f"random_words_{fmt.element}")
         number = f"Int64(batch) * {rows} + {line}" if lowered.epilogue.problem.batch_axes else f"Int64({line})"
         first, state = f"{_parens(number)} * {length} + {_parens(start)}", f"{plan.rng}_ptr_words, {plan.stream}"
         random = f"random_words({state}, ({first}) >> 4, 2)" if plan.aligned else f"random_bytes({state}, {first})"
-        helpers.add(random.split("(")[0])
         lines.append(f"{name}_random = {random}")
         lines.append(f"{name}_words = random_words_{fmt.element}({scaled}, {name}_random)")
     if plan.measure == "line":
         scales = f"[scale for _, scale in {name}_blocks]"
         lines.append(store_scales(lowered, output, (line, rows, start, length), scales))
-    return lines
+    return fragment(*lines)
 
 
 def store_scales(
-    lowered: LoweredKernel, output: EpilogueOutput, extent: tuple[str, str, str, str], scales: str, indent: int = 0
-) -> str:
-    """The call that stores the scales of blocks next to each other on a line, `indent` deeper than the hook.
+    lowered: LoweredKernel, output: EpilogueOutput, extent: tuple[str, str, str, str], scales: str
+) -> Call:
+    """The call that stores the scales of blocks next to each other on a line.
 
     `extent`: the line and how many there are, where the first block starts and how long a line is.
     """
@@ -135,9 +165,7 @@ def store_scales(
             scales = f"repeated({scales}, {wide // stored})"
     batch = ["batch"] if lowered.epilogue.problem.batch_axes else []
     arguments = [plan.scales_param, *batch, line, start, scales, *_batches(lowered, output), rows, length]
-    text = call(_INDENT + indent, f"store_{output.arg}_scales", arguments)
-    first, *rest = text.split("\n")
-    return "\n".join([first, *(part[_INDENT + indent :] for part in rest)])
+    return Call(f"store_{output.arg}_scales", tuple(arguments))
 
 
 def quantized_place(lowered: LoweredKernel, output: EpilogueOutput) -> list[str]:
@@ -182,7 +210,7 @@ def extent_of(plan: QuantizePlan) -> tuple[str, str, str, str]:
     return "column + lane", "n_size", "m0 + 32 * warp", "m_size"
 
 
-def _store_function(lowered: LoweredKernel, output: EpilogueOutput) -> str:
+def _store_function(lowered: LoweredKernel, output: EpilogueOutput) -> Function:
     """A function that stores adjacent scales of a line, and the padding beyond the edges."""
     plan, fmt, name = output.quantization, output.format, output.arg
     layout = fmt.layout
@@ -190,30 +218,27 @@ def _store_function(lowered: LoweredKernel, output: EpilogueOutput) -> str:
     tall = fmt.stored[0]
     width = 4 if fmt.scale == "f32" else 1
     place = ", ".join([*batch, "row", "k", *_layout(lowered, output).counts])
-    body = ["for scale in scales:", f"    offset = {name}_scale_offset({place})"]
+    each = [f"offset = {name}_scale_offset({place})"]
     value, stored = "scale", "both(row < rows, k < blocks)"
     if plan.pads and _padded(layout):
-        body.append(f"    scale = where_int({stored}, scale, {_pad(fmt)})")
+        each.append(f"scale = where_int({stored}, scale, {_pad(fmt)})")
         lines, columns = (_rounded(c, layout.extent(e)) for c, e in (("rows", "row"), ("blocks", "k")))
         stored = f"both(row < {lines}, k < {columns})"
     if tall != 1:
         stored = f"both(first, {stored})"
     address = f"global_address(scales_ptr, offset, {width})"
-    body += [f"    valid = {stored}", f'    store_word("b{8 * width}", {address}, {value}, valid)', "    k += 1"]
+    each += [f"valid = {stored}", f'store_word("b{8 * width}", {address}, {value}, valid)', "k += 1"]
+    before: list[str] = []
     if tall != 1:
         first, row, rows = "row", "0", "1"
         if isinstance(tall, int):
             first, row, rows = remainder("row", tall), divided("row", tall), rounded_up("rows", tall)
-        body = [f"first = {first} == 0  # one row of a block stores its scale", f"row, rows = {row}, {rows}", *body]
+        before = [f"first = {first} == 0  # one row of a block stores its scale", f"row, rows = {row}, {rows}"]
     pads = ", padding included" if plan.pads and _padded(layout) else ""
-    arguments = ", ".join(["scales_ptr", *batch, "row", "k", "scales", *_batches(lowered, output), "rows", "blocks"])
-    return "\n".join(
-        [
-            f"def store_{name}_scales({arguments}):",
-            f'    """Store the scales of blocks k, k + 1, ... of a row{pads}."""',
-            *(f"    {text}" for text in body),
-        ]
-    )
+    arguments = ("scales_ptr", *batch, "row", "k", "scales", *_batches(lowered, output), "rows", "blocks")
+    doc = f"Store the scales of blocks k, k + 1, ... of a row{pads}."
+    body = fragment(*before, Block("for scale in scales:", fragment(*each)))
+    return Function(f"store_{name}_scales", arguments, doc, body)
 
 
 def _layout(lowered: LoweredKernel, output: EpilogueOutput) -> LayoutText:

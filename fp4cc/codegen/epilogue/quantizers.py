@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
+from fp4cc.codegen.fragments import Block, Function, Statement, fragment
 from fp4num import BlockFormat
 from fp4num.program import Program, Recorder, Step
 from fp4num.rules import Factors, FourOverSix, Rule, rule, unit
@@ -29,7 +30,7 @@ _ENCODE = {
 
 @dataclass(frozen=True, slots=True)
 class Quantizer:
-    """The text of the functions that quantize to a format, and the helpers they call.
+    """The text of the functions that quantize to a format.
 
     `NAME_factors(given)` turns the tensor scale or amax into what the others take as `tensor_encode` and so on
     (`tensor_factors`); only formats with a tensor scale have it. Then there is either `quantize_NAME(x, ...)`, from a
@@ -37,8 +38,7 @@ class Quantizer:
     block (or its scale, where that is known) to the scale as a word and the factor of its values.
     """
 
-    functions: tuple[str, ...]
-    helpers: frozenset[str]
+    functions: tuple[Function, ...]
 
 
 def quantizer(
@@ -47,7 +47,7 @@ def quantizer(
     """The functions for an output called `name`. `where` says in words what a block's rows are."""
     the_rule = rule(fmt.quantizer)
     printer = _Printer()
-    functions: list[str] = []
+    functions: list[Function] = []
     if tensor_factors(fmt, mode):
         functions.append(_factors(fmt, the_rule, name, mode, printer))
     if measure != "line":
@@ -57,7 +57,7 @@ def quantizer(
         functions += [_error(fmt, the_rule, name, mode, printer), _better(fmt, the_rule, name, mode, where, printer)]
     else:
         functions.append(_block(fmt, the_rule, name, mode, where, printer))
-    return Quantizer(tuple(functions), frozenset(printer.helpers))
+    return Quantizer(tuple(functions))
 
 
 def tensor_factors(fmt: BlockFormat, mode: str) -> tuple[str, ...]:
@@ -68,7 +68,7 @@ def tensor_factors(fmt: BlockFormat, mode: str) -> tuple[str, ...]:
     return ("encode", "decode", *amax)
 
 
-def _factors(fmt: BlockFormat, the_rule: Rule, name: str, mode: str, printer: _Printer) -> str:
+def _factors(fmt: BlockFormat, the_rule: Rule, name: str, mode: str, printer: _Printer) -> Function:
     record = Recorder()
     given = record.input(mode)
     if mode == "amax":
@@ -80,12 +80,9 @@ def _factors(fmt: BlockFormat, the_rule: Rule, name: str, mode: str, printer: _P
     program = record.program((mode,), (found.encode, found.decode))
     lines = printer.lines(program)
     amax = ", and the amax" if "amax" in tensor_factors(fmt, mode) else ""
-    head = [
-        f"def {name}_factors({mode}):",
-        f'    """The tensor scale of {name} both ways, to encode and to decode{amax}."""',
-    ]
-    result = f"    return {printer.value(found.encode)}, {printer.value(found.decode)}{', amax' if amax else ''}"
-    return "\n".join([*head, *(f"    {line}" for line in lines), result])
+    doc = f"The tensor scale of {name} both ways, to encode and to decode{amax}."
+    result = f"return {printer.value(found.encode)}, {printer.value(found.decode)}{', amax' if amax else ''}"
+    return Function(f"{name}_factors", (mode,), doc, fragment(*lines, result))
 
 
 @dataclass(slots=True)
@@ -116,11 +113,10 @@ def _stored(fmt: BlockFormat, scale: str, printer: _Printer) -> str:
     """A scale as the word that is stored."""
     if fmt.scale != "f32":
         return scale
-    printer.helpers.add("bits")
     return f"bits({scale})"
 
 
-def _given(fmt: BlockFormat, the_rule: Rule, name: str, printer: _Printer) -> str:
+def _given(fmt: BlockFormat, the_rule: Rule, name: str, printer: _Printer) -> Function:
     record = _Record.of(fmt, "scale", "scale")
     factor = the_rule.factor(record.recorder, "scale", record.factors, fmt)
     lines, (factor,) = record.lines(printer, factor)
@@ -129,7 +125,7 @@ def _given(fmt: BlockFormat, the_rule: Rule, name: str, printer: _Printer) -> st
     return _function(f"{name}_scale", record.arguments, doc, [*lines, result])
 
 
-def _scale(fmt: BlockFormat, the_rule: Rule, name: str, mode: str, printer: _Printer) -> str:
+def _scale(fmt: BlockFormat, the_rule: Rule, name: str, mode: str, printer: _Printer) -> Function:
     record = _Record.of(fmt, mode, "amax")
     scale = the_rule.scale(record.recorder, "amax", record.factors, fmt)
     factor = the_rule.factor(record.recorder, scale, record.factors, fmt)
@@ -151,28 +147,25 @@ def statistic_helper(fmt: BlockFormat) -> tuple[str, str]:
     return _STATISTICS[statistic], "at_least" if statistic == "amax_nan" else "maximum"
 
 
-def _block(fmt: BlockFormat, the_rule: Rule, name: str, mode: str, where: str, printer: _Printer) -> str:
+def _block(fmt: BlockFormat, the_rule: Rule, name: str, mode: str, where: str, printer: _Printer) -> Function:
     record = _Record.of(fmt, mode, "amax")
     scale = the_rule.scale(record.recorder, "amax", record.factors, fmt)
     factor = the_rule.factor(record.recorder, scale, record.factors, fmt)
     lines, (scale, factor) = record.lines(printer, scale, factor)
     operation = element_helper(fmt)
-    printer.helpers.add(operation)
     result = f"return [{operation}(value, {factor}) for value in x], {_stored(fmt, scale, printer)}"
     return _block_function(fmt, the_rule, name, record, where, printer, [*lines, result])
 
 
 def _block_function(
-    fmt: BlockFormat, the_rule: Rule, name: str, record: _Record, where: str, printer: _Printer, body: list[str]
-) -> str:
+    fmt: BlockFormat, the_rule: Rule, name: str, record: _Record, where: str, printer: _Printer, body: Iterable[str]
+) -> Function:
     """`quantize_NAME`: measures a block, then does what `body` says."""
     rows, columns = fmt.block
     measure = _STATISTICS[the_rule.statistic]
-    printer.helpers.add(measure)
     amax, valid = f"{measure}(x)", ()
     if rows != 1:
         valid = ("valid",)
-        printer.helpers |= {"largest_of_lanes", "where"}
         amax = f"largest_of_lanes(where(valid, {amax}, 0.0), {rows})"
     what = f"{rows} x {columns}" if rows != 1 else str(columns)
     doc = f"{what} values{where} scaled to {fmt.element}, and their {fmt.scale} scale: rule {fmt.quantizer}."
@@ -180,30 +173,23 @@ def _block_function(
     return _function(f"quantize_{name}", arguments, doc, [f"amax = {amax}", *body])
 
 
-def _error(fmt: BlockFormat, the_rule: FourOverSix, name: str, mode: str, printer: _Printer) -> str:
+def _error(fmt: BlockFormat, the_rule: FourOverSix, name: str, mode: str, printer: _Printer) -> Function:
     """The error of a block under one of its scales, summed in the order that the rule states."""
     record = _Record.of(fmt, mode, "value", "element", "scale")
     term = the_rule.error(record.recorder, "value", "element", "scale", record.factors, fmt)
     lines, (term,) = record.lines(printer, term)
     element = f"rounded_{fmt.element}"
-    printer.helpers |= {element, "add"}
     rows = fmt.block[0]
     result, valid = "return total", ()
     if rows != 1:
-        printer.helpers |= {"sum_of_lanes", "where"}
         result, valid = f"return sum_of_lanes(where(valid, total, 0.0), {rows})", ("valid",)
-    body = [
-        "total = Float32(0.0)",
-        f"for value, element in zip(x, {element}(scaled)):",
-        *(f"    {line}" for line in lines),
-        f"    total = add(total, {term})",
-        result,
-    ]
+    each = fragment(*lines, f"total = add(total, {term})")
+    body = ["total = Float32(0.0)", Block(f"for value, element in zip(x, {element}(scaled)):", each), result]
     doc = f"The error of values rounded to {fmt.element} under a scale: {the_rule.metric.upper()}, not divided."
     return _function(f"{name}_error", ("x", "scaled", "scale", *record.arguments[3:], *valid), doc, body)
 
 
-def _better(fmt: BlockFormat, the_rule: FourOverSix, name: str, mode: str, where: str, printer: _Printer) -> str:
+def _better(fmt: BlockFormat, the_rule: FourOverSix, name: str, mode: str, where: str, printer: _Printer) -> Function:
     """`quantize_NAME` of a rule that tries two scales."""
     record = _Record.of(fmt, mode, "amax")
     o = record.recorder
@@ -212,7 +198,6 @@ def _better(fmt: BlockFormat, the_rule: FourOverSix, name: str, mode: str, where
     four = the_rule.alternative(o, "amax", record.factors, fmt)
     four_factor = the_rule.factor(o, four, record.factors, fmt)
     lines, (six, six_factor, four, four_factor) = record.lines(printer, six, six_factor, four, four_factor)
-    printer.helpers |= {"mul", "lt", "where", "where_int"}
     more = "".join(f", {name}" for name in (*record.arguments[1:], *(("valid",) if fmt.block[0] != 1 else ())))
     body = [
         *lines,
@@ -225,16 +210,14 @@ def _better(fmt: BlockFormat, the_rule: FourOverSix, name: str, mode: str, where
     return _block_function(fmt, the_rule, name, record, where, printer, body)
 
 
-def _function(name: str, arguments: Sequence[str], doc: str, body: list[str]) -> str:
-    lines = (f'"""{doc}"""', *body)
-    return "\n".join([f"def {name}({', '.join(arguments)}):", *(f"    {line}" for line in lines)])
+def _function(name: str, arguments: Sequence[str], doc: str, body: Iterable[str | Statement]) -> Function:
+    return Function(name, tuple(arguments), doc, fragment(*body))
 
 
 class _Printer:
     """Prints a recorded program: a line a named or repeated value, the rest inside their users."""
 
     def __init__(self) -> None:
-        self.helpers: set[str] = set()
         self._texts: dict[str, str] = {}
         self._kinds: dict[str, str] = {}
 
@@ -287,7 +270,6 @@ class _Printer:
         raise ValueError(f"no helper for {step.op}")
 
     def _call(self, helper: str, operands: list[str]) -> str:
-        self.helpers.add(helper)
         return f"{helper}({', '.join(_bare(operand) for operand in operands)})"
 
 

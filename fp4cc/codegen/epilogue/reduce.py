@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from fp4cc.codegen.epilogue.construct import Construct, Epilogue
+from fp4cc.codegen.fragments import Block, Fragment, fragment
 from fp4cc.codegen.strides import offset
 from fp4cc.ir.lowered import LoweredKernel
 from fp4cc.ir.lowered_epilogue import EpilogueOutput, ReducePlan
@@ -25,10 +27,30 @@ class ReduceText:
     kernel: list[str] = field(default_factory=list[str])
     tile: list[str] = field(default_factory=list[str])
     subtile: list[str] = field(default_factory=list[str])
-    tile_end: list[str] = field(default_factory=list[str])
+    tile_end: list[str | Block] = field(default_factory=list["str | Block"])
 
 
-def reductions(lowered: LoweredKernel, results: Mapping[int, str], helpers: set[str]) -> ReduceText:
+class Reduce(Construct):
+    """The reduced outputs of an epilogue."""
+
+    def __init__(self, epilogue: Epilogue) -> None:
+        super().__init__(epilogue)
+        self._text = reductions(self.lowered, epilogue.results)
+
+    def setup(self) -> Fragment:
+        return fragment(*self._text.kernel)
+
+    def per_tile(self) -> Fragment:
+        return fragment(*self._text.tile)
+
+    def per_subtile(self) -> Fragment:
+        return fragment(*self._text.subtile)
+
+    def tile_end(self) -> Fragment:
+        return fragment(*self._text.tile_end)
+
+
+def reductions(lowered: LoweredKernel, results: Mapping[int, str]) -> ReduceText:
     """The reductions of all outputs. `results` has the name of the list of 32 values of each reduced value."""
     text = ReduceText()
     for output in lowered.epilogue.outputs:
@@ -36,36 +58,30 @@ def reductions(lowered: LoweredKernel, results: Mapping[int, str], helpers: set[
         if plan is None:
             continue
         if plan.kind in _MAGNITUDES:
-            _magnitude(lowered, output, plan, results[output.value], text, helpers)
+            _magnitude(lowered, output, plan, results[output.value], text)
             continue
         if plan.kind not in _FOLD:
-            _sum(lowered, output, plan, results[output.value], text, helpers)
+            _sum(lowered, output, plan, results[output.value], text)
             continue
-        helpers |= {f"reduce_{plan.kind}", "global_address", "fold", _FOLD[plan.kind], "from_bits"}
         if plan.over == "rows":
-            text.subtile.extend(_over_rows(lowered, output, plan, results[output.value], helpers))
+            text.subtile.extend(_over_rows(lowered, output, plan, results[output.value]))
             continue
         part, values = f"{output.arg}_part", results[output.value]
         text.tile.append(f"{part} = from_bits(-1)  # a NaN: no number yet")
         text.subtile.append(f"{part} = fold({_FOLD[plan.kind]}, {part}, {values}, n_size - column)")
         address, valid = _address(lowered, output), "row_valid"
         if plan.over == "all":
-            helpers |= {"fold_lanes", "where"}
             text.tile_end.append(f"{part} = fold_lanes({_FOLD[plan.kind]}, where(row_valid, {part}, from_bits(-1)))")
             valid = "lane == 0"
         text.tile_end.append(f"reduce_{plan.kind}({address}, {part}, {valid})")
     return text
 
 
-def _magnitude(
-    lowered: LoweredKernel, output: EpilogueOutput, plan: ReducePlan, values: str, text: ReduceText, helpers: set[str]
-) -> None:
+def _magnitude(lowered: LoweredKernel, output: EpilogueOutput, plan: ReducePlan, values: str, text: ReduceText) -> None:
     """The largest magnitude: bits of floats that are not negative order as integers, those of a NaN last."""
     statistic, join = _MAGNITUDES[plan.kind]
-    helpers |= {statistic, join, "within", "reduce_magnitude", "global_address"}
     part, address = f"{output.arg}_part", _address(lowered, output)
     if plan.over == "rows":
-        helpers |= {"transpose_in_warp", "shared_address"}
         text.subtile.extend(
             [
                 f"{output.arg}_line = transpose_in_warp(slab_to_transpose, lane, {values})",
@@ -78,16 +94,12 @@ def _magnitude(
     text.subtile.append(f"{part} = {join}({part}, {statistic}(within({values}, n_size - column)))")
     valid = "row_valid"
     if plan.over == "all":
-        helpers |= {"largest_of_lanes", "where"}
         text.tile_end.append(f"{part} = largest_of_lanes(where(row_valid, {part}, 0.0), 32)")
         valid = "lane == 0"
     text.tile_end.append(f"reduce_magnitude({address}, {part}, {valid})")
 
 
-def _over_rows(
-    lowered: LoweredKernel, output: EpilogueOutput, plan: ReducePlan, values: str, helpers: set[str]
-) -> list[str]:
-    helpers |= {"transpose_in_warp", "shared_address"}
+def _over_rows(lowered: LoweredKernel, output: EpilogueOutput, plan: ReducePlan, values: str) -> list[str]:
     line, part = f"{output.arg}_line", f"{output.arg}_part"
     return [
         f"{line} = transpose_in_warp(slab_to_transpose, lane, {values})",
@@ -96,14 +108,11 @@ def _over_rows(
     ]
 
 
-def _sum(
-    lowered: LoweredKernel, output: EpilogueOutput, plan: ReducePlan, values: str, text: ReduceText, helpers: set[str]
-) -> None:
+def _sum(lowered: LoweredKernel, output: EpilogueOutput, plan: ReducePlan, values: str, text: ReduceText) -> None:
     """Partial sums of blocks go to the workspace; the warp that arrives last adds them up in order."""
     name, tile_n = output.arg, lowered.epilogue.tile_n
     tiles = _rounded_up("n_size", tile_n)
     blocks = {"m": f"{name}_row_blocks", "n": f"{name}_column_blocks"}
-    helpers |= {"global_address", "store_word", "bits", "both", "halved", "within", "arrive_last", "sum_in_order"}
     squared = ", square=True" if plan.kind == "mean_square" else ""
     text.kernel.append(f"{name}_row_blocks = {_rounded_up('m_size', _BLOCK)}  # partial sums along the rows")
     text.kernel.append(f"{name}_column_blocks = {_rounded_up('n_size', _BLOCK)}")
@@ -115,14 +124,12 @@ def _sum(
         place = f"(Int64({batch}) * {blocks['n']} + ({block_column})) * m_size + row"
         valid, ticket, wanted = "both(row_valid, column < n_size)", f"{batch} * {blocks['m']} + {block_row}", tiles
     elif plan.over == "rows":
-        helpers.add("transpose_in_warp")
         text.subtile.append(f"{name}_line = transpose_in_warp(slab_to_transpose, lane, {values})")
         part = f"halved(within({name}_line, m_size - m0 - 32 * warp{squared}))"
         place = f"(Int64({batch}) * {blocks['m']} + ({block_row})) * n_size + column + lane"
         valid = "both(m0 + 32 * warp < m_size, column + lane < n_size)"
         ticket, wanted = f"{batch} * ({tiles}) + n0 // {tile_n}", blocks["m"]
     else:
-        helpers |= {"sum_of_lanes", "where"}
         part = f"sum_of_lanes(where(row_valid, halved(within({values}, n_size - column{squared})), 0.0))"
         place = f"(Int64({batch}) * {blocks['m']} + ({block_row})) * {blocks['n']} + ({block_column})"
         valid, ticket, wanted = f"both(lane == 0, {inside})", batch, f"{blocks['m']} * ({tiles})"
@@ -132,44 +139,39 @@ def _sum(
     text.tile_end.extend(
         [
             f"{name}_arrives = both(m0 + 32 * warp < m_size, n0 < n_size)",
-            f"if {arrived}:",
-            *(f"    {line}" for line in _finish(lowered, output, plan, batch, helpers)),
+            Block(f"if {arrived}:", _finish(lowered, output, plan, batch)),
         ]
     )
 
 
-def _finish(
-    lowered: LoweredKernel, output: EpilogueOutput, plan: ReducePlan, batch: str, helpers: set[str]
-) -> list[str]:
+def _finish(lowered: LoweredKernel, output: EpilogueOutput, plan: ReducePlan, batch: str) -> Fragment:
     """What the last warp does: the sums of its lanes' rows or columns, or the one of all."""
     name, rows, columns = output.arg, f"{output.arg}_row_blocks", f"{output.arg}_column_blocks"
     count = {"columns": "n_size", "rows": "m_size", "all": "m_size * n_size"}[plan.over]
     mean = plan.kind != "sum"
-    helpers |= {"div"} if mean else set()
 
-    def stored(total: str, where: str, valid: str) -> list[str]:
+    def stored(total: str, where: str, valid: str) -> str:
         value = f"div({total}, Float32({count}))" if mean else total
-        return [f'store_word("b32", global_address({output.param_name}, {where}, 4), bits({value}), {valid})']
+        return f'store_word("b32", global_address({output.param_name}, {where}, 4), bits({value}), {valid})'
 
     first = f"Int64({batch}) * {{}} * {{}}"
     if plan.over == "columns":
         address = f"global_address({plan.partials_param}, {first.format(columns, 'm_size')} + row, 4)"
-        total = f"sum_in_order({address}, 4 * m_size, {columns}, row_valid)"
-        return [f"{name}_total = {total}", *stored(f"{name}_total", _offset(lowered, output, "row"), "row_valid")]
+        total = f"{name}_total = sum_in_order({address}, 4 * m_size, {columns}, row_valid)"
+        return fragment(total, stored(f"{name}_total", _offset(lowered, output, "row"), "row_valid"))
     if plan.over == "rows":
         steps = lowered.epilogue.tile_n // _BLOCK
         address = f"global_address({plan.partials_param}, {first.format(rows, 'n_size')} + {name}_column, 4)"
-        return [
-            f"for i in cutlass.range({steps}, unroll=1):",
-            f"    {name}_column = n0 + 32 * i + lane",
-            f"    {name}_total = sum_in_order({address}, 4 * n_size, {rows}, {name}_column < n_size)",
-            *(f"    {line}" for line in stored(f"{name}_total", _offset(lowered, output, f"{name}_column"),
-                                               f"{name}_column < n_size")),
-        ]  # fmt: skip
-    helpers |= {"sum_of_blocks"}
+        valid = f"{name}_column < n_size"
+        each = fragment(
+            f"{name}_column = n0 + 32 * i + lane",
+            f"{name}_total = sum_in_order({address}, 4 * n_size, {rows}, {valid})",
+            stored(f"{name}_total", _offset(lowered, output, f"{name}_column"), valid),
+        )
+        return (Block(f"for i in cutlass.range({steps}, unroll=1):", each),)
     address = f"global_address({plan.partials_param}, {first.format(rows, columns)}, 4)"
-    total = f"sum_of_blocks({address}, {rows}, {columns}, lane)"
-    return [f"{name}_total = {total}", *stored(f"{name}_total", _offset(lowered, output, ""), "lane == 0")]
+    total = f"{name}_total = sum_of_blocks({address}, {rows}, {columns}, lane)"
+    return fragment(total, stored(f"{name}_total", _offset(lowered, output, ""), "lane == 0"))
 
 
 def _rounded_up(count: str, divisor: int) -> str:

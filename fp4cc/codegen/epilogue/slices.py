@@ -1,28 +1,21 @@
-"""Lines of generated code, and which of them something needs."""
+"""Which statements of a sub-tile something needs: of a value there may be several uses, in walks of their own."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
-from fp4cc.codegen.context import mentions
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """Lines that stand together and give values to `names`."""
-
-    names: tuple[str, ...]
-    lines: tuple[str, ...]
+from fp4cc.codegen.fragments import Fragment, binds, fragment, uses
 
 
-def needed(steps: Sequence[Step], names: Iterable[str]) -> list[str]:
-    """The lines of those steps, in order, that names and each other need."""
+def needed(steps: Sequence[Fragment], names: Iterable[str]) -> Fragment:
+    """Those steps, in order, whose names are among `names` or used by one that is needed.
+
+    A step is statements that stand together.
+    """
     wanted = set(names)
-    kept: list[Step] = []
+    kept: list[Fragment] = []
     for step in reversed(steps):
-        if wanted.intersection(step.names):
+        if wanted & binds(step):
             kept.append(step)
-            text = "\n".join(step.lines)
-            wanted.update(name for other in steps for name in other.names if mentions(text, name))
-    return [line for step in reversed(kept) for line in step.lines]
+            wanted |= uses(step)
+    return fragment(*reversed(kept))

@@ -2,96 +2,81 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-
-from fp4cc.codegen.epilogue.loads import WIDTHS
-from fp4cc.codegen.epilogue.measure import factor_line
+from fp4cc.codegen.epilogue.construct import Construct, Epilogue
 from fp4cc.codegen.epilogue.quantize import quantize_lines, quantized_coordinates, quantized_place
+from fp4cc.codegen.epilogue.reading import WIDTHS
+from fp4cc.codegen.fragments import Block, Call, Fragment, Statement, fragment
 from fp4cc.codegen.strides import bytes_text, offset, stride_text
-from fp4cc.codegen.wrap import call
 from fp4cc.ir.lowered import LoweredKernel
 from fp4cc.ir.lowered_epilogue import EpilogueOutput, StorePlan
 
-_INDENT = 16  # of the sub-tile hook in the kernel file
 _PER_WORD = {4: 1, 2: 2, 1: 4}
+_ONE_LANE = "if lane == 0:"
+_WARP = "prims.bar_warp_sync(cute.arch.FULL_MASK)"
 _BITS = {4: "b32", 2: "b16", 1: "b8"}
 
 
-@dataclass(frozen=True, slots=True)
-class StoreText:
-    """Lines for the hooks of the same names."""
+class Stores(Construct):
+    """The stores of all outputs: of a sub-tile each, those that are staged together between two barriers of a warp."""
 
-    kernel: list[str]
-    subtile: list[str]
-    finish: list[str]
+    def __init__(self, epilogue: Epilogue) -> None:
+        super().__init__(epilogue)
+        self._staged = [output for output in self.program.outputs if output.store.buffer is not None]
+        self._by_tma = [output for output in self._staged if output.store.via != "direct"]
+        self._stages = max((output.store.stages for output in self._by_tma), default=1)
 
+    def setup(self) -> Fragment:
+        found: list[str] = []
+        for output in self._staged:
+            slab = f"shared_address({output.store.buffer}) + warp * {32 * output.store.row_bytes}"
+            found.append(f"{output.arg}_slab = {slab}  # this warp's 32 rows of a stage")
+        if self._stages > 1:
+            found.append("store_slot = Int32(0)  # the stage of the next sub-tile")
+        return fragment(*found)
 
-def stores(
-    lowered: LoweredKernel, results: Mapping[int, str], known: Mapping[str, list[str]], helpers: set[str]
-) -> StoreText:
-    """The stores of all outputs.
+    def per_subtile(self) -> Fragment:
+        results, factors = self.epilogue.results, self.epilogue.factors
+        found: list[str | Statement] = []
+        if self._by_tma:
+            what = "the stage's last store has read it"
+            wait = f"prims.cp_async_bulk_wait_group({self._stages - 1}, read=True)  # {what}"
+            found.append(Block(_ONE_LANE, fragment(wait)))
+        if self._staged:
+            found.append(_WARP)
+        for output in self._staged:
+            found += _stage(self.lowered, output, results[output.value], factors.get(output.arg, ()))
+        if self._by_tma:
+            found.append("prims.fence_proxy(prims.Proxy.ASYNC_SHARED, space=prims.SharedSpace.shared_cta)")
+        if self._staged:
+            found.append(_WARP)
+        for output in self._staged:
+            found += _leave(self.lowered, output)
+        if self._by_tma:
+            found.append(Block(_ONE_LANE, fragment("prims.cp_async_bulk_commit_group()")))
+        if self._stages > 1:
+            following = "store_slot ^ 1" if self._stages == 2 else f"(store_slot + 1) % {self._stages}"
+            found.append(f"store_slot = {following}")
+        for output in self.program.outputs:
+            if output.store.buffer is None and output.reduce is None:
+                found += _registers(self.lowered, output, results[output.value])
+        return fragment(*found)
 
-    `results` has the name of the list of 32 values of each stored value, `known` the lines that find an output's factor
-    for a sub-tile, where that does not take the sub-tile's values.
-    """
-    outputs = lowered.epilogue.outputs
-    staged = [output for output in outputs if output.store.buffer is not None]
-    by_tma = [output for output in staged if output.store.via != "direct"]
-    kernel: list[str] = []
-    subtile: list[str] = []
-    finish: list[str] = []
-    if staged:
-        helpers.add("shared_address")
-    for output in staged:
-        store = output.store
-        slab = f"shared_address({store.buffer}) + warp * {32 * store.row_bytes}"
-        kernel.append(f"{output.arg}_slab = {slab}  # this warp's 32 rows of a stage")
-    stages = max((output.store.stages for output in by_tma), default=1)
-    slots = stages > 1
-    if slots:
-        kernel.append("store_slot = Int32(0)  # the stage of the next sub-tile")
-    if by_tma:
-        subtile += [
-            "if lane == 0:",
-            f"    prims.cp_async_bulk_wait_group({stages - 1}, read=True)  # the stage's last store has read it",
-        ]
-    if staged:
-        subtile.append("prims.bar_warp_sync(cute.arch.FULL_MASK)")
-    for output in staged:
-        subtile += _stage(lowered, output, results[output.value], known.get(output.arg, []), helpers)
-    if by_tma:
-        subtile.append("prims.fence_proxy(prims.Proxy.ASYNC_SHARED, space=prims.SharedSpace.shared_cta)")
-    if staged:
-        subtile.append("prims.bar_warp_sync(cute.arch.FULL_MASK)")
-    for output in staged:
-        subtile += _leave(lowered, output, helpers)
-    if by_tma:
-        subtile += ["if lane == 0:", "    prims.cp_async_bulk_commit_group()"]
-        finish += ["if lane == 0:", "    prims.cp_async_bulk_wait_group(0, read=True)"]
-    if slots:
-        subtile.append(f"store_slot = {'store_slot ^ 1' if stages == 2 else f'(store_slot + 1) % {stages}'}")
-    for output in outputs:
-        if output.store.buffer is None and output.reduce is None:
-            subtile += _registers(lowered, output, results[output.value], helpers)
-    return StoreText(kernel, subtile, finish)
+    def finish(self) -> Fragment:
+        if not self._by_tma:
+            return ()
+        return (Block(_ONE_LANE, fragment("prims.cp_async_bulk_wait_group(0, read=True)")),)
 
 
-def _stage(
-    lowered: LoweredKernel, output: EpilogueOutput, values: str, known: list[str], helpers: set[str]
-) -> list[str]:
+def _stage(lowered: LoweredKernel, output: EpilogueOutput, values: str, factor: Fragment) -> Fragment:
     """Pack a line of 32 values and write it to the slab."""
     words = f"{output.arg}_words"
     if output.quantize is not None:
-        factor = [factor_line(lowered, output, helpers)] if output.quantize.measure == "panel" else known
-        lines = quantize_lines(lowered, output, values, factor, helpers)
+        lines = quantize_lines(lowered, output, values, factor)
     else:
         step = _PER_WORD[_width(output)]
-        helpers.add(f"pack_{output.dtype}")
-        lines = [f"{words} = [pack_{output.dtype}({values}[j : j + {step}]) for j in range(0, 32, {step})]"]
+        lines = fragment(f"{words} = [pack_{output.dtype}({values}[j : j + {step}]) for j in range(0, 32, {step})]")
     stage = "stage_row" if output.store.row_bytes % 16 == 0 else "stage_row_of_words"
-    helpers.add(stage)
-    return [*lines, f"{stage}({_slab(output)}, lane, {words})"]
+    return fragment(lines, f"{stage}({_slab(output)}, lane, {words})")
 
 
 def _slab(output: EpilogueOutput) -> str:
@@ -105,18 +90,14 @@ def _stage_bytes(store: StorePlan) -> int:
     return 4 * 32 * store.row_bytes
 
 
-def _leave(lowered: LoweredKernel, output: EpilogueOutput, helpers: set[str]) -> list[str]:
+def _leave(lowered: LoweredKernel, output: EpilogueOutput) -> Fragment:
     store = output.store
-    tma = [] if store.via == "direct" else _tma(lowered, output)
     if store.via == "tma":
-        return tma
-    helpers |= {"copy_rows_out", "global_address"}
-    arguments = [_slab(output), *_place(lowered, output)]
-    indent = 0 if store.via == "direct" else 4
-    copy = _dedented(call(_INDENT + indent, "copy_rows_out", arguments), indent)
+        return fragment(_tma(lowered, output))
+    copy = Call("copy_rows_out", (_slab(output), *_place(lowered, output)))
     if store.via == "direct":
-        return copy
-    return [f"if {store.flag} != 0:", *_indented(tma), "else:", *_indented(copy)]
+        return (copy,)
+    return (Block(f"if {store.flag} != 0:", (_tma(lowered, output),), (copy,)),)
 
 
 def _place(lowered: LoweredKernel, output: EpilogueOutput) -> list[str]:
@@ -135,28 +116,26 @@ def _place(lowered: LoweredKernel, output: EpilogueOutput) -> list[str]:
     ]
 
 
-def _tma(lowered: LoweredKernel, output: EpilogueOutput) -> list[str]:
+def _tma(lowered: LoweredKernel, output: EpilogueOutput) -> Block:
     store = output.store
     at = "store_slot * 4 + warp" if store.stages > 1 else "warp"
     source = f"{store.buffer}.subview(({at}) * {32 * store.row_bytes})"
     inner, outer = ("column", "m0 + 32 * warp") if output.quantize is None else quantized_coordinates(output)
     coordinates = f"({inner}, {outer}{', batch' if lowered.epilogue.problem.batch_axes else ''})"
-    arguments = [f"{store.tensor_map}.get_ptr()", source, coordinates]
-    text = call(_INDENT + 8, "prims.cp_async_bulk_tensor_global_shared_cta", arguments)
-    return ["if lane == 0:", *_indented(_dedented(text, 8))]
+    arguments = (f"{store.tensor_map}.get_ptr()", source, coordinates)
+    return Block(_ONE_LANE, (Call("prims.cp_async_bulk_tensor_global_shared_cta", arguments),))
 
 
-def _registers(lowered: LoweredKernel, output: EpilogueOutput, values: str, helpers: set[str]) -> list[str]:
+def _registers(lowered: LoweredKernel, output: EpilogueOutput, values: str) -> Fragment:
     """One predicated store a value: for results whose columns are not adjacent in memory."""
     width = _width(output)
-    helpers |= {"store_elements", f"pack_{output.dtype}", "global_address"}
     pitch = bytes_text(width, stride_text(lowered.epilogue.problem, output.column_stride))
     words = f"{output.arg}_words"
-    arguments = [_address(lowered, output, "row"), pitch, words, f'"{_BITS[width]}"', "n_size - column", "row_valid"]
-    return [
+    address, bits = _address(lowered, output, "row"), f'"{_BITS[width]}"'
+    return fragment(
         f"{words} = [pack_{output.dtype}([x] * {_PER_WORD[width]}) for x in {values}]",
-        *_dedented(call(_INDENT, "store_elements", arguments), 0),
-    ]
+        Call("store_elements", (address, pitch, words, bits, "n_size - column", "row_valid")),
+    )
 
 
 def _address(lowered: LoweredKernel, output: EpilogueOutput, row: str) -> str:
@@ -173,13 +152,3 @@ def _width(output: EpilogueOutput) -> int:
     if not isinstance(output.dtype, str):
         raise TypeError(f"{output.arg} is quantized")
     return WIDTHS[output.dtype]
-
-
-def _dedented(text: str, extra: int) -> list[str]:
-    """Lines of a call that was wrapped for its place in the file, at indent 0."""
-    first, *rest = text.split("\n")
-    return [first, *(line[_INDENT + extra :] for line in rest)]
-
-
-def _indented(lines: list[str]) -> list[str]:
-    return [f"    {line}" for line in lines]

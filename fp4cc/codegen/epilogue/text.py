@@ -2,304 +2,58 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 
-from fp4cc.codegen.epilogue.fake import fake_call, fake_factors, fake_functions, fake_given, fake_name, fakes
-from fp4cc.codegen.epilogue.hadamard import hadamard_call, hadamard_setup, spread, spread_read, transforms
+from fp4cc.codegen.epilogue.construct import Construct, Epilogue
+from fp4cc.codegen.epilogue.element_functions import Elements, result_names
+from fp4cc.codegen.epilogue.fake import FakeQuantize
+from fp4cc.codegen.epilogue.hadamard import Hadamard
+from fp4cc.codegen.epilogue.hoisted import Hoisted
 from fp4cc.codegen.epilogue.hooks import EpilogueText
-from fp4cc.codegen.epilogue.loads import Loads, staged_address
-from fp4cc.codegen.epilogue.measure import measure_setup
-from fp4cc.codegen.epilogue.quantize import known_lines, quantize_functions, quantize_setup
-from fp4cc.codegen.epilogue.reduce import reductions
-from fp4cc.codegen.epilogue.slices import Step, needed
-from fp4cc.codegen.epilogue.stores import stores
+from fp4cc.codegen.epilogue.measure import Measure
+from fp4cc.codegen.epilogue.quantize import Quantize
+from fp4cc.codegen.epilogue.reduce import Reduce
+from fp4cc.codegen.epilogue.slices import needed
+from fp4cc.codegen.epilogue.staged import StagedColumns
+from fp4cc.codegen.epilogue.stores import Stores
+from fp4cc.codegen.epilogue.tile_inputs import TileInputs
+from fp4cc.codegen.epilogue.uniform import Uniform
+from fp4cc.codegen.epilogue.unzipped import Unzipped
 from fp4cc.codegen.epilogue.values import ValuePrinter
-from fp4cc.codegen.epilogue.walks import panel_end, walks
-from fp4cc.codegen.library import PACKED_TARGETS, library
+from fp4cc.codegen.fragments import Fragment, fragment
 from fp4cc.codegen.names import Names
-from fp4cc.codegen.wrap import LINE, call
-from fp4cc.ir.kernel import Kernel
 from fp4cc.ir.lowered import LoweredKernel
-from fp4cc.ir.lowered_epilogue import EpilogueProgram, Scope
-from fp4cc.source import Span
 
-IMPORTS = (
-    "from cutlass import Boolean, Float32, Int32, Int64",
-    "from cutlass._mlir.dialects import llvm",
-)
-
-
-def emit_epilogue(lowered: LoweredKernel, names: Names, helpers: Iterable[str] = ()) -> EpilogueText:
-    """The epilogue's text, with marks of `names`. `helpers`: library functions that the kernel template calls."""
-    return _Emitter(lowered, names, set(helpers)).emit()
+#: What epilogues are made of. A construct stands after those whose names it uses.
+CONSTRUCTS: list[type[Construct]] = [
+    Hoisted, Unzipped, StagedColumns, TileInputs, Uniform, Elements, FakeQuantize, Quantize, Hadamard, Measure, Reduce,
+    Stores,
+]  # fmt: skip
 
 
-@dataclass
-class _Emitter:
-    lowered: LoweredKernel
-    names: Names
-    helpers: set[str] = field(default_factory=set[str])
+def emit_epilogue(lowered: LoweredKernel, names: Names) -> EpilogueText:
+    """The epilogue's text, with marks of `names`."""
+    epilogue = Epilogue(lowered, names, ValuePrinter(lowered.epilogue.kernel))
+    epilogue.results = result_names(epilogue)
+    constructs = epilogue.constructs = [construct(epilogue) for construct in CONSTRUCTS]
 
-    def __post_init__(self) -> None:
-        self.printer = ValuePrinter(self.kernel, helpers=self.helpers)
-        self.program = self.lowered.epilogue
-        self.scopes: dict[int, Scope] = {s.value: s.scope for s in self.program.statements}
-        self.named = {s.value: s.name for s in self.program.statements}
+    def at(hook: Callable[[Construct], Fragment]) -> Fragment:
+        return fragment(*(hook(construct) for construct in constructs))
 
-    @property
-    def kernel(self) -> Kernel:
-        """The typed kernel as the epilogue sees it."""
-        return self.lowered.epilogue.kernel
-
-    def emit(self) -> EpilogueText:
-        loads = Loads(self.lowered, self.names, self.printer)
-        kernel = loads.scalars()
-        kernel += self._scope("kernel")
-        kernel += loads.guards()
-        kernel += loads.setup()
-        kernel += self._quantizers()
-        kernel += hadamard_setup(self.program, self.helpers)
-        kernel += measure_setup(self.lowered, self.helpers)
-        tile = loads.batch()
-        tile += self._scope("tile")
-        tile += loads.rows()
-        tile += self._scope("row")
-        tile += loads.ahead()
-        tile += self._columns(loads)
-        steps = loads.subtile()
-        elements, calls = self._elements(loads)
-        steps += calls
-        tile += self._known_of_rows()
-        reduced = reductions(self.lowered, self.results, self.helpers)
-        out = stores(self.lowered, self.results, self._known_of_lines(), self.helpers)
-        before = walks(self.lowered, steps, self.points, self.results, self.helpers)
-        quantizers = quantize_functions(self.lowered, self.helpers)
-        functions = "\n\n\n".join([library(self.lowered.target).text(self.helpers), *elements, *quantizers])
-        return EpilogueText(
-            functions=functions,
-            kernel="\n".join([*kernel, *reduced.kernel, *out.kernel]),
-            tile="\n".join([*tile, *reduced.tile]),
-            walks=before,
-            subtile="\n".join([*needed(steps, self.results.values()), *reduced.subtile, *out.subtile]),
-            panel_end="\n".join(panel_end(self.lowered)),
-            tile_end="\n".join(reduced.tile_end),
-            finish="\n".join(out.finish),
-            imports=IMPORTS,
-        )
-
-    def _statements(self, scope: Scope) -> list[int]:
-        return [s.value for s in self.program.statements if s.scope == scope]
-
-    def _scope(self, scope: Scope) -> list[str]:
-        """Assignments of a scope's values; all that an inner scope uses have names afterwards."""
-        values = self._statements(scope)
-        inside = set(values)
-        others = [s.value for s in self.program.statements if s.value not in inside]
-        outer = {o for other in others for o in self.kernel.values[other].operands}
-        outer |= {output.value for output in self.program.outputs}
-        plans = [output.quantize for output in self.program.outputs if output.quantize is not None]
-        outer |= {v for plan in plans for v in (plan.given, plan.known) if v is not None}
-        outer |= {guard for leaf in self.program.inputs for guard in leaf.guards}
-        return self.printer.lines(values, self.named, outer & inside, self.names)
-
-    def _quantizers(self) -> list[str]:
-        """What quantized outputs need once a kernel."""
-        lines: list[str] = []
-        given = {
-            output.arg: self.printer.text(output.quantize.given, lines, self.names)
-            for output in self.program.outputs
-            if output.quantize is not None and output.quantize.given is not None
-        }
-        for value in fakes(self.program):
-            factor = fake_given(self.program, value)
-            if factor is not None:
-                name, text = fake_name(self.program, value), self.printer.text(factor, lines, self.names)
-                lines.append(f"{', '.join(fake_factors(self.program, value))} = {name}_factors({text})")
-        return [*lines, *quantize_setup(self.lowered, given, self.helpers)]
-
-    def _known_of_rows(self) -> list[str]:
-        """What is known of the rows' blocks: once a tile, each by the thread that has the row."""
-        lines: list[str] = []
-        for output in self.program.outputs:
-            plan = output.quantize
-            if plan is None or plan.known is None or plan.along != "columns":
-                continue
-            known = self.printer.text(plan.known, lines, self.names)
-            lines += known_lines(self.lowered, output, known)
-        return lines
-
-    def _known_of_lines(self) -> dict[str, list[str]]:
-        """The lines that find what is known of a line of a sub-tile, by output."""
-        found: dict[str, list[str]] = {}
-        for output in self.program.outputs:
-            plan = output.quantize
-            if plan is None or plan.known is None or plan.along != "rows":
-                continue
-            lines: list[str] = []
-            if plan.known in self.program.staged:
-                self.helpers |= {"shared_load_f32", "shared_address"}
-                known = f"{output.arg}_known"
-                place = staged_address(self.program, plan.known, "column - n0 + lane")
-                lines.append(f"{known} = shared_load_f32({place})")
-            else:
-                known = self.printer.text(plan.known, lines, self.names)
-            found[output.arg] = [*lines, *known_lines(self.lowered, output, known)]
-        return found
-
-    def _columns(self, loads: Loads) -> list[str]:
-        """Stage the column values that elements use, as f32 in shared memory."""
-        if not self.program.staged:
-            return []
-        inner = self.printer.child()
-        lines = loads.column_values(inner)
-        lines += inner.lines(self._statements("column"), self.named, self.program.staged, self.names)
-        return loads.staging(inner, lines)
-
-    def _elements(self, loads: Loads) -> tuple[list[str], list[Step]]:
-        """The spec for one element as functions, and their calls for the 32 columns of a sub-tile.
-
-        One function, `element`, and one more before each Hadamard transform of something computed. Afterwards
-        `points` has the list that each transform takes which goes through shared memory.
-        """
-        functions: list[str] = []
-        steps: list[Step] = []
-        self.points: dict[int, str] = {}
-        for value in sorted([*transforms(self.program), *fakes(self.program)]):
-            fake = self.kernel.values[value].op == "dequantize"
-            source = self.kernel.values[value].operands[0]
-            x = self.printer.resolve(self.kernel.values[source].operands[0] if fake else source)
-            if x not in loads.vectors:
-                name, taken = self.names.new("to_transform"), self.names.new("untransformed")
-                doc = f"What {'is quantized' if fake else 'the Hadamard transform takes'}."
-                functions.append(self._function(loads, name, {x: taken}, doc, steps))
-                loads.vectors[x] = taken
-            result = self.names.new(self._transformed(value))
-            plan = spread(self.program, value)
-            if fake:
-                functions += fake_functions(self.program, value, self.helpers)
-                call = fake_call(self.program, value, loads.vectors[x])
-            elif plan is not None:
-                self.points[value] = loads.vectors[x]
-                call = spread_read(self.program, plan, self.helpers)
-            else:
-                call = hadamard_call(self.program, value, loads.vectors[x], self.helpers)
-            steps.append(Step((result,), (f"{result} = {call}",)))
-            loads.vectors[value] = result
-        stored = list(dict.fromkeys(self.printer.resolve(output.value) for output in self.program.outputs))
-        self.results = {value: self._result_name(value) for value in stored}
-        functions.append(self._function(loads, "element", self.results, _quoted(self.program, self.kernel), steps))
-        self.results |= {o.value: self.results[self.printer.resolve(o.value)] for o in self.program.outputs}
-        return functions, steps
-
-    def _function(self, loads: Loads, function: str, results: Mapping[int, str], doc: str, steps: list[Step]) -> str:
-        """A function for one element of `results`, each with its list's name. Appends its call to `steps`."""
-        statements = self._needed(results, loads)
-        inside = set(statements)
-        used = {o for v in statements for o in self.kernel.values[v].operands} | set(results)
-        inner = ValuePrinter(self.kernel, helpers=self.helpers, origins=self.printer.origins)
-        names = self.names
-        arguments: dict[str, str] = {}
-        outside = [v for v in used - inside if self.kernel.values[v].op != "const"]
-        for value in sorted(outside, key=self._argument_order):
-            name = names.new(self._argument_name(value))
-            inner.known[value] = name
-            arguments[name] = loads.element_text(value)
-        lines = inner.lines(statements, self.named, (), names)
-        returned = [inner.text(value, lines, names) for value in results]
-        body = [f'"""{doc}"""', *lines, f"return {', '.join(returned)}"]
-        names_of_lists = tuple(results.values())
-        steps.append(Step(names_of_lists, (self._call(function, list(arguments.values()), list(names_of_lists)),)))
-        return f"def {function}({', '.join(arguments)}):\n" + _indent("\n".join(body))
-
-    def _call(self, function: str, arguments: list[str], lists: list[str]) -> str:
-        """The call of a function of one element for a sub-tile's columns; for two at a time where the target can."""
-        columns = self.program.subtile
-        if self.lowered.target not in PACKED_TARGETS or not any(_COLUMN.search(text) for text in arguments):
-            before, after = ("[", "]") if len(lists) == 1 else ("zip(*[", "])")
-            return _comprehension(f"{', '.join(lists)} = {before}", function, arguments, f"range({columns})", after)
-        self.helpers |= {"two", "singles"}
-        pairs = [self._pair(text) for text in arguments]
-        before, after = ("singles([", "])") if len(lists) == 1 else ("map(singles, zip(*[", "]))")
-        return _comprehension(f"{', '.join(lists)} = {before}", function, pairs, f"range(0, {columns}, 2)", after)
-
-    def _pair(self, text: str) -> str:
-        """Columns j and j + 1 of an argument; one that is no column as it is."""
-        if text.endswith("[j]"):
-            return f"two({text[:-3]}, j)"
-        if not _COLUMN.search(text):
-            return text
-        self.helpers.add("Two")
-        return f"Two({text}, {_COLUMN.sub('(j + 1)', text)})"
-
-    def _needed(self, results: Iterable[int], loads: Loads) -> list[int]:
-        """The element statements that results are computed from, but for lists that are there already."""
-        wanted: set[int] = set()
-        pending = list(results)
-        elements = set(self._statements("element"))
-        while pending:
-            value = pending.pop()
-            if value in elements and value not in wanted and value not in loads.vectors:
-                wanted.add(value)
-                pending.extend(self.kernel.values[value].operands)
-        return [value for value in self._statements("element") if value in wanted]
-
-    def _transformed(self, value: int) -> str:
-        otherwise = "dequantized" if self.kernel.values[value].op == "dequantize" else "transformed"
-        return str(self.kernel.values[value].attrs.get("name", otherwise))
-
-    def _argument_order(self, value: int) -> tuple[int, int]:
-        """The product first, then what changes least."""
-        axes = self.kernel.values[value].axes
-        return (-1 if value in self.program.accumulators else len(axes), value)
-
-    def _argument_name(self, value: int) -> str:
-        if value in self.program.accumulators:
-            named = self.kernel.values[value].attrs.get("name")
-            number = self.program.accumulators.index(value) + 1
-            one = len(self.program.accumulators) == 1 or (named is not None and self.program.group is None)
-            return str(named or "product") if one else f"{named or 'product'}{number}"
-        value = self.printer.resolve(value)
-        if self.kernel.values[value].op in ("hadamard", "dequantize"):
-            return self._transformed(value)
-        for leaf in self.program.inputs:
-            if leaf.value == value:
-                return leaf.name
-        return self.printer.title(value)
-
-    def _result_name(self, value: int) -> str:
-        names = [output.arg for output in self.program.outputs if self.printer.resolve(output.value) == value]
-        return self.names.new(f"{names[0]}_values")
-
-
-_SUBTILE_INDENT = 16  # of the sub-tile hook in the kernel file
-_COLUMN = re.compile(r"\bj\b")
-
-
-def _comprehension(before: str, function: str, arguments: list[str], columns: str, after: str) -> str:
-    """`before function(arguments) for j in columns after`, over several lines where one would be too long."""
-    flat = f"{before}{function}({', '.join(arguments)}) for j in {columns}{after}"
-    if len(flat) + _SUBTILE_INDENT <= LINE:
-        return flat
-    body = call(_SUBTILE_INDENT + 4, function, arguments).replace("\n" + " " * _SUBTILE_INDENT, "\n")
-    return f"{before}\n    {body}\n    for j in {columns}\n{after}"
-
-
-def _indent(text: str) -> str:
-    return "\n".join(f"    {line}" if line else "" for line in text.split("\n"))
-
-
-def _quoted(program: EpilogueProgram, kernel: Kernel) -> str:
-    """The spec's lines that say what is computed, for a docstring."""
-    spans: list[Span] = [store.span for store in kernel.stores]
-    spans += [kernel.values[s.value].span for s in program.statements if s.name is not None]
-    lines: dict[tuple[str, int], str] = {}
-    for span in spans:
-        first, _ = span.source.line_column(span.start)
-        last, _ = span.source.line_column(max(span.start, span.end - 1))
-        for line in range(first, last + 1):
-            text = span.source.line_text(line).split("#")[0].strip()
-            lines[span.source.name, line] = text.replace("\\", "\\\\").replace('"""', "'''")
-    text = "\n".join(lines[key] for key in sorted(lines))
-    return text if "\n" not in text else f"{text}\n"
+    setup = at(lambda construct: construct.setup())
+    tile = [at(lambda construct: construct.rows()), at(lambda construct: construct.ahead())]
+    tile.append(at(lambda construct: construct.per_tile()))
+    for construct in constructs:
+        construct.lists()
+    return EpilogueText(
+        functions=tuple(function for construct in constructs for function in construct.functions()),
+        kernel=setup,
+        tile=fragment(*tile),
+        walks=tuple(walk for construct in constructs for walk in construct.walks()),
+        subtile=fragment(
+            needed(epilogue.steps, epilogue.results.values()), at(lambda construct: construct.per_subtile())
+        ),
+        panel_end=next((end for construct in reversed(constructs) if (end := construct.panel_end())), ()),
+        tile_end=at(lambda construct: construct.tile_end()),
+        finish=at(lambda construct: construct.finish()),
+    )

@@ -33,12 +33,11 @@ class ValuePrinter:
 
     kernel: Kernel
     known: dict[int, str] = field(default_factory=dict[int, str])
-    helpers: set[str] = field(default_factory=set[str])
     origins: list[Origin] = field(default_factory=list["Origin"])
 
     def child(self) -> ValuePrinter:
         """A printer for an inner scope, which knows what this one knows."""
-        return ValuePrinter(self.kernel, dict(self.known), self.helpers, self.origins)
+        return ValuePrinter(self.kernel, dict(self.known), self.origins)
 
     def title(self, index: int) -> str:
         """A name for a value: the spec's, or one made of what it is computed from."""
@@ -117,7 +116,6 @@ class ValuePrinter:
         value = self.kernel.values[index]
         if value.op == "const":
             if is_negative_zero(value.attrs["value"]):
-                self.helpers.add("neg")
                 return "neg(0.0)"  # the DSL takes the constants -0.0 and 0.0 for one
             return _number(value.attrs["value"])
         operands = [self._text(o, lines, names, top=False) for o in value.operands]
@@ -129,7 +127,6 @@ class ValuePrinter:
             helper = "where_bool"
         else:
             helper = HELPERS.get(value.op, value.op)
-        self.helpers.add(helper)
         text = f"{helper}({', '.join(operands)})"
         if not top and names.width(text) > WIDTH:
             name = names.new(self.title(index))

@@ -6,18 +6,19 @@ from collections.abc import Iterator
 from typing import Any
 
 from fp4cc.codegen.context import (
+    SMEM,
     Constant,
     Panels,
     arrivals,
     constant_sizes,
     frame,
-    mentions,
     named_barriers,
     place_call,
     waits,
 )
 from fp4cc.codegen.epilogue.exchanged import exchanged_reads
 from fp4cc.codegen.epilogue.hooks import EpilogueText
+from fp4cc.codegen.fragments import Function
 from fp4cc.codegen.mainloops import numbered
 from fp4cc.codegen.promoted_scales import factor_address, factor_functions
 from fp4cc.codegen.wgmma.functions import row_functions
@@ -31,25 +32,6 @@ from fp4cc.codegen.wgmma.loops import (
     loops,
 )
 from fp4cc.ir.lowered import LoweredKernel, Side, SmemBuffer, Wgmma
-
-
-def helpers(lowered: LoweredKernel) -> set[str]:
-    """The library functions that the template calls."""
-    found = {*waits(lowered.rings).values(), "shared_address", "shared_store_2_floats", "shared_load_32_f32",
-             "mma_64_rows", "clear", "operand_descriptor"}  # fmt: skip
-    for side in _sides(lowered):
-        if side.converted:
-            found |= {"shared_load_4_words", "shared_store_4_words", f"pairs_of_{side.operand.element}"}
-        if side.scales is not None:
-            found |= {"scaled", f"scales_of_{side.scales.type}"}
-        if side.loaded_scales is not None:
-            found.add("atom_scales")
-        if side.scale_reader is not None:
-            found |= {"bytes_of", "load_b8", "global_address", "both"}
-    if lowered.promotion is not None:
-        found |= {"load_f32", "global_address", "promote_64_rows"}
-        found |= {"column_factors", "shared_store_f32"} if lowered.promotion.b.each_row else {"mul"}
-    return found
 
 
 def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> dict[str, Any]:
@@ -67,6 +49,7 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> dict[str
         **frame(lowered, epilogue, title(lowered), plan(lowered)),
         "tile": tile,
         "constants": _constants(lowered),
+        "spaces": [SMEM],
         "buffers": [_buffer(buffer) for buffer in lowered.smem.buffers],
         "sizes": constant_sizes(lowered),
         "row_functions": row_functions(lowered),
@@ -86,17 +69,17 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> dict[str
         "batched": batched,
         "band": lowered.walk.band,
         "load_place": place_call(batched, loaded),
-        "epilogue_place": place_call(batched, scales_by_batch or mentions(epilogue.hooks, "batch")),
+        "epilogue_place": place_call(batched, scales_by_batch or "batch" in epilogue.uses),
         "m0": "(tile_m * CLUSTER_M + cta_m) * TILE_M" if cluster.m > 1 else "tile_m * TILE_M",
         "subtile": lowered.epilogue.subtile,
         "n0": _n0(lowered),
         "reads": exchanged_reads(lowered.epilogue, len(problem.accumulators), tile.n),
         "panels": Panels.of(lowered.epilogue),
-        "uses": {name: mentions(epilogue.hooks, name) for name in ("row", "row_valid", "first_column")},
+        "uses": {name: name in epilogue.uses for name in ("row", "row_valid", "first_column")},
     }
 
 
-def scale_functions(lowered: LoweredKernel) -> list[str]:
+def scale_functions(lowered: LoweredKernel) -> list[Function]:
     """The functions that find scales, and those that load them ahead."""
     factors = [] if lowered.promotion is None else factor_functions(lowered.promotion)
     return [*block_scale_functions(lowered), *factors]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fp4cc.codegen.fragments import Block, Function, fragment
 from fp4cc.codegen.scale_layout import divided
 from fp4cc.codegen.scale_reading import ReaderText
 from fp4cc.codegen.wgmma.loops import ahead_function, function_name, scale_reader
@@ -61,9 +62,9 @@ def _row_function(side: Side) -> RowFunction:
     )
 
 
-def scale_functions(lowered: LoweredKernel) -> list[str]:
+def scale_functions(lowered: LoweredKernel) -> list[Function]:
     """The functions that read scales from global memory: for each such operand where a scale lies, and the loads."""
-    found: dict[str, list[str]] = {}
+    found: dict[str, list[Function]] = {}
     for side in lowered.engine_as(Wgmma).sides:
         arg, scales, reader = side.operand.arg, side.scales, scale_reader(lowered, side)
         if scales is not None and reader is not None:
@@ -71,21 +72,19 @@ def scale_functions(lowered: LoweredKernel) -> list[str]:
     return [text for texts in found.values() for text in texts]
 
 
-def _ahead_function(arg: str, scales: Scales, reader: ReaderText) -> str:
+def _ahead_function(arg: str, scales: Scales, reader: ReaderText) -> Function:
     """The function that has scales of a row and a step loaded."""
     if scales.per_step > 1:
         k = f"{scales.per_step} * step + i"
     else:
         k = divided("step", scales.block // TILE_K) if scales.block else "0"
     head = ["found", "scales_ptr", "row", "step", str(scales.rows), *reader.arguments]
-    return "\n".join(
-        [
-            f"def {ahead_function(reader)}({', '.join(head)}):",
-            f'    """Have {arg}\'s scales of a row and a step loaded into `found`, a byte each; 0 past the edges."""',
-            f"    start = global_address(scales_ptr, {reader.row_offset('row')}, 1)",
-            f"    for i in range({scales.per_step}):",
-            f"        k = {k}",
-            f"        address = start + {reader.block_offset('k')}",
-            f"        found[i] = load_b8(address, both(row < {scales.rows}, k < {reader.reader.blocks}))",
-        ]
+    doc = f"Have {arg}'s scales of a row and a step loaded into `found`, a byte each; 0 past the edges."
+    each = fragment(
+        f"k = {k}",
+        f"address = start + {reader.block_offset('k')}",
+        f"found[i] = load_b8(address, both(row < {scales.rows}, k < {reader.reader.blocks}))",
     )
+    start = f"start = global_address(scales_ptr, {reader.row_offset('row')}, 1)"
+    body = fragment(start, Block(f"for i in range({scales.per_step}):", each))
+    return Function(ahead_function(reader), tuple(head), doc, body)
