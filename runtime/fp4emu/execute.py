@@ -45,7 +45,8 @@ def _scalar(value: Any, lane: int) -> Any:
 def _lanes(value: Any, row: int, operand: Operand | None) -> Any:
     """The 32 lanes of one warp; immediates stay ints."""
     if isinstance(value, np.ndarray):
-        return np.broadcast_to(row_of(value, row), (LANES,))
+        line = value[row if len(value) > 1 else 0]  # row_of, without a call: this runs for each register of a `wgmma`
+        return line if len(line) == LANES else np.broadcast_to(line, (LANES,))
     if isinstance(value, tuple):
         items = operand.items if isinstance(operand, Vector) else (None,) * len(value)
         return [_lanes(item, row, inner) for item, inner in zip(value, items, strict=True)]
