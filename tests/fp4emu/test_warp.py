@@ -143,8 +143,9 @@ def test_membermasks_of_tiles(tiles: str, lockstep: str | None, lanes: Any, rng:
     masks = np.array([TILES[tiles](i % 32) & 0xFFFFFFFF for i in range(64)], np.uint32)
     values = rng.integers(0, 8, 64, dtype=np.uint32)
     code = (
-        "mov.u32 %r9, %laneid; redux.sync.add.u32 %out0, %in0, %in1; setp.gt.u32 %p0, %in0, 3; vote.sync.ballot.b32 %out1, %p0, %in1; "
-        "match.any.sync.b32 %out2, %in0, %in1; vote.sync.any.pred %p1, %p0, %in1; vote.sync.all.pred %p2, %p0, %in1; "
+        "mov.u32 %r9, %laneid; redux.sync.add.u32 %out0, %in0, %in1; setp.gt.u32 %p0, %in0, 3; "
+        "vote.sync.ballot.b32 %out1, %p0, %in1; match.any.sync.b32 %out2, %in0, %in1; "
+        "vote.sync.any.pred %p1, %p0, %in1; vote.sync.all.pred %p2, %p0, %in1; "
         "selp.b32 %r1, 1, 0, %p1; selp.b32 %r2, 2, 0, %p2; add.u32 %out3, %r1, %r2; "
         "match.all.sync.b32 %r3|%p3, %in1, %in1; bar.warp.sync %in1; "
         "shfl.sync.idx.b32 %out4, %in0, %r9, 31, %in1; add.u32 %out4, %out4, %r3;"
