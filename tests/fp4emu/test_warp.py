@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fp4emu import Fault
+from fp4emu import Fault, execute
 
 
 def shuffle(values: list[int], mode: str, lane: int, b: int, c: int) -> tuple[int, bool]:
@@ -181,3 +181,16 @@ def test_masks_that_do_not_agree(lanes: Any) -> None:
     masks = np.tile([3, 7] + [0xFFFFFFFF] * 30, 2).astype(np.uint32)
     with pytest.raises(Fault, match="different membermasks"):
         lanes("redux.sync.add.u32 %out0, %in0, %in0;", masks)
+
+
+def test_a_whole_row_is_passed_to_a_handler_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A `wgmma` has up to 128 registers: broadcasting each, which changes nothing, took half of a kernel's time."""
+    array = np.arange(64, dtype=np.uint32).reshape(2, 32)
+
+    def never(*_: object) -> None:
+        raise AssertionError("broadcast")
+
+    monkeypatch.setattr(np, "broadcast_to", never)
+    row = execute._lanes(array, 1, None)  # pyright: ignore[reportPrivateUsage]
+    assert np.shares_memory(row, array)
+    assert row.tolist() == array[1].tolist()
