@@ -252,9 +252,9 @@ def test_sums_that_may_overflow_on_the_way_are_undecided() -> None:
     x[0] = np.abs(x[0])
     y = rng.standard_normal((4, 64)).astype(np.float32) * np.float32(2.0**70)
     y[0] = np.abs(y[0])
-    inputs = {"a": fp4rt.quantize(x, "mxfp8"), "b": fp4rt.quantize(y, "mxfp8")}
+    inputs: dict[str, Any] = {"a": fp4rt.quantize(x, "mxfp8"), "b": fp4rt.quantize(y, "mxfp8")}
     kernel = artifact.manifest.kernel
-    expected = artifact.load_kernel("reference")(**inputs)
+    expected: dict[str, Any] = dict(artifact.load_kernel("reference")(**inputs))
     found = {name: value.copy() for name, value in expected.items()}
     found["c"][0, 1:] = [-np.inf, np.inf, np.nan]
     found["d"][0, 1] = np.nan
