@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from fp4cc.driver.request import Request, RequestError
 from fp4cc.ir.roles import batch_dims
+from fp4cc.ir.size_hints import suggested
 
 if TYPE_CHECKING:
     from fp4cc.ir.kernel import Dim
@@ -59,8 +60,11 @@ def call_sizes(manifest: Manifest, given: Mapping[str, int]) -> dict[str, int]:
 
     free, known = open_dims(manifest, given)
     batches = batch_dims(manifest.kernel)
+    plans = (c.expr for c in (*manifest.constraints, *manifest.plan_constraints))
+    exprs = (*plans, *(d.expr for d in manifest.kernel.dims if d.expr is not None))
+    tried = {name: suggested(name, exprs, _TRIED_BATCHES if name in batches else _TRIED) for name in free}
     fault: RuntimeFault | None = None
-    for sizes in _assignments({name: _TRIED_BATCHES if name in batches else _TRIED for name in free}):
+    for sizes in _assignments(tried):
         try:
             dims = complete_dims(manifest.kernel, {**known, **sizes})
             resolve(manifest, dims)

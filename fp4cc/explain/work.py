@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import lcm
 
@@ -12,6 +12,7 @@ from fp4cc.ir.lowered import LoweredKernel, Tcgen05
 from fp4cc.ir.lowered_converters import Conversion
 from fp4cc.ir.roles import batch_dims
 from fp4cc.ir.serialize import to_constraint
+from fp4cc.ir.size_hints import suggested
 from fp4cc.passes.choice.schedule import ASSUMED
 from fp4cc.passes.feeds.conversion_cost import stage_clocks
 from fp4cc.sema.sizes import resolved
@@ -42,12 +43,10 @@ def choose(lowered: LoweredKernel, given: Mapping[str, int]) -> Chosen:
     """
     dims = lowered.kernel.dims
     open_ = tuple(d.name for d in dims if d.value is None and d.expr is None and d.name not in given)
-    batches = batch_dims(lowered.kernel)
     fault: RuntimeFault | None = None
     whole = lcm(ASSUMED, *(d for dim in dims if dim.expr is not None for d in _divisors(dim.expr)))
-    for size in dict.fromkeys((ASSUMED, whole, *_OTHERS)) if open_ else (ASSUMED,):
+    for taken in _assumed(lowered.kernel, open_, tuple(dict.fromkeys((ASSUMED, whole, *_OTHERS)))):
         try:
-            taken = {name: 1 if name in batches else size for name in open_}
             sizes = _every_size(lowered.kernel, {**given, **taken})
             plan = plan_for(lowered, sizes)
             check_constraints(map(to_constraint, (*lowered.kernel.constraints, *plan.constraints)), sizes)
@@ -57,6 +56,18 @@ def choose(lowered: LoweredKernel, given: Mapping[str, int]) -> Chosen:
             return Chosen(sizes, open_, plan)
     assert fault is not None, "sizes were tried"
     raise fault
+
+
+def _assumed(kernel: Kernel, names: tuple[str, ...], usual: tuple[int, ...]) -> Iterator[dict[str, int]]:
+    """One size for all open dims and one batch, then for each what its own conditions ask for."""
+    batches = batch_dims(kernel)
+    yield {name: 1 if name in batches else usual[0] for name in names}
+    exprs = [to_constraint(c).expr for c in kernel.constraints]
+    hints = {name: suggested(name, exprs, (1,) if name in batches else usual) for name in names}
+    for i in range(1, max(map(len, hints.values()), default=1)):
+        yield {name: sizes[min(i, len(sizes) - 1)] for name, sizes in hints.items()}
+        for name in names:
+            yield {n: sizes[min(i, len(sizes) - 1)] if n == name else sizes[0] for n, sizes in hints.items()}
 
 
 def _every_size(kernel: Kernel, known: Mapping[str, int]) -> dict[str, int]:

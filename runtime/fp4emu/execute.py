@@ -45,7 +45,8 @@ def _scalar(value: Any, lane: int) -> Any:
 def _lanes(value: Any, row: int, operand: Operand | None) -> Any:
     """The 32 lanes of one warp; immediates stay ints."""
     if isinstance(value, np.ndarray):
-        return np.broadcast_to(row_of(value, row), (LANES,))
+        line = value[row if len(value) > 1 else 0]  # row_of, without a call: this runs for each register of a `wgmma`
+        return line if len(line) == LANES else np.broadcast_to(line, (LANES,))
     if isinstance(value, tuple):
         items = operand.items if isinstance(operand, Vector) else (None,) * len(value)
         return [_lanes(item, row, inner) for item, inner in zip(value, items, strict=True)]
@@ -80,9 +81,9 @@ def _store(target: Any, result: Any, where: tuple[Any, ...]) -> None:
     target[where if target.ndim == 2 else (slice(None), *where)] = result
 
 
-def blank(g: Group, ins: Instruction) -> Any:
+def blank(g: Group, ins: Instruction, per_warp: bool) -> Any:
     """Zeros in the shape of the results of an instruction that nobody executes."""
-    lanes = 1 if ins.rule.per_warp else LANES
+    lanes = 1 if per_warp else LANES
     return _results([_shape(operand, len(g.warps), lanes) for operand in ins.operands[: ins.rule.outputs]])
 
 
@@ -150,7 +151,11 @@ def groups(g: Group, ins: Instruction, mask: Mask | None, arguments: tuple[Any, 
     """Once for the whole group: `handler(group, instruction, mask, *arguments)` of ints and arrays."""
     rule = ins.rule
     result = rule.handler(g, ins, g.live if mask is None else mask, *arguments)
-    return columns(result, len(g.warps), rule.per_warp) if rule.outputs else None
+    if not rule.outputs:
+        return None
+    members = None if rule.members is None else arguments[rule.members - rule.first_source]
+    tiles = isinstance(members, np.ndarray) and members.shape[1] == LANES
+    return columns(result, len(g.warps), rule.per_warp and not tiles)
 
 
 def _assign(results: list[Any], result: Any, where: tuple[Any, ...]) -> None:

@@ -24,6 +24,7 @@ from fp4emu.machine import WarpContext
 from fp4emu.program import BLOCKED, EXIT, NEXT, SPLIT, TABLE, Program, Specialised
 from fp4emu.registry import Wait
 from fp4emu.rows import concatenate, rows_of
+from fp4emu.shapes import LANES
 from fp4emu.spin import Looks, Read, Snapshot
 
 if TYPE_CHECKING:
@@ -272,8 +273,11 @@ class Group:
                 return False
         else:
             named = members.value & 0xFFFF_FFFF if isinstance(members, Immediate) else 0
-        lanes = (np.asarray(0 if named is None else named).astype(np.uint32) >> np.arange(32, dtype=np.uint32)) & 1
         mine = self._full(path.mask)
+        words = np.asarray(0 if named is None else named).astype(np.uint32)
+        if words.ndim == 2 and words.shape[1] == LANES:  # each lane has its own, the same or that of its tile
+            words = np.bitwise_or.reduce(np.where(mine, words, np.uint32(0)), axis=1, keepdims=True)
+        lanes = (words >> np.arange(32, dtype=np.uint32)) & 1
         rows = np.flatnonzero(
             (mine.any(axis=1, keepdims=True) & (lanes != 0) & self._full(self.live) & ~mine).any(axis=1)
         )

@@ -366,11 +366,18 @@ def _emit_call(builder: Builder, ins: Instruction) -> None:
         with builder.when():
             builder.emit(call)
         return
+    per_warp = ins.rule.per_warp and not _tiles(builder, ins)
     if builder.guard is not None and builder.kind(builder.guard) == "U":
-        blank = f"{builder.constant(execute.blank)}(g, {builder.constant(ins)})"
+        blank = f"{builder.constant(execute.blank)}(g, {builder.constant(ins)}, {per_warp})"
         call = f"{call} if {builder.rep(builder.guard, 'b')} else {blank}"
     result = builder.assign(call)
-    _take(builder, ins, result, "W" if ins.rule.per_warp else "V")
+    _take(builder, ins, result, "W" if per_warp else "V")
+
+
+def _tiles(builder: Builder, ins: Instruction) -> bool:
+    """Whether each lane has a membermask of its own, so that lanes may get different results."""
+    members = None if ins.rule.members is None else ins.operands[ins.rule.members]
+    return isinstance(members, Register) and builder.kind(builder.register(members)) == "V"
 
 
 def argument(builder: Builder, ins: Instruction, operand: Operand) -> str:

@@ -10,6 +10,7 @@ from fp4cc.driver.request import RequestError
 from fp4cc.driver.shapes import interesting_shapes
 from fp4cc.driver.sizes import at_sizes, call_sizes
 from fp4cc.driver.stages import lower_kernels, manifest_text
+from fp4cc.explain.work import choose
 from fp4rt.errors import ConstraintError
 from fp4rt.manifest import Manifest, loads
 
@@ -103,3 +104,33 @@ kernel k(M, H, D) {
 }
 """
     assert call_sizes(interpreted(Request(read_spec(text))).manifest, {})["M"] == 256
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "k(M, N) where M % 13 == 0",
+        "k(M, N) where M % 13 == 0 and N % 11 == 0",
+        "k(M, N) where M >= 100000",
+        "k(M, N) where M > 1000 and M % 7 == 3",
+        "k(M, N) where N == 1234",
+        "k(M, N) where M < 3",
+        "k(M, N, F = N / 7)",
+        "k(M, N, F = N / 21, G = M / 5)",
+    ],
+)
+def test_sizes_meet_what_a_condition_asks_for(head: str) -> None:
+    """Of `run` and `verify`, and those that `explain` takes."""
+    text = f"kernel {head} {{\n    in  x : f32[M, N]\n    out y : f32[M, N]\n    y = x * 2.0\n}}\n"
+    dims = call_sizes(_manifest(text), {})
+    assert interesting_shapes(_manifest(text), {})[0] == dims
+    (lowered,), _ = lower_kernels(Request(read_spec(text)))
+    assert set(choose(lowered, {}).sizes) == set(dims)
+
+
+def test_conditions_that_nothing_meets_are_named() -> None:
+    text = (
+        "kernel k(M, N) where M % 4 == 1 and M % 2 == 0 {\n    in  x : f32[M, N]\n    out y : f32[M, N]\n    y = x\n}\n"
+    )
+    with pytest.raises(ConstraintError, match="M % 4 == 1"):
+        call_sizes(_manifest(text), {})

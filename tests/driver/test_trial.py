@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fp4cc.driver import spec_at
+import fp4rt
+from fp4cc.driver import read_spec, spec_at
 from fp4cc.driver.interpret import interpreted
 from fp4cc.driver.request import Request
 from fp4cc.driver.trial import Trial, run_trial
 from fp4num import encode, quantize
 from fp4rt import Artifact, random_inputs
+from fp4rt.bounded import compare_within_bounds
 from fp4rt.reference.products import Terms, Wide
 
 SIZES = {"M": 33, "N": 64, "K": 256}
@@ -233,3 +235,34 @@ def test_what_no_bound_is_carried_through_is_named(artifact: Callable[[str], Art
     assert "the quantizer nvfp4_4over6_mse" in str(found["y.codes"])
     assert found["y.codes"].undecided and not found["y.codes"].equal
     assert found["z"].equal
+
+
+def test_sums_that_may_overflow_on_the_way_are_undecided() -> None:
+    """Terms of both signs past f32's range: an order of additions decides between both infinities and a NaN. What is
+    made of such a sum is open too, and sums of terms of one sign are not."""
+    text = (
+        "kernel k(M, N, K) {\n    in  a : mxfp8[M, K]\n    in  b : mxfp8[N, K]\n    out c : f32[M, N]\n"
+        "    out d : f32[M, N]\n    out m : f32[M]\n    s = a @ b.T\n    c = s\n    d = max(sigmoid(s), 0.25)\n"
+        "    m = max(s, over = N)\n}\n"
+    )
+    artifact = interpreted(Request(read_spec(text)))
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((4, 64)).astype(np.float32)
+    x[0] *= np.float32(2.0**80)  # row 0 overflows in any case, with both signs in columns 1..3 and one in column 0
+    x[0] = np.abs(x[0])
+    y = rng.standard_normal((4, 64)).astype(np.float32) * np.float32(2.0**70)
+    y[0] = np.abs(y[0])
+    inputs: dict[str, Any] = {"a": fp4rt.quantize(x, "mxfp8"), "b": fp4rt.quantize(y, "mxfp8")}
+    kernel = artifact.manifest.kernel
+    expected: dict[str, Any] = dict(artifact.load_kernel("reference")(**inputs))
+    found = {name: value.copy() for name, value in expected.items()}
+    found["c"][0, 1:] = [-np.inf, np.inf, np.nan]
+    found["d"][0, 1] = np.nan
+    found["m"][0] = np.nan
+    judged = {c.name: c for c in compare_within_bounds(kernel, found, expected, inputs)}
+    assert all(c.wrong == 0 and c.undecided for c in judged.values())
+    assert "leave f32's range" in str(judged["c"])
+    for place in ((0, 0), (1, 1)):  # one sign: infinite in any order; and sums that stay in range
+        wrong = {**expected, "c": expected["c"].copy()}
+        wrong["c"][place] = -np.inf
+        assert compare_within_bounds(kernel, wrong, expected, inputs)[0].wrong == 1

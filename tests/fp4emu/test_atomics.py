@@ -11,6 +11,7 @@ from fp4emu import Fault
 from fp4emu.gpu import Gpu
 
 TYPES = {"u32": "<I", "s32": "<i", "b32": "<I", "u64": "<Q", "s64": "<q", "b64": "<Q", "f32": "<f", "f64": "<d"}
+TYPES |= {"f16": "<H", "bf16": "<H", "b16": "<H", "f16x2": "<I", "bf16x2": "<I"}
 
 
 def run(
@@ -18,7 +19,7 @@ def run(
 ) -> bytes:
     """One warp; lane i applies `opcode` with operand i. Returns the cell, then what each lane got (atom)."""
     size = struct.calcsize(TYPES[kind])
-    register = f"{'f' if kind[0] == 'f' else 'b'}{size * 8}"
+    register = f"{'f' if kind in ('f32', 'f64') else 'b'}{size * 8}"
     returns = opcode.startswith("atom")
     target, address = ("%old, ", "%cell") if returns else ("", "%cell")
     shared = space == "shared"
@@ -127,3 +128,26 @@ def test_a_misaligned_cell_is_a_fault() -> None:
     gpu.write(data, bytes(8))
     with pytest.raises(Fault, match="not a multiple of 4"):
         gpu.launch(gpu.load(text), "k", (1, 1, 1), (32, 1, 1), params=[data.to_bytes(8, "little")])
+
+
+@pytest.mark.parametrize("space", ["global", "shared"])
+@pytest.mark.parametrize("kind", ["f16", "f16x2", "bf16", "bf16x2"])
+def test_half_sums(kind: str, space: str) -> None:
+    """What CUDA's atomicAdd of __half, __half2 and the bf16 types becomes: each half is added by itself."""
+    count, brain = 2 if kind.endswith("x2") else 1, kind.startswith("bf16")
+    numbers = np.random.default_rng(3).integers(-9, 10, (32, count)).astype(np.float32) / 4
+    numbers[5] = 2.0**-24  # subnormal in f16: .noftz keeps it
+    codes = (numbers.view(np.uint32) >> 16).astype("<u2") if brain else numbers.astype("<f2").view("<u2")
+    zero = bytes(2 * count)
+    got = run(f"atom.{space}.add.noftz.{kind}", kind, zero, [c.tobytes() for c in codes], space=space)
+    total, seen = np.zeros(count, np.float32), []
+    for number in numbers:
+        seen.append(total)
+        total = total + number
+        bits = total.view(np.uint32)
+        rounded = (bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000
+        total = rounded.astype(np.uint32).view(np.float32) if brain else total.astype("<f2").astype(np.float32)
+    want = [total, *seen]
+    have = np.frombuffer(got, "<u2").reshape(-1, count)[: len(want)]
+    values = (have.astype(np.uint32) << 16).view(np.float32) if brain else have.view("<f2").astype(np.float32)
+    np.testing.assert_array_equal(values, np.array(want))

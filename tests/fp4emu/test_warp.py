@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fp4emu import Fault
+from fp4emu import Fault, execute
 
 
 def shuffle(values: list[int], mode: str, lane: int, b: int, c: int) -> tuple[int, bool]:
@@ -124,3 +124,73 @@ def test_membermask_must_be_met(lanes: Any) -> None:
         lanes(
             "mov.u32 %r0, %laneid; setp.gt.u32 %p0, %r0, 15; @%p0 bra SKIP; vote.sync.ballot.b32 %out0, %p0, -1;\nSKIP:"
         )
+
+
+#: What the lanes of a warp give as membermasks: tiles of 2^n lanes, the lanes of one parity, and one mask in registers
+#: that the emulator does not know to be one.
+TILES = {
+    "tiles of 8": lambda lane: 0xFF << (lane & ~7),
+    "pairs": lambda lane: 3 << (lane & ~1),
+    "parity": lambda lane: 0x55555555 << (lane & 1),
+    "all": lambda lane: 0xFFFFFFFF,
+}
+
+
+@pytest.mark.parametrize("lockstep", [None, "warp"])
+@pytest.mark.parametrize("tiles", TILES)
+def test_membermasks_of_tiles(tiles: str, lockstep: str | None, lanes: Any, rng: np.random.Generator) -> None:
+    """CUDA's tiled partitions give each lane the mask of its own tile."""
+    masks = np.array([TILES[tiles](i % 32) & 0xFFFFFFFF for i in range(64)], np.uint32)
+    values = rng.integers(0, 8, 64, dtype=np.uint32)
+    code = (
+        "mov.u32 %r9, %laneid; redux.sync.add.u32 %out0, %in0, %in1; setp.gt.u32 %p0, %in0, 3; "
+        "vote.sync.ballot.b32 %out1, %p0, %in1; match.any.sync.b32 %out2, %in0, %in1; "
+        "vote.sync.any.pred %p1, %p0, %in1; vote.sync.all.pred %p2, %p0, %in1; "
+        "selp.b32 %r1, 1, 0, %p1; selp.b32 %r2, 2, 0, %p2; add.u32 %out3, %r1, %r2; "
+        "match.all.sync.b32 %r3|%p3, %in1, %in1; bar.warp.sync %in1; "
+        "shfl.sync.idx.b32 %out4, %in0, %r9, 31, %in1; add.u32 %out4, %out4, %r3;"
+    )
+    got = lanes(code, values, masks, out=[np.uint32] * 5, lockstep=lockstep)
+    for i in range(64):
+        base = i // 32 * 32
+        mine = [base + j for j in range(32) if int(masks[i]) >> j & 1]
+        same = sum(1 << (j - base) for j in mine if values[j] == values[i])
+        big = [bool(values[j] > 3) for j in mine]
+        want = (
+            sum(int(values[j]) for j in mine),
+            sum(1 << (j - base) for j in mine if values[j] > 3),
+            same,
+            int(any(big)) + 2 * int(all(big)),
+            (int(values[i]) + int(masks[i])) & 0xFFFFFFFF,
+        )
+        assert tuple(int(x[i]) for x in got) == want, i
+
+
+@pytest.mark.parametrize("lockstep", [None, "warp"])
+def test_lanes_wait_for_those_a_register_names(lockstep: str | None, lanes: Any) -> None:
+    """Lanes 0 to 15 come later; the mask is one number in a register that differs between lanes elsewhere."""
+    masks = np.full(64, 0xFFFFFFFF, np.uint32)
+    code = (
+        "mov.u32 %r1, %laneid; setp.lt.u32 %p0, %r1, 16; mov.u32 %r2, 1; @%p0 bra LATE; bra MEET; "
+        "LATE: add.u32 %r2, %r2, 1; MEET: redux.sync.add.u32 %out0, %r2, %in0;"
+    )
+    np.testing.assert_array_equal(lanes(code, masks, lockstep=lockstep), np.full(64, 48))
+
+
+def test_masks_that_do_not_agree(lanes: Any) -> None:
+    masks = np.tile([3, 7] + [0xFFFFFFFF] * 30, 2).astype(np.uint32)
+    with pytest.raises(Fault, match="different membermasks"):
+        lanes("redux.sync.add.u32 %out0, %in0, %in0;", masks)
+
+
+def test_a_whole_row_is_passed_to_a_handler_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A `wgmma` has up to 128 registers: broadcasting each, which changes nothing, took half of a kernel's time."""
+    array = np.arange(64, dtype=np.uint32).reshape(2, 32)
+
+    def never(*_: object) -> None:
+        raise AssertionError("broadcast")
+
+    monkeypatch.setattr(np, "broadcast_to", never)
+    row = execute._lanes(array, 1, None)  # pyright: ignore[reportPrivateUsage]
+    assert np.shares_memory(row, array)
+    assert row.tolist() == array[1].tolist()

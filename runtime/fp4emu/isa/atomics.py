@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from fp4emu.errors import Fault
 from fp4emu.instruction import Instruction
+from fp4emu.isa import half
 from fp4emu.machine import ThreadContext
 from fp4emu.memory import GLOBAL_BASE, RANK_SHIFT, SHARED_WINDOW
 from fp4emu.registry import instruction
@@ -27,8 +28,11 @@ FORMS = (
     f"{ORDER} {SPACE} op=and|or|xor type=b32|b64",
     f"{ORDER} {SPACE} op=inc|dec type=u32",
     f"{ORDER} {SPACE} op=add type=f32|f64",
+    f"{ORDER} {SPACE} op=add noftz type=f16|f16x2|bf16|bf16x2",
 )
-EXCHANGES = (f"{ORDER} {SPACE} op=exch|cas type=b32|b64",)
+EXCHANGES = (f"{ORDER} {SPACE} op=exch|cas type=b32|b64", f"{ORDER} {SPACE} op=cas type=b16")
+#: Bytes of the packed types; those of the others are in their names.
+_PACKED = {"f16x2": 4, "bf16x2": 4, "bf16": 2}
 
 _INTEGER: dict[str, Callable[[int, int], int]] = {
     "add": lambda a, b: a + b,
@@ -44,7 +48,8 @@ _INTEGER: dict[str, Callable[[int, int], int]] = {
 
 def _update(thread: ThreadContext, ins: Instruction, address: int, change: Callable[[int], int]) -> int:
     """Replace the bits in memory by `change` of them; returns the old ones."""
-    size = int(ins.mod("type")[1:]) // 8
+    kind = ins.mod("type")
+    size = _PACKED.get(kind) or int(kind[1:]) // 8
     if address % size:
         raise Fault(f"atomic access of {size} bytes at {address:#x}, which is not a multiple of {size}")
     space = ins.mod("space")
@@ -89,6 +94,8 @@ def _seen(
 def _combined(ins: Instruction, old: int, operand: int) -> int:
     """The new bits of a reduction."""
     kind, op = ins.mod("type"), ins.mod("op")
+    if "16" in kind:
+        return _half_sum(old, operand, kind)
     bits = int(kind[1:])
     if kind[0] == "f":
         return _float_sum(old, operand, bits)
@@ -111,6 +118,15 @@ def _float_sum(old: int, operand: int, bits: int) -> int:
     except OverflowError:
         packed = struct.pack(code, math.copysign(math.inf, total))
     return struct.unpack(integer, packed)[0]
+
+
+def _half_sum(old: int, operand: int, kind: str) -> int:
+    """The sum of each half by itself, rounded once; subnormals stay, which is what `.noftz` says."""
+    brain, count = kind.startswith("bf16"), 2 if kind.endswith("x2") else 1
+    a, b = (half.widen(np.array([bits], "<u4").view("<u2")[:count], brain) for bits in (old, operand & 0xFFFF_FFFF))
+    with np.errstate(over="ignore", invalid="ignore"):
+        codes = half.narrow(np.add(a, b), brain).astype("<u2")
+    return int.from_bytes(codes.tobytes(), "little")
 
 
 @instruction("red", *FORMS, style="thread", section="9.7.13.7", quiet=True)

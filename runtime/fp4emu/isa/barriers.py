@@ -310,9 +310,17 @@ def warps_exited(cta: Cta) -> None:
 # --- warp ---
 
 
+def _named(members: Any, row: int, mask: Any) -> int:
+    """The lanes that the membermasks of one row name; those of tiles of a warp differ."""
+    if not isinstance(members, np.ndarray):
+        return int(members)
+    line = row_of(members, row)
+    return int(np.bitwise_or.reduce(line[row_of(mask, row)] if mask is not None and len(line) == LANES else line))
+
+
 @instruction("bar.warp.sync", "", style="group", section=WARP_SECTION, blocking=True, quiet=True)
 def warp_sync(g: Any, ins: Instruction, mask: Any, members: Any) -> None:
     """Waits until the lanes of the mask have met here: they come along other paths of the group."""
     for row, _, word in active_rows(g, mask):
-        if _row(members, row, mask) & _live(g, row) & ~word:
+        if _named(members, row, mask) & _live(g, row) & ~word:
             g.waits[row] = Wait(lambda: False, lambda: "bar.warp.sync: lanes of its mask have not come", meets=True)

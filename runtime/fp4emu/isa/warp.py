@@ -10,7 +10,7 @@ from fp4emu.builder import Builder, Value, join
 from fp4emu.errors import Fault
 from fp4emu.instruction import Instruction, Pair, Sink
 from fp4emu.registry import instruction
-from fp4emu.shapes import full, typed, words
+from fp4emu.shapes import LANES, full, typed, words
 from fp4emu.values import F4, Array
 
 LANE = np.arange(32, dtype=np.int64).reshape(1, 32)
@@ -29,22 +29,33 @@ def _active(g: Any, mask: Any) -> Array:
 
 def check_members(g: Any, mask: Any, members: Any) -> None:
     """Every live lane that a membermask names must execute the instruction, and every lane that executes must be
-    named."""
+    named. Lanes of one warp may give different masks, such as those of tiles of 8: one for all lanes that it names."""
     if mask is None and g.live is None and not isinstance(members, np.ndarray) and members == 0xFFFF_FFFF:
         return
-    active = _words(_active(g, mask)).astype(np.int64)
+    lanes = _active(g, mask)
+    active = _words(lanes).astype(np.int64)
     live = _words(_active(g, None)).astype(np.int64)
-    named = np.asarray(members, np.int64)
-    if named.ndim == 2 and named.shape[1] == 32:
-        lanes = _active(g, mask)
-        named = np.where(lanes, named, 0).max(axis=1, keepdims=True)
-    if ((named & live & ~active) & np.where(active != 0, -1, 0)).any():
+    named = np.where(lanes, np.asarray(members, np.int64) & 0xFFFF_FFFF, 0)
+    if (named & live & ~active).any():
         raise Fault(
             "the membermask names lanes that do not execute this instruction",
             hint="the warp has diverged here: the result is undefined",
         )
-    if (active & ~named).any():
+    if (lanes & (named >> LANE & 1 == 0)).any():
         raise Fault("a lane executes this instruction without being in its membermask")
+    if (lanes & (named != named.max(axis=1, keepdims=True))).any():
+        others = _participants(g, mask, named)
+        if (others & (named[:, None, :] != named[:, :, None])).any():
+            raise Fault("lanes that one membermask names give different membermasks")
+
+
+def _participants(g: Any, mask: Any, members: Any) -> Array:
+    """The lanes j whose values count for lane i: [row, 1, j] where all lanes of a warp give one membermask, which is
+    checked to name those that execute, and [row, i, j] where each lane gives its own."""
+    active = _active(g, mask)[:, None, :]
+    if isinstance(members, np.ndarray) and members.shape[1] == LANES:
+        return active & (members.astype(np.int64)[:, :, None] >> LANE & 1 != 0)
+    return active
 
 
 def _members(e: Builder, ins: Instruction, index: int) -> None:
@@ -157,10 +168,10 @@ def shuffle(g: Any, mask: Any, mode: str, value: Any, lane: Any, clamp: Any) -> 
 )
 def vote(g: Any, ins: Instruction, mask: Any, predicate: Any, members: Any) -> Any:
     check_members(g, mask, members)
-    active = _active(g, mask)
-    flags = np.broadcast_to(predicate, active.shape)
-    every = (flags | ~active).all(axis=1, keepdims=True)
-    some = (flags & active).any(axis=1, keepdims=True)
+    together = _participants(g, mask, members)
+    flags = np.asarray(predicate)[..., None, :] if isinstance(predicate, np.ndarray) else np.asarray(predicate)
+    every = (flags | ~together).all(axis=2)
+    some = (flags & together).any(axis=2)
     return {"all": every, "any": some, "uni": every | ~some}[ins.mod("op")]
 
 
@@ -169,8 +180,8 @@ def vote(g: Any, ins: Instruction, mask: Any, predicate: Any, members: Any) -> A
 )
 def ballot(g: Any, ins: Instruction, mask: Any, predicate: Any, members: Any) -> Any:
     check_members(g, mask, members)
-    active = _active(g, mask)
-    return _words(np.broadcast_to(predicate, active.shape) & active)
+    flags = np.asarray(predicate)[..., None, :] if isinstance(predicate, np.ndarray) else np.asarray(predicate)
+    return ((flags & _participants(g, mask, members)) * _WEIGHTS).sum(axis=2).astype(np.uint32)
 
 
 @instruction("activemask", "b32", style="group", section="9.7.13.11", outputs=1, per_warp=True, quiet=True)
@@ -185,12 +196,13 @@ def match(g: Any, ins: Instruction, mask: Any, value: Any, members: Any) -> Any:
     check_members(g, mask, members)
     active = _active(g, mask)
     lanes = np.broadcast_to(typed(value, np.uint64 if ins.mod("type") == "b64" else np.uint32), active.shape)
-    same = (lanes[:, :, None] == lanes[:, None, :]) & active[:, None, :]
+    together = _participants(g, mask, members)
+    same = (lanes[:, :, None] == lanes[:, None, :]) & together
     found = (same * _WEIGHTS).sum(axis=2).astype(np.uint32)
     if ins.mod("op") == "any":
         return found
-    everyone = _words(active)
-    agree = ((found == everyone) | ~active).all(axis=1, keepdims=True)
+    everyone = (together * _WEIGHTS).sum(axis=2).astype(np.uint32)
+    agree = ((found == everyone)[:, None, :] | ~together).all(axis=2)
     masks = np.where(agree, everyone, np.uint32(0))
     return (masks, agree) if isinstance(ins.operands[0], Pair) else masks
 
@@ -232,8 +244,8 @@ def redux(g: Any, ins: Instruction, mask: Any, value: Any, members: Any) -> Any:
         "or": 0,
         "xor": 0,
     }[op]
-    filled = np.where(active, lanes, kind.type(neutral))
-    return _INTEGER[op].reduce(filled, axis=1, keepdims=True, dtype=kind).view(np.uint32)
+    filled = np.where(_participants(g, mask, members), lanes[:, None, :], kind.type(neutral))
+    return _INTEGER[op].reduce(filled, axis=2, dtype=kind).view(np.uint32)
 
 
 @instruction(
@@ -258,12 +270,13 @@ def redux_float(g: Any, ins: Instruction, mask: Any, value: Any, members: Any) -
     low = ins.mod("op") == "min"
     # Order by value with the sign of zero: the integer image of a float.
     image = np.where(bits >> np.uint32(31) != 0, ~bits, bits | np.uint32(0x8000_0000)).astype(np.int64)
-    usable = active & (lanes == lanes)
-    image = np.where(usable, image, (1 << 40) if low else -1)
-    best = (image.min if low else image.max)(axis=1, keepdims=True)
-    none = ~usable.any(axis=1, keepdims=True)
+    together, number = _participants(g, mask, members), (lanes == lanes)[:, None, :]
+    usable = together & number
+    image = np.where(usable, image[:, None, :], (1 << 40) if low else -1)
+    best = (image.min if low else image.max)(axis=2)
+    none = ~usable.any(axis=2)
     value32 = (best & 0xFFFF_FFFF).astype(np.uint32)
     result = np.where(value32 >> np.uint32(31) != 0, value32 & np.uint32(0x7FFF_FFFF), ~value32)
     if ins.has("NaN"):
-        none |= (active & (lanes != lanes)).any(axis=1, keepdims=True)
+        none |= (together & ~number).any(axis=2)
     return np.where(none, np.uint32(0x7FFF_FFFF), result)

@@ -9,7 +9,7 @@ operations have one meaning to the bit and carry the interval on. What a bound c
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -27,6 +27,8 @@ from fp4rt.typed import TypedKernel, Value
 _UNIT = 2.0**-24
 #: Roundings besides those of the additions: of factors that are multiplied in after or between partial sums.
 _FACTORS = 4
+#: Half of f32's largest number: what magnitudes, which are rounded too, may not pass if no partial sum may.
+_LARGEST = 2.0**127
 
 
 Range: TypeAlias = "Interval | QuantizedRange"
@@ -73,8 +75,14 @@ class _Carrier:
             sums = own.sums()
             reference = self._tensor(index).data
             low, high = _outward(sums - room, down=True), _outward(sums + room, down=False)
-            low, high = np.where(exact, reference, low), np.where(exact, reference, high)
-        return interval(Tensor(low, value.axes), Tensor(high, value.axes))
+            # Partial sums lie between the sums of the negative and of the positive terms. Past f32's range they stay
+            # infinite, and infinities of both signs make a NaN.
+            all_sums = sum(part.sums() for part in parts)
+            over, under = ((total + sign * all_sums) / 2 > _LARGEST for sign in (1, -1))
+            low = np.where(exact, reference, np.where(under, np.float32(-np.inf), low))
+            high = np.where(exact, reference, np.where(over, np.float32(np.inf), high))
+        reasons = ("sums whose parts may leave f32's range",) if (~exact & over & under).any() else ()
+        return interval(Tensor(low, value.axes), Tensor(high, value.axes), reasons)
 
     def _terms(self, index: int) -> products.Terms:
         value = self.kernel.values[index]
@@ -152,7 +160,10 @@ def _reduce(value: Value, operands: list[Interval], env: Environment) -> Interva
     x = operands[0]
     if value.attrs["kind"] == "mean_square":  # of the magnitudes, which have the same squares
         x = intervals.elementwise("abs", [x], x.axes, np.abs)
-    return x.each(lambda t: tensorops.reduce(value, [t], env.dims))
+    found = x.each(lambda t: tensorops.reduce(value, [t], env.dims))
+    unknown = Tensor(intervals.unknown(x).astype(np.float32), x.axes)
+    spoiled = tensorops.reduce(replace(value, attrs={**value.attrs, "kind": "max"}), [unknown], env.dims).data > 0
+    return intervals.unknown_where(spoiled, found)
 
 
 def _unzip(value: Value, operands: list[Interval], env: Environment) -> Interval:

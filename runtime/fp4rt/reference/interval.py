@@ -80,6 +80,21 @@ def everything(like: Tensor, reason: str, *others: Interval) -> Interval:
     return Interval(low, high, reasons)
 
 
+def unknown(x: Interval) -> Array:
+    """Where an interval is everything, and the value may be a NaN."""
+    if x.low.data.dtype.kind != "f":
+        return np.zeros(x.low.data.shape, np.bool_)
+    return (x.low.data == -_INF) & (x.high.data == _INF)
+
+
+def unknown_where(places: Array, x: Interval) -> Interval:
+    """The interval with everything at some places: what a NaN goes into is a NaN, whatever the ends say."""
+    if x.low.data.dtype.kind != "f" or not places.any():
+        return x
+    low, high = np.where(places, -_INF, x.low.data), np.where(places, _INF, x.high.data)
+    return Interval(Tensor(low, x.axes), Tensor(high, x.axes), x.reasons)
+
+
 def merged(*intervals: Interval) -> tuple[str, ...]:
     """The reasons of all, each once."""
     return tuple(dict.fromkeys(reason for i in intervals for reason in i.reasons))
@@ -96,6 +111,9 @@ def elementwise(op: str, operands: Sequence[Interval], axes: tuple[str, ...], ap
             known = known & same(a, b)
         if low.dtype.kind == "f":
             nan = np.isnan(low) | np.isnan(high)
+            if op != "where":  # which takes one of two, each with its own interval
+                for a, b in ends:
+                    nan = nan | ((a == -_INF) & (b == _INF))
             low, high = np.where(nan & ~known, -_INF, low), np.where(nan & ~known, _INF, high)
         if known.any():
             value = apply(*(a for a, _ in ends))
