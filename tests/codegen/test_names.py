@@ -138,7 +138,7 @@ def test_a_name_is_varied_until_it_is_free() -> None:
     assert named(("tile",), make) == "tile = 1\n\n\ndef f(h2):\n    h = h3 = range2 = tile_arg_ptr = tile_ptr\n"
 
 
-@pytest.mark.parametrize("wanted", ["_", "__", "__x", "_1", "h_1", "a_", "x__2", "self", "if", "len", "tile", "tile_"])
+@pytest.mark.parametrize("wanted", ["_", "__", "__x", "_1", "__0x", "_9z_", "h_1", "a_", "x__2", "self", "if", "len", "tile", "tile_"])
 @pytest.mark.parametrize("suffix", ["", "_arg", "_kernel"])
 def test_every_name_has_a_variation_that_is_free(wanted: str, suffix: str) -> None:
     def make(names: Names) -> str:
@@ -147,6 +147,7 @@ def test_every_name_has_a_variation_that_is_free(wanted: str, suffix: str) -> No
 
     *found, _, _, _ = named((), make).split("\n")[1].strip().split(" = ")
     assert len({*found, "tile", "tile_", "tile_2", "if", "len", "self"}) == 10
+    assert all(name.isidentifier() for name in found)
 
 
 def test_marks() -> None:
