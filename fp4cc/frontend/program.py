@@ -16,6 +16,9 @@ from fp4cc.frontend.units import MAX_TOKENS
 from fp4cc.resources import grammar_dir, grammar_text
 from fp4cc.source import Source, Span
 
+#: A spec of more kernels than this, with all the files it uses, is refused (FP1014): each is a file to emit.
+MAX_KERNELS = 256
+
 
 @dataclass(frozen=True, slots=True)
 class Program:
