@@ -145,6 +145,10 @@ class _Splitter:
                     )
                 )
             item.head = Unit(head.start, head.end, sound=False)
+            # What follows was to be its body (as after `kernel k(M):`): no mistakes of its own.
+            while self.tokens[self.at].kind != "end" and not self.looks_like_item():
+                self.strays.append(self.tokens[self.at])
+                self.at += 1
             return item
         self.at += 1
         self.body(item, opener)
