@@ -37,7 +37,8 @@ class _Symbol:
         """The names that it can have, the best one first."""
         yield self.wanted
         # Those that follow are out of the DSL's reach, which a number alone would not change.
-        stem = f"{self.wanted.strip('_') or 'name'}{self.suffix}"
+        stem = self.wanted.strip("_")
+        stem = f"{stem if stem[:1].isalpha() else f'name{stem}'}{self.suffix}"
         stem = f"{stem}_value" if _DSL.fullmatch(stem) else stem
         if stem != self.wanted:
             yield stem

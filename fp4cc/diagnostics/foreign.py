@@ -11,6 +11,7 @@ from collections.abc import Mapping
 _NO_ROUNDING = "there is no rounding to whole numbers: `bf16(x)`, `f16(x)`, `e4m3(x)` and `e5m2(x)` round to a type"
 _NO_ORDER = "nothing is sorted or selected by rank; the reductions are `max(x, over = N)`, min, sum, mean, mean_square"
 _NO_VIEWS = "axes are neither joined nor cut, but for halves: `g, u = unzip(x, N -> F, group = F)`"
+_NO_ANGLES = "there are no trigonometric functions: compute them before and give them as an input, here `x`"
 _NO_SCAN = "there are no running sums; over whole axes there is `sum(x, over = N)`"
 _PRODUCT = "a product of matrices is `a @ b.T`"
 _TRANSPOSED = "write `x.T`: it swaps the last two axes"
@@ -46,7 +47,12 @@ FUNCTIONS: Mapping[str, str] = {
     "log1p": "write `log(1 + x)`", "reciprocal": "write `1 / x`", "rcp": "write `1 / x`", "inv": "write `1 / x`",
     "div": "write `x / 2`", "mul": "write `x * 2`", "add": "write `x + 2`", "sub": "write `x - 2`",
     "select": "write `where(x > 0, x, 0)`", "cond": "write `where(x > 0, x, 0)`",
-    "floor": _NO_ROUNDING, "ceil": _NO_ROUNDING, "round": _NO_ROUNDING, "trunc": _NO_ROUNDING, "rint": _NO_ROUNDING,
+    **dict.fromkeys(("sin", "cos", "tan", "atan", "atan2", "asin", "acos"), _NO_ANGLES),
+    "sinh": "write `(exp(x) - exp(-x)) / 2`", "cosh": "write `(exp(x) + exp(-x)) / 2`", "erfc": "write `1 - erf(x)`",
+    "isinf": "compare: `where(abs(x) > 3.4028235e38, 0, x)`",
+    "isfinite": "compare: `where(abs(x) <= 3.4028235e38, x, 0)`",
+    "int": _NO_ROUNDING, "floor": _NO_ROUNDING,
+    "ceil": _NO_ROUNDING, "round": _NO_ROUNDING, "trunc": _NO_ROUNDING, "rint": _NO_ROUNDING,
     "topk": _NO_ORDER, "top_k": _NO_ORDER, "sort": _NO_ORDER, "argsort": _NO_ORDER, "argmax": _NO_ORDER,
     "argmin": _NO_ORDER, "median": _NO_ORDER, "cumsum": _NO_SCAN, "cumprod": _NO_SCAN, "scan": _NO_SCAN,
     "reduce_sum": "write `sum(x, over = N)`", "reduce_max": "write `max(x, over = N)`",
@@ -76,6 +82,7 @@ _NO_TRUTH = "truth values are not written: compare, such as `x > 0`"
 VALUES: Mapping[str, str] = {
     "true": _NO_TRUTH, "false": _NO_TRUTH, "none": "there is no None: leave it out", "null": "leave it out",
     **dict.fromkeys(("inf", "infinity"), "the largest f32 is `3.4028235e38`"), "pi": "write `3.1415927`",
+    "nan": "a NaN is not written; `isnan(x)` finds one",
 }  # fmt: skip
 
 _NO_SMALL = "integers are i32, u32 and u64; what is stored in 8 bits or fewer is a float type or a format such as nvfp4"
@@ -103,6 +110,7 @@ STATEMENTS: Mapping[str, str] = {
     **dict.fromkeys(("assert", "require"), "conditions on sizes stand in the head: `kernel k(M) where M % 16 == 0 {`"),
     "print": "nothing is printed; `fp4cc run` shows the outputs",
     "pass": "leave it out",
+    **dict.fromkeys(("import", "from"), 'another file is used by `use "lib/formats.fp4"`, outside of kernels'),
 }  # fmt: skip
 _FN = "a function is one expression: `fn f(x) = x * x`; a kernel is `kernel NAME(M, N, K) { ... }`"
 ITEMS: Mapping[str, str] = {

@@ -64,6 +64,8 @@ _WORDS = {
 }
 _OPERATORS = frozenset(("COMPARE", "SIGN", "TIMES", "AND", "OR", "DOT", "MINUSMORETHAN"))
 _EXPRESSION = frozenset(("NAME", "NUMBER", "STRING", "LPAR", "SIGN", "NOT"))
+#: What other languages call a direction.
+_SYNONYMS = {"input": "in", "output": "out", "inp": "in", "result": "out", "arg": "in", "scalar": "param"}
 _DIRECTIONS = ("in", "out", "inout", "param")
 _RESERVED = frozenset(("in", "out", "inout", "param", "and", "or", "not"))
 _WORD = re.compile(r"[A-Za-z_]\w*")
@@ -172,13 +174,13 @@ def _hints(rule: str, unit: Span, found: Span) -> list[str]:
         hints.append(ITEMS["lambda"])
     word = _WORD.match(unit.text)
     if rule == "statement" and word is not None:
-        hints.append(_declaration_hint(unit.text, word.group(), found.text, after))
+        hints.append(_declaration_hint(unit.text, word.group(), before, found.text, after))
     return [hint for hint in hints if hint]
 
 
 def _number_hint(before: str, found: str, after: str) -> str:
     if (number := re.search(r"(?<![\w.])(\d[\d.]*)$", before)) is not None:
-        if found == "" and number.group(1).endswith("."):
+        if not found[:1].isalnum() and number.group(1).endswith("."):
             return f"write `{number.group(1)}0`"
         if re.fullmatch(r"_\d[\d_]*", found):
             return f"write `{number.group(1)}{found.replace('_', '')}`"
@@ -206,17 +208,28 @@ def _operator_hint(rule: str, before: str, found: str, after: str) -> str:
         return "the head names dims; arguments are declared in the braces: `in a : nvfp4[M, K]`"
     if found == "[" and before.endswith("]"):
         return "all axes stand in one pair of brackets: `[M, K]`"
+    if found == "=" and rule == "kernel_head" and re.search(r"\bwhere\b", before):
+        return "compare with `==`"
+    if (cast := re.search(r"\((\w+)\)$", before)) is not None and cast.group(1) in _TYPES and found:
+        return f"write `{cast.group(1)}({found}{'(...)' if after.startswith('(') else ' ...' if after else ''})`"
     return ""
 
 
-def _declaration_hint(text: str, word: str, found: str, after: str) -> str:
+def _declaration_hint(text: str, word: str, before: str, found: str, after: str) -> str:
     if word in _DIRECTIONS:
+        if (hint := _form_hint(word, before, found)) is not None:
+            return hint
         if (typed := _NO_COLON.match(text)) is None:
             return ""
         direction, first, second, axes = typed.groups()
         if first in _TYPES and second not in _TYPES:
             first, second = second, first  # as in C
         return f"write `{direction} {first} : {second}{axes}`"
+    if "=" in before:
+        indexed = re.search(r"[\w)]\s*\[", f"{before}{found}") is not None
+        return "values are not indexed: they are used whole" if indexed and found in (":", "[") else ""
+    if (direction := _SYNONYMS.get(word)) is not None:
+        return f"write `{direction} {found} {after}`" if after.startswith(":") else f"the word is `{direction}`"
     if found == ":" and not after.startswith("="):
         if "=" in after:
             return f"values have no declared type: write `{word} = ...`"
@@ -224,6 +237,20 @@ def _declaration_hint(text: str, word: str, found: str, after: str) -> str:
     if found == "[" and "=" in after:
         return f"values are not indexed: write `{word} = ...`"
     return did_you_mean(word, _DIRECTIONS) if "=" not in text else ""
+
+
+def _form_hint(direction: str, before: str, found: str) -> str | None:
+    """What is wrong with the form of a declaration; None if it is not known."""
+    name = before.removeprefix(direction).strip()
+    if found == "," and ":" not in before:
+        return f"declare each by itself: `{direction} {name} : ...; {direction} ...`"
+    if found == "(" and ":" in before:
+        return f"axes stand in square brackets, after a type: `{before.rpartition(' ')[2]}[M, K]`"
+    if found == "<" and ":" in before:
+        return "a type is a word: `in x : f32[M, K]`, `in a : nvfp4[M, K]`"
+    if found == "=" and ":" not in before:
+        return f"say its type: `{direction} {name} : f32 = ...`"
+    return None
 
 
 def _unknown_field(rule: str, fields: dict[str, str], unit: Span, word: str) -> Diagnostic:

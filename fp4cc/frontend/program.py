@@ -16,6 +16,9 @@ from fp4cc.frontend.units import MAX_TOKENS
 from fp4cc.resources import grammar_dir, grammar_text
 from fp4cc.source import Source, Span
 
+#: A spec of more kernels than this, with all the files it uses, is refused (FP1014): each is a file to emit.
+MAX_KERNELS = 256
+
 
 @dataclass(frozen=True, slots=True)
 class Program:
@@ -138,7 +141,7 @@ def load(source: Source | Path, collector: Collector, folder: Path | None = None
 class _Loader:
     """Reads files in the folder `root`.
 
-    `tokens` is how many more the program may have, `full` that it has too many files.
+    `tokens` is how many more the program may have, `kernels` how many it has, `full` that it has too many files.
     """
 
     def __init__(self, collector: Collector, root: Path | None) -> None:
@@ -149,6 +152,7 @@ class _Loader:
         self.done: dict[Path, int | None] = {}
         self.open: list[Path] = []
         self.tokens = MAX_TOKENS
+        self.kernels = 0
         self.full = False
 
     def program(self, source: Source) -> Program:
@@ -160,9 +164,19 @@ class _Loader:
         self.tokens -= module.tokens
         items = [item for item in module.items if isinstance(item, ast.Use)]
         used = [(item, index) for item in items if (index := self.use(item, folder)) is not None]
+        self.count_kernels(module)
         self.modules.append(module if len(used) == len(items) else replace(module, partial=True))
         self.uses.append(tuple(used))
         return len(self.modules) - 1
+
+    def count_kernels(self, module: ast.Module) -> None:
+        """Report the first kernel that is one too many in the program."""
+        kernels = [item for item in module.items if isinstance(item, ast.Kernel)]
+        if self.kernels <= MAX_KERNELS < self.kernels + len(kernels):
+            place = kernels[MAX_KERNELS - self.kernels].name.span
+            self.refuse("FP1014", f"this spec has more than {MAX_KERNELS} kernels", place, "one too many",
+                        help="a spec of that size is generated: put its kernels into several files")  # fmt: skip
+        self.kernels += len(kernels)
 
     def use(self, item: ast.Use, folder: Path | None) -> int | None:
         """The index of the module that is used; None after reporting why there is none."""

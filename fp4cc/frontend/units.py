@@ -1,19 +1,19 @@
 """Cut a file into units: heads of items and the statements or fields in their braces.
 
 Each unit is parsed on its own, so that one mistake hides no other. Here live the newline rule, bracket matching, and
-the errors of text that belongs to no unit. The language's characters are checked here too: what reaches the parser
-is made of known tokens.
+the errors of text that belongs to no unit. The language's characters (`fp4cc.frontend.tokens`) are checked here too:
+what reaches the parser is made of known tokens.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from fp4cc.diagnostics import Collector, did_you_mean, error, listed
 from fp4cc.diagnostics.foreign import CHARACTERS, STATEMENTS
 from fp4cc.diagnostics.foreign import ITEMS as FOREIGN_ITEMS
+from fp4cc.frontend.tokens import OPENERS, Token, scan
 from fp4cc.source import Source, Span
 
 Keyword = Literal["use", "fn", "kernel", "layout", "format", "schedule"]
@@ -30,35 +30,9 @@ MAX_TOKENS = 1 << 15
 #: A unit that goes on over lines for more tokens than this has a bracket that is never closed.
 MAX_UNIT = 4096
 
-_TOKEN = re.compile(
-    r"""(?P<blank>[ \t]+|\r(?=\n|\Z)) | (?P<comment>\#[^\r\n]*) | (?P<newline>\n|\r(?!\n|\Z)) | (?P<string>"[^"\n]*")
-      | (?P<word>[A-Za-z_][A-Za-z0-9_]*) | (?P<number>[0-9][A-Za-z0-9_.]*)
-      | (?P<mark>->|//|<=|>=|==|!=|[-+*/%@<>=,:.;()\[\]{}]) | (?P<other>.)""",
-    re.VERBOSE | re.DOTALL,
-)
-
 _NEVER_LAST = frozenset(("and", "or", "not"))
 _CONTINUES = frozenset(("+", "-", "*", "/", "//", "%", "@", "<", ">", "<=", ">=", "==", "!=", "and", "or"))
 _HEAD_GOES_ON = frozenset(("where", "when", "on", "extends", "{"))
-_OPENERS = {"(": ")", "[": "]"}
-_CLOSERS = frozenset(_OPENERS.values())
-
-#: `/* ... */`, or `//` and what follows, unless that is an operand and then more of an expression or its end.
-_FOREIGN_COMMENT = re.compile(
-    r"""/\*(?:.|\n)*?(?:\*/|\Z)
-      | //(?![ \t]*(?:\(|\w+\(|\w+[ \t\r]*(?:$|[-+*/%@<>=!),;{\]\#]|\.T\b|(?:and|or)\b)))[^\n]*""",
-    re.VERBOSE | re.MULTILINE,
-)
-_LONE_RETURN = re.compile(r"\r(?!\n|\Z)")
-
-
-class Token(NamedTuple):
-    """`kind` is a group name of the token pattern, or "end"."""
-
-    kind: str
-    text: str
-    start: int
-    end: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,59 +85,18 @@ def split(source: Source, collector: Collector, most: int = MAX_TOKENS) -> Cut:
             )
         )
         return Cut([], [], count, source.text)
-    return Cut(splitter.run(), splitter.strays, count, splitter.without_comments())
+    return Cut(splitter.run(), splitter.strays, count, splitter.text)
 
 
 class _Splitter:
     def __init__(self, source: Source, collector: Collector) -> None:
         self.source = source
         self.collector = collector
-        text = source.text
-        self.tokens: list[Token] = []
-        self.comments: list[tuple[int, int]] = []
         self.foreign_seen: tuple[int, str] = (0, "")
         self.errors_before = len(collector)
-        depth = 0
-        skipped = 0  # up to here
-        for m in _TOKEN.finditer(text):
-            kind = m.lastgroup or "other"
-            empty_line = kind == "newline" and self.tokens and self.tokens[-1].kind == "newline"
-            if kind in ("blank", "comment") or empty_line or m.start() < skipped:
-                continue
-            depth += (m.group() in _OPENERS) - (m.group() in _CLOSERS and depth > 0)
-            if (
-                not depth
-                and m.group() in ("/", "//")
-                and (comment := _FOREIGN_COMMENT.match(text, m.start())) is not None
-            ):
-                skipped = self.foreign_comment(comment)
-                continue
-            self.tokens.append(Token(kind, m.group(), m.start(), m.end()))
-        self.tokens.append(Token("end", "", len(text), len(text)))
+        self.tokens, self.text = scan(source, collector)
         self.at = 0
         self.strays: list[Token] = []
-        if (lone := _LONE_RETURN.search(text)) is not None:
-            place = self.span(lone.start(), lone.end())
-            self.collector.report(
-                error("FP1004", "a carriage return by itself", place, "no end of a line", help=CHARACTERS["\r"])
-            )
-
-    def foreign_comment(self, comment: re.Match[str]) -> int:
-        """Report the first comment of another language; each is read over. Returns where it ends."""
-        start, end = comment.span()
-        if not self.comments:
-            found = f"`{comment.group()[:2]}` does not start a comment"
-            place = self.span(start, start + 2)
-            self.collector.report(error("FP1015", found, place, "an operator here", help="comments start with `#`"))
-        self.comments.append((start, end))
-        return end
-
-    def without_comments(self) -> str:
-        """The text with what was read over as blanks."""
-        text = self.source.text
-        for start, end in self.comments:
-            text = text[:start] + re.sub(r"[^\n]", " ", text[start:end]) + text[end:]
-        return text
 
     def span(self, start: int, end: int) -> Span:
         return Span(self.source, start, end)
@@ -212,6 +145,10 @@ class _Splitter:
                     )
                 )
             item.head = Unit(head.start, head.end, sound=False)
+            # What follows was to be its body (as after `kernel k(M):`): no mistakes of its own.
+            while self.tokens[self.at].kind != "end" and not self.looks_like_item():
+                self.strays.append(self.tokens[self.at])
+                self.at += 1
             return item
         self.at += 1
         self.body(item, opener)
@@ -306,10 +243,10 @@ class _Splitter:
             if token.kind == "other":
                 sound = False
                 self.foreign(token)
-            elif token.text in _OPENERS:
+            elif token.text in OPENERS:
                 open_brackets.append((token, self.at))
             elif token.text in (")", "]"):
-                if open_brackets and _OPENERS[open_brackets[-1][0].text] == token.text:
+                if open_brackets and OPENERS[open_brackets[-1][0].text] == token.text:
                     open_brackets.pop()
                 elif sound:  # one error of bracketing a unit: those after it mostly follow from it
                     sound = self.mismatched(token, open_brackets)
@@ -324,8 +261,8 @@ class _Splitter:
                         "FP1002",
                         f"`{opener.text}` is never closed",
                         self.span(opener.start, opener.end),
-                        f"no `{_OPENERS[opener.text]}` closes it",
-                        help=f"add `{_OPENERS[opener.text]}`",
+                        f"no `{OPENERS[opener.text]}` closes it",
+                        help=f"add `{OPENERS[opener.text]}`",
                     )
                 )
             sound = False
@@ -411,7 +348,7 @@ class _Splitter:
                 "FP1003",
                 f"`{token.text}` does not close `{opener.text}`",
                 self.span(token.start, token.end),
-                f"expected `{_OPENERS[opener.text]}`",
+                f"expected `{OPENERS[opener.text]}`",
                 also=[(self.span(opener.start, opener.end), "opened here")],
             )
         )

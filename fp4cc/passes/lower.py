@@ -41,8 +41,9 @@ def lower(kernel: Kernel, target: str) -> LoweredKernel:
         ])  # fmt: skip
     check_limits(kernel, Sizes.of(kernel.dims))
     try:
-        plan = lowered_by_marks(kernel, lambda marked: _launches(marked, target))
-        return check_tiles(verify_lowered(plan))
+        # What is judged has marks for names: spelled, the user's `acc` would share `acc_full` with the accumulators.
+        plan = lowered_by_marks(kernel, lambda marked: verify_lowered(_launches(marked, target)))
+        return check_tiles(plan)
     except SizeError as problem:
         raise too_large(kernel, problem) from problem
 

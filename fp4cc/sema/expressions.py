@@ -194,7 +194,7 @@ class Evaluator:
             for argument in node.arguments:
                 if isinstance(argument, ast.Argument):
                     self.evaluate(argument.value, names)
-            if self.context.scope.partial:
+            if self.context.scope.partial or names.get(name) is POISON:
                 return POISON
             known = (*functions, *BUILT_INS)
             raise self.context.fail(
@@ -229,6 +229,8 @@ class Evaluator:
     def _help_for_call(self, name: str, known: Iterable[str]) -> str:
         if name in self.context.scope.formats:
             return f"quantize into an output of that format: `q = quantize(x)` with `out q : {name}[M, N]`"
+        if name == "ceildiv":
+            return "sizes are computed in the head, as in `kernel k(M, C = ceildiv(M, 2))`: the dim is then a number"
         return function_help(name) or did_you_mean(name, known)
 
     def _bind(self, function: ast.Function, node: ast.Call, names: Names) -> dict[str, Operand]:

@@ -157,10 +157,16 @@ def _number(expr: Expr, dims: Mapping[str, int], what: str) -> int:
 
 
 def _buffer_sizes(kernel: TypedKernel, arg: Arg, dims: Mapping[str, int]) -> Iterable[tuple[str, int]]:
-    """The bytes of each buffer of an argument."""
+    """The bytes of each buffer of an argument. DimensionError for an axis that kernels cannot count."""
     if arg.direction == "param":
         return
     shape = shape_of(arg, dims)
+    for axis, extent in zip(arg.axes, shape, strict=True):
+        if extent > sizes.LONGEST_AXIS:
+            raise DimensionError(
+                f"{arg.name}: the axis {sizes.text(axis.extent)} is {extent} long, and kernels count to "
+                f"2^31 - 2^16 ({sizes.LONGEST_AXIS}): cut the tensor into several"
+            )
     if arg.format is None:
         count = ITEM_SIZE[str(arg.dtype)]
         for extent in shape:
@@ -202,6 +208,11 @@ def _launches(
             tiles = _number(launch.grid.tiles, dims, what)
             if tiles < 0:
                 raise DimensionError(f"{what}: {sizes.text(launch.grid.tiles)} is {tiles} tiles")
+            if tiles > sizes.LONGEST_AXIS:
+                raise DimensionError(
+                    f"{what}: {sizes.text(launch.grid.tiles)} is {tiles} tiles, and kernels count to 2^31 - 2^16: "
+                    "cut the tensors up"
+                )
         else:
             x, y, z = (_number(g, dims, what) for g in launch.grid)
             grid = (x, y, z)

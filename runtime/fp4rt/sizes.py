@@ -15,6 +15,9 @@ Expr: TypeAlias = "int | str | Sequence[Expr]"
 
 #: Deeper expressions are refused, so that a hostile manifest cannot exhaust the interpreter's stack.
 MAX_DEPTH = 128
+#: The longest axis of a kernel's argument: rows, columns and steps are counted in signed 32-bit integers, and past the
+#: last one up to the end of a tile.
+LONGEST_AXIS = 2**31 - 2**16
 
 _LOW, _HIGH = -(2**63), 2**63 - 1
 

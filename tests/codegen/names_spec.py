@@ -49,7 +49,8 @@ _KEYWORDS = {"in", "out", "inout", "param", "and", "or", "not"}
 #: Names of which emitted files have none, but their languages and tools do.
 HIDDEN = (
     "_", "__name__", "__builtins__", "_x", "self", "cls", "lambda", "None", "print", "match", "type", "loop_body_0",
-    "start_0", "then_block_1", "WARP_SZ", "add", "ld", "entry", "cutlass", "cute", "Path", "k_0", "x_1",
+    "acc", "ab", "sfa", "start_0", "then_block_1", "WARP_SZ", "add", "ld", "entry", "cutlass", "cute", "Path", "k_0",
+    "x_1",
 )  # fmt: skip
 
 
@@ -71,11 +72,16 @@ def _neutral(name: str, slot: str, length: int = 10) -> str:
 
 @cache
 def modules(text: str, target: str) -> dict[str, str] | None:
-    """The emitted files of a text's kernel, by what follows its name in theirs; None if the text is refused."""
+    """The emitted files of a text's kernel, by what follows its name in theirs; None if the text is refused.
+
+    Raises DiagnosticError where the fault is ours (FP9...).
+    """
     try:
         (kernel,) = analyze(Source("spec.fp4", text), None).raise_errors().kernels
         found = plans(lower(kernel, target))
-    except DiagnosticError:
+    except DiagnosticError as refused:
+        if any(found.code.startswith("FP9") for found in refused.diagnostics):
+            raise
         return None
     return {stem.removeprefix(kernel.name): emit(plan) for stem, plan in found.items()}
 

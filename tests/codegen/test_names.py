@@ -79,6 +79,13 @@ def test_words_in_all_places_at_once(target: str) -> None:
             check_renamed((modules(neutral("gemm", **chosen), target) or {})[""], found[""])
 
 
+@pytest.mark.parametrize("word", ["acc", "ab", "sfa", "tmem", "columns"])
+@pytest.mark.parametrize("slot", ["output", "tile", "codes"])
+def test_arguments_called_as_what_a_kernel_has_in_shared_memory(slot: str, word: str) -> None:
+    """`acc_full` is the accumulators' ring, and would be that of an argument `acc`."""
+    check_word("gemm", slot, word, "sm_100a")
+
+
 def test_names_that_are_free_are_kept() -> None:
     text = (modules(spec("gemm", kernel="mlp", left="x", right="w", value="h", row="gate"), "sm_100a") or {})[""]
     assert "def mlp(" in text
@@ -138,7 +145,9 @@ def test_a_name_is_varied_until_it_is_free() -> None:
     assert named(("tile",), make) == "tile = 1\n\n\ndef f(h2):\n    h = h3 = range2 = tile_arg_ptr = tile_ptr\n"
 
 
-@pytest.mark.parametrize("wanted", ["_", "__", "__x", "_1", "h_1", "a_", "x__2", "self", "if", "len", "tile", "tile_"])
+@pytest.mark.parametrize(
+    "wanted", ["_", "__", "__x", "_1", "__0x", "_9z_", "h_1", "a_", "x__2", "self", "if", "len", "tile", "tile_"]
+)
 @pytest.mark.parametrize("suffix", ["", "_arg", "_kernel"])
 def test_every_name_has_a_variation_that_is_free(wanted: str, suffix: str) -> None:
     def make(names: Names) -> str:
@@ -147,6 +156,7 @@ def test_every_name_has_a_variation_that_is_free(wanted: str, suffix: str) -> No
 
     *found, _, _, _ = named((), make).split("\n")[1].strip().split(" = ")
     assert len({*found, "tile", "tile_", "tile_2", "if", "len", "self"}) == 10
+    assert all(name.isidentifier() for name in found)
 
 
 def test_marks() -> None:

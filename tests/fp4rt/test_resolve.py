@@ -10,6 +10,7 @@ import pytest
 from fp4rt import ArtifactError, DimensionError, RuntimeFault
 from fp4rt.manifest import Init, Launch, Manifest, Param, PersistentGrid, Plan, TensorMap, place
 from fp4rt.resolve import Resolved, resolve
+from fp4rt.sizes import LONGEST_AXIS
 from fp4rt.strict import Expr
 from fp4rt.typed import Arg, Axis, Dim, Store, TypedKernel, Value
 
@@ -125,6 +126,32 @@ def test_the_limits_of_a_grid(axis: int) -> None:
 def test_tiles_are_not_negative() -> None:
     assert resolved(launches=(replace(LAUNCH, grid=PersistentGrid(0, 1)),)).launches[0].empty
     refused(DimensionError, "is -1 tiles", launches=(replace(LAUNCH, grid=PersistentGrid(-1, 1)),))
+
+
+def test_tiles_are_counted_in_32_bits() -> None:
+    def launches(tiles: Expr) -> tuple[Launch]:
+        return (replace(LAUNCH, grid=PersistentGrid(tiles, 1)),)
+
+    assert resolved(launches=launches(LONGEST_AXIS)).launches[0].tiles == LONGEST_AXIS
+    refused(DimensionError, "cut the tensors up", launches=launches(LONGEST_AXIS + 1))
+
+
+@pytest.mark.parametrize("extent", ["D", ("mul", "D", 1), ("sub", "D", 0)])
+def test_an_axis_ends_a_tile_before_32_bits_do(extent: Expr) -> None:
+    """Rows past the last one are counted up to the end of the tile: near 2^31 they would be negative, and written."""
+    axes = (Axis("M", extent),)
+    kernel = TypedKernel(
+        "k",
+        (Dim("D"),),
+        (Arg("x", "in", "bf16", axes), Arg("y", "out", "bf16", axes)),
+        (Value("arg", (), "f32", ("M",), {"name": "x"}),),
+        (Store("y", 0),),
+    )
+    manifest = Manifest("k", "sm_100a", kernel, Plan(launches=(LAUNCH,)))
+    assert resolve(manifest, {"D": LONGEST_AXIS}).key == (LONGEST_AXIS,)
+    for long in (LONGEST_AXIS + 1, 2**31 - 1, 2**31, 2**40):
+        with pytest.raises(DimensionError, match=rf"x: the axis .* is {long} long.*cut the tensor"):
+            resolve(manifest, {"D": long})
 
 
 # parameters and workspace

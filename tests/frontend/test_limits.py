@@ -14,6 +14,7 @@ from fp4cc.driver.request import Request
 from fp4cc.driver.spec import read_spec, used_files
 from fp4cc.files import MAX_BYTES, MAX_FILES, uses_in
 from fp4cc.frontend import program
+from fp4cc.frontend.program import MAX_KERNELS
 from fp4cc.sema import analyze
 from fp4cc.source import Source
 
@@ -157,6 +158,18 @@ def test_tokens_are_counted_over_all_files(tmp_path: Path, monkeypatch: pytest.M
         (tmp_path / f"f{i}.fp4").write_text("\n".join(f"fn g{i}_{j}(x) = x + {j}" for j in range(10)))
     path = main(tmp_path, "".join(f'use "f{i}.fp4"\n' for i in range(6)) + KERNEL)
     assert codes(path) == ["FP1014"]
+
+
+def test_kernels_are_counted_over_all_files(tmp_path: Path) -> None:
+    def kernels(first: int, number: int) -> str:
+        return "".join(KERNEL.replace("kernel k", f"kernel k{first + i}") for i in range(number))
+
+    (tmp_path / "half.fp4").write_text(kernels(1000, MAX_KERNELS // 2))
+    (tmp_path / "more.fp4").write_text("fn f(x) = x\n")
+    uses = 'use "half.fp4"\nuse "more.fp4"\n'
+    assert codes(main(tmp_path, uses + kernels(0, MAX_KERNELS // 2))) == []
+    (found,) = analyze(main(tmp_path, uses + kernels(0, MAX_KERNELS))).diagnostics
+    assert found.code == "FP1014" and found.span is not None and found.span.text == f"k{MAX_KERNELS // 2}"
 
 
 # Growth: each of these once took minutes, or all memory.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from fp4cc.diagnostics import DiagnosticError
 from fp4cc.ir.lowered import LoweredKernel
 from fp4cc.passes import lower
 from fp4cc.sema import analyze
@@ -69,3 +70,16 @@ def test_products_whose_outputs_need_a_launch_are_not_empty() -> None:
     kernel = analyze(Source("spec.fp4", text), None).raise_errors().kernels[0]
     for target in ("sm_100a", "sm_90a"):
         assert {"M > 0", "N > 0"} <= {c.text for c in lower(kernel, target).constraints}
+
+
+def test_axes_without_names_are_to_be_named() -> None:
+    """`f32[4]` is no scalar: what is said must not call it one."""
+    text = "kernel k() {{ in a : f32[{0}]; out c : f32[{0}]\nc = a }}"
+    (kernel,) = analyze(Source("s", text.format("4"))).raise_errors().kernels
+    with pytest.raises(DiagnosticError) as refused:
+        lower(kernel, "sm_100a")
+    (found,) = refused.value.diagnostics
+    assert found.code == "FP4001" and found.span is not None and found.span.text == "in a : f32[4]"
+    assert "`kernel k(N = ...)`" in found.help[0]
+    (kernel,) = analyze(Source("s", text.format("N").replace("k()", "k(N = 4)"))).raise_errors().kernels
+    assert lower(kernel, "sm_100a")

@@ -7,10 +7,8 @@ from fp4cc.ir.kernel import Arg, Kernel
 from fp4cc.ir.lowered import LoweredKernel
 from fp4cc.ir.sizes import Sizes
 from fp4rt.arrays import ITEM_SIZE
-from fp4rt.sizes import SizeError, text
+from fp4rt.sizes import LONGEST_AXIS, SizeError, text
 
-#: Kernels count rows, columns and steps in signed 32-bit integers, and past the last one up to the end of a tile.
-LONGEST_AXIS = 2**31 - 2**16
 #: More than the addresses of any GPU, and little enough that what is computed from it has 64 bits.
 MOST_BYTES = 2**56
 

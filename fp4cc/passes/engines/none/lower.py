@@ -119,6 +119,11 @@ def _frame(kernel: Kernel, sizes: Sizes) -> Frame:
     if errors:
         raise DiagnosticError(errors)
     tensors = [arg for arg in kernel.args if arg.axes and all(axis.name is not None for axis in arg.axes)]
+    if not tensors and (unnamed := next((arg for arg in kernel.args if arg.axes), None)) is not None:
+        raise DiagnosticError([
+            error("FP4001", "a kernel of scalars only cannot be compiled yet", unnamed.span, "this axis has no name",
+                  help=f"name its size in the head: `kernel {kernel.name}(N = ...)`, with `{unnamed.name} : ...[N]`"),
+        ])  # fmt: skip
     if not tensors:
         raise DiagnosticError([
             error("FP4001", "a kernel of scalars only cannot be compiled yet", kernel.span, "there is no tensor in it",
