@@ -45,6 +45,7 @@ _HOME = {
     "DeviceError": "fp4rt.errors",
     "DimensionError": "fp4rt.errors",
     "ForkError": "fp4rt.errors",
+    "TorchError": "fp4rt.errors",
     "Kernel": "fp4rt.kernel",
     "KernelFault": "fp4rt.errors",
     "Manifest": "fp4rt.manifest",

@@ -36,6 +36,12 @@ CODES: dict[str, str] = {
     "FP6112": "offsets or counts are out of range",
     "FP6113": "quantized argument is not grouped as its axis is",
     "FP6114": "block scales hold what is no scale",
+    # torch
+    "FP6115": "torch is not installed",
+    "FP6116": "operator cannot be registered",
+    "FP6117": "operator cannot be mapped",
+    "FP6118": "operator has no gradient",
+    "FP6119": "kernel under torch.compile is no operator",
     # calls
     "FP6120": "call needs more memory than there is",
     "FP6121": "call takes too long",
@@ -145,6 +151,12 @@ class CheckpointError(RuntimeFault):
     """A checkpoint's file or tensors are not what their convention says (FP640x)."""
 
     default_code = "FP6405"
+
+
+class TorchError(RuntimeFault):
+    """A kernel cannot do what torch is asked to do with it (FP6115 to FP6119)."""
+
+    default_code = "FP6116"
 
 
 class ForkError(DeviceError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from fp4rt import arrays
 from fp4rt.arrays import Output
@@ -14,6 +15,9 @@ from fp4rt.errors import ArgumentError, DeviceError
 from fp4rt.manifest import Manifest
 from fp4rt.resolve import Key, Resolved, resolve
 from fp4rt.signature import Call, Signature, complete_dims
+
+if TYPE_CHECKING:
+    from fp4rt.torch.operators import Operator
 
 #: Sets of dims whose resolved plans are kept; past it all are dropped, since sizes then hardly repeat.
 _MAX_PLANS = 512
@@ -39,9 +43,10 @@ class Kernel:
         self.artifact = artifact
         self._selector = device if isinstance(device, str) else None
         self._device = open_device(device, artifact) if isinstance(device, str) else device
-        self._executable: Executable = self._device.load(artifact)
-        self._signature = Signature(artifact.manifest.kernel, self._executable.memory)
+        self.executable: Executable = self._device.load(artifact)
+        self.signature = Signature(artifact.manifest.kernel, self.executable.memory)
         self._plans: dict[Key, Resolved] = {}
+        self._host: Kernel | None = None
         self._shadowing = {a.name for a in artifact.manifest.kernel.args} & {"workspace", "stream"}
         self._dim_names = [d.name for d in artifact.manifest.kernel.dims]
 
@@ -98,7 +103,7 @@ class Kernel:
         numpy arrays the outputs are ready on return. With torch tensors, `out` and `workspace` given, a call
         allocates no device memory and does not synchronize.
         """
-        call, launcher = self._prepare(args, out, workspace, stream)
+        call, launcher = self.prepare(args, out, workspace, stream)
         launcher(None)
         return call.outputs
 
@@ -112,7 +117,7 @@ class Kernel:
         **args: object,
     ) -> Bound:
         """Check and pack the arguments once; the result runs the kernel on this same memory each time it is called."""
-        call, launcher = self._prepare(args, out, workspace, stream)
+        call, launcher = self.prepare(args, out, workspace, stream)
         return Bound(self, call, launcher)
 
     def workspace_size(self, **dims: int) -> int:
@@ -139,28 +144,51 @@ class Kernel:
             self._plans[key] = plan
         return plan
 
-    def _prepare(
+    def as_torch_op(self, name: str) -> Operator:
+        """The kernel as the operator `name` ("ns::name") of torch: see `fp4rt.torch.as_op`."""
+        from fp4rt.torch import as_op
+
+        return as_op(self, name)
+
+    def on_host(self) -> Kernel:
+        """The kernel for tensors on the CPU: itself on the emulator or the reference, else on the reference."""
+        if self.executable.memory is None:
+            return self
+        if self._host is None:
+            self._host = Kernel(self.artifact, "reference")
+        return self._host
+
+    def on_cuda(self, index: int) -> Kernel:
+        """The kernel on one GPU: itself if it is there, else loaded anew."""
+        return self if self.executable.memory == index else Kernel(self.artifact, f"cuda:{index}")
+
+    def wrong_names(self, args: Mapping[str, object]) -> ArgumentError:
+        """The error for arguments of other names than the kernel's, or too few."""
+        return self.signature.wrong_names(args)
+
+    def prepare(
         self,
         args: Mapping[str, object],
-        out: Mapping[str, object] | None,
-        workspace: object | None,
-        stream: object | None,
+        out: Mapping[str, object] | None = None,
+        workspace: object | None = None,
+        stream: object | None = None,
     ) -> tuple[Call, Launcher]:
+        """A call whose arguments are checked, and what runs it."""
         if self._shadowing:  # an argument of the kernel with this name goes first
             own = {"workspace": workspace, "stream": stream}
             args = {**args, **{name: own[name] for name in self._shadowing if own[name] is not None}}
             workspace = None if "workspace" in self._shadowing else workspace
             stream = None if "stream" in self._shadowing else stream
-        call = self._signature.inputs(args)
+        call = self.signature.inputs(args)
         plan = self.resolve(call.dims)
         if stream is None:
-            self._signature.outputs(call, out)
+            self.signature.outputs(call, out)
         else:
-            with self._executable.allocating(call, stream):
-                self._signature.outputs(call, out)
+            with self.executable.allocating(call, stream):
+                self.signature.outputs(call, out)
         if workspace is not None:
             self._add_workspace(call, workspace, plan.workspace)
-        return call, self._executable.bind(call, plan, stream)
+        return call, self.executable.bind(call, plan, stream)
 
     def _add_workspace(self, call: Call, workspace: object, needed: int) -> None:
         v = arrays.view(workspace)
@@ -175,7 +203,7 @@ class Kernel:
             raise ArgumentError(
                 f"workspace has {v.nbytes} bytes; {needed} are needed for {sizes}", argument="workspace", code="FP6111"
             )
-        if v.family != call.family or (v.family == "torch" and v.device != self._executable.memory):
+        if v.family != call.family or (v.family == "torch" and v.device != self.executable.memory):
             raise ArgumentError(
                 "workspace: it must be of the same kind and on the same device as the arguments",
                 argument="workspace",
