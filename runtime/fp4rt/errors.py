@@ -41,7 +41,7 @@ CODES: dict[str, str] = {
     "FP6116": "operator cannot be registered",
     "FP6117": "operator cannot be mapped",
     "FP6118": "operator has no gradient",
-    "FP6119": "kernel under torch.compile is no operator",
+    "FP6119": "call cannot be compiled by torch",
     # calls
     "FP6120": "call needs more memory than there is",
     "FP6121": "call takes too long",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+import sys
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fp4rt import arrays
 from fp4rt.arrays import Output
@@ -19,6 +20,7 @@ from fp4rt.signature import Call, Signature, complete_dims
 if TYPE_CHECKING:
     from fp4rt.torch.operators import Operator
 
+_F = TypeVar("_F", bound="Callable[..., Any]")
 #: Sets of dims whose resolved plans are kept; past it all are dropped, since sizes then hardly repeat.
 _MAX_PLANS = 512
 
@@ -30,6 +32,15 @@ def load(path: str | os.PathLike[str], device: str | Device = "auto") -> Kernel:
     Raises ArtifactError (see `Artifact.load`) and DeviceError (FP6301 unknown name, FP6302 not available).
     """
     return Kernel(Artifact.load(path), device)
+
+
+def _untraced(function: _F) -> _F:
+    """A function that torch.compile calls and does not look into: the mark that `torch.compiler.disable` leaves."""
+    function.__dict__["_torchdynamo_disable"] = True
+    function.__dict__["_torchdynamo_disable_msg"] = (
+        "FP6119: an fp4rt kernel is no operator of torch yet; kernel.as_torch_op('ns::name') makes it one"
+    )
+    return function
 
 
 class Kernel:
@@ -47,6 +58,8 @@ class Kernel:
         self.signature = Signature(artifact.manifest.kernel, self.executable.memory)
         self._plans: dict[Key, Resolved] = {}
         self._host: Kernel | None = None
+        self._outside: Callable[..., dict[str, Output]] | None = None
+        self._op: Operator | None = None  # what torch.compile sees of a call
         self._shadowing = {a.name for a in artifact.manifest.kernel.args} & {"workspace", "stream"}
         self._dim_names = [d.name for d in artifact.manifest.kernel.dims]
 
@@ -103,10 +116,36 @@ class Kernel:
         numpy arrays the outputs are ready on return. With torch tensors, `out` and `workspace` given, a call
         allocates no device memory and does not synchronize.
         """
+        if self._op is not None and self._op.compiling:
+            return self._op.traced(args, out, workspace, stream)
+        return self._run(args, out, workspace, stream)
+
+    @_untraced
+    def _run(
+        self,
+        args: Mapping[str, object],
+        out: Mapping[str, object] | None,
+        workspace: object | None,
+        stream: object | None,
+    ) -> dict[str, Output]:
+        if "torch._dynamo" not in sys.modules:
+            return self._run_now(args, out, workspace, stream)
+        if self._outside is None:  # torch.compile looks at functions as they are called, and not into this one
+            self._outside = sys.modules["torch"].compiler.disable(self._run_now)
+        return self._outside(args, out, workspace, stream)
+
+    def _run_now(
+        self,
+        args: Mapping[str, object],
+        out: Mapping[str, object] | None,
+        workspace: object | None,
+        stream: object | None,
+    ) -> dict[str, Output]:
         call, launcher = self.prepare(args, out, workspace, stream)
         launcher(None)
         return call.outputs
 
+    @_untraced
     def bind(
         self,
         /,
@@ -148,7 +187,8 @@ class Kernel:
         """The kernel as the operator `name` ("ns::name") of torch: see `fp4rt.torch.as_op`."""
         from fp4rt.torch import as_op
 
-        return as_op(self, name)
+        self._op = as_op(self, name)
+        return self._op
 
     def on_host(self) -> Kernel:
         """The kernel for tensors on the CPU: itself on the emulator or the reference, else on the reference."""
@@ -179,7 +219,12 @@ class Kernel:
             args = {**args, **{name: own[name] for name in self._shadowing if own[name] is not None}}
             workspace = None if "workspace" in self._shadowing else workspace
             stream = None if "stream" in self._shadowing else stream
-        call = self.signature.inputs(args)
+        try:
+            call = self.signature.inputs(args)
+        except ArgumentError as error:
+            if error.code == "FP6109" and self.executable.memory is not None and arrays.all_on_host(args.values()):
+                return self.on_host().prepare(args, out, workspace, stream)
+            raise
         plan = self.resolve(call.dims)
         if stream is None:
             self.signature.outputs(call, out)

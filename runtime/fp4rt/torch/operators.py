@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch  # pyright: ignore[reportMissingImports]
 
 from fp4num import Quantized
-from fp4rt.checks import describe_axes
-from fp4rt.errors import ArgumentError, TorchError
+from fp4rt.errors import TorchError
 from fp4rt.torch import symbolic
 from fp4rt.torch.prepared import Prepared
 from fp4rt.torch.schema import Schema
@@ -98,10 +97,23 @@ class Operator:
     def __deepcopy__(self, memo: object) -> Operator:
         return self
 
+    @property
+    def compiling(self) -> bool:
+        """Whether torch.compile or torch.export is tracing this call."""
+        return torch.compiler.is_compiling()
+
+    def traced(self, args: Any, out: Any, workspace: Any, stream: Any) -> dict[str, Any]:
+        """A call of the kernel in a function that is compiled: the operator, which has outputs of its own."""
+        if out is not None or workspace is not None or stream is not None:
+            raise TypeError(f"FP6119: {self.name} takes no out, workspace or stream where torch.compile traces it")
+        return self(**args)
+
     def tensors(self, /, **args: Any) -> tuple[Any, ...]:
         """The arguments of `overload` for these of the kernel. Raises ArgumentError as a call does."""
         names = self._schema.names
         if not (self._schema.required <= args.keys() <= names):
+            if torch.compiler.is_compiling():
+                raise TypeError(f"FP6101: {self.name} takes {sorted(names)}, not {sorted(args)}")
             raise self._kernel.wrong_names(args)
         flat: list[Any] = []
         for slot in self._schema.inputs:
@@ -109,12 +121,6 @@ class Operator:
             if slot.format is None:
                 flat.append(value)
                 continue
-            if not isinstance(value, Quantized):
-                raise ArgumentError(
-                    f"{slot.name!r} is {describe_axes(slot.arg)}: expected a Quantized, found {type(value).__name__}",
-                    argument=slot.name,
-                    help=f"fp4rt.quantize(x, {slot.format.name!r}), or fp4rt.Quantized.from_parts(codes, scales, ...)",
-                )
             slot.check(value)
             flat += slot.parts_of(value)
         flat += [args.get(p.name, p.default) for p in self._schema.params]

@@ -31,6 +31,7 @@ class Slot:
     def __init__(self, arg: Arg, kernel: TypedKernel) -> None:
         self.arg = arg
         self.name = arg.name
+        self.described = describe_axes(arg)
         self.format = f = arg.format
         self.has_scales = f is not None and f.scale is not None
         self.offsets = arg.axes[-2].by if f is not None and len(arg.axes) > 1 else None
@@ -68,32 +69,27 @@ class Slot:
         scales, tensor_scale = found.get("_scales"), found.get("_tensor_scale")
         return Quantized(codes, scales, tensor_scale, f, shape_of_codes(codes, f), found.get("_offsets"))
 
-    def check(self, value: Quantized) -> None:
+    def check(self, value: object) -> None:
         """ArgumentError for what the tensors of a value would not show: its format, shape, and parts it lacks."""
         assert self.format is not None
+        if not isinstance(value, Quantized):
+            raise self._wrong("FP6103", f"expected a Quantized, found {type(value).__name__}")
         if value.format is not self.format and (difference := format_difference(self.format, value.format)):
-            raise ArgumentError(
-                f"{self.name!r} is {describe_axes(self.arg)}, but the value is {value.format.name}: {difference}",
-                argument=self.name,
-                code="FP6108",
-            )
+            raise self._wrong("FP6108", f"the value is {value.format.name}: {difference}")
         if (value.offsets is None) != (self.offsets is None):
-            kind = "made without offsets" if value.offsets is None else "ragged"
-            raise ArgumentError(
-                f"{self.name!r} is {describe_axes(self.arg)}, but the value is {kind}",
-                argument=self.name,
-                code="FP6113",
-                help="rows are ragged, with scales group by group, where the spec says so and nowhere else",
-            )
+            raise self._wrong("FP6113", "the value was made with offsets, or without them, and the spec has it otherwise")
         if self.own_scale and value.tensor_scale is None:
-            raise ArgumentError(f"{self.name!r} has no tensor scale, but {self.format.name} says one", argument=self.name)
+            raise self._wrong("FP6103", "the value has no tensor scale")
         if not torch.compiler.is_compiling() and tuple(value.shape) != shape_of_codes(value.codes, self.format):
-            raise ArgumentError(
-                f"{self.name!r} is said to be of shape {tuple(value.shape)}, which its codes of shape "
-                f"{tuple(value.codes.shape)} are not",
-                argument=self.name,
-                code="FP6105",
-            )
+            shape, codes = tuple(value.shape), tuple(value.codes.shape)
+            raise self._wrong("FP6105", f"the value says to be of shape {shape}, which codes of shape {codes} are not")
+
+    def _wrong(self, code: str, what: str) -> Exception:
+        """ArgumentError; where torch.compile traces the call, which can show no other, a TypeError of the same text."""
+        text = f"{self.name!r} is {self.described}, but {what}"
+        if torch.compiler.is_compiling():
+            return TypeError(f"{code}: {text}")
+        return ArgumentError(text, argument=self.name, code=code)
 
 
 class Param:
