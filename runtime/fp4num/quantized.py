@@ -23,8 +23,8 @@ class Quantized:
 
     `codes` uint8 [.., K*bits/8], packed along the last axis; `scales` a 1-D buffer in the format's layout (uint8, or
     float32 for f32 scales, or empty without scales); `tensor_scale` a 0-d float32 array, or None for a format without
-    one. `offsets` [groups + 1] are those of a ragged tensor (`fp4num.groups`), else None. The arrays are all numpy's, or
-    all torch tensors on one device. `q[rows, columns]` slices along whole blocks.
+    one. `offsets` [groups + 1] are those of a ragged tensor (`fp4num.groups`), else None. The arrays are all numpy's,
+    or all torch tensors on one device. `q[rows, columns]` slices along whole blocks.
     """
 
     codes: Any

@@ -32,7 +32,9 @@ def sliced(q: Quantized, key: object) -> tuple[Any, Any, tuple[int, ...]]:
     keys = _expanded(key, shape)
     ranges = [_range(k, n, axis) for axis, (k, n) in enumerate(zip(keys, shape, strict=True))]
     if not isinstance(keys[-1], slice):
-        raise DataError(f"{f.name}{list(shape)}: the last axis holds the blocks and is sliced, not indexed by {keys[-1]}")
+        raise DataError(
+            f"{f.name}{list(shape)}: the last axis holds the blocks and is sliced, not indexed by {keys[-1]}"
+        )
     unit, tall = f.row_unit, f.block[0]
     _between(ranges[-1], shape[-1], "all" if f.block[1] == "all" and f.scale is not None else unit, -1, f, shape)
     if len(shape) > 1 and f.scale is not None:
@@ -64,7 +66,9 @@ def _scales(q: Quantized, ranges: list[Range], kept: tuple[int, ...], new: tuple
 
 
 def _blocks(of: Range, extent: Extent) -> slice:
-    return slice(None) if extent == "all" else slice(of[0] // extent, -(-of[1] // extent))
+    if extent == "all":
+        return slice(None)
+    return slice(of[0] // extent, -(-of[1] // extent) if of[1] > of[0] else 0)
 
 
 def _expanded(key: object, shape: tuple[int, ...]) -> tuple[Any, ...]:

@@ -64,9 +64,7 @@ class Slot:
             self._buffers[shape, groups] = found
         return found
 
-    def read(
-        self, value: object, parts: dict[str, View], *, tensor_scale: bool = True
-    ) -> tuple[int, ...]:
+    def read(self, value: object, parts: dict[str, View], *, tensor_scale: bool = True) -> tuple[int, ...]:
         """Check a value, add its memory to `parts`, and return its shape."""
         if self.format is not None:
             return self._read_quantized(self.format, value, parts, tensor_scale)

@@ -14,9 +14,9 @@ from fp4num.errors import DataError
 class QuantizedBuffer(torch.nn.Module):  # pyright: ignore[reportUntypedBaseClass]
     """A quantized tensor in a model: its arrays are buffers, so that `to`, `state_dict` and `torch.save` find them.
 
-    `value` is the `Quantized`. Moving a model to a device moves it; converting a model to another type (`half()`) leaves
-    it: its f32 scales are part of what its codes mean. A state dict has the format too, and loading one with another
-    format or shape is a `DataError`.
+    `value` is the `Quantized`. Moving a model to a device moves it; converting a model to another type (`half()`)
+    leaves it: its f32 scales are part of what its codes mean. A state dict has the format too, and loading one with
+    another format or shape is a `DataError`.
     """
 
     codes: Any
@@ -64,5 +64,3 @@ class QuantizedBuffer(torch.nn.Module):  # pyright: ignore[reportUntypedBaseClas
         if different or tuple(state["shape"]) != self.shape:
             what = "; ".join(different) or f"the shape is {tuple(state['shape'])}"
             raise DataError(f"the state of a {self.format.name}{list(self.shape)} holds {found.name}: {what}")
-
-

@@ -233,8 +233,9 @@ def _no_gradient(operator: str, argument: str) -> TorchError:
 
 def _refuse_transforms(operator: str) -> None:
     """TorchError inside `torch.func.grad` and `jvp`, where torch would take the operator's derivative to be zero."""
-    inside = torch._C._functorch.peek_interpreter_stack()
-    if inside is not None and inside.key() in (torch._C._functorch.TransformType.Grad, torch._C._functorch.TransformType.Jvp):
+    functorch = torch._C._functorch
+    inside = functorch.peek_interpreter_stack()
+    if inside is not None and inside.key() in (functorch.TransformType.Grad, functorch.TransformType.Jvp):
         raise TorchError(
             f"{operator} has no gradient, and is called inside a transform of torch.func that takes one",
             code="FP6118",

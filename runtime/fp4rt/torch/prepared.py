@@ -97,5 +97,3 @@ class _Plan:
             for name in schema.output_parts
             for v in (call.parts[name],)
         ]
-
-

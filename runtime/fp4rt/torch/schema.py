@@ -1,9 +1,9 @@
 """The schema of a kernel as an operator: which tensors an argument is, in which order, and how they are named.
 
-    quantized `a`      Tensor a_codes, Tensor a_scales, Tensor a_tensor_scale, and for ragged rows Tensor a_offsets
-    plain `x`, `f32[]` Tensor x
-    `inout c`          Tensor(c!) c
-    `param gain`       float gain=1.0, or SymInt
+quantized `a`      Tensor a_codes, Tensor a_scales, Tensor a_tensor_scale, and for ragged rows Tensor a_offsets
+plain `x`, `f32[]` Tensor x
+`inout c`          Tensor(c!) c
+`param gain`       float gain=1.0, or SymInt
 """
 
 from __future__ import annotations
@@ -77,7 +77,8 @@ class Slot:
         if value.format is not self.format and (difference := format_difference(self.format, value.format)):
             raise self._wrong("FP6108", f"the value is {value.format.name}: {difference}")
         if (value.offsets is None) != (self.offsets is None):
-            raise self._wrong("FP6113", "the value was made with offsets, or without them, and the spec has it otherwise")
+            made = "without offsets" if value.offsets is None else "with offsets"
+            raise self._wrong("FP6113", f"the value was made {made}")
         if self.own_scale and value.tensor_scale is None:
             raise self._wrong("FP6103", "the value has no tensor scale")
         if not torch.compiler.is_compiling() and tuple(value.shape) != shape_of_codes(value.codes, self.format):

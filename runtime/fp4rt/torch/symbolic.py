@@ -77,9 +77,7 @@ def dims_of(kernel: TypedKernel, shapes: Mapping[str, Sequence[Size]]) -> dict[s
     while left:
         ready = [d for d in left if d.expr is not None and _known(d.expr, dims)]
         if not ready:
-            raise ArgumentError(
-                f"no argument determines the dim {left[0].name}", argument=left[0].name, code="FP6110"
-            )
+            raise ArgumentError(f"no argument determines the dim {left[0].name}", argument=left[0].name, code="FP6110")
         for dim in ready:
             assert dim.expr is not None
             dims[dim.name] = evaluate(dim.expr, dims)
