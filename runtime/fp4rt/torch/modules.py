@@ -58,7 +58,15 @@ class QuantizedBuffer(torch.nn.Module):  # pyright: ignore[reportUntypedBaseClas
         return {"format": self.format.to_json(), "shape": list(self.shape)}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """DataError where a state dict holds another format or shape."""
+        """The format and shape are the module's own."""
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """DataError, before anything is copied, where a state dict holds another format or shape."""
+        if (state := state_dict.get(f"{prefix}_extra_state")) is not None:
+            self._check(state)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+    def _check(self, state: dict[str, Any]) -> None:
         found = BlockFormat.from_json(state["format"])
         different = self.format.mismatches(found)
         if different or tuple(state["shape"]) != self.shape:
