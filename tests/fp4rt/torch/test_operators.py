@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import pickle
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -243,9 +244,7 @@ def test_exported_with_a_dynamic_size_saved_and_loaded(gemm: TypedKernel, tmp_pa
             return operator(a=a, b=self.weight.value)["c"]
 
     size = torch.export.Dim.AUTO
-    program = torch.export.export(
-        Layer(), (operands()["a"],), dynamic_shapes={"a": [{0: size}, {0: size}, None, None]}
-    )
+    program = torch.export.export(Layer(), (operands()["a"],), dynamic_shapes={"a": [{0: size}, {0: size}, None, None]})
     torch.export.save(program, tmp_path / "layer.pt2")
     for exported in (program, torch.export.load(tmp_path / "layer.pt2")):
         for m in (40, 300):
@@ -413,3 +412,13 @@ def calls(function: Callable[[], Any]) -> int:
     finally:
         sys.setprofile(None)
     return seen
+
+
+def test_the_python_of_the_page_runs(gemm: TypedKernel) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "torch.md").read_text(encoding="utf-8")
+    kernel, args = load(gemm), operands()
+    names: dict[str, Any] = {"fp4rt": fp4rt, "kernel": kernel, "x": bf16(40, 64), "weight": args["b"]}
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(block, names)  # noqa: S102  # what the page tells its reader to type
+    assert torch.equal(names["y"], kernel(a=fp4rt.quantize(names["x"], "nvfp4"), b=args["b"])["c"])
+    assert names["gemm"].name in page

@@ -66,7 +66,9 @@ def test_quantize_and_dequantize_give_tensors_for_tensors(name: str) -> None:
     assert isinstance(back.codes, np.ndarray) and np.shares_memory(back.codes, q.codes.numpy())
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64, torch.float8_e4m3fn, torch.float8_e5m2])
+@pytest.mark.parametrize(
+    "dtype", [torch.bfloat16, torch.float16, torch.float64, torch.float8_e4m3fn, torch.float8_e5m2]
+)
 def test_every_type_of_numbers_gives_tensors(dtype: torch.dtype) -> None:
     x = numbers(16, 64).to(dtype)
     assert_same(fp4rt.quantize(x, "mxfp4"), fp4rt.quantize(x.float().numpy(), "mxfp4"))
@@ -107,7 +109,10 @@ def test_torchs_own_types_share_the_memory(name: str) -> None:
     codes, scales = fp4rt.torch.typed(q)
     types = {"e2m1": torch.float4_e2m1fn_x2, "e4m3": torch.float8_e4m3fn, "e5m2": torch.float8_e5m2}
     assert codes.dtype is types.get(q.format.element, torch.uint8)
-    assert scales.dtype is {"e4m3": torch.float8_e4m3fn, "e8m0": torch.float8_e8m0fnu, "f32": torch.float32}[q.format.scale]
+    assert (
+        scales.dtype
+        is {"e4m3": torch.float8_e4m3fn, "e8m0": torch.float8_e8m0fnu, "f32": torch.float32}[q.format.scale]
+    )
     assert codes.data_ptr() == q.codes.data_ptr() and scales.data_ptr() == q.scales.data_ptr()
     back = Quantized.from_parts(codes, scales, q.tensor_scale, name, q.shape)
     assert back.codes.data_ptr() == q.codes.data_ptr() and back.codes.dtype is torch.uint8
