@@ -46,6 +46,9 @@ CODES: dict[str, str] = {
     "FP6120": "call needs more memory than there is",
     "FP6121": "call takes too long",
     "FP6122": "a kernel cannot be copied or pickled",
+    # layers
+    "FP6123": "kernels do not make this layer",
+    "FP6124": "weight or scale is not the layer's",
     # sizes
     "FP6201": "constraint does not hold",
     "FP6202": "size cannot be computed",
@@ -154,7 +157,7 @@ class CheckpointError(RuntimeFault):
 
 
 class TorchError(RuntimeFault):
-    """A kernel cannot do what torch is asked to do with it (FP6115 to FP6119)."""
+    """A kernel cannot do what torch is asked to do with it (FP6115 to FP6119, FP6123, FP6124)."""
 
     default_code = "FP6116"
 

@@ -52,7 +52,8 @@ class Kernel:
 
     def __init__(self, artifact: Artifact, device: str | Device = "auto") -> None:
         self.artifact = artifact
-        self._selector = device if isinstance(device, str) else None
+        #: The name that the device was asked for by; None where it is an object.
+        self.selector = device if isinstance(device, str) else None
         self._device = open_device(device, artifact) if isinstance(device, str) else device
         self.executable: Executable = self._device.load(artifact)
         self.signature = Signature(artifact.manifest.kernel, self.executable.memory)
@@ -91,13 +92,13 @@ class Kernel:
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickled as its artifact and the device's name, and loaded again where it is unpickled."""
-        if self._selector is None:
+        if self.selector is None:
             raise DeviceError(
                 f"{self!r} cannot be pickled: its device is an object, not a name",
                 code="FP6122",
                 help="pickle kernel.artifact, and load it on a device of your own with artifact.load_kernel(device)",
             )
-        return Kernel, (self.artifact, self._selector)
+        return Kernel, (self.artifact, self.selector)
 
     def __call__(
         self,

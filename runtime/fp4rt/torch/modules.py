@@ -11,6 +11,16 @@ from fp4num import BlockFormat, Quantized
 from fp4num.errors import DataError
 
 
+def keeping_types(fn: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """What a module does to its tensors, without a change of their types: only devices change."""
+
+    def moved(x: Any) -> Any:
+        new = fn(x)
+        return new if new.dtype == x.dtype else x.to(new.device)
+
+    return moved
+
+
 class QuantizedBuffer(torch.nn.Module):  # pyright: ignore[reportUntypedBaseClass]
     """A quantized tensor in a model: its arrays are buffers, so that `to`, `state_dict` and `torch.save` find them.
 
@@ -45,13 +55,7 @@ class QuantizedBuffer(torch.nn.Module):  # pyright: ignore[reportUntypedBaseClas
         return f"{self.format.name}, {list(self.shape)}"
 
     def _apply(self, fn: Callable[[Any], Any], recurse: bool = True) -> QuantizedBuffer:
-        """Devices change, types do not."""
-
-        def moved(x: Any) -> Any:
-            new = fn(x)
-            return new if new.dtype == x.dtype else x.to(new.device)
-
-        return super()._apply(moved, recurse)
+        return super()._apply(keeping_types(fn), recurse)
 
     def get_extra_state(self) -> dict[str, Any]:
         """The format and shape, as plain values."""

@@ -59,7 +59,7 @@ class Operator:
 
     def __init__(self, kernel: Kernel, name: str) -> None:
         self.name = name
-        self._kernel = kernel
+        self.kernel = kernel
         self._schema = Schema(kernel.manifest.kernel)
         space, _, short = name.partition("::")
         self._library = torch.library.Library(space, "FRAGMENT")
@@ -80,16 +80,15 @@ class Operator:
         return self.name + self._schema.text
 
     def serves(self, kernel: Kernel) -> bool:
-        """Whether this is the operator of the same artifact on the same device."""
-        return kernel is self._kernel or (
-            kernel.manifest == self._kernel.manifest and kernel.device == self._kernel.device
-        )
+        """Whether this is the operator of the same artifact on the device of the same name."""
+        named = kernel.selector is not None and kernel.selector == self.kernel.selector
+        return kernel is self.kernel or (named and kernel.manifest == self.kernel.manifest)
 
     def __repr__(self) -> str:
-        return f"<torch operator {self.name} of {self._kernel!r}>"
+        return f"<torch operator {self.name} of {self.kernel!r}>"
 
     def __reduce__(self) -> tuple[object, ...]:
-        return as_op, (self._kernel, self.name)
+        return as_op, (self.kernel, self.name)
 
     def __copy__(self) -> Operator:
         return self
@@ -114,7 +113,7 @@ class Operator:
         if not (self._schema.required <= args.keys() <= names):
             if torch.compiler.is_compiling():
                 raise TypeError(f"FP6101: {self.name} takes {sorted(names)}, not {sorted(args)}")
-            raise self._kernel.wrong_names(args)
+            raise self.kernel.wrong_names(args)
         flat: list[Any] = []
         for slot in self._schema.inputs:
             value = args[slot.name]
