@@ -50,6 +50,8 @@ def main() -> None:
     cu = driver()
     config, function, pointers = launcher._launches._configured[stream][0]
     host_x = np.zeros((64, 32), np.float32)
+    operator = kernel.as_torch_op("fp4rt_benchmarks::scale_shift")
+    left, right, product = (torch.zeros(64, 64, device="cuda") for _ in range(3))
     rows: list[tuple[str, Callable[[], object]]] = [
         ("bare cuLaunchKernelEx", lambda: cu.cuLaunchKernelEx(config, function, pointers, 0)),
         (
@@ -59,6 +61,9 @@ def main() -> None:
         ("bound call (init + launch)", bound),
         ("call with out=", lambda: kernel(x=x, shift=shift, out=out)),
         ("call that allocates its outputs", lambda: kernel(x=x, shift=shift)),
+        ("operator by name, outputs allocated", lambda: operator(x=x, shift=shift)),
+        ("operator on tensors, outputs allocated", lambda: operator.overload(x, shift)),
+        ("torch: torch.mm(a, b, out=c)", lambda: torch.mm(left, right, out=product)),
         ("bind", lambda: kernel.bind(x=x, shift=shift, out=out)),
         ("torch: torch.add(x, shift, out=y)", lambda: torch.add(x, shift, out=out["y"])),
         ("call on numpy arrays, copies and wait included", lambda: kernel(x=host_x, shift=0.0)),

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fp4num.errors import DataError
+from fp4num.tensors import check_data
 
 #: Element -> its name among ml_dtypes' and torch's types, and the numpy type of its codes.
 _HELD = {
@@ -102,6 +103,7 @@ def _torch_numbers(x: Any, what: str) -> NDArray[Any]:
         raise _no_numbers(what, name)
     if not name.startswith(("float", "bfloat")) or name.startswith("float4"):
         raise DataError(f"{what} is made of real numbers, not {name}")
+    check_data(x)
     x = x.detach().cpu()
     return x.numpy() if name in ("float16", "float32", "float64") else x.float().numpy()
 

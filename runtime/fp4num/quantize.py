@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fp4num import stats
+from fp4num import stats, tensors
 from fp4num.blocks import Job
 from fp4num.codecs import Floats, decode, decode_table
 from fp4num.dtypes import numbers
@@ -56,7 +57,7 @@ def quantize(
             _check_amax(amax, f, the_rule)
         else:
             _check_tensor_scale(_scalar(tensor_scale, "tensor_scale"), f)
-    return quantize_as_kernels_do(
+    found = quantize_as_kernels_do(
         values,
         f,
         tensor_scale=tensor_scale,
@@ -68,6 +69,12 @@ def quantize(
         the_rule=the_rule,
         offsets=offsets,
     )
+    if not tensors.is_tensor(x):
+        return found
+    device = cast("Any", x).device
+    if tensors.is_tensor(offsets) and offsets.device == device:
+        found = replace(found, offsets=offsets)  # the kernel's own argument, so that it need not be compared
+    return found.to(device)
 
 
 def quantize_as_kernels_do(
@@ -141,14 +148,14 @@ def _of_blocks(stored: NDArray[Any], f: BlockFormat, shape: tuple[int, ...]) -> 
 def dequantize(q: Quantized, *, tensor_scale: bool = True) -> Floats:
     """The float32 values: fl(element * scale), then times (or divided by) the tensor scale, each rounded once.
 
-    `tensor_scale=False` leaves the tensor scale out.
+    `tensor_scale=False` leaves the tensor scale out. A torch tensor on the same device where `q` is made of tensors.
     """
     values: NDArray[Any] = _decoded(q, np.float32)
     if tensor_scale and q.tensor_scale is not None:
         with np.errstate(all="ignore"):
-            ts = np.asarray(q.tensor_scale, np.float32)
+            ts = np.asarray(tensors.to_array(q.tensor_scale), np.float32)
             values = values * ts if q.format.tensor_scale == "multiplies" else values / ts
-    return np.asarray(values, np.float32)
+    return _where(np.asarray(values, np.float32), q)
 
 
 def operand_values(q: Quantized) -> NDArray[np.float64]:
@@ -157,15 +164,20 @@ def operand_values(q: Quantized) -> NDArray[np.float64]:
     The tensor core multiplies elements and scales of both operands before it rounds, so an element times its scale may
     lie outside float32's range (6 * 2^127) where the product does not.
     """
-    return _decoded(q, np.float64)
+    return _where(_decoded(q, np.float64), q)
+
+
+def _where(values: NDArray[Any], q: Quantized) -> Any:
+    """The values as a tensor beside the codes, where those are one."""
+    return tensors.to_tensor(values, q.codes.device) if tensors.is_tensor(q.codes) else values
 
 
 def _decoded(q: Quantized, kind: type[np.floating[Any]]) -> NDArray[Any]:
     """element * scale, each product rounded once to `kind`."""
     if not isinstance(q, Quantized):  # pyright: ignore[reportUnnecessaryIsInstance]  # it is the caller's
         raise DataError(f"dequantize takes a Quantized, not {type(q).__name__}")
-    f = block_format(q.format)
-    codes = np.asarray(q.codes)
+    f, q = block_format(q.format), q.numpy()
+    codes = q.codes
     if codes.dtype != np.uint8 or codes.shape != f.codes_shape(q.shape):
         raise DataError(
             f"codes of {f.name}{list(q.shape)} are uint8 of the shape {f.codes_shape(q.shape)}, not {codes.dtype} of "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fp4num import dtypes, groups, scale_arrays
+from fp4num import dtypes, groups, scale_arrays, slices, tensors
 from fp4num.errors import DataError, FormatError
 from fp4num.formats import FORMATS, BlockFormat, block_format
 from fp4num.layouts import ScaleLayout
@@ -23,8 +23,8 @@ class Quantized:
 
     `codes` uint8 [.., K*bits/8], packed along the last axis; `scales` a 1-D buffer in the format's layout (uint8, or
     float32 for f32 scales, or empty without scales); `tensor_scale` a 0-d float32 array, or None for a format without
-    one. `offsets` [groups + 1] are those of a ragged tensor (`fp4num.groups`), else None. The arrays may be numpy's, or
-    torch tensors on any device: `fp4num` computes on numpy arrays only.
+    one. `offsets` [groups + 1] are those of a ragged tensor (`fp4num.groups`), else None. The arrays are all numpy's,
+    or all torch tensors on one device. `q[rows, columns]` slices along whole blocks.
     """
 
     codes: Any
@@ -54,6 +54,36 @@ class Quantized:
             parts.append(f"tensor_scale {_kind(self.tensor_scale)}")
         return f"<{self.format.name}[{shape}]: {', '.join(parts)}>"
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickled as its arrays and the format's JSON object: it is checked as a new one where it is unpickled."""
+        parts = (self.codes, self.scales, self.tensor_scale)
+        return restored, (*parts, self.format.to_json(), tuple(self.shape), self.offsets)
+
+    def __getitem__(self, key: object) -> Quantized:
+        """The part of the tensor at integers (not on the last axis), slices of step 1 and `...`.
+
+        Bounds lie between blocks; codes are contiguous, copied only where they are not, and scales are laid anew. The
+        tensor scale is shared. `DataError` for a bound within a block, and for a ragged tensor.
+        """
+        codes, scales, shape = slices.sliced(self, key)
+        return Quantized(codes, scales, self.tensor_scale, self.format, shape)
+
+    def to(self, device: Any, *, non_blocking: bool = False) -> Quantized:
+        """The same tensor as torch tensors on a device ("cpu", "cuda:1", a `torch.device`); numpy arrays, too.
+
+        What is there already is not copied.
+        """
+        return self._mapped(lambda x: tensors.to_tensor(x, device, non_blocking=non_blocking))
+
+    def numpy(self) -> Quantized:
+        """The same tensor as numpy arrays, which share the memory of tensors on the CPU."""
+        return self._mapped(tensors.to_array)
+
+    def _mapped(self, f: Callable[[Any], Any]) -> Quantized:
+        parts = (None if x is None else f(x) for x in (self.codes, self.scales, self.tensor_scale, self.offsets))
+        codes, scales, tensor_scale, offsets = parts
+        return Quantized(codes, scales, tensor_scale, self.format, self.shape, offsets)
+
     @staticmethod
     def from_parts(
         codes: Any,
@@ -72,10 +102,13 @@ class Quantized:
         [.., rows of blocks, blocks of a row]. With `layout` they lie in that layout instead ("linear", another name of
         `LAYOUTS`, a `ScaleLayout`, or "cutlass", the view (32, 4, m, 4, k, l)) and are converted. `offsets` are those
         of a ragged tensor. One-byte types (float8_e4m3fn, float8_e8m0fnu, float4_e2m1fn_x2) that agree with the
-        format are seen as bytes. e4m3 scales are numbers of sign 0; `nan_blocks` allows NaN as well. Raises
-        `DataError` naming the array, what it is and should be.
+        format are seen as bytes. e4m3 scales are numbers of sign 0; `nan_blocks` allows NaN as well. Arrays of other
+        libraries are taken by DLPack; a tensor scale that is a number goes where the codes are. Raises `DataError`
+        naming the array, what it is and should be.
         """
         f = block_format(fmt)
+        codes, scales = tensors.adopted(codes, "codes"), tensors.adopted(scales, "scales")
+        tensor_scale, offsets = tensors.adopted(tensor_scale, "the tensor scale"), tensors.adopted(offsets, "offsets")
         try:
             dims = tuple(operator.index(n) for n in shape)
         except TypeError:
@@ -85,10 +118,11 @@ class Quantized:
         if tuple(codes.shape) != wanted:
             raise DataError(f"codes of {f.name}{list(dims)} have the shape {wanted}, not {tuple(codes.shape)}")
         if offsets is not None:
-            offsets = _offsets(offsets, dims)
+            offsets = _offsets(offsets, dims, codes)
         if f.scale is None:
-            scales = _no_scales(scales, f)
+            scales = _beside(_no_scales(scales, f), codes)
         else:
+            _same_kind(scales, codes)
             if f.scale == "f32":
                 if _dtype(scales, "scales") != "float32":
                     raise DataError(f"scales of {f.name} are float32, not {_dtype(scales, 'scales')}")
@@ -99,7 +133,7 @@ class Quantized:
             else:
                 scales = scale_arrays.converted(scales, layout, f, dims, offsets)
             scale_arrays.check_bytes(scales, f, dims, offsets, nan_blocks=nan_blocks)
-        return Quantized(codes, scales, _tensor_scale(tensor_scale, f), f, dims, offsets)
+        return Quantized(codes, scales, _beside(_tensor_scale(tensor_scale, f), codes), f, dims, offsets)
 
     @staticmethod
     def from_linear(
@@ -124,14 +158,22 @@ class Quantized:
         return scale_arrays.places(self.format, self.shape, offsets)
 
     def scale_grid(self) -> NDArray[Any]:
-        """The stored scales as [batch, row, k], out of the layout: uint8 codes or float32. For numpy arrays."""
+        """The stored scales as [batch, row, k], out of the layout: uint8 codes or float32."""
         size = scale_arrays.buffer_size(self.format, self.shape, self.offsets)
         if self.scales.shape != (size,):
             raise DataError(
                 f"scales of {self.format.name}{list(self.shape)} fill a flat buffer of {size} in layout "
                 f"{self.format.layout.name}, not one of shape {tuple(self.scales.shape)}"
             )
-        return self.scales[self.scale_places()]
+        places = self.scale_places()
+        return self.scales[tensors.to_tensor(places, self.scales.device) if tensors.is_tensor(self.scales) else places]
+
+
+def restored(codes: Any, scales: Any, tensor_scale: Any, fmt: Any, shape: Any, offsets: Any) -> Quantized:
+    """The `Quantized` that `__reduce__` took apart."""
+    found = BlockFormat.from_json(fmt)
+    known = FORMATS.get(found.name)
+    return Quantized(codes, scales, tensor_scale, known if known == found else found, tuple(shape), offsets)
 
 
 def _kind(array: Any) -> str:
@@ -175,9 +217,23 @@ def _as_bytes(array: Any, what: str, element: str) -> Any:
         raise DataError(f"{what} are {element}, but the array is {name}: view it as uint8 if its bytes are meant")
     if isinstance(array, np.ndarray):
         return array.view(np.uint8)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    import torch  # pyright: ignore[reportMissingImports]  # the caller's array is a torch tensor, so torch is there
+    return array.view(tensors.imported().uint8)
 
-    return array.view(torch.uint8)
+
+def _same_kind(scales: Any, codes: Any) -> None:
+    """`DataError` where one is numpy's and the other torch's: no kernel takes both."""
+    if hasattr(scales, "dtype") and tensors.is_tensor(scales) != tensors.is_tensor(codes):
+        kinds = ["a torch tensor" if tensors.is_tensor(x) else "a numpy array" for x in (codes, scales)]
+        raise DataError(f"codes are {kinds[0]}, but scales {kinds[1]}: give all as numpy arrays, or all as tensors")
+
+
+def _beside(value: Any, codes: Any) -> Any:
+    """A small numpy array as a tensor where the codes are one, and a tensor on the CPU as numpy's beside numpy's."""
+    if value is None or tensors.is_tensor(value) == tensors.is_tensor(codes):
+        return value
+    if tensors.is_tensor(codes):
+        return tensors.to_tensor(np.array(value), codes.device)
+    return tensors.to_array(value) if scale_arrays.on_host(value) else value
 
 
 def _no_scales(scales: Any, f: BlockFormat) -> Any:
@@ -188,14 +244,14 @@ def _no_scales(scales: Any, f: BlockFormat) -> Any:
     return scales.reshape(-1)
 
 
-def _offsets(offsets: Any, shape: tuple[int, ...]) -> Any:
+def _offsets(offsets: Any, shape: tuple[int, ...], codes: Any) -> Any:
     """Offsets as they were given, a list as an array; those on a device are the caller's word: a look would wait."""
     if hasattr(offsets, "shape") and not scale_arrays.on_host(offsets):
         if len(offsets.shape) != 1 or int(offsets.shape[0]) < 1:
             raise DataError(f"offsets are integers [groups + 1], not of shape {tuple(offsets.shape)}")
         return offsets
     checked = groups.check_offsets(offsets, shape)
-    return offsets if hasattr(offsets, "shape") else checked.astype(np.int32)
+    return _beside(offsets if hasattr(offsets, "shape") else checked.astype(np.int32), codes)
 
 
 def _tensor_scale(value: Any, f: BlockFormat) -> Any:

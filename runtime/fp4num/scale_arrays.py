@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fp4num import groups
+from fp4num import groups, tensors
 from fp4num.errors import DataError
 from fp4num.formats import BlockFormat
 from fp4num.layouts import BLOCKED_128X4, LAYOUTS, ScaleLayout
@@ -53,7 +53,7 @@ def places(f: BlockFormat, shape: Sequence[int], offsets: Offsets | None) -> NDA
 
 def to_buffer(scales: NDArray[Any], f: BlockFormat, shape: Sequence[int], offsets: Offsets | None) -> NDArray[Any]:
     """The buffer, padding filled, of stored scales [batch, row, k]."""
-    out = np.full(buffer_size(f, shape, offsets), f.layout.pad, scales.dtype)
+    out = _filled(buffer_size(f, shape, offsets), f.layout.pad, scales.dtype)
     out[places(f, shape, offsets)] = scales
     return out
 
@@ -82,16 +82,25 @@ def converted(array: Any, layout: ScaleLayout | str, f: BlockFormat, shape: tupl
     known = None if offsets is None else groups.check_offsets(offsets, shape)
     have, want = places(there, shape, known), places(f, shape, known)
     size = buffer_size(f, shape, offsets)
-    if isinstance(buffer, np.ndarray):
-        out = np.full(size, f.layout.pad, buffer.dtype)
+    return relaid(buffer, have, want, size, f.layout.pad)
+
+
+def relaid(buffer: Any, have: NDArray[np.int64], want: NDArray[np.int64], size: int, pad: int) -> Any:
+    """A new buffer of `size` elements with the scales at `have` of another at `want`, and every other byte `pad`."""
+    if not tensors.is_tensor(buffer):
+        out = _filled(size, pad, buffer.dtype)
         out[want] = buffer[have]
         return out
-    import torch  # pyright: ignore[reportMissingImports]  # the caller's array is a torch tensor, so torch is there
-
-    have, want = (torch.from_numpy(index).to(buffer.device) for index in (have, want))
-    moved = torch.full((size,), f.layout.pad, dtype=buffer.dtype, device=buffer.device)
+    kind = np.dtype(np.uint8 if buffer.element_size() == 1 else np.float32)
+    moved = tensors.to_tensor(_filled(size, pad, kind), buffer.device)
+    have, want = (tensors.to_tensor(index, buffer.device) for index in (have, want))
     moved[want] = buffer[have]
     return moved
+
+
+def _filled(size: int, pad: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Elements of which every byte is `pad`."""
+    return np.full(size * dtype.itemsize, pad, np.uint8).view(dtype)
 
 
 def check_bytes(

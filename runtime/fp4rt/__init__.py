@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         ForkError,
         KernelFault,
         RuntimeFault,
+        TorchError,
     )
     from fp4rt.inputs import random_inputs
     from fp4rt.kernel import Bound, Kernel, load
@@ -50,6 +51,7 @@ _HOME = {
     "Manifest": "fp4rt.manifest",
     "Quantized": "fp4num",
     "RuntimeFault": "fp4rt.errors",
+    "TorchError": "fp4rt.errors",
     "decode": "fp4num",
     "dequantize": "fp4num",
     "encode": "fp4num",
@@ -75,6 +77,7 @@ __all__ = [
     "Manifest",
     "Quantized",
     "RuntimeFault",
+    "TorchError",
     "__version__",
     "compare",
     "decode",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias
 
@@ -158,7 +158,7 @@ def _torch_view(tensor: Any) -> View:
         tensor,
         "torch",
         tensor.data_ptr(),
-        tensor.nbytes,
+        item_size * tensor.numel(),
         item_size,
         tensor.shape,
         name,
@@ -166,6 +166,16 @@ def _torch_view(tensor: Any) -> View:
         device if device >= 0 else None,
         True,
     )
+
+
+def all_on_host(values: Iterable[object]) -> bool:
+    """Whether every array among a call's values is a torch tensor in host memory."""
+    views = [view(part) for value in values for part in _parts(value)]
+    return all(v is None or (v.family == "torch" and v.device is None) for v in views)
+
+
+def _parts(value: object) -> tuple[object, ...]:
+    return (value.codes, value.scales, value.tensor_scale) if isinstance(value, Quantized) else (value,)
 
 
 def empty(shape: tuple[int, ...], dtype: str, family: Family, device: int | None) -> Any:

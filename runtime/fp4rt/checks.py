@@ -17,6 +17,8 @@ from fp4rt.typed import Arg, TypedKernel, shape_of
 
 #: Shapes whose buffer sizes an argument remembers; past it all are dropped.
 _MAX_SHAPES = 512
+#: The first byte that is no number, by the type of the scales; f32 has none of its own.
+_NO_SCALE = {"e4m3": 0x7F, "e8m0": 0xFF}
 
 
 class Slot:
@@ -34,6 +36,8 @@ class Slot:
         #: The offsets argument of a quantized argument whose rows are ragged: its scales lie group by group.
         self.offsets = arg.axes[-2].by if arg.format is not None and len(arg.axes) > 1 else None
         self.parts = part_names(arg)
+        #: The buffer of block scales of which not every byte is one.
+        self.scales = f"{arg.name}.scales" if arg.format is not None and arg.format.scale in _NO_SCALE else None
         self._buffers: dict[tuple[tuple[int, ...], int | None], tuple[tuple[int, ...], int]] = {}
         #: Formats that were found to mean the same, by id; held so that an id stays theirs.
         self._same: dict[int, BlockFormat] = {}
@@ -60,12 +64,10 @@ class Slot:
             self._buffers[shape, groups] = found
         return found
 
-    def read(
-        self, value: object, parts: dict[str, View], *, tensor_scale: bool = True, written: bool = False
-    ) -> tuple[int, ...]:
-        """Check a value, add its memory to `parts`, and return its shape. What is `written` holds nothing yet."""
+    def read(self, value: object, parts: dict[str, View], *, tensor_scale: bool = True) -> tuple[int, ...]:
+        """Check a value, add its memory to `parts`, and return its shape."""
         if self.format is not None:
-            return self._read_quantized(self.format, value, parts, tensor_scale, written)
+            return self._read_quantized(self.format, value, parts, tensor_scale)
         arg = self.arg
         if not self.extents and arg.dtype == "f32" and isinstance(value, (int, float)) and not isinstance(value, bool):
             try:
@@ -88,7 +90,7 @@ class Slot:
         return v.shape
 
     def _read_quantized(
-        self, fmt: BlockFormat, value: object, parts: dict[str, View], tensor_scale: bool, written: bool
+        self, fmt: BlockFormat, value: object, parts: dict[str, View], tensor_scale: bool
     ) -> tuple[int, ...]:
         arg = self.arg
         if not isinstance(value, Quantized):
@@ -119,8 +121,6 @@ class Slot:
                     code="FP6105",
                     help="fp4rt.Quantized.from_parts checks it early; its layout= builds it",
                 )
-            if not written:
-                _check_scale_bytes(arg.name, value, scales)
         if fmt.tensor_scale is not None and tensor_scale:
             if value.tensor_scale is None:
                 raise ArgumentError(
@@ -186,6 +186,14 @@ class Slot:
             code="FP6113",
             help=f"give offsets={self.offsets} to fp4rt.quantize or to Quantized.from_parts",
         )
+
+    def check_data(self, value: object, parts: Mapping[str, View], dims: Mapping[str, int]) -> None:
+        """Check what an input in host memory holds where it has to be of some kind: scales, offsets and counts."""
+        if self.scales is not None and isinstance(value, Quantized):
+            _check_scale_bytes(self.name, value, parts[self.scales])
+        if self.grouped:
+            check_groups(self.arg, parts, dims)
+            self.check_offsets(value, parts)
 
     def check_offsets(self, value: object, parts: Mapping[str, View]) -> None:
         """ArgumentError FP6113 unless the offsets of a ragged value are those of the call: their number and, in host
@@ -294,8 +302,8 @@ def _check_scale_bytes(argument: str, value: Quantized, scales: View) -> None:
     A look at a device would wait for it.
     """
     fmt = value.format
-    nan = {"e4m3": 0x7F, "e8m0": 0xFF}.get(str(fmt.scale))
-    if nan is None or scales.device is not None or not scales.nbytes:
+    nan = _NO_SCALE[str(fmt.scale)]
+    if scales.device is not None or not scales.nbytes:
         return
     data = arrays.host_bytes(scales)
     if int(data.max()) < nan:

@@ -36,10 +36,19 @@ CODES: dict[str, str] = {
     "FP6112": "offsets or counts are out of range",
     "FP6113": "quantized argument is not grouped as its axis is",
     "FP6114": "block scales hold what is no scale",
+    # torch
+    "FP6115": "torch is not installed",
+    "FP6116": "operator cannot be registered",
+    "FP6117": "operator cannot be mapped",
+    "FP6118": "operator has no gradient",
+    "FP6119": "call cannot be compiled by torch",
     # calls
     "FP6120": "call needs more memory than there is",
     "FP6121": "call takes too long",
     "FP6122": "a kernel cannot be copied or pickled",
+    # layers
+    "FP6123": "kernels do not make this layer",
+    "FP6124": "weight or scale is not the layer's",
     # sizes
     "FP6201": "constraint does not hold",
     "FP6202": "size cannot be computed",
@@ -145,6 +154,12 @@ class CheckpointError(RuntimeFault):
     """A checkpoint's file or tensors are not what their convention says (FP640x)."""
 
     default_code = "FP6405"
+
+
+class TorchError(RuntimeFault):
+    """A kernel cannot do what torch is asked to do with it (FP6115 to FP6119, FP6123, FP6124)."""
+
+    default_code = "FP6116"
 
 
 class ForkError(DeviceError):

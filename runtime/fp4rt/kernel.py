@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fp4rt import arrays
 from fp4rt.arrays import Output
@@ -15,6 +17,10 @@ from fp4rt.manifest import Manifest
 from fp4rt.resolve import Key, Resolved, resolve
 from fp4rt.signature import Call, Signature, complete_dims
 
+if TYPE_CHECKING:
+    from fp4rt.torch.operators import Operator
+
+_F = TypeVar("_F", bound="Callable[..., Any]")
 #: Sets of dims whose resolved plans are kept; past it all are dropped, since sizes then hardly repeat.
 _MAX_PLANS = 512
 
@@ -28,6 +34,15 @@ def load(path: str | os.PathLike[str], device: str | Device = "auto") -> Kernel:
     return Kernel(Artifact.load(path), device)
 
 
+def _untraced(function: _F) -> _F:
+    """A function that torch.compile calls and does not look into: the mark that `torch.compiler.disable` leaves."""
+    function.__dict__["_torchdynamo_disable"] = True
+    function.__dict__["_torchdynamo_disable_msg"] = (
+        "FP6119: an fp4rt kernel is no operator of torch yet; kernel.as_torch_op('ns::name') makes it one"
+    )
+    return function
+
+
 class Kernel:
     """A loaded kernel. Calling it takes the spec's arguments by name and returns its outputs by name.
 
@@ -37,11 +52,15 @@ class Kernel:
 
     def __init__(self, artifact: Artifact, device: str | Device = "auto") -> None:
         self.artifact = artifact
-        self._selector = device if isinstance(device, str) else None
+        #: The name that the device was asked for by; None where it is an object.
+        self.selector = device if isinstance(device, str) else None
         self._device = open_device(device, artifact) if isinstance(device, str) else device
-        self._executable: Executable = self._device.load(artifact)
-        self._signature = Signature(artifact.manifest.kernel, self._executable.memory)
+        self.executable: Executable = self._device.load(artifact)
+        self.signature = Signature(artifact.manifest.kernel, self.executable.memory)
         self._plans: dict[Key, Resolved] = {}
+        self._host: Kernel | None = None
+        self._outside: Callable[..., dict[str, Output]] | None = None
+        self._op: Operator | None = None  # what torch.compile sees of a call
         self._shadowing = {a.name for a in artifact.manifest.kernel.args} & {"workspace", "stream"}
         self._dim_names = [d.name for d in artifact.manifest.kernel.dims]
 
@@ -73,13 +92,13 @@ class Kernel:
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickled as its artifact and the device's name, and loaded again where it is unpickled."""
-        if self._selector is None:
+        if self.selector is None:
             raise DeviceError(
                 f"{self!r} cannot be pickled: its device is an object, not a name",
                 code="FP6122",
                 help="pickle kernel.artifact, and load it on a device of your own with artifact.load_kernel(device)",
             )
-        return Kernel, (self.artifact, self._selector)
+        return Kernel, (self.artifact, self.selector)
 
     def __call__(
         self,
@@ -98,10 +117,36 @@ class Kernel:
         numpy arrays the outputs are ready on return. With torch tensors, `out` and `workspace` given, a call
         allocates no device memory and does not synchronize.
         """
-        call, launcher = self._prepare(args, out, workspace, stream)
+        if self._op is not None and self._op.compiling:
+            return self._op.traced(args, out, workspace, stream)
+        return self._run(args, out, workspace, stream)
+
+    @_untraced
+    def _run(
+        self,
+        args: Mapping[str, object],
+        out: Mapping[str, object] | None,
+        workspace: object | None,
+        stream: object | None,
+    ) -> dict[str, Output]:
+        if "torch._dynamo" not in sys.modules:
+            return self._run_now(args, out, workspace, stream)
+        if self._outside is None:  # torch.compile looks at functions as they are called, and not into this one
+            self._outside = sys.modules["torch"].compiler.disable(self._run_now)
+        return self._outside(args, out, workspace, stream)
+
+    def _run_now(
+        self,
+        args: Mapping[str, object],
+        out: Mapping[str, object] | None,
+        workspace: object | None,
+        stream: object | None,
+    ) -> dict[str, Output]:
+        call, launcher = self.prepare(args, out, workspace, stream)
         launcher(None)
         return call.outputs
 
+    @_untraced
     def bind(
         self,
         /,
@@ -112,7 +157,7 @@ class Kernel:
         **args: object,
     ) -> Bound:
         """Check and pack the arguments once; the result runs the kernel on this same memory each time it is called."""
-        call, launcher = self._prepare(args, out, workspace, stream)
+        call, launcher = self.prepare(args, out, workspace, stream)
         return Bound(self, call, launcher)
 
     def workspace_size(self, **dims: int) -> int:
@@ -139,28 +184,57 @@ class Kernel:
             self._plans[key] = plan
         return plan
 
-    def _prepare(
+    def as_torch_op(self, name: str) -> Operator:
+        """The kernel as the operator `name` ("ns::name") of torch: see `fp4rt.torch.as_op`."""
+        from fp4rt.torch import as_op
+
+        self._op = as_op(self, name)
+        return self._op
+
+    def on_host(self) -> Kernel:
+        """The kernel for tensors on the CPU: itself on the emulator or the reference, else on the reference."""
+        if self.executable.memory is None:
+            return self
+        if self._host is None:
+            self._host = Kernel(self.artifact, "reference")
+        return self._host
+
+    def on_cuda(self, index: int) -> Kernel:
+        """The kernel on one GPU: itself if it is there, else loaded anew."""
+        return self if self.executable.memory == index else Kernel(self.artifact, f"cuda:{index}")
+
+    def wrong_names(self, args: Mapping[str, object]) -> ArgumentError:
+        """The error for arguments of other names than the kernel's, or too few."""
+        return self.signature.wrong_names(args)
+
+    def prepare(
         self,
         args: Mapping[str, object],
-        out: Mapping[str, object] | None,
-        workspace: object | None,
-        stream: object | None,
+        out: Mapping[str, object] | None = None,
+        workspace: object | None = None,
+        stream: object | None = None,
     ) -> tuple[Call, Launcher]:
+        """A call whose arguments are checked, and what runs it."""
         if self._shadowing:  # an argument of the kernel with this name goes first
             own = {"workspace": workspace, "stream": stream}
             args = {**args, **{name: own[name] for name in self._shadowing if own[name] is not None}}
             workspace = None if "workspace" in self._shadowing else workspace
             stream = None if "stream" in self._shadowing else stream
-        call = self._signature.inputs(args)
+        try:
+            call = self.signature.inputs(args)
+        except ArgumentError as error:
+            if error.code == "FP6109" and self.executable.memory is not None and arrays.all_on_host(args.values()):
+                return self.on_host().prepare(args, out, workspace, stream)
+            raise
         plan = self.resolve(call.dims)
         if stream is None:
-            self._signature.outputs(call, out)
+            self.signature.outputs(call, out)
         else:
-            with self._executable.allocating(call, stream):
-                self._signature.outputs(call, out)
+            with self.executable.allocating(call, stream):
+                self.signature.outputs(call, out)
         if workspace is not None:
             self._add_workspace(call, workspace, plan.workspace)
-        return call, self._executable.bind(call, plan, stream)
+        return call, self.executable.bind(call, plan, stream)
 
     def _add_workspace(self, call: Call, workspace: object, needed: int) -> None:
         v = arrays.view(workspace)
@@ -175,7 +249,7 @@ class Kernel:
             raise ArgumentError(
                 f"workspace has {v.nbytes} bytes; {needed} are needed for {sizes}", argument="workspace", code="FP6111"
             )
-        if v.family != call.family or (v.family == "torch" and v.device != self._executable.memory):
+        if v.family != call.family or (v.family == "torch" and v.device != self.executable.memory):
             raise ArgumentError(
                 "workspace: it must be of the same kind and on the same device as the arguments",
                 argument="workspace",

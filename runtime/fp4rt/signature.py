@@ -17,7 +17,7 @@ import numpy as np
 from fp4num import BlockFormat, Quantized
 from fp4rt import arrays, sizes
 from fp4rt.arrays import Family, Output, View
-from fp4rt.checks import Slot, check_groups, check_overlaps, describe_axes, scale_source, wrong_device
+from fp4rt.checks import Slot, check_overlaps, describe_axes, scale_source, wrong_device
 from fp4rt.errors import ArgumentError
 from fp4rt.plan import WORKSPACE
 from fp4rt.typed import Dim, TypedKernel
@@ -70,7 +70,7 @@ class Signature:
     def inputs(self, args: Mapping[str, object]) -> Call:
         """Check the values passed by name; the call's dims are then known."""
         if not self._required <= args.keys() <= self._known:
-            raise self._wrong_names(args)
+            raise self.wrong_names(args)
         parts: dict[str, View] = {}
         shapes = [slot.read(args[slot.name], parts) for slot in self._ins]
         family = self._family(parts)
@@ -78,16 +78,21 @@ class Signature:
         for slot, shape in zip(self._ins, shapes, strict=True):
             if slot.computed and shape != slot.shape(dims):
                 raise _wrong_shape(slot, shape, slot.shape(dims), "")
-            if slot.grouped:
-                check_groups(slot.arg, parts, dims)
-                slot.check_offsets(args[slot.name], parts)
-        call = Call(dims, self._scalars(args), parts, family, inout=self._inout)
+        self.check_data(args, parts, dims)
+        call = Call(dims, self.scalars(args), parts, family, inout=self._inout)
         for slot in self._inouts:
             call.outputs[slot.name] = cast("Output", args[slot.name])  # as `read` has found
             _mark_written(slot, call)
         return call
 
-    def _wrong_names(self, args: Mapping[str, object]) -> ArgumentError:
+    def check_data(self, args: Mapping[str, object], parts: Mapping[str, View], dims: Dims) -> None:
+        """What inputs hold in host memory; the rest is known from their shapes and types."""
+        for slot in self._ins:
+            if slot.scales is not None or slot.grouped:
+                slot.check_data(args[slot.name], parts, dims)
+
+    def wrong_names(self, args: Mapping[str, object]) -> ArgumentError:
+        """The error for names that are not those of the arguments."""
         known = [*(s.name for s in self._ins), *(a.name for a in self._params)]
         for name in args:
             if name not in known:
@@ -101,7 +106,8 @@ class Signature:
         names = ", ".join(map(repr, missing))
         return ArgumentError(f"{self.kernel.name} needs {names}", argument=missing[0], code="FP6102")
 
-    def _scalars(self, args: Mapping[str, object]) -> dict[str, float]:
+    def scalars(self, args: Mapping[str, object]) -> dict[str, float]:
+        """The values of the params; ArgumentError for one that is no number or does not fit."""
         out: dict[str, float] = {}
         for arg in self._params:
             value = args.get(arg.name, arg.default)
@@ -186,7 +192,7 @@ class Signature:
             else:
                 if value is None:
                     value = arrays.empty(shape, str(slot.arg.dtype), call.family, self.device)
-                self._check_output(call, slot, slot.read(value, call.parts, written=True), shape)
+                self._check_output(call, slot, slot.read(value, call.parts), shape)
                 call.outputs[slot.name] = cast("Output", value)  # as `read` has found
             _mark_written(slot, call)
         if taken != len(given):
@@ -211,7 +217,7 @@ class Signature:
             scales = arrays.empty((scale_count,), "f32" if fmt.scale == "f32" else "u8", call.family, self.device)
             tensor_scale = arrays.empty((), "f32", call.family, self.device) if own_scale else None
             value = Quantized(codes, scales, tensor_scale, fmt, shape, offsets)
-        found = slot.read(value, call.parts, tensor_scale=own_scale, written=True)
+        found = slot.read(value, call.parts, tensor_scale=own_scale)
         self._check_output(call, slot, found, shape)
         slot.check_offsets(value, call.parts)
         if alias is not None and isinstance(value, Quantized):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.util import find_spec
 
 import pytest
 
@@ -11,9 +10,6 @@ from fp4num import FORMATS, BlockFormat
 from fp4rt import Artifact, Kernel
 from fp4rt.manifest import Manifest, Plan
 from fp4rt.typed import Arg, Axis, Constraint, Dim, Store, TypedKernel, Value
-
-if find_spec("torch") is None:
-    collect_ignore = ["test_torch_host.py"]
 
 M, N, K = Axis("M", "M"), Axis("N", "N"), Axis("K", "K")
 MakeGemm = Callable[..., TypedKernel]

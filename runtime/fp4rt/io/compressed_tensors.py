@@ -13,7 +13,7 @@ import numpy as np
 from fp4num import BlockFormat, Quantized
 from fp4rt.errors import CheckpointError
 from fp4rt.io import convert
-from fp4rt.io.convert import Linear
+from fp4rt.io.convert import Family, Linear
 from fp4rt.io.tensors import Tensor, get, only, scalar, vector
 
 #: The `format` of the checkpoint's quantization config.
@@ -39,26 +39,30 @@ def from_compressed_tensors(
     fmt: BlockFormat | str | None = None,
     *,
     ignoring: Iterable[str] = (),
+    family: Family | None = None,
 ) -> Linear:
     """The linear layer `name` in one of three schemes.
 
-    nvfp4-pack-quantized: NAME.weight_packed U8 [N, K/2], .weight_scale F8_E4M3 [N, K/16], .weight_global_scale and,
-    if there, .input_global_scale F32. mxfp4-pack-quantized: .weight_packed U8 [N, K/2], .weight_scale U8 [N, K/32].
+    nvfp4-pack-quantized: NAME.weight_packed U8 [N, K/2], .weight_scale F8_E4M3 [N, K/16], .weight_global_scale and, if
+    there, .input_global_scale F32. mxfp4-pack-quantized: .weight_packed U8 [N, K/2], .weight_scale U8 [N, K/32].
     mxfp8-quantized: .weight F8_E4M3 [N, K], .weight_scale U8 [N, K/32]. `fmt` is the type that the kernel wants (by
     default the prelude's); for `multiplies` the reciprocal of a global scale is taken, rounded once. A .bias [N] is
-    handed out. Raises `CheckpointError` for what is missing or of another dtype or shape, and for any other tensor
-    NAME... that is not named in `ignoring`: a permutation (weight_g_idx), a zero point, a transform.
+    handed out. `family` is "numpy" or "torch", by default what the tensors are. Raises `CheckpointError` for what is
+    missing or of another dtype or shape, and for any other tensor NAME... that is not named in `ignoring`: a
+    permutation (weight_g_idx), a zero point, a transform.
     """
     f, columns = _format(scheme, fmt)
     mx8 = scheme == "mxfp8-quantized"
-    codes = get(tensors, f"{name}.weight" if mx8 else f"{name}.weight_packed", ("F8_E4M3",) if mx8 else ("U8",))
+    packed = f"{name}.weight" if mx8 else f"{name}.weight_packed"
+    codes = get(tensors, packed, ("F8_E4M3",) if mx8 else ("U8",))
     width = codes.shape[-1] * 8 // f.bits // columns
     scale_dtypes = ("F8_E4M3",) if f.scale == "e4m3" else ("U8", "F8_E8M0")
     scales = get(tensors, f"{name}.weight_scale", scale_dtypes, (*codes.shape[:-1], width))
     only(tensors, f"{name}.", (*_KNOWN[scheme], *_CACHE, "bias"), ignoring)
     bias, key = vector(tensors, f"{name}.bias", codes.shape[-2]), f"{name}.weight_scale"
     if f.scale == "e8m0":
-        return Linear(convert.assemble(codes.data, scales.data, f, None, key), bias=bias)
+        layer = Linear(convert.assemble(codes.data, scales.data, f, None, key), bias=bias)
+        return convert.delivered(layer, tensors[packed], family)
     sense = convert.sense_of(f, scheme)
     overall = scalar(tensors, f"{name}.weight_global_scale")
     overall = convert.change_sense(overall, "divides", sense, f"{name}.weight_global_scale")
@@ -67,7 +71,7 @@ def from_compressed_tensors(
     given = scalar(tensors, given_key) if given_key in tensors else None
     if given is not None:
         given = convert.change_sense(given, "divides", sense, given_key)
-    return Linear(weight, given, bias=bias)
+    return convert.delivered(Linear(weight, given, bias=bias), tensors[packed], family)
 
 
 def to_compressed_tensors(layer: Linear | Quantized, name: str, scheme: Scheme) -> dict[str, Tensor]:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fp4num import BlockFormat, Quantized
+from fp4num import BlockFormat, Quantized, tensors
 from fp4num.formats import Sense, block_format
 from fp4rt import arrays
-from fp4rt.errors import CheckpointError
+from fp4rt.errors import ArgumentError, CheckpointError
+
+#: Whose arrays a reader hands out; None: torch's where the checkpoint's tensors are, else numpy's.
+Family = Literal["numpy", "torch"]
+_Layer = TypeVar("_Layer", "Linear", Quantized)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +25,35 @@ class Linear:
     `input_scale` is the calibrated tensor scale of the activations, in the sense of the weight's format: what a
     Quantized input of that format takes. `pre_quant_scale` [K] is what the activations are multiplied by before
     they are quantized (AWQ, SmoothQuant): without it the product is another one. Both float32, as is `bias` [N].
+    All are numpy's, or all torch tensors.
     """
 
     weight: Quantized
-    input_scale: np.float32 | None = None
-    pre_quant_scale: NDArray[np.float32] | None = None
-    bias: NDArray[np.float32] | None = None
+    input_scale: Any = None
+    pre_quant_scale: Any = None
+    bias: Any = None
+
+    def to(self, device: Any) -> Linear:
+        """The layer as torch tensors on a device."""
+        rest = (self.input_scale, self.pre_quant_scale, self.bias)
+        return Linear(
+            self.weight.to(device), *(None if x is None else tensors.to_tensor(np_or_tensor(x), device) for x in rest)
+        )
+
+
+def np_or_tensor(x: Any) -> Any:
+    """A number of numpy as an array of no axes."""
+    return np.array(x) if isinstance(x, np.generic) else x
+
+
+def delivered(layer: _Layer, source: Any, family: Family | None) -> _Layer:
+    """What a reader hands out: of torch where the checkpoint's tensor is (and on its device) or `family` says so."""
+    if family not in (None, "numpy", "torch"):
+        raise ArgumentError(f"family is 'numpy', 'torch' or None, not {family!r}", argument="family")
+    given = tensors.is_tensor(source)
+    if family == "numpy" or (family is None and not given):
+        return layer
+    return layer.to(source.device if given else "cpu")
 
 
 def checked_format(fmt: BlockFormat | str, element: str, scale: str, columns: int, what: str) -> BlockFormat:

@@ -12,7 +12,7 @@ import numpy as np
 
 from fp4num import BlockFormat, Quantized
 from fp4rt.io import convert
-from fp4rt.io.convert import Linear
+from fp4rt.io.convert import Family, Linear
 from fp4rt.io.tensors import Tensor, get, only, scalar, vector
 
 _WHAT = "a ModelOpt NVFP4 checkpoint"
@@ -22,14 +22,19 @@ _CACHE = ("k_scale", "v_scale")
 
 
 def from_modelopt(
-    tensors: Mapping[str, Any], name: str, fmt: BlockFormat | str = "nvfp4", *, ignoring: Iterable[str] = ()
+    tensors: Mapping[str, Any],
+    name: str,
+    fmt: BlockFormat | str = "nvfp4",
+    *,
+    ignoring: Iterable[str] = (),
+    family: Family | None = None,
 ) -> Linear:
     """The linear layer `name`: NAME.weight U8 [N, K/2], .weight_scale F8_E4M3 [N, K/16], .weight_scale_2 F32,
     and, if there, .input_scale F32, .pre_quant_scale [K] and .bias [N] of floats.
 
     `fmt` is the type that the kernel wants: any layout, and a tensor scale of either sense (the reciprocal is taken for
-    `divides`, rounded once). Raises `CheckpointError` for what is missing or of another dtype or shape, and for any
-    other tensor NAME... that is not named in `ignoring`.
+    `divides`, rounded once). `family` is "numpy" or "torch", by default what the tensors are. Raises `CheckpointError`
+    for what is missing or of another dtype or shape, and for any other tensor NAME... that is not named in `ignoring`.
     """
     f = convert.checked_format(fmt, "e2m1", "e4m3", 16, _WHAT)
     codes = get(tensors, f"{name}.weight", ("U8",))
@@ -40,12 +45,13 @@ def from_modelopt(
     sense = convert.sense_of(f, _WHAT)
     overall = convert.change_sense(second, "multiplies", sense, f"{name}.weight_scale_2")
     weight = convert.assemble(codes.data, scales.data, f, overall, f"{name}.weight_scale")
-    return Linear(
+    layer = Linear(
         weight,
         None if given is None else convert.change_sense(given, "multiplies", sense, key),
         vector(tensors, f"{name}.pre_quant_scale", weight.shape[-1]),
         vector(tensors, f"{name}.bias", weight.shape[-2]),
     )
+    return convert.delivered(layer, tensors[f"{name}.weight"], family)
 
 
 def to_modelopt(layer: Linear | Quantized, name: str) -> dict[str, Tensor]:

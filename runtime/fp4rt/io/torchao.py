@@ -19,6 +19,7 @@ from fp4num import LAYOUTS, BlockFormat, Quantized
 from fp4num.formats import Grid, block_format
 from fp4rt.errors import CheckpointError
 from fp4rt.io import convert
+from fp4rt.io.convert import Family
 from fp4rt.io.safetensors import Checkpoint
 from fp4rt.io.tensors import Tensor, get, only, scalar
 
@@ -33,13 +34,15 @@ def from_torchao(
     swizzled: bool,
     fmt: BlockFormat | str,
     ignoring: Iterable[str] = (),
+    family: Family | None = None,
 ) -> Quantized:
     """PREFIXqdata U8 [.., N, K/2] (or F8_E4M3, F8_E5M2 [.., N, K]), PREFIXscale F8_E4M3 or F8_E8M0,
     PREFIXper_tensor_scale F32.
 
     Scales are row-major [.., N, K/block], or, `swizzled`, whole 128 x 4 atoms of the rows of all leading axes together:
-    flat, or in the shape that torchao gives them. Raises `CheckpointError` for what is missing, of another dtype or
-    shape, a tensor scale that the format has no place for, or another tensor PREFIX.. that is not named in `ignoring`.
+    flat, or in the shape that torchao gives them. `family` is "numpy" or "torch", by default what the tensors are.
+    Raises `CheckpointError` for what is missing, of another dtype or shape, a tensor scale that the format has no place
+    for, or another tensor PREFIX.. that is not named in `ignoring`.
     """
     f = _checked(fmt)
     _check_order(tensors, f"{prefix}qdata")
@@ -53,9 +56,11 @@ def from_torchao(
     if f.tensor_scale is None:
         if overall is not None:
             raise CheckpointError(f"{key} is there, but {f.name} has no tensor scale", code="FP6405")
-        return convert.assemble(codes.data, rows, f, None, f"{prefix}scale")
+        weight = convert.assemble(codes.data, rows, f, None, f"{prefix}scale")
+        return convert.delivered(weight, tensors[f"{prefix}qdata"], family)
     value = np.float32(1) if overall is None else convert.change_sense(overall, "multiplies", f.tensor_scale, key)
-    return convert.assemble(codes.data, rows, f, value, f"{prefix}scale")
+    weight = convert.assemble(codes.data, rows, f, value, f"{prefix}scale")
+    return convert.delivered(weight, tensors[f"{prefix}qdata"], family)
 
 
 def to_torchao(q: Quantized, prefix: str, *, swizzled: bool) -> dict[str, Tensor]:

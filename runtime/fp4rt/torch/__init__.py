@@ -1,0 +1,31 @@
+"""fp4rt with PyTorch: kernels as operators of torch, quantized tensors in modules. Imported only when asked for.
+
+    import fp4rt.torch
+
+    gemm = fp4rt.load("out/nvfp4_gemm.json").as_torch_op("mine::nvfp4_gemm")
+    y = gemm(a=fp4rt.quantize(x, "nvfp4"), b=weight)["c"]  # eager, torch.compile, torch.export
+
+Importing it teaches torch what a `Quantized` is: `torch.compile` and `torch.export` take it apart, and
+`torch.load(weights_only=True)` reads one. Plain calls of kernels with tensors need none of this.
+"""
+
+from __future__ import annotations
+
+from fp4rt.errors import TorchError
+
+try:
+    import torch as _torch  # noqa: F401  # pyright: ignore[reportMissingImports, reportUnusedImport]
+except ImportError as error:
+    raise TorchError(
+        "fp4rt.torch needs torch, which is not installed", code="FP6115", help="pip install 'fp4cc[torch]'"
+    ) from error
+
+from fp4rt.torch.linear import Linear
+from fp4rt.torch.modules import QuantizedBuffer
+from fp4rt.torch.operators import Operator, as_op
+from fp4rt.torch.quantizing import quantize
+from fp4rt.torch.tensors import register, typed
+
+register()
+
+__all__ = ["Linear", "Operator", "QuantizedBuffer", "as_op", "quantize", "typed"]
