@@ -10,7 +10,7 @@ from fp4emu.errors import Fault
 from fp4emu.instruction import Instruction
 from fp4emu.machine import Cta, ThreadContext
 from fp4emu.memory import SharedMemory
-from fp4emu.order.agents import Operation
+from fp4emu.order.agents import Agent, Operation
 
 
 def submit(
@@ -19,7 +19,7 @@ def submit(
     action: Callable[[], None],
     *,
     order: Hashable = None,
-    operation: Operation | None = None,
+    operation: Agent | None = None,
 ) -> None:
     """Queues an effect. A fault in it names the instruction that issued it, however late it runs.
 

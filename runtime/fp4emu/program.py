@@ -281,6 +281,9 @@ def _observe(builder: Builder, program: Program, ins: Instruction) -> None:
     if ins.rule.opcode in rules.BEFORE:
         with builder.when():
             builder.emit(f"{builder.constant(rules.before)}(g, {builder.constant(ins)}, {builder.mask()})")
+    elif ".sync" in ins.name and ins.rule.family != "barriers":
+        with builder.when():
+            builder.emit(f"{builder.constant(rules.aligned)}(g, {builder.constant(ins)}, {builder.mask()})")
     if slots := program.watched():
         written = frozenset(slot_set(program, ins.operands[: ins.rule.outputs]) & slots)
         read = frozenset(slot_set(program, ins.operands[ins.rule.first_source :]) & slots)

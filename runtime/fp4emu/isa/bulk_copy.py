@@ -209,8 +209,8 @@ def prefetch(thread: ThreadContext, ins: Instruction, address: int, size: int, *
 
 
 def _lanes_with_groups(g: Any, mask: Any) -> list[tuple[int, WarpContext, int, BulkGroups]]:
-    """(row, warp, lane, groups) of the executing threads that have ever issued a bulk operation: for the others there is
-    nothing to do."""
+    """(row, warp, lane, groups) of the executing threads that have ever issued a bulk operation: for the others
+    there is nothing to do."""
     found: list[tuple[int, WarpContext, int, BulkGroups]] = []
     for row, warp, word in active_rows(g, mask):
         threads: dict[int, dict[str, Any]] = warp.scratch.get("threads", {})

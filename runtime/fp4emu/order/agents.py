@@ -31,6 +31,8 @@ class Operation:
     time: int
     kind: str
     strong: str = ""
+    generic: bool = False
+    """Whether it accesses memory through the generic proxy (st.async, red.async)."""
     covers: list[Operation] = field(default_factory=list["Operation"])
     loaded: int = 0
     stored: int = 0
@@ -67,7 +69,8 @@ def issue(warp: WarpClock, lane: int, ins: Instruction) -> Operation:
     published = warp.publish(1 << lane)
     place, time = warp.domain.operation(warp.base + lane, published)
     strong = "gpu" if opcode.startswith(("cp.reduce", "red.async")) else ""
-    return Operation(warp, lane, ins, published, clock.taken, place, time, kind, strong)
+    generic = opcode in ("st.async", "red.async")
+    return Operation(warp, lane, ins, published, clock.taken, place, time, kind, strong, generic)
 
 
 def lanes_of(agent: Agent) -> list[int]:

@@ -89,8 +89,10 @@ class Observer:
         """Lanes of a warp execute an instruction."""
         self.acting = Lanes(self.warp(warp), word, ins)
 
-    def begin(self, warp: WarpContext, lane: int, ins: Instruction) -> Operation:
-        """A thread issues an asynchronous operation."""
+    def begin(self, warp: WarpContext, lane: int, ins: Instruction) -> Agent:
+        """A thread issues an asynchronous operation. Copies by cp.async count as finished where they stand."""
+        if ins.rule.opcode.startswith("cp.async") and not ins.rule.opcode.startswith("cp.async.bulk"):
+            return Lanes(self.warp(warp), 1 << lane, ins)
         return issue(self.warp(warp), lane, ins)
 
     @contextmanager
@@ -122,9 +124,8 @@ class Observer:
     def published(self, agent: Lanes) -> tuple[Clock, Clock]:
         """(what an arrival publishes, what it is ordered after). A relaxed one publishes what a release fence before it
         lets it, and what tcgen05.fence and fence.mbarrier_init have published for themselves."""
-        assert self.ins is not None
         whole = agent.warp.publish(agent.word)
-        if self.ins.mod("sem") != "relaxed":
+        if agent.ins.mod("sem") != "relaxed":
             return whole, whole
         part = whole.unordered_part()
         for clock, _ in agent.warp.distinct(agent.word):
@@ -245,6 +246,8 @@ class Observer:
         """(all accesses that an agent knows, those of the generic proxy that it may rely on)."""
         if isinstance(agent, Operation):
             clock = agent.clock
+            if agent.generic:
+                return clock.known, clock.known
             visible = clock.shared if self._space == "shared" else clock.other
             return clock.known, visible
         clock = knows or agent.warp.lanes[(agent.word & -agent.word).bit_length() - 1]

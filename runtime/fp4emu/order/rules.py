@@ -76,7 +76,7 @@ def _fence_proxy(observer: Observer, warp: WarpClock, word: int, ins: Instructio
 
 
 def _tcgen_before(observer: Observer, warp: WarpClock, word: int, ins: Instruction) -> None:
-    """tcgen05.fence::before_thread_sync (9.7.16.11.1): operations that are over may be relied on by who synchronises."""
+    """tcgen05.fence::before_thread_sync (9.7.16.11.1): who synchronises may rely on what is over."""
     warp.before[:, np.array(bits(word))] = [[warp.loaded], [warp.stored]]
     warp.update(word, lambda clock: replace(clock, carried=joined(clock.carried, clock.taken)))
 
@@ -117,6 +117,14 @@ def before(g: Any, ins: Instruction, mask: Any) -> None:
 
 
 # --- warps ---
+
+
+def aligned(g: Any, ins: Instruction, mask: Any) -> None:
+    """A `.sync` instruction, of which the ISA does not say that it orders memory: it joins lanes at `default`."""
+    observer: Observer = g.order
+    if not observer.strict:
+        for _, warp, word in active_rows(g, g.live if mask is None else mask):
+            warp_synced(observer, warp, word)
 
 
 def warp_synced(observer: Observer, warp: WarpContext, word: int) -> None:

@@ -104,7 +104,7 @@ CASES = [
          "fence.release.cta;", "", "race"),
     Case("wait for a copy", START + INIT.replace("{count}", "1") + COPY + "{}\nmov.b32 %r8, %r3;\n" + TAKE,
          WAIT.replace("{order}", ""), "bar.sync 0;", "race"),
-    Case("refill", START + INIT.replace("{count}", "1") + "st.shared.b32 [%r3], %T; ld.shared.b32 %r9, [%r3];\n{}\n"
+    Case("proxy fence", START + INIT.replace("{count}", "1") + "st.shared.b32 [%r3], %T; ld.shared.b32 %r9, [%r3];\n{}\n"
          "bar.sync 0;\n" + COPY + WAIT.replace("{order}", "") + "mov.b32 %r8, %r3;\n" + TAKE,
          "fence.proxy.async.shared::cta;", "", "proxy"),
     Case("bulk store is awaited", START + "st.shared.b32 [%r3], %T; fence.proxy.async; bar.sync 0; setp.ne.u32 %p0, %T,"
@@ -140,3 +140,40 @@ def test_what_is_missing_is_found(case: Case, kernel: Any) -> None:
     with pytest.raises(Fault, match=rf"\[{case.check}\]") as caught:
         _run(kernel, case, case.wrong, "strict")
     assert "PTX line" in str(caught.value)
+
+
+LENIENT = {"lanes", "refill", "alloc", "init-fence", "phase"}
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.check in LENIENT or c.name == "scope"], ids=lambda c: c.name)
+def test_the_default_lets_pass_what_others_ship(case: Case, kernel: Any) -> None:
+    _run(kernel, case, case.wrong, "default")
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.check in ("race", "tcgen05") and c.name != "scope"][:6],
+                         ids=lambda c: c.name)  # fmt: skip
+def test_the_default_finds_races_too(case: Case, kernel: Any) -> None:
+    with pytest.raises(Fault, match=rf"\[{case.check}\]"):
+        _run(kernel, case, case.wrong, "default")
+
+
+def test_an_unknown_order(kernel: Any) -> None:
+    with pytest.raises(Fault, match="unknown order"):
+        kernel("", order="loose")
+
+
+@pytest.mark.parametrize("fence", ["fence.proxy.async.shared::cta;", ""])
+def test_a_read_before_a_refill(fence: str, kernel: Any) -> None:
+    """A copy may write over what lanes have read only after a proxy fence: at default it is a warning."""
+    body = (
+        START + INIT.replace("{count}", "1") + "fence.proxy.async; bar.sync 0;\n" + COPY + WAIT.replace("{order}", "")
+        + "ld.shared.b32 %r9, [%r3];\n" + fence + "bar.sync 0; mov.b32 %r2, %r4; @%p0 bra NOAGAIN; "
+        "mbarrier.init.shared.b64 [%r2], 1; fence.mbarrier_init.release.cluster;\nNOAGAIN: bar.sync 0;\n"
+        + COPY.replace("SENT", "SENT2") + WAIT.replace("{order}", "").replace("W:", "W2:").replace("bra W;", "bra W2;")
+    )  # fmt: skip
+    kernel(body, out=256, head=HEAD, block=64, order="default")
+    if fence:
+        kernel(body, out=256, head=HEAD, block=64, order="strict")
+        return
+    with pytest.raises(Fault, match=r"\[refill\]"):
+        kernel(body, out=256, head=HEAD, block=64, order="strict")
