@@ -29,6 +29,7 @@ from fp4emu.memory import (
     UNFENCED,
     WRITTEN,
 )
+from fp4emu.order import loads
 from fp4emu.shapes import LANES, Mask, full
 
 if TYPE_CHECKING:
@@ -177,6 +178,8 @@ def load(g: Group, space: str, address: Array, size: int, mask: Mask | None) -> 
         fault.hint = _explain(g, space, _first(place, bad))
         raise fault
     found = place.views.data[size][place.index]
+    if g.order is not None:
+        loads.observe(g, space, place.index * size, size, mask, place.where, write=False)
     if (watch := g.launch.machine.watch) is not None:
         watch.note(place.views.data[size], place.index, lambda: _name(g, space, place.addresses))
     if place.where is None:
@@ -204,6 +207,8 @@ def store(g: Group, space: str, address: Array, data: Array, size: int, mask: Ma
         fault = _bad(g, f"store {reason}", place, bad, size)
         fault.hint = _explain(g, space, _first(place, bad))
         raise fault
+    if g.order is not None:
+        loads.observe(g, space, index * size, size, mask, place.where, write=True)
     if place.where is not None:
         data = np.broadcast_to(data, place.where.shape)[place.where]
     elif data.shape != index.shape:
@@ -265,6 +270,8 @@ def load_uniform(g: Group, space: str, address: int, size: int) -> int:
         index = offset >> (size.bit_length() - 1)
         if (views.state[size].item(index) & _LOAD_BITS * _REPEAT[size]) == _LOADED * _REPEAT[size]:
             found = views.data[size].item(index)
+            if g.order is not None:
+                loads.observe(g, space, np.array([[index * size]]), size, None, None, write=False)
             if (watch := launch.machine.watch) is not None:
                 watch.note(views.data[size], index, lambda: _name(g, space, np.array([address])))
             return found

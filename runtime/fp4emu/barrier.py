@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from fp4emu.errors import Fault
 
@@ -27,6 +28,8 @@ class Barrier:
     pending: int = field(init=False)
     tx: int = 0
     phase: int = 0
+    order: Any = None
+    """The clocks that its phases carry (`fp4emu.order.barriers.BarrierClock`), if somebody watches."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.expected <= MAX_COUNT:
@@ -37,6 +40,8 @@ class Barrier:
         self._add_tx(count)
 
     def complete_tx(self, count: int) -> None:
+        if self.order is not None:
+            self.order.arrive()
         self._add_tx(-count)
         self._maybe_complete()
 
@@ -57,6 +62,8 @@ class Barrier:
                 f"(expected count {self.expected})",
                 hint="the count given to mbarrier.init does not match the arrivals, or a phase is arrived at twice",
             )
+        if self.order is not None:
+            self.order.arrive()
         self.pending -= count
         self.clock.arrivals += 1
         self._maybe_complete()
@@ -75,6 +82,8 @@ class Barrier:
 
     def _maybe_complete(self) -> None:
         if self.pending == 0 and self.tx == 0:
+            if self.order is not None:
+                self.order.complete()
             self.phase += 1
             self.pending = self.expected
             self.clock.ticks += 1

@@ -174,6 +174,8 @@ def gather_chunks(shared: SharedMemory, addresses: Index, used: int = 16) -> Byt
         wrong = (state & _LOOK) != _CLEAN
     if wrong.any():
         _explain_unwritten(shared, addresses, state.view(np.uint8).reshape(*rows.shape, 16)[..., :used])
+    if shared.touch is not None:
+        shared.touch((addresses.reshape(-1)[:, None] + np.arange(used)).reshape(-1), False)
     return np.take(shared.data[:limit].view(np.complex128), rows).view(np.uint8).reshape(*rows.shape, 16)
 
 
@@ -188,6 +190,8 @@ def gather_elements(shared: SharedMemory, addresses: Index, size: int) -> Bytes:
     state = shared.state[index]
     if ((state & ASYNC_BITS) != READABLE).any():
         _explain_unwritten(shared, addresses, state)
+    if shared.touch is not None:
+        shared.touch(index, False)
     return shared.data[index]
 
 

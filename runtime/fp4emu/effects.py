@@ -10,15 +10,33 @@ from fp4emu.errors import Fault
 from fp4emu.instruction import Instruction
 from fp4emu.machine import Cta, ThreadContext
 from fp4emu.memory import SharedMemory
+from fp4emu.order.agents import Agent, Operation
 
 
-def submit(thread: ThreadContext, ins: Instruction, action: Callable[[], None], *, order: Hashable = None) -> None:
-    """Queues an effect. A fault in it names the instruction that issued it, however late it runs."""
+def submit(
+    thread: ThreadContext,
+    ins: Instruction,
+    action: Callable[[], None],
+    *,
+    order: Hashable = None,
+    operation: Agent | None = None,
+) -> None:
+    """Queues an effect. A fault in it names the instruction that issued it, however late it runs.
+
+    `operation` is what the watcher of the order calls it, if it has been issued before.
+    """
     cta, warp, lane = thread.cta.id, thread.warp.index, thread.lane
+    observer = thread.machine.order
+    if observer is not None and operation is None:
+        operation = observer.begin(thread.warp, lane, ins)
 
     def run() -> None:
         try:
-            action()
+            if observer is None:
+                action()
+            else:
+                with observer.under(operation):
+                    action()
         except Fault as fault:
             raise fault.with_place(line=ins.line, text=ins.text, cta=cta, warp=warp, lane=lane) from None
 
@@ -42,6 +60,8 @@ class BulkGroup:
     unread: int = 0
     unfinished: int = 0
     sources: list[tuple[SharedMemory, int, int]] = field(default_factory=list["tuple[SharedMemory, int, int]"])
+    operations: list[tuple[Operation, Operation]] = field(default_factory=list["tuple[Operation, Operation]"])
+    """(reading, writing) as the watcher of the order knows them."""
 
 
 @dataclass(slots=True)
@@ -64,6 +84,12 @@ class BulkGroups:
             self.committed.pop(0)
         older = self.committed[: len(self.committed) - allowed] if allowed else self.committed
         return not any(group.unread if read else group.unfinished for group in older)
+
+    def operations(self, allowed: int, *, read: bool) -> list[Operation]:
+        """What is known to be over when all but the newest groups are: the reads, and unless `read` the writes."""
+        groups = self.history[: max(len(self.history) - allowed, 0)]
+        pairs = [pair for group in groups for pair in group.operations]
+        return [pair[0] for pair in pairs] + ([] if read else [pair[1] for pair in pairs])
 
     def release(self, allowed: int) -> None:
         """A wait for all but the newest groups is over: their sources may be written again."""
@@ -97,6 +123,11 @@ def submit_in_group(
         group.sources.append(source)
     group.unread += 1
     group.unfinished += 1
+    reading = writing = None
+    if (observer := thread.machine.order) is not None:
+        reading = observer.begin(thread.warp, thread.lane, ins)
+        writing = observer.begin(thread.warp, thread.lane, ins)
+        group.operations.append((reading, writing))
 
     def fetch() -> None:
         write = read()
@@ -106,6 +137,6 @@ def submit_in_group(
             write()
             group.unfinished -= 1
 
-        submit(thread, ins, finish)
+        submit(thread, ins, finish, operation=writing)
 
-    submit(thread, ins, fetch)
+    submit(thread, ins, fetch, operation=reading)

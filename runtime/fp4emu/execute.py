@@ -110,6 +110,8 @@ def threads(g: Group, ins: Instruction, mask: Mask | None, arguments: tuple[Any,
         done: set[Any] = set()
         for lane in lanes:
             g.lane = lane
+            if g.order is not None:
+                g.order.acts(warp, 1 << lane, ins)
             values = own if uniform else [_scalar(a, lane) for a in own]
             if rule.once:
                 if (key := tuple(values)) in done:
@@ -137,6 +139,8 @@ def warps(g: Group, ins: Instruction, mask: Mask | None, arguments: tuple[Any, .
         if not active:
             continue
         g.row, warp.active = row, active
+        if g.order is not None:
+            g.order.acts(warp, active, ins)
         values = [_lanes(a, row, operand) for a, operand in zip(arguments, sources, strict=True)]
         result = rule.handler(warp, ins, *values)
         if isinstance(result, Wait):

@@ -16,6 +16,7 @@ from fp4emu.errors import Fault, PtxError
 from fp4emu.isa import load_families
 from fp4emu.launch import MAX_SHARED, Configuration, Launch, Triple
 from fp4emu.memory import GLOBAL_BASE, READ_ONLY, GlobalMemory
+from fp4emu.order.checks import Order
 from fp4emu.program import Program
 from fp4emu.ptx import parse
 from fp4emu.ptx.inline import inline
@@ -38,7 +39,7 @@ class LoadedModule:
 
     tree: Module
     addresses: dict[str, int]
-    programs: dict[str, Program] = field(default_factory=dict[str, Program])
+    programs: dict[tuple[str, bool], Program] = field(default_factory=dict["tuple[str, bool]", Program])
 
     def __repr__(self) -> str:
         return f"<fp4emu module for {self.tree.target}: {', '.join(self.entries) or 'no entries'}>"
@@ -47,14 +48,17 @@ class LoadedModule:
     def entries(self) -> tuple[str, ...]:
         return tuple(name for name, function in self.tree.functions.items() if function.entry and function.defined)
 
-    def program(self, entry: str) -> Program:
+    def program(self, entry: str, *, observed: bool = False) -> Program:
+        """An entry, ready to run; `observed`, for a launch whose order of accesses is watched."""
         function = self.tree.functions.get(entry)
         if function is None or not function.entry:
             raise Fault(f"the module has no entry {entry}", hint=f"it has: {', '.join(self.entries) or 'none'}")
-        if entry not in self.programs:
+        key = (entry, observed)
+        if key not in self.programs:
             function = inline(self.tree, function)
-            self.programs[entry] = Program.build(function, Symbols.build(self.tree, function, self.addresses))
-        return self.programs[entry]
+            symbols = Symbols.build(self.tree, function, self.addresses)
+            self.programs[key] = Program.build(function, symbols, observed=observed)
+        return self.programs[key]
 
 
 class Gpu:
@@ -76,6 +80,7 @@ class Gpu:
         load_families()
         self.target = target
         self.memory = GlobalMemory()
+        self.warnings: tuple[str, ...] = ()
         self.configuration = Configuration(mode, seed, lockstep or ("grid" if mode == "immediate" else "warp"))
 
     def __repr__(self) -> str:
@@ -137,14 +142,18 @@ class Gpu:
         shared_bytes: int = 0,
         params: Sequence[Encodable | bytes | bytearray | memoryview] = (),
         seconds: float | None = None,
+        order: Order | None = None,
     ) -> None:
         """Runs a kernel to its end, or for `seconds`.
 
         `params` are the bytes of the entry's parameters in order, a `TensorMap` (or its 128 bytes) for a tensor map.
         `shared_bytes` is the dynamic
-        shared memory. Raises `Fault`, `Deadlock` or `TimeOver`.
+        shared memory. With `order` "strict" or "default" the launch proves that its accesses are ordered
+        (`fp4emu.order`); what it only warns of is in `warnings` afterwards. Raises `Fault`, `Deadlock` or `TimeOver`.
         """
-        program = module.program(entry)
+        if order not in (None, "strict", "default"):
+            raise Fault(f"unknown order {order!r}", hint='"strict", "default" or None')
+        program = module.program(entry, observed=order is not None)
         function = program.function
         g, b, c = _triple(grid, "grid"), _triple(block, "block"), _triple(cluster, "cluster")
         shared_bytes = _whole(shared_bytes, "shared_bytes")
@@ -156,8 +165,11 @@ class Gpu:
         self.memory.state[start : start + len(packed)] |= READ_ONLY
         try:
             launch = Launch(program, self.memory, self.target, g, b, c, shared_bytes, address, self.configuration)
+            observer = launch.observe(order) if order is not None else None
             launch.run(None if seconds is None else time.monotonic() + seconds)
+            self.warnings = () if observer is None else tuple(observer.warnings)
         finally:
+            self.memory.touch = None
             self.memory.free(address)
 
     def _check(

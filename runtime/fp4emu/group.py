@@ -91,6 +91,7 @@ class Group:
         self.left = _TURN
         self.polls: tuple[Read, ...] = ()
         self.cache: dict[str, Any] = {}
+        self.order = launch.machine.order
         self._describe_rows()
 
     def _describe_rows(self) -> None:

@@ -17,6 +17,9 @@ from fp4emu.group import Group, Path
 from fp4emu.isa.barriers import warps_exited
 from fp4emu.machine import Cluster, Cta, Machine, WarpContext
 from fp4emu.memory import GLOBAL_BASE, GlobalMemory, SharedMemory, TensorMemory
+from fp4emu.order import exits
+from fp4emu.order.checks import Order
+from fp4emu.order.observer import Observer
 from fp4emu.program import Program, Specialised
 from fp4emu.registry import Wait
 from fp4emu.spin import describe
@@ -77,9 +80,16 @@ class Launch:
         self.local_address = 0
         self.local_stride = -(-program.symbols.local_bytes // 16) * 16
         self._slots: dict[int, int] = {}
+        self.resident: list[Cta] = []
+        """The CTAs of the running wave, by their place in the arena."""
         self._impatient = 0
         self._signature: Any = None
         self._turns_used_up = 0
+
+    def observe(self, order: Order) -> Observer:
+        """Has the launch prove that its accesses are ordered."""
+        observer = self.machine.order = Observer(order)
+        return observer
 
     # --- what groups ask ---
 
@@ -118,6 +128,8 @@ class Launch:
         for warp in group.warps:
             warp.scratch["exited"] = True
             self.machine.clock.ticks += 1
+            if self.machine.order is not None:
+                exits.exited(self.machine.order, warp)
             live: set[int] = warp.cta.scratch["live warps"]
             live.discard(warp.index)
             warps_exited(warp.cta)
@@ -137,6 +149,8 @@ class Launch:
         if self.local_stride:
             total = wave * size * self.warps_per_cta * 32 * self.local_stride
             self.local_address = self.machine.memory.allocate(total)
+        if self.machine.order is not None:
+            self.machine.order.watch_global(self.machine.memory)
         self.global_views = Views(self.machine.memory.data, self.machine.memory.state)
         self.shared_views = Views(self.arena, self.arena_state)
         start = self.param_address - GLOBAL_BASE
@@ -159,6 +173,7 @@ class Launch:
 
     def _wave(self, ids: list[Triple]) -> None:
         self._slots.clear()
+        self.resident.clear()
         clusters = [self._cluster(cluster_id) for cluster_id in ids]
         warps = [(cta, index) for cluster in clusters for cta in cluster.ctas for index in range(self.warps_per_cta)]
         lockstep = self.configuration.lockstep
@@ -176,6 +191,8 @@ class Launch:
         self._schedule()
         self.machine.queue.drain()
         for cluster in clusters:
+            for cta in cluster.ctas if self.machine.order is not None else ():
+                exits.check(self.machine.order, cta)
             for hook in cluster.scratch.get("at exit", []):
                 hook()
 
@@ -194,6 +211,9 @@ class Launch:
             cta.scratch["threads"] = self.threads
             self._slots[id(cta)] = slot
             cluster.ctas.append(cta)
+            self.resident.append(cta)
+        if self.machine.order is not None:
+            self.machine.order.watch_cluster(cluster, self.warps_per_cta)
         return cluster
 
     def _schedule(self) -> None:

@@ -24,6 +24,8 @@ class Machine:
     """The first CTA of each cluster that has not been launched yet."""
     watch: Watch | None = None
     """What looks at the reads of the running group, if it may be spinning."""
+    order: Any = None
+    """What watches the order of accesses (`fp4emu.order.observer.Observer`), if asked for."""
 
     def cancel(self) -> tuple[int, int, int] | None:
         """Takes the next cluster from those not yet launched."""

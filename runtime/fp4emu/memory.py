@@ -7,6 +7,9 @@ allocated and written, a store needs it allocated; both refuse mbarriers.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,6 +17,10 @@ from fp4emu.barrier import Barrier
 from fp4emu.errors import Fault
 
 Bytes = NDArray[np.uint8]
+
+Touch = Callable[[Any, bool], None]
+"""Tells who watches the order of accesses what is read or written: a selection of the memory, and whether it is
+written (`fp4emu.order`)."""
 
 ALLOCATED, WRITTEN, BARRIER, READ_ONLY, UNFENCED, READING = 1, 2, 4, 8, 16, 32
 READABLE = ALLOCATED | WRITTEN
@@ -55,6 +62,7 @@ class GlobalMemory:
         self._end = GUARD
         self._freed = 0
         self._allocations: dict[int, int] = {}
+        self.touch: Touch | None = None
 
     def allocate(self, size: int, *, alignment: int = ALIGNMENT) -> int:
         """Address of `size` fresh, unwritten bytes."""
@@ -109,6 +117,8 @@ class GlobalMemory:
                 f"byte {int(missing[0])} of {size} at {address:#x} was never written ({len(missing)} such bytes)",
                 hint=self.describe(address),
             )
+        if self.touch is not None:
+            self.touch(slice(start, start + size), False)
         return self.data[start : start + size].tobytes()
 
     def write(self, address: int, data: bytes | bytearray | memoryview | Bytes) -> None:
@@ -117,6 +127,8 @@ class GlobalMemory:
         start = self.offset(address, len(raw))
         if (self.state[start : start + len(raw)] & READ_ONLY).any():
             raise Fault(f"store of {len(raw)} bytes to read-only memory", hint=self.describe(address))
+        if self.touch is not None:
+            self.touch(slice(start, start + len(raw)), True)
         self.data[start : start + len(raw)] = raw
         self.state[start : start + len(raw)] |= WRITTEN
 
@@ -128,6 +140,10 @@ class GlobalMemory:
         start = max(below)
         size = self._allocations[start]
         return f"{address:#x} is byte {address - start} of the allocation of {size} bytes at {start:#x}"
+
+    def name_of(self, offset: int) -> str:
+        """An arena offset with its place."""
+        return self.name(GLOBAL_BASE + offset)
 
     def name(self, address: int) -> str:
         """An address with its place, inside of a sentence."""
@@ -146,6 +162,7 @@ class SharedMemory:
         self.state = state
         self.barriers: dict[int, Barrier] = {}
         self.symbols: dict[str, tuple[int, int]] = {}
+        self.touch: Touch | None = None
         state[:] = 0
         state[SHARED_RESERVED:size] = ALLOCATED
 
@@ -157,6 +174,8 @@ class SharedMemory:
         if wrong.any():
             first = int(np.flatnonzero(wrong)[0])
             raise Fault(f"shared byte {self.describe(offset + first)} {unreadable(int(state[first]))}")
+        if self.touch is not None:
+            self.touch(slice(offset, offset + size), False)
 
     def check_write(self, offset: int, size: int, *, proxy: str = "async") -> None:
         """Faults unless all bytes are inside, no mbarrier and no bulk store's unread source; marks them written."""
@@ -169,6 +188,8 @@ class SharedMemory:
                 raise Fault(f"store over the live mbarrier at {where}", hint="mbarrier.inval it first")
             hint = "wait with cp.async.bulk.wait_group.read, then meet at a barrier"
             raise Fault(f"store to {where}, {STILL_READ}", hint=hint)
+        if self.touch is not None:
+            self.touch(slice(offset, offset + size), True)
         state[:] = READABLE | (UNFENCED if proxy == "generic" else 0)
 
     def fence_proxy(self) -> None:
@@ -220,3 +241,5 @@ class TensorMemory:
         self.allocated: NDArray[np.bool_] = np.zeros(self.COLUMNS, np.bool_)
         self.allocations: dict[int, int] = {}
         self.permit = True
+        self.touch: Touch | None = None
+        self.claim: Callable[[slice], None] | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -81,16 +81,31 @@ class Program:
     slots: dict[str, int] = field(default_factory=dict[str, int])
     bits: list[int] = field(default_factory=list[int])
     blocks: list[Block] = field(default_factory=list[Block])
+    observed: bool = False
+    """Whether its code tells who watches the order of accesses what it does."""
     specialised: dict[Any, Specialised] = field(default_factory=dict[Any, Specialised])
     _tracked: dict[tuple[int, int], tuple[int, ...]] = field(default_factory=dict[tuple[int, int], "tuple[int, ...]"])
 
+    _watched: frozenset[int] | None = None
+
     @classmethod
-    def build(cls, function: Function, symbols: Any) -> Program:
-        program = cls(function, symbols)
+    def build(cls, function: Function, symbols: Any, *, observed: bool = False) -> Program:
+        program = cls(function, symbols, observed=observed)
         program._number_registers()
         program._make_blocks()
         program._solve_liveness()
         return program
+
+    def watched(self) -> frozenset[int]:
+        """The registers of D and A of all wgmmas."""
+        if self._watched is None:
+            found: set[int] = set()
+            for ins in self.function.body:
+                if ins.rule.opcode == "wgmma.mma_async":
+                    vectors = [operand for operand in ins.operands[:2] if isinstance(operand, Vector)]
+                    found |= slot_set(self, vectors)
+            self._watched = frozenset(found)
+        return self._watched
 
     def _number_registers(self) -> None:
         for ins in self.function.body:
@@ -229,6 +244,8 @@ def compile_block(program: Program, block: Block, context: Context, kinds: tuple
         if ins.guard is not None:
             guard = builder.register(ins.guard.register)
             builder.guard = builder.value(Negated(ins.guard.register), 1) if ins.guard.negated else guard
+        if program.observed:
+            _observe(builder, program, ins)
         if ins.rule.opcode in ENDS:
             ending = _ending(builder, program, ins)
         else:
@@ -255,6 +272,35 @@ def compile_block(program: Program, block: Block, context: Context, kinds: tuple
     exec(code, builder.namespace)  # noqa: S102 (the text is generated above from a checked instruction list)
     lines = [None] * len(head) + [ins for _, ins in builder.lines]
     return Specialised(block.index, builder.namespace["block"], lines, {}, out_kinds, context)
+
+
+def _observe(builder: Builder, program: Program, ins: Instruction) -> None:
+    """Tells who watches the order of accesses what runs, and applies the rules that come in front of it."""
+    from fp4emu.order import rules, wgmma
+
+    if ins.rule.opcode in rules.BEFORE:
+        with builder.when():
+            builder.emit(f"{builder.constant(rules.before)}(g, {builder.constant(ins)}, {builder.mask()})")
+    elif ".sync" in ins.name and ins.rule.family != "barriers":
+        with builder.when():
+            builder.emit(f"{builder.constant(rules.aligned)}(g, {builder.constant(ins)}, {builder.mask()})")
+    if slots := program.watched():
+        written = frozenset(slot_set(program, ins.operands[: ins.rule.outputs]) & slots)
+        read = frozenset(slot_set(program, ins.operands[ins.rule.first_source :]) & slots)
+        if written or read:
+            call = f"{builder.constant(wgmma.registers)}(g, {builder.constant(ins)}, {builder.mask()}"
+            with builder.when():
+                builder.emit(f"{call}, {builder.constant(read)}, {builder.constant(written)})")
+    if ins.rule.family in _TOUCHING:
+        builder.emit(f"g.order.ins = {builder.constant(ins)}")
+
+
+def slot_set(program: Program, operands: Iterable[Operand]) -> set[int]:
+    """The slots of the registers in some operands."""
+    return {program.slots[register.name] for operand in operands for register in registers_of(operand)}
+
+
+_TOUCHING = frozenset({"memory", "mbarrier", "barriers"})
 
 
 def _ending(builder: Builder, program: Program, ins: Instruction) -> list[str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -142,6 +143,17 @@ def _global_view(memory: GlobalMemory, box: Box, needed: int, what: str) -> tupl
     return data, state
 
 
+def _touch_box(memory: GlobalMemory, box: Box, *, write: bool) -> None:
+    """Tells who watches the order of accesses."""
+    if memory.touch is not None:
+        shape = tuple(part.stop - part.start for part in box.inside)
+        offset, strides = memory.offset(box.start, 1), box.strides
+        memory.touch(
+            lambda array: as_strided(array[offset:], shape, (*(s * array.itemsize for s in strides), array.itemsize)),
+            write,
+        )
+
+
 def _writable(box: Box, state: Bytes, what: str) -> None:
     if (state & READ_ONLY).any():
         raise Fault(f"{what} writes read-only memory at {box.start:#x}")
@@ -156,6 +168,7 @@ def read_box(memory: GlobalMemory, tmap: TensorMap, coordinates: tuple[int, ...]
         out = np.zeros(box.shape, np.uint8)
     if not box.empty:
         data, _ = _global_view(memory, box, ALLOCATED | WRITTEN, "the TMA load")
+        _touch_box(memory, box, write=False)
         out[box.inside] = _round_tf32(data) if tmap.dtype in (DataType.TF32, DataType.TF32_FTZ) else data
     return out
 
@@ -175,6 +188,7 @@ def write_box(memory: GlobalMemory, tmap: TensorMap, coordinates: tuple[int, ...
         return
     data, state = _global_view(memory, box, ALLOCATED, "the TMA store")
     _writable(box, state, "the TMA store")
+    _touch_box(memory, box, write=True)
     data[...] = packed.reshape(box.shape)[box.inside]
     state |= WRITTEN
 
@@ -186,6 +200,8 @@ def reduce_box(memory: GlobalMemory, tmap: TensorMap, coordinates: tuple[int, ..
         return
     data, state = _global_view(memory, box, ALLOCATED | WRITTEN, "the TMA reduction")
     _writable(box, state, "the TMA reduction")
+    _touch_box(memory, box, write=False)
+    _touch_box(memory, box, write=True)
     mine = np.ascontiguousarray(packed.reshape(box.shape)[box.inside])
     data[...] = reduce_bytes(np.ascontiguousarray(data), mine, tmap.dtype, op)
 
@@ -323,6 +339,13 @@ def _window(shared: SharedMemory, offset: int, reach: int) -> tuple[Bytes, Bytes
     return shared.data[offset : offset + reach], shared.state[offset : offset + reach]
 
 
+def _units(place: Placement, offset: int) -> Any:
+    """The bytes of a box in shared memory, as an index."""
+    if place.dense:
+        return slice(offset, offset + place.reach)
+    return (offset + place.order[:, None] * place.unit + np.arange(place.used)).reshape(-1)
+
+
 def place_box(shared: SharedMemory, offset: int, tmap: TensorMap, packed: Bytes) -> None:
     """Writes the packed bytes of a box to shared memory at `offset`. Padding bytes stay as they are."""
     place = placement(tmap, offset)
@@ -331,6 +354,8 @@ def place_box(shared: SharedMemory, offset: int, tmap: TensorMap, packed: Bytes)
         shared.check_write(offset, place.reach)
     if (state & READING).any():
         shared.check_write(offset, place.reach)
+    if shared.touch is not None:
+        shared.touch(_units(place, offset), True)
     if place.dense:
         # A complex128 is 16 bytes, so one assignment moves a unit.
         data.view(np.complex128)[place.order] = packed.reshape(-1).view(np.complex128)
@@ -347,6 +372,8 @@ def fetch_box(shared: SharedMemory, offset: int, tmap: TensorMap) -> Bytes:
     data, state = _window(shared, offset, place.reach)
     state = state & ASYNC_BITS
     if place.dense and (state == READABLE).all():
+        if shared.touch is not None:
+            shared.touch(_units(place, offset), False)
         return np.take(data.view(np.complex128), place.order).view(np.uint8)
     wrong = state.reshape(-1, place.unit)[place.order, : place.used] != READABLE
     if wrong.any():
@@ -357,4 +384,6 @@ def fetch_box(shared: SharedMemory, offset: int, tmap: TensorMap) -> Bytes:
             f"the TMA store reads {where}, which {why} ({place.unit}-byte unit {unit} of the box)",
             hint="the epilogue did not fill the box, wrote it with another swizzle, or did not fence the proxy",
         )
+    if shared.touch is not None:
+        shared.touch(_units(place, offset), False)
     return data.reshape(-1, place.unit)[place.order, : place.used].reshape(-1)

@@ -74,6 +74,8 @@ def allocate(memory: TensorMemory, start: int, count: int) -> None:
     memory.allocated[start : start + count] = True
     memory.written[:, start : start + count] = False
     memory.allocations[start] = count
+    if memory.claim is not None:
+        memory.claim(slice(start, start + count))
 
 
 def deallocate(memory: TensorMemory, address: int, count: int) -> None:
@@ -83,6 +85,8 @@ def deallocate(memory: TensorMemory, address: int, count: int) -> None:
     if lane or memory.allocations.get(column) != count:
         held = ", ".join(f"{size} at column {start}" for start, size in sorted(memory.allocations.items())) or "nothing"
         raise Fault(f"tcgen05.dealloc of {count} columns at {address:#x}; allocated: {held}")
+    if memory.touch is not None:
+        memory.touch((slice(None), slice(column, column + count)), True)
     del memory.allocations[column]
     memory.allocated[column : column + count] = False
 
@@ -153,9 +157,13 @@ def load(memory: TensorMemory, address: int, warp: int, part: Fragment, pack: bo
     lane, column = _rectangle(memory, address, warp, part, pack, "tcgen05.ld")
     rows, columns = lane + part.lane, column + part.column * (2 if pack else 1)
     _check_cells(memory, rows, columns)
+    if memory.touch is not None:
+        memory.touch((rows, columns), False)
     if not pack:
         return memory.data[rows, columns]
     _check_cells(memory, rows, columns + 1)
+    if memory.touch is not None:
+        memory.touch((rows, columns + 1), False)
     return (memory.data[rows, columns] & np.uint32(0xFFFF)) | (memory.data[rows, columns + 1] << np.uint32(16))
 
 
@@ -163,6 +171,10 @@ def store(memory: TensorMemory, address: int, warp: int, part: Fragment, unpack:
     """tcgen05.st of registers [register, thread]. With `unpack`, the two halves of each go to neighboring columns."""
     lane, column = _rectangle(memory, address, warp, part, unpack, "tcgen05.st")
     rows, columns = lane + part.lane, column + part.column * (2 if unpack else 1)
+    if memory.touch is not None:
+        memory.touch((rows, columns), True)
+        if unpack:
+            memory.touch((rows, columns + 1), True)
     if unpack:
         memory.data[rows, columns + 1] = values >> np.uint32(16)
         memory.written[rows, columns + 1] = True

@@ -120,6 +120,8 @@ class Mma:
         parts: list[npt.NDArray[np.uint32]] = []
         for block in blocks:
             tmem.check_written(cta.tensor, block.lanes, columns, "A of tcgen05.mma")
+            if cta.tensor.touch is not None:
+                cta.tensor.touch((block.lanes, columns), False)
             parts.append(cta.tensor.data[block.lanes, columns])
         if blocks[0].rows == blocks[-1].rows and len(blocks) > 1:
             if any((part != parts[0]).any() for part in parts[1:]):
@@ -171,6 +173,8 @@ class Mma:
                 columns = slice(column, column + block.columns.stop - block.columns.start)
                 if self.accumulate:
                     tmem.check_written(cta.tensor, block.lanes, columns, "D of tcgen05.mma")
+                if cta.tensor.touch is not None:
+                    cta.tensor.touch((block.lanes, columns), True)
                 old = cta.tensor.data[block.lanes, columns]
                 new = self._combine(old, product[block.rows, block.columns])
                 if enabled is not None:
@@ -253,6 +257,8 @@ def scale_bytes_of(
         columns = slice(start, start + groups)
         lanes = slice(32 * copies[0], 32 * copies[-1] + 32)
         tmem.check_written(memory, lanes, columns, what)
+        if memory.touch is not None:
+            memory.touch((lanes, columns), False)
         cells = memory.data[lanes, columns].reshape(len(copies), 32, groups)
         if (cells != cells[0]).any():
             raise Fault(

@@ -1,8 +1,7 @@
 """Mistakes put into an emitted kernel on purpose: each must be caught by running it.
 
 A mutation is a replacement in the text of the kernel file. It counts as caught when the emulator reports a fault or a
-deadlock, or the result differs from the reference. Not caught, because the emulator loads from tensor memory at once:
-a missing tcgen05.wait::ld.
+deadlock, or the result differs from the reference. What only the proof of order finds is in test_order.
 """
 
 from __future__ import annotations

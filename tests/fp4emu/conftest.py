@@ -194,6 +194,7 @@ def kernel() -> Lanes:
         inputs: tuple[bytes, ...] = (),
         tuning: str = "",
         functions: str = "",
+        order: str | None = None,
     ) -> bytes:
         declared = (
             ".reg .pred %p<16>; .reg .b16 %h<16>; .reg .b32 %r<64>; .reg .b64 %rd<32>; .reg .f32 %f<16>; "
@@ -222,6 +223,7 @@ def kernel() -> Lanes:
             cluster=cluster,
             shared_bytes=shared,
             params=[p.to_bytes(8, "little") for p in pointers],
+            order=order,  # type: ignore[arg-type]
         )
         return gpu.read(address, out)
 

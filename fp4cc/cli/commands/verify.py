@@ -98,7 +98,10 @@ def command(
     as_json: bool,
     no_cache: bool,
 ) -> int:
-    """Run the kernel at several shapes, residues and empty ones included, and compare each with the reference."""
+    """Run the kernel at several shapes, residues and empty ones included, and compare each with the reference.
+
+    On the emulator each run also proves that the kernel's accesses are ordered.
+    """
     from fp4cc.driver import Request, build, spec_at
     from fp4cc.driver.sizes import at_sizes
 
@@ -166,4 +169,4 @@ def _emulated(artifact: Artifact, mode: Literal["immediate", "delayed"], seed: i
     from fp4rt.devices.emulator import EmulatorDevice
     from fp4rt.kernel import Kernel
 
-    return Kernel(artifact, EmulatorDevice(mode=mode, seed=seed, sms=_FEW_SMS))
+    return Kernel(artifact, EmulatorDevice(mode=mode, seed=seed, sms=_FEW_SMS, order="strict"))

@@ -18,6 +18,7 @@ from fp4emu.instruction import Instruction
 from fp4emu.isa import half
 from fp4emu.machine import ThreadContext
 from fp4emu.memory import GLOBAL_BASE, RANK_SHIFT, SHARED_WINDOW
+from fp4emu.order import rules
 from fp4emu.registry import instruction
 
 ORDER = "[sem=relaxed|acquire|release|acq_rel] [scope=cta|cluster|gpu|sys]"
@@ -59,6 +60,7 @@ def _update(thread: ThreadContext, ins: Instruction, address: int, change: Calla
         memory = thread.warp.memory
         old = int.from_bytes(memory.read(address, size), "little")
         new = change(old)
+        _synchronise(thread, ins, (-1, address))
         memory.write(address, new.to_bytes(size, "little"))
         _seen(thread, memory.data, address - GLOBAL_BASE, (old, new), size, lambda: f"global {memory.name(address)}")
         return old
@@ -69,9 +71,19 @@ def _update(thread: ThreadContext, ins: Instruction, address: int, change: Calla
     old = int.from_bytes(shared.data[offset : offset + size].tobytes(), "little")
     shared.check_write(offset, size, proxy="generic")
     new = change(old)
+    _synchronise(thread, ins, (id(shared), offset))
     shared.data[offset : offset + size] = list(new.to_bytes(size, "little"))
     _seen(thread, shared.data, offset, (old, new), size, lambda: f"shared {shared.describe(offset)}")
     return old
+
+
+def _synchronise(thread: ThreadContext, ins: Instruction, key: tuple[int, int]) -> None:
+    """What an update acquires and releases at its place, for who watches the order of accesses."""
+    observer = thread.machine.order
+    if observer is not None:
+        if ins.rule.opcode == "atom":
+            rules.acquired(observer, thread.warp, thread.lane, ins, key)
+        rules.released(observer, thread.warp, thread.lane, ins, key)
 
 
 def _seen(

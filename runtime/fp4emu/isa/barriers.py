@@ -10,8 +10,10 @@ import numpy as np
 from fp4emu.errors import Fault
 from fp4emu.instruction import Instruction
 from fp4emu.machine import Cta, WarpContext
+from fp4emu.order import rules
+from fp4emu.order.barriers import Carried
 from fp4emu.registry import Wait, instruction
-from fp4emu.shapes import LANES, full, row_of, words
+from fp4emu.shapes import LANES, active_rows, row_of, words
 
 CTA_SECTION, CLUSTER_SECTION, WARP_SECTION = "9.7.13.1", "9.7.13.3", "9.7.13.2"
 BARRIERS = 16
@@ -29,6 +31,7 @@ class NamedBarrier:
     expected: int | None = None
     counts: list[int] = field(default_factory=lambda: [0, 0])
     results: dict[int, tuple[int, int]] = field(default_factory=dict[int, "tuple[int, int]"])
+    carried: Carried = field(default_factory=Carried)
 
     def needed(self) -> int:
         if self.expected is not None:
@@ -58,6 +61,7 @@ class NamedBarrier:
             raise Fault(f"{self.arrived} threads arrived at barrier {self.number}, which expects {needed}")
         if self.arrived and self.arrived == needed:
             self.results = {self.generation: (self.counts[0], self.counts[1])}
+            self.carried.end(self.generation)
             self.generation += 1
             self.arrived, self.counts = 0, [0, 0]
             self.cta.cluster.machine.clock.ticks += 1
@@ -82,14 +86,6 @@ def _row(value: Any, row: int, mask: Any) -> int:
     if (line != line[0]).any():
         raise Fault("this operand must be the same in all lanes of the warp")
     return int(line[0])
-
-
-def active_rows(g: Any, mask: Any) -> list[tuple[int, WarpContext, int]]:
-    """(row, warp, lane mask) of each warp that executes."""
-    if mask is None:
-        return [(row, warp, 0xFFFF_FFFF) for row, warp in enumerate(g.warps)]
-    executing: list[int] = words(full(mask, len(g.warps))).tolist()
-    return [(row, g.warps[row], word) for row, word in enumerate(executing) if word]
 
 
 def _threads(g: Any, row: int, word: int) -> int:
@@ -133,6 +129,8 @@ def _synchronize(g: Any, mask: Any, number: Any, count: Any, true: Any = None) -
             if true is not None:
                 line = np.broadcast_to(true, (len(g.warps), 32))[row]
                 hits = sum(bool(line[lane]) for lane in range(32) if fresh >> lane & 1)
+            if g.order is not None:
+                rules.arrived(g.order, barrier.carried, warp, fresh)
             _arrive(g, row, warp, fresh, barrier, _count(count, row, mask), hits)
     g.row = None
     passed: list[tuple[int, NamedBarrier, int]] = []
@@ -145,6 +143,9 @@ def _synchronize(g: Any, mask: Any, number: Any, count: Any, true: Any = None) -
             )
             continue
         passed.append((row, mine[-1].barrier, mine[-1].generation))
+        if g.order is not None:
+            for arrival in mine:
+                rules.passed(g.order, arrival.barrier.carried, arrival.generation, warp, arrival.lanes & word)
         for arrival in mine:
             arrival.lanes &= ~word
     return passed
@@ -182,7 +183,10 @@ def barrier_sync(g: Any, ins: Instruction, mask: Any, number: Any, count: Any = 
 def barrier_arrive(g: Any, ins: Instruction, mask: Any, number: Any, count: Any) -> None:
     for row, warp, word in active_rows(g, mask):
         g.row = row
-        named_barrier(warp.cta, _row(number, row, mask)).arrive(_threads(g, row, word), _count(count, row, mask))
+        barrier = named_barrier(warp.cta, _row(number, row, mask))
+        if g.order is not None:
+            rules.arrived(g.order, barrier.carried, warp, word)
+        barrier.arrive(_threads(g, row, word), _count(count, row, mask))
     g.row = None
 
 
@@ -225,11 +229,13 @@ class ClusterBarrier:
 
     arrived: set[tuple[int, int]] = field(default_factory=set["tuple[int, int]"])
     generation: int = 0
+    carried: Carried = field(default_factory=Carried)
 
     def check(self, ctas: list[Cta]) -> None:
         live = {(cta.rank, index) for cta in ctas for index in cta.scratch["live warps"]}
         if self.arrived and live <= self.arrived:
             self.arrived = set()
+            self.carried.end(self.generation)
             self.generation += 1
             ctas[0].cluster.machine.clock.ticks += 1
 
@@ -249,6 +255,8 @@ def cluster_arrive(g: Any, ins: Instruction, mask: Any) -> None:
         lanes = _cluster_lanes(warp)
         if any(word & arrived for arrived in lanes.values()):
             raise Fault("barrier.cluster.arrive twice without barrier.cluster.wait")
+        if g.order is not None:
+            rules.arrived(g.order, barrier.carried, warp, word, relaxed=ins.mod("sem") == "relaxed")
         lanes[barrier.generation] = lanes.get(barrier.generation, 0) | word
         if not _live(g, row) & ~lanes[barrier.generation]:
             barrier.arrived.add((warp.cta.rank, warp.index))
@@ -268,6 +276,8 @@ def cluster_wait(g: Any, ins: Instruction, mask: Any) -> None:
         token = max(tokens)
         if barrier.generation > token:
             for generation in tokens:
+                if g.order is not None:
+                    rules.passed(g.order, barrier.carried, generation, warp, lanes[generation] & word)
                 lanes[generation] &= ~word
         else:
             g.waits[row] = Wait(
@@ -321,6 +331,9 @@ def _named(members: Any, row: int, mask: Any) -> int:
 @instruction("bar.warp.sync", "", style="group", section=WARP_SECTION, blocking=True, quiet=True)
 def warp_sync(g: Any, ins: Instruction, mask: Any, members: Any) -> None:
     """Waits until the lanes of the mask have met here: they come along other paths of the group."""
-    for row, _, word in active_rows(g, mask):
-        if _named(members, row, mask) & _live(g, row) & ~word:
+    for row, warp, word in active_rows(g, mask):
+        named = _named(members, row, mask)
+        if named & _live(g, row) & ~word:
             g.waits[row] = Wait(lambda: False, lambda: "bar.warp.sync: lanes of its mask have not come", meets=True)
+        elif g.order is not None:
+            rules.warp_synced(g.order, warp, named & word)

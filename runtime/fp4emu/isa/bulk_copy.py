@@ -13,11 +13,12 @@ from fp4emu import tma
 from fp4emu.effects import BulkGroups, require_live, submit, submit_in_group
 from fp4emu.errors import Fault
 from fp4emu.instruction import Instruction
-from fp4emu.isa.barriers import active_rows
 from fp4emu.isa.bulk_tensor import targets
 from fp4emu.machine import ThreadContext, WarpContext
 from fp4emu.memory import RANK_SHIFT, SharedMemory
+from fp4emu.order import rules
 from fp4emu.registry import Wait, instruction
+from fp4emu.shapes import active_rows
 from fp4emu.tensormap import DataType
 
 Bytes = npt.NDArray[np.uint8]
@@ -207,22 +208,22 @@ def prefetch(thread: ThreadContext, ins: Instruction, address: int, size: int, *
     thread.memory.offset(address, size)
 
 
-def _lanes_with_groups(g: Any, mask: Any) -> list[tuple[int, WarpContext, BulkGroups]]:
-    """(row, warp, groups) of the executing threads that have ever issued a bulk operation: for the others there is
-    nothing to do."""
-    found: list[tuple[int, WarpContext, BulkGroups]] = []
+def _lanes_with_groups(g: Any, mask: Any) -> list[tuple[int, WarpContext, int, BulkGroups]]:
+    """(row, warp, lane, groups) of the executing threads that have ever issued a bulk operation: for the others
+    there is nothing to do."""
+    found: list[tuple[int, WarpContext, int, BulkGroups]] = []
     for row, warp, word in active_rows(g, mask):
         threads: dict[int, dict[str, Any]] = warp.scratch.get("threads", {})
         for lane, scratch in threads.items():
             if word >> lane & 1 and "bulk" in scratch:
-                found.append((row, warp, scratch["bulk"]))
+                found.append((row, warp, lane, scratch["bulk"]))
     return found
 
 
 @instruction("cp.async.bulk.commit_group", "", style="group", section="9.7.9.25.6.1")
 def commit_group(g: Any, ins: Instruction, mask: Any) -> None:
     """Closes the open bulk group of each thread, even an empty one."""
-    for _, _, groups in _lanes_with_groups(g, mask):
+    for *_, groups in _lanes_with_groups(g, mask):
         groups.commit()
 
 
@@ -231,8 +232,10 @@ def wait_group(g: Any, ins: Instruction, mask: Any, allowed: Any) -> None:
     """Waits until at most `allowed` of the newest groups are pending; with `.read`, until the others have read their
     source."""
     read, limit = ins.has("read"), int(allowed)
-    for row, _, groups in _lanes_with_groups(g, mask):
+    for row, warp, lane, groups in _lanes_with_groups(g, mask):
         if groups.reached(limit, read=read):
+            if g.order is not None:
+                rules.completed(g.order, warp, lane, groups.operations(limit, read=read))
             groups.release(limit)
         else:
             g.waits[row] = Wait(

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 from fp4emu import tma
 from fp4emu.effects import require_live, submit, submit_in_group
 from fp4emu.errors import Fault
@@ -31,7 +33,8 @@ def _map(thread: ThreadContext, ins: Instruction, operand: TensorOperand) -> tup
     address, coordinates = operand
     if address % 64:
         raise Fault(f"tensor map address {address:#x} is not a multiple of 64")
-    tmap = tma.decode_map(_read_map(thread, address))
+    with nullcontext() if thread.machine.order is None else thread.machine.order.aside():
+        tmap = tma.decode_map(_read_map(thread, address))
     dims = int(ins.mod("dim")[0])
     if dims != tmap.rank:
         raise Fault(f"a .{dims}d instruction with a tensor map of rank {tmap.rank}")

@@ -11,12 +11,12 @@ from fp4emu.barrier import MAX_COUNT, Barrier
 from fp4emu.builder import Builder
 from fp4emu.errors import Fault
 from fp4emu.instruction import Instruction, Sink
-from fp4emu.isa.barriers import active_rows
 from fp4emu.machine import Cluster, WarpContext
 from fp4emu.memory import GLOBAL_BASE, RANK_SHIFT, SHARED_WINDOW
+from fp4emu.order import rules
 from fp4emu.program import argument
 from fp4emu.registry import Wait, instruction
-from fp4emu.shapes import LANES, row_of
+from fp4emu.shapes import LANES, active_rows, row_of
 
 LOCAL = "[space=shared|shared::cta]"
 ANY = "[space=shared|shared::cta|shared::cluster]"
@@ -66,9 +66,15 @@ def _each(g: Any, mask: Any, *values: Any) -> list[tuple[int, WarpContext, int, 
 
 @instruction("mbarrier.init", f"{LOCAL} b64", style="group", section="9.7.13.15.9")
 def init(g: Any, ins: Instruction, mask: Any, address: Any, count: Any) -> None:
-    for row, warp, _, (place, expected) in _each(g, mask, address, count):
+    for row, warp, lanes, (place, expected) in _each(g, mask, address, count):
         g.row = row
-        warp.cta.barrier_init(_offset(warp, place), expected)
+        offset = _offset(warp, place)
+        if g.order is not None:
+            g.order.acts(warp, lanes, ins)
+        again = offset in warp.cta.shared.barriers
+        warp.cta.barrier_init(offset, expected)
+        if g.order is not None:
+            warp.cta.shared.barriers[offset].order = rules.initialised(g.order, warp.cta, again=again)
 
 
 @instruction("mbarrier.inval", f"{LOCAL} b64", style="group", section="9.7.13.15.10")
@@ -84,6 +90,8 @@ def inval(g: Any, ins: Instruction, mask: Any, address: Any) -> None:
 def expect_tx(g: Any, ins: Instruction, mask: Any, address: Any, count: Any) -> None:
     for row, warp, lanes, (place, tx) in _each(g, mask, address, count):
         g.row = row
+        if g.order is not None:
+            g.order.acts(warp, lanes, ins)
         _at(warp, place, False).expect_tx(lanes.bit_count() * tx)
 
 
@@ -93,6 +101,8 @@ def expect_tx(g: Any, ins: Instruction, mask: Any, address: Any, count: Any) -> 
 def complete_tx(g: Any, ins: Instruction, mask: Any, address: Any, count: Any) -> None:
     for row, warp, lanes, (place, tx) in _each(g, mask, address, count):
         g.row = row
+        if g.order is not None:
+            g.order.acts(warp, lanes, ins)
         _at(warp, place, False).complete_tx(lanes.bit_count() * tx)
 
 
@@ -142,6 +152,8 @@ def arrive(g: Any, mask: Any, how: _How, address: Any, count: Any = 1) -> Any:
         g.row = row
         barrier = _at(warp, place, not how.remote and place < 1 << 32)
         before, phase = barrier.pending, barrier.phase
+        if g.order is not None:
+            g.order.acts(warp, lanes, g.order.ins)
         if how.expect:
             barrier.expect_tx(lanes.bit_count() * number)
         each = 1 if how.expect else number
@@ -210,16 +222,20 @@ def wait(g: Any, ins: Instruction, mask: Any, address: Any, phase: Any) -> bool:
     """True if the phase has completed for all rows that go on; False only if the group may not wait any longer."""
     by_parity = ins.has("parity")
     pending: list[tuple[int, WarpContext, Barrier, int, int]] = []
+    done: list[tuple[int, WarpContext, int, Barrier]] = []
     ready: set[int] = set()
-    for row, warp, _, (place, wanted) in _each(g, g.live if mask is None else mask, address, phase):
+    for row, warp, lanes, (place, wanted) in _each(g, g.live if mask is None else mask, address, phase):
         g.row = row
         barrier = _at(warp, place, True)
         wanted = wanted if by_parity else wanted >> _PENDING_BITS
         ready.add(row)
         if not (barrier.passed(wanted) if by_parity else barrier.phase != wanted):
             pending.append((row, warp, barrier, place, wanted))
+        else:
+            done.append((row, warp, lanes, barrier))
     g.row = None
     if not pending:
+        _passed(g, ins, done)
         return True
     if g.impatient:
         return False
@@ -229,7 +245,15 @@ def wait(g: Any, ins: Instruction, mask: Any, address: Any, phase: Any) -> bool:
     if not g.eager:
         for row in ready:
             g.waits[row] = READY
+    _passed(g, ins, [each for each in done if each[0] not in g.waits])
     return True
+
+
+def _passed(g: Any, ins: Instruction, done: list[tuple[int, WarpContext, int, Barrier]]) -> None:
+    """Tells who watches the order of accesses which lanes have waited for what."""
+    if g.order is not None:
+        for _, warp, lanes, barrier in done:
+            rules.waited(g.order, barrier.order, warp, lanes, ins)
 
 
 READY = Wait(lambda: True, lambda: "ready, but waiting for the warps it runs with", limited=True)

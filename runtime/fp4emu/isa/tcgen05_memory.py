@@ -199,10 +199,14 @@ def _copy(cta: Cta, key: str, address: int, source: descriptors.MatrixDescriptor
     data = descriptors.gather_chunks(cta.shared, where).reshape(rows, -1).view(np.uint32)
     columns = slice(column, column + 4 * chunks)
     if key == "32x128b.warpx4":
+        if cta.tensor.touch is not None:
+            cta.tensor.touch((slice(None), columns), True)
         cta.tensor.data.reshape(4, 32, -1)[:, :, columns] = data
         cta.tensor.written[:, columns] = True
         return
     for first, count, target in parts:
         lanes = slice(lane + target, lane + target + count)
+        if cta.tensor.touch is not None:
+            cta.tensor.touch((lanes, columns), True)
         cta.tensor.data[lanes, columns] = data[first : first + count]
         cta.tensor.written[lanes, columns] = True

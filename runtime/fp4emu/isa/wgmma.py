@@ -6,6 +6,8 @@ issued: registers have no completion mechanism that could be delayed, so a missi
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import numpy as np
 import numpy.typing as npt
 
@@ -15,6 +17,7 @@ from fp4emu.instruction import Instruction
 from fp4emu.machine import WarpContext
 from fp4emu.mma_sync import Words
 from fp4emu.operands import Element, Floats
+from fp4emu.order import wgmma as wgmma_order
 from fp4emu.products import multiply
 from fp4emu.registry import instruction
 
@@ -64,15 +67,32 @@ def mma_async(
     width, depth = (int(x) for x in ins.mod("shape").removeprefix("m64n").split("k"))
     in_registers = isinstance(a, list | tuple)
     signs, transpose_a, transpose_b = _flags(ins, [_uniform(f) for f in flags], in_registers, first)
-    part = warp.index % 4
-    if in_registers:
-        left = _from_registers(a, first, depth)  # type: ignore[arg-type]
-    else:
-        left = _from_shared(warp, _uniform(a), 64, depth, first, transpose_a)[ROWS * part : ROWS * part + ROWS]
-    right = _from_shared(warp, _uniform(b), width, depth, second, transpose_b)
+    observer = warp.machine.order
+    operation = None if observer is None else wgmma_order.begin(observer, warp, ins)
+    with nullcontext() if observer is None else observer.under(operation):
+        left, right = _operands(warp, a, b, first, second, (width, depth), (transpose_a, transpose_b))
     if signs != (1, 1):
         left, right = left * np.float32(signs[0]), right * np.float32(signs[1])
     return _result(left, right, d, ins, bool(_uniform(accumulate)), width)
+
+
+def _operands(
+    warp: WarpContext,
+    a: object,
+    b: object,
+    first: Element,
+    second: Element,
+    size: tuple[int, int],
+    transposed: tuple[bool, bool],
+) -> tuple[Floats, Floats]:
+    """The warp's rows of A, and B. `size` is (N, K)."""
+    width, depth = size
+    if isinstance(a, list | tuple):
+        left = _from_registers(a, first, depth)  # type: ignore[arg-type]
+    else:
+        part = ROWS * (warp.index % 4)
+        left = _from_shared(warp, _uniform(a), 64, depth, first, transposed[0])[part : part + ROWS]
+    return left, _from_shared(warp, _uniform(b), width, depth, second, transposed[1])
 
 
 def _uniform(value: object) -> int:
@@ -145,11 +165,21 @@ def _result(left: Floats, right: Floats, d: list[Words], ins: Instruction, accum
 
 
 @instruction("wgmma.fence", "sync aligned", style="warp", section="9.7.15.7.2.1", targets=TARGETS)
-@instruction("wgmma.commit_group", "sync aligned", style="warp", section="9.7.15.7.3.1", targets=TARGETS)
 def fence(warp: WarpContext, ins: Instruction) -> None:
-    """Orders register accesses and groups operations; execution here is in order already."""
+    """Orders register accesses; execution here is in order already."""
+    if warp.machine.order is not None:
+        wgmma_order.fence(warp)
+
+
+@instruction("wgmma.commit_group", "sync aligned", style="warp", section="9.7.15.7.3.1", targets=TARGETS)
+def commit(warp: WarpContext, ins: Instruction) -> None:
+    """Groups operations; execution here is in order already."""
+    if warp.machine.order is not None:
+        wgmma_order.commit(warp)
 
 
 @instruction("wgmma.wait_group", "sync aligned", style="warp", section="9.7.15.7.3.2", targets=TARGETS)
 def wait_group(warp: WarpContext, ins: Instruction, pending: object) -> None:
     """Operations complete where they are issued, so there is nothing to wait for."""
+    if warp.machine.order is not None:
+        wgmma_order.wait(warp.machine.order, warp, _uniform(pending))

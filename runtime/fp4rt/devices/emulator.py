@@ -38,7 +38,8 @@ class EmulatorDevice:
     `mode` says when asynchronous operations complete: "immediate", or "delayed" by a random time from `seed`. `sms`
     bounds persistent grids: few make each cluster take many tiles. `memory_limit` is the bytes of the GPU's memory
     (None: what this machine has), `time_limit` the seconds that a call may take (None: any): beyond them, a call ends
-    with DeviceError FP6120 or FP6121.
+    with DeviceError FP6120 or FP6121. `order` "strict" or "default" has every launch prove that its accesses are
+    ordered (docs/emulator.md, "Order").
     """
 
     name = "emulator"
@@ -52,6 +53,7 @@ class EmulatorDevice:
         sms: int = DEFAULT_SMS,
         memory_limit: int | None = None,
         time_limit: float | None = None,
+        order: Literal["strict", "default"] | None = None,
     ) -> None:
         if ordinal:
             raise DeviceError(f"there is one emulator, not emulator:{ordinal}", code="FP6301")
@@ -64,6 +66,7 @@ class EmulatorDevice:
         self.sms = sms
         self.memory_limit = memory_limit
         self.time_limit = time_limit
+        self.order: Literal["strict", "default"] | None = order
 
     def supports(self, target: str) -> bool:
         """Whether the emulator has the target's instructions."""
@@ -95,6 +98,7 @@ class EmulatorExecutable:
         self._sms = device.sms
         self._memory_limit, self._time_limit = device.memory_limit, device.time_limit
         self._name = artifact.manifest.name
+        self._order: Literal["strict", "default"] | None = device.order
         self._lock = threading.Lock()
         self._gpu: Gpu = Gpu(artifact.manifest.target, mode=device.mode, seed=device.seed)
         self._modules: dict[str, Any] = {}
@@ -202,6 +206,7 @@ class EmulatorExecutable:
             shared_bytes=launch.smem,
             params=params,
             seconds=deadline.left,
+            order=self._order,
         )
 
 

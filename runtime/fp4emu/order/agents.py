@@ -1,0 +1,78 @@
+"""Who makes an access: lanes of a warp, or an asynchronous operation that a thread issued."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from fp4emu.instruction import Instruction
+from fp4emu.order.clocks import Clock, Times, WarpClock, bits
+
+
+@dataclass(frozen=True, slots=True)
+class Lanes:
+    """Lanes of a warp that execute an instruction together."""
+
+    warp: WarpClock
+    word: int
+    ins: Instruction
+
+
+@dataclass(slots=True, eq=False)
+class Operation:
+    """An asynchronous operation. `clock` is what its thread knew when it issued it, `taken` the tcgen05 operations
+    that the thread had taken up; `covers` are operations whose completion it waits for."""
+
+    warp: WarpClock
+    lane: int
+    ins: Instruction
+    clock: Clock
+    taken: Times
+    place: int
+    time: int
+    kind: str
+    strong: str = ""
+    generic: bool = False
+    """Whether it accesses memory through the generic proxy (st.async, red.async)."""
+    covers: list[Operation] = field(default_factory=list["Operation"])
+    loaded: int = 0
+    stored: int = 0
+    numbers: dict[str, int] = field(default_factory=dict[str, int])
+    """Its events, by memory."""
+
+    def completed(self) -> Clock:
+        """What the completion publishes."""
+        done = [(op.place, op.time) for op in self.covers]
+        return self.warp.domain.done(self.clock, done if self.kind == "commit" else [*done, (self.place, self.time)])
+
+    def effect(self) -> Clock:
+        """The operation alone, without what its thread knew."""
+        return self.warp.domain.done(Clock(), [(self.place, self.time)])
+
+
+Agent = Lanes | Operation
+
+_PIPELINE = {"tcgen05.mma": "mma", "tcgen05.mma.ws": "mma", "tcgen05.cp": "cp", "tcgen05.commit": "commit"}
+
+
+def issue(warp: WarpClock, lane: int, ins: Instruction) -> Operation:
+    """The operation that a thread starts with an instruction."""
+    opcode = ins.rule.opcode
+    kind = _PIPELINE.get(opcode, "copy")
+    clock = warp.lanes[lane]
+    if kind != "copy":
+        time = warp.now
+        published = warp.publish(1 << lane, pipeline=kind == "commit")
+        place = warp.domain.threads + warp.base + lane
+        return Operation(
+            warp, lane, ins, published, clock.taken, place, time, kind, loaded=warp.loaded, stored=warp.stored
+        )
+    published = warp.publish(1 << lane)
+    place, time = warp.domain.operation(warp.base + lane, published)
+    strong = "gpu" if opcode.startswith(("cp.reduce", "red.async")) else ""
+    generic = opcode in ("st.async", "red.async")
+    return Operation(warp, lane, ins, published, clock.taken, place, time, kind, strong, generic)
+
+
+def lanes_of(agent: Agent) -> list[int]:
+    """The lanes that act."""
+    return bits(agent.word) if isinstance(agent, Lanes) else [agent.lane]

@@ -1,0 +1,132 @@
+"""What barriers carry from those who arrive to those who wait."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fp4emu.order.agents import Agent, Lanes
+from fp4emu.order.clocks import Clock, WarpClock, at
+from fp4emu.order.report import arrival_text
+
+if TYPE_CHECKING:
+    from fp4emu.machine import Cta
+    from fp4emu.order.observer import Observer
+
+
+def both(a: Clock | None, b: Clock | None) -> Clock | None:
+    """Two clocks joined."""
+    return b if a is None else a if b is None else a.acquire(b)
+
+
+@dataclass(slots=True, eq=False)
+class Carried:
+    """A `bar` or `barrier.cluster` (PTX ISA 9.7.13.1, 9.7.13.3): the clocks of each generation's arrivals."""
+
+    arriving: Clock | None = None
+    ended: dict[int, Clock] = field(default_factory=dict[int, Clock])
+
+    def arrive(self, clock: Clock) -> None:
+        self.arriving = both(self.arriving, clock)
+
+    def end(self, generation: int) -> None:
+        if self.arriving is not None:
+            self.ended[generation] = self.arriving
+        self.ended.pop(generation - 4, None)
+        self.arriving = None
+
+
+@dataclass(slots=True, eq=False)
+class BarrierClock:
+    """An mbarrier (PTX ISA 9.7.13.15). `own` and `remote` are what arrivals of its CTA and of others have published in
+    the current phase, `last` the same of the phase before; `seen` is what those who waited for that have acquired.
+
+    An arrival publishes with `.release` (its default) or after a release fence; a wait acquires with `.acquire` (its
+    default) or before an acquire fence. A scope that does not hold both threads does not synchronise ("Memory
+    Consistency Model": "Morally Strong Operations").
+    """
+
+    observer: Observer
+    cta: Cta
+    owner: WarpClock
+    lanes: int
+    time: int
+    line: str
+    batch: int = 0
+    own: Clock | None = None
+    remote: Clock | None = None
+    last: tuple[Clock | None, Clock | None] = (None, None)
+    seen: Clock | None = None
+    completions: int = 0
+    waited: bool = True
+    far: list[tuple[Agent, int, int, int]] = field(default_factory=list["tuple[Agent, int, int, int]"])
+    watched: set[int] = field(default_factory=set[int])
+
+    def used(self, agent: Agent) -> None:
+        """Another thread, or the async proxy, needs to know that the barrier was initialised; the async proxy and other
+        CTAs by way of `fence.mbarrier_init` (PTX ISA 9.7.13.4)."""
+        warp = agent.warp
+        clock = agent.clock if not isinstance(agent, Lanes) else warp.lanes[(agent.word & -agent.word).bit_length() - 1]
+        if self.batch in clock.inits:
+            return
+        mine = warp is self.owner
+        fenced = bool(self.batch) and mine
+        if isinstance(agent, Lanes) and warp.cta is self.cta:
+            place = self.owner.base + (self.lanes & -self.lanes).bit_length() - 1
+            if not (mine and agent.word & self.lanes) and not fenced and at(clock.known, place) < self.time:
+                self.observer.fail("race", arrival_text(self, agent, "nothing orders it after the mbarrier.init"))
+            return
+        if not fenced:
+            why = "fence.mbarrier_init.release.cluster and a barrier must stand between"
+            self.observer.fail("init-fence", arrival_text(self, agent, why))
+
+    def arrive(self) -> None:
+        """An arrival, or bytes that complete, by whoever acts."""
+        agent = self.observer.acting
+        assert agent is not None
+        self.used(agent)
+        here = agent.warp.cta is self.cta
+        if isinstance(agent, Lanes):
+            clock, order = self.observer.published(agent)
+        else:
+            clock = order = agent.completed()
+        if self.observer.strict and self.seen is not None and not _after(order, self.seen):
+            why = "it is not ordered after the end of the phase before: an arrival too many, or a missing wait"
+            self.observer.fail("phase", arrival_text(self, agent, why))
+        if here:
+            self.own = both(self.own, clock)
+            return
+        self.remote = both(self.remote, clock)
+        if not isinstance(agent, Lanes) and agent.kind == "copy":
+            self.own = both(self.own, agent.effect())
+        place = agent.warp.base + agent.word.bit_length() - 1 if isinstance(agent, Lanes) else agent.place
+        time = agent.warp.now - 1 if isinstance(agent, Lanes) else agent.time
+        self.far.append((agent, self.completions, place, time))
+
+    def complete(self) -> None:
+        """The phase ends."""
+        if not self.waited:
+            agent = self.observer.acting
+            assert agent is not None
+            self.observer.fail("phase", arrival_text(self, agent, "nobody has waited for the phase before"))
+        self.completions += 1
+        self.last, self.own, self.remote = (self.own, self.remote), None, None
+        self.waited, self.seen = False, None
+
+    def wait(self, scope: str) -> tuple[Clock | None, Clock | None]:
+        """What a wait may acquire: (of its CTA, of the cluster)."""
+        self.waited = True
+        self.watched.add(self.completions - 1)
+        own, remote = self.last
+        got = both(own, remote) if scope == "cluster" else own
+        self.seen = both(self.seen, got)
+        return own, remote
+
+
+def _after(clock: Clock, seen: Clock) -> bool:
+    known = np.zeros(len(seen.known), np.int32)
+    part = clock.known[: len(known)]
+    known[: len(part)] = part
+    return bool((known >= seen.known).all())

@@ -1,0 +1,217 @@
+"""Vector clocks of the threads of a cluster, and of what they set going.
+
+A clock is an array over the agents of one cluster (`Domain`): the time up to which the accesses of each are known to
+have happened. Places of the array: a thread; then the tcgen05 or wgmma pipeline of a thread; then pools of
+asynchronous operations, where a place is used again only by who knows its last operation, so that knowing a later one
+means knowing the earlier ones. The lanes of a warp share one `Clock` as long as they know the same; each knows its own
+accesses besides, which no array says (`WarpClock`).
+
+PTX ISA, "Memory Consistency Model": "Causality order". Clocks of other clusters are in `far`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fp4emu.machine import Cluster, Cta
+
+Times = NDArray[np.int32]
+NOTHING: Times = np.zeros(0, np.int32)
+LANES = 32
+
+
+def _nothing() -> Times:
+    return NOTHING
+
+
+def joined(a: Times, b: Times) -> Times:
+    """The later of two clocks, place by place; neither is changed."""
+    if a is b or not len(b):
+        return a
+    if not len(a):
+        return b
+    if len(a) < len(b):
+        a, b = b, a
+    result = a.copy()
+    np.maximum(result[: len(b)], b, out=result[: len(b)])
+    return result
+
+
+def at(times: Times, place: int) -> int:
+    """The time at one place."""
+    return int(times[place]) if place < len(times) else 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Clock:
+    """What a thread knows to have happened. Arrays are never changed.
+
+    `known`: all accesses. `shared`, `other`: those of shared and of global memory that a `fence.proxy.async` has made
+    visible to the async proxy. `carried`, `taken`: tcgen05 operations that a `fence::before_thread_sync` published and
+    that a `fence::after_thread_sync` took up. `inits`: batches of fenced `mbarrier.init`. `released`: what a release
+    fence lets relaxed arrivals publish; `waiting`: what relaxed waits leave to an acquire fence.
+    """
+
+    known: Times = field(default_factory=_nothing)
+    shared: Times = field(default_factory=_nothing)
+    other: Times = field(default_factory=_nothing)
+    carried: Times = field(default_factory=_nothing)
+    taken: Times = field(default_factory=_nothing)
+    inits: frozenset[int] = frozenset()
+    far: tuple[tuple[int, Times], ...] = ()
+    released: Clock | None = None
+    waiting: tuple[Clock, ...] = ()
+
+    def acquire(self, other: Clock) -> Clock:
+        """This clock after an acquire of what another published; `taken` stays a thread's own."""
+        return replace(
+            self,
+            known=joined(self.known, other.known),
+            shared=joined(self.shared, other.shared),
+            other=joined(self.other, other.other),
+            carried=joined(self.carried, other.carried),
+            inits=self.inits if other.inits <= self.inits else self.inits | other.inits,
+            far=merged(self.far, other.far),
+        )
+
+    def unordered_part(self) -> Clock:
+        """What even a relaxed arrival carries: tcgen05's own order and fenced inits."""
+        return Clock(carried=self.carried, inits=self.inits)
+
+
+def merged(a: tuple[tuple[int, Times], ...], b: tuple[tuple[int, Times], ...]) -> tuple[tuple[int, Times], ...]:
+    """What is known of other clusters, joined."""
+    if a is b or not b:
+        return a
+    both = dict(a)
+    for domain, times in b:
+        both[domain] = joined(both.get(domain, NOTHING), times)
+    return tuple(both.items())
+
+
+@dataclass(slots=True, eq=False)
+class WarpClock:
+    """The clocks of a warp's lanes. `now` is the time of its next access, `base` the place of its lane 0.
+
+    What a lane knows of itself: its accesses before `now`; those that its proxy fences cover, by lane; the tcgen05
+    loads and stores that have completed, and those of them that a `before_thread_sync` of the lane covers.
+    """
+
+    domain: Domain
+    cta: Cta
+    index: int
+    base: int
+    now: int = 1
+    lanes: list[Clock] = field(default_factory=lambda: [Clock()] * LANES)
+    shared: Times = field(default_factory=lambda: np.zeros(LANES, np.int32))
+    other: Times = field(default_factory=lambda: np.zeros(LANES, np.int32))
+    loaded: int = 0
+    stored: int = 0
+    before: NDArray[np.int32] = field(default_factory=lambda: np.zeros((2, LANES), np.int32))
+
+    def update(self, word: int, change: Callable[[Clock], Clock]) -> None:
+        """Changes the clocks of some lanes; what lanes share, they go on sharing."""
+        found: dict[int, Clock] = {}
+        lanes = self.lanes
+        old = list(lanes)
+        for lane in bits(word):
+            clock = old[lane]
+            new = found.get(id(clock))
+            if new is None:
+                new = found[id(clock)] = change(clock)
+            lanes[lane] = new
+
+    def acquire(self, word: int, other: Clock) -> None:
+        self.update(word, lambda clock: clock.acquire(other))
+
+    def distinct(self, word: int) -> list[tuple[Clock, int]]:
+        """(clock, its lanes) of some lanes."""
+        found: dict[int, list[object]] = {}
+        for lane in bits(word):
+            clock = self.lanes[lane]
+            entry = found.setdefault(id(clock), [clock, 0])
+            entry[1] = entry[1] | 1 << lane  # type: ignore[operator]
+        return [(clock, mask) for clock, mask in found.values()]  # type: ignore[misc]
+
+    def publish(self, word: int, *, pipeline: bool = False) -> Clock:
+        """What lanes know now, their own accesses included; with `pipeline`, the tcgen05 operations that they issued
+        too (only their completion publishes those)."""
+        domain, places = self.domain, self.base + np.array(bits(word))
+        lanes = places - self.base
+        whole: Clock | None = None
+        for clock, _ in self.distinct(word):
+            whole = clock if whole is None else whole.acquire(clock)
+        assert whole is not None
+        known = domain.writable(whole.known)
+        known[places] = self.now
+        shared, other, carried = whole.shared, whole.other, whole.carried
+        if self.shared[lanes].any():
+            shared = domain.writable(shared)
+            shared[places] = np.maximum(shared[places], self.shared[lanes])
+        if self.other[lanes].any():
+            other = domain.writable(other)
+            other[places] = np.maximum(other[places], self.other[lanes])
+        if pipeline:
+            known[domain.threads + places] = self.now
+            carried = domain.writable(joined(carried, whole.taken))
+            carried[domain.threads + places] = self.now
+            self.before[:, lanes] = [[self.loaded], [self.stored]]
+        if self.before[:, lanes].any():
+            carried = carried if pipeline else domain.writable(carried)
+            carried[places] = np.maximum(carried[places], self.before[0, lanes])
+            carried[2 * domain.threads + places] = np.maximum(
+                carried[2 * domain.threads + places], self.before[1, lanes]
+            )
+        self.now += 1
+        return Clock(known, shared, other, carried, inits=whole.inits, far=whole.far)
+
+
+@dataclass(slots=True, eq=False)
+class Domain:
+    """The agents of one cluster: `threads` places of threads, as many of their pipelines, then pools of
+    asynchronous operations."""
+
+    index: int
+    cluster: Cluster
+    threads: int
+    warps: dict[tuple[int, int], WarpClock] = field(default_factory=dict["tuple[int, int]", WarpClock])
+    size: int = 0
+    last: dict[int, int] = field(default_factory=dict[int, int])
+    pools: dict[int, list[int]] = field(default_factory=dict[int, "list[int]"])
+
+    def writable(self, times: Times) -> Times:
+        """A copy with all places."""
+        result = np.zeros(max(self.size, len(times)), np.int32)
+        result[: len(times)] = times
+        return result
+
+    def operation(self, owner: int, clock: Clock) -> tuple[int, int]:
+        """(place, time) for an operation that a thread issues: a place whose last operation it knows, or a new one."""
+        pool = self.pools.setdefault(owner, [])
+        place = next((p for p in pool if at(clock.known, p) >= self.last[p]), None)
+        if place is None:
+            place = self.size
+            self.size += 1
+            self.last[place] = 0
+            pool.append(place)
+        self.last[place] += 1
+        return place, self.last[place]
+
+    def done(self, clock: Clock, operations: Iterable[tuple[int, int]]) -> Clock:
+        """A clock that knows operations besides."""
+        known = self.writable(clock.known)
+        for place, time in operations:
+            known[place] = max(int(known[place]), time)
+        return replace(clock, known=known)
+
+
+def bits(word: int) -> list[int]:
+    """Positions of the set bits."""
+    return _ALL if word == 0xFFFF_FFFF else [i for i in range(LANES) if word >> i & 1]
+
+
+_ALL = list(range(LANES))

@@ -1,0 +1,37 @@
+"""The end of a CTA: what others, and its own copies, do to its shared memory must be over before its last thread exits
+(PTX ISA, "Cluster of Cooperative Thread Arrays", and 9.7.9.23, mapa)."""
+
+from __future__ import annotations
+
+from fp4emu.machine import Cta, WarpContext
+from fp4emu.order.agents import Agent
+from fp4emu.order.barriers import BarrierClock, both
+from fp4emu.order.clocks import Clock, at
+from fp4emu.order.observer import Observer
+from fp4emu.order.report import who
+
+
+def exited(observer: Observer, warp: WarpContext) -> None:
+    """A warp has ended: what its threads knew last."""
+    clock = observer.warp(warp)
+    warp.cta.scratch["final clock"] = both(warp.cta.scratch.get("final clock"), clock.publish(0xFFFF_FFFF))
+
+
+def check(observer: Observer, cta: Cta) -> None:
+    """Faults unless some thread of an ended CTA knew of every remote access to it."""
+    final: Clock = cta.scratch.get("final clock") or Clock()
+    table: dict[int, tuple[int, Agent]] = cta.scratch.get("remote accesses", {})
+    for place, (time, agent) in table.items():
+        if at(final.known, place) < time:
+            _fail(observer, cta, agent, "accesses its shared memory")
+    for barrier in cta.shared.barriers.values():
+        order: BarrierClock | None = barrier.order
+        for agent, phase, place, time in order.far if order is not None else ():
+            assert order is not None
+            if phase not in order.watched and at(final.known, place) < time:
+                _fail(observer, cta, agent, "arrives at its mbarrier")
+
+
+def _fail(observer: Observer, cta: Cta, agent: Agent, what: str) -> None:
+    text = f"nothing orders the exit of CTA {cta.id} (rank {cta.rank}) after an instruction that {what}: {who(agent)}"
+    observer.fail("exit", text, "wait for it, or synchronize the cluster, before the last thread of the CTA exits")

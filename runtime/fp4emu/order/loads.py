@@ -1,0 +1,86 @@
+"""Loads and stores of a group, reported row by row (`fp4emu.access`)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fp4emu.order import rules
+from fp4emu.shapes import LANES, Mask, full
+
+if TYPE_CHECKING:
+    from fp4emu.group import Group
+    from fp4emu.order.observer import Observer
+
+
+def observe(
+    g: Group, space: str, start: NDArray[Any], size: int, mask: Mask | None, where: Mask | None, *, write: bool
+) -> None:
+    """The executing lanes access `size` bytes each at the arena offsets `start`, which have the shape of `access`:
+    with `where`, one for each of its lanes."""
+    rows = len(g.warps)
+    executing = full(g.mask if mask is None else mask, rows)
+    if where is not None:
+        whole = np.zeros((rows, LANES), np.int64)
+        whole[np.broadcast_to(where, (rows, LANES))] = (
+            np.broadcast_to(start, where.shape)[where] if (start.shape == where.shape) else start
+        )
+        start, executing = whole, np.broadcast_to(where, (rows, LANES))
+    else:
+        start = np.broadcast_to(start, (rows, LANES))
+    for row in range(rows):
+        lanes = np.flatnonzero(executing[row])
+        if len(lanes):
+            _row(g, row, space, start[row, lanes], size, lanes, write)
+
+
+def _row(g: Group, row: int, space: str, start: NDArray[Any], size: int, lanes: NDArray[Any], write: bool) -> None:
+    observer: Observer = g.order
+    warp, ins = g.warps[row], observer.ins
+    assert ins is not None
+    g.row = row
+    if space == "global":
+        assert observer.global_shadow is not None
+        _strong(observer, g, row, -1, start, lanes, write=False) if not write else None
+        observer.elements(warp, ins, observer.global_shadow, lanes, start, size, write)
+        _strong(observer, g, row, -1, start, lanes, write=True) if write else None
+    else:
+        stride = g.launch.stride
+        slots = start // stride
+        first = int(slots[0])
+        for slot in [first] if (slots == first).all() else np.unique(slots).tolist():
+            here = slots == slot
+            cta = g.launch.resident[slot]
+            offsets = start[here] - slot * stride
+            _strong(observer, g, row, id(cta.shared), offsets, lanes[here], write=False) if not write else None
+            observer.elements(warp, ins, observer.shared[id(cta)], lanes[here], offsets, size, write)
+            _strong(observer, g, row, id(cta.shared), offsets, lanes[here], write=True) if write else None
+    g.row = None
+
+
+def _strong(
+    observer: Observer, g: Group, row: int, memory: int, offsets: NDArray[Any], lanes: NDArray[Any], *, write: bool
+) -> None:
+    """What strong loads acquire and strong stores release; weak stores end what was released at their place."""
+    ins = observer.ins
+    assert ins is not None
+    strong = ins.mod("sem") not in ("", "weak", None)
+    if not strong and not observer.locations:
+        return
+    for offset, lane in zip(offsets.tolist(), lanes.tolist(), strict=True):
+        key = (memory, _address(memory, offset))
+        if not write:
+            if strong:
+                rules.acquired(observer, g.warps[row], lane, ins, key)
+        elif strong:
+            rules.released(observer, g.warps[row], lane, ins, key)
+        else:
+            observer.locations.pop(key, None)
+
+
+def _address(memory: int, offset: int) -> int:
+    from fp4emu.memory import GLOBAL_BASE
+
+    return offset + GLOBAL_BASE if memory < 0 else offset

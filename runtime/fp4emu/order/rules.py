@@ -1,0 +1,247 @@
+"""What each synchronising instruction does to the clocks, by section of the PTX ISA."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from fp4emu.instruction import Instruction
+from fp4emu.machine import Cta, WarpContext
+from fp4emu.order.agents import Lanes, Operation
+from fp4emu.order.barriers import BarrierClock, Carried, both
+from fp4emu.order.clocks import Clock, WarpClock, bits, joined
+from fp4emu.order.observer import Observer
+from fp4emu.order.report import who
+from fp4emu.shapes import active_rows
+
+Rule = Callable[[Observer, WarpClock, int, Instruction], None]
+
+
+def _fence(observer: Observer, warp: WarpClock, word: int, ins: Instruction) -> None:
+    """fence and membar (9.7.13.4): relaxed waits before it acquire, relaxed arrivals after it publish.
+    `fence.mbarrier_init` publishes initialisations alone."""
+    if ins.has("mbarrier_init"):
+        _fence_inits(observer, warp, word)
+        return
+    sem, scope = ins.mod("sem") or "acq_rel", ins.mod("scope") or ("cluster" if ins.has("cluster") else "gpu")
+    if sem != "release":
+        warp.update(word, lambda clock: _taken_in(clock, scope))
+    if sem != "acquire":
+        for lane in bits(word):
+            published = warp.publish(1 << lane)
+            warp.lanes[lane] = replace(warp.lanes[lane], released=published)
+
+
+def _taken_in(clock: Clock, scope: str) -> Clock:
+    for i, part in enumerate(clock.waiting):
+        if i % 2 == 0 or scope != "cta":
+            clock = clock.acquire(part)
+    return replace(clock, waiting=())
+
+
+def _fence_inits(observer: Observer, warp: WarpClock, word: int) -> None:
+    mine = [b for b in warp.cta.scratch.get("fresh mbarriers", []) if b.owner is warp and b.lanes & word]
+    if not mine:
+        return
+    observer.batches += 1
+    batch = observer.batches
+    for barrier in mine:
+        barrier.batch = batch
+        warp.cta.scratch["fresh mbarriers"].remove(barrier)
+    warp.update(word, lambda clock: replace(clock, inits=clock.inits | {batch}))
+
+
+def _fence_proxy(observer: Observer, warp: WarpClock, word: int, ins: Instruction) -> None:
+    """fence.proxy.async (9.7.13.4): all that happened before it, own accesses and acquired ones, is visible to the
+    async proxy."""
+    kind, space = ins.mod("kind"), ins.mod("space") or ""
+    if kind == "alias" or ins.has("tensormap::generic"):
+        return
+    lanes = np.array(bits(word))
+    here, there = "global" not in f"{kind} {space}", "shared" not in f"{kind} {space}"
+    if here:
+        warp.shared[lanes] = warp.now
+    if there:
+        warp.other[lanes] = warp.now
+    warp.now += 1
+    warp.update(
+        word,
+        lambda clock: replace(
+            clock, shared=clock.known if here else clock.shared, other=clock.known if there else clock.other
+        ),
+    )
+
+
+def _tcgen_before(observer: Observer, warp: WarpClock, word: int, ins: Instruction) -> None:
+    """tcgen05.fence::before_thread_sync (9.7.16.11.1): who synchronises may rely on what is over."""
+    warp.before[:, np.array(bits(word))] = [[warp.loaded], [warp.stored]]
+    warp.update(word, lambda clock: replace(clock, carried=joined(clock.carried, clock.taken)))
+
+
+def _tcgen_after(observer: Observer, warp: WarpClock, word: int, ins: Instruction) -> None:
+    """tcgen05.fence::after_thread_sync (9.7.16.11.1)."""
+    warp.update(word, lambda clock: replace(clock, taken=joined(clock.taken, clock.carried)))
+
+
+def _tcgen_wait(observer: Observer, warp: WarpClock, word: int, ins: Instruction) -> None:
+    """tcgen05.wait::ld and ::st (9.7.16.8.5)."""
+    if ins.rule.opcode.endswith("ld"):
+        warp.loaded = warp.now
+    else:
+        warp.stored = warp.now
+    warp.now += 1
+
+
+BEFORE: dict[str, Rule] = {
+    "fence": _fence,
+    "membar": _fence,
+    "fence.proxy": _fence_proxy,
+    "membar.proxy": _fence_proxy,
+    "tcgen05.fence::before_thread_sync": _tcgen_before,
+    "tcgen05.fence::after_thread_sync": _tcgen_after,
+    "tcgen05.wait::ld": _tcgen_wait,
+    "tcgen05.wait::st": _tcgen_wait,
+}
+"""Rules that need nothing of what the instruction does: run in front of it."""
+
+
+def before(g: Any, ins: Instruction, mask: Any) -> None:
+    """Called by generated code in front of an instruction of `BEFORE`."""
+    observer: Observer = g.launch.machine.order
+    rule = BEFORE[ins.rule.opcode]
+    for _, warp, word in active_rows(g, g.live if mask is None else mask):
+        rule(observer, observer.warp(warp), word, ins)
+
+
+# --- warps ---
+
+
+def aligned(g: Any, ins: Instruction, mask: Any) -> None:
+    """A `.sync` instruction, of which the ISA does not say that it orders memory: it joins lanes at `default`."""
+    observer: Observer = g.order
+    if not observer.strict:
+        for _, warp, word in active_rows(g, g.live if mask is None else mask):
+            warp_synced(observer, warp, word)
+
+
+def warp_synced(observer: Observer, warp: WarpContext, word: int) -> None:
+    """bar.warp.sync (9.7.13.2), which orders memory accesses among the lanes of its mask."""
+    clock = observer.warp(warp)
+    if word:
+        clock.acquire(word, clock.publish(word))
+
+
+# --- bar and barrier.cluster ---
+
+
+def arrived(observer: Observer, carried: Carried, warp: WarpContext, word: int, *, relaxed: bool = False) -> None:
+    """An arrival at a barrier of the CTA (9.7.13.1) or, unless `.relaxed`, of the cluster (9.7.13.3)."""
+    clock = observer.warp(warp)
+    carried.arrive(observer.published(Lanes(clock, word, _ins(observer)))[0] if relaxed else clock.publish(word))
+
+
+def passed(observer: Observer, carried: Carried, generation: int, warp: WarpContext, word: int) -> None:
+    """The barrier's generation is over for these lanes."""
+    found = carried.ended.get(generation)
+    if found is not None:
+        observer.warp(warp).acquire(word, found)
+
+
+# --- mbarrier ---
+
+
+def initialised(observer: Observer, cta: Cta, *, again: bool) -> BarrierClock:
+    """mbarrier.init (9.7.13.15.9) by whoever acts; `again`, over one that lives."""
+    agent = observer.acting
+    assert isinstance(agent, Lanes)
+    if again:
+        observer.fail("phase", f"mbarrier.init of a live mbarrier: {who(agent)}", "mbarrier.inval it first")
+    line = f"PTX line {agent.ins.line}"
+    barrier = BarrierClock(observer, cta, agent.warp, agent.word, agent.warp.now, line)
+    cta.scratch.setdefault("fresh mbarriers", []).append(barrier)
+    return barrier
+
+
+def waited(observer: Observer, barrier: BarrierClock, warp: WarpContext, word: int, ins: Instruction) -> None:
+    """A wait that succeeded (9.7.13.15.16)."""
+    clock = observer.warp(warp)
+    scope = ins.mod("scope") or "cta"
+    barrier.used(Lanes(clock, word, ins))
+    relaxed = ins.mod("sem") == "relaxed"
+    own, remote = barrier.wait("cluster" if not observer.strict else scope)
+    if not observer.strict and scope == "cta" and remote is not None:
+        text = f"{who(Lanes(clock, word, ins))}: waits at CTA scope for an arrival from another CTA"
+        observer.fail("scope", text, "use .acquire.cluster")
+    wide = scope == "cluster" or not observer.strict
+    got = both(own, remote) if wide else own
+    if got is None and remote is None:
+        return
+    if relaxed:
+        light = (both(own, remote) or Clock()).unordered_part()
+        parts = (own or Clock(), (remote or Clock()) if wide else Clock())
+        clock.update(word, lambda c: replace(c.acquire(light), waiting=(*c.waiting, *parts)[-64:]))
+        return
+    clock.acquire(word, got if got is not None else Clock())
+    if remote is not None and not wide:
+        clock.acquire(word, remote.unordered_part())
+
+
+# --- asynchronous operations ---
+
+
+def completed(observer: Observer, warp: WarpContext, lane: int, operations: list[Operation]) -> None:
+    """A thread has waited for operations of its own: cp.async.bulk.wait_group (9.7.9.25.6.2), cp.async.wait_group."""
+    if operations:
+        clock = observer.warp(warp)
+        done = clock.domain.done(Clock(), [(op.place, op.time) for op in operations])
+        clock.acquire(1 << lane, done)
+
+
+# --- atomics ---
+
+
+def released(observer: Observer, warp: WarpContext, lane: int, ins: Instruction, key: tuple[int, int]) -> None:
+    """A strong access writes: what it releases waits at its address for who acquires it (PTX ISA, "Release and Acquire
+    Patterns")."""
+    clock = observer.warp(warp)
+    sem = ins.mod("sem")
+    if sem in ("release", "acq_rel"):
+        whole: Clock | None = clock.publish(1 << lane)
+        assert whole is not None
+        whole = replace(whole, far=(*whole.far, (clock.domain.index, whole.known)))
+    else:
+        whole = clock.lanes[lane].released
+        if whole is not None:
+            whole = replace(whole, far=(*whole.far, (clock.domain.index, whole.known)))
+    old = observer.locations.get(key)
+    chain = old[0] if old is not None and ins.rule.opcode in ("atom", "red") else None
+    found = both(chain, whole)
+    if found is None:
+        observer.locations.pop(key, None)
+    else:
+        observer.locations[key] = (found, ins.mod("scope") or "gpu")
+
+
+def acquired(observer: Observer, warp: WarpContext, lane: int, ins: Instruction, key: tuple[int, int]) -> None:
+    """A strong access reads what was released at its address."""
+    found = observer.locations.get(key)
+    if found is None:
+        return
+    clock = observer.warp(warp)
+    mine = clock.domain.index
+    other = Clock(far=found[0].far)
+    near = next((times for domain, times in found[0].far if domain == mine), None)
+    if near is not None:
+        other = replace(found[0], known=near) if len(found[0].far) == 1 else replace(other, known=near)
+    if ins.mod("sem") in ("acquire", "acq_rel"):
+        clock.acquire(1 << lane, other)
+    else:
+        clock.update(1 << lane, lambda c: replace(c, waiting=(*c.waiting, other, Clock())[-64:]))
+
+
+def _ins(observer: Observer) -> Instruction:
+    assert observer.ins is not None
+    return observer.ins

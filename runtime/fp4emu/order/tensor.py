@@ -1,0 +1,153 @@
+"""Tensor memory: what tcgen05.mma, cp, ld and st may rely on (PTX ISA 9.7.16.6, "Memory Consistency Model for 5th
+generation of TensorCore operations").
+
+A load or store of a warp is over for its own threads after `tcgen05.wait`, an MMA or a copy after a wait for the
+`tcgen05.commit` of its own thread; others know of it by `fence::before_thread_sync`, a synchronisation and
+`fence::after_thread_sync`. Of one thread's operations mma -> mma and cp -> mma run in order ("Pipelined tcgen05
+Instructions"); mma -> cp and cp -> cp do not.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fp4emu.order.agents import Agent, Lanes, Operation
+from fp4emu.order.clocks import Times, at, bits
+from fp4emu.order.events import WHOLE, Event, Numbers, distinct
+from fp4emu.order.report import access_text, missing
+from fp4emu.order.shadow import Shadow
+
+if TYPE_CHECKING:
+    from fp4emu.order.observer import Observer
+
+
+def allocated(observer: Observer, cells: Shadow, columns: slice) -> None:
+    """Newly allocated columns: nothing was there before `tcgen05.alloc`, which is over where it stands."""
+    agent = observer.acting
+    assert isinstance(agent, Lanes)
+    cells.writes[:, columns] = _number(observer, agent)
+    cells.reads[:, columns] = 0
+    agent.warp.stored = agent.warp.now
+    agent.warp.now += 1
+
+
+def touch(observer: Observer, cells: Shadow, where: Any, write: bool) -> None:
+    """Whoever acts reads or writes cells."""
+    agent = observer.acting
+    if agent is None:
+        return
+    number = _number(observer, agent)
+    _check(observer, cells, where, cells.writes[where], agent, write, "wrote")
+    if write:
+        _check(observer, cells, where, cells.reads[where], agent, True, "read")
+        cells.writes[where] = number
+        cells.reads[where] = 0
+        return
+    old = cells.reads[where]
+    if not old.any():
+        cells.reads[where] = number
+        return
+    new = np.full(old.shape, number, np.int32)
+    for other in distinct(old):
+        members = [m for m in observer.events.members(other) if not _supersedes(observer, agent, m)]
+        if members:
+            new[old == other] = observer.events.set(frozenset(members) | {number})
+    cells.reads[where] = new
+
+
+def kind_of(agent: Agent) -> str:
+    """The kind of an operation: "ld", "st", "mma", "cp" or "dealloc"."""
+    if isinstance(agent, Operation):
+        return agent.kind
+    return agent.ins.rule.opcode.removeprefix("tcgen05.")
+
+
+def _number(observer: Observer, agent: Agent) -> int:
+    if isinstance(agent, Operation):
+        return observer.operation_number(agent, "tensor")
+    warp, kind = agent.warp, kind_of(agent)
+    place = warp.base + (2 * warp.domain.threads if kind in ("st", "alloc") else 0)
+    event = Event(
+        warp.domain, place, warp.now, agent.word, False, "", kind, agent.ins, warp.cta.id, warp.index, warp.cta.rank
+    )
+    return observer.events.add(event) + WHOLE
+
+
+def _supersedes(observer: Observer, agent: Agent, number: int) -> bool:
+    """Whether a later reader's completion implies an earlier one's."""
+    event, _ = observer.events.of(number)
+    return _pipeline(event) == (agent.place if isinstance(agent, Operation) else agent.warp.base) and (
+        kind_of(agent) == event.kind
+    )
+
+
+def _pipeline(event: Event) -> int:
+    return event.place
+
+
+def _check(
+    observer: Observer, cells: Shadow, where: Any, numbers: Numbers, agent: Agent, write: bool, was: str
+) -> None:
+    for number in distinct(numbers):
+        for member in observer.events.members(number):
+            event, _ = observer.events.of(member)
+            check = _failed(event, agent)
+            if check is None:
+                continue
+            element, count = cells.first(where, numbers == number)
+            text = access_text(agent, write, cells.name(element), count, "cells", event, WHOLE, was)
+            observer.fail(check, text, missing(check, agent, event))
+
+
+def _failed(event: Event, agent: Agent) -> str | None:
+    """The check that fails, if an operation does not come before the agent's."""
+    if isinstance(agent, Operation):
+        return _failed_operation(event, agent)
+    warp = agent.warp
+    for clock, _ in warp.distinct(agent.word):
+        if event.kind in ("ld", "st", "alloc"):
+            if _own_index(event, warp.domain.threads) == warp.base:
+                if event.time > (warp.loaded if event.kind == "ld" else warp.stored):
+                    return "tcgen05"
+            elif not _any_taken(event, clock.taken) if event.kind == "alloc" else not _all_taken(event, clock.taken):
+                return "alloc" if event.kind == "alloc" else "tcgen05"
+        elif event.kind != "dealloc" and at(clock.taken, event.place) < event.time:
+            return "tcgen05"
+    return None
+
+
+def _failed_operation(event: Event, agent: Operation) -> str | None:
+    threads = agent.warp.domain.threads
+    if event.kind in ("mma", "cp"):
+        if at(agent.taken, event.place) >= event.time or event.place != agent.place:
+            return None if at(agent.taken, event.place) >= event.time else "tcgen05"
+        return None if agent.kind == "mma" else "mma-cp" if event.time != agent.time else None
+    if event.kind == "dealloc":
+        return None
+    own = _own_index(event, threads) == agent.warp.base
+    if event.kind == "alloc":
+        return None if own or _any_taken(event, agent.taken) else "alloc"
+    done = agent.loaded if event.kind == "ld" else agent.stored
+    for lane in bits(event.mask):
+        if own and lane == agent.lane and event.time <= done:
+            continue
+        if at(agent.taken, event.place + lane) < event.time:
+            return "tcgen05"
+    return None
+
+
+def _own_index(event: Event, threads: int) -> int:
+    return event.place % threads if event.place >= 2 * threads else event.place
+
+
+def _any_taken(event: Event, taken: Times) -> bool:
+    return any(at(taken, event.place + lane) >= event.time for lane in bits(event.mask))
+
+
+def _all_taken(event: Event, taken: Times) -> bool:
+    return all(at(taken, event.place + lane) >= event.time for lane in bits(event.mask))
+
+
+__all__ = ["Lanes", "allocated", "kind_of", "touch"]
