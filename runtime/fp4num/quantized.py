@@ -172,7 +172,7 @@ class Quantized:
 def restored(codes: Any, scales: Any, tensor_scale: Any, fmt: Any, shape: Any, offsets: Any) -> Quantized:
     """The `Quantized` that `__reduce__` took apart."""
     found = BlockFormat.from_json(fmt)
-    known = FORMATS.get(found.name)
+    known = FORMATS.get(found.name, found)
     return Quantized(codes, scales, tensor_scale, known if known == found else found, tuple(shape), offsets)
 
 

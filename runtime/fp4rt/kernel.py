@@ -131,9 +131,10 @@ class Kernel:
     ) -> dict[str, Output]:
         if "torch._dynamo" not in sys.modules:
             return self._run_now(args, out, workspace, stream)
-        if self._outside is None:  # torch.compile looks at functions as they are called, and not into this one
-            self._outside = sys.modules["torch"].compiler.disable(self._run_now)
-        return self._outside(args, out, workspace, stream)
+        outside = self._outside
+        if outside is None:  # torch.compile looks at functions as they are called, and not into this one
+            outside = self._outside = sys.modules["torch"].compiler.disable(self._run_now)
+        return outside(args, out, workspace, stream)
 
     def _run_now(
         self,

@@ -1,7 +1,7 @@
 """The order of accesses in our own kernels: proved strictly, and found broken where one synchronisation is left out.
 
-Each mutation is one instruction of the compiled PTX, dropped or replaced. What the emulator's values cannot show (fences
-have no effect on them, warps run in lockstep) the proof must.
+Each mutation is one instruction of the compiled PTX, dropped or replaced. What the emulator's values cannot show
+(fences have no effect on them, warps run in lockstep) the proof must.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ MUTATIONS = [
     Mutation("wait for loads", BLACKWELL, r"tcgen05\.wait::ld[^;]*;", checks="tcgen05"),
     Mutation("bar.warp.sync", BLACKWELL, r"bar\.warp\.sync[^;]*;"),
     Mutation("mbarrier_init", BLACKWELL, r"fence\.mbarrier_init[^;]*;", checks="init-fence"),
-    # Waits for accumulators hand over tensor memory alone, which tcgen05's fences order; nothing follows the last waits.
+    # Waits for accumulators hand over tensor memory, which tcgen05's fences order; nothing follows the last waits.
     Mutation("cluster fence", PAIR, r"fence\.acquire\.sync[^;]*;", equivalent=3),
     Mutation("mbarrier_init of a pair", PAIR, r"fence\.mbarrier_init[^;]*;", checks="init-fence"),
     # Lane 1 may as well initialise the mbarriers, issue all copies, or release an accumulator behind bar.warp.sync; it

@@ -43,9 +43,9 @@ class Linear(torch.nn.Module):  # pyright: ignore[reportUntypedBaseClass]
     `kernel` computes out[M, N] of x[M, K] and weight[N, K] (and bias[N], if it has one; else the bias is added in the
     output's type). Where its x is quantized, `quantizer`, a kernel with one plain input [M, K], makes it, with
     `input_scale` if it takes an f32[]; without a quantizer numpy does, on the CPU. `pre_quant_scale` [K] multiplies
-    x first, in float32, rounded to x's type. x may have any leading axes and strides: it is copied where they are not rows. For inference: a gradient
-    is refused (FP6118). Raises TorchError FP6123 for kernels of another form, FP6124 for a weight that is not the
-    kernel's.
+    x first, in float32, rounded to x's type. x may have any leading axes and strides: it is copied where they are not
+    rows. For inference: a gradient is refused (FP6118). Raises TorchError FP6123 for kernels of another form, FP6124
+    for a weight that is not the kernel's.
     """
 
     bias: Any

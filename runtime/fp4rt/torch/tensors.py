@@ -72,7 +72,7 @@ def _unflatten(children: Iterable[Any], context: Any) -> Quantized:
 
 def shape_of_codes(codes: Any, f: BlockFormat) -> tuple[int, ...]:
     """The shape of a tensor by that of its packed codes, whose sizes may be symbols; () of what has no shape."""
-    shape = getattr(codes, "shape", ())  # a tree may be rebuilt of other leaves than tensors
+    shape: tuple[Any, ...] = getattr(codes, "shape", ())  # a tree may be rebuilt of other leaves than tensors
     return (*shape[:-1], shape[-1] * 8 // f.bits) if len(shape) else ()
 
 

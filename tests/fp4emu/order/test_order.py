@@ -104,7 +104,7 @@ CASES = [
          "fence.release.cta;", "", "race"),
     Case("wait for a copy", START + INIT.replace("{count}", "1") + COPY + "{}\nmov.b32 %r8, %r3;\n" + TAKE,
          WAIT.replace("{order}", ""), "bar.sync 0;", "race"),
-    Case("proxy fence", START + INIT.replace("{count}", "1") + "st.shared.b32 [%r3], %T; ld.shared.b32 %r9, [%r3];\n{}\n"
+    Case("proxy fence", START + INIT.replace("{count}", "1") + "st.shared.b32 [%r3], %T;\n{}\n"
          "bar.sync 0;\n" + COPY + WAIT.replace("{order}", "") + "mov.b32 %r8, %r3;\n" + TAKE,
          "fence.proxy.async.shared::cta;", "", "proxy"),
     Case("bulk store is awaited", START + "st.shared.b32 [%r3], %T; fence.proxy.async; bar.sync 0; setp.ne.u32 %p0, %T,"

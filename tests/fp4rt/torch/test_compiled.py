@@ -1,0 +1,55 @@
+"""The inference recipes of examples/, compiled, as layers and operators on the emulator."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import fp4cc
+import fp4rt
+import fp4rt.torch
+from fp4rt.torch import Linear
+
+pytestmark = [pytest.mark.torch, pytest.mark.slow]
+
+RECIPES = Path(__file__).resolve().parents[3] / "examples" / "recipes"
+
+
+@pytest.mark.parametrize("recipe", ["w4a16_decode", "ptq_linear", "deepseek_linear"])
+def test_a_recipe_is_a_layer(recipe: str) -> None:
+    """On the emulator what it is on the reference; the sums of products differ by their order alone."""
+    spec, scale = RECIPES / f"{recipe}.fp4", torch.tensor(0.01)
+    artifacts = [fp4cc.compile(spec, kernel="linear")]
+    if recipe != "w4a16_decode":
+        artifacts.append(fp4cc.compile(spec, kernel="quantize_input"))
+    rng = np.random.default_rng(0)
+    w, x = (torch.from_numpy(rng.standard_normal((n, 256)).astype(np.float32)).bfloat16() for n in (128, 16))
+    source = torch.nn.Linear(256, 128, dtype=torch.bfloat16)
+    source.weight.data, source.bias.data = w, torch.arange(128).bfloat16()
+    layers: list[Linear] = []
+    for device in ("emulator", "reference"):
+        kernel, *quantizer = [artifact.load_kernel(device) for artifact in artifacts]
+        options = {"quantizer": quantizer[0], "input_scale": scale} if quantizer else {}
+        layers.append(Linear.from_float(source, kernel, **options))
+    with torch.no_grad():
+        found, wanted = (layer(x).float() for layer in layers)
+        assert (found - wanted).abs().max() <= 2**-7 * wanted.abs().max()
+        exact = source.float()(x.float())
+        assert (found - exact).abs().mean() < 0.25 * exact.abs().mean()
+        compiled = torch.compile(layers[0], fullgraph=True, backend="aot_eager")
+        assert torch.equal(compiled(x), layers[0](x))
+
+
+def test_a_compiled_kernel_is_an_operator() -> None:
+    kernel = fp4cc.compile(RECIPES.parent / "nvfp4_gemm.fp4").load_kernel("emulator")
+    operator = kernel.as_torch_op("fp4rt_tests::compiled_gemm")
+    rng = np.random.default_rng(0)
+    a, b = (
+        fp4rt.quantize(torch.from_numpy(rng.standard_normal((n, 256)).astype(np.float32)), "nvfp4") for n in (48, 64)
+    )
+    results = torch.library.opcheck(operator.overload, operator.tensors(a=a, b=b))
+    assert set(results.values()) == {"SUCCESS"}
+    assert torch.equal(operator(a=a, b=b)["c"], kernel(a=a, b=b)["c"])
