@@ -84,14 +84,15 @@ def run_artifact(
     sms: int = 148,
     mode: Literal["immediate", "delayed"] = "immediate",
     seed: int = 0,
+    order: Literal["strict", "default"] | None = None,
     **dims: int,
 ) -> Trial:
     """One run beside the reference.
 
     `sms` bounds the persistent grid (few SMs: many tiles for each cluster); `mode` and `seed` say when asynchronous
-    operations complete.
+    operations complete. `order`: how strictly the accesses are proved to be ordered.
     """
-    kernel = artifact.load_kernel(EmulatorDevice(mode=mode, seed=seed, sms=sms))
+    kernel = artifact.load_kernel(EmulatorDevice(mode=mode, seed=seed, sms=sms, order=order))
     inputs = random_inputs(artifact.manifest, dims, seed=seed)
     return run_trial(kernel, artifact.load_kernel("reference"), inputs, dims)
 

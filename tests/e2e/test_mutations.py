@@ -24,7 +24,8 @@ Run = Callable[..., Any]
 class Mutation:
     """Replace the first (or `which`-th) `old` of the kernel file with `new`.
 
-    `mode`: when copies complete; `k`: the K of the run; `launch`: which of the files of a kernel in several launches.
+    `mode`: when copies complete; `k`: the K of the run; `launch`: which of the files of a kernel in several launches;
+    `ordered`: it breaks the order of accesses, which is proved whether or not a wrong value comes of it.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Mutation:
     mode: str = "immediate"
     k: int = 800
     launch: int = 0
+    ordered: bool = False
 
 
 PAIR = "tile 256 x 128 x 256; cluster 4 x 2"
@@ -109,7 +111,7 @@ IN_PAIR = [
     ),
 ]
 IN_WIDE = [
-    Mutation("accumulators overlap more than planned", "ACC_STRIDE = 208", "ACC_STRIDE = 160", mode=DELAYED, k=32),
+    Mutation("accumulators overlap more than planned", "ACC_STRIDE = 208", "ACC_STRIDE = 160", k=32, ordered=True),
     Mutation("MMA does not wait for the shared columns", "wait(acc_empty, acc_parity)", "pass", mode=DELAYED, k=32),
     Mutation("shared columns read last", "step if buffer == 1", "step if buffer == 0", mode=DELAYED, k=32),
 ]
@@ -267,7 +269,8 @@ def assert_caught(compiler: Any, run: Run, text: str, target: str, mutation: Mut
     artifact = Artifact.build(manifest(lowered, {}, {}), files)
     for seed in range(8):
         try:
-            trial = run(artifact, **dims, sms=lowered.cluster.size, mode=mutation.mode, seed=seed)
+            order = "strict" if mutation.ordered else None
+            trial = run(artifact, **dims, sms=lowered.cluster.size, mode=mutation.mode, seed=seed, order=order)
         except KernelFault:
             return
         if not trial.equal:
