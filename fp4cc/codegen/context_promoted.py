@@ -132,9 +132,7 @@ def _buffer(buffer: SmemBuffer) -> dict[str, Any]:
 def _loads(lowered: LoweredKernel) -> list[list[str]]:
     """The arguments of the loads of a stage."""
     found: list[list[str]] = []
-    for load, operand, row in zip(
-        lowered.rings.loads, (lowered.products.a, lowered.products.b), ("m0", "n0"), strict=True
-    ):
+    for load, operand, row in zip(lowered.loads, (lowered.products.a, lowered.products.b), ("m0", "n0"), strict=True):
         offset = f"stage * {bytes_name(load.part)}"
         batch = ", batch" if operand.batched else ""
         place = f"(k_tile * TILE_K, {row}{batch})"

@@ -58,7 +58,7 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> dict[str
         "batched": batched,
         "band": lowered.walk.band,
         "load_loops": load_loops(lowered),
-        "loads": lowered.rings.loads,
+        "loads": lowered.loads,
         "mma_loops": mma_loops(lowered),
         "scaled": engine.scaled,
         "b_descriptors": [f"b{numbered(i)}" for i in range(_bs(lowered))],

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from fp4cc.explain.roofline import Estimate, Work, estimate
 from fp4cc.explain.rows import Row, us
 from fp4cc.explain.work import fill_bytes, work_of
-from fp4cc.ir.lowered import LoweredKernel, Pipeline, Tcgen05
+from fp4cc.ir.lowered import LoweredKernel, Tcgen05
 from fp4cc.ir.lowered_converters import Relaid
 from fp4cc.targets import TARGETS
 
@@ -42,7 +42,7 @@ class GemmFigures:
     def sections(self) -> list[tuple[str, list[Row]]]:
         """Titles and rows of what is particular to a GEMM."""
         return [
-            ("pipeline", [*pipeline_rows(self.plan.rings), *_conversions(self.plan)]),
+            ("pipeline", [*pipeline_rows(self.plan), *_conversions(self.plan)]),
             ("cost", _cost(self)),
             ("time, estimated", _time(self)),
         ]
@@ -64,17 +64,18 @@ class GemmFigures:
         }
 
 
-def pipeline_rows(pipeline: Pipeline) -> list[Row]:
-    """The rings and the loads that fill them."""
+def pipeline_rows(plan: LoweredKernel) -> list[Row]:
+    """The rings and the loads that fill them; nothing where the engine reads memory itself."""
+    barriers = plan.pipeline.barriers if plan.pipeline is not None else ()
     rows = [
         (
             b.name,
             f"{b.stages} x ({b.arrivals} arrivals, {b.tx_bytes} bytes): {b.arrive} -> {b.wait}"
             f"{', across the cluster' if b.scope == 'cluster' else ''}",
         )
-        for b in pipeline.barriers
+        for b in barriers
     ]
-    for load in pipeline.loads:
+    for load in plan.loads:
         slices = f"{load.slices} slice{'' if load.slices == 1 else 's'}"
         how = f"multicast in {slices}" if load.multicast else "one load a CTA"
         rows.append((load.tensor_map, f"into {load.buffer}, {load.slice_bytes * load.slices} bytes, {how}"))

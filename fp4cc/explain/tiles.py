@@ -12,8 +12,8 @@ from fp4cc.ir.lowered import LoweredKernel, Tcgen05, Wgmma
 from fp4cc.targets import CHIPS, SM90A, Rates
 from fp4rt.sizes import evaluate
 
-#: FLOP a clock of one sm_100a SM with FP8 operands, dense.
-_FP8_FLOP = 16384
+#: FLOP a clock of an SM, dense, by engine: FP8 operands on sm_100a, 16-bit ones on sm_90a. Of others none is known.
+_FLOP_PER_CLOCK = {"tcgen05": 16384, "wgmma": SM90A.flop_per_clock}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +43,9 @@ class TileFigures:
 
     @property
     def compute_time(self) -> float:
-        """Seconds at the full rate of the tensor cores."""
-        clock = SM90A.flop_per_clock if isinstance(self.plan.engine, Wgmma) else _FP8_FLOP
-        return self.flop / (clock * self.rates.sms * self.rates.clock_ghz * 1e9)
+        """Seconds at the full rate of the tensor cores; 0 for an engine whose rate is not known."""
+        clock = _FLOP_PER_CLOCK.get(self.plan.engine.name if self.plan.engine is not None else "")
+        return self.flop / (clock * self.rates.sms * self.rates.clock_ghz * 1e9) if clock else 0.0
 
     @property
     def memory_time(self) -> float:
@@ -54,11 +54,12 @@ class TileFigures:
 
     def resources(self) -> list[Row]:
         """Resources beyond registers and shared memory."""
-        plan, stages = self.plan, self.plan.rings.stages
-        rows = [("warps", warps(plan)), ("stages", f"{stages} of operands")]
+        plan, rows = self.plan, [("warps", warps(self.plan))]
+        if plan.pipeline is not None:
+            rows.append(("stages", f"{plan.pipeline.stages} of operands"))
         match plan.engine:
             case Wgmma() if plan.engine.converts:
-                rows[-1] = ("stages", f"{stages} of operands, {plan.engine.slots} of converted operands")
+                rows[-1] = ("stages", f"{rows[-1][1]}, {plan.engine.slots} of converted operands")
             case Tcgen05():
                 rows.append(("tensor memory", f"{plan.engine.tmem.columns} of 512 columns: two partial sums"))
             case _:
@@ -66,7 +67,7 @@ class TileFigures:
         return rows
 
     def sections(self) -> list[tuple[str, list[Row]]]:
-        """Titles and rows of what is particular to this family."""
+        """Titles and rows of what is particular to a product."""
         total = self.read_bytes + self.written_bytes
         cost = [
             ("FLOP", f"{self.flop:.4g}"),
@@ -76,11 +77,13 @@ class TileFigures:
             ("waves", f"{-(-self.tiles // self.rates.sms)}, with {self.rates.sms} CTAs at a time"),
         ]
         bound = max(self.compute_time, self.memory_time)
+        compute = f"compute {us(self.compute_time)}" if self.compute_time else "compute not known"
         time = [
-            ("roofline", f"{us(bound)}: compute {us(self.compute_time)}, DRAM {us(self.memory_time)}"),
+            ("roofline", f"{us(bound)}: {compute}, DRAM {us(self.memory_time)}"),
             ("kernel", f"slower than that: {self._why}"),
         ]
-        return [("pipeline", pipeline_rows(self.plan.rings)), ("cost", cost), ("time, estimated", time)]
+        rings = pipeline_rows(self.plan)
+        return [*([("pipeline", rings)] if rings else []), ("cost", cost), ("time, estimated", time)]
 
     @property
     def _why(self) -> str:
@@ -88,12 +91,16 @@ class TileFigures:
             if self.plan.engine.converts:
                 return "converting operands takes the same warps that multiply"
             return "the warps that multiply run the epilogue too"
-        return "every partial sum passes through registers once a step of K"
+        if self.plan.promotion is not None:
+            return "every partial sum passes through registers once a step of K"
+        return f"there is no model of the engine {self.plan.engine.name if self.plan.engine is not None else None}"
 
     def resources_json(self) -> dict[str, object]:
         """Resources beyond registers and shared memory, for machines."""
         plan = self.plan
-        found: dict[str, object] = {"cluster": [plan.cluster.m, plan.cluster.n], "stages": plan.rings.stages}
+        found: dict[str, object] = {"cluster": [plan.cluster.m, plan.cluster.n]}
+        if plan.pipeline is not None:
+            found["stages"] = plan.pipeline.stages
         if isinstance(plan.engine, Tcgen05):
             columns = plan.engine.tmem.columns
             found["tensor_memory"] = {"columns": columns, "allocated": columns, "limit": 512}

@@ -141,7 +141,7 @@ def fill_bytes(plan: LoweredKernel) -> int:
     A multicast load counts for its issuer only, and an operand that products share once; what converter warps read
     counts for each CTA.
     """
-    total = sum(load.slice_bytes * sum(mask != 0 for mask in load.masks) for load in plan.rings.loads)
+    total = sum(load.slice_bytes * sum(mask != 0 for mask in load.masks) for load in plan.loads)
     own = sum(conversion.stage_bytes for conversion in _conversions(plan))
     return round(_each_product(plan, total / plan.cluster.size + own))
 

@@ -82,9 +82,9 @@ def _rings(lowered: LoweredKernel, pipeline: Pipeline) -> Iterator[str]:
             yield f"the ring {ring.name} of {ring.stages} barriers has no such buffer"
         if not 0 < ring.arrivals < _COUNT_LIMIT or not 0 <= ring.tx_bytes < _COUNT_LIMIT:
             yield f"{ring.name} counts {ring.arrivals} arrivals and {ring.tx_bytes} bytes"
-        if ring.scope == "cta" and ring.name.startswith("ab_") and any(load.multicast for load in pipeline.loads):
+        if ring.scope == "cta" and ring.name.startswith("ab_") and any(load.multicast for load in lowered.loads):
             yield f"other CTAs signal {ring.name}, and it is waited for at CTA scope"
-    for load in pipeline.loads:
+    for load in lowered.loads:
         buffer, each = buffers.get(load.buffer), maps.get(load.tensor_map)
         if buffer is None or each is None:
             yield f"a load of {load.tensor_map} into {load.buffer}: one of them does not exist"
@@ -151,7 +151,7 @@ def _tcgen05(lowered: LoweredKernel, engine: Tcgen05, pipeline: Pipeline) -> Ite
         committing = [leader for leader in leaders if pipeline.empty_masks[leader] >> rank & 1]
         if len(committing) != pipeline.barrier("ab_empty").arrivals:
             yield f"{len(committing)} commits free a stage of CTA {rank}"
-        masks = [load.masks[rank] for load in pipeline.loads if len(load.masks) == ctas]
+        masks = [load.masks[rank] for load in lowered.loads if len(load.masks) == ctas]
         received = [other for other in range(ctas) if any(mask >> other & 1 for mask in masks)]
         for reader in {other - other % lowered.cluster.m % group for other in received}:
             if reader not in committing:

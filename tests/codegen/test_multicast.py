@@ -41,7 +41,7 @@ def test_masks_of_the_kernel_file_are_those_of_the_plan(m: int, n: int, cluster:
     made = lowered(m, n, cluster)
     text, group = emit(made), made.engine_as(Tcgen05).mma.cta_group
     leaders = [rank for rank in range(made.cluster.size) if rank % cluster[0] % group == 0]
-    for load in made.rings.loads:
+    for load in made.loads:
         if load.multicast:
             call = rf"cp_async_bulk_tensor_shared_cluster_global\(\s*{load.buffer}\b"
             assert tuple(masks(text, call, made)) == load.masks, load.buffer

@@ -15,6 +15,7 @@ from fp4cc.codegen.engines import EngineText
 from fp4cc.codegen.epilogue.exchanged import exchanged_reads
 from fp4cc.codegen.epilogue.hooks import EpilogueText
 from fp4cc.diagnostics import DiagnosticError
+from fp4cc.explain.report import as_json, reports, sections
 from fp4cc.ir.kernel import Kernel
 from fp4cc.ir.lowered import (
     EPILOGUE_BARRIER,
@@ -155,6 +156,16 @@ def test_a_product_on_cuda_cores_is_the_references() -> None:
     for dims in ({"M": 130, "N": 72, "K": 5}, {"M": 1, "N": 8, "K": 33}):
         for compared in run(built, dims):
             assert compared.equal, (dims, compared)
+
+
+@pytest.mark.usefixtures("registered")
+def test_explain_says_what_it_knows() -> None:
+    (report,) = reports(lower(parse(SPEC), "sm_100a"), {"M": 130, "N": 72, "K": 5}, {})
+    said = {title: dict(rows) for title, rows in sections(report)}
+    assert said["resources of one CTA"]["warps"] == "4 that multiply and run the epilogue"
+    assert "compute not known" in said["time, estimated"]["roofline"]
+    assert "pipeline" not in said
+    assert "'stages'" not in str(as_json(report))
 
 
 def test_without_it_nothing_multiplies_f32() -> None:

@@ -74,15 +74,14 @@ def ring(name: str, **changes: Any) -> Plant:
 
 
 def load(name: str, **changes: Any) -> Plant:
-    """Changes a load of the pipeline, and of the mainloop, which has it too."""
+    """Changes a load of each mainloop."""
 
     def change(loads: Any) -> Any:
         return tuple(replace(each, **changes) if each.buffer == name else each for each in loads)
 
     def plant(kernel: Any) -> LoweredKernel:
         mainloops = tuple(replace(loop, feeds=change(loop.feeds)) for loop in kernel.mainloops)
-        rings = replace(kernel.pipeline, loads=change(kernel.pipeline.loads))
-        return replace(kernel, pipeline=rings, mainloops=mainloops)
+        return replace(kernel, mainloops=mainloops)
 
     return plant
 

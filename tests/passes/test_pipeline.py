@@ -42,7 +42,7 @@ def _ranks(mask: int) -> set[int]:
 @pytest.mark.parametrize(("m", "n", "cluster"), CASES)
 def test_every_cta_gets_each_byte_once(scheduled: Lower, m: int, n: int, cluster: tuple[int, int], fmt: str) -> None:
     lowered = scheduled(m, n, cluster, fmt)
-    for load in lowered.rings.loads:
+    for load in lowered.loads:
         size = lowered.smem.buffer(load.buffer).bytes
         for rank in range(lowered.cluster.size):
             arriving = sum(load.slice_bytes for mask in load.masks if rank in _ranks(mask))
@@ -55,7 +55,7 @@ def test_a_multicast_reaches_only_ctas_that_need_the_data(
 ) -> None:
     lowered = scheduled(m, n, cluster)
     width, group = lowered.cluster.m, lowered.engine_as(Tcgen05).mma.cta_group
-    for load in lowered.rings.loads:
+    for load in lowered.loads:
         for rank, mask in enumerate(load.masks):
             for other in _ranks(mask):
                 same_row, same_column = rank % width == other % width, rank // width == other // width
@@ -77,7 +77,7 @@ def test_a_slot_is_freed_by_exactly_the_mmas_that_read_it(
     group = lowered.engine_as(Tcgen05).mma.cta_group
     pipeline = lowered.rings
     for rank in range(lowered.cluster.size):
-        receivers = {other for load in pipeline.loads for other in _ranks(load.masks[rank])}
+        receivers = {other for load in lowered.loads for other in _ranks(load.masks[rank])}
         readers = {other - other % group for other in receivers}
         committing = {leader for leader, mask in enumerate(pipeline.empty_masks) if rank in _ranks(mask)}
         # A CTA with no slice of its own to issue (one slice for a whole group) may wait for more than it must.
@@ -88,7 +88,7 @@ def test_a_slot_is_freed_by_exactly_the_mmas_that_read_it(
 @pytest.mark.parametrize(("m", "n", "cluster"), CASES)
 def test_the_full_barrier_counts_what_arrives(scheduled: Lower, m: int, n: int, cluster: tuple[int, int]) -> None:
     lowered = scheduled(m, n, cluster)
-    stage = sum(lowered.smem.buffer(load.buffer).bytes for load in lowered.rings.loads)
+    stage = sum(lowered.smem.buffer(load.buffer).bytes for load in lowered.loads)
     assert lowered.rings.barrier("ab_full").tx_bytes == stage * lowered.engine_as(Tcgen05).mma.cta_group
 
 
@@ -112,13 +112,13 @@ def test_a_ring_is_of_the_cluster_where_other_ctas_signal_it(
     lowered = scheduled(m, n, cluster)
     pipeline, pair = lowered.rings, m == 256
     foreign = {
-        "ab_full": pair or any(_ranks(mask) - {r} for load in pipeline.loads for r, mask in enumerate(load.masks)),
+        "ab_full": pair or any(_ranks(mask) - {r} for load in lowered.loads for r, mask in enumerate(load.masks)),
         "ab_empty": any(_ranks(mask) - {rank} for rank, mask in enumerate(pipeline.empty_masks)),
         "acc_full": any(_ranks(mask) - {rank} for rank, mask in enumerate(pipeline.acc_full_masks)),
         "acc_empty": pair,
     }
     assert {ring.name: ring.scope == "cluster" for ring in pipeline.barriers} == foreign
-    rows = dict(pipeline_rows(pipeline))
+    rows = dict(pipeline_rows(lowered))
     assert all(rows[name].endswith(", across the cluster") == across for name, across in foreign.items())
 
 
@@ -168,7 +168,7 @@ def test_each_b_has_tensor_memory_for_its_scales(lower_text: Lower, fmt: str, n:
 
 def test_unpacked_operands_count_their_packed_bytes(lower_gemm: Lower) -> None:
     lowered = lower_gemm("mxfp6_e3m2", "mxfp4", fields="tile 128 x 128 x 128; cluster 1 x 1")
-    a, b = lowered.rings.load(Part("A")), lowered.rings.load(Part("B"))
+    a, b = lowered.load(Part("A")), lowered.load(Part("B"))
     assert (a.slice_bytes, a.tx_bytes) == (128 * 128, 128 * 96)
     assert (b.slice_bytes, b.tx_bytes) == (128 * 128, 128 * 64)
 

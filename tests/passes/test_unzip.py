@@ -30,7 +30,7 @@ def test_halves_apart_share_a_tensor_map(lower_text: Lower) -> None:
     first, second = (product.b for product in lowered.products.products)
     assert (first.first_row, second.first_row) == (0, ("div", "N", 2))
     assert (first.half, second.half) == (Half(0, None), Half(1, None))
-    names = [load.tensor_map for load in lowered.rings.loads]
+    names = [load.tensor_map for load in lowered.loads]
     assert names == ["x_codes", "w_codes", "w_codes", "x_scales", "w_scales", "w_scales"]
     (codes,) = (m for m in lowered.tensor_maps if m.name == "w_codes")
     assert codes.dims == ("K", "N")  # all of its rows

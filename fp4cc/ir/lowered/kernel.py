@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
 
 from fp4cc.ir.kernel import Constraint, Expr, Kernel, Schedule
-from fp4cc.ir.lowered.feeds import Mainloop
+from fp4cc.ir.lowered.feeds import Load, Mainloop
 from fp4cc.ir.lowered.problem import Problem
 from fp4cc.ir.lowered.promotion import Promotion
 from fp4cc.ir.lowered.resources import Cluster, Launch, Smem, Tile, Walk
 from fp4cc.ir.lowered.rings import NamedBarrier, Pipeline, RoleName, WarpRole
 from fp4cc.ir.lowered_converters import Converters
 from fp4cc.ir.lowered_epilogue import EpilogueProgram
+from fp4cc.ir.part import Part
 from fp4rt.manifest import TensorMap
 
 E = TypeVar("E")
@@ -113,6 +114,18 @@ class LoweredKernel:
         if self.pipeline is None:
             raise TypeError(f"{self.name} has no pipeline")
         return self.pipeline
+
+    @property
+    def loads(self) -> tuple[Load, ...]:
+        """What TMA brings, of all mainloops."""
+        return tuple(load for mainloop in self.mainloops for load in mainloop.loads)
+
+    def load(self, part: Part) -> Load:
+        """The first load of a part of a stage; KeyError if there is none."""
+        for load in self.loads:
+            if load.part == part:
+                return load
+        raise KeyError(part)
 
     def engine_as(self, kind: type[E]) -> E:
         """The engine, of that class. TypeError for another."""

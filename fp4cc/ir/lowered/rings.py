@@ -5,9 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from fp4cc.ir.lowered.feeds import Load
-from fp4cc.ir.part import Part
-
 RoleName = Literal["epilogue", "load", "mma", "convert"]
 
 
@@ -57,10 +54,9 @@ class Barrier:
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """Loads, rings, and the multicast masks of tcgen05.commit by the rank of the issuing (leader) CTA, 0 elsewhere."""
+    """The rings, and the multicast masks of tcgen05.commit by the rank of the issuing (leader) CTA, 0 elsewhere."""
 
     stages: int
-    loads: tuple[Load, ...]
     barriers: tuple[Barrier, ...]
     empty_masks: tuple[int, ...]
     acc_full_masks: tuple[int, ...]
@@ -71,10 +67,3 @@ class Pipeline:
             if barrier.name == name:
                 return barrier
         raise KeyError(name)
-
-    def load(self, part: Part) -> Load:
-        """The load that brings a part of a stage; KeyError if there is none."""
-        for load in self.loads:
-            if load.part == part:
-                return load
-        raise KeyError(part)

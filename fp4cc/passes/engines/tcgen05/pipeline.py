@@ -65,9 +65,8 @@ def plan_pipeline(
         fillers += " and the converter warps"
         filling = ("load", "convert")
         who += "; a lane of each converter warp of the stage's team" + (", in both CTAs" if group == 2 else "")
-    loads = tuple(load for mainloop in mainloops for load in mainloop.loads)
     in_pair: Scope = "cluster" if group == 2 else "cta"
-    filled: Scope = "cluster" if any(load.multicast for load in loads) else in_pair
+    filled: Scope = "cluster" if any(load.multicast for mainloop in mainloops for load in mainloop.loads) else in_pair
     freed: Scope = "cluster" if consumers > 1 else in_pair
     barriers = (
         Barrier("ab_full", stages, arrivals, mainloops[0].tx_bytes, who, "the MMA warp", filling, ("mma",), filled),
@@ -79,7 +78,7 @@ def plan_pipeline(
                 if group == 1 else "a lane of each epilogue warp of both CTAs", "the MMA warp", ("epilogue",), ("mma",),
                 in_pair),
     )  # fmt: skip
-    return Pipeline(stages, loads, barriers, tuple(senders), tuple(pair)), tuple(mainloops)
+    return Pipeline(stages, barriers, tuple(senders), tuple(pair)), tuple(mainloops)
 
 
 @dataclass

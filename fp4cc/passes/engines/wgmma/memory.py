@@ -120,7 +120,7 @@ def plan_pipeline(mainloops: Sequence[Mainloop], engine: Wgmma, cluster: Cluster
                 f"a lane of each warp that has {when} it, of every CTA of the cluster", "the load warp",
                 ("epilogue",), ("load",), "cta" if cluster.size == 1 else "cluster"),
     )  # fmt: skip
-    return Pipeline(stages, tuple(load for loop in mainloops for load in loop.loads), barriers, (), ())
+    return Pipeline(stages, barriers, (), ())
 
 
 def factors_buffer(promotion: Promotion) -> tuple[SmemBuffer, ...]:
