@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass
 
-from fp4cc.codegen.context import SMEM, Constant, Panels, arrivals, frame, place_call, waits
+from fp4cc.codegen.context import SMEM, BufferText, Constant, Frame, arrivals, frame, place_call, waits
 from fp4cc.codegen.epilogue.exchanged import exchanged_reads
 from fp4cc.codegen.epilogue.hooks import EpilogueText
 from fp4cc.codegen.fragments import Function
 from fp4cc.codegen.mainloops import numbered
 from fp4cc.codegen.promoted_scales import factor_address, factor_functions
-from fp4cc.codegen.wgmma.functions import row_functions
+from fp4cc.codegen.wgmma.functions import RowFunction, row_functions
 from fp4cc.codegen.wgmma.functions import scale_functions as block_scale_functions
 from fp4cc.codegen.wgmma.loops import (
+    LoopText,
     ahead_name,
     both_converted,
     bytes_name,
@@ -21,14 +22,60 @@ from fp4cc.codegen.wgmma.loops import (
     first_of_b,
     loops,
 )
-from fp4cc.ir.lowered import SmemBuffer
+from fp4cc.ir.lowered import SmemBuffer, Tile
 from fp4cc.ir.lowered_wgmma import LoweredWgmma, Side
 from fp4cc.passes.params import sizes as kernel_sizes
 from fp4cc.passes.wgmma.memory import EXCHANGE_PITCH
 
 
-def template_context(lowered: LoweredWgmma, epilogue: EpilogueText) -> dict[str, Any]:
-    """The names a template of templates/sm90 may use."""
+@dataclass(frozen=True, slots=True)
+class DescriptorText:
+    """The name of a wgmma descriptor and the buffer that it describes."""
+
+    name: str
+    buffer: str
+
+
+@dataclass(frozen=True, slots=True)
+class FactorsText:
+    """Where promoted sums find their factors. `by_column`: B has one for each of its rows."""
+
+    a_address: list[str]
+    a_valid: str
+    b_address: list[str]
+    b_valid: str
+    by_column: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WgmmaText:
+    """What the templates of Hopper's GEMM substitute; `ahead`: registers for the next step's scales, by name.
+
+    `reads`: names of accumulators and where a row of the exchanged sums has a sub-tile of theirs.
+    """
+
+    tile: Tile
+    row_functions: list[RowFunction]
+    loops: list[LoopText]
+    converts: bool
+    direct: bool
+    descriptors: list[DescriptorText]
+    ahead: dict[str, int]
+    exchange: str
+    registers: int
+    promoted: FactorsText | None
+    arrivals: dict[str, int]
+    sync: str
+    waits: dict[str, str]
+    load_place: str
+    epilogue_place: str
+    m0: str
+    n0: str
+    reads: list[tuple[str, str]]
+
+
+def template_context(lowered: LoweredWgmma, epilogue: EpilogueText) -> tuple[Frame, WgmmaText]:
+    """What the templates of templates/sm90 use."""
     problem, tile, cluster = lowered.problem, lowered.tile, lowered.cluster
     batched = bool(problem.batch_axes)
     sizes = [*kernel_sizes(problem, tile, lowered.raster, lowered.epilogue, lowered.loops), *lowered.sizes]
@@ -38,38 +85,42 @@ def template_context(lowered: LoweredWgmma, epilogue: EpilogueText) -> dict[str,
         for side in _sides(lowered)
         if side.scale_reader is not None or lowered.promoted is not None
     )
-    return {
-        **frame(lowered, epilogue, title(lowered), plan(lowered)),
-        "tile": tile,
-        "constants": _constants(lowered),
-        "spaces": [SMEM],
-        "buffers": [_buffer(buffer) for buffer in lowered.smem.buffers],
-        "sizes": [{"name": n, "value": int(v), "note": what} for n, v, what in sizes if isinstance(v, int)],
-        "row_functions": row_functions(lowered),
-        "loops": loops(lowered),
-        "converts": any(loop.converts for loop in lowered.loops),
-        "direct": any(loop.direct for loop in lowered.loops),
-        "descriptors": list(_descriptors(lowered)),
-        "ahead": _ahead(lowered),
-        "exchange": lowered.smem.buffers[0].name,
-        "registers": lowered.accumulators * tile.n,
-        "promoted": _promoted(lowered),
-        "arrivals": arrivals(lowered.pipeline),
-        "sync": "prims.barrier_cluster_arrive()\n    prims.barrier_cluster_wait()"
+    converted = row_functions(lowered)
+    around = frame(
+        lowered,
+        epilogue,
+        title=title(lowered),
+        plan=plan(lowered),
+        constants=_constants(lowered),
+        spaces=[SMEM],
+        buffers=[_buffer(buffer) for buffer in lowered.smem.buffers],
+        sizes=sizes,
+        batched=batched,
+        band=lowered.raster.band,
+        functions_template="sm90/row_functions.py.j2" if converted else None,
+    )
+    return around, WgmmaText(
+        tile=tile,
+        row_functions=converted,
+        loops=loops(lowered),
+        converts=any(loop.converts for loop in lowered.loops),
+        direct=any(loop.direct for loop in lowered.loops),
+        descriptors=list(_descriptors(lowered)),
+        ahead=_ahead(lowered),
+        exchange=lowered.smem.buffers[0].name,
+        registers=lowered.accumulators * tile.n,
+        promoted=_promoted(lowered),
+        arrivals=arrivals(lowered.pipeline),
+        sync="prims.barrier_cluster_arrive()\n    prims.barrier_cluster_wait()"
         if cluster.size > 1
         else "prims.barrier_cta_sync()",
-        "waits": waits(lowered.pipeline),
-        "batched": batched,
-        "band": lowered.raster.band,
-        "load_place": place_call(batched, loaded),
-        "epilogue_place": place_call(batched, scales_by_batch or "batch" in epilogue.uses),
-        "m0": "(tile_m * CLUSTER_M + cta_m) * TILE_M" if cluster.m > 1 else "tile_m * TILE_M",
-        "subtile": lowered.epilogue.subtile,
-        "n0": _n0(lowered),
-        "reads": exchanged_reads(lowered.epilogue, lowered.accumulators, tile.n),
-        "panels": Panels.of(lowered.epilogue),
-        "uses": {name: name in epilogue.uses for name in ("row", "row_valid", "first_column")},
-    }
+        waits=waits(lowered.pipeline),
+        load_place=place_call(batched, loaded),
+        epilogue_place=place_call(batched, scales_by_batch or "batch" in epilogue.uses),
+        m0="(tile_m * CLUSTER_M + cta_m) * TILE_M" if cluster.m > 1 else "tile_m * TILE_M",
+        n0=_n0(lowered),
+        reads=exchanged_reads(lowered.epilogue, lowered.accumulators, tile.n),
+    )
 
 
 def scale_functions(lowered: LoweredWgmma) -> list[Function]:
@@ -107,19 +158,18 @@ def _sides(lowered: LoweredWgmma) -> list[Side]:
     return [side for loop in lowered.loops for side in loop.sides]
 
 
-def _promoted(lowered: LoweredWgmma) -> dict[str, Any] | None:
-    """Where promoted sums find their factors; None where there are none."""
+def _promoted(lowered: LoweredWgmma) -> FactorsText | None:
     if lowered.promoted is None:
         return None
     a, b = lowered.promoted
     first = first_of_b(lowered)
-    return {
-        "a_address": factor_address(a, "row"),
-        "a_valid": f"row < {a.rows}",
-        "b_address": factor_address(b, f"{first} + thread" if b.each_row else first),
-        "b_valid": f"{first} + thread < {b.rows}",
-        "by_column": b.each_row,
-    }
+    return FactorsText(
+        a_address=factor_address(a, "row"),
+        a_valid=f"row < {a.rows}",
+        b_address=factor_address(b, f"{first} + thread" if b.each_row else first),
+        b_valid=f"{first} + thread < {b.rows}",
+        by_column=b.each_row,
+    )
 
 
 def _n0(lowered: LoweredWgmma) -> str:
@@ -179,18 +229,17 @@ def _in_ring(buffer: SmemBuffer) -> bool:
     return buffer.what.startswith(("rows of ", "a scale atom of "))
 
 
-def _buffer(buffer: SmemBuffer) -> dict[str, Any]:
+def _buffer(buffer: SmemBuffer) -> BufferText:
     if _in_ring(buffer):
-        count = f"STAGES * {bytes_name(buffer.name)}"
-        return {"name": buffer.name, "dtype": "cutlass.Int8", "count": count, "align": buffer.align}
+        return BufferText(buffer.name, "cutlass.Int8", f"STAGES * {bytes_name(buffer.name)}", buffer.align)
     if buffer.name in ("ab_full", "ab_empty"):
-        return {"name": buffer.name, "dtype": "cutlass.Int64", "count": "STAGES", "align": 8}
-    return {"name": buffer.name, "dtype": "cutlass.Int8", "count": buffer.total, "align": buffer.align}
+        return BufferText(buffer.name, "cutlass.Int64", "STAGES", 8)
+    return BufferText.of_bytes(buffer)
 
 
-def _descriptors(lowered: LoweredWgmma) -> Iterator[dict[str, str]]:
+def _descriptors(lowered: LoweredWgmma) -> Iterator[DescriptorText]:
     """The descriptors of what wgmma reads."""
     if any(loop.converts for loop in lowered.loops):
-        yield {"name": "slots_desc", "buffer": "operands"}
+        yield DescriptorText("slots_desc", "operands")
     for buffer in dict.fromkeys(side.buffer for side in _sides(lowered) if not side.converted):
-        yield {"name": descriptor(buffer), "buffer": buffer}
+        yield DescriptorText(descriptor(buffer), buffer)
