@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from fp4cc.codegen.epilogue.hooks import EpilogueText
 from fp4cc.codegen.summary import summary
-from fp4cc.ir.lowered import EPILOGUE_BARRIER, LoweredKernel, Pipeline
+from fp4cc.ir.lowered import EPILOGUE_BARRIER, Cluster, LoweredKernel, Pipeline, Size, SmemBuffer
 from fp4cc.ir.lowered_epilogue import EpilogueProgram
 from fp4cc.version import version
 
@@ -73,29 +72,136 @@ class Panels:
         return cls(program.tile_n // columns, columns // program.subtile)
 
 
-def frame(lowered: LoweredKernel, epilogue: EpilogueText, title: str, plan: str) -> dict[str, Any]:
-    """The names that templates of all families use. `title` and `plan` say in words what is computed, and how."""
-    return {
-        "version": version(),
-        "title": title,
-        "summary": summary(lowered.kernel, f"{lowered.role} {plan}".strip()),
-        "name": lowered.name,
-        "target": lowered.target,
-        "place_template": "common/place.py.j2",
-        "row_functions": [],
-        "params": [
-            {
-                "name": p.name,
-                "type": _PARAM_TYPES[p.param.kind],
-                "placeholder": _PLACEHOLDERS[p.param.kind],
-                "note": p.what,
-            }
+@dataclass(frozen=True, slots=True)
+class ParamText:
+    """A parameter of the kernel: its type, and what stands for it where the kernel is only compiled."""
+
+    name: str
+    type: str
+    placeholder: str
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class BufferText:
+    """An allocation in shared memory: `count` elements, by name where there is one."""
+
+    name: str
+    dtype: str
+    count: int | str
+    align: int
+
+    @classmethod
+    def of_bytes(cls, buffer: SmemBuffer) -> BufferText:
+        """One without a type of its own."""
+        return cls(buffer.name, "cutlass.Int8", buffer.total, buffer.align)
+
+
+@dataclass(frozen=True, slots=True)
+class SizeText:
+    """A size that is known: a constant at the kernel's start."""
+
+    name: str
+    value: int
+    note: str
+
+    @classmethod
+    def known(cls, sizes: Iterable[Size]) -> list[SizeText]:
+        """Those of sizes that are known."""
+        return [cls(size.name, int(size.value), size.what) for size in sizes if isinstance(size.value, int)]
+
+
+@dataclass(frozen=True, slots=True)
+class Uses:
+    """Which names of the frame an epilogue uses."""
+
+    lane: bool
+    row: bool
+    row_valid: bool
+    batch: bool
+    first_column: bool
+
+    @classmethod
+    def of(cls, epilogue: EpilogueText) -> Uses:
+        """Those that an epilogue's text reads."""
+        used = epilogue.uses
+        first_column = not used.isdisjoint(("first_column", "column_step"))
+        return cls("lane" in used, "row" in used, "row_valid" in used, "batch" in used, first_column)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """What the templates around an engine's use.
+
+    Args:
+        title, summary: what is computed, in one line, and the spec with the plan in words.
+        place_template: the function that finds a tile; functions_template: more functions of the kernel's module.
+        constants, spaces: what stands at module level, by groups; batched, band: how a tile is found.
+        subtile, panels, uses: the columns of a sub-tile, how it walks a tile, what it uses.
+    """
+
+    version: str
+    title: str
+    summary: str
+    name: str
+    target: str
+    place_template: str
+    functions_template: str | None
+    params: list[ParamText]
+    cluster: Cluster
+    threads: int
+    constants: list[list[Constant]]
+    spaces: list[str]
+    buffers: list[BufferText]
+    sizes: list[SizeText]
+    batched: bool
+    band: int
+    subtile: int
+    panels: Panels
+    uses: Uses
+    epilogue: EpilogueText
+
+
+def frame(
+    lowered: LoweredKernel,
+    epilogue: EpilogueText,
+    *,
+    title: str,
+    plan: str,
+    constants: list[list[Constant]],
+    spaces: list[str],
+    buffers: list[BufferText],
+    batched: bool,
+    band: int,
+    place_template: str = "common/place.py.j2",
+    functions_template: str | None = None,
+) -> Frame:
+    """The frame of a kernel."""
+    return Frame(
+        version=version(),
+        title=title,
+        summary=summary(lowered.kernel, f"{lowered.role} {plan}".strip()),
+        name=lowered.name,
+        target=lowered.target,
+        place_template=place_template,
+        functions_template=functions_template,
+        params=[
+            ParamText(p.name, _PARAM_TYPES[p.param.kind], _PLACEHOLDERS[p.param.kind], p.what)
             for p in lowered.launch.params
         ],
-        "cluster": lowered.cluster,
-        "threads": lowered.launch.threads,
-        "epilogue": epilogue,
-    }
+        cluster=lowered.cluster,
+        threads=lowered.launch.threads,
+        constants=constants,
+        spaces=spaces,
+        buffers=buffers,
+        sizes=SizeText.known(lowered.launch.sizes),
+        batched=batched,
+        band=band,
+        subtile=lowered.epilogue.subtile,
+        panels=Panels.of(lowered.epilogue),
+        uses=Uses.of(epilogue),
+        epilogue=epilogue,
+    )
 
 
 def waits(pipeline: Pipeline) -> dict[str, str]:
@@ -112,12 +218,6 @@ def named_barriers(lowered: LoweredKernel) -> list[Constant]:
     """The named barriers that the template itself uses: those of the epilogue's constructs are their own."""
     others = (barrier for barrier in lowered.named_barriers if barrier != EPILOGUE_BARRIER)
     return [Constant(barrier.name, barrier.number, barrier.what) for barrier in others]
-
-
-def constant_sizes(lowered: LoweredKernel) -> list[dict[str, Any]]:
-    """The sizes that are numbers: constants of the file."""
-    sizes = lowered.launch.sizes
-    return [{"name": s.name, "value": int(s.value), "note": s.what} for s in sizes if isinstance(s.value, int)]
 
 
 def place_call(batched: bool, batch_used: bool) -> str:

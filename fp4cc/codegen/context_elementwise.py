@@ -2,37 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
-from fp4cc.codegen.context import SMEM, Constant, Panels, constant_sizes, frame
+from fp4cc.codegen.context import SMEM, BufferText, Constant, Frame, frame
 from fp4cc.codegen.epilogue.hooks import EpilogueText
 from fp4cc.ir.lowered import LoweredKernel
 
 
-def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> dict[str, Any]:
-    """The names that templates/common/elementwise.py.j2 may use."""
-    space = lowered.epilogue.problem
-    batched = bool(space.batch_axes)
-    uses = {name: name in epilogue.uses for name in ("lane", "row", "row_valid", "batch", "first_column")}
+@dataclass(frozen=True, slots=True)
+class ElementwiseText:
+    """What the template of kernels without a product substitutes: the line that finds a tile's place."""
+
+    place: str
+
+
+def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Frame, ElementwiseText]:
+    """What templates/common/elementwise.py.j2 uses."""
+    batched = bool(lowered.epilogue.problem.batch_axes)
     place = "tile_m, tile_n"
     if batched:
-        place += ", batch" if uses["batch"] else ", _"
-    return {
-        **frame(lowered, epilogue, _title(lowered), _plan(lowered)),
-        "constants": [[Constant("TILE_M", lowered.tile.m), Constant("TILE_N", lowered.epilogue.tile_n)]],
-        "spaces": [SMEM] if lowered.smem.buffers else [],
-        "place_template": "common/place_by_rows.py.j2",
-        "buffers": [
-            {"name": b.name, "dtype": "cutlass.Int8", "count": b.total, "align": b.align} for b in lowered.smem.buffers
-        ],
-        "sizes": constant_sizes(lowered),
-        "batched": batched,
-        "band": 0,
-        "place": f"{place} = place(tile, {'tiles_m, ' if batched else ''}tiles_n)",
-        "subtile": lowered.epilogue.subtile,
-        "panels": Panels.of(lowered.epilogue),
-        "uses": uses,
-    }
+        place += ", batch" if "batch" in epilogue.uses else ", _"
+    around = frame(
+        lowered,
+        epilogue,
+        title=_title(lowered),
+        plan=_plan(lowered),
+        constants=[[Constant("TILE_M", lowered.tile.m), Constant("TILE_N", lowered.epilogue.tile_n)]],
+        spaces=[SMEM] if lowered.smem.buffers else [],
+        buffers=[BufferText.of_bytes(buffer) for buffer in lowered.smem.buffers],
+        batched=batched,
+        band=0,
+        place_template="common/place_by_rows.py.j2",
+    )
+    return around, ElementwiseText(f"{place} = place(tile, {'tiles_m, ' if batched else ''}tiles_n)")
 
 
 def _title(lowered: LoweredKernel) -> str:

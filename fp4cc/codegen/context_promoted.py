@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass, replace
 
 from fp4cc.codegen.context import (
     SMEM,
+    BufferText,
     Constant,
-    Panels,
+    Frame,
     arrivals,
-    constant_sizes,
     cta_group,
     frame,
     named_barriers,
@@ -20,14 +20,36 @@ from fp4cc.codegen.epilogue.hooks import EpilogueText
 from fp4cc.codegen.fragments import Function
 from fp4cc.codegen.parts import bytes_name
 from fp4cc.codegen.promoted_scales import factor_address, factor_functions
-from fp4cc.ir.lowered import LoweredKernel, Promotion, SmemBuffer, Tcgen05
+from fp4cc.ir.lowered import LoweredKernel, Promotion, SmemBuffer, Tcgen05, Tile
 from fp4cc.ir.part import Part
 
 _QUARTERS = "the first ones: each reads its quarter of the tensor memory lanes"
 
 
-def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> dict[str, Any]:
-    """The names templates/sm100/promoted.py.j2 may use."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromotedText:
+    """What the template of promoted FP8 GEMMs substitutes; `loads` are the arguments of the loads of a stage.
+
+    `reads`: names of accumulators and where a row of the exchanged sums has a sub-tile of theirs.
+    """
+
+    tile: Tile
+    arrivals: dict[str, int]
+    loads: list[list[str]]
+    load_place: str
+    epilogue_place: str
+    columns_of_b: bool
+    factor_bytes: int
+    a_address: list[str]
+    a_valid: str
+    n0: str
+    b_address: list[str]
+    b_valid: str
+    reads: list[tuple[str, str]]
+
+
+def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Frame, PromotedText]:
+    """What templates/sm100/promoted.py.j2 uses."""
     problem, tile, promotion = lowered.products, lowered.tile, _promotion(lowered)
     batched = bool(problem.batch_axes)
     a, b = promotion.a, promotion.b
@@ -36,34 +58,32 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> dict[str
     unzipped = lowered.epilogue.group is not None
     first_of_b = "tile_n * TILE_N" if unzipped else "n0"
     row_of_b = f"{first_of_b} + thread" if b.each_row else first_of_b
-    return {
-        **frame(lowered, epilogue, title(lowered), plan(lowered)),
-        "tile": tile,
-        "constants": _constants(lowered),
-        "spaces": [SMEM, cta_group(1)],
-        "buffers": [_buffer(buffer) for buffer in lowered.smem.buffers],
-        "sizes": constant_sizes(lowered),
-        "arrivals": arrivals(lowered.rings),
-        "batched": batched,
-        "band": lowered.walk.band,
-        "loads": _loads(lowered),
-        "load_place": place_call(batched, problem.a.batched or problem.b.batched),
-        "epilogue_place": place_call(batched, batch_in_scales or "batch" in epilogue.uses),
-        "columns_of_b": b.each_row,
-        "a_address": factor_address(a, "row"),
-        "a_valid": f"row < {a.rows}",
-        "n0": "tile_n * (TILE_N // 2)" if unzipped else "tile_n * TILE_N",
-        "b_address": factor_address(b, row_of_b),
-        "b_valid": f"{row_of_b} < {b.rows}",
-        "subtile": lowered.epilogue.subtile,
-        "panels": Panels.of(lowered.epilogue),
-        "reads": exchanged_reads(lowered.epilogue, 1, tile.n),
-        "uses": {
-            "row": False,  # the template itself has defined it
-            "row_valid": "row_valid" in epilogue.uses,
-            "first_column": bool({"first_column", "column_step"} & epilogue.uses),
-        },
-    }
+    around = frame(
+        lowered,
+        epilogue,
+        title=title(lowered),
+        plan=plan(lowered),
+        constants=_constants(lowered),
+        spaces=[SMEM, cta_group(1)],
+        buffers=[_buffer(buffer) for buffer in lowered.smem.buffers],
+        batched=batched,
+        band=lowered.walk.band,
+    )
+    return replace(around, uses=replace(around.uses, row=False)), PromotedText(  # the template itself has defined it
+        tile=tile,
+        arrivals=arrivals(lowered.rings),
+        loads=_loads(lowered),
+        load_place=place_call(batched, problem.a.batched or problem.b.batched),
+        epilogue_place=place_call(batched, batch_in_scales or "batch" in epilogue.uses),
+        columns_of_b=b.each_row,
+        factor_bytes=4 * tile.n,
+        a_address=factor_address(a, "row"),
+        a_valid=f"row < {a.rows}",
+        n0="tile_n * (TILE_N // 2)" if unzipped else "tile_n * TILE_N",
+        b_address=factor_address(b, row_of_b),
+        b_valid=f"{row_of_b} < {b.rows}",
+        reads=exchanged_reads(lowered.epilogue, 1, tile.n),
+    )
 
 
 def _promotion(lowered: LoweredKernel) -> Promotion:
@@ -114,7 +134,7 @@ def _constants(lowered: LoweredKernel) -> list[list[Constant]]:
     return [shape, ring, columns, warps]
 
 
-def _buffer(buffer: SmemBuffer) -> dict[str, Any]:
+def _buffer(buffer: SmemBuffer) -> BufferText:
     counts = {
         "ab_full": ("cutlass.Int64", "STAGES"),
         "ab_empty": ("cutlass.Int64", "STAGES"),
@@ -126,7 +146,7 @@ def _buffer(buffer: SmemBuffer) -> dict[str, Any]:
     if buffer.part is not None:
         counts[buffer.name] = ("cutlass.Int8", f"STAGES * {bytes_name(buffer.part)}")
     dtype, count = counts.get(buffer.name, ("cutlass.Int8", str(buffer.total)))
-    return {"name": buffer.name, "dtype": dtype, "count": count, "align": buffer.align}
+    return BufferText(buffer.name, dtype, count, buffer.align)
 
 
 def _loads(lowered: LoweredKernel) -> list[list[str]]:

@@ -2,38 +2,100 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from fp4cc.codegen.context import (
     SMEM,
+    BufferText,
     Constant,
-    Panels,
+    Frame,
     arrivals,
-    constant_sizes,
     cta_group,
     frame,
     named_barriers,
     place_call,
     waits,
 )
-from fp4cc.codegen.converters import arrive, batched, conversions, converter_loops
+from fp4cc.codegen.converters import ConverterLoop, arrive, batched, conversions, converter_loops
 from fp4cc.codegen.epilogue.hooks import EpilogueText
 from fp4cc.codegen.fragments import Fragment, uses
 from fp4cc.codegen.halves import whole_index
-from fp4cc.codegen.mainloops import half_atom_columns, load_loops, mma_loops, numbered
+from fp4cc.codegen.mainloops import LoadLoop, MmaLoop, ScaleColumn, half_atom_columns, load_loops, mma_loops, numbered
 from fp4cc.codegen.multicast import mask_text, union_text
 from fp4cc.codegen.parts import bytes_name
-from fp4cc.ir.lowered import LoweredKernel, Mainloop, Mma, SmemBuffer, Tcgen05
+from fp4cc.ir.lowered import Load, LoweredKernel, Mainloop, Mma, SmemBuffer, Tcgen05, Tmem
+from fp4cc.ir.lowered_converters import Converters
 from fp4cc.ir.lowered_epilogue import EpilogueProgram, Half
 from fp4cc.ir.part import Part
 
 _QUARTERS = "the first ones: each reads its quarter of the tensor memory lanes"
 
 
-def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> dict[str, Any]:
-    """The names a template of templates/sm100 may use."""
-    used, engine = epilogue.uses, lowered.engine_as(Tcgen05)
+@dataclass(frozen=True, slots=True)
+class ConvertersText:
+    """What the template of converter warps substitutes."""
+
+    converters: Converters
+    teams: str
+    converter_loops: list[ConverterLoop]
+    converter_arrive: str
+    converter_place: str
+    converter_rows: set[str]
+
+
+@dataclass(frozen=True, slots=True)
+class HalvesText:
+    """Where unzipped accumulators have both halves of a sub-tile: the first column of one, and the distance."""
+
+    first: str
+    second: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tcgen05Text:
+    """What the template of tcgen05 GEMMs substitutes: places and barriers as text, loops along K as data."""
+
+    mma: Mma
+    tmem: Tmem
+    arrivals: dict[str, int]
+    waits: dict[str, str]
+    sync: str
+    load_loops: list[LoadLoop]
+    loads: tuple[Load, ...]
+    mma_loops: list[MmaLoop]
+    scaled: bool
+    b_descriptors: list[str]
+    sfb_descriptors: list[str]
+    read_by: Callable[[Fragment], list[AccumulatorText]]
+    accumulators: list[str]
+    acc_width: str
+    conversion: ConvertersText | None
+    load_place: str
+    mma_place: str
+    epilogue_place: str
+    m0: str
+    n0: str
+    epilogue_columns: int
+    epilogue_n0: str
+    group: int | None
+    half_places: HalvesText | None
+    overlapped: bool
+    half_atom_columns: list[ScaleColumn]
+    mma_n0: str | None
+    commit_empty: list[str]
+    commit_acc: list[str]
+    maybe_no_k: bool
+    zero_columns: int
+    turn: str
+    release_step: int
+    release_why: str
+    release: str
+
+
+def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Frame, Tcgen05Text]:
+    """What the templates of templates/sm100 use."""
+    engine = lowered.engine_as(Tcgen05)
     overlapped = engine.tmem.overlapped(lowered.tile.n)
     problem, tile, cluster = lowered.products, lowered.tile, lowered.cluster
     batched = bool(problem.batch_axes)
@@ -44,54 +106,53 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> dict[str
     width = "TILE_N" if lowered.epilogue.group is None else "(TILE_N // 2)"
     halves = any(product.b.half is not None for product in problem.products)
     n0 = "(tile_n * CLUSTER_N + cta_n) * TILE_N" if cluster.n > 1 else "tile_n * TILE_N"
-    return {
-        **frame(lowered, epilogue, title(lowered), plan(lowered)),
-        "constants": _constants(lowered, overlapped),
-        "spaces": [SMEM, cta_group(engine.mma.cta_group)],
-        "buffers": [_buffer(lowered, buffer) for buffer in lowered.smem.buffers],
-        "sizes": constant_sizes(lowered),
-        "mma": engine.mma,
-        "tmem": engine.tmem,
-        "arrivals": arrivals(lowered.rings),
-        "waits": waits(lowered.rings),
-        "sync": _sync(lowered),
-        "batched": batched,
-        "band": lowered.walk.band,
-        "load_loops": load_loops(lowered),
-        "loads": lowered.loads,
-        "mma_loops": mma_loops(lowered),
-        "scaled": engine.scaled,
-        "b_descriptors": [f"b{numbered(i)}" for i in range(_bs(lowered))],
-        "sfb_descriptors": [f"sfb{numbered(i)}" for i in range(_bs(lowered, scaled=True))],
-        "read_by": lambda walk: [acc for acc in AccumulatorText.all(lowered) if acc.used(walk)],
-        "accumulators": [f"acc{numbered(slot)}" for slot in range(slots)],
-        "acc_width": "ACC_COLUMNS" if slots > 1 else "TILE_N",
-        **_converter_context(lowered),
-        "load_place": place_call(batched, any(p.a.batched or p.b.batched for p in problem.products)),
-        "mma_place": place_call(batched, batch_used=False),
-        "epilogue_place": place_call(batched, "batch" in used),
-        "m0": f"(tile_m * CLUSTER_M + cta_m) * {tile.cta_m}" if cluster.m > 1 else f"tile_m * {tile.cta_m}",
-        "n0": n0,
-        "epilogue_columns": lowered.epilogue.tile_n,
-        "epilogue_n0": f"(tile_n * CLUSTER_N + cta_n) * {width}" if cluster.n > 1 else f"tile_n * {width}",
-        "group": lowered.epilogue.group,
-        **_halves(lowered),
-        "overlapped": overlapped,
-        "half_atom_columns": list(dict.fromkeys(half_atom_columns(lowered, "n0" if halves else n0).values())),
-        "mma_n0": n0 if halves else None,
-        "commit_empty": _commit_empty(lowered),
-        "commit_acc": _commit_acc(lowered),
-        "maybe_no_k": not several and (not isinstance(problem.k, int) or problem.k == 0),
-        "zero_columns": engine.tmem.acc_stride + tile.n,
-        "subtile": lowered.epilogue.subtile,
-        "clips": lowered.epilogue.clips,
-        "panels": Panels.of(lowered.epilogue),
-        "turn": _turn(lowered.epilogue, overlapped),
-        "release_step": engine.tmem.release_after - 1 if overlapped else lowered.tile.n // step - 1,
-        "release_why": "what the next tile overwrites has been read" if overlapped else "all of it has been read",
-        "release": _release(lowered, overlapped),
-        "uses": {name: name in used for name in ("lane", "row", "row_valid", "first_column")},
-    }
+    return frame(
+        lowered,
+        epilogue,
+        title=title(lowered),
+        plan=plan(lowered),
+        constants=_constants(lowered, overlapped),
+        spaces=[SMEM, cta_group(engine.mma.cta_group)],
+        buffers=[_buffer(buffer) for buffer in lowered.smem.buffers],
+        batched=batched,
+        band=lowered.walk.band,
+    ), Tcgen05Text(
+        mma=engine.mma,
+        tmem=engine.tmem,
+        arrivals=arrivals(lowered.rings),
+        waits=waits(lowered.rings),
+        sync=_sync(lowered),
+        load_loops=load_loops(lowered),
+        loads=lowered.loads,
+        mma_loops=mma_loops(lowered),
+        scaled=engine.scaled,
+        b_descriptors=[f"b{numbered(i)}" for i in range(_bs(lowered))],
+        sfb_descriptors=[f"sfb{numbered(i)}" for i in range(_bs(lowered, scaled=True))],
+        read_by=lambda walk: [acc for acc in AccumulatorText.all(lowered) if acc.used(walk)],
+        accumulators=[f"acc{numbered(slot)}" for slot in range(slots)],
+        acc_width="ACC_COLUMNS" if slots > 1 else "TILE_N",
+        conversion=_converter_context(lowered),
+        load_place=place_call(batched, any(p.a.batched or p.b.batched for p in problem.products)),
+        mma_place=place_call(batched, batch_used=False),
+        epilogue_place=place_call(batched, "batch" in epilogue.uses),
+        m0=f"(tile_m * CLUSTER_M + cta_m) * {tile.cta_m}" if cluster.m > 1 else f"tile_m * {tile.cta_m}",
+        n0=n0,
+        epilogue_columns=lowered.epilogue.tile_n,
+        epilogue_n0=f"(tile_n * CLUSTER_N + cta_n) * {width}" if cluster.n > 1 else f"tile_n * {width}",
+        group=lowered.epilogue.group,
+        half_places=_halves(lowered),
+        overlapped=overlapped,
+        half_atom_columns=list(dict.fromkeys(half_atom_columns(lowered, "n0" if halves else n0).values())),
+        mma_n0=n0 if halves else None,
+        commit_empty=_commit_empty(lowered),
+        commit_acc=_commit_acc(lowered),
+        maybe_no_k=not several and (not isinstance(problem.k, int) or problem.k == 0),
+        zero_columns=engine.tmem.acc_stride + tile.n,
+        turn=_turn(lowered.epilogue, overlapped),
+        release_step=engine.tmem.release_after - 1 if overlapped else lowered.tile.n // step - 1,
+        release_why="what the next tile overwrites has been read" if overlapped else "all of it has been read",
+        release=_release(lowered, overlapped),
+    )
 
 
 def _turn(program: EpilogueProgram, overlapped: bool) -> str:
@@ -101,20 +162,20 @@ def _turn(program: EpilogueProgram, overlapped: bool) -> str:
     return f"{program.panel // program.subtile} * panel + step" if overlapped else "subtile"
 
 
-def _converter_context(lowered: LoweredKernel) -> dict[str, Any]:
+def _converter_context(lowered: LoweredKernel) -> ConvertersText | None:
     """What the template of converter warps substitutes, where there are any."""
     converters = lowered.converters
     if converters is None:
-        return {"converters": None}
+        return None
     found = conversions(lowered)
-    return {
-        "converters": converters,
-        "teams": "CONVERTERS" if converters.members == 1 else "TEAMS",
-        "converter_loops": converter_loops(lowered),
-        "converter_arrive": arrive(lowered),
-        "converter_place": place_call(bool(lowered.products.batch_axes), any(map(batched, found))),
-        "converter_rows": {conversion.role for conversion in found},
-    }
+    return ConvertersText(
+        converters=converters,
+        teams="CONVERTERS" if converters.members == 1 else "TEAMS",
+        converter_loops=converter_loops(lowered),
+        converter_arrive=arrive(lowered),
+        converter_place=place_call(bool(lowered.products.batch_axes), any(map(batched, found))),
+        converter_rows={conversion.role for conversion in found},
+    )
 
 
 def title(lowered: LoweredKernel) -> str:
@@ -224,18 +285,17 @@ def _instruction_note(mma: Mma) -> str:
     return f"{note}, {'UE8M0' if mma.scale == 'e8m0' else 'UE4M3'} scales" if mma.scale else note
 
 
-def _buffer(lowered: LoweredKernel, buffer: SmemBuffer) -> dict[str, Any]:
+def _buffer(buffer: SmemBuffer) -> BufferText:
     """A buffer's allocation: element type and count, by name where there is one."""
     if buffer.part is not None:
-        count = f"STAGES * {bytes_name(buffer.part)}"
-        return {"name": buffer.name, "dtype": "cutlass.Int8", "count": count, "align": buffer.align}
+        return BufferText(buffer.name, "cutlass.Int8", f"STAGES * {bytes_name(buffer.part)}", buffer.align)
     if buffer.name in ("ab_full", "ab_empty"):
-        return {"name": buffer.name, "dtype": "cutlass.Int64", "count": "STAGES", "align": 8}
+        return BufferText(buffer.name, "cutlass.Int64", "STAGES", 8)
     if buffer.name in ("acc_full", "acc_empty"):
-        return {"name": buffer.name, "dtype": "cutlass.Int64", "count": "ACC_STAGES", "align": 8}
+        return BufferText(buffer.name, "cutlass.Int64", "ACC_STAGES", 8)
     if buffer.name == "tmem_address":
-        return {"name": buffer.name, "dtype": "cutlass.Int32", "count": 1, "align": 4}
-    return {"name": buffer.name, "dtype": "cutlass.Int8", "count": buffer.total, "align": buffer.align}
+        return BufferText(buffer.name, "cutlass.Int32", 1, 4)
+    return BufferText.of_bytes(buffer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,17 +324,16 @@ class AccumulatorText:
         return bool({self.first, self.second} & uses(walk))
 
 
-def _halves(lowered: LoweredKernel) -> dict[str, Any]:
-    """Where unzipped accumulators have both halves of a sub-tile: 32 columns of each, in two lists a slot."""
+def _halves(lowered: LoweredKernel) -> HalvesText | None:
     group, width = lowered.epilogue.group, lowered.epilogue.subtile
     if group is None:
-        return {}
+        return None
     # Columns that take turns in less than a sub-tile are read as they lie, and then sorted out.
     run = max(group, width)
     first = f"{2 * width} * subtile"
     if run > width:
         first = whole_index(Half(0, run), f"{width} * subtile", "", step=width)
-    return {"first_half": first, "second_half": run}
+    return HalvesText(first, run)
 
 
 def _slot_offset(slot: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
@@ -33,21 +34,25 @@ def _text(lowered: LoweredKernel, names: Names) -> str:
     """The text with marks for names: the kernel's, then around it what it needs of the library and of the DSL."""
     engine = text_of(lowered)
     epilogue = emit_epilogue(lowered, names)
-    context = {
-        **engine.context(lowered, epilogue),
-        "body": engine.body,
-        "functions": functions_text([*epilogue.functions, *engine.functions(lowered)]),
-        "function": names.new(lowered.name, "_kernel"),
-        "call": call,
-    }
+    around, inside = engine.context(lowered, epilogue)
+    common = _variables(around) | {"function": names.new(lowered.name, "_kernel"), "call": call}
+    functions = functions_text([*epilogue.functions, *engine.functions(lowered)])
     templates = _environment(*template_folders())
-    kernel = templates.get_template("common/kernel.py.j2").render(context)
+    kernel = templates.get_template("common/kernel.py.j2").render(
+        common, **_variables(inside), body=engine.body, functions=functions
+    )
     helpers = library(lowered.target)
     used = free_names(kernel)
     definitions = helpers.closure(used & helpers.names())
     mentioned = used.union(*(definition.mentions for definition in definitions))
-    module = templates.get_template("common/module.py.j2")
-    return module.render(context, imports=imports(mentioned), library=library_text(definitions), kernel=kernel)
+    return templates.get_template("common/module.py.j2").render(
+        common, imports=imports(mentioned), library=library_text(definitions), kernel=kernel
+    )
+
+
+def _variables(context: Any) -> dict[str, object]:
+    """What templates see of a context, a dataclass: its fields by name."""
+    return {field.name: getattr(context, field.name) for field in fields(context)}
 
 
 @cache

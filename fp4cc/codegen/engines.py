@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from fp4cc.codegen import context_elementwise, context_promoted, context_tcgen05
+from fp4cc.codegen.context import Frame
 from fp4cc.codegen.converters import converter_functions
 from fp4cc.codegen.epilogue.hooks import EpilogueText
 from fp4cc.codegen.fragments import Function
 from fp4cc.codegen.wgmma import context as context_wgmma
 from fp4cc.ir.lowered import LoweredKernel
 from fp4cc.resources import templates_dir
-
-Context = Mapping[str, Any]
 
 
 def _none(_lowered: LoweredKernel) -> Sequence[Function]:
@@ -28,11 +26,12 @@ class EngineText:
     """The text half of an engine, or of one with promoted sums.
 
     `body` is the template of what a kernel does, found in `folder`, and what it includes there or in fp4cc's own
-    templates. `context` makes the names that it substitutes, `functions` what it calls and the library lacks.
+    templates. `context` makes what it substitutes: the frame and a dataclass of its own, whose fields are its names.
+    `functions` is what it calls and the library lacks.
     """
 
     body: str
-    context: Callable[[LoweredKernel, EpilogueText], Context]
+    context: Callable[[LoweredKernel, EpilogueText], tuple[Frame, object]]
     functions: Callable[[LoweredKernel], Sequence[Function]] = _none
     folder: Path | None = None
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from fp4cc.codegen import engines as texts
-from fp4cc.codegen.context import SMEM, Constant, Panels, constant_sizes, frame
+from fp4cc.codegen.context import SMEM, BufferText, Constant, Frame, frame
 from fp4cc.codegen.engines import EngineText
 from fp4cc.codegen.epilogue.exchanged import exchanged_reads
 from fp4cc.codegen.epilogue.hooks import EpilogueText
@@ -111,30 +110,39 @@ def plan(kernel: Kernel, target: str) -> list[LoweredKernel]:
     return [made]
 
 
-def context(lowered: LoweredKernel, epilogue: EpilogueText) -> dict[str, Any]:
-    return {
-        **frame(lowered, epilogue, f"{lowered.name}: a product on CUDA cores.", "A row of a tile a thread."),
-        "constants": [
+@dataclass(frozen=True, slots=True)
+class CudaCoresText:
+    """What the template of this engine substitutes beside the frame."""
+
+    engine: CudaCores
+    warps: int
+    reads: list[tuple[str, str]]
+
+
+def context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Frame, CudaCoresText]:
+    around = frame(
+        lowered,
+        epilogue,
+        title=f"{lowered.name}: a product on CUDA cores.",
+        plan="A row of a tile a thread.",
+        constants=[
             [
                 Constant("TILE_M", lowered.tile.m),
                 Constant("TILE_N", lowered.tile.n),
                 Constant("EXCHANGE_PITCH", lowered.crossing.pitch),
             ]
         ],
-        "spaces": [SMEM],
-        "buffers": [
-            {"name": b.name, "dtype": "cutlass.Int8", "count": b.total, "align": b.align} for b in lowered.smem.buffers
-        ],
-        "sizes": constant_sizes(lowered),
-        "engine": lowered.engine_as(CudaCores),
-        "warps": lowered.role_of("epilogue").warps,
-        "batched": False,
-        "band": lowered.walk.band,
-        "subtile": lowered.epilogue.subtile,
-        "panels": Panels.of(lowered.epilogue),
-        "reads": exchanged_reads(lowered.epilogue, 1, lowered.tile.n),
-        "uses": {"row": False, **{name: name in epilogue.uses for name in ("row_valid", "first_column")}},
-    }
+        spaces=[SMEM],
+        buffers=[BufferText.of_bytes(buffer) for buffer in lowered.smem.buffers],
+        batched=False,
+        band=lowered.walk.band,
+    )
+    own = CudaCoresText(
+        lowered.engine_as(CudaCores),
+        lowered.role_of("epilogue").warps,
+        exchanged_reads(lowered.epilogue, 1, lowered.tile.n),
+    )
+    return replace(around, uses=replace(around.uses, row=False)), own  # the template itself has defined it
 
 
 SPECIFIED = EngineSpec("cuda_cores", accepts, plan)

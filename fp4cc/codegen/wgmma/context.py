@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass
 
 from fp4cc.codegen.context import (
     SMEM,
+    BufferText,
     Constant,
-    Panels,
+    Frame,
     arrivals,
-    constant_sizes,
     frame,
     named_barriers,
     place_call,
@@ -21,9 +21,10 @@ from fp4cc.codegen.epilogue.hooks import EpilogueText
 from fp4cc.codegen.fragments import Function
 from fp4cc.codegen.mainloops import numbered
 from fp4cc.codegen.promoted_scales import factor_address, factor_functions
-from fp4cc.codegen.wgmma.functions import row_functions
+from fp4cc.codegen.wgmma.functions import RowFunction, row_functions
 from fp4cc.codegen.wgmma.functions import scale_functions as block_scale_functions
 from fp4cc.codegen.wgmma.loops import (
+    LoopText,
     ahead_name,
     both_converted,
     bytes_name,
@@ -31,11 +32,57 @@ from fp4cc.codegen.wgmma.loops import (
     first_of_b,
     loops,
 )
-from fp4cc.ir.lowered import LoweredKernel, Side, SmemBuffer, Wgmma
+from fp4cc.ir.lowered import LoweredKernel, Side, SmemBuffer, Tile, Wgmma
 
 
-def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> dict[str, Any]:
-    """The names a template of templates/sm90 may use."""
+@dataclass(frozen=True, slots=True)
+class DescriptorText:
+    """The name of a wgmma descriptor and the buffer that it describes."""
+
+    name: str
+    buffer: str
+
+
+@dataclass(frozen=True, slots=True)
+class FactorsText:
+    """Where promoted sums find their factors. `by_column`: B has one for each of its rows."""
+
+    a_address: list[str]
+    a_valid: str
+    b_address: list[str]
+    b_valid: str
+    by_column: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WgmmaText:
+    """What the templates of Hopper's GEMM substitute; `ahead`: registers for the next step's scales, by name.
+
+    `reads`: names of accumulators and where a row of the exchanged sums has a sub-tile of theirs.
+    """
+
+    tile: Tile
+    row_functions: list[RowFunction]
+    loops: list[LoopText]
+    converts: bool
+    direct: bool
+    descriptors: list[DescriptorText]
+    ahead: dict[str, int]
+    exchange: str
+    registers: int
+    promoted: FactorsText | None
+    arrivals: dict[str, int]
+    sync: str
+    waits: dict[str, str]
+    load_place: str
+    epilogue_place: str
+    m0: str
+    n0: str
+    reads: list[tuple[str, str]]
+
+
+def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Frame, WgmmaText]:
+    """What the templates of templates/sm90 use."""
     problem, tile, cluster = lowered.products, lowered.tile, lowered.cluster
     engine = lowered.engine_as(Wgmma)
     batched = bool(problem.batch_axes)
@@ -45,38 +92,41 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> dict[str
         for side in _sides(lowered)
         if side.scale_reader is not None or lowered.promotion is not None
     )
-    return {
-        **frame(lowered, epilogue, title(lowered), plan(lowered)),
-        "tile": tile,
-        "constants": _constants(lowered),
-        "spaces": [SMEM],
-        "buffers": [_buffer(buffer) for buffer in lowered.smem.buffers],
-        "sizes": constant_sizes(lowered),
-        "row_functions": row_functions(lowered),
-        "loops": loops(lowered),
-        "converts": engine.converts,
-        "direct": engine.direct,
-        "descriptors": list(_descriptors(lowered)),
-        "ahead": _ahead(lowered),
-        "exchange": lowered.crossing.buffer,
-        "registers": len(problem.accumulators) * tile.n,
-        "promoted": _promoted(lowered),
-        "arrivals": arrivals(lowered.rings),
-        "sync": "prims.barrier_cluster_arrive()\n    prims.barrier_cluster_wait()"
+    converted = row_functions(lowered)
+    around = frame(
+        lowered,
+        epilogue,
+        title=title(lowered),
+        plan=plan(lowered),
+        constants=_constants(lowered),
+        spaces=[SMEM],
+        buffers=[_buffer(buffer) for buffer in lowered.smem.buffers],
+        batched=batched,
+        band=lowered.walk.band,
+        functions_template="sm90/row_functions.py.j2" if converted else None,
+    )
+    return around, WgmmaText(
+        tile=tile,
+        row_functions=converted,
+        loops=loops(lowered),
+        converts=engine.converts,
+        direct=engine.direct,
+        descriptors=list(_descriptors(lowered)),
+        ahead=_ahead(lowered),
+        exchange=lowered.crossing.buffer,
+        registers=len(problem.accumulators) * tile.n,
+        promoted=_promoted(lowered),
+        arrivals=arrivals(lowered.rings),
+        sync="prims.barrier_cluster_arrive()\n    prims.barrier_cluster_wait()"
         if cluster.size > 1
         else "prims.barrier_cta_sync()",
-        "waits": waits(lowered.rings),
-        "batched": batched,
-        "band": lowered.walk.band,
-        "load_place": place_call(batched, loaded),
-        "epilogue_place": place_call(batched, scales_by_batch or "batch" in epilogue.uses),
-        "m0": "(tile_m * CLUSTER_M + cta_m) * TILE_M" if cluster.m > 1 else "tile_m * TILE_M",
-        "subtile": lowered.epilogue.subtile,
-        "n0": _n0(lowered),
-        "reads": exchanged_reads(lowered.epilogue, len(problem.accumulators), tile.n),
-        "panels": Panels.of(lowered.epilogue),
-        "uses": {name: name in epilogue.uses for name in ("row", "row_valid", "first_column")},
-    }
+        waits=waits(lowered.rings),
+        load_place=place_call(batched, loaded),
+        epilogue_place=place_call(batched, scales_by_batch or "batch" in epilogue.uses),
+        m0="(tile_m * CLUSTER_M + cta_m) * TILE_M" if cluster.m > 1 else "tile_m * TILE_M",
+        n0=_n0(lowered),
+        reads=exchanged_reads(lowered.epilogue, len(problem.accumulators), tile.n),
+    )
 
 
 def scale_functions(lowered: LoweredKernel) -> list[Function]:
@@ -114,19 +164,18 @@ def _sides(lowered: LoweredKernel) -> tuple[Side, ...]:
     return lowered.engine_as(Wgmma).sides
 
 
-def _promoted(lowered: LoweredKernel) -> dict[str, Any] | None:
-    """Where promoted sums find their factors; None where there are none."""
+def _promoted(lowered: LoweredKernel) -> FactorsText | None:
     if lowered.promotion is None:
         return None
     a, b = lowered.promotion.a, lowered.promotion.b
     first = first_of_b(lowered)
-    return {
-        "a_address": factor_address(a, "row"),
-        "a_valid": f"row < {a.rows}",
-        "b_address": factor_address(b, f"{first} + thread" if b.each_row else first),
-        "b_valid": f"{first} + thread < {b.rows}",
-        "by_column": b.each_row,
-    }
+    return FactorsText(
+        a_address=factor_address(a, "row"),
+        a_valid=f"row < {a.rows}",
+        b_address=factor_address(b, f"{first} + thread" if b.each_row else first),
+        b_valid=f"{first} + thread < {b.rows}",
+        by_column=b.each_row,
+    )
 
 
 def _n0(lowered: LoweredKernel) -> str:
@@ -184,18 +233,17 @@ def _slots_note(lowered: LoweredKernel) -> str:
     return "converted operands: multiplied, about to be, being written"
 
 
-def _buffer(buffer: SmemBuffer) -> dict[str, Any]:
+def _buffer(buffer: SmemBuffer) -> BufferText:
     if buffer.part is not None:
-        count = f"STAGES * {bytes_name(buffer.part)}"
-        return {"name": buffer.name, "dtype": "cutlass.Int8", "count": count, "align": buffer.align}
+        return BufferText(buffer.name, "cutlass.Int8", f"STAGES * {bytes_name(buffer.part)}", buffer.align)
     if buffer.name in ("ab_full", "ab_empty"):
-        return {"name": buffer.name, "dtype": "cutlass.Int64", "count": "STAGES", "align": 8}
-    return {"name": buffer.name, "dtype": "cutlass.Int8", "count": buffer.total, "align": buffer.align}
+        return BufferText(buffer.name, "cutlass.Int64", "STAGES", 8)
+    return BufferText.of_bytes(buffer)
 
 
-def _descriptors(lowered: LoweredKernel) -> Iterator[dict[str, str]]:
+def _descriptors(lowered: LoweredKernel) -> Iterator[DescriptorText]:
     """The descriptors of what wgmma reads."""
     if lowered.engine_as(Wgmma).converts:
-        yield {"name": "slots_desc", "buffer": "operands"}
+        yield DescriptorText("slots_desc", "operands")
     for part in dict.fromkeys(side.part for side in _sides(lowered) if not side.converted):
-        yield {"name": descriptor(part), "buffer": part.buffer}
+        yield DescriptorText(descriptor(part), part.buffer)
