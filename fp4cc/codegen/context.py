@@ -61,7 +61,7 @@ class Panels:
 
 
 def frame(lowered: LoweredKernel, epilogue: EpilogueText, title: str, plan: str) -> dict[str, Any]:
-    """The names that templates of all families use. `title` and `plan` say in words what is computed, and how."""
+    """The names that the templates of all engines use. `title` and `plan` say in words what is computed, and how."""
     return {
         "version": version(),
         "title": title,
