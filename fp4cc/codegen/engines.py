@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +61,7 @@ def template_folders() -> list[Path]:
 
 
 @contextmanager
-def also(name: str, text: EngineText, *, promoted: bool = False) -> Iterator[None]:
+def also(name: str, text: EngineText, *, promoted: bool = False) -> Generator[None]:
     """The text half of one more engine for a while. ValueError where there is one."""
     if (name, promoted) in _TEXTS:
         raise ValueError(f"there is text of the engine {name}")

@@ -190,9 +190,10 @@ class Launch:
             self.groups.append(Group(self, self.program, rows, live))
         self._schedule()
         self.machine.queue.drain()
+        observer = self.machine.order
         for cluster in clusters:
-            for cta in cluster.ctas if self.machine.order is not None else ():
-                exits.check(self.machine.order, cta)
+            for cta in cluster.ctas if observer is not None else ():
+                exits.check(observer, cta)
             for hook in cluster.scratch.get("at exit", []):
                 hook()
 

@@ -56,7 +56,7 @@ def test_operands_that_lie_otherwise_in_shared_memory_are_loaded_twice(lower_tex
 
 def test_tensor_scales_keep_products_apart(lower_text: Lower) -> None:
     text = "kernel k(M, N, K) { in a : nvfp4[M, K]; in b : nvfp4[N, K]; in c : nvfp4[N, K]; out y : f32[M, N]\n"
-    assert len(lower_text(text + "y = a @ b.T + a @ c.T }").problem.accumulators) == 2
+    assert len(lower_text(text + "y = a @ b.T + a @ c.T }").products.accumulators) == 2
 
 
 @pytest.mark.parametrize("n", [64, 128, 192])

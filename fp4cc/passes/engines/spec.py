@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -39,7 +39,7 @@ class Engines:
         raise LookupError(f"no engine for `{kernel.name}` on {target}")
 
     @contextmanager
-    def also(self, engine: EngineSpec) -> Iterator[None]:
+    def also(self, engine: EngineSpec) -> Generator[None]:
         """One more engine for a while, before all others. ValueError where its name is taken."""
         if engine.name in {other.name for other in self.known}:
             raise ValueError(f"there is an engine {engine.name}")

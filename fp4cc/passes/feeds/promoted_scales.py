@@ -21,7 +21,7 @@ COLUMNS = 128  # of a tile
 
 
 def is_promoted(kernel: Kernel) -> bool:
-    """Whether a kernel has one product, of two FP8 operands with f32 scales: what this family is for."""
+    """Whether a kernel has one product, of two FP8 operands with f32 scales: what promotion is for."""
     products = [value for value in kernel.values if value.op == "matmul"]
     types = [kernel.values[operand].dtype for product in products for operand in product.operands]
     return len(products) == 1 and all(isinstance(fmt, BlockFormat) and fmt.scale == "f32" for fmt in types)

@@ -14,7 +14,7 @@ _ORDER = ("tensor_map", "pointer", "i64", "i32", "f32")
 
 
 class Loop(Protocol):
-    """What a mainloop of any family says of its steps along K."""
+    """What a mainloop says of its steps along K."""
 
     @property
     def products(self) -> tuple[Product, ...]: ...
