@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from fp4cc.codegen.context import SMEM, BufferText, Constant, Frame, frame
 from fp4cc.codegen.epilogue.hooks import EpilogueText
+from fp4cc.codegen.walking import WalkText, walk_of_rows
 from fp4cc.ir.lowered import LoweredElementwise
 from fp4cc.passes.elementwise import TILE_M, sizes_of
 
@@ -15,6 +16,7 @@ class ElementwiseText:
     """What the template of kernels without a product substitutes: the line that finds a tile's place."""
 
     place: str
+    walk: WalkText
 
 
 def template_context(lowered: LoweredElementwise, epilogue: EpilogueText) -> tuple[Frame, ElementwiseText]:
@@ -36,7 +38,8 @@ def template_context(lowered: LoweredElementwise, epilogue: EpilogueText) -> tup
         band=0,
         place_template="common/place_by_rows.py.j2",
     )
-    return around, ElementwiseText(f"{place} = place(tile, {'tiles_m, ' if batched else ''}tiles_n)")
+    walk = walk_of_rows(lowered.epilogue, epilogue, around.uses)
+    return around, ElementwiseText(f"{place} = place(tile, {'tiles_m, ' if batched else ''}tiles_n)", walk)
 
 
 def _title(lowered: LoweredElementwise) -> str:

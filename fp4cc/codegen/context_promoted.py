@@ -9,6 +9,7 @@ from fp4cc.codegen.epilogue.exchanged import exchanged_reads
 from fp4cc.codegen.epilogue.hooks import EpilogueText
 from fp4cc.codegen.fragments import Function
 from fp4cc.codegen.promoted_scales import factor_address, factor_functions
+from fp4cc.codegen.walking import WalkText, walk_of_exchanged
 from fp4cc.ir.lowered import SmemBuffer, Tile
 from fp4cc.ir.lowered_promoted import LoweredPromoted
 from fp4cc.passes.params import sizes as kernel_sizes
@@ -18,10 +19,7 @@ _PITCH = 4 * (128 + 4)  # bytes: 4 floats of padding keep rows off each other's 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromotedText:
-    """What the template of promoted FP8 GEMMs substitutes; `loads` are the arguments of the loads of a stage.
-
-    `reads`: names of accumulators and where a row of the exchanged sums has a sub-tile of theirs.
-    """
+    """What the template of promoted FP8 GEMMs substitutes; `loads` are the arguments of the loads of a stage."""
 
     tile: Tile
     arrivals: dict[str, int]
@@ -35,7 +33,7 @@ class PromotedText:
     n0: str
     b_address: list[str]
     b_valid: str
-    reads: list[tuple[str, str]]
+    walk: WalkText
 
 
 def template_context(lowered: LoweredPromoted, epilogue: EpilogueText) -> tuple[Frame, PromotedText]:
@@ -61,7 +59,9 @@ def template_context(lowered: LoweredPromoted, epilogue: EpilogueText) -> tuple[
         batched=batched,
         band=lowered.raster.band,
     )
-    return replace(around, uses=replace(around.uses, row=False)), PromotedText(  # the template itself has defined it
+    # Every thread has found its row already, for its scale.
+    uses = replace(around.uses, row=False)
+    return around, PromotedText(
         tile=tile,
         arrivals=arrivals(lowered.pipeline),
         loads=_loads(lowered),
@@ -74,7 +74,7 @@ def template_context(lowered: LoweredPromoted, epilogue: EpilogueText) -> tuple[
         n0="tile_n * (TILE_N // 2)" if unzipped else "tile_n * TILE_N",
         b_address=factor_address(b, row_of_b),
         b_valid=f"{row_of_b} < {b.rows}",
-        reads=exchanged_reads(lowered.epilogue, 1, tile.n),
+        walk=walk_of_exchanged(lowered.epilogue, epilogue, uses, exchanged_reads(lowered.epilogue, 1, tile.n)),
     )
 
 

@@ -20,6 +20,7 @@ from fp4cc.codegen.fragments import Function, functions_text, lines
 from fp4cc.codegen.free import free_names
 from fp4cc.codegen.library import library, text_of
 from fp4cc.codegen.names import Names, named
+from fp4cc.codegen.ring import advance
 from fp4cc.codegen.wgmma import context as context_wgmma
 from fp4cc.codegen.wgmma.context import WgmmaText
 from fp4cc.codegen.wrap import call
@@ -41,7 +42,7 @@ def emit(lowered: LoweredKernel) -> str:
 def _text(lowered: LoweredKernel, names: Names) -> str:
     """The text with marks for names: the kernel's, then around it what it needs of the library and of the DSL."""
     parts = _parts(lowered, names)
-    common = variables(parts.frame) | {"function": names.new(lowered.name, "_kernel"), "call": call}
+    common = variables(parts.frame) | {"function": names.new(lowered.name, "_kernel")}
     kernel = _template("common/kernel.py.j2").render(
         common, **variables(parts.engine), body=parts.body, functions=functions_text(parts.functions)
     )
@@ -108,4 +109,5 @@ def _environment() -> jinja2.Environment:
         autoescape=False,
     )
     cast("dict[str, Any]", environment.filters)["lines"] = lines
+    cast("dict[str, Any]", environment.globals).update(advance=advance, call=call)
     return environment
