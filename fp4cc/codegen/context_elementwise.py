@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from fp4cc.codegen.context import SMEM, BufferText, Constant, Frame, frame
 from fp4cc.codegen.epilogue.hooks import EpilogueText
+from fp4cc.codegen.walking import WalkText, walk_of_rows
 from fp4cc.ir.lowered import LoweredKernel
 
 
@@ -14,6 +15,7 @@ class ElementwiseText:
     """What the template of kernels without a product substitutes: the line that finds a tile's place."""
 
     place: str
+    walk: WalkText
 
 
 def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Frame, ElementwiseText]:
@@ -34,7 +36,8 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Fr
         band=0,
         place_template="common/place_by_rows.py.j2",
     )
-    return around, ElementwiseText(f"{place} = place(tile, {'tiles_m, ' if batched else ''}tiles_n)")
+    walk = walk_of_rows(lowered.epilogue, epilogue, around.uses)
+    return around, ElementwiseText(f"{place} = place(tile, {'tiles_m, ' if batched else ''}tiles_n)", walk)
 
 
 def _title(lowered: LoweredKernel) -> str:

@@ -20,6 +20,7 @@ from fp4cc.codegen.epilogue.hooks import EpilogueText
 from fp4cc.codegen.fragments import Function
 from fp4cc.codegen.parts import bytes_name
 from fp4cc.codegen.promoted_scales import factor_address, factor_functions
+from fp4cc.codegen.walking import WalkText, walk_of_exchanged
 from fp4cc.ir.lowered import LoweredKernel, Promotion, SmemBuffer, Tcgen05, Tile
 from fp4cc.ir.part import Part
 
@@ -28,10 +29,7 @@ _QUARTERS = "the first ones: each reads its quarter of the tensor memory lanes"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromotedText:
-    """What the template of promoted FP8 GEMMs substitutes; `loads` are the arguments of the loads of a stage.
-
-    `reads`: names of accumulators and where a row of the exchanged sums has a sub-tile of theirs.
-    """
+    """What the template of promoted FP8 GEMMs substitutes; `loads` are the arguments of the loads of a stage."""
 
     tile: Tile
     arrivals: dict[str, int]
@@ -45,7 +43,7 @@ class PromotedText:
     n0: str
     b_address: list[str]
     b_valid: str
-    reads: list[tuple[str, str]]
+    walk: WalkText
 
 
 def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Frame, PromotedText]:
@@ -69,7 +67,9 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Fr
         batched=batched,
         band=lowered.walk.band,
     )
-    return replace(around, uses=replace(around.uses, row=False)), PromotedText(  # the template itself has defined it
+    # Every thread has found its row already, for its scale.
+    uses = replace(around.uses, row=False)
+    return around, PromotedText(
         tile=tile,
         arrivals=arrivals(lowered.rings),
         loads=_loads(lowered),
@@ -82,7 +82,7 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Fr
         n0="tile_n * (TILE_N // 2)" if unzipped else "tile_n * TILE_N",
         b_address=factor_address(b, row_of_b),
         b_valid=f"{row_of_b} < {b.rows}",
-        reads=exchanged_reads(lowered.epilogue, 1, tile.n),
+        walk=walk_of_exchanged(lowered.epilogue, epilogue, uses, exchanged_reads(lowered.epilogue, 1, tile.n)),
     )
 
 

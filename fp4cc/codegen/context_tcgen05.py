@@ -10,6 +10,8 @@ from fp4cc.codegen.context import (
     BufferText,
     Constant,
     Frame,
+    Panels,
+    Uses,
     arrivals,
     cta_group,
     frame,
@@ -19,11 +21,12 @@ from fp4cc.codegen.context import (
 )
 from fp4cc.codegen.converters import ConverterLoop, arrive, batched, conversions, converter_loops
 from fp4cc.codegen.epilogue.hooks import EpilogueText
-from fp4cc.codegen.fragments import Fragment, uses
+from fp4cc.codegen.fragments import Fragment, fragment, uses
 from fp4cc.codegen.halves import whole_index
 from fp4cc.codegen.mainloops import LoadLoop, MmaLoop, ScaleColumn, half_atom_columns, load_loops, mma_loops, numbered
 from fp4cc.codegen.multicast import mask_text, union_text
 from fp4cc.codegen.parts import bytes_name
+from fp4cc.codegen.walking import WalkText, start
 from fp4cc.ir.lowered import Load, LoweredKernel, Mainloop, Mma, SmemBuffer, Tcgen05, Tmem
 from fp4cc.ir.lowered_converters import Converters
 from fp4cc.ir.lowered_epilogue import EpilogueProgram, Half
@@ -76,7 +79,7 @@ class Tcgen05Text:
     epilogue_place: str
     m0: str
     n0: str
-    epilogue_columns: int
+    walk: WalkText
     epilogue_n0: str
     group: int | None
     half_places: HalvesText | None
@@ -106,7 +109,7 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Fr
     width = "TILE_N" if lowered.epilogue.group is None else "(TILE_N // 2)"
     halves = any(product.b.half is not None for product in problem.products)
     n0 = "(tile_n * CLUSTER_N + cta_n) * TILE_N" if cluster.n > 1 else "tile_n * TILE_N"
-    return frame(
+    around = frame(
         lowered,
         epilogue,
         title=title(lowered),
@@ -116,7 +119,9 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Fr
         buffers=[_buffer(buffer) for buffer in lowered.smem.buffers],
         batched=batched,
         band=lowered.walk.band,
-    ), Tcgen05Text(
+    )
+    return around, Tcgen05Text(
+        walk=_walk(lowered, epilogue, around.uses),
         mma=engine.mma,
         tmem=engine.tmem,
         arrivals=arrivals(lowered.rings),
@@ -137,7 +142,6 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Fr
         epilogue_place=place_call(batched, "batch" in epilogue.uses),
         m0=f"(tile_m * CLUSTER_M + cta_m) * {tile.cta_m}" if cluster.m > 1 else f"tile_m * {tile.cta_m}",
         n0=n0,
-        epilogue_columns=lowered.epilogue.tile_n,
         epilogue_n0=f"(tile_n * CLUSTER_N + cta_n) * {width}" if cluster.n > 1 else f"tile_n * {width}",
         group=lowered.epilogue.group,
         half_places=_halves(lowered),
@@ -153,6 +157,20 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Fr
         release_why="what the next tile overwrites has been read" if overlapped else "all of it has been read",
         release=_release(lowered, overlapped),
     )
+
+
+def _walk(lowered: LoweredKernel, epilogue: EpilogueText, uses: Uses) -> WalkText:
+    """Where two accumulators share columns, every second tile is walked from its end, so that these are free first."""
+    program, wide = lowered.epilogue, lowered.epilogue.subtile
+    overlapped = lowered.engine_as(Tcgen05).tmem.overlapped(lowered.tile.n)
+    panels = Panels.of(program)
+    first = f"{panels.subtiles} * panel"
+    if overlapped:
+        first += f" if buffer == 1 else {panels.subtiles} * ({panels.count - 1} - panel)"
+    panel = fragment(f"first_subtile = {first}", f"panel0 = n0 + {wide} * first_subtile")
+    counter = "step" if epilogue.walks or overlapped else "subtile"
+    last = program.tile_n - wide if overlapped else None
+    return WalkText(counter, start(uses, wide, last), panel, fragment(f"column = n0 + {wide} * subtile"))
 
 
 def _turn(program: EpilogueProgram, overlapped: bool) -> str:

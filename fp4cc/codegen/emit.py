@@ -17,6 +17,7 @@ from fp4cc.codegen.free import free_names
 from fp4cc.codegen.library import library
 from fp4cc.codegen.library import text_of as library_text
 from fp4cc.codegen.names import Names, named
+from fp4cc.codegen.ring import advance
 from fp4cc.codegen.wrap import call
 from fp4cc.ir.lowered import LoweredKernel
 from fp4cc.marks import spelled_in
@@ -35,7 +36,7 @@ def _text(lowered: LoweredKernel, names: Names) -> str:
     engine = text_of(lowered)
     epilogue = emit_epilogue(lowered, names)
     around, inside = engine.context(lowered, epilogue)
-    common = _variables(around) | {"function": names.new(lowered.name, "_kernel"), "call": call}
+    common = _variables(around) | {"function": names.new(lowered.name, "_kernel")}
     functions = functions_text([*epilogue.functions, *engine.functions(lowered)])
     templates = _environment(*template_folders())
     kernel = templates.get_template("common/kernel.py.j2").render(
@@ -66,4 +67,5 @@ def _environment(*folders: Path) -> jinja2.Environment:
         autoescape=False,
     )
     cast("dict[str, Any]", environment.filters)["lines"] = lines
+    cast("dict[str, Any]", environment.globals).update(advance=advance, call=call)
     return environment

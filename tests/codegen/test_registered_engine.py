@@ -13,6 +13,7 @@ from fp4cc.codegen.context import SMEM, BufferText, Constant, Frame, frame
 from fp4cc.codegen.engines import EngineText
 from fp4cc.codegen.epilogue.exchanged import exchanged_reads
 from fp4cc.codegen.epilogue.hooks import EpilogueText
+from fp4cc.codegen.walking import WalkText, walk_of_exchanged
 from fp4cc.diagnostics import DiagnosticError
 from fp4cc.explain.report import as_json, reports, sections
 from fp4cc.ir.kernel import Kernel
@@ -116,7 +117,7 @@ class CudaCoresText:
 
     engine: CudaCores
     warps: int
-    reads: list[tuple[str, str]]
+    walk: WalkText
 
 
 def context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Frame, CudaCoresText]:
@@ -137,12 +138,11 @@ def context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Frame, Cuda
         batched=False,
         band=lowered.walk.band,
     )
-    own = CudaCoresText(
-        lowered.engine_as(CudaCores),
-        lowered.role_of("epilogue").warps,
-        exchanged_reads(lowered.epilogue, 1, lowered.tile.n),
-    )
-    return replace(around, uses=replace(around.uses, row=False)), own  # the template itself has defined it
+    # The template itself has found the row.
+    uses = replace(around.uses, row=False)
+    reads = exchanged_reads(lowered.epilogue, 1, lowered.tile.n)
+    walk = walk_of_exchanged(lowered.epilogue, epilogue, uses, reads)
+    return around, CudaCoresText(lowered.engine_as(CudaCores), lowered.role_of("epilogue").warps, walk)
 
 
 SPECIFIED = EngineSpec("cuda_cores", accepts, plan)

@@ -21,6 +21,7 @@ from fp4cc.codegen.epilogue.hooks import EpilogueText
 from fp4cc.codegen.fragments import Function
 from fp4cc.codegen.mainloops import numbered
 from fp4cc.codegen.promoted_scales import factor_address, factor_functions
+from fp4cc.codegen.walking import WalkText, walk_of_exchanged
 from fp4cc.codegen.wgmma.functions import RowFunction, row_functions
 from fp4cc.codegen.wgmma.functions import scale_functions as block_scale_functions
 from fp4cc.codegen.wgmma.loops import (
@@ -56,10 +57,7 @@ class FactorsText:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WgmmaText:
-    """What the templates of Hopper's GEMM substitute; `ahead`: registers for the next step's scales, by name.
-
-    `reads`: names of accumulators and where a row of the exchanged sums has a sub-tile of theirs.
-    """
+    """What the templates of Hopper's GEMM substitute; `ahead`: registers for the next step's scales, by name."""
 
     tile: Tile
     row_functions: list[RowFunction]
@@ -78,7 +76,7 @@ class WgmmaText:
     epilogue_place: str
     m0: str
     n0: str
-    reads: list[tuple[str, str]]
+    walk: WalkText
 
 
 def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Frame, WgmmaText]:
@@ -105,6 +103,7 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Fr
         band=lowered.walk.band,
         functions_template="sm90/row_functions.py.j2" if converted else None,
     )
+    reads = exchanged_reads(lowered.epilogue, len(problem.accumulators), tile.n)
     return around, WgmmaText(
         tile=tile,
         row_functions=converted,
@@ -125,7 +124,7 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Fr
         epilogue_place=place_call(batched, scales_by_batch or "batch" in epilogue.uses),
         m0="(tile_m * CLUSTER_M + cta_m) * TILE_M" if cluster.m > 1 else "tile_m * TILE_M",
         n0=_n0(lowered),
-        reads=exchanged_reads(lowered.epilogue, len(problem.accumulators), tile.n),
+        walk=walk_of_exchanged(lowered.epilogue, epilogue, around.uses, reads),
     )
 
 
