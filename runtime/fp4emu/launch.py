@@ -191,8 +191,8 @@ class Launch:
         self._schedule()
         self.machine.queue.drain()
         for cluster in clusters:
-            for cta in cluster.ctas if self.machine.order is not None else ():
-                exits.check(self.machine.order, cta)
+            if self.machine.order is not None:
+                exits.check(self.machine.order, cluster)
             for hook in cluster.scratch.get("at exit", []):
                 hook()
 

@@ -78,7 +78,13 @@ def test_our_kernels_are_ordered(spec: str, mode: str, compiler: Any) -> None:
     _run(compiler.artifact(spec, _target(spec)), mode=mode, seed=2)
 
 
-@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda m: m.name.replace(" ", "-"))
+SLOW = {"fence before", "cluster fence", "release", "wgmma.wait"}
+
+
+@pytest.mark.parametrize(
+    "mutation",
+    [pytest.param(m, marks=pytest.mark.slow if m.name in SLOW else (), id=m.name.replace(" ", "-")) for m in MUTATIONS],
+)
 def test_one_synchronisation_left_out(mutation: Mutation, compiler: Any) -> None:
     artifact = compiler.artifact(mutation.spec, _target(mutation.spec))
     (name,) = artifact.manifest.modules()
