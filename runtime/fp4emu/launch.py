@@ -190,10 +190,9 @@ class Launch:
             self.groups.append(Group(self, self.program, rows, live))
         self._schedule()
         self.machine.queue.drain()
-        observer = self.machine.order
         for cluster in clusters:
-            for cta in cluster.ctas if observer is not None else ():
-                exits.check(observer, cta)
+            if self.machine.order is not None:
+                exits.check(self.machine.order, cluster)
             for hook in cluster.scratch.get("at exit", []):
                 hook()
 

@@ -72,13 +72,28 @@ def _run(artifact: Artifact, sms: int = 2, **options: Any) -> None:
     artifact.load_kernel(device)(**random_inputs(artifact.manifest, SIZES, seed=0))
 
 
-@pytest.mark.parametrize("spec", [BLACKWELL, PAIR, HOPPER], ids=["sm_100a", "pair", "sm_90a"])
-@pytest.mark.parametrize("mode", ["immediate", "delayed"])
+@pytest.mark.parametrize(
+    ("spec", "mode"),
+    [
+        pytest.param(BLACKWELL, "immediate", id="sm_100a"),
+        pytest.param(HOPPER, "immediate", id="sm_90a"),
+        pytest.param(PAIR, "delayed", id="pair-delayed"),
+        pytest.param(PAIR, "immediate", id="pair", marks=pytest.mark.slow),
+        pytest.param(BLACKWELL, "delayed", id="sm_100a-delayed", marks=pytest.mark.slow),
+        pytest.param(HOPPER, "delayed", id="sm_90a-delayed", marks=pytest.mark.slow),
+    ],
+)
 def test_our_kernels_are_ordered(spec: str, mode: str, compiler: Any) -> None:
     _run(compiler.artifact(spec, _target(spec)), mode=mode, seed=2)
 
 
-@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda m: m.name.replace(" ", "-"))
+SLOW = {"fence before", "cluster fence", "release", "wgmma.wait"}
+
+
+@pytest.mark.parametrize(
+    "mutation",
+    [pytest.param(m, marks=pytest.mark.slow if m.name in SLOW else (), id=m.name.replace(" ", "-")) for m in MUTATIONS],
+)
 def test_one_synchronisation_left_out(mutation: Mutation, compiler: Any) -> None:
     artifact = compiler.artifact(mutation.spec, _target(mutation.spec))
     (name,) = artifact.manifest.modules()

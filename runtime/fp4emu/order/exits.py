@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from fp4emu.machine import Cta, WarpContext
+from fp4emu.machine import Cluster, Cta, WarpContext
 from fp4emu.order.agents import Agent
 from fp4emu.order.barriers import BarrierClock, both
 from fp4emu.order.clocks import Clock, at
@@ -17,8 +17,13 @@ def exited(observer: Observer, warp: WarpContext) -> None:
     warp.cta.scratch["final clock"] = both(warp.cta.scratch.get("final clock"), clock.publish(0xFFFF_FFFF))
 
 
-def check(observer: Observer, cta: Cta) -> None:
-    """Faults unless some thread of an ended CTA knew of every remote access to it."""
+def check(observer: Observer, cluster: Cluster) -> None:
+    """Faults unless some thread of each ended CTA knew of every remote access to it."""
+    for cta in cluster.ctas:
+        _check(observer, cta)
+
+
+def _check(observer: Observer, cta: Cta) -> None:
     final: Clock = cta.scratch.get("final clock") or Clock()
     table: dict[int, tuple[int, Agent]] = cta.scratch.get("remote accesses", {})
     for place, (time, agent) in table.items():

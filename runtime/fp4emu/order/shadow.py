@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,21 +30,21 @@ class Shadow:
         return Shadow(kind, np.zeros(shape, np.int32), np.zeros(shape, np.int32), name, rank)
 
     def get(self, array: Numbers, where: Selection) -> Numbers:
-        return self._chosen(array, where)
-
-    @staticmethod
-    def _chosen(array: NDArray[Any], where: Selection) -> NDArray[Any]:
-        """The elements of a selection: a view wherever numpy gives one."""
-        return cast("NDArray[Any]", where(array)) if callable(where) else array[where]
+        return _selected(array, where)
 
     def put(self, array: Numbers, where: Selection, numbers: Any) -> None:
         if callable(where):
-            self._chosen(array, where)[...] = numbers
+            _selected(array, where)[...] = numbers
         else:
             array[where] = numbers
 
     def first(self, where: Selection, bad: NDArray[np.bool_]) -> tuple[int, int]:
         """The first of the bad elements of a selection, as a flat index, and how many there are."""
         index = np.arange(self.writes.size, dtype=np.int64).reshape(self.writes.shape)
-        chosen = np.broadcast_to(self._chosen(index, where), bad.shape)[bad]
+        chosen = np.broadcast_to(_selected(index, where), bad.shape)[bad]
         return int(chosen.min()), int(bad.sum())
+
+
+def _selected(array: Any, where: Selection) -> Any:
+    view: Any = where
+    return view(array) if callable(where) else array[where]
