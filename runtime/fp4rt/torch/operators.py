@@ -31,8 +31,8 @@ _registered: dict[str, Operator] = {}
 def as_op(kernel: Kernel, name: str) -> Operator:
     """Register a kernel as the operator `name` ("ns::name") of torch, for the rest of the process.
 
-    CUDA tensors run on the GPU they are on, on which the kernel is loaded when first needed; CPU tensors on the
-    kernel's own device if that is the emulator or the reference, else on the reference. The same kernel under the same
+    A kernel on a GPU serves CUDA tensors on the GPU they are on, where it is loaded when first needed, and CPU tensors
+    on the reference. One on the emulator or the reference runs there, and takes CPU tensors only. The same kernel under the same
     name is the same operator. Raises TorchError FP6116 for a name that is none or taken, and for a kernel without
     tensors to read.
     """
