@@ -32,9 +32,9 @@ def as_op(kernel: Kernel, name: str) -> Operator:
     """Register a kernel as the operator `name` ("ns::name") of torch, for the rest of the process.
 
     A kernel on a GPU serves CUDA tensors on the GPU they are on, where it is loaded when first needed, and CPU tensors
-    on the reference. One on the emulator or the reference runs there, and takes CPU tensors only. The same kernel under the same
-    name is the same operator. Raises TorchError FP6116 for a name that is none or taken, and for a kernel without
-    tensors to read.
+    on the reference. One on the emulator or the reference runs there, and takes CPU tensors only. The same kernel under
+    the same name is the same operator. Raises TorchError FP6116 for a name that is none or taken, and for a kernel
+    without tensors to read.
     """
     known = _registered.get(name)
     if known is not None and known.serves(kernel):
