@@ -36,11 +36,11 @@ def as_op(kernel: Kernel, name: str) -> Operator:
     the same name is the same operator. Raises TorchError FP6116 for a name that is none or taken, and for a kernel
     without tensors to read.
     """
+    if not isinstance(name, str) or not _NAME.fullmatch(name):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TorchError(f"{name!r} is no operator's name: it is a namespace and a name, 'mine::{kernel.name}'")
     known = _registered.get(name)
     if known is not None and known.serves(kernel):
         return known
-    if not isinstance(name, str) or not _NAME.fullmatch(name):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TorchError(f"{name!r} is no operator's name: it is a namespace and a name, 'mine::{kernel.name}'")
     space, _, short = name.partition("::")
     if known is not None or hasattr(getattr(torch.ops, space), short):
         raise TorchError(
