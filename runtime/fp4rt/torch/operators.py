@@ -232,7 +232,7 @@ def _no_gradient(operator: str, argument: str) -> TorchError:
 
 def _refuse_transforms(operator: str) -> None:
     """TorchError inside `torch.func.grad` and `jvp`, where torch would take the operator's derivative to be zero."""
-    functorch = torch._C._functorch
+    functorch: Any = torch._C._functorch  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
     inside = functorch.peek_interpreter_stack()
     if inside is not None and inside.key() in (functorch.TransformType.Grad, functorch.TransformType.Jvp):
         raise TorchError(
