@@ -201,8 +201,11 @@ class Kernel:
         return self._host
 
     def on_cuda(self, index: int) -> Kernel:
-        """The kernel on one GPU: itself if it is there, else loaded anew."""
-        return self if self.executable.memory == index else Kernel(self.artifact, f"cuda:{index}")
+        """The kernel for tensors on a GPU: loaded anew on another one than its own; itself, which then refuses them,
+        where it was loaded for the emulator or the reference."""
+        if self.executable.memory in (None, index):
+            return self
+        return Kernel(self.artifact, f"cuda:{index}")
 
     def wrong_names(self, args: Mapping[str, object]) -> ArgumentError:
         """The error for arguments of other names than the kernel's, or too few."""

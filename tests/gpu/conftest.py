@@ -13,7 +13,7 @@ import pytest
 from fp4rt import Artifact
 
 if find_spec("torch") is None:
-    collect_ignore = ["test_cuda_torch.py"]
+    collect_ignore = ["test_cuda_operators.py", "test_cuda_torch.py"]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

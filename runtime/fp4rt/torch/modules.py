@@ -64,7 +64,9 @@ class QuantizedBuffer(torch.nn.Module):  # pyright: ignore[reportUntypedBaseClas
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """The format and shape are the module's own."""
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+    def _load_from_state_dict(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, state_dict: dict[str, Any], prefix: str, *rest: Any
+    ) -> None:
         """DataError, before anything is copied, where a state dict holds another format or shape."""
         if (state := state_dict.get(f"{prefix}_extra_state")) is not None:
             self._check(state)

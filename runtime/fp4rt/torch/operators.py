@@ -31,16 +31,16 @@ _registered: dict[str, Operator] = {}
 def as_op(kernel: Kernel, name: str) -> Operator:
     """Register a kernel as the operator `name` ("ns::name") of torch, for the rest of the process.
 
-    CUDA tensors run on the GPU they are on, on which the kernel is loaded when first needed; CPU tensors on the
-    kernel's own device if that is the emulator or the reference, else on the reference. The same kernel under the same
-    name is the same operator. Raises TorchError FP6116 for a name that is none or taken, and for a kernel without
-    tensors to read.
+    A kernel on a GPU serves CUDA tensors on the GPU they are on, where it is loaded when first needed, and CPU tensors
+    on the reference. One on the emulator or the reference runs there, and takes CPU tensors only. The same kernel under
+    the same name is the same operator. Raises TorchError FP6116 for a name that is none or taken, and for a kernel
+    without tensors to read.
     """
+    if not isinstance(name, str) or not _NAME.fullmatch(name):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TorchError(f"{name!r} is no operator's name: it is a namespace and a name, 'mine::{kernel.name}'")
     known = _registered.get(name)
     if known is not None and known.serves(kernel):
         return known
-    if not isinstance(name, str) or not _NAME.fullmatch(name):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TorchError(f"{name!r} is no operator's name: it is a namespace and a name, 'mine::{kernel.name}'")
     space, _, short = name.partition("::")
     if known is not None or hasattr(getattr(torch.ops, space), short):
         raise TorchError(
@@ -232,7 +232,7 @@ def _no_gradient(operator: str, argument: str) -> TorchError:
 
 def _refuse_transforms(operator: str) -> None:
     """TorchError inside `torch.func.grad` and `jvp`, where torch would take the operator's derivative to be zero."""
-    functorch = torch._C._functorch
+    functorch: Any = torch._C._functorch  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
     inside = functorch.peek_interpreter_stack()
     if inside is not None and inside.key() in (functorch.TransformType.Grad, functorch.TransformType.Jvp):
         raise TorchError(

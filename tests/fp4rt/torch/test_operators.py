@@ -358,7 +358,7 @@ def test_names_that_are_none_or_taken(gemm: TypedKernel) -> None:
     assert load(gemm).as_torch_op(name) is operator  # the same kernel again
     assert copy.deepcopy(operator) is operator and repr(operator).startswith(f"<torch operator {name} of <fp4rt kernel")
     assert pickle.loads(pickle.dumps(operator)) is operator  # noqa: S301
-    for wrong in ("gemm", "a:b", "a::b.c", "a::", "::b", "a::b::c", "a::1", "ä::b", 3):
+    for wrong in ("gemm", "a:b", "a::b.c", "a::", "::b", "a::b::c", "a::1", "ä::b", 3, []):
         with pytest.raises(fp4rt.TorchError, match="FP6116: .* is no operator's name"):
             kernel.as_torch_op(wrong)  # type: ignore[arg-type]
     for taken in (name, "aten::mm"):
