@@ -106,7 +106,7 @@ def exactly(name: str) -> Callable[[float], float]:
     functions: dict[str, Callable[[Any], Any]] = {
         "exp": mp.exp,
         "log": lambda x: mp.log(x) if x >= 0 else mp.nan,
-        "rsqrt": lambda x: mp.inf if x == 0 else mp.nan if x < 0 else 1 / mp.sqrt(x),
+        "rsqrt": lambda x: mp.nan if x < 0 else 1 / mp.sqrt(x),
         "sigmoid": sigmoid,
         "silu": lambda x: x * sigmoid(x),
         "tanh": mp.tanh,
@@ -118,6 +118,8 @@ def exactly(name: str) -> Callable[[float], float]:
     def value(x: float) -> float:
         if x == -INF and name in ("silu", "gelu", "gelu_tanh"):
             return -0.0
+        if name == "rsqrt" and x == 0:  # mpmath has no zero with a sign; IEEE 754's root keeps it
+            return math.copysign(INF, x)
         if math.isnan(x) or (abs(x) > 130 and name not in ("log", "rsqrt")):  # at its limit long before
             return float(in_f64(name)(np.asarray(x)))
         return float(functions[name](mp.mpf(x)))
