@@ -211,13 +211,13 @@ KERNELS = {
     RELAID: ("in a : nvfp4[M, K]; in b : linear[N, K]; out c : f32[M, N]", "c = a @ b.T", 600),
     DEQUANTIZED: ("in a : bf16[M, K]; in b : linear[N, K]; out c : f32[M, N]", "c = a @ b.T", 200),
     PANELS: ("in a : nvfp4[M, K]; in b : nvfp4[N, K]; in s : f32[64]; out c : square[M, N]; out d : ds_act[M, N]",
-             "h = hadamard(8192 - abs(a @ b.T), over = N, size = 64, signs = s)\n"
+             "h = hadamard(1 / (1 + abs(a @ b.T)), over = N, size = 64, signs = s)\n"
              "c = quantize(h); d = quantize(h)", 640),
     CHOICES: ("in a : mxfp4[M, K]; in b : mxfp4[N, K]; in rng : u64[2]; in s : f32[]; out c : four_six[M, N]\n"
               "out d : mxfp4[M, N]", "h = a @ b.T; c = quantize(h, amax = s)\n"
               "d = quantize(h, rounding = stochastic(rng, stream = 1))", 640),
-    TOKENS: ("in a : nvfp4[M, K]; in b : nvfp4[N, K]; out p : fp8_token[M, N]",
-             "p = quantize(8192 - abs(a @ b.T))", 600),
+    TOKENS: ("in a : nvfp4[M, K]; in b : nvfp4[N, K]; in u : f32[M]; in v : f32[N]; out p : fp8_token[M, N]",
+             "p = quantize(u / (abs(v) + abs(a @ b.T)))", 600),
 }  # fmt: skip
 FORMATS = """
 format linear   extends nvfp4     { layout linear }
