@@ -19,12 +19,16 @@ SLOW = ("--at", "M=2048", "--at", "N=2048", "--at", "K=2048")
 
 
 def _started(tmp_path: Path, *arguments: object) -> subprocess.Popen[str]:
-    """A command with a cache and a folder for temporary files of its own, in a session of its own."""
+    """A command with a cache and a folder for temporary files of its own, in a session of its own.
+
+    It hears of Ctrl-C even where these tests run in the background of a shell, which has its jobs ignore it.
+    """
     (tmp_path / "tmp").mkdir(exist_ok=True)
     env = {**os.environ, "TMPDIR": str(tmp_path / "tmp"), "FP4CC_CACHE_DIR": str(tmp_path / "cache")}
     return subprocess.Popen(
         [sys.executable, "-m", "fp4cc", *map(str, arguments)],
         cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
 
 

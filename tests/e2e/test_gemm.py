@@ -57,7 +57,10 @@ def scheduled(a: str, b: str, m: int, n: int, cluster: tuple[int, int], **option
     return gemm(a, b, schedule=fields, **options)  # pyright: ignore[reportArgumentType]
 
 
-@pytest.mark.parametrize("index", range(len(PAIRS)), ids=[f"{a}-{b}" for a, b in PAIRS])
+@pytest.mark.parametrize(
+    "index",
+    [pytest.param(i, id=f"{a}-{b}", marks=[] if i % 2 == 0 else [pytest.mark.slow]) for i, (a, b) in enumerate(PAIRS)],
+)
 def test_every_operand_pair(check: Check, index: int) -> None:
     """Each pair with a 1-CTA and a 2-CTA schedule, which rotate from pair to pair."""
     a, b = PAIRS[index]

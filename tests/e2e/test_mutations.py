@@ -241,7 +241,13 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("schedule", "mutation"), CASES, ids=[m.name.replace(" ", "-") for _, m in CASES])
+@pytest.mark.parametrize(
+    ("schedule", "mutation"),
+    [
+        pytest.param(*case, id=case[1].name.replace(" ", "-"), marks=[] if i % 3 == 0 else [pytest.mark.slow])
+        for i, case in enumerate(CASES)
+    ],
+)
 def test_mutation_is_caught(compiler: Any, run: Run, schedule: str, mutation: Mutation) -> None:
     args, statements, n = KERNELS.get(schedule, PLAIN)
     dims = "M, N, K, F = N / 2" if "F" in args else "M, N, K"

@@ -59,7 +59,7 @@ def schedule(name: str, m: int, n: int, k: int, cluster: tuple[int, int], more: 
     return f"schedule {name} on sm_100a {{ {fields} }}\n"
 
 
-@pytest.mark.parametrize(("m", "n", "cluster", "options"), some(((*s, o) for o in MODES for s in SCHEDULES), 4))
+@pytest.mark.parametrize(("m", "n", "cluster", "options"), some(((*s, o) for o in MODES for s in SCHEDULES), 8))
 def test_gated(check: Check, m: int, n: int, cluster: tuple[int, int], options: dict[str, object]) -> None:
     """Residues in every size; one cluster takes all tiles, so that the rings wrap."""
     text = gated() + schedule("gated", m, n, 256, cluster)

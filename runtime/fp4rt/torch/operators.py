@@ -110,7 +110,8 @@ class Operator:
     def tensors(self, /, **args: Any) -> tuple[Any, ...]:
         """The arguments of `overload` for these of the kernel. Raises ArgumentError as a call does."""
         names = self._schema.names
-        if not (self._schema.required <= args.keys() <= names):
+        # One by one: Dynamo does not trace comparisons of a frozenset with a dict's keys.
+        if any(name not in args for name in self._schema.required) or any(name not in names for name in args):
             if torch.compiler.is_compiling():
                 raise TypeError(f"FP6101: {self.name} takes {sorted(names)}, not {sorted(args)}")
             raise self.kernel.wrong_names(args)
