@@ -7,6 +7,7 @@ in the order in which `Construct` has them, each for all constructs in the order
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -134,7 +135,7 @@ class Construct:
         return ()
 
 
-class Transform(Construct):
+class Transform(Construct, ABC):
     """A construct that makes a list of a sub-tile's values of another one, outside the functions of one element."""
 
     #: What it does with what it takes, for a docstring.
@@ -142,17 +143,17 @@ class Transform(Construct):
     #: What its result is called where the spec does not say.
     made: str = ""
 
+    @abstractmethod
     def values(self) -> list[int]:
         """The values that it makes."""
-        raise NotImplementedError
 
+    @abstractmethod
     def operand(self, value: int) -> int:
         """The value that it takes for one of them."""
-        raise NotImplementedError
 
+    @abstractmethod
     def call(self, value: int, x: str) -> str:
         """The list of a value, of the list `x`."""
-        raise NotImplementedError
 
     def functions_of(self, value: int) -> Sequence[Function]:
         """The functions that the call needs."""
