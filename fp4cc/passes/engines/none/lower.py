@@ -6,6 +6,7 @@ on vectors works on one row.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
@@ -23,8 +24,8 @@ from fp4cc.ir.lowered import (
 )
 from fp4cc.ir.lowered_epilogue import EpilogueProgram, Space
 from fp4cc.ir.sizes import Sizes, ceildiv, mul
+from fp4cc.passes.choice.cases import Case
 from fp4cc.passes.choice.decisions import explain_schedule, explain_stores
-from fp4cc.passes.choice.schedule import applicable
 from fp4cc.passes.epilogue.blocks import panel
 from fp4cc.passes.epilogue.plan import plan_epilogue
 from fp4cc.passes.problem.emptiness import not_empty
@@ -43,13 +44,12 @@ TILE_N = 128
 ONE_ROW = "1"
 
 
-def lower_elementwise(kernel: Kernel, target: Chip) -> list[LoweredKernel]:
-    """A plan for each schedule that can apply. Raises DiagnosticError for what cannot be built yet."""
-    plans = applicable(kernel, Sizes.of(kernel.dims), target.name)
-    _refuse_fields([schedule for _, schedule in plans if schedule is not None])
+def lower_elementwise(kernel: Kernel, target: Chip, cases: Sequence[Case]) -> list[LoweredKernel]:
+    """A plan for each case. Raises DiagnosticError for what cannot be built yet."""
+    _refuse_fields([case.schedule for case in cases if case.schedule is not None])
     sizes = Sizes.of(kernel.dims)
     frame = _frame(kernel, sizes)
-    return [_lower(kernel, frame, sizes, target, when, schedule) for when, schedule in plans]
+    return [_lower(kernel, frame, sizes, target, case.when, case.schedule) for case in cases]
 
 
 def _lower(
