@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from fp4cc.ir.kernel import Expr, Kernel, Schedule
 from fp4cc.ir.lowered import (
-    EPILOGUE_BARRIER,
     Cluster,
     Decision,
     Launch,
@@ -122,7 +121,7 @@ def _lower_with(work: Work, target: Target, when: Expr | None, schedule: Schedul
         cluster=cluster,
         walk=walk,
         roles=roles,
-        named_barriers=(EPILOGUE_BARRIER, *((FACTOR_BARRIER,) if promotion and promotion.b.each_row else ())),
+        named_barriers=(*epilogue.barriers, *((FACTOR_BARRIER,) if promotion and promotion.b.each_row else ())),
         smem=bounded(plan_smem(memory.stage, stages, ring, staging, target), tmem.columns, threads, target),
         pipeline=pipeline,
         converters=converters,

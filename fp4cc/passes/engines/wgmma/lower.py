@@ -14,7 +14,6 @@ from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
 from fp4cc.ir.kernel import Constraint, Expr, Kernel, Schedule
 from fp4cc.ir.lowered import (
     CONSUMERS,
-    EPILOGUE_BARRIER,
     TILE_K,
     Cluster,
     Launch,
@@ -136,7 +135,7 @@ def _lower_with(
         cluster=cluster,
         walk=walk,
         roles=_roles(engine),
-        named_barriers=(EPILOGUE_BARRIER, OPERAND_BARRIER),
+        named_barriers=(*epilogue.barriers, OPERAND_BARRIER),
         smem=plan_smem(mainloops, engine, stages, buffers),
         tensor_maps=maps,
         epilogue=epilogue.program,
