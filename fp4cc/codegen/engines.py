@@ -7,11 +7,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from fp4cc.codegen import context_elementwise, context_promoted, context_tcgen05
+from fp4cc.codegen import context_elementwise
 from fp4cc.codegen.context import Frame
-from fp4cc.codegen.converters import converter_functions
 from fp4cc.codegen.epilogue.hooks import EpilogueText
 from fp4cc.codegen.fragments import Function
+from fp4cc.codegen.tcgen05 import context as context_tcgen05
+from fp4cc.codegen.tcgen05 import promoted as context_promoted
+from fp4cc.codegen.tcgen05.converters import converter_functions
 from fp4cc.codegen.wgmma import context as context_wgmma
 from fp4cc.ir.lowered import LoweredKernel
 from fp4cc.resources import templates_dir
@@ -36,7 +38,7 @@ class EngineText:
     folder: Path | None = None
 
 
-_WGMMA = EngineText("sm90/gemm.py.j2", context_wgmma.template_context, context_wgmma.scale_functions)
+_WGMMA = EngineText("sm90/gemm.py.j2", context_wgmma.template_context, context_wgmma.functions)
 #: By the engine's name and whether sums are promoted. wgmma's template does both.
 _TEXTS = {
     ("none", False): EngineText("common/elementwise.py.j2", context_elementwise.template_context),

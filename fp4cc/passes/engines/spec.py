@@ -8,6 +8,11 @@ from dataclasses import dataclass, field
 
 from fp4cc.ir.kernel import Kernel
 from fp4cc.ir.lowered import LoweredKernel
+from fp4cc.passes.choice.facts import Facts
+
+
+def _nothing(_lowered: LoweredKernel) -> Facts:
+    return Facts()
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,11 +23,13 @@ class EngineSpec:
     `accepts(kernel, target)`: whether it is for kernels like this one; why it cannot build one, `plan` says itself.
     `plan(kernel, target)`: a plan for each schedule that can apply, the last of which always does. It raises
     DiagnosticError for what cannot be built, and `TooNarrow` where a launch of its own for the epilogue would help.
+    `facts(plan)`: what `explain` says of one.
     """
 
     name: str
     accepts: Callable[[Kernel, str], bool]
     plan: Callable[[Kernel, str], list[LoweredKernel]]
+    facts: Callable[[LoweredKernel], Facts] = _nothing
 
 
 @dataclass
@@ -37,6 +44,11 @@ class Engines:
             if engine.accepts(kernel, target):
                 return engine
         raise LookupError(f"no engine for `{kernel.name}` on {target}")
+
+    def facts(self, lowered: LoweredKernel) -> Facts:
+        """What the engine of a plan says of it; nothing where no engine has its name."""
+        name = lowered.engine.name if lowered.engine is not None else "none"
+        return next((engine.facts(lowered) for engine in self.known if engine.name == name), Facts())
 
     @contextmanager
     def also(self, engine: EngineSpec) -> Generator[None]:

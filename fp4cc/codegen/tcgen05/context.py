@@ -19,32 +19,21 @@ from fp4cc.codegen.context import (
     place_call,
     waits,
 )
-from fp4cc.codegen.converters import ConverterLoop, arrive, batched, conversions, converter_loops
 from fp4cc.codegen.epilogue.hooks import EpilogueText
 from fp4cc.codegen.fragments import Fragment, fragment, uses
 from fp4cc.codegen.halves import whole_index
-from fp4cc.codegen.mainloops import LoadLoop, MmaLoop, ScaleColumn, half_atom_columns, load_loops, mma_loops, numbered
+from fp4cc.codegen.mainloops import numbered
 from fp4cc.codegen.multicast import mask_text, union_text
 from fp4cc.codegen.parts import bytes_name
+from fp4cc.codegen.tcgen05.converters import ConvertersText, converters_text
+from fp4cc.codegen.tcgen05.loads import LoadLoop, load_loops
+from fp4cc.codegen.tcgen05.mainloops import MmaLoop, ScaleColumn, half_atom_columns, mma_loops
 from fp4cc.codegen.walking import WalkText, start
 from fp4cc.ir.lowered import Load, LoweredKernel, Mainloop, Mma, SmemBuffer, Tcgen05, Tmem
-from fp4cc.ir.lowered_converters import Converters
 from fp4cc.ir.lowered_epilogue import EpilogueProgram, Half
 from fp4cc.ir.part import Part
 
 _QUARTERS = "the first ones: each reads its quarter of the tensor memory lanes"
-
-
-@dataclass(frozen=True, slots=True)
-class ConvertersText:
-    """What the template of converter warps substitutes."""
-
-    converters: Converters
-    teams: str
-    converter_loops: list[ConverterLoop]
-    converter_arrive: str
-    converter_place: str
-    converter_rows: set[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +125,7 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Fr
         read_by=lambda walk: [acc for acc in AccumulatorText.all(lowered) if acc.used(walk)],
         accumulators=[f"acc{numbered(slot)}" for slot in range(slots)],
         acc_width="ACC_COLUMNS" if slots > 1 else "TILE_N",
-        conversion=_converter_context(lowered),
+        conversion=converters_text(lowered),
         load_place=place_call(batched, any(p.a.batched or p.b.batched for p in problem.products)),
         mma_place=place_call(batched, batch_used=False),
         epilogue_place=place_call(batched, "batch" in epilogue.uses),
@@ -178,22 +167,6 @@ def _turn(program: EpilogueProgram, overlapped: bool) -> str:
     if not program.panel:
         return "step" if overlapped else "subtile"
     return f"{program.panel // program.subtile} * panel + step" if overlapped else "subtile"
-
-
-def _converter_context(lowered: LoweredKernel) -> ConvertersText | None:
-    """What the template of converter warps substitutes, where there are any."""
-    converters = lowered.converters
-    if converters is None:
-        return None
-    found = conversions(lowered)
-    return ConvertersText(
-        converters=converters,
-        teams="CONVERTERS" if converters.members == 1 else "TEAMS",
-        converter_loops=converter_loops(lowered),
-        converter_arrive=arrive(lowered),
-        converter_place=place_call(bool(lowered.products.batch_axes), any(map(batched, found))),
-        converter_rows={conversion.role for conversion in found},
-    )
 
 
 def title(lowered: LoweredKernel) -> str:
