@@ -8,9 +8,10 @@ from fp4cc.codegen.feeds.spec import CallText, FeedCalls, FeedText, Stage
 from fp4cc.codegen.fragments import Block, Function, Line, fragment
 from fp4cc.codegen.halves import whole_index
 from fp4cc.codegen.mainloops import numbered
+from fp4cc.codegen.promoted_scales import first_of_b
 from fp4cc.codegen.scale_layout import divided
 from fp4cc.codegen.scale_reading import ReaderText
-from fp4cc.codegen.wgmma.places import THREADS, bytes_name, first_of_b, slot
+from fp4cc.codegen.wgmma.places import THREADS, bytes_name, slot
 from fp4cc.ir.lowered import TILE_K, Converted, LoweredKernel, Scales
 
 # What threads do.

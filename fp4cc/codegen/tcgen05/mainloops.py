@@ -52,6 +52,8 @@ def mma_loops(lowered: LoweredKernel) -> list[MmaLoop]:
     engine = lowered.engine_as(Tcgen05)
     most = max(mmas[0].atoms for mmas in engine.mmas)
     columns = half_atom_columns(lowered, "n0")
+    # A step's sums are by themselves where they are promoted.
+    first = "(k_tile != 0) | (i != 0)" if lowered.promotion is None else "i != 0"
     for i, mainloop in enumerate(lowered.mainloops):
         products: list[ProductText] = []
         for place, product in enumerate(mainloop.products):
@@ -64,7 +66,7 @@ def mma_loops(lowered: LoweredKernel) -> list[MmaLoop]:
                     sfb_column=columns[i, place].name if (i, place) in columns else f"{sfb.upper()}_COLUMN",
                     scale_b=f"scale_b{numbered(place)}",
                     instruction=f"INSTRUCTION{numbered(number)}",
-                    keeps="True" if product.slot in begun else "(k_tile != 0) | (i != 0)",
+                    keeps="True" if product.slot in begun else first,
                 )
             )
             begun.add(product.slot)

@@ -21,10 +21,10 @@ from fp4cc.codegen.epilogue.hooks import EpilogueText
 from fp4cc.codegen.feeds.registry import FEED_TEXTS
 from fp4cc.codegen.fragments import Function
 from fp4cc.codegen.mainloops import numbered
-from fp4cc.codegen.promoted_scales import factor_address, factor_functions
+from fp4cc.codegen.promoted_scales import FactorsText, factor_functions, factors_by_batch, factors_text
 from fp4cc.codegen.walking import WalkText, walk_of_exchanged
 from fp4cc.codegen.wgmma.loops import LoopText, descriptor, loops
-from fp4cc.codegen.wgmma.places import both_slotted, bytes_name, first_of_b
+from fp4cc.codegen.wgmma.places import both_slotted, bytes_name
 from fp4cc.ir.lowered import LoweredKernel, SmemBuffer, Tile, Wgmma
 from fp4cc.ir.lowered.wgmma import slot_of, slotted
 
@@ -35,17 +35,6 @@ class DescriptorText:
 
     name: str
     buffer: str
-
-
-@dataclass(frozen=True, slots=True)
-class FactorsText:
-    """Where promoted sums find their factors. `by_column`: B has one for each of its rows."""
-
-    a_address: list[str]
-    a_valid: str
-    b_address: list[str]
-    b_valid: str
-    by_column: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +67,7 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Fr
     operands = [operand for mainloop in lowered.mainloops for _, operand in mainloop.operands]
     loaded = any(operand.batched for operand in operands)
     feeds = slotted(lowered.mainloops)
-    scales_by_batch = any(feed.batched for feed in feeds) or (lowered.promotion is not None and loaded)
+    scales_by_batch = any(feed.batched for feed in feeds) or factors_by_batch(lowered)
     found = loops(lowered)
     around = frame(
         lowered,
@@ -101,7 +90,7 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Fr
         ahead=_ahead(found),
         exchange=lowered.crossing.buffer,
         registers=len(problem.accumulators) * tile.n,
-        promoted=_promoted(lowered),
+        promoted=factors_text(lowered),
         arrivals=arrivals(lowered.rings),
         sync="prims.barrier_cluster_arrive()\n    prims.barrier_cluster_wait()"
         if cluster.size > 1
@@ -117,8 +106,7 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Fr
 
 def functions(lowered: LoweredKernel) -> list[Function]:
     """The functions of what threads convert, and those that find factors of partial sums."""
-    factors = [] if lowered.promotion is None else factor_functions(lowered.promotion)
-    return [*factors, *FEED_TEXTS.functions(slotted(lowered.mainloops), lowered)]
+    return [*factor_functions(lowered), *FEED_TEXTS.functions(slotted(lowered.mainloops), lowered)]
 
 
 def title(lowered: LoweredKernel) -> str:
@@ -143,20 +131,6 @@ def plan(lowered: LoweredKernel) -> str:
     return (
         f"Tiles of {lowered.tile.m} x {lowered.tile.n}{clusters}. A warp keeps {lowered.rings.stages} stages of "
         f"operands in shared memory by TMA; four warps {work}. Persistent: a cluster takes every n-th tile."
-    )
-
-
-def _promoted(lowered: LoweredKernel) -> FactorsText | None:
-    if lowered.promotion is None:
-        return None
-    a, b = lowered.promotion.a, lowered.promotion.b
-    first = first_of_b(lowered)
-    return FactorsText(
-        a_address=factor_address(a, "row"),
-        a_valid=f"row < {a.rows}",
-        b_address=factor_address(b, f"{first} + thread" if b.each_row else first),
-        b_valid=f"{first} + thread < {b.rows}",
-        by_column=b.each_row,
     )
 
 

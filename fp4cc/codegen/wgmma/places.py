@@ -19,11 +19,6 @@ def rows_of(lowered: LoweredKernel, part: Part) -> int:
     return lowered.tile.m if part.role == "A" else lowered.tile.n
 
 
-def first_of_b(lowered: LoweredKernel) -> str:
-    """A tile's first column of the product; the epilogue counts those of a half where halves are interleaved."""
-    return "n0" if lowered.epilogue.group is None else "tile_n * TILE_N"
-
-
 def slot(lowered: LoweredKernel, part: Part) -> str:
     """The bytes before an operand's slot; a step with promoted sums has one for each `part` of it."""
     start = "B_SLOTS + " if part.role == "B" and both_slotted(lowered) else ""
