@@ -8,7 +8,8 @@ from fp4cc.diagnostics import DiagnosticError
 from fp4cc.ir.lowered import LoweredKernel, Smem
 from fp4cc.ir.lowered_epilogue import COLUMNS_BUFFER, EpilogueProgram
 from fp4cc.ir.verify import found_in
-from fp4cc.ir.verify_rings import EPILOGUE_WARPS, ring_problems, tensor_maps
+from fp4cc.ir.verify_arrivals import EPILOGUE_WARPS
+from fp4cc.ir.verify_rings import ring_problems, tensor_maps
 from fp4cc.ir.verify_roles import role_problems
 
 _WARP = 32

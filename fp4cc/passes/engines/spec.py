@@ -9,12 +9,18 @@ from dataclasses import dataclass, field
 from fp4cc.ir.kernel import Kernel
 from fp4cc.ir.lowered import LoweredKernel
 from fp4cc.passes.choice.cases import Bounds, Candidate, Case
+from fp4cc.passes.choice.facts import Facts
 
 
 def no_candidates(kernel: Kernel, target: str) -> list[Candidate]:
     """Of an engine without a model: one plan for every size."""
     del kernel, target
     return []
+
+
+def no_facts(_lowered: LoweredKernel) -> Facts:
+    """Of an engine with nothing to say to `explain`."""
+    return Facts()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +44,15 @@ class EngineSpec:
     and, for an engine of few rows, `within=("le", "M", 16)`; it is asked whether or not it accepts the kernel without
     bounds, and answers [] for kernels and targets that it never takes. The table over sizes compares the candidates of
     all engines, so that thresholds between engines come out of the model, and hands the chosen ones back as cases.
+
+    `facts(plan)`: what `explain` says of one.
     """
 
     name: str
     accepts: Callable[[Kernel, str, Bounds], bool]
     plan: Callable[[Kernel, str, Sequence[Case]], list[LoweredKernel]]
     candidates: Callable[[Kernel, str], list[Candidate]] = no_candidates
+    facts: Callable[[LoweredKernel], Facts] = no_facts
 
 
 @dataclass
@@ -58,6 +67,11 @@ class Engines:
             if engine.accepts(kernel, target, bounds):
                 return engine
         raise LookupError(f"no engine for `{kernel.name}` on {target}")
+
+    def facts(self, lowered: LoweredKernel) -> Facts:
+        """What the engine of a plan says of it; nothing where no engine has its name."""
+        name = lowered.engine.name if lowered.engine is not None else "none"
+        return next((engine.facts(lowered) for engine in self.known if engine.name == name), Facts())
 
     @contextmanager
     def also(self, engine: EngineSpec) -> Generator[None]:

@@ -2,41 +2,42 @@
 
 from __future__ import annotations
 
+from fp4cc.codegen.feeds.spec import CallText, FeedCalls, FeedText, Stage, members, place_in_stage
 from fp4cc.codegen.fragments import Block, Call, Function, fragment
-from fp4cc.codegen.relay import ConversionText, slot
 from fp4cc.codegen.scale_layout import divided
 from fp4cc.codegen.scale_reading import ReaderText, whole_row
 from fp4cc.codegen.strides import packed_bytes
+from fp4cc.ir.lowered import LoweredKernel
 from fp4cc.ir.lowered_converters import RUN, Dequantized
 
 
-def dequantized_text(operand: Dequantized, members: int, cta_group: int, tile_n: int) -> ConversionText:
-    """The calls for a stage. The `members` of a team take runs of rows in turn."""
-    lanes = operand.lanes
+def _calls(operand: Dequantized, stage: Stage) -> FeedCalls:
+    """The members of a team take runs of rows in turn."""
+    lanes, tile = operand.lanes, stage.lowered.tile
     row, part = f"lane // {lanes}", f"lane % {lanes}"
-    if members > 1:
+    if stage.members > 1:
         row = f"member * {operand.rows_at_once} + {row}"
     first = f"m0 + {row}"
     if operand.role == "B":
-        half = f" + cta_m % 2 * {tile_n // 2}" if cta_group == 2 else ""
+        half = f" + cta_m % 2 * {tile.n // 2}" if tile.ctas == 2 else ""
         first = f"n0{half} + {row}"
-    return ConversionText(
-        fetched=f"fetched_{operand.name}",
-        fetch=f"fetch_{operand.name}",
-        fetch_arguments=[
-            operand.codes, *_scales_param(operand), first, f"k_tile * 64 + {part} * {operand.unit}", *_sizes(operand)
-        ],
-        put=f"put_{operand.name}",
-        put_arguments=[slot(operand.part), row, part, f"fetched_{operand.name}"],
-    )  # fmt: skip
+    fetched = f"fetched_{operand.name}"
+    column = f"k_tile * 64 + {part} * {operand.unit}"
+    arguments = (operand.codes, *_scales_param(operand), first, column, *_sizes(operand))
+    return FeedCalls(
+        before=(CallText(f"{fetched} = fetch_{operand.name}", arguments),),
+        after=(CallText(f"put_{operand.name}", (place_in_stage(operand.part), row, part, fetched)),),
+    )
 
 
-def dequantized_functions(operand: Dequantized, members: int) -> list[Function]:
-    """The functions that fetch and put."""
-    return [_fetch(operand, members), _put(operand, members)]
+def _functions(operand: Dequantized, lowered: LoweredKernel) -> list[Function]:
+    """The functions that fetch and put, and those that find scales."""
+    of_team = members(lowered)
+    reading = [] if operand.scales is None else ReaderText(operand.name, operand.scales).functions()
+    return [*reading, _fetch(operand, of_team), _put(operand, of_team)]
 
 
-def _fetch(operand: Dequantized, members: int) -> Function:
+def _fetch(operand: Dequantized, of_team: int) -> Function:
     """The function that loads this lane's codes and scales of a stage to registers."""
     row = whole_row(operand.rows_of, "row")
     number = f"Int64({row})" if operand.all_rows is None else f"(Int64(batch) * {operand.all_rows} + {row})"
@@ -60,7 +61,7 @@ def _fetch(operand: Dequantized, members: int) -> Function:
             f"start = global_address(scales_ptr, {reader.row_offset('row')}, 1)",
             Call("(scales,) = gather_scales", (places, str(width), f"where_int(valid, {count}, 0)")),
         )
-    steps = f"range(0, {operand.stage_rows}, {operand.rows_at_once * members})"
+    steps = f"range(0, {operand.stage_rows}, {operand.rows_at_once * of_team})"
     each = fragment(each, f"fetched.append({found})")
     body = fragment("fetched = []", Block(f"for further in {steps}:", each), "return fetched")
     pointers = ["codes_ptr", *(["scales_ptr"] if operand.scales is not None else [])]
@@ -68,7 +69,7 @@ def _fetch(operand: Dequantized, members: int) -> Function:
     return Function(f"fetch_{operand.name}", tuple(arguments), f"{what}; 0 past the ends.", body)
 
 
-def _put(operand: Dequantized, members: int) -> Function:
+def _put(operand: Dequantized, of_team: int) -> Function:
     """The function that dequantizes what was fetched into a stage's rows."""
     pairs, run = f"pairs_of_{operand.element}", f"pairs[{RUN // 2} * j : {RUN // 2} * j + 4]"
     each: list[str | Block] = []
@@ -81,7 +82,7 @@ def _put(operand: Dequantized, members: int) -> Function:
         chunk.append(f'run = [scaled(pair, scale[{which}], "{operand.to}") for pair in {run}]')
         run = "run"
     place = f"(row & 7 ^ part * {operand.unit // RUN} + j) << 4"
-    place = f"rows + (row + {operand.rows_at_once * members} * i) * 128 + ({place})"
+    place = f"rows + (row + {operand.rows_at_once * of_team} * i) * 128 + ({place})"
     chunk.append(Call("shared_store_4_words", (place, run)))
     each.append(f'pairs = {pairs}(words, "{operand.to}")')
     chunks = f"for j in range({operand.unit // RUN}):  # {RUN} elements are a chunk of 16 bytes"
@@ -103,3 +104,6 @@ def _sizes(operand: Dequantized) -> list[str]:
     own = [name for name in wanted if name is not None]
     read = ReaderText(operand.name, operand.scales).arguments if operand.scales is not None else []
     return list(dict.fromkeys([*batch, *own, *read]))
+
+
+DEQUANTIZED = FeedText("dequantized", _calls, _functions)
