@@ -32,25 +32,21 @@ LANE0[0, 0] = True
 NOT_LANE0 = ~LANE0
 LANES = np.arange(32, dtype=np.uint32).reshape(1, 32)
 
+_FLOATS = ("float32", "float64", "bits32", "bits64", "canonical16", "canonical32", "canonical64", "fma32", "flush")
+_WORDS = ("pack", "low32", "high32", "saturate", "vector", "shift_left", "shift_right")
+
+#: What generated code can name besides its own variables and constants.
 NAMESPACE: dict[str, Any] = {
-    **{
-        name: getattr(
-            np,
-            {
-                "U1": "uint8",
-                "U2": "uint16",
-                "U4": "uint32",
-                "U8": "uint64",
-                "S2": "int16",
-                "S4": "int32",
-                "S8": "int64",
-                "F2": "float16",
-                "F4": "float32",
-                "F8": "float64",
-            }[name],
-        )
-        for name in ("U1", "U2", "U4", "U8", "S2", "S4", "S8", "F2", "F4", "F8")
-    },
+    "U1": np.uint8,
+    "U2": np.uint16,
+    "U4": np.uint32,
+    "U8": np.uint64,
+    "S2": np.int16,
+    "S4": np.int32,
+    "S8": np.int64,
+    "F2": np.float16,
+    "F4": np.float32,
+    "F8": np.float64,
     "np": np,
     "where": np.where,
     "LANE0": LANE0,
@@ -59,27 +55,7 @@ NAMESPACE: dict[str, Any] = {
     "NO_LANE": NO_LANE,
     "spread": spread,
     "values": values,
-    **{
-        name: getattr(values, name)
-        for name in (
-            "float32",
-            "float64",
-            "bits32",
-            "bits64",
-            "canonical32",
-            "canonical64",
-            "canonical16",
-            "pack",
-            "low32",
-            "high32",
-            "fma32",
-            "flush",
-            "saturate",
-            "vector",
-            "shift_left",
-            "shift_right",
-        )
-    },
+    **{name: getattr(values, name) for name in (*_FLOATS, *_WORDS)},
 }
 
 

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
-from functools import cache
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parents[2]
 
 #: Imports against the layers, each with the reason for it. All are in functions, or for type checkers alone.
 EXCEPTIONS = {
@@ -21,20 +18,20 @@ EXCEPTIONS = {
 }
 
 
-def _modules(root: Path) -> dict[str, Path]:
-    """The modules of our packages, by dotted name."""
-    found: dict[str, Path] = {}
-    for base, pattern in ((root / "runtime", "*/**/*.py"), (root, "fp4cc/**/*.py")):
-        for path in base.glob(pattern):
-            parts = path.relative_to(base).with_suffix("").parts
-            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    return found
+def _graph(trees: dict[Path, ast.Module]) -> dict[str, set[str]]:
+    """The modules that each imports, by dotted name: at its top, in a function, or for type checkers."""
+    modules = {_name(path): path for path in trees if path.parts[0] in ("fp4cc", "runtime")}
+    return {name: set(_imports(name, path, trees[path], modules)) - {name} for name, path in modules.items()}
 
 
-def _imports(module: str, path: Path, modules: dict[str, Path]) -> Iterator[str]:
-    """The modules of ours that a file imports: at its top, in a function, or for type checkers."""
+def _name(path: Path) -> str:
+    parts = path.with_suffix("").parts[path.parts[0] == "runtime" :]
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _imports(module: str, path: Path, tree: ast.Module, modules: dict[str, Path]) -> Iterator[str]:
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name in modules)
         elif isinstance(node, ast.ImportFrom):
@@ -50,58 +47,40 @@ def _imports(module: str, path: Path, modules: dict[str, Path]) -> Iterator[str]
                     yield home
 
 
-def _graph(root: Path) -> dict[str, set[str]]:
-    modules = _modules(root)
-    return {name: set(_imports(name, path, modules)) - {name} for name, path in modules.items()}
-
-
-@cache
-def _whole() -> dict[str, set[str]]:
-    return _graph(ROOT)
-
-
-def _ours() -> dict[str, set[str]]:
-    """The graph of this repository, to be changed."""
-    return {name: set(targets) for name, targets in _whole().items()}
-
-
 def _cycle(graph: dict[str, set[str]]) -> list[str]:
     """Modules that import each other in a circle, [] if there are none."""
-    left = {name: set(targets) for name, targets in graph.items()}
-    while True:
-        leaves = {name for name, targets in left.items() if not targets & left.keys()}
-        if not leaves:
-            break
+    left = dict(graph)
+    while leaves := {name for name, targets in left.items() if not targets & left.keys()}:
         left = {name: targets for name, targets in left.items() if name not in leaves}
     if not left:
         return []
     way = [min(left)]
-    while True:
-        following = min(left[way[-1]] & left.keys())
-        if following in way:
-            return [*way[way.index(following) :], following]
+    while (following := min(left[way[-1]] & left.keys())) not in way:
         way.append(following)
+    return [*way[way.index(following) :], following]
 
 
-def test_no_modules_import_each_other_in_a_circle() -> None:
-    graph = _ours()
+def _without(graph: dict[str, set[str]], edges: Iterable[tuple[str, str]]) -> dict[str, set[str]]:
+    return {name: targets - {b for a, b in edges if a == name} for name, targets in graph.items()}
+
+
+@pytest.fixture(scope="module")
+def graph(trees: dict[Path, ast.Module]) -> dict[str, set[str]]:
+    return _graph(trees)
+
+
+def test_no_modules_import_each_other_in_a_circle(graph: dict[str, set[str]]) -> None:
     assert len(graph) > 300
-    for importer, imported in EXCEPTIONS:
-        graph[importer].discard(imported)
-    assert not (found := _cycle(graph)), " -> ".join(found)
+    assert not (found := _cycle(_without(graph, EXCEPTIONS))), " -> ".join(found)
 
 
-def test_exceptions_are_needed() -> None:
-    """Each stands in the code, is part of a circle, and is not an import at the top of a module."""
+def test_exceptions_are_needed(trees: dict[Path, ast.Module], graph: dict[str, set[str]]) -> None:
+    """Each makes a circle by itself, and is not an import at the top of a module."""
+    files = {_name(path): tree for path, tree in trees.items()}
     for importer, imported in EXCEPTIONS:
-        graph = _ours()
         assert imported in graph[importer], (importer, imported)
-        for other in EXCEPTIONS:
-            if other != (importer, imported):
-                graph[other[0]].discard(other[1])
-        assert _cycle(graph), (importer, imported)
-        text = _modules(ROOT)[importer].read_text(encoding="utf-8")
-        top = {node.module for node in ast.parse(text).body if isinstance(node, ast.ImportFrom)}
+        assert _cycle(_without(graph, EXCEPTIONS.keys() - {(importer, imported)})), (importer, imported)
+        top = {node.module for node in files[importer].body if isinstance(node, ast.ImportFrom)}
         assert imported not in top, (importer, imported)
 
 
@@ -117,12 +96,10 @@ def test_exceptions_are_needed() -> None:
         "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from fp4cc.a import f",
     ],
 )
-def test_a_circle_is_found_wherever_the_import_stands(back: str, tmp_path: Path) -> None:
-    (tmp_path / "fp4cc").mkdir()
-    (tmp_path / "runtime").mkdir()
-    (tmp_path / "fp4cc" / "__init__.py").write_text("")
-    (tmp_path / "fp4cc" / "a.py").write_text("from fp4cc.b import g\n")
-    (tmp_path / "fp4cc" / "b.py").write_text("import json\n")
-    assert _cycle(_graph(tmp_path)) == []
-    (tmp_path / "fp4cc" / "b.py").write_text(back + "\n")
-    assert _cycle(_graph(tmp_path)) == ["fp4cc.a", "fp4cc.b", "fp4cc.a"]
+def test_a_circle_is_found_wherever_the_import_stands(back: str) -> None:
+    def cycle(b: str) -> list[str]:
+        texts = {"__init__": "", "a": "from fp4cc.b import g", "b": b}
+        return _cycle(_graph({Path("fp4cc", f"{name}.py"): ast.parse(text) for name, text in texts.items()}))
+
+    assert cycle("import json") == []
+    assert cycle(back) == ["fp4cc.a", "fp4cc.b", "fp4cc.a"]
