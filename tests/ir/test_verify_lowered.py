@@ -239,6 +239,7 @@ PLANTED: list[tuple[str, str, Plant, str]] = [
     ("hopper", "the barrier of all threads", named("OPERAND_BARRIER", number=0), "has the number 0"),
     ("hopper", "a seventeenth barrier", named("OPERAND_BARRIER", number=16), "has the number 16"),
     ("hopper", "a barrier of nobody", named("OPERAND_BARRIER", role="mma"), "mma meet at OPERAND_BARRIER"),
+    ("hopper", "a construct's barrier not there", named("EPILOGUE_BARRIER", name="OTHER"), "meet at EPILOGUE_BARRIER"),
     ("hopper", "a mainloop not converted", engine(lambda found: {"loops": ()}), "0 mainloops are converted"),
     ("hopper", "column values without a place", without_buffer("columns_smem"), "column values have no place"),
 ]  # fmt: skip
