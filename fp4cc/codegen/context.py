@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from fp4cc.codegen.epilogue.hooks import EpilogueText
 from fp4cc.codegen.summary import summary
-from fp4cc.ir.lowered import EPILOGUE_BARRIER, Cluster, LoweredKernel, Pipeline, Size, SmemBuffer
+from fp4cc.ir.lowered import Cluster, LoweredKernel, Pipeline, Size, SmemBuffer
 from fp4cc.ir.lowered_epilogue import EpilogueProgram
 from fp4cc.version import version
 
@@ -213,7 +213,7 @@ def arrivals(pipeline: Pipeline) -> dict[str, int]:
 
 def named_barriers(lowered: LoweredKernel) -> list[Constant]:
     """The named barriers that the template itself uses: those of the epilogue's constructs are their own."""
-    others = (barrier for barrier in lowered.named_barriers if barrier != EPILOGUE_BARRIER)
+    others = (barrier for barrier in lowered.named_barriers if barrier.name not in lowered.epilogue.barriers)
     return [Constant(barrier.name, barrier.number, barrier.what) for barrier in others]
 
 

@@ -14,7 +14,6 @@ from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
 from fp4cc.ir.kernel import Constraint, Expr, Kernel, Schedule
 from fp4cc.ir.lowered import (
     CONSUMERS,
-    EPILOGUE_BARRIER,
     TILE_K,
     Cluster,
     Launch,
@@ -29,7 +28,7 @@ from fp4cc.ir.lowered import (
 )
 from fp4cc.ir.lowered.wgmma import slotted
 from fp4cc.ir.sizes import Sizes
-from fp4cc.passes.choice.schedule import applicable
+from fp4cc.passes.choice.cases import Case
 from fp4cc.passes.choice.stages import choose_stages
 from fp4cc.passes.engines.wgmma.decisions import explain_choices
 from fp4cc.passes.engines.wgmma.memory import (
@@ -89,15 +88,12 @@ class _Work:
         return SLOTS if self.promotion is None else PROMOTED_SLOTS
 
 
-def lower_wgmma(kernel: Kernel) -> list[LoweredKernel]:
-    """A plan for each schedule that can apply. Raises DiagnosticError for what cannot be built on sm_90a."""
+def lower_wgmma(kernel: Kernel, cases: Sequence[Case]) -> list[LoweredKernel]:
+    """A plan for each case. Raises DiagnosticError for what cannot be built on sm_90a."""
     sizes = Sizes.of(kernel.dims)
     work = _promoted(kernel, sizes) if is_promoted(kernel) else _work(split_row_scales(kernel), sizes)
     required = constraints(work.kernel, work.steps)
-    return [
-        replace(_lower_with(work, when, schedule, required), kernel=kernel)
-        for when, schedule in applicable(kernel, sizes, SM90A.name)
-    ]
+    return [replace(_lower_with(work, case.when, case.schedule, required), kernel=kernel) for case in cases]
 
 
 def _work(kernel: Kernel, sizes: Sizes) -> _Work:
@@ -141,7 +137,7 @@ def _lower_with(
         cluster=cluster,
         walk=walk,
         roles=_roles(mainloops),
-        named_barriers=(EPILOGUE_BARRIER, OPERAND_BARRIER),
+        named_barriers=(*epilogue.barriers, OPERAND_BARRIER),
         smem=plan_smem(mainloops, engine, stages, buffers),
         tensor_maps=maps,
         epilogue=epilogue.program,
