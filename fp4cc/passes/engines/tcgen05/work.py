@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from fp4cc.ir.kernel import Constraint, Kernel
+from fp4cc.ir.kernel import Constraint, Expr, Kernel
 from fp4cc.ir.lowered import Problem, Promotion
 from fp4cc.ir.sizes import Sizes
 from fp4cc.passes.choice.estimate import Option
@@ -31,6 +31,14 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True)
+class Picked:
+    """A candidate's schedule (`Candidate.pick`), with the work on its kernel that it comes from."""
+
+    work: Work
+    option: Option
+
+
+@dataclass(frozen=True, slots=True)
 class Choice:
     """What a schedule asks for, the option that is taken, what it needs, and what else there was."""
 
@@ -39,3 +47,4 @@ class Choice:
     memory: Memory
     ranked: list[Ranked] = field(default_factory=list[Ranked])
     assumed: Mapping[str, int] = field(default_factory=dict[str, int])
+    clocks: Expr | None = None
