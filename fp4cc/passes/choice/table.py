@@ -32,9 +32,11 @@ Floats = npt.NDArray[np.float64]
 MOST_PLANS, WITHIN = 6, 1.15
 #: Sizes of rows, of other dims and of batches that the table is made for; beyond them the nearest plan goes on.
 _ROWS, _OTHERS, _BATCHES = (1, 16384), (256, 32768), (1, 64)
-_SAMPLES = 768
+_SAMPLES = 640
 #: Seconds from a launch to its first instruction (of a CUDA graph): part of every call.
 _LAUNCH = 0.56e-6
+#: What a call may lose and still count as well served.
+_EASY = 1.1
 #: How much slower than the best plan an interval's may be before another takes over; more, where they get too many.
 _SLACK, _INTERVALS = (1.02, 1.05, 1.1, WITHIN), 12
 
@@ -192,17 +194,17 @@ def _improved(
     regret: Floats, useful: Sequence[int], everywhere: Sequence[bool], count: int, start: Sequence[int]
 ) -> list[int]:
     """A set of `count` candidates: what was found so far and the best one beside it, then exchanges that help."""
-    among = regret[list(useful)]
+    among = regret[list(useful)].astype(np.float32)
     general = np.array([everywhere[i] for i in useful])
     chosen = [useful.index(i) for i in start]
-    base = among[chosen].min(axis=0) if chosen else np.full(regret.shape[1], np.inf)
+    base = among[chosen].min(axis=0) if chosen else np.full(regret.shape[1], np.inf, np.float32)
     chosen.append(_best(among, base, np.ones_like(general) if chosen else general)[0])
     best, changed = np.inf, True
     while changed:
         changed = False
         for place in range(count):
             rest = [c for i, c in enumerate(chosen) if i != place]
-            base = among[rest].min(axis=0) if rest else np.full(regret.shape[1], np.inf)
+            base = among[rest].min(axis=0) if rest else np.full(regret.shape[1], np.inf, np.float32)
             free = np.ones_like(general) if general[rest].any() else general
             candidate, cost = _best(among, base, free)
             if cost < best - 1e-9:
@@ -214,11 +216,12 @@ def _improved(
 def _best(among: Floats, base: Floats, allowed: npt.NDArray[np.bool_]) -> tuple[int, float]:
     """The candidate that does most beside others whose regret is `base`, and the cost of the set then.
 
-    The cost is the part of sizes that are too slow, most of all far too slow, and a little of all that is lost.
+    The cost grows with the square of what is lost beyond `_EASY`, so that no size is left far behind; and a little with
+    all that is lost.
     """
     together = np.minimum(np.minimum(base, among), 1e3)
-    lost = np.minimum(together - 1, 3).mean(axis=1)
-    cost = (together > WITHIN).mean(axis=1) + 3 * (together > 2 * WITHIN - 1).mean(axis=1) + 0.05 * lost
+    beyond = np.maximum(together - _EASY, 0)
+    cost = (beyond * beyond + 0.002 * together).mean(axis=1)
     cost = np.where(allowed, cost, np.inf)
     best = int(cost.argmin())
     return best, float(cost[best])

@@ -20,7 +20,7 @@ from fp4cc.ir.lowered import (
 from fp4cc.ir.lowered_converters import Converters
 from fp4cc.ir.sizes import Sizes
 from fp4cc.passes.choice.cases import Candidate, Case
-from fp4cc.passes.choice.estimate import Shape, Traffic, clocks, estimate
+from fp4cc.passes.choice.estimate import Shape, clocks, estimate
 from fp4cc.passes.choice.schedule import Ranked, Request, assumed_shape, label, possible, problem_sizes, rank, read
 from fp4cc.passes.choice.stages import choose_stages
 from fp4cc.passes.engines.tcgen05.decisions import explain_choices
@@ -37,8 +37,8 @@ from fp4cc.passes.engines.tcgen05.promoted import (
     promoted_work,
 )
 from fp4cc.passes.engines.tcgen05.tensor_maps import mainloop_maps
-from fp4cc.passes.engines.tcgen05.traffic import plan_traffic
-from fp4cc.passes.engines.tcgen05.work import Choice, Picked, Work
+from fp4cc.passes.engines.tcgen05.traffic import global_bytes, plan_traffic
+from fp4cc.passes.engines.tcgen05.work import Choice, Offer, Picked, Work
 from fp4cc.passes.epilogue.plan import plan_epilogue
 from fp4cc.passes.feeds.converters import plan_conversions, plan_converters
 from fp4cc.passes.feeds.promoted_scales import is_promoted
@@ -73,12 +73,14 @@ def tcgen05_candidates(kernel: Kernel, target: Target) -> list[Candidate]:
     work = _work(kernel, target)
     problem, request = work.problem, read(None, tile_k(work.shared[0].pair, target), target)
     shape, _ = assumed_shape(problem, None, assumed=_LARGE)
-    fit, traffic, widths = _ranking(work, target, request, shape)
-    del fit
-    sizes = problem_sizes(problem)
+    offer, sizes = _offer(work, target, request, shape), problem_sizes(problem)
     return [
-        Candidate(label(option, traffic.tile_k), clocks(option, sizes, traffic, widths), Picked(work, option))
-        for option in possible(request, shape, widths)
+        Candidate(
+            label(option, offer.traffic.tile_k),
+            clocks(option, sizes, offer.traffic, target),
+            Picked(work, option, offer),
+        )
+        for option in possible(request, shape, offer.target)
     ]
 
 
@@ -90,12 +92,11 @@ def _work(kernel: Kernel, target: Target) -> Work:
     return Work(kernel, parts, sizes, problem, frame, shared, constraints(parts, shared))
 
 
-def _ranking(work: Work, target: Target, request: Request, shape: Shape) -> tuple[Fit, Traffic, Target]:
-    """What tiles need and ask for, and the target with the tiles that there can be."""
+def _offer(work: Work, target: Target, request: Request, shape: Shape) -> Offer:
     problem, shared = work.problem, work.shared
     fit = Fit(problem, shared, target)
     traffic = plan_traffic(work.parts, problem, shared, fit, target, shape, work.sizes, work.required)
-    return fit, traffic, replace(target, tile_n=fit.widths(work.frame, work.sizes, request))
+    return Offer(fit, traffic, replace(target, tile_n=fit.widths(work.frame, work.sizes, request)))
 
 
 def _choice(work: Work, target: Target, case: Case) -> Choice:
@@ -103,16 +104,20 @@ def _choice(work: Work, target: Target, case: Case) -> Choice:
     problem = work.problem
     request = read(case.schedule, tile_k(work.shared[0].pair, target), target)
     shape, assumed = assumed_shape(problem, case.when, case.at)
-    fit, traffic, widths = _ranking(work, target, request, shape)
-    ranked = rank(request, shape, traffic, widths)
-    if isinstance(case.pick, Picked):
-        option = case.pick.option
-        ranked = [Ranked(option, estimate(option, shape, traffic, widths)), *(r for r in ranked if r.option != option)]
+    if isinstance(case.pick, Picked):  # what else there was is in the table
+        offer, option = case.pick.offer, case.pick.option
+        traffic = replace(offer.traffic, global_bytes=global_bytes(work.parts, work.shared, shape))
+        ranked = [Ranked(option, estimate(option, shape, traffic, target))]
+    else:
+        offer = _offer(work, target, request, shape)
+        ranked = rank(request, shape, offer.traffic, offer.target)
     option = ranked[0].option
-    memory = fit.memory(option.cta_group, option.tile_n, request.accumulators)
+    memory = offer.fit.memory(option.cta_group, option.tile_n, request.accumulators)
     if memory is None:
         raise RuntimeError(f"a tile of {option.tile_n} columns was chosen and does not fit")
-    return Choice(request, option, memory, ranked, assumed, clocks(option, problem_sizes(problem), traffic, widths))
+    return Choice(
+        request, option, memory, ranked, assumed, clocks(option, problem_sizes(problem), offer.traffic, target)
+    )
 
 
 def _lower_with(work: Work, target: Target, case: Case) -> LoweredKernel:
