@@ -96,6 +96,8 @@ def request_key(request: Request) -> str | None:
             "target": request.target,
             "dims": dict(sorted(request.dims.items())),
             "kernel": request.kernel,
+            "plans": request.plans,
+            "only": None if request.only is None else {name: list(plans) for name, plans in request.only.items()},
             "name": request.spec.base_name,
             "text": request.spec.text,
             "used": {name: hashlib.sha256(data).hexdigest() for name, data in used.items()},
@@ -104,12 +106,13 @@ def request_key(request: Request) -> str | None:
 
 
 def _build(request: Request, cache: Store | None, step: Step, worker: Worker | None = None) -> Built:
-    from fp4cc.driver.stages import emit_kernel, lower_kernels, manifest_text, plans_of
+    from fp4cc.driver.stages import emit_kernel, lower_kernels, manifest_text, only_plans, plans_of
 
     step("checking and lowering the spec")
     lowered, warnings = lower_kernels(request)
     if not lowered:
         raise RequestError(NO_KERNEL)
+    lowered = tuple(only_plans(kernel, request) for kernel in lowered)
     texts = [{stem: emit_kernel(plan) for stem, plan in plans_of(kernel).items()} for kernel in lowered]
     _refuse_one_name_for_two(lowered, texts)
     step("compiling with the CuTe DSL")
