@@ -115,6 +115,15 @@ def plans_of(kernel: LoweredKernel) -> dict[str, LoweredKernel]:
     return plans(kernel)
 
 
+def plan_uses(kernel: LoweredKernel) -> dict[str, str]:
+    """When the runtime uses each plan, by the stem of its files, in the order in which it tries them."""
+    from fp4cc.codegen.manifest import plans_by_stem
+    from fp4cc.explain.plans import used_where
+
+    found = {stem: used_where(plan.when) for stem, plan in plans_by_stem(kernel).items() if plan.when is not None}
+    return {**found, kernel.name: used_where(None) if found else "always"}
+
+
 def manifest_text(kernel: LoweredKernel, files: Mapping[str, str]) -> str:
     """The manifest, with places named without folders, so that it does not depend on where it was built."""
     from fp4cc.backend.toolchain import toolchain

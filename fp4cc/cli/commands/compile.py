@@ -101,9 +101,8 @@ def command(
         for path in paths:
             click.echo(str(path))
     for k in built.kernels:
-        plans_made = _plans(k)
-        if len(plans_made) > 1:
-            rows = [[f"{p['module']}.cubin", str(p["cubin_bytes"]), str(p["used"])] for p in plans_made]
+        if len(k.plans) > 1:
+            rows = [[f"{stem}.cubin", str(len(k.files[f"{stem}.cubin"])), used] for stem, used in k.plans.items()]
             click.echo("\n".join(table(rows, [f"plans of {k.name}", "bytes", "used"])), err=True)
     size = sum(len(data) for k in built.kernels for name, data in k.files.items() if name.endswith(".cubin"))
     cached = " (cached)" if built.cached else ""
@@ -111,14 +110,12 @@ def command(
 
 
 def _plans(kernel: BuiltKernel) -> list[dict[str, object]]:
-    """Each plan of a kernel: the stem of its files, the bytes of its cubin, and when the runtime uses it."""
-    from fp4cc.explain.plans import used_where
-    from fp4rt.manifest import loads
-
-    made = loads(kernel.files[f"{kernel.name}.json"].decode())
-    stems = [(variant.name, used_where(variant.when)) for variant in made.variants]
-    stems.append((made.name, used_where(None) if stems else "always"))
-    return [{"module": stem, "cubin_bytes": len(kernel.files[f"{stem}.cubin"]), "used": used} for stem, used in stems]
+    """Each plan of a kernel: its cubin, the bytes of it, and when the runtime uses it."""
+    cubins = {stem: f"{stem}.cubin" for stem in kernel.plans}
+    return [
+        {"cubin": cubins[stem], "bytes": len(kernel.files[cubins[stem]]), "used": used}
+        for stem, used in kernel.plans.items()
+    ]
 
 
 def _write(kernel: BuiltKernel, folder: Path, keep_python: bool) -> list[Path]:

@@ -34,22 +34,25 @@ _FOLD: dict[str, Callable[[Any, Any], Any]] = {
     "and": np.logical_and,
     "or": np.logical_or,
 }
+_LOGICAL = ("and", "or", "not", "where")
 
 
 def over(expr: Expr, dims: Mapping[str, Array]) -> Array:
     """The values of an expression for arrays of sizes of one shape. KeyError for a dim that `dims` lacks."""
-    found = _over(expr, dims, {})
+    found = _over(expr, dims)
     shape = next(iter(dims.values())).shape if dims else ()
     return np.broadcast_to(found, shape)
 
 
-def _over(expr: Expr, dims: Mapping[str, Array], seen: dict[int, Array]) -> Array:
+def _over(expr: Expr, dims: Mapping[str, Array]) -> Array:
     if isinstance(expr, int):
         return np.asarray(expr, np.bool_ if isinstance(expr, bool) else np.int64)
     if isinstance(expr, str):
         return dims[expr]
     operator, *operands = expr
-    values = [_over(e, dims, seen) for e in operands]
+    values = [_over(e, dims) for e in operands]
+    if operator not in _LOGICAL:  # arithmetic takes what a comparison says as 0 or 1
+        values = [value.astype(np.int64) if value.dtype == np.bool_ else value for value in values]
     if operator in _FOLD:
         return reduce(_FOLD[operator], values)
     if operator in _BINARY:
