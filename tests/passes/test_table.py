@@ -222,8 +222,8 @@ def test_regret_of_a_sample(fmt: str) -> None:
 def test_regret_with_all_sizes_open(a: str, b: str) -> None:
     found = regrets(kernel(a, b), shapes(2000, 2))
     print(f"{a} x {b}: {(found <= WITHIN).mean():.2%} within {WITHIN}, worst {found.max():.3f}")
-    assert (found <= WITHIN).mean() >= 0.97
-    assert found.max() <= 1.4
+    assert (found <= WITHIN).mean() >= 0.975
+    assert found.max() <= 1.6  # one call in some hundreds, at the edge of a wave of tiles
 
 
 @pytest.mark.slow
