@@ -28,7 +28,7 @@ WRONG = "kernel k(M) {\n    in a : nvfp5[M]\n    out b : f32[M]\n    b = a\n}\n"
 @pytest.fixture(scope="module")
 def objects() -> dict[str, object]:
     """One object of each public class that holds more than a few numbers."""
-    artifact = fp4cc.compile(SPEC, dims={"N": 4096, "K": 4096})
+    artifact = fp4cc.compile(SPEC, plans=2)
     a = fp4rt.quantize(np.ones((512, 512), np.float32), "nvfp4")
     kernel = artifact.load_kernel("emulator")
     gpu = fp4emu.Gpu()

@@ -120,8 +120,9 @@ def test_rows_are_cut_into_intervals(a: str, b: str, n: int, k: int) -> None:
     chosen = table(of, B200, found)
     every = {"M": np.arange(1, 16385)}
     assert regrets(of, every).max() <= WITHIN + 0.02
-    holding = sum(over(each.case.when, every).astype(int) for each in chosen[:-1]) if len(chosen) > 1 else np.zeros(1)
-    assert np.max(holding) <= 1
+    conditions = [each.case.when for each in chosen[:-1] if each.case.when is not None]
+    assert len(conditions) == len(chosen) - 1
+    assert np.sum([over(when, every) for when in conditions], axis=0, initial=0).max() <= 1
     for each in chosen[:-1]:
         assert Bounds.of(of, each.case.when).most("M") is not None
         assert each.case.at["M"] > 0

@@ -98,8 +98,7 @@ def command(
         request = Request(spec_at(spec), target, sizes, kernel)
         call = at_sizes(request, call)
         if device == "reference":
-            lowered, artifact = None, interpreted(request)
-            manifest = artifact.manifest
+            lowered, manifest = None, interpreted(request).manifest
         else:
             line.step("checking and lowering the spec")
             lowered, manifest = planned_kernel(request)
@@ -110,7 +109,9 @@ def command(
         chosen = {name: dims[name] for name in open_dims(manifest, known)[0]}
         if chosen:
             line.say(f"sizes chosen: {sizes_text(chosen)}; others with --at {next(iter(chosen))}=...")
-        if lowered is not None:
+        if lowered is None:
+            artifact = interpreted(request)
+        else:
             calls = {lowered.name: [dims]}
             built = build_for(request, calls, [lowered], use_cache=not no_cache, step=line.step)
             artifact = artifact_of(only_kernel(built.kernels))

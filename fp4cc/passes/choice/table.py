@@ -213,7 +213,7 @@ def _improved(
     return [useful[i] for i in chosen]
 
 
-def _best(among: Floats, base: Floats, allowed: npt.NDArray[np.bool_]) -> tuple[int, float]:
+def _best(among: npt.NDArray[Any], base: npt.NDArray[Any], allowed: npt.NDArray[np.bool_]) -> tuple[int, float]:
     """The candidate that does most beside others whose regret is `base`, and the cost of the set then.
 
     The cost grows with the square of what is lost beyond `_EASY`, so that no size is left far behind; and a little with
