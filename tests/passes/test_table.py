@@ -6,11 +6,14 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from fp4cc.codegen.manifest import manifest
+from fp4cc.diagnostics import DiagnosticError
 from fp4cc.ir.kernel import Expr, Kernel
 from fp4cc.ir.lowered import LoweredKernel
 from fp4cc.passes import lower
@@ -22,9 +25,11 @@ from fp4cc.passes.engines.spec import EngineSpec, most_rows
 from fp4cc.sema import analyze, specialize
 from fp4cc.source import Source
 from fp4cc.targets import CHIPS
+from fp4rt.manifest import dumps, loads
 from fp4rt.sizes import SizeError, evaluate
 
 GEMM = "kernel k(M, N, K) {where} {{ in a : {a}[M, K]; in b : {b}[N, K]; out c : bf16[M, N]; c = a @ b.T }}\n"
+ROOT = Path(__file__).resolve().parents[2]
 B200 = CHIPS["sm_100a"]
 
 
@@ -237,6 +242,26 @@ def test_regret_with_rows_open() -> None:
     print(f"{(found <= WITHIN).mean():.2%} within {WITHIN}, worst {found.max():.3f}")
     assert (found <= WITHIN).mean() >= 0.99
     assert found.max() <= 1.3
+
+
+@pytest.mark.parametrize("spec", sorted((ROOT / "examples").rglob("*.fp4")), ids=lambda path: path.stem)
+def test_examples_have_plans_for_every_call(spec: Path) -> None:
+    """Of whatever launches and operands: what is in the artifact is whole, and its runtime finds a plan."""
+    for of in analyze(Source(spec.name, spec.read_text()), spec.parent).raise_errors().kernels:
+        try:
+            lowered = lower(of, "sm_100a")
+        except DiagnosticError:
+            continue
+        several = lower(of, "sm_100a", 6)
+        assert len(several.variants) <= 5 + len(lowered.variants)
+        assert several.when is None
+        made = loads(dumps(manifest(several, {}, {})))
+        assert len(made.variants) == len(several.variants)
+        assert len({len(plan.after) for plan in (several, *several.variants)}) == 1
+        for dims in ({"M": 1}, {"M": 300}, {"M": 8192}):
+            sizes = {d.name: dims.get(d.name, 1024) for d in of.dims}
+            for plan in several.variants:
+                assert evaluate(plan.when or 1, sizes) in (True, False)
 
 
 def test_the_front_end_with_variants_is_quick() -> None:
