@@ -132,11 +132,8 @@ def bare_rows(bound: Any, inputs: Any, outs: Any) -> list[tuple[str, Callable[[]
     launches: Any = launcher._launches
     template, block, cu = launches._template, launches._block, cuda.driver()
     stream = cuda.torch_stream(launcher._context.ordinal)
-    fills = {1: cu.cuMemsetD8Async, 2: cu.cuMemsetD16Async, 4: cu.cuMemsetD32Async}
-    widths = {fill: width for width, fill in cuda.native().fill.items()}
     memsets = [
-        (fills[widths[fill]], launches._addresses[part] + offset, value, count)
-        for fill, part, offset, value, count in template._fills
+        (fill, launches._addresses[part] + offset, value, count) for fill, part, offset, value, count in template._fills
     ]
     ready = [
         (config, entry.function, block.base + table)
@@ -150,8 +147,10 @@ def bare_rows(bound: Any, inputs: Any, outs: Any) -> list[tuple[str, Callable[[]
             cu.cuLaunchKernelEx(config, function, pointers, 0)
 
     config, function, pointers = ready[0]
+    launch, place, number = cuda.native().launch, int(config.getPtr()), int(function)
     return [
         ("bare cuLaunchKernelEx of cuda-python", lambda: cu.cuLaunchKernelEx(config, function, pointers, 0)),
+        ("bare cuLaunchKernelEx by its address", lambda: launch(place, number, pointers, 0)),
         (f"bare launches and {len(memsets)} fills of cuda-python", bare),
     ]
 
@@ -184,6 +183,11 @@ class QuietDriver:
         from cuda.bindings import driver as bindings
 
         return getattr(bindings, name)
+
+    def cuMemsetD8Async(self, *_: int) -> tuple[int]:
+        return (0,)
+
+    cuMemsetD16Async = cuMemsetD32Async = cuMemsetD8Async
 
     def cuGetProcAddress(self, name: bytes, version: int, flags: int) -> tuple[Any, int, int]:
         return self.CUresult.CUDA_SUCCESS, self._address, 0

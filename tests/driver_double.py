@@ -1,4 +1,4 @@
-"""A driver that does nothing but count, behind cuda-python's types: the runtime's own work on a machine without a GPU."""
+"""A driver that does nothing but take note, behind cuda-python's types: calls on a machine without a GPU."""
 
 from __future__ import annotations
 
@@ -40,6 +40,8 @@ class DriverDouble:
         self._pointers = {name: self._pointer(name, types) for name, types in _TYPES.items()}
 
     def __getattr__(self, name: str) -> Any:
+        if name in _TYPES:
+            return lambda *arguments: (bindings.CUresult(self._pointers[name](*arguments)),)
         return getattr(bindings, name)
 
     def cuGetProcAddress(self, name: bytes, version: int, flags: int) -> tuple[Any, int, int]:

@@ -79,9 +79,9 @@ class Template:
             self._tables.append((end, [words[_key(p, place)] for p in launch.params]))
             end += _WORD * len(launch.params)
         self._size = end
-        self._fills = [
-            (self._native.fill[i.width], place[i.source], i.byte_offset, i.value, i.count) for i in plan.init if i.count
-        ]
+        cu = cuda.driver()
+        fills = {1: cu.cuMemsetD8Async, 2: cu.cuMemsetD16Async, 4: cu.cuMemsetD32Async}
+        self._fills = [(fills[i.width], place[i.source], i.byte_offset, i.value, i.count) for i in plan.init if i.count]
         self._aligned = _alignments(self._active, [m for _, _, m in self._maps if m.active], used, place, parts)
         # Where every address is a multiple of all of these, one look at all of them together is enough.
         self._mask = max((align for _, _, align, _ in self._aligned), default=1) - 1
@@ -133,7 +133,7 @@ class Template:
         if ready is None:
             ready = self._configure(stream)
         for fill, part, offset, value, count in self._fills:
-            result = fill(addresses[part] + offset, value, count, stream)
+            (result,) = fill(addresses[part] + offset, value, count, stream)
             if result:
                 raise failure(result, "cuMemsetAsync")
         launch, base = self._native.launch, block.base

@@ -221,8 +221,7 @@ def torch_stream(device: int) -> int:
     global _raw_stream
     if _raw_stream is None:
         torch = sys.modules["torch"]
-        raw = getattr(
-            torch._C, "_cuda_getCurrentRawStream", None
-        )  # what Triton uses: a tenth of the public call's time
+        # What Triton uses: a tenth of the public call's time.
+        raw = getattr(torch._C, "_cuda_getCurrentRawStream", None)
         _raw_stream = raw or (lambda device: torch.cuda.current_stream(device).cuda_stream)
     return _raw_stream(device)

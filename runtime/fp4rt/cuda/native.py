@@ -22,12 +22,11 @@ _VERSION = 12000
 
 @dataclass(frozen=True, slots=True)
 class Native:
-    """`launch(config, function, parameters, 0)`, `fill[width](address, value, count, stream)`,
+    """`launch(config, function, parameters, 0)`,
     `encode(map, ...)` as cuTensorMapEncodeTiled, `replace_address(map, address)` and
     `current_context(place of a pointer)` (CUDA driver API)."""
 
     launch: Function
-    fill: dict[int, Function]
     encode: Function
     replace_address: Function
     current_context: Function
@@ -51,13 +50,8 @@ def bind(cu: Any) -> Native:
     def short(name: str, *types: Any) -> Function:
         return ctypes.PYFUNCTYPE(_INT, *types)(address(name))
 
-    fills = {1: ("8", ctypes.c_uint8), 2: ("16", ctypes.c_uint16), 4: ("32", ctypes.c_uint32)}
     return Native(
         waiting("cuLaunchKernelEx", _WORD, _WORD, _WORD, _WORD),
-        {
-            width: waiting(f"cuMemsetD{bits}Async", _WORD, kind, ctypes.c_size_t, _WORD)
-            for width, (bits, kind) in fills.items()
-        },
         short("cuTensorMapEncodeTiled", _WORD, _INT, _INT, _WORD, _WORD, _WORD, _WORD, _WORD, _INT, _INT, _INT, _INT),
         short("cuTensorMapReplaceAddress", _WORD, _WORD),
         short("cuCtxGetCurrent", _WORD),

@@ -242,7 +242,7 @@ class Repeated:
         self,
         args: Mapping[str, Any],
         out: Mapping[str, Any],
-        own_workspace: bool,
+        workspace: bool,
         look: _Look,
         call: Call,
         plan: Resolved,
@@ -261,7 +261,7 @@ class Repeated:
             shape = () if value is None else self._slots[name].shape(call.dims)
             new.append(_New(name, len(later), len(pieces), value, shape))
             later += pieces
-        names += [WORKSPACE] * own_workspace
+        names += [WORKSPACE] * workspace
         if len(names) != len(look.tensors) or any(
             call.parts[name].array is not x for name, x in zip(names, look.tensors, strict=True)
         ):
@@ -272,7 +272,7 @@ class Repeated:
         parts = [*names, *later]
         models = [model(call.parts[name].array) for name in later]
         tail: tuple[int, ...] = ()
-        if not own_workspace:
+        if not workspace:
             parts.append(WORKSPACE)
             if plan.workspace:
                 models.append(self._workspace(plan.workspace))
