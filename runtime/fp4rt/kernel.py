@@ -49,10 +49,11 @@ _frame_callback: Callable[[], object] | None = None
 def _within_compiled() -> bool:
     """Whether torch.compile may look at the functions that are called now. Dynamo is imported."""
     global _frame_callback
-    if _frame_callback is None:
+    found = _frame_callback
+    if found is None:
         frames = getattr(sys.modules["torch"]._C._dynamo, "eval_frame", None)
-        _frame_callback = getattr(frames, "get_eval_frame_callback", None) or (lambda: True)
-    return _frame_callback() is not None
+        _frame_callback = found = getattr(frames, "get_eval_frame_callback", None) or (lambda: True)
+    return found() is not None
 
 
 class Kernel:

@@ -130,6 +130,8 @@ def _function(expr: Expr) -> _Function:
         return named
     operator, first, *rest = str(expr[0]), *(_function(operand) for operand in expr[1:])
     apply = (_BINARY | _FOLD)[operator]
+    if type(expr[1]) is str and len(expr) == 3 and type(expr[2]) is int:
+        return _of_a_name(expr, apply, expr[1], expr[2])
 
     def value(dims: Mapping[str, int]) -> int | bool:
         result: int = first(dims)
@@ -137,6 +139,21 @@ def _function(expr: Expr) -> _Function:
             result = apply(result, operand(dims))
             if not _LOW <= result <= _HIGH:
                 raise SizeError("the value leaves the signed 64-bit range")
+        return result
+
+    return value
+
+
+def _of_a_name(expr: Expr, apply: Callable[[int, int], int], name: str, number: int) -> _Function:
+    """Of an operator with a name and a number, as most are."""
+
+    def value(dims: Mapping[str, int]) -> int | bool:
+        known = dims.get(name)
+        if type(known) is not int or not _LOW <= known <= _HIGH:
+            return _evaluate(expr, dims, 0)
+        result = apply(known, number)
+        if not _LOW <= result <= _HIGH:
+            raise SizeError("the value leaves the signed 64-bit range")
         return result
 
     return value

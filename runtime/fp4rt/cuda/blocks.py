@@ -62,7 +62,7 @@ class Template:
         integers = list(dict.fromkeys((p.kind, p.value) for p in used if p.kind in ("i32", "i64")))
         constants = _up(self._dynamic.size, _WORD)
         maps = _up(constants + _WORD * len(integers), _MAP_ALIGN)
-        self._constants = [(constants + _WORD * i, value) for i, (_, value) in enumerate(integers)]
+        self._constants = (constants, struct.pack(f"<{len(integers)}q", *[value for _, value in integers]))
         self._maps = [(maps + _MAP * i, place[m.source], m) for i, m in enumerate(plan.tensor_maps)]
         #: (offset in the block, buffer, offset in it) of each map that has an address.
         self._active = [(offset, part, m.byte_offset) for offset, part, m in self._maps if m.active]
@@ -111,8 +111,8 @@ class Template:
         start = -base % _MAP_ALIGN
         base += start
         block = Block(memory, start, [-1] * len(self._active))
-        for offset, value in self._constants:  # a 32-bit integer is the lower half of the word
-            struct.pack_into("<q", block.memory, start + offset, value)
+        place, constants = self._constants  # a 32-bit integer is the lower half of its word
+        block.memory[start + place : start + place + len(constants)] = constants
         encoded = self._encoded
         if encoded is None:
             with self._context.current():  # CUDA encodes for the device of the current context

@@ -219,9 +219,10 @@ _raw_stream: Callable[[int], int] | None = None
 def torch_stream(device: int) -> int:
     """The address of torch's current stream on a device."""
     global _raw_stream
-    if _raw_stream is None:
+    found = _raw_stream
+    if found is None:
         torch = sys.modules["torch"]
         # What Triton uses: a tenth of the public call's time.
         raw = getattr(torch._C, "_cuda_getCurrentRawStream", None)
-        _raw_stream = raw or (lambda device: torch.cuda.current_stream(device).cuda_stream)
-    return _raw_stream(device)
+        _raw_stream = found = raw or (lambda device: torch.cuda.current_stream(device).cuda_stream)
+    return found(device)

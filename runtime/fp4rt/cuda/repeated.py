@@ -108,6 +108,7 @@ class Repeated:
         self._ins = [(s.name, self._value(s, True)) for s in signature.ins]
         self._outs = [(s.name, self._value(s, s.name not in signature.aliases)) for s in signature.outs]
         self._slots = {s.name: s for s in signature.outs}
+        self._formats = {s.name: s.format for s in signature.outs if s.format is not None}
         self._aliases = signature.aliases
         self._params = [(a.name, None if a.default is None else float(a.default)) for a in signature.params]
         self._param_names = tuple(a.name for a in signature.params)
@@ -319,9 +320,8 @@ class Repeated:
         alias = self._aliases.get(name)
         if alias is None or type(value) is not Quantized:
             return value
-        return Quantized(
-            value.codes, value.scales, args[alias], self._slots[name].format, tuple(value.shape), value.offsets
-        )
+        fmt = self._formats[name]
+        return Quantized(value.codes, value.scales, args[alias], fmt, tuple(value.shape), value.offsets)
 
 
 def model(array: Any) -> Any:

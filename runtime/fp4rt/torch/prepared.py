@@ -142,7 +142,7 @@ class _Plan:
             for v in (call.parts[name],)
         ]
         self.template: Any = None
-        self.packer = getattr(kernel.executable, "packer", None)
+        self.packer: Any = getattr(kernel.executable, "packer", None)
         signature = kernel.signature
         if self.packer is not None and all(a.dtype == "f32" for a in signature.params):
             self._prepare_gpu(schema, call, tuple(a.name for a in signature.params))
