@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from fp4cc.codegen import context_elementwise, context_promoted, context_tcgen05
+from fp4cc.codegen import context_decode, context_elementwise, context_promoted, context_tcgen05
 from fp4cc.codegen.context import Frame
 from fp4cc.codegen.converters import converter_functions
 from fp4cc.codegen.epilogue.hooks import EpilogueText
@@ -44,6 +44,7 @@ _TEXTS = {
     ("tcgen05", True): EngineText(
         "sm100/promoted.py.j2", context_promoted.template_context, context_promoted.scale_functions
     ),
+    ("decode", False): EngineText("sm90/decode.py.j2", context_decode.template_context, context_decode.strip_functions),
     ("wgmma", False): _WGMMA,
     ("wgmma", True): _WGMMA,
 }

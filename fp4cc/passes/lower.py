@@ -63,5 +63,5 @@ def _launches(kernel: Kernel, target: str) -> LoweredKernel:
 
 def _planned(kernel: Kernel, target: str) -> LoweredKernel:
     """A launch as its engine plans it: the plan that always applies, with those of other schedules as variants."""
-    *variants, plan = ENGINES.of(kernel, target).plan(kernel, target)
+    *variants, plan = ENGINES.plans(kernel, target)
     return replace(plan, variants=tuple(variants))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from fp4cc.passes.engines.decode.lower import lower_decode
 from fp4cc.passes.engines.none.lower import lower_elementwise
-from fp4cc.passes.engines.spec import Engines, EngineSpec, multiplies
+from fp4cc.passes.engines.spec import Engines, EngineSpec, Special, multiplies
 from fp4cc.passes.engines.tcgen05.lower import lower_tcgen05
 from fp4cc.passes.engines.wgmma.lower import lower_wgmma
 from fp4cc.targets import CHIPS, SM90A, TARGETS
@@ -12,4 +13,6 @@ ENGINES = Engines([
     EngineSpec("none", lambda k, _: not multiplies(k), lambda k, target: lower_elementwise(k, CHIPS[target])),
     EngineSpec("tcgen05", lambda _, target: target in TARGETS, lambda k, target: lower_tcgen05(k, TARGETS[target])),
     EngineSpec("wgmma", lambda _, target: target == SM90A.name, lambda k, _: lower_wgmma(k)),
+], [
+    Special("decode", lambda k, t, when, s: lower_decode(k, when, s) if t == SM90A.name and multiplies(k) else None),
 ])  # fmt: skip

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from fp4cc.ir.kernel import Kernel
+from fp4cc.ir.kernel import Expr, Kernel, Schedule
 from fp4cc.ir.lowered import LoweredKernel
 
 
@@ -25,11 +25,27 @@ class EngineSpec:
     plan: Callable[[Kernel, str], list[LoweredKernel]]
 
 
+@dataclass(frozen=True, slots=True)
+class Special:
+    """What multiplies within some sizes only, in the place of the engine that takes every size of such a kernel.
+
+    `plan(kernel, target, when, schedule)`: a plan for calls where `when` holds and by what the schedule asks, or None
+    where this is not for them; what is refused in any case is left for the other engine to refuse.
+    """
+
+    name: str
+    plan: Callable[[Kernel, str, Expr | None, Schedule | None], LoweredKernel | None]
+
+
 @dataclass
 class Engines:
-    """The engines there are. Of those that accept a kernel the first one plans it."""
+    """The engines there are. Of those that accept a kernel the first one plans it.
+
+    Each plan then gives way to that of the first of the `special` engines which has one for the plan's sizes.
+    """
 
     known: list[EngineSpec] = field(default_factory=list[EngineSpec])
+    special: list[Special] = field(default_factory=list[Special])
 
     def of(self, kernel: Kernel, target: str) -> EngineSpec:
         """The engine of a kernel. LookupError where none takes it."""
@@ -37,6 +53,14 @@ class Engines:
             if engine.accepts(kernel, target):
                 return engine
         raise LookupError(f"no engine for `{kernel.name}` on {target}")
+
+    def plans(self, kernel: Kernel, target: str) -> list[LoweredKernel]:
+        """The plans of a kernel, the last of which always applies. Raises as `EngineSpec.plan` does."""
+        return [self._special(kernel, plan) for plan in self.of(kernel, target).plan(kernel, target)]
+
+    def _special(self, kernel: Kernel, plan: LoweredKernel) -> LoweredKernel:
+        found = (special.plan(kernel, plan.target, plan.when, plan.schedule) for special in self.special)
+        return next((better for better in found if better is not None), plan)
 
     @contextmanager
     def also(self, engine: EngineSpec) -> Generator[None]:
