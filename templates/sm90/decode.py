@@ -45,14 +45,20 @@ def kept(registers, first, count):
     return [registers[first + i] for i in range(count)]
 
 
-def bits_of_word(word, left, first_mask, right, second_mask):
-    """The bits of a word under two masks, each after a shift to the left (negative: to the right)."""
-    shifts = [
-        "shl.b32 %s, $1, %d;" % (name, by) if by >= 0 else "shr.u32 %s, $1, %d;" % (name, -by)
-        for name, by in (("x", left), ("y", right))
-    ]
-    text = "{ .reg .b32 x, y; %s %s and.b32 x, x, 0x%X; and.b32 y, y, 0x%X; or.b32 $0, x, y; }"
-    return word_asm(text % (*shifts, first_mask, second_mask), "=r,r", word)
+def nibbles_apart(word, first, shift):
+    """Nibbles `first` and `first` + 4 of a word in a half each: the sign on top, the others from bit `shift` on."""
+    if first > 1:
+        word, first = word_asm("shr.u32 $0, $1, 8;", "=r,r", word), first - 2
+    mask = 0x000F000F << 4 * first
+    kept = 0x80008000 | 0x00070007 << shift
+    if shift < 9:  # one product is both shifts: copies of a nibble do not overlap
+        text = "{ .reg .b32 x; and.b32 x, $1, 0x%X; mul.lo.u32 x, x, %d; and.b32 $0, x, 0x%X; }"
+        return word_asm(text % (mask, (1 << 12 - 4 * first) + (1 << shift - 4 * first), kept), "=r,r", word)
+    text = (
+        "{ .reg .b32 x, y; shl.b32 x, $1, %d; shl.b32 y, $1, %d; and.b32 x, x, 0x80008000; and.b32 y, y, 0x%X; "
+        "or.b32 $0, x, y; }"
+    )
+    return word_asm(text % (12 - 4 * first, shift - 4 * first, 0x00070007 << shift), "=r,r", word)
 
 
 def turns_of_e2m1(words, wide):
@@ -62,15 +68,10 @@ def turns_of_e2m1(words, wide):
     fraction, are the same number times a power of two; the product by that power is exact.
     """
     fraction_bits, wide_bias = {"bf16": (7, 127), "f16": (10, 15)}[wide]
-    shift = fraction_bits - 1
     factor = (2 * wide_bias - 1) << fraction_bits
-    found = []
-    for word in words:
-        for i in range(4):
-            pair = bits_of_word(word, 12 - 4 * i, 0x80008000, shift - 4 * i, 0x00070007 << shift)
-            text = "{ .reg .b32 factor; mov.b32 factor, 0x%X; mul.rn.%sx2 $0, $1, factor; }"
-            found.append(word_asm(text % (factor << 16 | factor, wide), "=r,r", pair))
-    return found
+    text = "{ .reg .b32 factor; mov.b32 factor, 0x%X; mul.rn.%sx2 $0, $1, factor; }" % (factor << 16 | factor, wide)
+    apart = [nibbles_apart(word, i, fraction_bits - 1) for word in words for i in range(4)]
+    return [word_asm(text, "=r,r", pair) for pair in apart]
 
 
 def in_turns(pairs):
