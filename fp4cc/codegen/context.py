@@ -138,6 +138,7 @@ class Frame:
         place_template: the function that finds a tile; functions_template: more functions of the kernel's module.
         constants, spaces: what stands at module level, by groups; batched, band: how a tile is found.
         subtile, panels, uses: the columns of a sub-tile, how it walks a tile, what it uses.
+        ctas_per_sm: how many CTAs registers are to be left for (0: the compiler of PTX decides).
     """
 
     version: str
@@ -160,6 +161,7 @@ class Frame:
     panels: Panels
     uses: Uses
     epilogue: EpilogueText
+    ctas_per_sm: int
 
 
 def frame(
@@ -175,6 +177,7 @@ def frame(
     band: int,
     place_template: str = "common/place.py.j2",
     functions_template: str | None = None,
+    ctas_per_sm: int = 0,
 ) -> Frame:
     """The frame of a kernel."""
     return Frame(
@@ -201,6 +204,7 @@ def frame(
         panels=Panels.of(lowered.epilogue),
         uses=Uses.of(epilogue),
         epilogue=epilogue,
+        ctas_per_sm=ctas_per_sm,
     )
 
 

@@ -57,6 +57,7 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Fr
         buffers=[BufferText.of_bytes(buffer) for buffer in lowered.smem.buffers],
         batched=batched,
         band=lowered.walk.band,
+        ctas_per_sm=engine.ctas,
     )
     reads = exchanged_reads(lowered.epilogue, len(problem.accumulators), tile.n)
     return around, DecodeText(

@@ -42,7 +42,7 @@ class Decode:
     """Products of at most `groups` x 8 rows. `pairs` has x and the weights of each product.
 
     A warp makes `columns` of an accumulator, of one of `shares` of K. A lane takes `run` elements of a row at each
-    step, of which `ahead` are being loaded.
+    step, of which `ahead` are being loaded. An SM holds `ctas`: so many registers a thread has.
     """
 
     pairs: tuple[tuple[Strip, Strip], ...]
@@ -51,6 +51,7 @@ class Decode:
     shares: int
     run: int
     ahead: int
+    ctas: int
     name: str = "decode"
 
     @property

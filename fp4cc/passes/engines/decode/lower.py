@@ -29,7 +29,7 @@ from fp4cc.ir.sizes import Sizes, ceildiv, mul
 from fp4cc.passes.choice.bounds import upper_bound
 from fp4cc.passes.engines.decode.decisions import explain_choices
 from fp4cc.passes.engines.decode.operands import constraints, plan_strips, run_of
-from fp4cc.passes.engines.decode.shape import EPILOGUE_WARPS, Shape, choose
+from fp4cc.passes.engines.decode.shape import AHEAD, EPILOGUE_WARPS, WARP_COLUMNS, Shape, choose
 from fp4cc.passes.epilogue.blocks import whole_panels
 from fp4cc.passes.epilogue.memory import STAGING_LIMIT
 from fp4cc.passes.epilogue.plan import plan_epilogue
@@ -94,7 +94,7 @@ def _lower(work: _Work, when: Expr | None, schedule: Schedule | None) -> Lowered
     shape = choose(problem, widths, run)
     groups = -(-work.rows // ROWS)
     tile = Tile(TILE_ROWS, shape.columns, 4 * run, TILE_ROWS)
-    engine = Decode(pairs, groups, shape.warp_columns, shape.shares, run, shape.ahead)
+    engine = Decode(pairs, groups, WARP_COLUMNS, shape.shares, run, AHEAD, shape.ctas)
     exchange = FewRows("sums", 4 * (slots * tile.n + 4), between=False, rows=engine.shares * engine.rows + 1)
     sums = SmemBuffer(exchange.buffer, 0, exchange.rows * exchange.pitch, 1, 16, "each warp's sums, and zeros")
     epilogue = plan_epilogue(work.frame, work.sizes, tile.n, min(STAGING_LIMIT, SM90A.smem_bytes - sums.total))

@@ -1,44 +1,76 @@
-"""How many columns a CTA of the decoding engine makes, and over how many warps it spreads K."""
+"""How many columns a CTA of the decoding engine makes, over how many warps it spreads K, and how long that takes.
+
+The time model was fitted to 48 measurements on an H100 (benchmarks/hopper.md): all but 4 are within a tenth of it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fp4cc.ir.kernel import Expr
 from fp4cc.ir.lowered import Problem
 from fp4cc.ir.lowered.decode import LANES
 from fp4cc.ir.sizes import approximate
+from fp4cc.targets.sm90 import SM90A
 
 EPILOGUE_WARPS = 4
 #: Columns of an accumulator that a warp makes.
 WARP_COLUMNS = 32
-#: Steps of weights that a lane has on their way.
-AHEAD = 2
+#: Steps of weights that a lane has on their way: more of them take registers that other warps need.
+AHEAD = 1
+#: Warps that an SM holds: with them a thread has 128 registers, and loads can be issued long before they are used.
+RESIDENT = 16
 #: What a size counts as that is not known.
-_ASSUMED = 4096
-_WARPS = (16, 8)
+_ASSUMED = 8192
+_WARPS = (8, 16, 4)
+#: Clocks of a warp's step, by itself and for each warp of the SM beyond those that its latency hides; and of the rest
+#: of a CTA: its start, its first loads, the sum of the shares, the epilogue.
+_STEP, _STEP_BESIDE, _HIDDEN = 1580.0, 123.0, 6.0
+_CTA = 4740.0
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """`columns` of each accumulator in a tile, made by `blocks` x `shares` warps, each of `warp_columns`."""
+    """`columns` of each accumulator in a tile, made by `blocks` x `shares` warps."""
 
     columns: int
-    warp_columns: int
     blocks: int
     shares: int
-    ahead: int
 
     @property
     def warps(self) -> int:
         """Of a CTA."""
         return self.blocks * self.shares
 
+    @property
+    def ctas(self) -> int:
+        """That an SM holds."""
+        return max(1, RESIDENT // self.warps)
+
 
 def choose(problem: Problem, widths: Sequence[int], run: int) -> Shape:
-    """The narrowest tiles, for as many CTAs as there can be; eight warps of them where each still has two steps."""
+    """The narrowest tiles, and of the warps that a CTA can have the number that takes the least time."""
     columns = min(widths)
     blocks = len(problem.accumulators) * columns // WARP_COLUMNS
-    steps = max(approximate(product.k, {}, _ASSUMED) for product in problem.products) / (LANES * run)
-    warps = next((n for n in _WARPS if steps >= 2 * n // blocks), _WARPS[-1])
-    return Shape(columns, WARP_COLUMNS, blocks, warps // blocks, AHEAD)
+    shapes = [Shape(columns, blocks, warps // blocks) for warps in _WARPS if warps % blocks == 0]
+    return min(shapes, key=lambda shape: clocks(problem, shape, run))
+
+
+def clocks(problem: Problem, shape: Shape, run: int) -> float:
+    """The time of a product, in clocks of an SM."""
+    sms = SM90A.rates.sms
+    steps = sum(-(-_known(product.k) // (LANES * run * shape.shares)) for product in problem.products)
+    steps /= len(problem.accumulators)
+    tiles = -(-_known(problem.n) // shape.columns) * approximate(problem.batch, {}, 1)
+    waves, left = divmod(tiles, sms * shape.ctas)
+    beside = max(shape.warps, left * shape.warps / sms)
+    return waves * (steps * _step(RESIDENT) + _CTA) + (steps * _step(beside) + _CTA if left else 0.0)
+
+
+def _step(warps: float) -> float:
+    return _STEP + max(0.0, warps - _HIDDEN) * _STEP_BESIDE
+
+
+def _known(size: Expr) -> int:
+    return approximate(size, {}, _ASSUMED)
