@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from fp4cc.ir.kernel import Constraint, Expr, Kernel, Schedule
+from fp4cc.diagnostics import DiagnosticError
+from fp4cc.ir.kernel import Constraint, Kernel, Schedule
 from fp4cc.ir.lowered import (
-    EPILOGUE_BARRIER,
     Cluster,
     Decode,
     FewRows,
@@ -21,15 +21,17 @@ from fp4cc.ir.lowered import (
     OneEach,
     Problem,
     SmemBuffer,
+    Strip,
     Tile,
     WarpRole,
 )
-from fp4cc.ir.lowered.decode import ROWS
+from fp4cc.ir.lowered.decode import LANES, ROWS
 from fp4cc.ir.sizes import Sizes, ceildiv, mul
-from fp4cc.passes.choice.bounds import upper_bound
+from fp4cc.passes.choice.cases import Bounds, Candidate, Case
 from fp4cc.passes.engines.decode.decisions import explain_choices
 from fp4cc.passes.engines.decode.operands import constraints, plan_strips, run_of
-from fp4cc.passes.engines.decode.shape import AHEAD, EPILOGUE_WARPS, WARP_COLUMNS, Shape, choose
+from fp4cc.passes.engines.decode.shape import AHEAD, EPILOGUE_WARPS, WARP_COLUMNS, Shape, choose, clocks_of
+from fp4cc.passes.engines.spec import multiplies
 from fp4cc.passes.epilogue.blocks import whole_panels
 from fp4cc.passes.epilogue.memory import STAGING_LIMIT
 from fp4cc.passes.epilogue.plan import plan_epilogue
@@ -53,82 +55,117 @@ _MOST_COLUMNS = 128
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """What is decided before the tile."""
+    """What is decided before the tile, for products of at most so many `rows`."""
 
     kernel: Kernel
     sizes: Sizes
     problem: Problem
     frame: Frame
-    rows: int
+    pairs: tuple[tuple[Strip, Strip], ...]
+    run: int
+    widths: tuple[int, ...]
     required: tuple[Constraint, ...]
+    needs: Needs
 
 
-def lower_decode(kernel: Kernel, when: Expr | None, schedule: Schedule | None) -> LoweredKernel | None:
-    """The plan for calls where `when` holds; None where M may be more than 16, or something is not for this engine.
+def takes_few_rows(kernel: Kernel, target: str, bounds: Bounds) -> bool:
+    """Whether this engine makes the kernel's products, of at most 16 rows within bounds.
 
-    What is refused in any case is refused by the engine that takes every M; it also takes what a schedule asks for.
+    What cannot be made by any engine is left to be refused by the one that takes every number of rows.
     """
-    asked = () if schedule is None else tuple(schedule.fields.values())
-    if is_promoted(kernel) or any(values != ("auto",) for values in asked):
-        return None
-    sizes = Sizes.of(kernel.dims)
-    split = split_row_scales(kernel)
-    problem, frame = find_products(split, sizes, SM90A.tile_n)
-    rows = upper_bound(problem.m, when)
-    required = constraints(split, problem.products)
-    if rows is None or not 0 < rows <= MOST_ROWS or required is None:
-        return None
-    lowered = _lower(_Work(split, sizes, problem, frame, rows, required), when, schedule)
-    return None if lowered is None else replace(lowered, kernel=kernel)
+    if target != SM90A.name or not multiplies(kernel) or is_promoted(kernel):
+        return False
+    try:
+        work = _work(kernel)
+    except DiagnosticError:
+        return False
+    return work is not None and 0 < (bounds.most(work.problem.m) or 0) <= MOST_ROWS
 
 
-def _lower(work: _Work, when: Expr | None, schedule: Schedule | None) -> LoweredKernel | None:
-    kernel, problem, needs, run = work.kernel, work.problem, Needs(work.kernel.args), run_of(work.problem)
-    facts = (*kernel.constraints, *work.required)
-    pairs = plan_strips(problem, run, Readers(kernel, work.sizes, problem, facts, needs))
+def only_auto(schedule: Schedule | None) -> bool:
+    """Whether a block asks for nothing: tiles, stages and clusters are those of the other engine."""
+    return schedule is None or all(values == ("auto",) for values in schedule.fields.values())
+
+
+def decode_candidates(kernel: Kernel, target: str) -> list[Candidate]:
+    """A plan for each number of right operands of an instruction."""
+    if target != SM90A.name or not multiplies(kernel) or is_promoted(kernel):
+        return []
+    try:
+        work = _work(kernel)
+    except DiagnosticError:
+        return []
+    if work is None or not isinstance(work.problem.m, str):
+        return []
+    shape = choose(work.problem, work.widths, work.run)
+    time = clocks_of(work.problem, shape, work.run)
+    return [
+        Candidate(f"decode, at most {rows} rows", time, within=("le", work.problem.m, rows))
+        for rows in range(ROWS, MOST_ROWS + 1, ROWS)
+    ]
+
+
+def lower_decode(kernel: Kernel, case: Case) -> LoweredKernel:
+    """The plan for a case. ValueError for one that `takes_few_rows` does not take."""
+    work = _work(kernel)
+    rows = None if work is None else Bounds.of(kernel, case.when).most(work.problem.m)
+    if work is None or rows is None:
+        raise ValueError(f"`{kernel.name}` is not for few rows")
+    lowered = replace(_lower(work, rows, case), kernel=kernel)
+    return replace(lowered, decisions=explain_choices(lowered))
+
+
+def _work(kernel: Kernel) -> _Work | None:
+    """None where an operand, a size or the width of the epilogue's panels is not for this engine."""
+    kernel, sizes = split_row_scales(kernel), Sizes.of(kernel.dims)
+    problem, frame = find_products(kernel, sizes, SM90A.tile_n)
+    required = constraints(kernel, problem.products)
     slots = len(problem.accumulators)
-    widths = tile_widths(work.frame, problem, [n for n in _WIDTHS if slots * n <= _MOST_COLUMNS])
-    widths = whole_panels(work.frame, widths)
-    if pairs is None or not widths:
+    widths = tile_widths(frame, problem, [n for n in _WIDTHS if slots * n <= _MOST_COLUMNS])
+    widths = whole_panels(frame, widths)
+    if required is None or not widths:
         return None
-    shape = choose(problem, widths, run)
-    groups = -(-work.rows // ROWS)
-    tile = Tile(TILE_ROWS, shape.columns, 4 * run, TILE_ROWS)
-    engine = Decode(pairs, groups, WARP_COLUMNS, shape.shares, run, AHEAD, shape.ctas)
-    exchange = FewRows("sums", 4 * (slots * tile.n + 4), between=False, rows=engine.shares * engine.rows + 1)
-    sums = SmemBuffer(exchange.buffer, 0, exchange.rows * exchange.pitch, 1, 16, "each warp's sums, and zeros")
+    needs, run = Needs(kernel.args), run_of(problem)
+    readers = Readers(kernel, sizes, problem, (*kernel.constraints, *required), needs)
+    pairs = plan_strips(problem, run, readers)
+    return None if pairs is None else _Work(kernel, sizes, problem, frame, pairs, run, widths, required, needs)
+
+
+def _lower(work: _Work, rows: int, case: Case) -> LoweredKernel:
+    kernel, problem, needs = work.kernel, work.problem, work.needs
+    shape = choose(problem, work.widths, work.run)
+    tile = Tile(TILE_ROWS, shape.columns, LANES * work.run, TILE_ROWS)
+    engine = Decode(work.pairs, -(-rows // ROWS), WARP_COLUMNS, shape.shares, work.run, AHEAD, shape.ctas)
+    pitch = 4 * (len(problem.accumulators) * tile.n + 4)  # without the four, lanes of a warp would meet in banks
+    exchange = FewRows("sums", pitch, between=False, rows=engine.shares * engine.rows + 1)
+    sums = SmemBuffer(exchange.buffer, 0, exchange.rows * pitch, 1, 16, "each warp's sums, and zeros")
     epilogue = plan_epilogue(work.frame, work.sizes, tile.n, min(STAGING_LIMIT, SM90A.smem_bytes - sums.total))
     mainloops = tuple(Mainloop((product,), engine.step, (), 0) for product in problem.products)
     walk = _walk(problem, tile)
     lengths = (*product_sizes(problem, walk, epilogue.program, mainloops), *needs.lengths())
-    lowered = LoweredKernel(
+    params = plan_params(epilogue.tensor_maps, lengths, (*needs.addresses(), *epilogue.params))
+    return LoweredKernel(
         name=kernel.name,
         target=SM90A.name,
         kernel=kernel,
-        schedule=schedule,
+        schedule=case.schedule,
         tile=tile,
         cluster=Cluster(1, 1),
         walk=walk,
         roles=_roles(shape),
-        named_barriers=(EPILOGUE_BARRIER,),
+        named_barriers=epilogue.barriers,
         smem=place_buffers((sums, *epilogue.staging), SM90A.smem_bytes),
         tensor_maps=epilogue.tensor_maps,
         epilogue=epilogue.program,
-        launch=Launch(
-            f"{kernel.name}_0",
-            32 * shape.warps,
-            plan_params(epilogue.tensor_maps, lengths, (*needs.addresses(), *epilogue.params)),
-            lengths,
-        ),
+        launch=Launch(f"{kernel.name}_0", 32 * shape.warps, params, lengths),
         constraints=(*work.required, *not_empty(kernel, epilogue.program, work.sizes)),
         decisions=(),
-        when=when,
+        when=case.when,
         problem=problem,
         mainloops=mainloops,
         engine=engine,
         exchange=exchange,
     )
-    return replace(lowered, decisions=explain_choices(lowered))
 
 
 def _walk(problem: Problem, tile: Tile) -> OneEach:

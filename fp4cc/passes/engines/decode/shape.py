@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 from fp4cc.ir.kernel import Expr
 from fp4cc.ir.lowered import Problem
 from fp4cc.ir.lowered.decode import LANES
-from fp4cc.ir.sizes import approximate
+from fp4cc.ir.sizes import approximate, ceildiv, fold, mul
 from fp4cc.targets.sm90 import SM90A
 
 EPILOGUE_WARPS = 4
@@ -74,3 +75,13 @@ def _step(warps: float) -> float:
 
 def _known(size: Expr) -> int:
     return approximate(size, {}, _ASSUMED)
+
+
+def clocks_of(problem: Problem, shape: Shape, run: int) -> Expr:
+    """About the same time as a formula of the sizes: all waves take as long as a full one."""
+    step, cta = int(_step(RESIDENT)), int(_CTA)
+    tiles = mul(ceildiv(problem.n, shape.columns), problem.batch)
+    ks = [fold("ceildiv", product.k, LANES * run * shape.shares) for product in problem.products]
+    steps = reduce(lambda x, y: fold("add", x, y), ks)
+    each = fold("add", fold("ceildiv", fold("mul", steps, step), len(problem.accumulators)), cta)
+    return fold("mul", fold("ceildiv", tiles, SM90A.rates.sms * shape.ctas), each)
