@@ -31,7 +31,6 @@ from fp4cc.passes.choice.cases import Bounds, Candidate, Case
 from fp4cc.passes.engines.decode.decisions import explain_choices
 from fp4cc.passes.engines.decode.operands import constraints, plan_strips, run_of
 from fp4cc.passes.engines.decode.shape import AHEAD, EPILOGUE_WARPS, WARP_COLUMNS, Shape, choose, clocks_of
-from fp4cc.passes.engines.spec import multiplies
 from fp4cc.passes.epilogue.blocks import whole_panels
 from fp4cc.passes.epilogue.memory import STAGING_LIMIT
 from fp4cc.passes.epilogue.plan import plan_epilogue
@@ -73,12 +72,7 @@ def takes_few_rows(kernel: Kernel, target: str, bounds: Bounds) -> bool:
 
     What cannot be made by any engine is left to be refused by the one that takes every number of rows.
     """
-    if target != SM90A.name or not multiplies(kernel) or is_promoted(kernel):
-        return False
-    try:
-        work = _work(kernel)
-    except DiagnosticError:
-        return False
+    work = _work_if_any(kernel) if target == SM90A.name else None
     return work is not None and 0 < (bounds.most(work.problem.m) or 0) <= MOST_ROWS
 
 
@@ -89,12 +83,7 @@ def only_auto(schedule: Schedule | None) -> bool:
 
 def decode_candidates(kernel: Kernel, target: str) -> list[Candidate]:
     """A plan for each number of right operands of an instruction."""
-    if target != SM90A.name or not multiplies(kernel) or is_promoted(kernel):
-        return []
-    try:
-        work = _work(kernel)
-    except DiagnosticError:
-        return []
+    work = _work_if_any(kernel) if target == SM90A.name else None
     if work is None or not isinstance(work.problem.m, str):
         return []
     shape = choose(work.problem, work.widths, work.run)
@@ -113,6 +102,16 @@ def lower_decode(kernel: Kernel, case: Case) -> LoweredKernel:
         raise ValueError(f"`{kernel.name}` is not for few rows")
     lowered = replace(_lower(work, rows, case), kernel=kernel)
     return replace(lowered, decisions=explain_choices(lowered))
+
+
+def _work_if_any(kernel: Kernel) -> _Work | None:
+    """The same; None too of a kernel without products, or with what no engine makes."""
+    if is_promoted(kernel) or not any(value.op == "matmul" for value in kernel.values):
+        return None
+    try:
+        return _work(kernel)
+    except DiagnosticError:
+        return None
 
 
 def _work(kernel: Kernel) -> _Work | None:
