@@ -71,7 +71,7 @@ def _launches(kernel: Kernel, target: str, plans: int) -> LoweredKernel:
 def _planned(kernel: Kernel, target: str, plans: int) -> LoweredKernel:
     """A launch as its engine plans it: the plan that always applies, with those of other schedules as variants."""
     written = [Case(when, schedule) for when, schedule in applicable(kernel, Sizes.of(kernel.dims), target)]
-    wanted = [(ENGINES.of(kernel, target, Bounds.of(kernel, case.when)), case) for case in written]
+    wanted = [(ENGINES.of(kernel, target, Bounds.of(kernel, case.when), case.schedule), case) for case in written]
     if written[-1].schedule is None:
         wanted[-1:] = _by_size(kernel, target, plans, *wanted[-1])
     *variants, plan = _each_by_its_engine(kernel, target, wanted)

@@ -16,11 +16,23 @@ What the emitted kernel gives the epilogue (names in scope at its hooks):
 
 from __future__ import annotations
 
+from fp4cc.ir.lowered.decode import Decode, Strip
 from fp4cc.ir.lowered.feeds import Conversion, Feed, Load, Mainloop
-from fp4cc.ir.lowered.kernel import Decision, Engine, Exchange, LoweredKernel, Marked
+from fp4cc.ir.lowered.kernel import Decision, Engine, Exchange, FewRows, LoweredKernel, Marked
 from fp4cc.ir.lowered.problem import Operand, Problem, Product, Role
 from fp4cc.ir.lowered.promotion import PromotedScales, Promotion
-from fp4cc.ir.lowered.resources import Cluster, KernelParam, Launch, Persistent, Size, Smem, SmemBuffer, Tile, Walk
+from fp4cc.ir.lowered.resources import (
+    Cluster,
+    KernelParam,
+    Launch,
+    OneEach,
+    Persistent,
+    Size,
+    Smem,
+    SmemBuffer,
+    Tile,
+    Walk,
+)
 from fp4cc.ir.lowered.rings import EPILOGUE_BARRIER, Barrier, NamedBarrier, Pipeline, RoleName, WarpRole
 from fp4cc.ir.lowered.tcgen05 import Mma, MmaKind, Tcgen05, Tmem
 from fp4cc.ir.lowered.wgmma import CONSUMERS, TILE_K, Converted, Scales, Slotted, Wgmma, Wide
@@ -35,9 +47,11 @@ __all__ = [
     "Conversion",
     "Converted",
     "Decision",
+    "Decode",
     "Engine",
     "Exchange",
     "Feed",
+    "FewRows",
     "KernelParam",
     "Launch",
     "Load",
@@ -47,6 +61,7 @@ __all__ = [
     "Mma",
     "MmaKind",
     "NamedBarrier",
+    "OneEach",
     "Operand",
     "Part",
     "Persistent",
@@ -62,6 +77,7 @@ __all__ = [
     "Slotted",
     "Smem",
     "SmemBuffer",
+    "Strip",
     "Tcgen05",
     "Tile",
     "Tmem",

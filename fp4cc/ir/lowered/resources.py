@@ -53,6 +53,11 @@ class Persistent:
     tiles: Expr  # all of them, batches too
 
 
+@dataclass(frozen=True, slots=True)
+class OneEach(Persistent):
+    """A CTA for each tile, in the same order: no CTA takes a second one."""
+
+
 Walk: TypeAlias = Persistent
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from fp4cc.ir.kernel import Kernel
+from fp4cc.passes.engines.decode.facts import decode_facts
+from fp4cc.passes.engines.decode.lower import decode_candidates, lower_decode, only_auto, takes_few_rows
 from fp4cc.passes.engines.none.lower import lower_elementwise
 from fp4cc.passes.engines.spec import Engines, EngineSpec, multiplies
 from fp4cc.passes.engines.tcgen05.facts import tcgen05_facts
@@ -28,6 +30,14 @@ ENGINES = Engines([
         lambda kernel, target, cases: lower_tcgen05(kernel, TARGETS[target], cases),
         lambda kernel, target: tcgen05_candidates(kernel, TARGETS[target]) if _on_tcgen05(kernel, target) else [],
         facts=tcgen05_facts,
+    ),
+    EngineSpec(
+        "decode",
+        takes_few_rows,
+        lambda kernel, _target, cases: [lower_decode(kernel, case) for case in cases],
+        decode_candidates,
+        decode_facts,
+        only_auto,
     ),
     EngineSpec(
         "wgmma",
