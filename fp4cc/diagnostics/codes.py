@@ -92,6 +92,8 @@ _TITLES = {
     "FP3012": "the destination has no such scale",
     "FP3013": "a quantized output depends on a reduction of the same kernel",
     "FP3014": "a quantized output needs quantize, and quantize a quantized output",
+    "FP3080": "a tensor has ragged rows and the axis of their groups",
+    "FP3081": "a product has ragged rows and the axis of their groups",
     # Chains of kernels.
     "FP3501": "the elements of producer and consumer differ",
     "FP3502": "the scale types of producer and consumer differ",

@@ -20,6 +20,7 @@ _ATTRS = {
     "reduce": ("kind", "over"),
     "unzip": ("axis", "into", "group", "part"),
     "hadamard": ("axis", "size"),
+    "of_group": ("ragged", "groups", "rows"),
     "uniform": ("stream",),
 }
 
@@ -82,6 +83,10 @@ def _value(kernel: Kernel, index: int, value: Value) -> Iterator[str]:
         yield "its axes are not its operand's with the last two swapped"
     elif value.op == "quantize" and (not isinstance(value.dtype, BlockFormat) or value.axes != operands[0].axes):
         yield "its type is not a format, or its axes are not its operand's"
+    elif value.op == "of_group":
+        groups, rows = value.attrs["groups"], value.attrs["rows"]
+        if value.axes != tuple(rows if a == groups else a for a in operands[0].axes) or rows in operands[0].axes:
+            yield f"it does not make {list(operands[0].axes)} into {list(value.axes)}"
     elif value.op == "matmul":
         k = value.attrs["k"]
         a, b = operands

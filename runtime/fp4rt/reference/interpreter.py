@@ -185,6 +185,10 @@ def _matmul(value: Value, operands: list[Operand], env: Environment) -> Tensor:
         return Tensor(sums.astype(np.float32), value.axes)
 
 
+def _of_group(value: Value, operands: list[Operand], env: Environment) -> Tensor:
+    return tensorops.of_group(value, _tensor(value, operands[0]), env.arrays)
+
+
 def _transpose(value: Value, operands: list[Operand], env: Environment) -> Operand:
     source = operands[0]
     if isinstance(source, Quantized):
@@ -219,6 +223,7 @@ def _whole(function: Callable[..., Tensor]) -> Callable[[Value, list[Operand], E
 
 _SPECIAL: dict[str, Callable[[Value, list[Operand], Environment], Operand]] = {
     "matmul": _matmul,
+    "of_group": _of_group,
     "transpose": _transpose,
     "dequantize": _dequantize,
     "quantize": _quantize,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -133,6 +134,14 @@ def unzip(value: Value, operands: list[Tensor], dims: Mapping[str, int]) -> Tens
     data = np.take(x.data, index, axis=x.axes.index(axis))
     renamed = tuple(into if a == axis else a for a in x.axes)
     return Tensor(Tensor(data, renamed).align(value.axes), value.axes)
+
+
+def of_group(value: Value, x: Tensor, arrays: Mapping[str, Any]) -> Tensor:
+    """For each row of a ragged axis the part of `x` of the row's group; the rows stand in the groups' place."""
+    groups, rows, offsets = (str(value.attrs[key]) for key in ("groups", "rows", "ragged"))
+    counts = np.diff(np.asarray(arrays[offsets]).astype(np.int64))
+    data = np.repeat(x.data, counts, axis=x.axes.index(groups))
+    return Tensor(data, tuple(rows if axis == groups else axis for axis in x.axes))
 
 
 def hadamard(value: Value, operands: list[Tensor], dims: Mapping[str, int]) -> Tensor:
