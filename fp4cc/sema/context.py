@@ -311,7 +311,7 @@ class Context:
         return self.made.get(operand.index) or frozenset((operand.axes,))
 
     def merged(self, orders: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
-        """The axes of several operands together (`fp4cc.sema.axes`). What is there for each group is there for its rows."""
+        """The axes of several operands together (`fp4cc.sema.axes`), ragged rows in the place of their groups."""
         found = frozenset(orders)
         rows = self.ragged.together(axis for order in found for axis in order)
         if rows:

@@ -13,7 +13,7 @@ from fp4cc.ir.kernel import Arg
 
 @dataclass(frozen=True, slots=True)
 class Ragged:
-    """An axis of `rows` in groups, that of the `offsets` argument (`rows by offsets`), and the axis that numbers them."""
+    """An axis of rows in groups (`rows by offsets`), and the axis that numbers these groups."""
 
     rows: str
     offsets: str

@@ -57,10 +57,10 @@ def matmul(context: Context, left: tuple[Operand, Span], right: tuple[Operand, S
     for each in context.ragged.together(axes):
         raise context.fail(
             "FP3081",
-            f"the product would have the rows `{each.rows} by {each.offsets}` and the axis `{each.groups}` of their groups",
+            f"the product would have the rows `{each.rows} by {each.offsets}` and the axis `{each.groups}`",
             node.span,
             f"{type_text(a.dtype, a.axes)} @ {type_text(b.dtype, b.axes)}",
-            notes=["each row is in one group: a product multiplies the ragged rows, on its left, by their group's part"],
+            notes=["each row is in one group: `@` multiplies ragged rows, on its left, by their group's part"],
             help=f"multiply from the other side: `x[{each.rows}, K] @ w[{each.groups}, N, K].T`",
         )
     if len(set(axes)) < len(axes) or k in axes:
