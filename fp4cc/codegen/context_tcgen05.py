@@ -16,7 +16,6 @@ from fp4cc.codegen.context import (
     cta_group,
     frame,
     named_barriers,
-    place_call,
     waits,
 )
 from fp4cc.codegen.converters import ConverterLoop, arrive, batched, conversions, converter_loops
@@ -26,6 +25,7 @@ from fp4cc.codegen.halves import whole_index
 from fp4cc.codegen.mainloops import LoadLoop, MmaLoop, ScaleColumn, half_atom_columns, load_loops, mma_loops, numbered
 from fp4cc.codegen.multicast import mask_text, union_text
 from fp4cc.codegen.parts import bytes_name
+from fp4cc.codegen.placing import first_row, first_used, place_text, rows_end, search_text, start_text
 from fp4cc.codegen.walking import WalkText, start
 from fp4cc.ir.lowered import Load, LoweredKernel, Mainloop, Mma, SmemBuffer, Tcgen05, Tmem
 from fp4cc.ir.lowered_converters import Converters
@@ -43,7 +43,7 @@ class ConvertersText:
     teams: str
     converter_loops: list[ConverterLoop]
     converter_arrive: str
-    converter_place: str
+    converter_place: Fragment
     converter_rows: set[str]
 
 
@@ -74,9 +74,11 @@ class Tcgen05Text:
     accumulators: list[str]
     acc_width: str
     conversion: ConvertersText | None
-    load_place: str
-    mma_place: str
-    epilogue_place: str
+    start: Fragment
+    search: Fragment
+    load_place: Fragment
+    mma_place: Fragment
+    epilogue_place: Fragment
     m0: str
     n0: str
     walk: WalkText
@@ -101,7 +103,7 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Fr
     engine = lowered.engine_as(Tcgen05)
     overlapped = engine.tmem.overlapped(lowered.tile.n)
     problem, tile, cluster = lowered.products, lowered.tile, lowered.cluster
-    batched = bool(problem.batch_axes)
+    batched = bool(problem.batch_axes) and problem.groups is None  # `place` finds a tile in its group
     # Of an unzipped product a sub-tile takes as many columns from each half.
     step = lowered.epilogue.subtile * (1 if lowered.epilogue.group is None else 2)
     several = len(problem.products) > 1
@@ -137,10 +139,18 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Fr
         accumulators=[f"acc{numbered(slot)}" for slot in range(slots)],
         acc_width="ACC_COLUMNS" if slots > 1 else "TILE_N",
         conversion=_converter_context(lowered),
-        load_place=place_call(batched, any(p.a.batched or p.b.batched for p in problem.products)),
-        mma_place=place_call(batched, batch_used=False),
-        epilogue_place=place_call(batched, "batch" in epilogue.uses),
-        m0=f"(tile_m * CLUSTER_M + cta_m) * {tile.cta_m}" if cluster.m > 1 else f"tile_m * {tile.cta_m}",
+        start=start_text(lowered),
+        search=search_text(lowered),
+        load_place=place_text(
+            lowered, batch=any(p.a.batched or p.b.batched for p in problem.products), others=_of_a(lowered)
+        ),
+        mma_place=place_text(lowered, batch=False),
+        epilogue_place=place_text(
+            lowered, batch="batch" in epilogue.uses, others={*epilogue.uses, "group_end", *first_used(lowered)}
+        ),
+        m0=first_row(
+            lowered, f"(tile_m * CLUSTER_M + cta_m) * {tile.cta_m}" if cluster.m > 1 else f"tile_m * {tile.cta_m}"
+        ),
         n0=n0,
         epilogue_n0=f"(tile_n * CLUSTER_N + cta_n) * {width}" if cluster.n > 1 else f"tile_n * {width}",
         group=lowered.epilogue.group,
@@ -170,7 +180,17 @@ def _walk(lowered: LoweredKernel, epilogue: EpilogueText, uses: Uses) -> WalkTex
     panel = fragment(f"first_subtile = {first}", f"panel0 = n0 + {wide} * first_subtile")
     counter = "step" if epilogue.walks or overlapped else "subtile"
     last = program.tile_n - wide if overlapped else None
-    return WalkText(counter, start(uses, wide, last), panel, fragment(f"column = n0 + {wide} * subtile"))
+    return WalkText(
+        counter, start(uses, wide, last, rows_end(lowered)), panel, fragment(f"column = n0 + {wide} * subtile")
+    )
+
+
+def _of_a(lowered: LoweredKernel) -> set[str]:
+    """What the loads of A use of a tile's group."""
+    if not lowered.products.ragged:
+        return set()
+    scales = any(load.part.role == "A" and load.part.scales for load in lowered.loads)
+    return {"group_first", *(["atoms_before"] if scales else [])}
 
 
 def _turn(program: EpilogueProgram, overlapped: bool) -> str:
@@ -191,7 +211,7 @@ def _converter_context(lowered: LoweredKernel) -> ConvertersText | None:
         teams="CONVERTERS" if converters.members == 1 else "TEAMS",
         converter_loops=converter_loops(lowered),
         converter_arrive=arrive(lowered),
-        converter_place=place_call(bool(lowered.products.batch_axes), any(map(batched, found))),
+        converter_place=place_text(lowered, batch=any(map(batched, found)), others=first_used(lowered)),
         converter_rows={conversion.role for conversion in found},
     )
 

@@ -20,7 +20,18 @@ from fp4cc.ir.lowered.feeds import Feed, Load, Mainloop
 from fp4cc.ir.lowered.kernel import Decision, Engine, Exchange, LoweredKernel, Marked
 from fp4cc.ir.lowered.problem import Operand, Problem, Product, Role
 from fp4cc.ir.lowered.promotion import PromotedScales, Promotion
-from fp4cc.ir.lowered.resources import Cluster, KernelParam, Launch, Persistent, Size, Smem, SmemBuffer, Tile, Walk
+from fp4cc.ir.lowered.resources import (
+    Cluster,
+    Grouped,
+    KernelParam,
+    Launch,
+    Persistent,
+    Size,
+    Smem,
+    SmemBuffer,
+    Tile,
+    Walk,
+)
 from fp4cc.ir.lowered.rings import EPILOGUE_BARRIER, Barrier, NamedBarrier, Pipeline, RoleName, WarpRole
 from fp4cc.ir.lowered.tcgen05 import Mma, MmaKind, Tcgen05, Tmem
 from fp4cc.ir.lowered.wgmma import CONSUMERS, TILE_K, Scales, Side, Wgmma, WgmmaLoop, Wide
@@ -36,6 +47,7 @@ __all__ = [
     "Engine",
     "Exchange",
     "Feed",
+    "Grouped",
     "KernelParam",
     "Launch",
     "Load",

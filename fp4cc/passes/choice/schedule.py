@@ -14,6 +14,8 @@ from fp4cc.targets import Target
 
 #: What a dynamic dim counts as when the compiler ranks schedules: large, so that the choice is one for throughput.
 ASSUMED = 4096
+#: What a dynamic number of groups of ragged rows counts as.
+ASSUMED_GROUPS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +131,10 @@ def assumed_shape(problem: Problem, when: Expr | None) -> tuple[Shape, dict[str,
         values.update({name: 1 for name in free_names(expr) if name in values})
     m, n, *steps, batch = (max(1, approximate(e, values, ASSUMED)) for e in sizes)
     k = sum(steps)
+    if problem.ragged:  # ranked as if all groups had as many rows
+        values.update(dict.fromkeys(free_names(problem.indices), ASSUMED_GROUPS))
+        batch = max(1, approximate(problem.indices, values, ASSUMED_GROUPS))
+        m = -(-m // batch)
     return Shape(m, n, k, batch), values
 
 

@@ -15,7 +15,7 @@ from fp4rt.ops import OPS
 
 STORED = ("f32", "bf16", "f16", "e4m3", "e5m2")
 #: Operations on tensors that are nothing special here: elements are read and written by axis name and logical index.
-_TENSOR_OPS = ("transpose", "uniform", "hadamard")
+_TENSOR_OPS = ("transpose", "uniform", "hadamard", "of_group")
 
 
 def operation_refusals(index: int, kernel: Kernel, problem: Space) -> Iterator[Diagnostic]:

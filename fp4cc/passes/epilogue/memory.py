@@ -57,7 +57,7 @@ def element_strides(arg: Arg, problem: Space, sizes: Sizes) -> Strides:
     for axis in reversed(arg.axes):
         found[str(axis.name)] = stride
         stride = mul(stride, sizes(axis.extent))
-    last_batch = problem.batch_axes[-1] if problem.batch_axes else ""
+    last_batch = problem.tile_axes[-1] if problem.tile_axes else ""
     return Strides(found.get(last_batch, 0), found.get(problem.m_axis, 0), found.get(problem.n_axis, 0))
 
 
@@ -66,15 +66,18 @@ def in_order(arg: Arg, column_stride: Expr, space: Space) -> bool:
     return column_stride == 1 and tuple(str(axis.name) for axis in arg.axes[:-2]) in ((), space.batch_axes)
 
 
-def plan_store(arg: Arg, dtype: Scalar, legal: Expr | None, ordered: bool, level: Level) -> StorePlan:
-    """How a plain result is stored. `legal`: its rows start on 16 bytes (True, a condition, or None: never)."""
+def plan_store(arg: Arg, dtype: Scalar, legal: Expr | None, ordered: bool, level: Level, space: Space) -> StorePlan:
+    """How a plain result is stored. `legal`: its rows start on 16 bytes (True, a condition, or None: never).
+
+    TMA clips at the end of a tensor: of rows in groups it stores those runs of 32 that are all of one group.
+    """
     row_bytes = SUBTILE * ELEMENT_BYTES[dtype]
     if not ordered or not level.stores:
         return StorePlan("direct")
     if legal is None:
         return StorePlan("direct", buffer=f"{arg.name}_slabs", stages=1, row_bytes=row_bytes)
     return StorePlan(
-        via="tma" if legal is True else "either",
+        via="tma" if legal is True and space.groups is None else "either",
         tensor_map=f"{arg.name}_store",
         flag=None if legal is True else f"{arg.name}_by_tma",
         buffer=f"{arg.name}_slabs",
@@ -130,7 +133,7 @@ def tensor_maps(
         if output.quantize is not None:
             maps.append(quantized.tensor_map(output, space))
         elif isinstance(output.dtype, str):
-            when = legal(output) if store.via == "either" else None
+            when = legal(output) if store.flag is not None else None
             pitches = (output.row_stride, output.batch_stride)
             maps.append(_map(store.tensor_map, output.arg, output.dtype, pitches, store.swizzle, when, space))
     return tuple({each.name: each for each in maps}.values())

@@ -157,7 +157,9 @@ class _Planner:
         return scopes.get(index) == "column" and self.kernel.values[index].dtype == "bool"
 
     def _scope(self, value: Value) -> Scope:
-        axes = set(value.axes) - set(self.problem.batch_axes)
+        if value.op == "of_group":  # another name of what a tile has, whose rows are all of one group
+            return self._scope(self.kernel.values[value.operands[0]])
+        axes = set(value.axes) - set(self.problem.tile_axes)
         if not value.axes:
             return "kernel"
         if not axes:
@@ -202,7 +204,9 @@ class _Planner:
             batch_stride=strides.batch,
             row_stride=strides.row,
             column_stride=strides.column,
-            store=plan_store(arg, dtype, row_legal, in_order(arg, strides.column, self.problem), self.level),
+            store=plan_store(
+                arg, dtype, row_legal, in_order(arg, strides.column, self.problem), self.level, self.problem
+            ),
         )
 
 

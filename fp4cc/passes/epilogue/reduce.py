@@ -37,6 +37,8 @@ def refusals(arg: Arg, value: Value, frame: Frame) -> list[Diagnostic]:
         return [_refusal(arg, place, f"{kind} over an axis of the product")]
     if kind in SUMS and set(_names(value)) & set(frame.problem.batch_axes):
         return [_refusal(arg, place, "a sum over batches")]
+    if kind in SUMS and frame.problem.groups is not None:
+        return [_refusal(arg, place, "a sum of rows in groups")]
     if arg.dtype != "f32":
         return [_refusal(arg, place, f"a reduction stored as {arg.dtype}: its type is f32")]
     if not product <= set(reduced.axes):

@@ -28,6 +28,7 @@ from fp4cc.passes.choice.schedule import applicable
 from fp4cc.passes.epilogue.blocks import panel
 from fp4cc.passes.epilogue.plan import plan_epilogue
 from fp4cc.passes.problem.emptiness import not_empty
+from fp4cc.passes.problem.groups import without_groups
 from fp4cc.passes.problem.halves import halved, sink, unzipped
 from fp4cc.passes.problem.unzip import Frame
 from fp4cc.passes.resources.params import batches, plan_params
@@ -45,6 +46,7 @@ ONE_ROW = "1"
 
 def lower_elementwise(kernel: Kernel, target: Chip) -> list[LoweredKernel]:
     """A plan for each schedule that can apply. Raises DiagnosticError for what cannot be built yet."""
+    without_groups(kernel, "in a kernel without a product")
     plans = applicable(kernel, Sizes.of(kernel.dims), target.name)
     _refuse_fields([schedule for _, schedule in plans if schedule is not None])
     sizes = Sizes.of(kernel.dims)

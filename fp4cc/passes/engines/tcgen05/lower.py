@@ -41,8 +41,9 @@ from fp4cc.passes.epilogue.plan import plan_epilogue
 from fp4cc.passes.feeds.converters import plan_conversions, plan_converters
 from fp4cc.passes.feeds.promoted_scales import is_promoted
 from fp4cc.passes.problem.emptiness import not_empty
+from fp4cc.passes.problem.groups import without_groups
 from fp4cc.passes.problem.unzip import find_products, released
-from fp4cc.passes.resources.params import plan_params, product_sizes
+from fp4cc.passes.resources.params import group_params, plan_params, product_sizes
 from fp4cc.passes.resources.residency import bounded, explain_residency
 from fp4cc.passes.resources.walk import plan_walk
 from fp4cc.passes.rewrites.row_scales import split_row_scales
@@ -54,7 +55,11 @@ SCALE_COLUMNS = 64
 
 def lower_tcgen05(kernel: Kernel, target: Target) -> list[LoweredKernel]:
     """A plan for each schedule that can apply. Raises DiagnosticError for what cannot be built."""
-    work = promoted_work(kernel, target) if is_promoted(kernel) else _work(kernel, target)
+    if is_promoted(kernel):
+        without_groups(kernel, "beside f32 scales along K")
+        work = promoted_work(kernel, target)
+    else:
+        work = _work(kernel, target)
     schedules = applicable(kernel, work.sizes, target.name)
     return [_lower_with(work, target, when, schedule) for when, schedule in schedules]
 
@@ -134,7 +139,9 @@ def _lower_with(work: Work, target: Target, when: Expr | None, schedule: Schedul
             threads,
             plan_params(maps, lengths, (*epilogue.params, *needs.params()))
             if promoted
-            else plan_params(maps, (*lengths, *needs.lengths()), (*needs.addresses(), *epilogue.params)),
+            else plan_params(
+                maps, (*lengths, *needs.lengths()), (*needs.addresses(), *group_params(walk), *epilogue.params)
+            ),
             (*lengths, *needs.lengths()),
         ),
         constraints=(*work.required, *not_empty(work.parts, epilogue.program, sizes)),

@@ -50,6 +50,7 @@ from fp4cc.passes.epilogue.plan import plan_epilogue
 from fp4cc.passes.feeds.promoted_scales import STEP, is_promoted, promoted_product, promoted_scales
 from fp4cc.passes.feeds.scale_reading import Needs, Readers
 from fp4cc.passes.problem.emptiness import not_empty
+from fp4cc.passes.problem.groups import without_groups
 from fp4cc.passes.problem.halves import refusal
 from fp4cc.passes.problem.unzip import Frame, find_products, tile_widths
 from fp4cc.passes.resources.params import plan_params, product_sizes
@@ -91,6 +92,7 @@ class _Work:
 
 def lower_wgmma(kernel: Kernel) -> list[LoweredKernel]:
     """A plan for each schedule that can apply. Raises DiagnosticError for what cannot be built on sm_90a."""
+    without_groups(kernel, f"on {SM90A.name}")
     sizes = Sizes.of(kernel.dims)
     work = _promoted(kernel, sizes) if is_promoted(kernel) else _work(split_row_scales(kernel), sizes)
     required = constraints(work.kernel, work.steps)
