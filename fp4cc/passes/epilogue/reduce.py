@@ -38,7 +38,9 @@ def refusals(arg: Arg, value: Value, frame: Frame) -> list[Diagnostic]:
     if kind in SUMS and set(_names(value)) & set(frame.problem.batch_axes):
         return [_refusal(arg, place, "a sum over batches")]
     if kind in SUMS and frame.problem.groups is not None:
-        return [_refusal(arg, place, "a sum of rows in groups")]
+        return [_in_groups(arg, place, "a sum")]
+    if frame.problem.groups is not None and not frame.problem.ragged:
+        return [_in_groups(arg, place, "a reduction of masked rows")]
     if arg.dtype != "f32":
         return [_refusal(arg, place, f"a reduction stored as {arg.dtype}: its type is f32")]
     if not product <= set(reduced.axes):
@@ -49,6 +51,11 @@ def refusals(arg: Arg, value: Value, frame: Frame) -> list[Diagnostic]:
     if tuple(str(axis.name) for axis in arg.axes) != kept:
         return [_refusal(arg, place, f"a reduction to [{', '.join(kept)}] stored with other axes")]
     return []
+
+
+def _in_groups(arg: Arg, place: Span, what: str) -> Diagnostic:
+    return error("FP4300", f"`{arg.name}` cannot be computed beside groups of rows yet: {what}", place, "computed here",
+                 help="it runs on the reference: `fp4cc run --device reference`")  # fmt: skip
 
 
 def _refusal(arg: Arg, place: Span, what: str) -> Diagnostic:

@@ -44,6 +44,19 @@ def quantize(x: Array, others: list[Tensor], value: Value, offsets: Array | None
     )
 
 
+def with_padding(q: Quantized, unused: NDArray[np.bool_]) -> Quantized:
+    """The tensor with padding for the scales of blocks whose rows are all `unused` (a mask of its elements)."""
+    fmt = q.format
+    if fmt.scale is None or not q.scales.size or isinstance(fmt.stored[0], str):
+        return q
+    tall, places = fmt.stored[0], q.scale_places()
+    rows = unused[..., 0].reshape(-1, unused.shape[-2])[:, ::tall]
+    scales = np.array(q.scales)
+    pad = np.full(scales.itemsize, fmt.layout.pad, np.uint8).view(scales.dtype)[0]
+    scales[places[rows]] = pad
+    return Quantized(q.codes, scales, q.tensor_scale, fmt, q.shape, q.offsets)
+
+
 def reduce(value: Value, operands: list[Tensor], dims: Mapping[str, int]) -> Tensor:
     """max, min (of a NaN and a number, the number; -0 < +0), sum, mean, mean_square over named axes.
 
