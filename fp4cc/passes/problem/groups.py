@@ -32,6 +32,8 @@ def most_tiles(m: Expr, rows: int, groups: Groups) -> Expr:
     """
     if not groups.ragged:
         return mul(groups.count, ceildiv(m, rows))
+    if rows == 1:
+        return m
     return fold("add", fold("floordiv", m, rows), fold("min", groups.count, m))
 
 
