@@ -49,13 +49,13 @@ def rows_end(lowered: LoweredKernel) -> str:
     return "m_size" if lowered.epilogue.problem.groups is None else "group_end"
 
 
-def first_row(lowered: LoweredKernel, row: str) -> str:
+def of_group(lowered: LoweredKernel, row: str) -> str:
     """A row of a tile's group as one of the tensor's."""
     return f"group_first + {row}" if lowered.epilogue.problem.ragged else row
 
 
 def first_used(lowered: LoweredKernel) -> tuple[str, ...]:
-    """What `first_row` uses of a tile's group."""
+    """What `of_group` uses of a tile's group."""
     return ("group_first",) if lowered.epilogue.problem.ragged else ()
 
 

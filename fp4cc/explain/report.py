@@ -11,8 +11,9 @@ from fp4cc.explain.gemm import GemmFigures
 from fp4cc.explain.rows import Row
 from fp4cc.explain.tiles import TileFigures
 from fp4cc.explain.work import choose
-from fp4cc.ir.lowered import Decision, LoweredKernel, Tcgen05
+from fp4cc.ir.lowered import Decision, LoweredKernel
 from fp4cc.layout.padding import Padding
+from fp4cc.passes.engines.registry import ENGINES
 from fp4rt import sizes as size_text
 from fp4rt.sizes import evaluate
 
@@ -48,8 +49,9 @@ def reports(lowered: LoweredKernel, given: Mapping[str, int], usage: Mapping[str
 def _figures(plan: LoweredKernel, sizes: Mapping[str, int]) -> GemmFigures | TileFigures | ElementwiseFigures:
     if plan.engine is None:
         return ElementwiseFigures.of(plan, sizes)
-    if isinstance(plan.engine, Tcgen05) and plan.promotion is None:
-        return GemmFigures.of(plan, sizes)
+    timing = ENGINES.facts(plan).timing
+    if timing is not None:
+        return GemmFigures.of(plan, timing, sizes)
     return TileFigures.of(plan, sizes)
 
 

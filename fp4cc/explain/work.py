@@ -8,15 +8,14 @@ from math import lcm
 
 from fp4cc.explain.roofline import Work
 from fp4cc.ir.kernel import Arg, Expr, Kernel
-from fp4cc.ir.lowered import LoweredKernel, Tcgen05
-from fp4cc.ir.lowered_converters import Conversion
+from fp4cc.ir.lowered import Conversion, LoweredKernel
 from fp4cc.ir.roles import batch_dims
 from fp4cc.ir.serialize import to_constraint
 from fp4cc.ir.size_hints import suggested
+from fp4cc.passes.choice.facts import Timing
 from fp4cc.passes.choice.schedule import ASSUMED
-from fp4cc.passes.feeds.conversion_cost import stage_clocks
+from fp4cc.passes.feeds.converters import stage_clocks
 from fp4cc.sema.sizes import resolved
-from fp4cc.targets import TARGETS
 from fp4rt.arrays import ITEM_SIZE
 from fp4rt.errors import DimensionError, RuntimeFault
 from fp4rt.resolve import check_constraints
@@ -99,13 +98,13 @@ def plan_for(lowered: LoweredKernel, sizes: Mapping[str, int]) -> LoweredKernel:
     return lowered
 
 
-def work_of(plan: LoweredKernel, sizes: Mapping[str, int]) -> Work:
-    """The work of one call."""
+def work_of(plan: LoweredKernel, timing: Timing, sizes: Mapping[str, int]) -> Work:
+    """The work of one call; `timing` is the engine's."""
 
     def size(expr: object) -> int:
         return int(evaluate(expr, sizes))  # type: ignore[arg-type]
 
-    problem, cluster, engine = plan.products, plan.cluster, plan.engine_as(Tcgen05)
+    problem, cluster = plan.products, plan.cluster
     read, written = traffic(plan.kernel, sizes)
     return Work(
         m=size(problem.m),
@@ -117,13 +116,13 @@ def work_of(plan: LoweredKernel, sizes: Mapping[str, int]) -> Work:
         tile_k=plan.tile.k,
         cluster_m=cluster.m,
         cluster_n=cluster.n,
-        cta_group=engine.mma.cta_group,
-        mma_k=engine.mma.k,
-        flop_per_clock=TARGETS[plan.target].kind(engine.mma.kind).flop_per_clock,
+        cta_group=timing.cta_group,
+        mma_k=timing.mma_k,
+        flop_per_clock=timing.flop_per_clock,
         fill_bytes=fill_bytes(plan),
         read_bytes=read,
         written_bytes=written,
-        overlapped=engine.tmem.acc_buffers > 1,
+        overlapped=timing.overlapped,
         convert_cycles=_each_product(plan, sum(map(stage_clocks, _conversions(plan)))),
     )
 

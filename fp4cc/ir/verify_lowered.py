@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 from fp4cc.diagnostics import DiagnosticError
 from fp4cc.ir.lowered import LoweredKernel, Smem
-from fp4cc.ir.lowered_epilogue import EpilogueProgram
+from fp4cc.ir.lowered_epilogue import COLUMNS_BUFFER, EpilogueProgram
 from fp4cc.ir.verify import found_in
-from fp4cc.ir.verify_rings import EPILOGUE_WARPS, ring_problems, tensor_maps
+from fp4cc.ir.verify_arrivals import EPILOGUE_WARPS
+from fp4cc.ir.verify_rings import ring_problems, tensor_maps
 from fp4cc.ir.verify_roles import role_problems
 
 _WARP = 32
@@ -118,5 +119,9 @@ def _epilogue(lowered: LoweredKernel, program: EpilogueProgram) -> Iterator[str]
             slots = buffers.get(store.buffer)
             if slots is None or (slots.bytes, slots.stages) != (EPILOGUE_WARPS * 32 * store.row_bytes, store.stages):
                 yield f"{output.arg} has no slots of its size"
-    if program.staged and "columns_smem" not in buffers:
+    if program.staged and COLUMNS_BUFFER not in buffers:
         yield "column values have no place in shared memory"
+    for part in program.parts:
+        for name in part.buffers:
+            if name not in buffers:
+                yield f"{type(part).__name__} uses {name}, and there is no such buffer"

@@ -11,6 +11,7 @@ The steps, each of which is a function of its own:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from fp4cc.diagnostics import DiagnosticError, error
@@ -18,6 +19,8 @@ from fp4cc.ir.kernel import Kernel
 from fp4cc.ir.lowered import LoweredKernel
 from fp4cc.ir.sizes import Sizes
 from fp4cc.ir.verify_lowered import verify_lowered
+from fp4cc.passes.choice.cases import Bounds, Case
+from fp4cc.passes.choice.schedule import applicable
 from fp4cc.passes.engines.registry import ENGINES
 from fp4cc.passes.epilogue.blocks import TooNarrow
 from fp4cc.passes.problem.limits import check_limits, check_tiles, too_large
@@ -63,5 +66,16 @@ def _launches(kernel: Kernel, target: str) -> LoweredKernel:
 
 def _planned(kernel: Kernel, target: str) -> LoweredKernel:
     """A launch as its engine plans it: the plan that always applies, with those of other schedules as variants."""
-    *variants, plan = ENGINES.of(kernel, target).plan(kernel, target)
+    cases = [Case(when, schedule) for when, schedule in applicable(kernel, Sizes.of(kernel.dims), target)]
+    *variants, plan = _each_by_its_engine(kernel, target, cases)
     return replace(plan, variants=tuple(variants))
+
+
+def _each_by_its_engine(kernel: Kernel, target: str, cases: Sequence[Case]) -> list[LoweredKernel]:
+    """A plan for each case: an engine gets all of its cases at once, for it does much of its work once."""
+    engines = [ENGINES.of(kernel, target, Bounds.of(kernel, case.when)) for case in cases]
+    plans: dict[int, LoweredKernel] = {}
+    for engine in dict.fromkeys(engines):
+        own = [i for i, other in enumerate(engines) if other is engine]
+        plans.update(zip(own, engine.plan(kernel, target, [cases[i] for i in own]), strict=True))
+    return [plans[i] for i in range(len(cases))]

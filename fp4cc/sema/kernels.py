@@ -6,7 +6,7 @@ from fp4cc.diagnostics import Collector, Diagnostic, error
 from fp4cc.frontend import ast
 from fp4cc.frontend.units import MAX_ERRORS
 from fp4cc.ir.kernel import Arg, Constraint, Kernel
-from fp4cc.sema.builtins import bind
+from fp4cc.sema.arguments import bind
 from fp4cc.sema.context import Context, Failed
 from fp4cc.sema.declarations import Declarations, block_constraints, check_determined
 from fp4cc.sema.expressions import Evaluator

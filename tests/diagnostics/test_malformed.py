@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fp4cc.diagnostics import CODES, render, to_json
-from fp4cc.diagnostics.core import DiagnosticError
+from fp4cc.diagnostics import CODES, DiagnosticError, render, to_json
 from fp4cc.frontend.program import decode
 from fp4cc.ir.serialize import to_json as kernel_json
 from fp4cc.ir.verify import verify

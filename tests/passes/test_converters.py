@@ -8,7 +8,7 @@ import pytest
 
 from fp4cc.ir.lowered import Decision, LoweredKernel, Tcgen05
 from fp4cc.ir.lowered_converters import Dequantized
-from fp4cc.passes.feeds.conversion_cost import stage_clocks
+from fp4cc.passes.feeds.converters import stage_clocks
 
 Lower = Callable[..., LoweredKernel]
 

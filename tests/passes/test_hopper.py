@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fp4cc.codegen.emit import emit
-from fp4cc.ir.lowered import LoweredKernel, Wgmma
+from fp4cc.ir.lowered import Converted, LoweredKernel, Wgmma
 from fp4cc.passes import lower
 from fp4cc.sema import analyze
 from fp4cc.source import Source
@@ -29,6 +29,13 @@ def product(a: str, b: str) -> LoweredKernel:
     return lowered(f"in a : {a}[M, K]; in b : {b}[N, K]; out c : bf16[M, N]; c = a @ b.T")
 
 
+def converted(plan: LoweredKernel) -> list[Converted]:
+    """What threads convert in the first mainloop."""
+    feeds = plan.mainloops[0].slotted
+    assert all(isinstance(feed, Converted) for feed in feeds)
+    return [feed for feed in feeds if isinstance(feed, Converted)]
+
+
 def decisions(plan: LoweredKernel) -> dict[str, str]:
     return {decision.what: decision.chosen for decision in plan.decisions}
 
@@ -50,14 +57,34 @@ def test_operands(a: str, b: str, wide: str, ways: tuple[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("a", "b", "names", "direct"),
+    [
+        ("bf16", "nvfp4", ["b"], True),
+        ("mxfp8", "nvfp4", ["a", "b"], False),
+        ("bf16", "bf16", [], True),
+        ("ds_act", "ds_weight", ["a", "b"], False),
+    ],
+)
+def test_conversions_are_feeds_of_a_mainloop(a: str, b: str, names: list[str], direct: bool) -> None:
+    """From a stage, which TMA fills, to a slot; the engine says only which type it multiplies."""
+    plan = product(a, b)
+    (mainloop,) = plan.mainloops
+    feeds = converted(plan)
+    assert [feed.part.name for feed in feeds] == names
+    assert {(feed.by, feed.into, feed.to) for feed in feeds} <= {("epilogue", "slot", "bf16")}
+    assert {feed.part for feed in feeds} <= {load.part for load in mainloop.loads}
+    assert (mainloop.direct, plan.engine_as(Wgmma).wides) == (direct, ("bf16",))
+
+
+@pytest.mark.parametrize(
     ("name", "layout"),
     [("nvfp4", None), ("lines", "linear"), ("squares", "blocked_128x4"), ("steps", "blocked_128x4")],
 )
 def test_scales(name: str, layout: str | None) -> None:
     """In TMA's atoms, or each by its layout."""
     plan = product("bf16", name)
-    (loop,) = plan.engine_as(Wgmma).loops
-    scales = loop.bs[0].scales
+    (feed,) = converted(plan)
+    scales = feed.scales
     assert scales is not None and (scales.reader is None) == (layout is None)
     loaded = [load.tensor_map for load in plan.mainloops[0].loads]
     assert ("b_scales" in loaded) == (layout is None)
@@ -91,7 +118,7 @@ def test_halves(group: str, columns: int, bs: int) -> None:
     """Interleaved in a tile's columns; of wider groups a tile has 64 columns of each half, whose map is shared."""
     body = f"in a : bf16[M, K]; in b : nvfp4[N, K]; out c : f32[M, F]; g, u = unzip(a @ b.T, N -> F, group = {group})"
     plan = lowered(f"{body}; c = g * u", "M, N, K, F = N / 2")
-    assert (len(plan.engine_as(Wgmma).loops[0].bs), plan.tile.n) == (bs, columns)
+    assert (len(plan.mainloops[0].products), plan.tile.n) == (bs, columns)
     assert [m.name for m in plan.tensor_maps if m.source == "b.codes"] == ["b_codes"]
 
 
@@ -102,7 +129,7 @@ def test_halves_that_may_start_in_the_middle_of_an_atom() -> None:
     anywhere = lowered(body, "M, N, K, F = N / 2")
     aligned = lowered(body, "M, N, K, F = N / 2", "where F % 64 == 0")
     for plan, expected in ((anywhere, [False, True]), (aligned, [False, False])):
-        assert [b.scale_reader is not None for b in plan.engine_as(Wgmma).loops[0].bs] == expected
+        assert [feed.scale_reader is not None for feed in converted(plan)] == expected
 
 
 def test_halves_of_several_accumulators() -> None:

@@ -19,6 +19,8 @@ _LINE = 32
 class Quantize(Construct):
     """The quantized outputs of an epilogue."""
 
+    name = "quantize"
+
     def setup(self) -> Fragment:
         lines: list[str] = []
         given = {

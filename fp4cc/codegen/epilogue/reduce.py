@@ -34,6 +34,8 @@ class ReduceText:
 class Reduce(Construct):
     """The reduced outputs of an epilogue."""
 
+    name = "reduce"
+
     def __init__(self, epilogue: Epilogue) -> None:
         super().__init__(epilogue)
         self._text = reductions(self.lowered, epilogue.results)

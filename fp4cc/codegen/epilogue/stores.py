@@ -20,6 +20,8 @@ _BITS = {4: "b32", 2: "b16", 1: "b8"}
 class Stores(Construct):
     """The stores of all outputs: of a sub-tile each, those that are staged together between two barriers of a warp."""
 
+    name = "stores"
+
     def __init__(self, epilogue: Epilogue) -> None:
         super().__init__(epilogue)
         self._staged = [output for output in self.program.outputs if output.store.buffer is not None]
@@ -58,7 +60,7 @@ class Stores(Construct):
             following = "store_slot ^ 1" if self._stages == 2 else f"(store_slot + 1) % {self._stages}"
             found.append(f"store_slot = {following}")
         for output in self.program.outputs:
-            if output.store.buffer is None and output.reduce is None:
+            if output.store.buffer is None and output.kind == "plain":
                 found += _registers(self.lowered, output, results[output.value])
         return fragment(*found)
 

@@ -16,7 +16,7 @@ What the emitted kernel gives the epilogue (names in scope at its hooks):
 
 from __future__ import annotations
 
-from fp4cc.ir.lowered.feeds import Feed, Load, Mainloop
+from fp4cc.ir.lowered.feeds import Conversion, Feed, Load, Mainloop
 from fp4cc.ir.lowered.kernel import Decision, Engine, Exchange, LoweredKernel, Marked
 from fp4cc.ir.lowered.problem import Operand, Problem, Product, Role
 from fp4cc.ir.lowered.promotion import PromotedScales, Promotion
@@ -34,7 +34,7 @@ from fp4cc.ir.lowered.resources import (
 )
 from fp4cc.ir.lowered.rings import EPILOGUE_BARRIER, Barrier, NamedBarrier, Pipeline, RoleName, WarpRole
 from fp4cc.ir.lowered.tcgen05 import Mma, MmaKind, Tcgen05, Tmem
-from fp4cc.ir.lowered.wgmma import CONSUMERS, TILE_K, Scales, Side, Wgmma, WgmmaLoop, Wide
+from fp4cc.ir.lowered.wgmma import CONSUMERS, TILE_K, Converted, Scales, Slotted, Wgmma, Wide
 from fp4cc.ir.part import Part
 
 __all__ = [
@@ -43,6 +43,8 @@ __all__ = [
     "TILE_K",
     "Barrier",
     "Cluster",
+    "Conversion",
+    "Converted",
     "Decision",
     "Engine",
     "Exchange",
@@ -68,8 +70,8 @@ __all__ = [
     "Role",
     "RoleName",
     "Scales",
-    "Side",
     "Size",
+    "Slotted",
     "Smem",
     "SmemBuffer",
     "Tcgen05",
@@ -78,6 +80,5 @@ __all__ = [
     "Walk",
     "WarpRole",
     "Wgmma",
-    "WgmmaLoop",
     "Wide",
 ]

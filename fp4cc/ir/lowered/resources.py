@@ -23,6 +23,11 @@ class Tile:
     k: int
     cta_m: int
 
+    @property
+    def ctas(self) -> int:
+        """CTAs that make a tile together."""
+        return self.m // self.cta_m
+
 
 @dataclass(frozen=True, slots=True)
 class Cluster:

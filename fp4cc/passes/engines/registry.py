@@ -4,12 +4,28 @@ from __future__ import annotations
 
 from fp4cc.passes.engines.none.lower import lower_elementwise
 from fp4cc.passes.engines.spec import Engines, EngineSpec, multiplies
+from fp4cc.passes.engines.tcgen05.facts import tcgen05_facts
 from fp4cc.passes.engines.tcgen05.lower import lower_tcgen05
+from fp4cc.passes.engines.wgmma.facts import wgmma_facts
 from fp4cc.passes.engines.wgmma.lower import lower_wgmma
 from fp4cc.targets import CHIPS, SM90A, TARGETS
 
 ENGINES = Engines([
-    EngineSpec("none", lambda k, _: not multiplies(k), lambda k, target: lower_elementwise(k, CHIPS[target])),
-    EngineSpec("tcgen05", lambda _, target: target in TARGETS, lambda k, target: lower_tcgen05(k, TARGETS[target])),
-    EngineSpec("wgmma", lambda _, target: target == SM90A.name, lambda k, _: lower_wgmma(k)),
+    EngineSpec(
+        "none",
+        lambda kernel, _target, _bounds: not multiplies(kernel),
+        lambda kernel, target, cases: lower_elementwise(kernel, CHIPS[target], cases),
+    ),
+    EngineSpec(
+        "tcgen05",
+        lambda _kernel, target, _bounds: target in TARGETS,
+        lambda kernel, target, cases: lower_tcgen05(kernel, TARGETS[target], cases),
+        facts=tcgen05_facts,
+    ),
+    EngineSpec(
+        "wgmma",
+        lambda _kernel, target, _bounds: target == SM90A.name,
+        lambda kernel, _target, cases: lower_wgmma(kernel, cases),
+        facts=wgmma_facts,
+    ),
 ])  # fmt: skip

@@ -2,19 +2,86 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from fp4cc.diagnostics import Diagnostic, error
 from fp4cc.ir.kernel import Arg, Expr, Kernel, Value
 from fp4cc.ir.lowered import KernelParam, SmemBuffer
-from fp4cc.ir.lowered_epilogue import CTA_ROWS, LINE, TRANSPOSE_BUFFER, EpilogueOutput, QuantizePlan, Space, StorePlan
+from fp4cc.ir.lowered_epilogue import (
+    CTA_ROWS,
+    LINE,
+    TRANSPOSE_BUFFER,
+    EpilogueOutput,
+    EpilogueProgram,
+    QuantizePlan,
+    Space,
+    StorePlan,
+)
 from fp4cc.ir.sizes import Sizes, ceildiv, mul, scaled
-from fp4cc.passes.epilogue.blocks import KNOWN, PANEL, along, measure
+from fp4cc.passes.epilogue.construct import Construct, GlobalMemory, Planning
+from fp4cc.passes.epilogue.lines import KNOWN, PANEL, along, measure
+from fp4cc.passes.epilogue.memory import slabs, transposition
 from fp4cc.passes.problem.divides import divides
 from fp4cc.passes.problem.groups import most_tiles
+from fp4cc.passes.problem.unzip import Frame
 from fp4num import BlockFormat
 from fp4num.rules import FourOverSix, rule
 from fp4rt.manifest import Init, Param, TensorMap
+
+
+class Quantize(Construct):
+    """The quantized outputs of an epilogue."""
+
+    name = "quantize"
+    writes = ("quantized",)
+
+    def stores(self, arg: Arg, value: Value, frame: Frame) -> bool:
+        return arg.format is not None
+
+    def output_refusals(self, arg: Arg, value: Value, frame: Frame) -> Iterable[Diagnostic]:
+        return refusals(arg, value, frame.problem)
+
+    def stored(self, index: int, kernel: Kernel) -> Sequence[int]:
+        """What is quantized, and what is given of it: not the random state, which is no value."""
+        value = kernel.values[index]
+        if value.op != "quantize":
+            return (index,)
+        return value.operands[: 1 if value.attrs.get("mode", "none") == "none" else 2]
+
+    def output(self, arg: Arg, index: int, planning: Planning) -> EpilogueOutput:
+        kernel, stages = planning.kernel, planning.level.stages
+        return plan_quantized(
+            kernel, arg, kernel.values[index], planning.space, planning.sizes, planning.tile_n, stages
+        )
+
+    def output_params(self, output: EpilogueOutput) -> Sequence[KernelParam]:
+        """The scales, then the codes where threads store them, the random state, and the tensor scale."""
+        plan = output.quantization
+        found = [KernelParam(plan.scales_param, Param("pointer", f"{output.arg}.scales"), "scales")]
+        if output.store.via != "tma":
+            found.append(KernelParam(output.param_name, Param("pointer", f"{output.arg}.codes"), "codes"))
+        if plan.rng is not None:
+            found.append(KernelParam(f"{plan.rng}_ptr", Param("pointer", plan.rng), "random state"))
+        if plan.tensor_scale_param is not None:
+            stored = Param("pointer", f"{output.arg}.tensor_scale")
+            found.append(KernelParam(plan.tensor_scale_param, stored, "tensor scale"))
+        if output.store.flag is not None:
+            found.append(KernelParam(output.store.flag, Param("i32", legal(output)), "rows start on 16 bytes"))
+        return found
+
+    def output_maps(self, output: EpilogueOutput, space: Space) -> Sequence[TensorMap]:
+        return [] if output.store.tensor_map is None else [tensor_map(output, space)]
+
+    def output_buffers(self, output: EpilogueOutput) -> Sequence[SmemBuffer]:
+        return slabs(output)
+
+    def buffers(self, program: EpilogueProgram) -> Sequence[SmemBuffer]:
+        return [transposition()] if any(o.quantize and o.quantize.transpose_buffer for o in program.outputs) else []
+
+    def memory(self, program: EpilogueProgram, start: Expr) -> GlobalMemory:
+        found = [fill for o in program.outputs if o.quantize is not None for fill in fills(o, program.problem)]
+        return GlobalMemory(tuple(found), (), start)
 
 
 def refusals(arg: Arg, value: Value, problem: Space) -> list[Diagnostic]:
@@ -74,20 +141,6 @@ def _blocks_note(along: str) -> str:
         f"an epilogue measures blocks whose rows and columns divide {LINE}, and those of 1 to {CTA_ROWS} rows and "
         f"{LINE} to {widest} columns in powers of two; 1 x all and all x all take a second launch"
     )
-
-
-def why_not_in_place(value: Value, problem: Space) -> str | None:
-    """Why a `quantize` that is not stored but dequantized cannot be built yet; None if it can."""
-    fmt = value.dtype
-    if not isinstance(fmt, BlockFormat):
-        raise TypeError(f"quantize to {fmt!r}")
-    if value.axes != (*problem.batch_axes, problem.m_axis, problem.n_axis):
-        return "its blocks do not lie along the columns"
-    if value.attrs.get("rounding", "nearest") != "nearest" or value.attrs.get("mode") == "scale":
-        return "it rounds stochastically, or its scales are given"
-    if fmt.scale is None or fmt.block[0] != 1 or measure(value, "columns") != "line":
-        return f"blocks of {fmt.block[0]} x {fmt.block[1]}"
-    return None
 
 
 def _refusal(arg: Arg, what: str, *notes: str) -> Diagnostic:
@@ -171,20 +224,6 @@ def _pads(fmt: BlockFormat, along: str, tile_n: int) -> bool:
     return fmt.layout.extent("batch") == 1 and tile_lines % (rows * tall) == 0 and tile_length % (k * wide) == 0
 
 
-def params(output: EpilogueOutput) -> list[KernelParam]:
-    """The parameters of a quantized output, but for its tensor map and flag."""
-    plan = output.quantization
-    found = [KernelParam(plan.scales_param, Param("pointer", f"{output.arg}.scales"), "scales")]
-    if output.store.via != "tma":
-        found.append(KernelParam(output.param_name, Param("pointer", f"{output.arg}.codes"), "codes"))
-    if plan.rng is not None:
-        found.append(KernelParam(f"{plan.rng}_ptr", Param("pointer", plan.rng), "random state"))
-    if plan.tensor_scale_param is not None:
-        stored = Param("pointer", f"{output.arg}.tensor_scale")
-        found.append(KernelParam(plan.tensor_scale_param, stored, "tensor scale"))
-    return found
-
-
 def legal(output: EpilogueOutput) -> Expr:
     """Whether TMA can store the codes: lines start on 16 bytes."""
     pitch = output.row_stride if output.quantization.along == "columns" else output.column_stride
@@ -219,7 +258,7 @@ def fills(output: EpilogueOutput, problem: Space) -> list[Init]:
     tall, wide = fmt.stored
     layout = fmt.layout
     rows = ceildiv(lines, tall * layout.extent("row")) if isinstance(tall, int) else 1
-    if problem.ragged and problem.groups is not None and isinstance(tall, int):
+    if problem.groups is not None and problem.groups.ragged and isinstance(tall, int):
         rows = most_tiles(lines, tall * layout.extent("row"), problem.groups)
     count = mul(
         ceildiv(problem.batch, layout.extent("batch")),
@@ -228,23 +267,6 @@ def fills(output: EpilogueOutput, problem: Space) -> list[Init]:
         layout.atom_size,
     )
     return [Init(f"{output.arg}.scales", mul(count, 4) if fmt.scale == "f32" else count, layout.pad)]
-
-
-def measuring(outputs: tuple[EpilogueOutput, ...], warps: int, panel: int) -> list[SmemBuffer]:
-    """The buffers of what is measured of a panel: a float for each line that a thread sees, then one for each warp."""
-    lines = panel // LINE * warps * LINE
-    return [
-        SmemBuffer(f"{o.arg}_blocks", 0, 4 * (lines + warps), 1, 16, f"what is measured of {o.arg}, then its factors")
-        for o in outputs
-        if o.quantize is not None and o.quantize.measure == "panel"
-    ]
-
-
-def transposition(outputs: tuple[EpilogueOutput, ...], warps: int) -> list[SmemBuffer]:
-    """The buffer in which each warp transposes a sub-tile, if an output needs it."""
-    if not any((o.quantize and o.quantize.transpose_buffer) or (o.reduce and o.reduce.over == "rows") for o in outputs):
-        return []
-    return [SmemBuffer(TRANSPOSE_BUFFER, 0, warps * LINE * LINE * 4, 1, 1024, "a sub-tile of each warp, turned around")]
 
 
 def _format(arg: Arg) -> BlockFormat:

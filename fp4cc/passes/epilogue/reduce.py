@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, cast
 
 from fp4cc.diagnostics import Diagnostic, error
-from fp4cc.ir.kernel import Arg, Expr, Value
-from fp4cc.ir.lowered import KernelParam
-from fp4cc.ir.lowered_epilogue import EpilogueOutput, ReducePlan, Space, StorePlan
+from fp4cc.ir.kernel import Arg, Expr, Kernel, Value
+from fp4cc.ir.lowered import KernelParam, SmemBuffer
+from fp4cc.ir.lowered_epilogue import EpilogueOutput, EpilogueProgram, ReducePlan, Space, StorePlan
 from fp4cc.ir.sizes import ceildiv, fold, mul
+from fp4cc.passes.epilogue.construct import Construct, GlobalMemory, Planning
+from fp4cc.passes.epilogue.memory import transposition
 from fp4cc.passes.problem.unzip import Frame
 from fp4cc.source import Span
 from fp4rt.manifest import Init, Param
@@ -24,6 +25,55 @@ BLOCK = 32  # rows and columns of a partial sum
 #: the atomics (signed for numbers that are not negative, unsigned and reversed for negative ones): all ones for max,
 #: all but the sign for min.
 _START = {"max": 0xFFFFFFFF, "min": 0x7FFFFFFF, "amax": 0, "amax_nan": 0}
+
+
+class Reduce(Construct):
+    """The reduced outputs of an epilogue. A reduction is known only after all tiles are done."""
+
+    name = "reduce"
+    writes = ("reduced",)
+    says_all = True
+
+    def makes(self, index: int, frame: Frame) -> bool:
+        return frame.kernel.values[index].op == "reduce"
+
+    def stores(self, arg: Arg, value: Value, frame: Frame) -> bool:
+        return arg.format is None and value.op == "reduce"
+
+    def refusals(self, index: int, frame: Frame) -> Iterator[Diagnostic]:
+        """It is used in the kernel: one that is only stored is computed by the store."""
+        value = frame.kernel.values[index]
+        users = [v for v in frame.kernel.values if index in v.operands]
+        yield error("FP4020", "a reduction is used in the kernel that computes it: this cannot be compiled yet",
+                    users[0].span if users else value.span, "uses a reduction", also=[(value.span, "reduced here")],
+                    notes=["a reduction is known only after all tiles are done; it can be an output of its own, bare, "
+                           "over the columns, the rows or all of the product"],
+                    help=_two_kernels(value))  # fmt: skip
+
+    def output_refusals(self, arg: Arg, value: Value, frame: Frame) -> Iterable[Diagnostic]:
+        return refusals(arg, value, frame)
+
+    def stored(self, index: int, kernel: Kernel) -> Sequence[int]:
+        return kernel.values[index].operands
+
+    def output(self, arg: Arg, index: int, planning: Planning) -> EpilogueOutput:
+        return plan_reduced(arg, planning.kernel.values[index], planning.space)
+
+    def buffers(self, program: EpilogueProgram) -> Sequence[SmemBuffer]:
+        return [transposition()] if any(o.reduce and o.reduce.over == "rows" for o in program.outputs) else []
+
+    def memory(self, program: EpilogueProgram, start: Expr) -> GlobalMemory:
+        return workspace(program.outputs, program.problem, program.tile_n, start)
+
+
+def _two_kernels(reduction: Value) -> str:
+    """How to do what a use of a reduction wants in two kernels."""
+    axes = ", ".join(reduction.axes)
+    kind = str(reduction.attrs["kind"])
+    return (
+        f"output the reduction by itself (`out r : f32[{axes}]`, `r = {kind}(...)`) beside the values it is used with, "
+        f"and compute with both in a second kernel that takes them as inputs"
+    )
 
 
 def refusals(arg: Arg, value: Value, frame: Frame) -> list[Diagnostic]:
@@ -90,20 +140,11 @@ def _plan(name: str, kind: Kind, over: Over) -> ReducePlan:
     return ReducePlan(kind, over, f"{name}_partials_ptr", f"{name}_tickets_ptr")
 
 
-@dataclass(frozen=True, slots=True)
-class Workspace:
-    """What reductions need: fills before the launch, parameters, and bytes of the workspace."""
-
-    init: tuple[Init, ...]
-    params: tuple[KernelParam, ...]
-    size: Expr
-
-
-def workspace(outputs: Sequence[EpilogueOutput], problem: Space, tile_n: int) -> Workspace:
+def workspace(outputs: Sequence[EpilogueOutput], problem: Space, tile_n: int, start: Expr) -> GlobalMemory:
     """Lay out the workspace: each sum's partials, then its tickets, which start at 0."""
     init: list[Init] = []
     params: list[KernelParam] = []
-    end: Expr = 0
+    end = start
     for output in outputs:
         plan = output.reduce
         if plan is None:
@@ -118,7 +159,7 @@ def workspace(outputs: Sequence[EpilogueOutput], problem: Space, tile_n: int) ->
         params.append(KernelParam(plan.tickets_param, Param("pointer", WORKSPACE, at), "arrivals"))
         init.append(Init(WORKSPACE, tickets, 0, 4, at))
         end = _sum(at, mul(tickets, 4))
-    return Workspace(tuple(init), tuple(params), end)
+    return GlobalMemory(tuple(init), tuple(params), end)
 
 
 def _counts(plan: ReducePlan, problem: Space, tile_n: int) -> tuple[Expr, Expr]:

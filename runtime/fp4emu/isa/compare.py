@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from fp4emu.builder import Builder, Value, computed, join
+from fp4emu.builder import Builder
 from fp4emu.instruction import Instruction, Operand, Pair, Sink
 from fp4emu.isa.integer import bits_of
 from fp4emu.registry import instruction
+from fp4emu.representation import Value, computed, join
 from fp4emu.values import Array, bf16_value
 
 INTEGER_TYPES = "type=b16|b32|b64|u16|u32|u64|s16|s32|s64"

@@ -6,12 +6,12 @@ on vectors works on one row.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
 from fp4cc.ir.kernel import Arg, Axis, Expr, Kernel, Schedule, Value
 from fp4cc.ir.lowered import (
-    EPILOGUE_BARRIER,
     Cluster,
     Decision,
     Launch,
@@ -23,8 +23,8 @@ from fp4cc.ir.lowered import (
 )
 from fp4cc.ir.lowered_epilogue import EpilogueProgram, Space
 from fp4cc.ir.sizes import Sizes, ceildiv, mul
+from fp4cc.passes.choice.cases import Case
 from fp4cc.passes.choice.decisions import explain_schedule, explain_stores
-from fp4cc.passes.choice.schedule import applicable
 from fp4cc.passes.epilogue.blocks import panel
 from fp4cc.passes.epilogue.plan import plan_epilogue
 from fp4cc.passes.problem.emptiness import not_empty
@@ -44,14 +44,13 @@ TILE_N = 128
 ONE_ROW = "1"
 
 
-def lower_elementwise(kernel: Kernel, target: Chip) -> list[LoweredKernel]:
-    """A plan for each schedule that can apply. Raises DiagnosticError for what cannot be built yet."""
+def lower_elementwise(kernel: Kernel, target: Chip, cases: Sequence[Case]) -> list[LoweredKernel]:
+    """A plan for each case. Raises DiagnosticError for what cannot be built yet."""
     without_groups(kernel, "in a kernel without a product")
-    plans = applicable(kernel, Sizes.of(kernel.dims), target.name)
-    _refuse_fields([schedule for _, schedule in plans if schedule is not None])
+    _refuse_fields([case.schedule for case in cases if case.schedule is not None])
     sizes = Sizes.of(kernel.dims)
     frame = _frame(kernel, sizes)
-    return [_lower(kernel, frame, sizes, target, when, schedule) for when, schedule in plans]
+    return [_lower(kernel, frame, sizes, target, case.when, case.schedule) for case in cases]
 
 
 def _lower(
@@ -72,7 +71,7 @@ def _lower(
         cluster=Cluster(1, 1),
         walk=walk,
         roles=(WarpRole("epilogue", 0, THREADS // 32, "for the epilogue"),),
-        named_barriers=(EPILOGUE_BARRIER,),
+        named_barriers=epilogue.barriers,
         smem=place_buffers(epilogue.staging, target.smem_bytes),
         tensor_maps=epilogue.tensor_maps,
         epilogue=epilogue.program,

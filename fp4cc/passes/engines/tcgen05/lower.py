@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from fp4cc.ir.kernel import Expr, Kernel, Schedule
 from fp4cc.ir.lowered import (
-    EPILOGUE_BARRIER,
     Cluster,
     Decision,
     Launch,
@@ -19,7 +18,8 @@ from fp4cc.ir.lowered import (
 )
 from fp4cc.ir.lowered_converters import Converters
 from fp4cc.ir.sizes import Sizes
-from fp4cc.passes.choice.schedule import applicable, assumed_shape, rank, read
+from fp4cc.passes.choice.cases import Case
+from fp4cc.passes.choice.schedule import assumed_shape, rank, read
 from fp4cc.passes.choice.stages import choose_stages
 from fp4cc.passes.engines.tcgen05.decisions import explain_choices
 from fp4cc.passes.engines.tcgen05.legality import tile_k
@@ -53,15 +53,12 @@ from fp4cc.targets import Target
 SCALE_COLUMNS = 64
 
 
-def lower_tcgen05(kernel: Kernel, target: Target) -> list[LoweredKernel]:
-    """A plan for each schedule that can apply. Raises DiagnosticError for what cannot be built."""
+def lower_tcgen05(kernel: Kernel, target: Target, cases: Sequence[Case]) -> list[LoweredKernel]:
+    """A plan for each case. Raises DiagnosticError for what cannot be built."""
     if is_promoted(kernel):
         without_groups(kernel, "beside f32 scales along K")
-        work = promoted_work(kernel, target)
-    else:
-        work = _work(kernel, target)
-    schedules = applicable(kernel, work.sizes, target.name)
-    return [_lower_with(work, target, when, schedule) for when, schedule in schedules]
+    work = promoted_work(kernel, target) if is_promoted(kernel) else _work(kernel, target)
+    return [_lower_with(work, target, case.when, case.schedule) for case in cases]
 
 
 def _work(kernel: Kernel, target: Target) -> Work:
@@ -127,7 +124,7 @@ def _lower_with(work: Work, target: Target, when: Expr | None, schedule: Schedul
         cluster=cluster,
         walk=walk,
         roles=roles,
-        named_barriers=(EPILOGUE_BARRIER, *((FACTOR_BARRIER,) if promotion and promotion.b.each_row else ())),
+        named_barriers=(*epilogue.barriers, *((FACTOR_BARRIER,) if promotion and promotion.b.each_row else ())),
         smem=bounded(plan_smem(memory.stage, stages, ring, staging, target), tmem.columns, threads, target),
         pipeline=pipeline,
         converters=converters,
