@@ -59,6 +59,14 @@ def first_used(lowered: LoweredKernel) -> tuple[str, ...]:
     return ("group_first",) if lowered.epilogue.problem.ragged else ()
 
 
+def used_by_a(lowered: LoweredKernel) -> set[str]:
+    """What the loads of A use of a tile's group."""
+    if not lowered.products.ragged:
+        return set()
+    scales = any(load.part.role == "A" and load.part.scales for load in lowered.loads)
+    return {"group_first", *(["atoms_before"] if scales else [])}
+
+
 def _groups(walk: Grouped) -> tuple[str, ...]:
     """The arguments that say which groups there are, and the rows of a tile."""
     return f"{walk.groups.arg}_ptr", str(walk.groups.ragged), "groups", "m_size", str(walk.rows)

@@ -29,16 +29,19 @@ def walk_of_rows(program: EpilogueProgram, epilogue: EpilogueText, uses: Uses) -
 
 
 def walk_of_exchanged(
-    program: EpilogueProgram, epilogue: EpilogueText, uses: Uses, reads: Sequence[tuple[str, str]]
+    program: EpilogueProgram, epilogue: EpilogueText, uses: Uses, reads: Sequence[tuple[str, str]], end: str = "m_size"
 ) -> WalkText:
-    """Where a thread's row of sums is in shared memory, at `exchange`. `reads`: accumulators and their places."""
+    """Where a thread's row of sums is in shared memory, at `exchange`. `reads`: accumulators and their places.
+
+    `end`: as of `start`.
+    """
     wide = program.subtile
     each = fragment(
         *([f"subtile = {program.panel // wide} * panel + step"] if epilogue.walks else []),
         *(f"{acc} = shared_load_32_f32(exchange + {place})" for acc, place in reads),
         f"column = n0 + {wide} * subtile",
     )
-    return WalkText(_counter(epilogue), start(uses, wide), _panel(program), each)
+    return WalkText(_counter(epilogue), start(uses, wide, end=end), _panel(program), each)
 
 
 def start(uses: Uses, wide: int, last: int | None = None, end: str = "m_size") -> Fragment:

@@ -69,16 +69,16 @@ def ragged(
     return run_trial(kernel, artifact.load_kernel("reference"), inputs, dims)
 
 
-def spoiled(x: Any, rows: slice) -> Any:
-    """x with rows of NaN, codes and scales."""
+def spoiled(x: Any, rows: Any) -> Any:
+    """x with rows of NaN, codes and scales. `rows` is an index: a slice of them, or a mask [E, M]."""
     if not isinstance(x, Quantized):
         x = x.copy()
         x[rows] = np.iinfo(x.dtype).max if x.dtype.kind in "iu" else np.nan
         return x
     codes, grid = x.codes.copy(), np.array(x.scale_grid())
-    nan = {"e8m0": 0xFF, "e4m3": 0x7F}[str(x.format.scale)]
     codes[rows] = 0x7F
-    grid[:, rows] = nan
+    blocks = rows if isinstance(rows, np.ndarray) else (slice(None), rows)
+    grid[blocks] = np.nan if x.format.scale == "f32" else {"e8m0": 0xFF, "e4m3": 0x7F}[str(x.format.scale)]
     scales = to_buffer(grid, x.format, x.shape, x.offsets)
     return Quantized(codes, scales, x.tensor_scale, x.format, x.shape, x.offsets)
 
@@ -87,15 +87,40 @@ SIZES = [(0,), (1,), (127, 128), (0, 0, 257, 1, 0), (5, 0, 130), (0,) * 7 + (40,
 FEW = [(3, 0, 129), (130, 1, 0, 127)]
 
 
-def check(compiler: Compiler, text: str, sizes: Sequence[Sequence[int]] = SIZES, **dims: int) -> None:
-    artifact = compiler.artifact(text)
+def check(
+    compiler: Compiler, text: str, sizes: Sequence[Sequence[int]] = SIZES, target: str = "sm_100a", **dims: int
+) -> None:
+    artifact = compiler.artifact(text, target)
     for seed, counts in enumerate(sizes):
         poisoned = next((e for e, n in enumerate(counts) if n), None) if seed % 2 else None
         trial = ragged(artifact, counts, seed=seed, poisoned=poisoned, **dims)
         assert trial.equal, (counts, poisoned, trial.comparisons)
 
 
+def masked(text: str) -> str:
+    """The kernel with masked rows for ragged ones: E batches of M rows, of which `counts` say how many are used."""
+    return text.replace("in offsets : i32[E + 1]", "in counts : i32[E]").replace("M by offsets", "E, M upto counts")
+
+
+def check_masked(compiler: Compiler, text: str, target: str = "sm_100a", **dims: int) -> None:
+    """Rows past the count are poisoned; the trial's outputs hold a pattern there that must stay."""
+    artifact = compiler.artifact(text, target)
+    for seed, (m, counts) in enumerate([(200, (0, 200, 129)), (128, (1, 128)), (3, (0, 0, 2, 3, 1))]):
+        dims = {"E": len(counts), "M": m, **dims}
+        inputs = dict(random_inputs(artifact.manifest, dims, seed=seed), counts=np.array(counts, np.int32))
+        inputs["x"] = spoiled(inputs["x"], np.arange(m)[None, :] >= np.array(counts)[:, None])
+        kernel = artifact.load_kernel(EmulatorDevice(mode="delayed" if seed % 2 else "immediate", seed=seed, sms=3))
+        trial = run_trial(kernel, artifact.load_kernel("reference"), inputs, dims)
+        assert trial.equal, (counts, trial.comparisons)
+
+
 def test_groups_of_every_size(compiler: Compiler) -> None:
+    text = plain("nvfp4", "nvfp4") + schedule("tile 128 x 128 x 256; cluster 1 x 1")
+    check(compiler, text, [(1, 0, 127, 128), (0, 300, 0)], N=72, K=288)
+
+
+@pytest.mark.slow
+def test_groups_of_every_size_in_many_calls(compiler: Compiler) -> None:
     text = plain("nvfp4", "nvfp4") + schedule("tile 128 x 128 x 256; cluster 1 x 1")
     check(compiler, text, N=72, K=288)
 
@@ -106,33 +131,47 @@ def test_groups_of_every_size(compiler: Compiler) -> None:
     "tile 256 x 256 x 256; cluster 2 x 1; raster along_m", "tile 128 x 128 x 256; cluster 4 x 2; raster 2",
 ])  # fmt: skip
 def test_every_schedule(compiler: Compiler, fields: str) -> None:
-    text = plain("nvfp4", "nvfp4", "f32") + schedule(fields)
-    check(compiler, text, FEW, N=520, K=288)
+    check(compiler, plain("nvfp4", "nvfp4", "f32") + schedule(fields), FEW, N=520, K=288)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("target", ["sm_100a", "sm_90a"])
 @pytest.mark.parametrize(("a", "b"), [
-    ("mxfp8_e4m3", "mxfp4"), ("mxfp4", "mxfp4"), ("bf16", "bf16"), ("e4m3", "e5m2"), ("bf16", "nvfp4"),
-    ("f16", "mxfp4"),
+    ("nvfp4", "nvfp4"), ("mxfp8_e4m3", "mxfp4"), ("mxfp4", "mxfp4"), ("bf16", "bf16"), ("e4m3", "e5m2"),
+    ("bf16", "nvfp4"), ("f16", "mxfp4"), ("ds_act", "ds_weight"),
 ])  # fmt: skip
-def test_every_kind_of_operand(compiler: Compiler, a: str, b: str) -> None:
-    check(compiler, plain(a, b), FEW, N=144, K=384)
+def test_every_kind_of_operand(compiler: Compiler, target: str, a: str, b: str) -> None:
+    check(compiler, plain(a, b), FEW, target, N=144, K=384)
+    check_masked(compiler, masked(plain(a, b)), target, N=144, K=384)
+
+
+EPILOGUES = {
+    "all": EPILOGUE, "gated": GATED.replace("GROUP", "1"), "halves": GATED.replace("GROUP", "F"), "linear": LINEAR,
+    "two": TWO, "blocks": BLOCKS,
+}  # fmt: skip
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("text", [
-    EPILOGUE, GATED.replace("GROUP", "1"), GATED.replace("GROUP", "F"), LINEAR, TWO, BLOCKS,
-], ids=["all", "gated", "halves", "linear", "two", "blocks"])  # fmt: skip
-def test_every_epilogue(compiler: Compiler, text: str) -> None:
-    check(compiler, text, FEW, N=256, K=256)
+@pytest.mark.parametrize("target", ["sm_100a", "sm_90a"])
+@pytest.mark.parametrize("name", EPILOGUES)
+def test_every_epilogue(compiler: Compiler, target: str, name: str) -> None:
+    check(compiler, EPILOGUES[name], FEW, target, N=256, K=256)
 
 
 @pytest.mark.slow
-def test_many_groups(compiler: Compiler) -> None:
+@pytest.mark.parametrize("target", ["sm_100a", "sm_90a"])
+@pytest.mark.parametrize("name", [name for name in EPILOGUES if name not in ("all", "two")])
+def test_every_epilogue_of_masked_rows(compiler: Compiler, target: str, name: str) -> None:
+    check_masked(compiler, masked(EPILOGUES[name]), target, N=256, K=256)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["sm_100a", "sm_90a"])
+def test_many_groups(compiler: Compiler, target: str) -> None:
     """More groups than the 32 that are looked at together, with long runs of empty ones."""
-    artifact = compiler.artifact(EPILOGUE)
+    artifact = compiler.artifact(EPILOGUE, target)
     rng = np.random.default_rng(3)
     for seed, groups in enumerate((17, 32, 33, 64, 100, 512)):
         counts = rng.integers(0, 12, groups) * (rng.random(groups) < 0.3)
         counts[int(rng.integers(groups))] += 130
-        assert ragged(artifact, list(counts), seed=seed, sms=5, N=64, K=64).equal
+        assert ragged(artifact, [int(n) for n in counts], seed=seed, sms=5, N=64, K=64).equal

@@ -10,7 +10,7 @@ from fp4cc.codegen.epilogue.hooks import EpilogueText
 from fp4cc.codegen.fragments import Fragment, Function
 from fp4cc.codegen.mainloops import numbered
 from fp4cc.codegen.multicast import mask_text, union_text
-from fp4cc.codegen.placing import first_used, of_group, place_text, search_text, start_text
+from fp4cc.codegen.placing import first_used, of_group, place_text, search_text, start_text, used_by_a
 from fp4cc.codegen.promoted_scales import FactorsText, factor_functions, factors_by_batch, factors_text
 from fp4cc.codegen.tcgen05.constants import buffer_text, constants, count_of_bs
 from fp4cc.codegen.tcgen05.converters import ConvertersText, converter_functions, converters_text
@@ -112,7 +112,7 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Fr
         start=start_text(lowered),
         search=search_text(lowered),
         load_place=place_text(
-            lowered, batch=any(p.a.batched or p.b.batched for p in problem.products), others=_of_a(lowered)
+            lowered, batch=any(p.a.batched or p.b.batched for p in problem.products), others=used_by_a(lowered)
         ),
         mma_place=place_text(lowered, batch=False),
         epilogue_place=place_text(
@@ -137,14 +137,6 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Fr
         release=release_text(lowered),
         promoted=factors_text(lowered),
     )
-
-
-def _of_a(lowered: LoweredKernel) -> set[str]:
-    """What the loads of A use of a tile's group."""
-    if not lowered.products.ragged:
-        return set()
-    scales = any(load.part.role == "A" and load.part.scales for load in lowered.loads)
-    return {"group_first", *(["atoms_before"] if scales else [])}
 
 
 def functions(lowered: LoweredKernel) -> list[Function]:

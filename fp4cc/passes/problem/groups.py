@@ -6,6 +6,8 @@ from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
 from fp4cc.ir.kernel import Arg, Axis, Expr, Kernel
 from fp4cc.ir.lowered_epilogue import Groups
 from fp4cc.ir.sizes import Sizes, ceildiv, fold, mul
+from fp4cc.passes.problem.placement import same_placement
+from fp4num import LAYOUTS
 
 
 def groups_of(kernel: Kernel, sizes: Sizes, m_axis: str, batch_axes: tuple[str, ...]) -> Groups | None:
@@ -54,5 +56,23 @@ def refused(arg: Arg, axis: Axis, why: str = "other than the rows of what is com
 def without_groups(kernel: Kernel, where: str) -> None:
     """Raise DiagnosticError for a kernel with ragged or masked axes, which cannot be compiled `where`."""
     errors = [refused(arg, axis, where) for arg in kernel.args for axis in arg.axes if in_groups(axis)]
+    if errors:
+        raise DiagnosticError(errors)
+
+
+def check_groups(kernel: Kernel) -> None:
+    """Raise DiagnosticError for ragged inputs whose scales lie so that a tile cannot find its group's."""
+    errors: list[Diagnostic] = []
+    for arg in kernel.args:
+        fmt = arg.format
+        if fmt is None or fmt.scale is None or arg.direction != "in" or not any(axis.by for axis in arg.axes):
+            continue
+        by_rows = fmt.stored[0] == 1 and fmt.layout.extent("row") == 1
+        if not by_rows and not (fmt.stored[0] == 1 and same_placement(fmt.layout, LAYOUTS["blocked_128x4"])):
+            what = f"{fmt.layout.name} with a scale per {fmt.stored[0]} x {fmt.stored[1]}"
+            errors.append(
+                error("FP4300", f"the scales of ragged rows cannot be read from this layout yet: {what}", arg.span,
+                      f"`{fmt.name}`", help="store a scale for each row, in blocked_128x4 or linear"),
+            )  # fmt: skip
     if errors:
         raise DiagnosticError(errors)

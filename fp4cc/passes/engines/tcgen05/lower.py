@@ -41,7 +41,7 @@ from fp4cc.passes.epilogue.plan import plan_epilogue
 from fp4cc.passes.feeds.converters import plan_conversions, plan_converters
 from fp4cc.passes.feeds.promoted_scales import is_promoted
 from fp4cc.passes.problem.emptiness import not_empty
-from fp4cc.passes.problem.groups import without_groups
+from fp4cc.passes.problem.groups import check_groups
 from fp4cc.passes.problem.unzip import find_products, released
 from fp4cc.passes.resources.params import group_params, plan_params, product_sizes
 from fp4cc.passes.resources.residency import bounded, explain_residency
@@ -55,8 +55,7 @@ SCALE_COLUMNS = 64
 
 def lower_tcgen05(kernel: Kernel, target: Target, cases: Sequence[Case]) -> list[LoweredKernel]:
     """A plan for each case. Raises DiagnosticError for what cannot be built."""
-    if is_promoted(kernel):
-        without_groups(kernel, "beside f32 scales along K")
+    check_groups(kernel)
     work = promoted_work(kernel, target) if is_promoted(kernel) else _work(kernel, target)
     return [_lower_with(work, target, case.when, case.schedule) for case in cases]
 
@@ -134,7 +133,7 @@ def _lower_with(work: Work, target: Target, when: Expr | None, schedule: Schedul
         launch=Launch(
             f"{work.kernel.name}_0",
             threads,
-            plan_params(maps, lengths, (*epilogue.params, *needs.params()))
+            plan_params(maps, lengths, (*group_params(walk), *epilogue.params, *needs.params()))
             if promoted
             else plan_params(
                 maps, (*lengths, *needs.lengths()), (*needs.addresses(), *group_params(walk), *epilogue.params)
