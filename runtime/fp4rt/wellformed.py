@@ -207,6 +207,17 @@ def _matmul(value: Value, operands: list[Value], scope: _Scope) -> Iterator[str]
         yield f"a ragged product is [m, k] @ [{groups}, k, n], not {list(a.axes)} @ {list(b.axes)}"
 
 
+def _of_group(value: Value, operands: list[Value], scope: _Scope) -> Iterator[str]:
+    ragged, groups, rows = (value.attrs.get(key) for key in ("ragged", "groups", "rows"))
+    axes = operands[0].axes
+    if isinstance(operands[0].dtype, BlockFormat) or value.dtype != operands[0].dtype:
+        yield "it takes and gives numbers of one type, no quantized tensors"
+    elif groups not in axes or value.axes != tuple(rows if a == groups else a for a in axes):
+        yield f"it does not make {list(axes)} into {list(value.axes)} with {rows!r} for {groups!r}"
+    elif not isinstance(ragged, str):
+        yield f"{ragged!r} is no name of offsets"
+
+
 def _transpose(value: Value, operands: list[Value], scope: _Scope) -> Iterator[str]:
     axes = operands[0].axes
     if len(axes) < 2 or value.axes != (*axes[:-2], axes[-1], axes[-2]) or value.dtype != operands[0].dtype:
@@ -272,6 +283,7 @@ def _uniform(value: Value, operands: list[Value], scope: _Scope) -> Iterator[str
 
 _WHOLE = {
     "matmul": _matmul,
+    "of_group": _of_group,
     "transpose": _transpose,
     "dequantize": _dequantize,
     "quantize": _quantize,

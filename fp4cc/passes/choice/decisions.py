@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from fp4cc.ir.lowered import Decision, LoweredKernel, Problem
+from fp4cc.ir.lowered import Decision, Grouped, LoweredKernel, Problem
 from fp4cc.passes.epilogue.registry import CONSTRUCTS
 from fp4cc.passes.resources.params import Loop
 from fp4rt.sizes import text
@@ -40,7 +40,25 @@ def explain_products(problem: Problem, mainloops: Sequence[Loop]) -> Iterator[De
         yield Decision("accumulators of a tile", str(slots), why)
 
 
+def explain_groups(lowered: LoweredKernel) -> Iterator[Decision]:
+    """How the tiles of groups of rows are found and counted, where there are groups."""
+    walk = lowered.walk
+    if not isinstance(walk, Grouped):
+        return
+    rows, groups, space = walk.rows, text(walk.groups.count), lowered.epilogue.problem
+    chosen = f"tiles of {rows} rows, each of one group; one group after another"
+    most = f"{text(space.m)} rows fill at most {text(space.m)} // {rows} tiles, and each group has at most one more"
+    if not walk.groups.ragged:
+        most = f"each of {groups} groups has at most {text(space.m)} rows"
+    why = (
+        f"how many rows a group has is read on the device from {walk.groups.arg}: the launch is for at most "
+        f"{text(walk.tiles_m)} rows of tiles ({most}), and no tile is spent on rows past a group's end"
+    )
+    yield Decision(f"groups of {space.m_axis}", chosen, why)
+
+
 def explain_stores(lowered: LoweredKernel) -> list[Decision]:
     """How each output reaches memory."""
-    found = ((output.arg, CONSTRUCTS.of_output(output).explained(output)) for output in lowered.epilogue.outputs)
+    program = lowered.epilogue
+    found = ((output.arg, CONSTRUCTS.of_output(output).explained(output, program)) for output in program.outputs)
     return [Decision(f"store of {arg}", chosen, why) for arg, (chosen, why) in found]

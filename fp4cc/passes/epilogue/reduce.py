@@ -59,7 +59,7 @@ class Reduce(Construct):
     def output(self, arg: Arg, index: int, planning: Planning) -> EpilogueOutput:
         return plan_reduced(arg, planning.kernel.values[index], planning.space)
 
-    def explained(self, output: EpilogueOutput) -> tuple[str, str]:
+    def explained(self, output: EpilogueOutput, program: EpilogueProgram) -> tuple[str, str]:
         if output.reduce is not None and output.reduce.partials_param is None:
             return "atomics", "tiles join their maxima on the bits of the floats, which is exact in any order"
         return "partial sums", "whoever finishes last adds them up in their order, so the bits never change"
@@ -92,6 +92,10 @@ def refusals(arg: Arg, value: Value, frame: Frame) -> list[Diagnostic]:
         return [_refusal(arg, place, f"{kind} over an axis of the product")]
     if kind in SUMS and set(_names(value)) & set(frame.problem.batch_axes):
         return [_refusal(arg, place, "a sum over batches")]
+    if kind in SUMS and frame.problem.groups is not None:
+        return [_in_groups(arg, place, "a sum")]
+    if frame.problem.groups is not None and not frame.problem.ragged:
+        return [_in_groups(arg, place, "a reduction of masked rows")]
     if arg.dtype != "f32":
         return [_refusal(arg, place, f"a reduction stored as {arg.dtype}: its type is f32")]
     if not product <= set(reduced.axes):
@@ -102,6 +106,11 @@ def refusals(arg: Arg, value: Value, frame: Frame) -> list[Diagnostic]:
     if tuple(str(axis.name) for axis in arg.axes) != kept:
         return [_refusal(arg, place, f"a reduction to [{', '.join(kept)}] stored with other axes")]
     return []
+
+
+def _in_groups(arg: Arg, place: Span, what: str) -> Diagnostic:
+    return error("FP4300", f"`{arg.name}` cannot be computed beside groups of rows yet: {what}", place, "computed here",
+                 help="it runs on the reference: `fp4cc run --device reference`")  # fmt: skip
 
 
 def _refusal(arg: Arg, place: Span, what: str) -> Diagnostic:

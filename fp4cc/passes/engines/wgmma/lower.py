@@ -49,9 +49,10 @@ from fp4cc.passes.epilogue.plan import plan_epilogue
 from fp4cc.passes.feeds.promoted_scales import STEP, is_promoted, promoted_product, promoted_scales
 from fp4cc.passes.feeds.scale_reading import Needs, Readers
 from fp4cc.passes.problem.emptiness import not_empty
+from fp4cc.passes.problem.groups import check_groups
 from fp4cc.passes.problem.halves import refusal
 from fp4cc.passes.problem.unzip import Frame, find_products, tile_widths
-from fp4cc.passes.resources.params import plan_params, product_sizes
+from fp4cc.passes.resources.params import group_params, plan_params, product_sizes
 from fp4cc.passes.resources.walk import plan_walk
 from fp4cc.passes.rewrites.row_scales import split_row_scales
 from fp4cc.targets.sm90 import SM90A
@@ -90,6 +91,7 @@ class _Work:
 
 def lower_wgmma(kernel: Kernel, cases: Sequence[Case]) -> list[LoweredKernel]:
     """A plan for each case. Raises DiagnosticError for what cannot be built on sm_90a."""
+    check_groups(kernel)
     sizes = Sizes.of(kernel.dims)
     work = _promoted(kernel, sizes) if is_promoted(kernel) else _work(split_row_scales(kernel), sizes)
     required = constraints(work.kernel, work.steps)
@@ -144,7 +146,7 @@ def _lower_with(
         launch=Launch(
             f"{kernel.name}_0",
             THREADS,
-            plan_params(maps, lengths, (*epilogue.params, *work.needs.params())),
+            plan_params(maps, lengths, (*group_params(walk), *epilogue.params, *work.needs.params())),
             (*lengths, *work.needs.lengths()),
         ),
         constraints=(*required, *not_empty(kernel, epilogue.program, work.sizes)),
