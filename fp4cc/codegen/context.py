@@ -138,6 +138,7 @@ class Frame:
         place_template: the function that finds a tile.
         constants, spaces: what stands at module level, by groups; batched, band: how a tile is found.
         subtile, panels, uses: the columns of a sub-tile, how it walks a tile, what it uses.
+        ctas_per_sm: how many CTAs registers are to be left for (0: the compiler of PTX decides).
     """
 
     version: str
@@ -159,6 +160,7 @@ class Frame:
     panels: Panels
     uses: Uses
     epilogue: EpilogueText
+    ctas_per_sm: int
 
 
 def frame(
@@ -173,6 +175,7 @@ def frame(
     batched: bool,
     band: int,
     place_template: str = "common/place.py.j2",
+    ctas_per_sm: int = 0,
 ) -> Frame:
     """The frame of a kernel."""
     return Frame(
@@ -198,6 +201,7 @@ def frame(
         panels=Panels.of(lowered.epilogue),
         uses=Uses.of(epilogue),
         epilogue=epilogue,
+        ctas_per_sm=ctas_per_sm,
     )
 
 

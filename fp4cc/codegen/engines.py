@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from fp4cc.codegen import context_elementwise
+from fp4cc.codegen import context_decode, context_elementwise
 from fp4cc.codegen.context import Frame
 from fp4cc.codegen.epilogue.hooks import EpilogueText
 from fp4cc.codegen.fragments import Function
@@ -40,6 +40,7 @@ class EngineText:
 _TEXTS = {
     "none": EngineText("common/elementwise.py.j2", context_elementwise.template_context),
     "tcgen05": EngineText("sm100/gemm.py.j2", context_tcgen05.template_context, context_tcgen05.functions),
+    "decode": EngineText("sm90/decode.py.j2", context_decode.template_context, context_decode.strip_functions),
     "wgmma": EngineText("sm90/gemm.py.j2", context_wgmma.template_context, context_wgmma.functions),
 }
 

@@ -225,6 +225,7 @@ class EpilogueOutput:
     """One stored argument. `value` is the IR value stored; strides in elements as in `EpilogueInput`.
 
     `kind`: "plain", "quantized", "reduced", or one that is known to the construct that writes it.
+    `beyond`: the axes that may be empty while it has values to be written.
     A quantized one (`dtype` is a format, `quantize` says how) stores the codes of `value`, which is not yet quantized;
     its strides are in bytes of codes. Of a reduced one `value` is what is reduced.
     """
@@ -240,6 +241,7 @@ class EpilogueOutput:
     store: StorePlan
     quantize: QuantizePlan | None = None
     reduce: ReducePlan | None = None
+    beyond: tuple[str, ...] = ()
 
     @property
     def format(self) -> BlockFormat:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fp4cc.diagnostics import DiagnosticError
-from fp4cc.ir.lowered import LoweredKernel, Smem
+from fp4cc.ir.lowered import FewRows, LoweredKernel, Smem
 from fp4cc.ir.lowered_epilogue import COLUMNS_BUFFER, EpilogueProgram
 from fp4cc.ir.verify import found_in
 from fp4cc.ir.verify_arrivals import EPILOGUE_WARPS
@@ -58,7 +58,8 @@ def _parts(lowered: LoweredKernel) -> Iterator[str]:
         yield f"sums of {depths} along K are promoted every {lowered.promotion.step}"
     exchange = lowered.exchange
     buffers = {buffer.name: buffer.total for buffer in lowered.smem.buffers}
-    if exchange is not None and buffers.get(exchange.buffer, 0) < lowered.tile.cta_m * exchange.pitch:
+    rows = exchange.rows if isinstance(exchange, FewRows) else lowered.tile.cta_m
+    if exchange is not None and buffers.get(exchange.buffer, 0) < rows * exchange.pitch:
         yield f"a tile's sums do not fit in {exchange.buffer}"
 
 

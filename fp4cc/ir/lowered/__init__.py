@@ -16,8 +16,9 @@ What the emitted kernel gives the epilogue (names in scope at its hooks):
 
 from __future__ import annotations
 
+from fp4cc.ir.lowered.decode import Decode, Strip
 from fp4cc.ir.lowered.feeds import Conversion, Feed, Load, Mainloop
-from fp4cc.ir.lowered.kernel import Decision, Engine, Exchange, LoweredKernel, Marked
+from fp4cc.ir.lowered.kernel import Decision, Engine, Exchange, FewRows, LoweredKernel, Marked
 from fp4cc.ir.lowered.problem import Operand, Problem, Product, Role
 from fp4cc.ir.lowered.promotion import PromotedScales, Promotion
 from fp4cc.ir.lowered.resources import (
@@ -25,6 +26,7 @@ from fp4cc.ir.lowered.resources import (
     Grouped,
     KernelParam,
     Launch,
+    OneEach,
     Persistent,
     Size,
     Smem,
@@ -46,9 +48,11 @@ __all__ = [
     "Conversion",
     "Converted",
     "Decision",
+    "Decode",
     "Engine",
     "Exchange",
     "Feed",
+    "FewRows",
     "Grouped",
     "KernelParam",
     "Launch",
@@ -59,6 +63,7 @@ __all__ = [
     "Mma",
     "MmaKind",
     "NamedBarrier",
+    "OneEach",
     "Operand",
     "Part",
     "Persistent",
@@ -74,6 +79,7 @@ __all__ = [
     "Slotted",
     "Smem",
     "SmemBuffer",
+    "Strip",
     "Tcgen05",
     "Tile",
     "Tmem",

@@ -70,6 +70,11 @@ class Grouped:
     groups: Groups
 
 
+@dataclass(frozen=True, slots=True)
+class OneEach(Persistent):
+    """A CTA for each tile, in the same order: no CTA takes a second one."""
+
+
 Walk: TypeAlias = Persistent | Grouped
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from fp4cc.ir.lowered import Decision, Grouped, LoweredKernel, Problem
+from fp4cc.passes.epilogue.registry import CONSTRUCTS
 from fp4cc.passes.resources.params import Loop
 from fp4rt.sizes import text
 
@@ -58,23 +59,11 @@ def explain_groups(lowered: LoweredKernel) -> Iterator[Decision]:
 
 def explain_stores(lowered: LoweredKernel) -> list[Decision]:
     """How each output reaches memory."""
-    reasons = {
-        "tma": "rows always start on 16 bytes",
-        "direct": "rows do not start on 16 bytes, which TMA needs",
-        "either": "whether rows start on 16 bytes depends on a dynamic size: TMA where they do, plain stores elsewhere",
-    }
-    names = {"tma": "TMA", "direct": "plain stores", "either": "TMA or plain stores"}
     found: list[Decision] = []
     for output in lowered.epilogue.outputs:
-        chosen, why = names[output.store.via], reasons[output.store.via]
+        chosen, why = CONSTRUCTS.of_output(output).explained(output)
         if lowered.epilogue.problem.groups is not None and output.store.via == "either":
             why = "TMA clips at the end of a tensor: it stores runs of 32 rows that are all of one group"
             why += "" if output.store.flag is None else ", where rows start on 16 bytes"
-        if output.reduce is not None and output.reduce.partials_param is None:
-            chosen, why = "atomics", "tiles join their maxima on the bits of the floats, which is exact in any order"
-        elif output.reduce is not None:
-            chosen, why = "partial sums", "whoever finishes last adds them up in their order, so the bits never change"
-        elif output.store.via == "direct" and output.store.buffer is None:
-            why = "its columns are not neighbors in memory, or shared memory has no room to stage it"
         found.append(Decision(f"store of {output.arg}", chosen, why))
     return found

@@ -185,7 +185,18 @@ def plan_quantized(
             transpose_buffer=TRANSPOSE_BUFFER if direction == "rows" else None,
             measure=measure(value, direction) or "line",
         ),
+        beyond=_beyond(fmt, direction, problem, stored=fmt.tensor_scale is not None and not shared),
     )
+
+
+def _beyond(fmt: BlockFormat, direction: str, problem: Space, *, stored: bool) -> tuple[str, ...]:
+    """The axes that may be empty while there are scales, or a tensor scale that the kernel has `stored`."""
+    m, n = (problem.m_axis,), (problem.n_axis,)
+    if stored:
+        return (*problem.batch_axes, *m, *n)
+    rows, columns = fmt.block
+    lines, length = (m, n) if direction == "columns" else (n, m)
+    return (*(lines if rows == "all" else ()), *(length if columns == "all" else ()))
 
 
 def _rng(kernel: Kernel, value: Value) -> str | None:

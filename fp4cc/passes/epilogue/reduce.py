@@ -59,6 +59,11 @@ class Reduce(Construct):
     def output(self, arg: Arg, index: int, planning: Planning) -> EpilogueOutput:
         return plan_reduced(arg, planning.kernel.values[index], planning.space)
 
+    def explained(self, output: EpilogueOutput) -> tuple[str, str]:
+        if output.reduce is not None and output.reduce.partials_param is None:
+            return "atomics", "tiles join their maxima on the bits of the floats, which is exact in any order"
+        return "partial sums", "whoever finishes last adds them up in their order, so the bits never change"
+
     def buffers(self, program: EpilogueProgram) -> Sequence[SmemBuffer]:
         return [transposition()] if any(o.reduce and o.reduce.over == "rows" for o in program.outputs) else []
 
@@ -118,6 +123,8 @@ def plan_reduced(arg: Arg, value: Value, problem: Space) -> EpilogueOutput:
     over = _over(value, problem)
     if over is None:
         raise ValueError(f"{arg.name} is reduced over {_names(value)}")
+    m, n = (problem.m_axis,), (problem.n_axis,)
+    reduced = {"columns": n, "rows": m, "all": (*m, *n)}[over]
     left = problem.m if over == "columns" else problem.n if over == "rows" else 1
     batched = bool(problem.batch_axes) and not set(problem.batch_axes) & set(_names(value))
     return EpilogueOutput(
@@ -131,6 +138,7 @@ def plan_reduced(arg: Arg, value: Value, problem: Space) -> EpilogueOutput:
         column_stride=1 if over == "rows" else 0,
         store=StorePlan("direct"),
         reduce=_plan(arg.name, cast("Kind", value.attrs["kind"]), over),
+        beyond=reduced if batched or not problem.batch_axes else (*problem.batch_axes, *reduced),
     )
 
 

@@ -12,6 +12,7 @@ from fp4cc.passes.epilogue.construct import Construct, Planning
 from fp4cc.passes.epilogue.memory import ELEMENT_BYTES, SWIZZLE, Level, element_strides, in_order, slabs, subtile_map
 from fp4cc.passes.problem.divides import holds_if_divides
 from fp4cc.passes.problem.unzip import Frame
+from fp4num import BlockFormat
 from fp4rt.manifest import Param, TensorMap
 
 STORED = ("f32", "bf16", "f16", "e4m3", "e5m2")
@@ -102,7 +103,7 @@ def legal(output: EpilogueOutput) -> Expr:
     return ("eq", ("mod", output.row_stride, 16 // ELEMENT_BYTES[_plain(output.dtype)]), 0)
 
 
-def _plain(dtype: object) -> Scalar:
+def _plain(dtype: Scalar | BlockFormat) -> Scalar:
     if not isinstance(dtype, str):
-        raise TypeError(f"{dtype} is no plain type")
+        raise TypeError(f"{dtype.name} is no plain type")
     return dtype
