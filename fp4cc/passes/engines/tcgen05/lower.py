@@ -129,8 +129,7 @@ def _lower_with(work: Work, target: Target, case: Case) -> LoweredKernel:
     mmas, tmem = tuple(step.mmas for step in memory.steps), memory.tmem
     if work.frame.group is not None:
         tmem = released(tmem, option.tile_n, work.frame.group)
-    mma = mmas[0][0]
-    tile = Tile(mma.m, mma.n, memory.steps[0].tile_k, target.cta_rows)
+    tile = Tile(mmas[0][0].m, mmas[0][0].n, memory.steps[0].tile_k, target.cta_rows)
     cluster = Cluster(option.cluster_m, option.cluster_n)
     epilogue = plan_epilogue(work.frame, sizes, tile.n)
     staging = (*(promoted_buffers(promotion) if promotion else ()), *epilogue.staging)
@@ -143,6 +142,7 @@ def _lower_with(work: Work, target: Target, case: Case) -> LoweredKernel:
     done = "of a step's MMAs" if promoted else "after a tile's last MMA"
     pipeline, mainloops = plan_pipeline(steps, converters, cluster, memory.stage, stages, tmem, tile.n, done)
     walk = plan_walk(problem, tile, cluster, choice.request.band)
+    groups = group_params(walk)
     maps = (*mainloop_maps(problem, mainloops, mmas, tile), *epilogue.tensor_maps)
     lengths = product_sizes(problem, walk, epilogue.program, mainloops)
     roles = _roles(converters, promoted)
@@ -170,11 +170,9 @@ def _lower_with(work: Work, target: Target, case: Case) -> LoweredKernel:
         launch=Launch(
             f"{work.kernel.name}_0",
             threads,
-            plan_params(maps, lengths, (*group_params(walk), *epilogue.params, *needs.params()))
+            plan_params(maps, lengths, (*groups, *epilogue.params, *needs.params()))
             if promoted
-            else plan_params(
-                maps, (*lengths, *needs.lengths()), (*needs.addresses(), *group_params(walk), *epilogue.params)
-            ),
+            else plan_params(maps, (*lengths, *needs.lengths()), (*needs.addresses(), *groups, *epilogue.params)),
             (*lengths, *needs.lengths()),
         ),
         constraints=(*work.required, *not_empty(work.parts, epilogue.program, sizes)),
