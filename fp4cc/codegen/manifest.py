@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from fp4cc.ir.lowered import LoweredKernel
 from fp4cc.ir.serialize import to_constraint, to_typed
-from fp4rt.manifest import Launch, Manifest, PersistentGrid, Plan, Variant, place
+from fp4rt.manifest import Grid, Launch, Manifest, PersistentGrid, Plan, Variant, place
 
 
 def plans(lowered: LoweredKernel) -> dict[str, LoweredKernel]:
@@ -66,10 +66,18 @@ def _plan(lowered: LoweredKernel, module: str) -> Plan:
     )
 
 
+def _grid(lowered: LoweredKernel) -> Grid:
+    """Without a product a CTA has little to set up: one for each tile, so that none waits for the last wave. Where CTAs
+    meet in the workspace all have to be resident."""
+    if lowered.engine is None and lowered.epilogue.workspace == 0:
+        return (lowered.walk.tiles, 1, 1)
+    return PersistentGrid(lowered.walk.tiles, lowered.cluster.size)
+
+
 def _launch(lowered: LoweredKernel, module: str) -> Launch:
     return Launch(
         entry=lowered.launch.entry,
-        grid=PersistentGrid(lowered.walk.tiles, lowered.cluster.size),
+        grid=_grid(lowered),
         block=(lowered.launch.threads, 1, 1),
         cluster=(lowered.cluster.size, 1, 1),
         smem=lowered.smem.asked,

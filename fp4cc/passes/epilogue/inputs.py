@@ -9,7 +9,15 @@ from fp4cc.diagnostics import Diagnostic, error
 from fp4cc.ir.kernel import Arg, Expr, Kernel, Scalar, Value
 from fp4cc.ir.lowered_epilogue import EpilogueInput, LoadPlan, Space
 from fp4cc.ir.sizes import Sizes
-from fp4cc.passes.epilogue.memory import ELEMENT_BYTES, element_strides, in_order, load_bytes, plan_load
+from fp4cc.passes.epilogue.memory import (
+    ELEMENT_BYTES,
+    LOAD_STAGES,
+    WHOLE_TILE_LIMIT,
+    element_strides,
+    in_order,
+    load_bytes,
+    plan_load,
+)
 from fp4cc.passes.problem import halves
 from fp4cc.passes.problem.divides import holds_if_divides
 from fp4cc.passes.problem.unzip import Frame
@@ -150,24 +158,33 @@ class Inputs:
 
 
 def loaded_ahead(
-    leaves: Sequence[EpilogueInput], kernel: Kernel, problem: Space, used: int, limit: int
+    leaves: Sequence[EpilogueInput], kernel: Kernel, problem: Space, used: int, limit: int, whole_tile: int | None
 ) -> list[EpilogueInput]:
     """The leaves, those that TMA loads ahead with the way it does, as far as `limit` bytes of shared memory allow.
 
-    What is loaded ahead is there for one walk over a tile only.
+    What is loaded ahead is there for one walk over a tile only. `whole_tile` has the sub-tiles of a tile, of which all
+    are loaded at once if they are few enough bytes; None: only as many as keep ahead of the epilogue.
     """
-    plans: dict[int, LoadPlan] = {}
-    for leaf in leaves:
-        if leaf.kind == "tile":
-            load = plan_load(leaf, in_order(kernel.arg(leaf.source), leaf.column_stride, problem))
-            if load is not None:
-                plans[leaf.value] = load
+    plans = _loads(leaves, kernel, problem, whole_tile or LOAD_STAGES)
+    if sum(load_bytes(load) for load in plans.values()) > WHOLE_TILE_LIMIT:
+        plans = _loads(leaves, kernel, problem, LOAD_STAGES)
     chosen: dict[int, LoadPlan] = {}
     for value, load in sorted(plans.items(), key=lambda item: load_bytes(item[1])):
         used += load_bytes(load)
         if used <= limit:
             chosen[value] = load
     return [replace(leaf, load=chosen.get(leaf.value)) for leaf in leaves]
+
+
+def _loads(leaves: Sequence[EpilogueInput], kernel: Kernel, problem: Space, stages: int) -> dict[int, LoadPlan]:
+    """How TMA can load each of the leaves that it can load, by value."""
+    plans: dict[int, LoadPlan] = {}
+    for leaf in leaves:
+        if leaf.kind == "tile":
+            load = plan_load(leaf, in_order(kernel.arg(leaf.source), leaf.column_stride, problem), stages)
+            if load is not None:
+                plans[leaf.value] = load
+    return plans
 
 
 def _as_expr(attr: object) -> Expr:

@@ -19,6 +19,8 @@ from fp4rt.manifest import TensorMap
 
 WARPS = 4
 LOAD_STAGES = 2  # a power of two
+#: Where there is no product, loads of a whole tile are under way at once as far as this allows for several CTAs an SM.
+WHOLE_TILE_LIMIT = 32 * 1024
 #: Shared memory that an epilogue may stage its tensors in, in bytes.
 STAGING_LIMIT = 96 * 1024
 #: Bytes of a plain element in memory.
@@ -84,7 +86,7 @@ def plan_store(arg: Arg, dtype: Scalar, legal: Expr | None, ordered: bool, level
     )
 
 
-def plan_load(leaf: EpilogueInput, ordered: bool) -> LoadPlan | None:
+def plan_load(leaf: EpilogueInput, ordered: bool, stages: int = LOAD_STAGES) -> LoadPlan | None:
     """How TMA can load a tile input ahead; None where it cannot."""
     if leaf.kind != "tile" or leaf.vector is None or not ordered or (leaf.half and not leaf.half.adjacent):
         return None
@@ -93,7 +95,7 @@ def plan_load(leaf: EpilogueInput, ordered: bool) -> LoadPlan | None:
         tensor_map=f"{leaf.source}_load",  # one for both halves
         buffer=f"{leaf.name}_tiles",
         barriers=f"{leaf.name}_full",
-        stages=LOAD_STAGES,
+        stages=stages,
         row_bytes=row_bytes,
         swizzle=_SWIZZLE[row_bytes],
     )

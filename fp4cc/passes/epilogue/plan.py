@@ -88,7 +88,8 @@ class _Planner:
             if used <= self.limit:
                 if plan.program.panel:  # what is loaded ahead is there for one walk over a tile only
                     return plan
-                return self._plan(loaded_ahead(leaves, self.kernel, self.problem, used, self.limit))
+                whole_tile = None if self.frame.accumulators else self.tile_n // SUBTILE
+                return self._plan(loaded_ahead(leaves, self.kernel, self.problem, used, self.limit, whole_tile))
         self.level = LEVELS[-1]
         return self._plan(leaves)
 
