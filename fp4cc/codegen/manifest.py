@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fp4cc.ir.lowered import LoweredKernel
+from fp4cc.ir.lowered import LoweredKernel, OneEach
 from fp4cc.ir.serialize import to_constraint, to_typed
-from fp4rt.manifest import Grid, Launch, Manifest, PersistentGrid, Plan, Variant, place
+from fp4rt.manifest import Launch, Manifest, PersistentGrid, Plan, Variant, place
 
 
 def plans(lowered: LoweredKernel) -> dict[str, LoweredKernel]:
@@ -14,12 +14,12 @@ def plans(lowered: LoweredKernel) -> dict[str, LoweredKernel]:
 
     NAME is the one that always applies, NAME_v1, NAME_v2, ... are variants, NAME_2 is launched after any of them.
     """
-    named = _plans(lowered)
+    named = plans_by_stem(lowered)
     named.update((later.name, later) for plan in (lowered, *lowered.variants) for later in plan.after)
     return named
 
 
-def _plans(lowered: LoweredKernel) -> dict[str, LoweredKernel]:
+def plans_by_stem(lowered: LoweredKernel) -> dict[str, LoweredKernel]:
     """The plan that always applies and its variants, by the stem of their files."""
     return {lowered.name: lowered, **{f"{lowered.name}_v{i}": v for i, v in enumerate(lowered.variants, 1)}}
 
@@ -32,7 +32,7 @@ def manifest(lowered: LoweredKernel, files: Mapping[str, str], toolchain: Mappin
         files: sha256 of each file by base name: the .cubin and .ptx of every plan.
         toolchain: versions of what compiled it.
     """
-    named = _plans(lowered)
+    named = plans_by_stem(lowered)
     variants = tuple(
         Variant(
             name=name,
@@ -66,18 +66,11 @@ def _plan(lowered: LoweredKernel, module: str) -> Plan:
     )
 
 
-def _grid(lowered: LoweredKernel) -> Grid:
-    """Without a product a CTA has little to set up: one for each tile, so that none waits for the last wave. Where CTAs
-    meet in the workspace all have to be resident."""
-    if lowered.engine is None and lowered.epilogue.workspace == 0:
-        return (lowered.walk.tiles, 1, 1)
-    return PersistentGrid(lowered.walk.tiles, lowered.cluster.size)
-
-
 def _launch(lowered: LoweredKernel, module: str) -> Launch:
+    tiles = lowered.walk.tiles
     return Launch(
         entry=lowered.launch.entry,
-        grid=_grid(lowered),
+        grid=(tiles, 1, 1) if isinstance(lowered.walk, OneEach) else PersistentGrid(tiles, lowered.cluster.size),
         block=(lowered.launch.threads, 1, 1),
         cluster=(lowered.cluster.size, 1, 1),
         smem=lowered.smem.asked,

@@ -18,7 +18,7 @@ from fp4rt.resolve import Key, Resolved, resolve
 from fp4rt.signature import Call, Signature, complete_dims
 
 if TYPE_CHECKING:
-    from fp4rt.torch.operators import Operator
+    from fp4rt.torch import Operator
 
 _F = TypeVar("_F", bound="Callable[..., Any]")
 #: Sets of dims whose resolved plans are kept; past it all are dropped, since sizes then hardly repeat.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,7 +18,6 @@ from fp4cc.diagnostics import DiagnosticError
 from fp4cc.explain.report import as_json, reports, sections
 from fp4cc.ir.kernel import Kernel
 from fp4cc.ir.lowered import (
-    EPILOGUE_BARRIER,
     Cluster,
     Exchange,
     Launch,
@@ -30,14 +29,16 @@ from fp4cc.ir.lowered import (
 )
 from fp4cc.ir.sizes import Sizes
 from fp4cc.passes import lower
+from fp4cc.passes.choice.cases import Bounds, Case
 from fp4cc.passes.engines.registry import ENGINES
-from fp4cc.passes.engines.spec import EngineSpec, multiplies
+from fp4cc.passes.engines.spec import EngineSpec, most_rows, multiplies
 from fp4cc.passes.epilogue.plan import plan_epilogue
 from fp4cc.passes.feeds.scale_reading import Needs
 from fp4cc.passes.problem.unzip import find_products
 from fp4cc.passes.resources.params import plan_params, product_sizes
 from fp4cc.passes.resources.smem import place_buffers
 from fp4cc.passes.resources.walk import plan_walk
+from fp4cc.sema import specialize
 from fp4cc.targets import CHIPS
 
 from .pipeline import build, parse, run
@@ -69,12 +70,16 @@ class CudaCores:
     name: str = "cuda_cores"
 
 
-def accepts(kernel: Kernel, target: str) -> bool:
+def accepts(kernel: Kernel, target: str, bounds: Bounds) -> bool:
     products = [value for value in kernel.values if value.op == "matmul"]
     return multiplies(kernel) and all(kernel.values[o].dtype == "f32" for value in products for o in value.operands)
 
 
-def plan(kernel: Kernel, target: str) -> list[LoweredKernel]:
+def plan(kernel: Kernel, target: str, cases: Sequence[Case]) -> list[LoweredKernel]:
+    return [_plan(kernel, target, case) for case in cases]
+
+
+def _plan(kernel: Kernel, target: str, case: Case) -> LoweredKernel:
     sizes, needs = Sizes.of(kernel.dims), Needs(kernel.args)
     problem, epilogue_frame = find_products(kernel, sizes, TILE.n)
     epilogue = plan_epilogue(epilogue_frame, sizes, TILE.n)
@@ -87,11 +92,12 @@ def plan(kernel: Kernel, target: str) -> list[LoweredKernel]:
     lengths = (*product_sizes(problem, walk, epilogue.program, mainloops), *needs.lengths())
     params = plan_params(epilogue.tensor_maps, lengths, (*needs.addresses(), *epilogue.params))
     exchanged = SmemBuffer(EXCHANGE.buffer, 0, TILE.cta_m * EXCHANGE.pitch, 1, 16, "sums on their way to the epilogue")
-    made = LoweredKernel(
+    return LoweredKernel(
         name=kernel.name,
         target=target,
         kernel=kernel,
-        schedule=None,
+        schedule=case.schedule,
+        when=case.when,
         problem=problem,
         mainloops=mainloops,
         engine=CudaCores(a, b, rows_of_a, rows_of_b),
@@ -99,7 +105,7 @@ def plan(kernel: Kernel, target: str) -> list[LoweredKernel]:
         cluster=Cluster(1, 1),
         walk=walk,
         roles=(WarpRole("epilogue", 0, 4, "that multiply and run the epilogue"),),
-        named_barriers=(EPILOGUE_BARRIER,),
+        named_barriers=epilogue.barriers,
         smem=place_buffers((exchanged, *epilogue.staging), CHIPS[target].smem_bytes),
         exchange=EXCHANGE,
         tensor_maps=epilogue.tensor_maps,
@@ -108,7 +114,6 @@ def plan(kernel: Kernel, target: str) -> list[LoweredKernel]:
         constraints=(),
         decisions=(),
     )
-    return [made]
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +179,45 @@ def test_explain_says_what_it_knows() -> None:
     assert "compute not known" in said["time, estimated"]["roofline"]
     assert "pipeline" not in said
     assert "'stages'" not in str(as_json(report))
+
+
+def few_rows(kernel: Kernel, target: str, bounds: Bounds) -> bool:
+    return accepts(kernel, target, bounds) and (most_rows(kernel, bounds) or 17) <= 16
+
+
+@pytest.mark.parametrize(
+    ("condition", "taken"),
+    [
+        ("", False),
+        ("where M <= 16", True),
+        ("where M < 18", False),
+        ("where N <= 16", False),
+        ("where M % 2 == 0", False),
+    ],
+)
+def test_an_engine_may_ask_for_few_rows(condition: str, taken: bool) -> None:
+    kernel = parse(SPEC.replace("kernel k(M, N, K)", f"kernel k(M, N, K) {condition}"))
+    with ENGINES.also(EngineSpec("cuda_cores", few_rows, plan)):
+        if taken:
+            assert lower(kernel, "sm_100a").engine is not None
+            return
+        with pytest.raises(DiagnosticError, match="FP4005"):
+            lower(kernel, "sm_100a")
+
+
+def test_an_engine_gets_the_plans_whose_conditions_suit_it() -> None:
+    bf16 = SPEC.replace("in a : f32", "in a : bf16").replace("in b : f32", "in b : bf16")
+    kernel = parse(bf16 + "schedule k on sm_100a when M <= 16 and N > 32 { }\n")
+
+    def rows(kernel: Kernel, target: str, bounds: Bounds) -> bool:
+        return (most_rows(kernel, bounds) or 17) <= 16
+
+    with ENGINES.also(EngineSpec("cuda_cores", rows, plan)):
+        lowered = lower(kernel, "sm_100a")
+        assert [getattr(p.engine, "name", None) for p in (*lowered.variants, lowered)] == ["cuda_cores", "tcgen05"]
+        assert [p.when for p in (*lowered.variants, lowered)] == [("and", ("le", "M", 16), ("gt", "N", 32)), None]
+        static = lower(specialize(parse(bf16), {"M": 16}), "sm_100a")
+        assert getattr(static.engine, "name", None) == "cuda_cores"
 
 
 def test_without_it_nothing_multiplies_f32() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fp4cc.codegen.epilogue.construct import Construct
 from fp4cc.codegen.epilogue.reading import WIDTHS, column_text, offset_text, stride_bytes
 from fp4cc.codegen.fragments import Block, Call, Fragment, fragment
+from fp4cc.ir.lowered import OneEach
 from fp4cc.ir.lowered_epilogue import EpilogueInput, Half, LoadPlan
 
 _ONE_LANE = "if lane == 0:"
@@ -17,6 +18,8 @@ _READ = (
 
 class TileInputs(Construct):
     """Rows of 32 columns of each such input. For those that come ahead a slot is read and then filled again."""
+
+    name = "tile_inputs"
 
     def setup(self) -> Fragment:
         lines: list[str] = []
@@ -40,8 +43,8 @@ class TileInputs(Construct):
 
     def tile_end(self) -> Fragment:
         """Where no slot is filled again within a tile, the next tile may fill all that lanes have read."""
-        whole = [load for _, load in self._loaded() if self._at_once(load)]
-        return fragment(*(_READ if whole else ()))
+        later = not isinstance(self.lowered.walk, OneEach)
+        return fragment(*(_READ if later and any(self._at_once(load) for _, load in self._loaded()) else ()))
 
     def _at_once(self, load: LoadPlan) -> bool:
         """Whether all loads of a tile are under way before its first is read."""

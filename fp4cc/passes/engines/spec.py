@@ -1,13 +1,31 @@
-"""What an engine is to the passes: its name, what it takes, and how it plans a kernel."""
+"""What an engine is to the passes: its name, what it takes, what it would cost, and how it plans a kernel."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from fp4cc.ir.kernel import Kernel
+from fp4cc.ir.kernel import Kernel, Schedule
 from fp4cc.ir.lowered import LoweredKernel
+from fp4cc.passes.choice.cases import Bounds, Candidate, Case
+from fp4cc.passes.choice.facts import Facts
+
+
+def no_candidates(kernel: Kernel, target: str) -> list[Candidate]:
+    """Of an engine without a model: one plan for every size."""
+    del kernel, target
+    return []
+
+
+def obeys_all(_schedule: Schedule | None) -> bool:
+    """Of an engine that says itself what is wrong with a schedule block."""
+    return True
+
+
+def no_facts(_lowered: LoweredKernel) -> Facts:
+    """Of an engine with nothing to say to `explain`."""
+    return Facts()
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,14 +33,33 @@ class EngineSpec:
     """What multiplies.
 
     `name` is that of the engine in its plans (`Engine.name`), and of its text half in `fp4cc.codegen.engines`.
-    `accepts(kernel, target)`: whether it is for kernels like this one; why it cannot build one, `plan` says itself.
-    `plan(kernel, target)`: a plan for each schedule that can apply, the last of which always does. It raises
+
+    `accepts(kernel, target, bounds)`: whether it is for kernels like this one, called with sizes within `bounds`; why
+    it cannot build one, `plan` says itself. An engine for few rows asks for them:
+
+        lambda kernel, target, bounds: target == "sm_90a" and (most_rows(kernel, bounds) or 17) <= 16
+
+    Bounds come from static dims (`--set M=8`), from `where`, and from the condition of the plan in question, whether a
+    schedule block has it (`when M <= 16`) or the table over sizes.
+
+    `plan(kernel, target, cases)`: a plan for each case, in their order, with its `when` and `schedule`. It raises
     DiagnosticError for what cannot be built, and `TooNarrow` where a launch of its own for the epilogue would help.
+
+    `candidates(kernel, target)`: what it could do with the kernel where no schedule block decides, each with its cost
+    and, for an engine of few rows, `within=("le", "M", 16)`; it is asked whether or not it accepts the kernel without
+    bounds, and answers [] for kernels and targets that it never takes. The table over sizes compares the candidates of
+    all engines, so that thresholds between engines come out of the model, and hands the chosen ones back as cases.
+
+    `facts(plan)`: what `explain` says of one. `obeys(schedule)`: whether it can do what a block asks for, or has it
+    judged by the next engine that accepts the kernel.
     """
 
     name: str
-    accepts: Callable[[Kernel, str], bool]
-    plan: Callable[[Kernel, str], list[LoweredKernel]]
+    accepts: Callable[[Kernel, str, Bounds], bool]
+    plan: Callable[[Kernel, str, Sequence[Case]], list[LoweredKernel]]
+    candidates: Callable[[Kernel, str], list[Candidate]] = no_candidates
+    facts: Callable[[LoweredKernel], Facts] = no_facts
+    obeys: Callable[[Schedule | None], bool] = obeys_all
 
 
 @dataclass
@@ -31,12 +68,17 @@ class Engines:
 
     known: list[EngineSpec] = field(default_factory=list[EngineSpec])
 
-    def of(self, kernel: Kernel, target: str) -> EngineSpec:
-        """The engine of a kernel. LookupError where none takes it."""
+    def of(self, kernel: Kernel, target: str, bounds: Bounds, schedule: Schedule | None = None) -> EngineSpec:
+        """The engine of a kernel for sizes within bounds. LookupError where none takes it."""
         for engine in self.known:
-            if engine.accepts(kernel, target):
+            if engine.obeys(schedule) and engine.accepts(kernel, target, bounds):
                 return engine
         raise LookupError(f"no engine for `{kernel.name}` on {target}")
+
+    def facts(self, lowered: LoweredKernel) -> Facts:
+        """What the engine of a plan says of it; nothing where no engine has its name."""
+        name = lowered.engine.name if lowered.engine is not None else "none"
+        return next((engine.facts(lowered) for engine in self.known if engine.name == name), Facts())
 
     @contextmanager
     def also(self, engine: EngineSpec) -> Generator[None]:
@@ -48,6 +90,13 @@ class Engines:
             yield
         finally:
             self.known.remove(engine)
+
+
+def most_rows(kernel: Kernel, bounds: Bounds) -> int | None:
+    """The most rows that a product of the kernel can have; None where a call may have any number."""
+    extents = {str(axis.name): axis.extent for arg in kernel.args for axis in arg.axes if axis.name is not None}
+    rows = [bounds.most(extents[value.axes[-2]]) for value in kernel.values if value.op == "matmul"]
+    return None if None in rows else max((n for n in rows if n is not None), default=None)
 
 
 def multiplies(kernel: Kernel) -> bool:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
-if TYPE_CHECKING:
-    from fp4rt.arrays import Output
-    from fp4rt.artifact import Artifact
-    from fp4rt.resolve import Resolved
-    from fp4rt.signature import Call
+from fp4rt.arrays import Output
+from fp4rt.artifact import Artifact
+from fp4rt.resolve import Resolved
+from fp4rt.signature import Call
 
 #: Runs a bound call once; its argument is a stream that overrides the one given when bound, or None.
 Launcher: TypeAlias = "Callable[[object | None], None]"

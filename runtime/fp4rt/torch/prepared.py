@@ -6,19 +6,17 @@ that; what depends on memory and on its content (overlaps, scales, offsets) is c
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch  # pyright: ignore[reportMissingImports]
 
 from fp4rt.arrays import View
 from fp4rt.checks import check_overlaps
 from fp4rt.cuda.repeated import LARGEST, model, overlaps
+from fp4rt.kernel import Kernel
 from fp4rt.plan import WORKSPACE
 from fp4rt.signature import Call
-
-if TYPE_CHECKING:
-    from fp4rt.kernel import Kernel
-    from fp4rt.torch.schema import Schema
+from fp4rt.torch.schema import Schema
 
 #: Sets of shapes that are kept; past it all are dropped, since sizes then hardly repeat.
 _MAX = 512

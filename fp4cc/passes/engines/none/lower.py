@@ -6,16 +6,17 @@ on vectors works on one row.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
 from fp4cc.ir.kernel import Arg, Axis, Expr, Kernel, Schedule, Value
 from fp4cc.ir.lowered import (
-    EPILOGUE_BARRIER,
     Cluster,
     Decision,
     Launch,
     LoweredKernel,
+    OneEach,
     Persistent,
     Size,
     Tile,
@@ -23,11 +24,12 @@ from fp4cc.ir.lowered import (
 )
 from fp4cc.ir.lowered_epilogue import EpilogueProgram, Space
 from fp4cc.ir.sizes import Sizes, ceildiv, mul
+from fp4cc.passes.choice.cases import Case
 from fp4cc.passes.choice.decisions import explain_schedule, explain_stores
-from fp4cc.passes.choice.schedule import applicable
 from fp4cc.passes.epilogue.blocks import panel
 from fp4cc.passes.epilogue.plan import plan_epilogue
 from fp4cc.passes.problem.emptiness import not_empty
+from fp4cc.passes.problem.groups import without_groups
 from fp4cc.passes.problem.halves import halved, sink, unzipped
 from fp4cc.passes.problem.unzip import Frame
 from fp4cc.passes.resources.params import batches, plan_params
@@ -43,13 +45,13 @@ TILE_N = 128
 ONE_ROW = "1"
 
 
-def lower_elementwise(kernel: Kernel, target: Chip) -> list[LoweredKernel]:
-    """A plan for each schedule that can apply. Raises DiagnosticError for what cannot be built yet."""
-    plans = applicable(kernel, Sizes.of(kernel.dims), target.name)
-    _refuse_fields([schedule for _, schedule in plans if schedule is not None])
+def lower_elementwise(kernel: Kernel, target: Chip, cases: Sequence[Case]) -> list[LoweredKernel]:
+    """A plan for each case. Raises DiagnosticError for what cannot be built yet."""
+    without_groups(kernel, "in a kernel without a product")
+    _refuse_fields([case.schedule for case in cases if case.schedule is not None])
     sizes = Sizes.of(kernel.dims)
     frame = _frame(kernel, sizes)
-    return [_lower(kernel, frame, sizes, target, when, schedule) for when, schedule in plans]
+    return [_lower(kernel, frame, sizes, target, case.when, case.schedule) for case in cases]
 
 
 def _lower(
@@ -58,7 +60,10 @@ def _lower(
     space = frame.problem
     epilogue = plan_epilogue(frame, sizes, max(TILE_N, panel(frame)))
     tiles_m, tiles_n = ceildiv(space.m, TILE_M), ceildiv(space.n, epilogue.program.tile_n)
-    walk = Persistent(0, tiles_m, tiles_n, mul(tiles_m, tiles_n, space.batch))
+    # A CTA has little to set up: with one for each tile, none waits for a last wave. Where CTAs meet in the workspace,
+    # all are resident.
+    kind = OneEach if epilogue.program.workspace == 0 else Persistent
+    walk = kind(0, tiles_m, tiles_n, mul(tiles_m, tiles_n, space.batch))
     lengths = _sizes(epilogue.program, walk)
     params = plan_params(epilogue.tensor_maps, lengths, epilogue.params)
     lowered = LoweredKernel(
@@ -70,7 +75,7 @@ def _lower(
         cluster=Cluster(1, 1),
         walk=walk,
         roles=(WarpRole("epilogue", 0, THREADS // 32, "for the epilogue"),),
-        named_barriers=(EPILOGUE_BARRIER,),
+        named_barriers=epilogue.barriers,
         smem=place_buffers(epilogue.staging, target.smem_bytes),
         tensor_maps=epilogue.tensor_maps,
         epilogue=epilogue.program,

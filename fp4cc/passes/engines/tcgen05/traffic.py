@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fp4cc.ir.kernel import Constraint, Kernel
-from fp4cc.ir.lowered import Operand, Problem
-from fp4cc.ir.lowered_converters import Conversion, Dequantized, Relaid
+from fp4cc.ir.lowered import Conversion, Operand, Problem
 from fp4cc.ir.part import Part
 from fp4cc.ir.sizes import Sizes
 from fp4cc.passes.choice.estimate import Shape, Stream, Traffic
 from fp4cc.passes.engines.tcgen05.mainloops import Fit, Shared
-from fp4cc.passes.feeds.conversion_cost import stage_clocks
-from fp4cc.passes.feeds.converters import plan_conversions
+from fp4cc.passes.feeds.converters import plan_conversions, stage_clocks
 from fp4cc.passes.feeds.steps import Steps
 from fp4cc.passes.resources.smem import ATOM_BYTES
 from fp4cc.targets import Target
@@ -38,7 +36,7 @@ def plan_traffic(
         a=_stream(first, Part("A"), target),
         bs=tuple(_stream(first, Part("B", place), target) for place in range(len(first.products))),
         instructions=first.mmas[0].instructions_per_tile_k,
-        global_bytes=_global_bytes(kernel, shared, shape),
+        global_bytes=global_bytes(kernel, shared, shape),
         accumulators=len(problem.accumulators),
         overlapped_n=max((n for n in target.tile_n if fit.memory(1, n, 2) is not None), default=0),
     )
@@ -48,17 +46,18 @@ def _stream(steps: Steps, part: Part, target: Target) -> Stream:
     """An operand's codes in a part of a stage, and its scales in another."""
     by_part: dict[Part, Conversion] = {conversion.part: conversion for conversion in steps.conversions}
     codes, scales = by_part.get(part), by_part.get(part.of_scales)
-    if isinstance(codes, Dequantized):
-        rows = codes.stage_rows
-        return Stream(own_rows=codes.stage_bytes / rows, row_clocks=stage_clocks(codes) / rows)
-    if isinstance(scales, Relaid):
-        runs = scales.row_atoms
-        own, clocks = scales.stage_bytes / runs, stage_clocks(scales) / runs
-        return Stream(rows=target.tile_k_bytes, own_runs=own, run_clocks=clocks)
-    return Stream(rows=target.tile_k_bytes, runs=steps.mmas[0].atoms * ATOM_BYTES)
+    atoms = steps.mmas[0].atoms
+    return Stream(
+        rows=0 if codes else target.tile_k_bytes,
+        own_rows=codes.stage_bytes / codes.extent if codes else 0.0,
+        row_clocks=stage_clocks(codes) / codes.extent if codes else 0.0,
+        runs=0 if scales else atoms * ATOM_BYTES,
+        own_runs=scales.stage_bytes / scales.extent if scales else 0.0,
+        run_clocks=stage_clocks(scales) / scales.extent if scales else 0.0,
+    )
 
 
-def _global_bytes(kernel: Kernel, shared: Sequence[Shared], shape: Shape) -> float:
+def global_bytes(kernel: Kernel, shared: Sequence[Shared], shape: Shape) -> float:
     """Bytes of all operands and results, each once."""
     outputs = sum(4 if arg.dtype == "f32" else 2 for arg in kernel.args if arg.direction in ("out", "inout"))
     operands = {o.arg: o for group in shared for product in group.products for o in (product.a, product.b)}
