@@ -32,7 +32,8 @@ def relaid_text(relaid: Relaid, members: int, tile_n: int) -> ConversionText:
     reader = ReaderText(relaid.name, relaid.scales)
     first, place = "m0", slot(relaid.part)
     if relaid.role == "B":
-        first = "n0 // 128 * 128" if tile_n % 128 else "n0"
+        # Of tiles that start in the middle of an atom all of it is laid out; of narrower ones each from its first row.
+        first = "n0 // 128 * 128" if tile_n % 128 and tile_n % 64 == 0 else "n0"
     if members > 1:
         first += f" + member * {128 // members}"
         place += f" + member * {16 // members}"
