@@ -24,10 +24,9 @@ def compiler_fingerprint() -> str:
     A release number would miss edits in a checkout, and a stale kernel after an edit of a template is the last thing
     that its author would suspect. Reading some hundred small files takes a few milliseconds.
     """
-    import fp4cc
     from fp4cc.resources import grammar_dir, templates_dir
 
-    package = Path(fp4cc.__file__).parent
+    package = Path(__file__).parents[1]
     hasher = hashlib.sha256()
     for root, pattern in (
         *((root, "*.py") for root in (package, *_runtime_packages())),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from fp4cc.codegen.epilogue.hooks import EpilogueText
 from fp4cc.codegen.summary import summary
-from fp4cc.ir.lowered import EPILOGUE_BARRIER, Cluster, LoweredKernel, Pipeline, Size, SmemBuffer
+from fp4cc.ir.lowered import Cluster, LoweredKernel, Pipeline, Size, SmemBuffer
 from fp4cc.ir.lowered_epilogue import EpilogueProgram
 from fp4cc.version import version
 
@@ -135,9 +135,10 @@ class Frame:
 
     Args:
         title, summary: what is computed, in one line, and the spec with the plan in words.
-        place_template: the function that finds a tile; functions_template: more functions of the kernel's module.
+        place_template: the function that finds a tile.
         constants, spaces: what stands at module level, by groups; batched, band: how a tile is found.
         subtile, panels, uses: the columns of a sub-tile, how it walks a tile, what it uses.
+        ctas_per_sm: how many CTAs registers are to be left for (0: the compiler of PTX decides).
     """
 
     version: str
@@ -146,7 +147,6 @@ class Frame:
     name: str
     target: str
     place_template: str
-    functions_template: str | None
     params: list[ParamText]
     cluster: Cluster
     threads: int
@@ -160,6 +160,7 @@ class Frame:
     panels: Panels
     uses: Uses
     epilogue: EpilogueText
+    ctas_per_sm: int
 
 
 def frame(
@@ -174,7 +175,7 @@ def frame(
     batched: bool,
     band: int,
     place_template: str = "common/place.py.j2",
-    functions_template: str | None = None,
+    ctas_per_sm: int = 0,
 ) -> Frame:
     """The frame of a kernel."""
     return Frame(
@@ -184,7 +185,6 @@ def frame(
         name=lowered.name,
         target=lowered.target,
         place_template=place_template,
-        functions_template=functions_template,
         params=[
             ParamText(p.name, _PARAM_TYPES[p.param.kind], _PLACEHOLDERS[p.param.kind], p.what)
             for p in lowered.launch.params
@@ -201,6 +201,7 @@ def frame(
         panels=Panels.of(lowered.epilogue),
         uses=Uses.of(epilogue),
         epilogue=epilogue,
+        ctas_per_sm=ctas_per_sm,
     )
 
 
@@ -216,7 +217,7 @@ def arrivals(pipeline: Pipeline) -> dict[str, int]:
 
 def named_barriers(lowered: LoweredKernel) -> list[Constant]:
     """The named barriers that the template itself uses: those of the epilogue's constructs are their own."""
-    others = (barrier for barrier in lowered.named_barriers if barrier != EPILOGUE_BARRIER)
+    others = (barrier for barrier in lowered.named_barriers if barrier.name not in lowered.epilogue.barriers)
     return [Constant(barrier.name, barrier.number, barrier.what) for barrier in others]
 
 

@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from fp4cc.codegen import context_elementwise, context_promoted, context_tcgen05
+from fp4cc.codegen import context_decode, context_elementwise
 from fp4cc.codegen.context import Frame
-from fp4cc.codegen.converters import converter_functions
 from fp4cc.codegen.epilogue.hooks import EpilogueText
 from fp4cc.codegen.fragments import Function
+from fp4cc.codegen.tcgen05 import context as context_tcgen05
 from fp4cc.codegen.wgmma import context as context_wgmma
 from fp4cc.ir.lowered import LoweredKernel
 from fp4cc.resources import templates_dir
@@ -23,7 +23,7 @@ def _none(_lowered: LoweredKernel) -> Sequence[Function]:
 
 @dataclass(frozen=True, slots=True)
 class EngineText:
-    """The text half of an engine, or of one with promoted sums.
+    """The text half of an engine.
 
     `body` is the template of what a kernel does, found in `folder`, and what it includes there or in fp4cc's own
     templates. `context` makes what it substitutes: the frame and a dataclass of its own, whose fields are its names.
@@ -36,23 +36,18 @@ class EngineText:
     folder: Path | None = None
 
 
-_WGMMA = EngineText("sm90/gemm.py.j2", context_wgmma.template_context, context_wgmma.scale_functions)
-#: By the engine's name and whether sums are promoted. wgmma's template does both.
+#: By the engine's name. Promoted sums are a part of a template that can do them.
 _TEXTS = {
-    ("none", False): EngineText("common/elementwise.py.j2", context_elementwise.template_context),
-    ("tcgen05", False): EngineText("sm100/gemm.py.j2", context_tcgen05.template_context, converter_functions),
-    ("tcgen05", True): EngineText(
-        "sm100/promoted.py.j2", context_promoted.template_context, context_promoted.scale_functions
-    ),
-    ("wgmma", False): _WGMMA,
-    ("wgmma", True): _WGMMA,
+    "none": EngineText("common/elementwise.py.j2", context_elementwise.template_context),
+    "tcgen05": EngineText("sm100/gemm.py.j2", context_tcgen05.template_context, context_tcgen05.functions),
+    "decode": EngineText("sm90/decode.py.j2", context_decode.template_context, context_decode.strip_functions),
+    "wgmma": EngineText("sm90/gemm.py.j2", context_wgmma.template_context, context_wgmma.functions),
 }
 
 
 def text_of(lowered: LoweredKernel) -> EngineText:
     """The text half of a kernel's engine. LookupError where there is none."""
-    name = "none" if lowered.engine is None else lowered.engine.name
-    return _TEXTS[name, lowered.promotion is not None]
+    return _TEXTS["none" if lowered.engine is None else lowered.engine.name]
 
 
 def template_folders() -> list[Path]:
@@ -61,12 +56,12 @@ def template_folders() -> list[Path]:
 
 
 @contextmanager
-def also(name: str, text: EngineText, *, promoted: bool = False) -> Generator[None]:
+def also(name: str, text: EngineText) -> Generator[None]:
     """The text half of one more engine for a while. ValueError where there is one."""
-    if (name, promoted) in _TEXTS:
+    if name in _TEXTS:
         raise ValueError(f"there is text of the engine {name}")
-    _TEXTS[name, promoted] = text
+    _TEXTS[name] = text
     try:
         yield
     finally:
-        del _TEXTS[name, promoted]
+        del _TEXTS[name]

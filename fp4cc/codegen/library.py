@@ -19,7 +19,7 @@ from fp4cc.resources import templates_dir
 
 _HELPERS = (
     "arithmetic", "memory", "quantize", "reduce", "random", "barriers", "load", "hadamard", "scales", "dequantize",
-    "hopper", "promoted",
+    "hopper", "promoted", "groups",
 )  # fmt: skip
 
 
@@ -73,7 +73,7 @@ def text_of(definitions: Iterable[Definition]) -> str:
 
 
 #: Definitions of a target, which replace those of the same name: it lacks an instruction, or has a better one.
-_SUBSTITUTES = {"sm_90a": ("sm90/convert.py",), "sm_100a": ("sm100/packed.py", "sm100/dequantize.py")}
+_SUBSTITUTES = {"sm_90a": ("sm90/convert.py", "sm90/decode.py"), "sm_100a": ("sm100/packed.py", "sm100/dequantize.py")}
 #: Targets with instructions for two f32 at once, and the helpers of single values that then take `Two` by halves.
 PACKED_TARGETS = ("sm_100a",)
 _BY_HALVES = (

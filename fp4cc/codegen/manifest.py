@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fp4cc.ir.lowered import LoweredKernel
+from fp4cc.ir.lowered import LoweredKernel, OneEach
 from fp4cc.ir.serialize import to_constraint, to_typed
 from fp4rt.manifest import Launch, Manifest, PersistentGrid, Plan, Variant, place
 
@@ -67,9 +67,10 @@ def _plan(lowered: LoweredKernel, module: str) -> Plan:
 
 
 def _launch(lowered: LoweredKernel, module: str) -> Launch:
+    tiles = lowered.walk.tiles
     return Launch(
         entry=lowered.launch.entry,
-        grid=PersistentGrid(lowered.walk.tiles, lowered.cluster.size),
+        grid=(tiles, 1, 1) if isinstance(lowered.walk, OneEach) else PersistentGrid(tiles, lowered.cluster.size),
         block=(lowered.launch.threads, 1, 1),
         cluster=(lowered.cluster.size, 1, 1),
         smem=lowered.smem.asked,

@@ -1,25 +1,71 @@
-"""f32 scales as text, for the kernels that promote partial sums."""
+"""Promotion as text, whatever the engine: where the factors of partial sums are found."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from fp4cc.codegen.fragments import Function
 from fp4cc.codegen.scale_reading import ReaderText
-from fp4cc.ir.lowered import PromotedScales, Promotion
+from fp4cc.ir.lowered import LoweredKernel, PromotedScales
 
 
-def factor_address(scales: PromotedScales, row: str) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class FactorsText:
+    """Where promoted sums find their factors.
+
+    `by_column`: B has one for each of its rows, `bytes` of a step's; `each_step`: some are of a step, not of all of K.
+    """
+
+    a_address: list[str]
+    a_valid: str
+    b_address: list[str]
+    b_valid: str
+    by_column: bool
+    bytes: int
+    each_step: bool
+
+
+def factors_text(lowered: LoweredKernel) -> FactorsText | None:
+    """The factors; None where nothing is promoted."""
+    if lowered.promotion is None:
+        return None
+    a, b = lowered.promotion.a, lowered.promotion.b
+    first = first_of_b(lowered)
+    return FactorsText(
+        a_address=_address(a, "row"),
+        a_valid=f"row < {a.rows}",
+        b_address=_address(b, f"{first} + thread" if b.each_row else first),
+        b_valid=f"{first} + thread < {b.rows}",
+        by_column=b.each_row,
+        bytes=4 * lowered.tile.n,
+        each_step=a.each_step or b.each_step,
+    )
+
+
+def first_of_b(lowered: LoweredKernel) -> str:
+    """A tile's first column of the product; the epilogue counts those of a half where halves are interleaved."""
+    return "n0" if lowered.epilogue.group is None else "tile_n * TILE_N"
+
+
+def factors_by_batch(lowered: LoweredKernel) -> bool:
+    """Whether a factor depends on the batch."""
+    found = lowered.promotion
+    return found is not None and (found.a.reader.batched or found.b.reader.batched)
+
+
+def factor_functions(lowered: LoweredKernel) -> list[Function]:
+    """The functions that find scales; none where nothing is promoted."""
+    texts: list[Function] = []
+    for scales in (lowered.promotion.a, lowered.promotion.b) if lowered.promotion is not None else ():
+        row, block = ReaderText(scales.arg, scales.reader).functions()
+        texts += [row, block] if scales.each_step else [row]
+    return texts
+
+
+def _address(scales: PromotedScales, row: str) -> list[str]:
     """The arguments of `global_address` for an operand's scale of a row and this step."""
     reader = ReaderText(scales.arg, scales.reader)
     offset = reader.row_offset(row)
     if scales.each_step:
         offset += f" + {reader.block_offset('k_tile')}"
     return [scales.reader.param, offset, "4"]
-
-
-def factor_functions(promotion: Promotion) -> list[Function]:
-    """The functions that find scales."""
-    texts: list[Function] = []
-    for scales in (promotion.a, promotion.b):
-        row, block = ReaderText(scales.arg, scales.reader).functions()
-        texts += [row, block] if scales.each_step else [row]
-    return texts

@@ -1,4 +1,4 @@
-"""The part of a report that is about a tcgen05 GEMM: its resources, its pipeline, and the time it should take."""
+"""The part of a report about a GEMM with a timing model: its resources, its pipeline, the time it should take."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass
 from fp4cc.explain.roofline import Estimate, Work, estimate
 from fp4cc.explain.rows import Row, us
 from fp4cc.explain.work import fill_bytes, work_of
-from fp4cc.ir.lowered import LoweredKernel, Tcgen05
-from fp4cc.ir.lowered_converters import Relaid
+from fp4cc.ir.lowered import LoweredKernel
+from fp4cc.passes.choice.facts import Timing
+from fp4cc.passes.engines.registry import ENGINES
 from fp4cc.targets import TARGETS
 
 #: Tensor memory columns of an SM, each 128 lanes of 32 bit.
@@ -25,9 +26,9 @@ class GemmFigures:
     estimate: Estimate
 
     @classmethod
-    def of(cls, plan: LoweredKernel, sizes: Mapping[str, int]) -> GemmFigures:
+    def of(cls, plan: LoweredKernel, timing: Timing, sizes: Mapping[str, int]) -> GemmFigures:
         """The figures of a call."""
-        work = work_of(plan, sizes)
+        work = work_of(plan, timing, sizes)
         return cls(plan, work, estimate(work, TARGETS[plan.target].rates))
 
     @property
@@ -37,11 +38,12 @@ class GemmFigures:
 
     def resources(self) -> list[Row]:
         """Resources beyond registers and shared memory."""
-        plan, tmem = self.plan, self.plan.engine_as(Tcgen05).tmem
+        plan, facts = self.plan, ENGINES.facts(self.plan)
+        columns = [] if facts.tensor_memory is None else [("tensor memory", facts.tensor_memory[2])]
         return [
             ("warps", warps(plan)),
-            ("stages", f"{plan.rings.stages} of operands in shared memory"),
-            ("tensor memory", f"{tmem.end} of {_COLUMNS} columns used, {tmem.columns} allocated"),
+            ("stages", f"{plan.rings.stages} of operands in shared memory{facts.stages}"),
+            *columns,
         ]
 
     def sections(self) -> list[tuple[str, list[Row]]]:
@@ -54,12 +56,9 @@ class GemmFigures:
 
     def resources_json(self) -> dict[str, object]:
         """Resources beyond registers and shared memory, for machines."""
-        plan, tmem = self.plan, self.plan.engine_as(Tcgen05).tmem
-        return {
-            "cluster": [plan.cluster.m, plan.cluster.n],
-            "stages": plan.rings.stages,
-            "tensor_memory": {"columns": tmem.end, "allocated": tmem.columns, "limit": _COLUMNS},
-        }
+        plan, facts = self.plan, ENGINES.facts(self.plan)
+        columns = {} if facts.tensor_memory is None else {"tensor_memory": tensor_memory(facts.tensor_memory)}
+        return {"cluster": [plan.cluster.m, plan.cluster.n], "stages": plan.rings.stages, **columns}
 
     def json(self) -> dict[str, object]:
         """Work and time, for machines."""
@@ -67,6 +66,11 @@ class GemmFigures:
             "work": asdict(self.work),
             "estimate": {**asdict(self.estimate), "efficiency": self.estimate.efficiency},
         }
+
+
+def tensor_memory(columns: tuple[int, int, str]) -> dict[str, int]:
+    """Columns of tensor memory, for machines."""
+    return {"columns": columns[0], "allocated": columns[1], "limit": _COLUMNS}
 
 
 def pipeline_rows(plan: LoweredKernel) -> list[Row]:
@@ -96,10 +100,8 @@ def _conversions(plan: LoweredKernel) -> list[Row]:
     """What converter warps bring."""
     rows: list[Row] = []
     for conversion in (c for mainloop in plan.mainloops for c in mainloop.conversions):
-        how = "scales laid out anew" if isinstance(conversion, Relaid) else f"{conversion.element} to {conversion.to}"
-        rows.append(
-            (conversion.name, f"into {conversion.buffer}, {conversion.stage_bytes} bytes by ordinary loads: {how}")
-        )
+        loads = f"into {conversion.buffer}, {conversion.stage_bytes} bytes by ordinary loads"
+        rows.append((conversion.name, f"{loads}: {conversion.how}"))
     return rows
 
 

@@ -12,8 +12,9 @@ from fp4cc.explain.plans import PlanTable, number_of, plan_table, used_where
 from fp4cc.explain.rows import Row
 from fp4cc.explain.tiles import TileFigures
 from fp4cc.explain.work import choose
-from fp4cc.ir.lowered import Decision, LoweredKernel, Tcgen05
+from fp4cc.ir.lowered import Decision, LoweredKernel
 from fp4cc.layout.padding import Padding
+from fp4cc.passes.engines.registry import ENGINES
 from fp4rt.sizes import evaluate
 
 
@@ -53,8 +54,9 @@ def reports(lowered: LoweredKernel, given: Mapping[str, int], usage: Mapping[str
 def _figures(plan: LoweredKernel, sizes: Mapping[str, int]) -> GemmFigures | TileFigures | ElementwiseFigures:
     if plan.engine is None:
         return ElementwiseFigures.of(plan, sizes)
-    if isinstance(plan.engine, Tcgen05) and plan.promotion is None:
-        return GemmFigures.of(plan, sizes)
+    timing = ENGINES.facts(plan).timing
+    if timing is not None:
+        return GemmFigures.of(plan, timing, sizes)
     return TileFigures.of(plan, sizes)
 
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from fp4cc.explain.gemm import pipeline_rows, warps
+from fp4cc.explain.gemm import pipeline_rows, tensor_memory, warps
 from fp4cc.explain.rows import Row, us
 from fp4cc.explain.work import traffic
-from fp4cc.ir.lowered import LoweredKernel, Tcgen05, Wgmma
-from fp4cc.targets import CHIPS, SM90A, Rates
+from fp4cc.ir.lowered import LoweredKernel
+from fp4cc.passes.choice.facts import Facts
+from fp4cc.passes.engines.registry import ENGINES
+from fp4cc.targets import CHIPS, Rates
 from fp4rt.sizes import evaluate
-
-#: FLOP a clock of an SM, dense, by engine: FP8 operands on sm_100a, 16-bit ones on sm_90a. Of others none is known.
-_FLOP_PER_CLOCK = {"tcgen05": 16384, "wgmma": SM90A.flop_per_clock}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +36,11 @@ class TileFigures:
         return cls(plan, 2 * m * n * k * batch, read, written, tiles)
 
     @property
+    def facts(self) -> Facts:
+        """What its engine says of it."""
+        return ENGINES.facts(self.plan)
+
+    @property
     def rates(self) -> Rates:
         """The chip's rates."""
         return CHIPS[self.plan.target].rates
@@ -44,7 +48,7 @@ class TileFigures:
     @property
     def compute_time(self) -> float:
         """Seconds at the full rate of the tensor cores; 0 for an engine whose rate is not known."""
-        clock = _FLOP_PER_CLOCK.get(self.plan.engine.name if self.plan.engine is not None else "")
+        clock = self.facts.flop_per_clock
         return self.flop / (clock * self.rates.sms * self.rates.clock_ghz * 1e9) if clock else 0.0
 
     @property
@@ -61,14 +65,9 @@ class TileFigures:
         """Resources beyond registers and shared memory."""
         plan, rows = self.plan, [("warps", warps(self.plan))]
         if plan.pipeline is not None:
-            rows.append(("stages", f"{plan.pipeline.stages} of operands"))
-        match plan.engine:
-            case Wgmma() if plan.engine.converts:
-                rows[-1] = ("stages", f"{rows[-1][1]}, {plan.engine.slots} of converted operands")
-            case Tcgen05():
-                rows.append(("tensor memory", f"{plan.engine.tmem.columns} of 512 columns: two partial sums"))
-            case _:
-                pass
+            rows.append(("stages", f"{plan.pipeline.stages} of operands{self.facts.stages}"))
+        if self.facts.tensor_memory is not None:
+            rows.append(("tensor memory", self.facts.tensor_memory[2]))
         return rows
 
     def sections(self) -> list[tuple[str, list[Row]]]:
@@ -91,13 +90,8 @@ class TileFigures:
 
     @property
     def _why(self) -> str:
-        if isinstance(self.plan.engine, Wgmma):
-            if self.plan.engine.converts:
-                return "converting operands takes the same warps that multiply"
-            return "the warps that multiply run the epilogue too"
-        if self.plan.promotion is not None:
-            return "every partial sum passes through registers once a step of K"
-        return f"there is no model of the engine {self.plan.engine.name if self.plan.engine is not None else None}"
+        name = self.plan.engine.name if self.plan.engine is not None else None
+        return self.facts.slower or f"there is no model of the engine {name}"
 
     def resources_json(self) -> dict[str, object]:
         """Resources beyond registers and shared memory, for machines."""
@@ -105,9 +99,8 @@ class TileFigures:
         found: dict[str, object] = {"cluster": [plan.cluster.m, plan.cluster.n]}
         if plan.pipeline is not None:
             found["stages"] = plan.pipeline.stages
-        if isinstance(plan.engine, Tcgen05):
-            columns = plan.engine.tmem.columns
-            found["tensor_memory"] = {"columns": columns, "allocated": columns, "limit": 512}
+        if self.facts.tensor_memory is not None:
+            found["tensor_memory"] = tensor_memory(self.facts.tensor_memory)
         return found
 
     def json(self) -> dict[str, object]:

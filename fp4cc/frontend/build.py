@@ -157,7 +157,7 @@ class Builder:
 
     def branch(self, c: list[Any]) -> ast.TreeNode:
         nodes = self._only(c, ast.TreeNode)
-        return ast.TreeNode(tuple(n.tree for n in nodes), self._span(c), self._deeper(*nodes))
+        return ast.TreeNode(tuple(n.tree for n in nodes), self._span(c), depth=self._deeper(*nodes))
 
     def order(self, c: list[Any]) -> ast.OrderField:
         return ast.OrderField(tuple(self._ident(t) for t in c[1:] if t.type == "NAME"), self._span(c))
@@ -235,25 +235,25 @@ class Builder:
 
     def tuple(self, c: list[Any]) -> ast.Tuple:
         items = tuple(x for x in c if not isinstance(x, Token))
-        return ast.Tuple(items, self._span(c), self._deeper(*items))
+        return ast.Tuple(items, self._span(c), depth=self._deeper(*items))
 
     def unary(self, c: list[Any]) -> ast.Unary:
-        return ast.Unary(str(c[0]), c[1], self._span(c), self._deeper(c[1]))  # type: ignore[arg-type]
+        return ast.Unary(str(c[0]), c[1], self._span(c), depth=self._deeper(c[1]))  # type: ignore[arg-type]
 
     def binary(self, c: list[Any]) -> ast.Binary:
         left, op, right = c
-        return ast.Binary(str(op), left, right, self._span_of(op), self._span(c), self._deeper(left, right))
+        return ast.Binary(str(op), left, right, self._span_of(op), self._span(c), depth=self._deeper(left, right))
 
     def attribute(self, c: list[Any]) -> ast.Attribute:
-        return ast.Attribute(c[0], self._ident(c[2]), self._span(c), self._deeper(c[0]))
+        return ast.Attribute(c[0], self._ident(c[2]), self._span(c), depth=self._deeper(c[0]))
 
     def call(self, c: list[Any]) -> ast.Call:
         arguments = c[2] if len(c) > 3 else ()
-        return ast.Call(c[0], arguments, self._span(c), self._deeper(c[0], *arguments))
+        return ast.Call(c[0], arguments, self._span(c), depth=self._deeper(c[0], *arguments))
 
     def subscript(self, c: list[Any]) -> ast.Subscript:
         items = tuple(x for x in c[1:] if not isinstance(x, Token))
-        return ast.Subscript(c[0], items, self._span(c), self._deeper(c[0], *items))
+        return ast.Subscript(c[0], items, self._span(c), depth=self._deeper(c[0], *items))
 
     def arguments(self, c: list[Any]) -> tuple[ast.Argument | ast.Renaming, ...]:
         return tuple(x for x in c if not isinstance(x, Token))

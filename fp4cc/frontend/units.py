@@ -1,8 +1,8 @@
 """Cut a file into units: heads of items and the statements or fields in their braces.
 
-Each unit is parsed on its own, so that one mistake hides no other. Here live the newline rule, bracket matching, and
-the errors of text that belongs to no unit. The language's characters (`fp4cc.frontend.tokens`) are checked here too:
-what reaches the parser is made of known tokens.
+Each unit is parsed on its own, so that one mistake hides no other. Here live the newline rule and bracket matching;
+what is said of text that breaks them is `fp4cc.frontend.complaints`. The language's characters
+(`fp4cc.frontend.tokens`) are checked here too: what reaches the parser is made of known tokens.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from fp4cc.diagnostics import Collector, did_you_mean, error, listed
-from fp4cc.diagnostics.foreign import CHARACTERS, STATEMENTS
-from fp4cc.diagnostics.foreign import ITEMS as FOREIGN_ITEMS
+from fp4cc.diagnostics import Collector
+from fp4cc.diagnostics.foreign import STATEMENTS
+from fp4cc.frontend.complaints import Complaints
 from fp4cc.frontend.tokens import OPENERS, Token, scan
-from fp4cc.source import Source, Span
+from fp4cc.source import Source
 
 Keyword = Literal["use", "fn", "kernel", "layout", "format", "schedule"]
 
@@ -75,31 +75,17 @@ def split(source: Source, collector: Collector, most: int = MAX_TOKENS) -> Cut:
         token = splitter.tokens[max(most, 0)]
         if most < 0:  # a file before this one was too much already, and that was said
             return Cut([], [], count, source.text)
-        collector.report(
-            error(
-                "FP1014",
-                f"this spec is larger than {MAX_TOKENS} words and signs",
-                splitter.span(token.start, token.end),
-                "what starts here is too much",
-                help="a spec of that size is generated: give each kernel a file of its own",
-            )
-        )
+        splitter.wrong.too_large(token, MAX_TOKENS)
         return Cut([], [], count, source.text)
     return Cut(splitter.run(), splitter.strays, count, splitter.text)
 
 
 class _Splitter:
     def __init__(self, source: Source, collector: Collector) -> None:
-        self.source = source
-        self.collector = collector
-        self.foreign_seen: tuple[int, str] = (0, "")
-        self.errors_before = len(collector)
+        self.wrong = Complaints(source, collector)
         self.tokens, self.text = scan(source, collector)
         self.at = 0
         self.strays: list[Token] = []
-
-    def span(self, start: int, end: int) -> Span:
-        return Span(self.source, start, end)
 
     def run(self) -> list[RawItem]:
         items: list[RawItem] = []
@@ -114,12 +100,9 @@ class _Splitter:
 
     def hopeless(self, token: Token) -> bool:
         """Whether there are so many errors that the rest of the file is not read: more would tell nobody anything."""
-        if len(self.collector) - self.errors_before < MAX_ERRORS:
+        if self.wrong.count < MAX_ERRORS:
             return False
-        place = self.span(token.start, token.end)
-        self.collector.report(
-            error("FP1013", f"{MAX_ERRORS} errors in this file", place, "the rest of the file is not read")
-        )
+        self.wrong.too_many(token, MAX_ERRORS)
         self.at = len(self.tokens) - 1
         return True
 
@@ -134,16 +117,7 @@ class _Splitter:
         opener = self.tokens[self.at]
         if opener.text != "{":
             if head.sound:
-                place = self.span(head.end - 1 if head.end > head.start else head.start, head.end)
-                self.collector.report(
-                    error(
-                        "FP1001",
-                        f"expected `{{` after the head of this {keyword}",
-                        place,
-                        "the head ends here",
-                        help=f"a {keyword} is `{_SHAPES[keyword]}`",
-                    )
-                )
+                self.wrong.no_body(keyword, head.start, head.end)
             item.head = Unit(head.start, head.end, sound=False)
             # What follows was to be its body (as after `kernel k(M):`): no mistakes of its own.
             while self.tokens[self.at].kind != "end" and not self.looks_like_item():
@@ -167,16 +141,7 @@ class _Splitter:
                 item.end = token.start
                 return
             elif token.kind == "end" or self.looks_like_item():
-                self.collector.report(
-                    error(
-                        "FP1002",
-                        "`{` is never closed",
-                        self.span(opener.start, opener.end),
-                        f"this {item.keyword} goes on to here without its `}}`",
-                        also=[] if token.kind == "end" else [(self.span(token.start, token.end), "the next item")],
-                        help="add `}` after its last line",
-                    )
-                )
+                self.wrong.body_never_closed(item.keyword, opener, None if token.kind == "end" else token)
                 item.end = token.start
                 return
             elif item.keyword == "kernel" and self.is_foreign(token):
@@ -190,9 +155,7 @@ class _Splitter:
 
     def foreign_statement(self, first: Token) -> Unit:
         """Report a statement of another language, and read over it and its block, if it has one."""
-        place = self.span(first.start, first.end)
-        help = STATEMENTS[first.text]
-        self.collector.report(error("FP1015", f"there is no `{first.text}`", place, "of another language", help=help))
+        self.wrong.foreign_statement(first)
         depth = 0
         while (token := self.tokens[self.at]).kind != "end" and not self.looks_like_item():
             if depth == 0 and (token.text == "}" or token.kind == "newline"):
@@ -235,7 +198,7 @@ class _Splitter:
                     end = self.tokens[self.at - 1].end
                     continue
                 if token.text == "}" and not block and not open_brackets:
-                    self.closing_without_opening(token)
+                    self.wrong.closes_nothing(token)
                     self.at += 1
                     sound = False
                     continue
@@ -256,15 +219,7 @@ class _Splitter:
         if open_brackets:
             opener, index = open_brackets[0]
             if sound:
-                self.collector.report(
-                    error(
-                        "FP1002",
-                        f"`{opener.text}` is never closed",
-                        self.span(opener.start, opener.end),
-                        f"no `{OPENERS[opener.text]}` closes it",
-                        help=f"add `{OPENERS[opener.text]}`",
-                    )
-                )
+                self.wrong.never_closed(opener)
             sound = False
             end = self.give_up_line(index)
         return Unit(start, end, sound)
@@ -288,22 +243,13 @@ class _Splitter:
     def stray(self, token: Token) -> None:
         """Text between items: say so once for each run of it, and go on at the next item."""
         if token.text in ("}", ")", "]"):
-            self.closing_without_opening(token)
+            self.wrong.closes_nothing(token)
             self.at += 1
             return
         if token.kind == "other":
             self.foreign(token)
         else:
-            help = FOREIGN_ITEMS.get(token.text) or (did_you_mean(token.text, ITEMS) if token.kind == "word" else "")
-            self.collector.report(
-                error(
-                    "FP1010",
-                    f"expected {listed(ITEMS)}, found {_shown(token)}",
-                    self.span(token.start, token.end),
-                    "no item starts like this",
-                    help=(help, "statements stand inside a `kernel NAME(...) { ... }`"),
-                )
-            )
+            self.wrong.no_item(token, ITEMS)
         depth = 0
         self.strays.append(token)
         self.at += 1
@@ -319,17 +265,7 @@ class _Splitter:
     def stray_block(self, opener: Token, sound: bool, first: Token) -> bool:
         """Read over a block where none can be, in the unit that `first` starts."""
         if sound:
-            self.collector.report(
-                error(
-                    "FP1001",
-                    "unexpected `{`",
-                    self.span(opener.start, opener.end),
-                    "no block can start here",
-                    help=FOREIGN_ITEMS["def"]
-                    if first.text == "fn"
-                    else "only `kernel`, `layout`, `format` and `schedule` have braces, and they do not nest",
-                )
-            )
+            self.wrong.unexpected_block(opener, first)
         depth = 0
         while (token := self.tokens[self.at]).kind != "end" and not (depth and self.looks_like_item()):
             depth += (token.text == "{") - (token.text == "}")
@@ -339,69 +275,22 @@ class _Splitter:
         return False
 
     def mismatched(self, token: Token, open_brackets: list[tuple[Token, int]]) -> bool:
-        if not open_brackets:
-            self.closing_without_opening(token)
-            return False
-        opener = open_brackets.pop()[0]
-        self.collector.report(
-            error(
-                "FP1003",
-                f"`{token.text}` does not close `{opener.text}`",
-                self.span(token.start, token.end),
-                f"expected `{OPENERS[opener.text]}`",
-                also=[(self.span(opener.start, opener.end), "opened here")],
-            )
-        )
+        if open_brackets:
+            self.wrong.does_not_close(token, open_brackets.pop()[0])
+        else:
+            self.wrong.closes_nothing(token)
         return False
-
-    def closing_without_opening(self, token: Token) -> None:
-        self.collector.report(
-            error(
-                "FP1003",
-                f"`{token.text}` closes nothing",
-                self.span(token.start, token.end),
-                "no bracket is open here",
-                help="remove it, or add the opening bracket",
-            )
-        )
 
     def foreign(self, token: Token) -> None:
         """A character outside the language. A run of them in one line is one error."""
         if token.text == '"':
             while self.tokens[self.at + 1].kind not in ("newline", "end"):
                 self.at += 1
-            place = self.span(token.start, self.tokens[self.at].end)
-            self.collector.report(
-                error(
-                    "FP1005",
-                    "a string is never closed",
-                    place,
-                    'no `"` closes it in this line',
-                    help='strings end on the line they start on: add `"`',
-                )
-            )
+            self.wrong.string_never_closed(token, self.tokens[self.at])
             return
         if self.at and (previous := self.tokens[self.at - 1]).kind == "other" and previous.end == token.start:
             return
         end = self.at
         while self.tokens[end + 1].kind == "other" and self.tokens[end + 1].start == self.tokens[end].end:
             end += 1
-        place = self.span(token.start, self.tokens[end].end)
-        help = CHARACTERS.get(token.text, "the language is written in ASCII; other characters may stand in comments")
-        name = f"`{place.text}`" if place.text.isprintable() and len(place.text) < 20 else f"U+{ord(token.text):04X}"
-        line = self.source.line_column(token.start)[0]
-        if self.foreign_seen != (line, help):
-            self.collector.report(error("FP1004", f"unexpected {name}", place, "not part of the language", help=help))
-        self.foreign_seen = (line, help)
-
-
-_SHAPES = {
-    "kernel": "kernel NAME(M, N, K) { ... }",
-    "layout": "layout NAME { ... }",
-    "format": "format NAME { ... }",
-    "schedule": "schedule KERNEL on TARGET { ... }",
-}
-
-
-def _shown(token: Token) -> str:
-    return f"`{token.text}`" if len(token.text) <= 40 else f"`{token.text[:40]}...`"
+        self.wrong.characters(token, self.tokens[end])

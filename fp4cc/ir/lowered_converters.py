@@ -7,7 +7,7 @@ write it to the stage's shared memory in that form.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal
 
 from fp4cc.ir.lowered_epilogue import Half
 from fp4cc.ir.part import Part
@@ -69,6 +69,28 @@ class Relaid:
     row_atoms: int
 
     @property
+    def kind(self) -> str:
+        return "relaid"
+
+    @property
+    def by(self) -> Literal["convert"]:
+        return "convert"
+
+    @property
+    def into(self) -> Literal["stage"]:
+        return "stage"
+
+    @property
+    def how(self) -> str:
+        """What becomes of it, in words."""
+        return "scales laid out anew"
+
+    @property
+    def batched(self) -> bool:
+        """Whether what is loaded depends on the batch."""
+        return self.scales.batched
+
+    @property
     def role(self) -> Literal["A", "B"]:
         """Its operand's."""
         return self.part.role
@@ -87,6 +109,26 @@ class Relaid:
     def stage_bytes(self) -> int:
         """What a CTA reads of it for a stage."""
         return 128 * self.row_atoms * self.per_row
+
+    @property
+    def extent(self) -> int:
+        """Runs of 128 rows in a stage."""
+        return self.row_atoms
+
+    @property
+    def whole_atoms(self) -> bool:
+        """A tile's scales start where the operand does."""
+        return True
+
+    @property
+    def words(self) -> int:
+        """Words that a lane holds of a stage, if its warp takes all of it."""
+        return 4 * self.row_atoms * self.atoms
+
+    @property
+    def shares(self) -> int:
+        """A lane has four rows of an atom: warps of a team may divide them."""
+        return 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +156,28 @@ class Dequantized:
     all_rows: str | None
     pitch: str
     depth: str
+
+    @property
+    def kind(self) -> str:
+        return "dequantized"
+
+    @property
+    def by(self) -> Literal["convert"]:
+        return "convert"
+
+    @property
+    def into(self) -> Literal["stage"]:
+        return "stage"
+
+    @property
+    def how(self) -> str:
+        """What becomes of it, in words."""
+        return f"{self.element} to {self.to}"
+
+    @property
+    def batched(self) -> bool:
+        """Whether what is loaded depends on the batch."""
+        return self.all_rows is not None
 
     @property
     def role(self) -> Literal["A", "B"]:
@@ -161,8 +225,25 @@ class Dequantized:
         scales = self.unit_scales if self.scales is not None else 0
         return self.units * 32 * (4 * self.unit_words + scales)
 
+    @property
+    def extent(self) -> int:
+        """Rows in a stage."""
+        return self.stage_rows
 
-Conversion: TypeAlias = Relaid | Dequantized
+    @property
+    def whole_atoms(self) -> bool:
+        """There are no scales in a stage."""
+        return False
+
+    @property
+    def words(self) -> int:
+        """Words that a lane holds of a stage, if its warp takes all of it."""
+        return self.units * (self.unit_words + (self.scales is not None))
+
+    @property
+    def shares(self) -> int:
+        """Units of a stage that each lane of a warp would take: warps of a team may divide them."""
+        return self.units
 
 
 @dataclass(frozen=True, slots=True)

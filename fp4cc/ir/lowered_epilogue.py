@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol, TypeVar
 
 from fp4cc.ir.kernel import Expr, Kernel, Scalar
 from fp4num import BlockFormat
 from fp4rt.manifest import Init
 
+P = TypeVar("P")
 Scope = Literal["kernel", "tile", "row", "column", "element"]
 #: Columns that an epilogue thread holds at once.
 SUBTILE = 32
@@ -16,13 +17,30 @@ SUBTILE = 32
 LINE = 32
 #: Rows of a tile that a CTA has: one for each of its epilogue threads.
 CTA_ROWS = 128
+EPILOGUE_WARPS = CTA_ROWS // 32
 #: Where the sub-tiles of epilogue warps are turned around, where some are.
 TRANSPOSE_BUFFER = "transpose_smem"
+#: Where the column values of a tile are, where some are staged.
+COLUMNS_BUFFER = "columns_smem"
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """Rows in groups, how many rows each has being known on the device alone. `axis` numbers the groups.
+
+    `ragged`: the groups' rows follow each other, those of group e from `arg`[e] to `arg`[e + 1]. Else they are masked:
+    groups are batches, and of the m rows of batch e the first `arg`[e] are used.
+    """
+
+    arg: str
+    axis: str
+    count: Expr
+    ragged: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Space:
-    """The elements an epilogue works on: m rows and n columns, batch times."""
+    """The elements an epilogue works on: m rows and n columns, batch times. `groups`: of the rows, if any."""
 
     m: Expr
     n: Expr
@@ -30,6 +48,22 @@ class Space:
     m_axis: str
     n_axis: str
     batch_axes: tuple[str, ...]
+    groups: Groups | None = None
+
+    @property
+    def ragged(self) -> bool:
+        """Whether the rows are those of groups one after another."""
+        return self.groups is not None and self.groups.ragged
+
+    @property
+    def tile_axes(self) -> tuple[str, ...]:
+        """The axes along which a tile has one index: those of its batch, or that of its group of ragged rows."""
+        return (self.groups.axis,) if self.groups is not None and self.groups.ragged else self.batch_axes
+
+    @property
+    def indices(self) -> Expr:
+        """How many batches, or groups of ragged rows, there are."""
+        return self.groups.count if self.groups is not None and self.groups.ragged else self.batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +113,8 @@ class EpilogueInput:
     uniform        a pointer to a random state: a number in [0, 1) an element, of random stream `stream`
     dim            an i32: a size used as a number
 
+    Any other is known to the construct that reads it.
+
     Element offsets are batch * batch_stride + row * row_stride + column * column_stride, 0 where it has no such axis.
     `vector`: every row of it starts on 16 bytes if this expression holds (None: never, for tile inputs only).
     `load`: TMA loads it where `vector` holds; else, or where that does not, its threads do.
@@ -88,7 +124,7 @@ class EpilogueInput:
 
     name: str
     param_name: str
-    kind: Literal["scalar_param", "device_scalar", "row", "column", "batch", "tile", "points", "uniform", "dim"]
+    kind: str
     dtype: Scalar
     value: int  # index in Kernel.values of the leaf
     batch_stride: Expr = 0
@@ -188,13 +224,15 @@ class ReducePlan:
 class EpilogueOutput:
     """One stored argument. `value` is the IR value stored; strides in elements as in `EpilogueInput`.
 
+    `kind`: "plain", "quantized", "reduced", or one that is known to the construct that writes it.
+    `beyond`: the axes that may be empty while it has values to be written.
     A quantized one (`dtype` is a format, `quantize` says how) stores the codes of `value`, which is not yet quantized;
     its strides are in bytes of codes. Of a reduced one `value` is what is reduced.
     """
 
     arg: str
     param_name: str
-    kind: Literal["plain", "quantized", "reduced"]
+    kind: str
     dtype: Scalar | BlockFormat
     value: int
     batch_stride: Expr
@@ -203,6 +241,7 @@ class EpilogueOutput:
     store: StorePlan
     quantize: QuantizePlan | None = None
     reduce: ReducePlan | None = None
+    beyond: tuple[str, ...] = ()
 
     @property
     def format(self) -> BlockFormat:
@@ -234,6 +273,20 @@ class SpreadPlan:
     depth: int
 
 
+class EpiloguePart(Protocol):
+    """What one construct has decided and both its halves know: a frozen dataclass of its own, found by its class."""
+
+    @property
+    def clips(self) -> bool:
+        """Whether the kernel must tell rows and columns past the end for it."""
+        ...
+
+    @property
+    def buffers(self) -> tuple[str, ...]:
+        """The buffers of shared memory that it uses."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class EpilogueProgram:
     """The epilogue: leaves, the values in order (leaves and accumulators not repeated), and what is stored.
@@ -248,6 +301,9 @@ class EpilogueProgram:
 
     `panel`: the columns that are walked several times before the next ones are, because something must be measured
     first; 0 where one walk over the tile is enough.
+
+    `constructs`: the names of those that have claimed a value, an input or an output; `parts`: what else some have
+    decided. `barriers`: the named barriers at which constructs have the epilogue's warps meet.
     """
 
     kernel: Kernel
@@ -264,10 +320,19 @@ class EpilogueProgram:
     subtile: int = SUBTILE  # columns
     panel: int = 0
     group: int | None = None  # of unzipped accumulators
+    constructs: tuple[str, ...] = ()
+    parts: tuple[EpiloguePart, ...] = ()
+    barriers: tuple[str, ...] = ()
 
     @property
     def clips(self) -> bool:
         """Whether the kernel itself must tell rows and columns past the end (else TMA's clipping does)."""
-        return any(o.store.via != "tma" or o.quantize is not None for o in self.outputs) or any(
-            i.kind in ("row", "column", "tile", "uniform") for i in self.inputs
+        return (
+            any(o.store.via != "tma" or o.quantize is not None for o in self.outputs)
+            or any(i.kind in ("row", "column", "tile", "uniform") for i in self.inputs)
+            or any(part.clips for part in self.parts)
         )
+
+    def parts_of(self, kind: type[P]) -> list[P]:
+        """The parts of a class, in order."""
+        return [part for part in self.parts if isinstance(part, kind)]

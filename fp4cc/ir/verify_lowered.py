@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fp4cc.diagnostics import DiagnosticError
-from fp4cc.ir.lowered import LoweredKernel, Smem
-from fp4cc.ir.lowered_epilogue import EpilogueProgram
+from fp4cc.ir.lowered import FewRows, LoweredKernel, Smem
+from fp4cc.ir.lowered_epilogue import COLUMNS_BUFFER, EpilogueProgram
 from fp4cc.ir.verify import found_in
-from fp4cc.ir.verify_rings import EPILOGUE_WARPS, ring_problems, tensor_maps
+from fp4cc.ir.verify_arrivals import EPILOGUE_WARPS
+from fp4cc.ir.verify_rings import ring_problems, tensor_maps
 from fp4cc.ir.verify_roles import role_problems
 
 _WARP = 32
@@ -57,7 +58,8 @@ def _parts(lowered: LoweredKernel) -> Iterator[str]:
         yield f"sums of {depths} along K are promoted every {lowered.promotion.step}"
     exchange = lowered.exchange
     buffers = {buffer.name: buffer.total for buffer in lowered.smem.buffers}
-    if exchange is not None and buffers.get(exchange.buffer, 0) < lowered.tile.cta_m * exchange.pitch:
+    rows = exchange.rows if isinstance(exchange, FewRows) else lowered.tile.cta_m
+    if exchange is not None and buffers.get(exchange.buffer, 0) < rows * exchange.pitch:
         yield f"a tile's sums do not fit in {exchange.buffer}"
 
 
@@ -111,11 +113,16 @@ def _epilogue(lowered: LoweredKernel, program: EpilogueProgram) -> Iterator[str]
         store = output.store
         if store.via != "direct" and (store.tensor_map not in maps or store.buffer is None):
             yield f"{output.arg} cannot be stored by TMA"
-        if store.via == "either" and store.flag not in names:
+        in_groups = store.flag is None and program.problem.groups is not None  # their ends say how it is stored
+        if store.via == "either" and store.flag not in names and not in_groups:
             yield f"{output.arg} has no flag that says how it is stored"
         if store.buffer is not None:
             slots = buffers.get(store.buffer)
             if slots is None or (slots.bytes, slots.stages) != (EPILOGUE_WARPS * 32 * store.row_bytes, store.stages):
                 yield f"{output.arg} has no slots of its size"
-    if program.staged and "columns_smem" not in buffers:
+    if program.staged and COLUMNS_BUFFER not in buffers:
         yield "column values have no place in shared memory"
+    for part in program.parts:
+        for name in part.buffers:
+            if name not in buffers:
+                yield f"{type(part).__name__} uses {name}, and there is no such buffer"

@@ -1,4 +1,4 @@
-"""Invariants of a lowered kernel's rings: who fills a stage, who counts it, who frees it; and of tensor memory.
+"""Invariants of a lowered kernel's rings: who fills a stage, who counts it, who frees it.
 
 Each is derived anew from the parts that it relates, not by the passes' own formulas.
 """
@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from fp4cc.ir.lowered import Load, LoweredKernel, Pipeline, Tcgen05, Wgmma
+from fp4cc.ir.lowered import Load, LoweredKernel, Pipeline
+from fp4cc.ir.part import Part
+from fp4cc.ir.verify_engines import engine_problems
 from fp4rt.manifest import TensorMap
 
-EPILOGUE_WARPS = 4
 #: The pending count and the transaction count of an mbarrier are below this (PTX ISA, mbarrier, contents).
 _COUNT_LIMIT = 1 << 20
 #: Bits of an element of a tensor map in global memory, as a transaction barrier counts them.
@@ -18,7 +19,6 @@ _MAP_BITS = {
     "U8": 8, "U16": 16, "BF16": 16, "F16": 16, "F32": 32, "S32": 32, "U32": 32,
     "B4X16": 4, "B4X16_P64": 4, "B6X16_P32": 6,
 }  # fmt: skip
-_TMEM_COLUMNS = 512
 
 
 def ring_problems(lowered: LoweredKernel) -> Iterator[str]:
@@ -27,44 +27,30 @@ def ring_problems(lowered: LoweredKernel) -> Iterator[str]:
         return
     yield from _rings(lowered, lowered.pipeline)
     yield from _stages(lowered, lowered.pipeline)
-    match lowered.engine:
-        case Tcgen05():
-            yield from _tcgen05(lowered, lowered.engine, lowered.pipeline)
-            yield from _tmem(lowered, lowered.engine)
-        case Wgmma():
-            yield from _counts(lowered.pipeline, ab_full=1, ab_empty=EPILOGUE_WARPS * lowered.cluster.size)
-            yield from _wgmma(lowered, lowered.engine)
-        case _:
-            return
+    yield from engine_problems(lowered)
 
 
 def _stages(lowered: LoweredKernel, pipeline: Pipeline) -> Iterator[str]:
     """Each mainloop brings what its products multiply, each part once, and counts the bytes of it."""
-    group = lowered.engine.mma.cta_group if isinstance(lowered.engine, Tcgen05) else 1
     for mainloop in lowered.mainloops:
-        if mainloop.tx_bytes != _transferred(mainloop.loads, group):
-            yield f"a stage counts {mainloop.tx_bytes} bytes, and {_transferred(mainloop.loads, group)} arrive"
-        parts = [feed.part for feed in mainloop.feeds]
+        arriving = _transferred(mainloop.loads, lowered.tile.ctas)
+        if mainloop.tx_bytes != arriving:
+            yield f"a stage counts {mainloop.tx_bytes} bytes, and {arriving} arrive"
+        parts = [feed.part for feed in mainloop.feeds if feed.into == "stage"]
         if len(set(parts)) < len(parts):
             yield f"two parts of a stage are brought to one buffer: {sorted(part.buffer for part in parts)}"
         for part, operand in mainloop.operands:
             if part not in parts:
                 yield f"a stage multiplies {operand.arg}, which nobody brings"
+        slots = [feed.part for feed in mainloop.slotted]
+        if len(set(slots)) < len(slots) or not set(slots) <= set(parts):
+            yield f"slots take {_names(slots)} of a stage of {_names(parts)}"
     if lowered.mainloops and pipeline.barrier("ab_full").tx_bytes != lowered.mainloops[0].tx_bytes:
         yield "ab_full counts other bytes than the first mainloop's"
 
 
-def _wgmma(lowered: LoweredKernel, engine: Wgmma) -> Iterator[str]:
-    if len(engine.loops) != len(lowered.mainloops):
-        yield f"{len(engine.loops)} mainloops are converted, and {len(lowered.mainloops)} loaded"
-    exchange = lowered.exchange.buffer if lowered.exchange is not None else ""
-    room = next((buffer.total for buffer in lowered.smem.buffers if buffer.name == exchange), 0)
-    if len(engine.converted_roles) * engine.slots * engine.slot_bytes > room:
-        yield f"converted operands do not fit in {exchange}"
-    for mainloop, loop in zip(lowered.mainloops, engine.loops, strict=False):
-        for side in loop.sides:
-            if side.loaded_scales is not None and mainloop.feed(side.part.of_scales) is None:
-                yield f"scales of {side.operand.arg} are read in a stage, and nobody brings them"
+def _names(parts: Sequence[Part]) -> list[str]:
+    return sorted(part.name for part in parts)
 
 
 def tensor_maps(lowered: LoweredKernel) -> dict[str, TensorMap]:
@@ -113,76 +99,5 @@ def _once(load: Load, ctas: int) -> Iterator[str]:
         yield f"{load.tensor_map} is sent to a CTA outside the cluster"
 
 
-def _counts(pipeline: Pipeline, **arrivals: int) -> Iterator[str]:
-    if {ring.name for ring in pipeline.barriers} != arrivals.keys():
-        yield f"the rings are {[ring.name for ring in pipeline.barriers]}, not {list(arrivals)}"
-        return
-    for name, wanted in arrivals.items():
-        found = pipeline.barrier(name).arrivals
-        if found != wanted:
-            yield f"{name} waits for {found} arrivals, and {wanted} arrive"
-
-
 def _transferred(loads: Sequence[Load], ctas: int) -> int:
     return sum(load.slices * load.tx_bytes for load in loads) * ctas
-
-
-def _tcgen05(lowered: LoweredKernel, engine: Tcgen05, pipeline: Pipeline) -> Iterator[str]:
-    """Arrivals and masks of products on tcgen05."""
-    group, ctas = engine.mma.cta_group, lowered.cluster.size
-    leaders = [rank for rank in range(ctas) if rank % lowered.cluster.m % group == 0]
-    converters = lowered.converters
-    brought = 0 if converters is None else converters.members * group
-    if not len(pipeline.empty_masks) == len(pipeline.acc_full_masks) == ctas:
-        yield f"the commits' masks are not of {ctas} CTAs"
-        return
-    freed = sum(mask & 1 for mask in pipeline.empty_masks)
-    yield from _counts(pipeline, ab_full=1 + brought, ab_empty=freed, acc_full=1, acc_empty=EPILOGUE_WARPS * group)
-    if converters is not None and converters.teams > pipeline.stages:
-        yield f"{converters.teams} teams of converter warps have {pipeline.stages} stages"
-    if [len(mmas) for mmas in engine.mmas] != [len(mainloop.products) for mainloop in lowered.mainloops]:
-        yield "not every product has an instruction"
-        return
-    for mainloop, mmas in zip(lowered.mainloops, engine.mmas, strict=True):
-        for part, operand in mainloop.operands if mmas[0].scale else ():
-            if mainloop.feed(part.of_scales) is None:
-                yield f"a stage multiplies by scales of {operand.arg}, which nobody brings"
-    for rank in range(ctas):
-        committing = [leader for leader in leaders if pipeline.empty_masks[leader] >> rank & 1]
-        if len(committing) != pipeline.barrier("ab_empty").arrivals:
-            yield f"{len(committing)} commits free a stage of CTA {rank}"
-        masks = [load.masks[rank] for load in lowered.loads if len(load.masks) == ctas]
-        received = [other for other in range(ctas) if any(mask >> other & 1 for mask in masks)]
-        for reader in {other - other % lowered.cluster.m % group for other in received}:
-            if reader not in committing:
-                yield f"CTA {rank} fills a stage again that the MMA of CTA {reader} may still read"
-        if sum(pipeline.acc_full_masks[leader] >> rank & 1 for leader in leaders) != 1:
-            yield f"CTA {rank} is not told once that its accumulator is full"
-
-
-def _tmem(lowered: LoweredKernel, engine: Tcgen05) -> Iterator[str]:
-    """Columns: a power of two, all parts in them and apart, but for two accumulators that share columns on purpose."""
-    tmem, tile = engine.tmem, lowered.tile
-    yield from _allocated(tmem.columns, tmem.end)
-    width = len(lowered.products.accumulators) * tile.n
-    overlapped = tmem.overlapped(tile.n)
-    if tmem.acc_buffers == 2 and tmem.acc_stride < width and not (overlapped and width == tile.n):
-        yield "two sets of accumulators share columns"
-    parts = [(0, (tmem.acc_buffers - 1) * tmem.acc_stride + width, "accumulators")]
-    if engine.scaled:
-        atoms = max(mmas[0].atoms for mmas in engine.mmas)
-        bs = max(len(mmas) for mmas in engine.mmas if mmas[0].scale)
-        parts.append((tmem.sfa, tmem.sfa + atoms * tmem.sfa_columns, "scales of A"))
-        for i in range(bs):
-            start = tmem.sfb + i * tmem.sfb_stride
-            parts.append((start, start + atoms * tmem.sfb_columns, f"scales of B {i + 1}"))
-    for (_, end, before), (start, _, after) in zip(sorted(parts), sorted(parts)[1:], strict=False):
-        if start < end:
-            yield f"{after} start at column {start}, and {before} end at {end}"
-    if max(end for _, end, _ in parts) > tmem.end:
-        yield f"column {max(end for _, end, _ in parts)} is used, and {tmem.end} are counted"
-
-
-def _allocated(columns: int, used: int) -> Iterator[str]:
-    if columns not in (32, 64, 128, 256, _TMEM_COLUMNS) or used > columns:
-        yield f"{used} columns of tensor memory in an allocation of {columns}"

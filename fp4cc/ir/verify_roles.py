@@ -48,3 +48,7 @@ def _named_barriers(lowered: LoweredKernel, roles: set[str]) -> Iterator[str]:
             yield f"{barrier.name} has the number {barrier.number}, and there are 1 to {_BARRIERS - 1}"
         if barrier.role not in roles:
             yield f"{barrier.role} meet at {barrier.name}, and there are no such warps"
+    met = {barrier.name for barrier in lowered.named_barriers if barrier.role == "epilogue"}
+    for name in lowered.epilogue.barriers:
+        if name not in met:
+            yield f"the epilogue's warps meet at {name}, and there is no such barrier of theirs"

@@ -19,7 +19,7 @@ from fp4cc.ir.kernel import Kernel
 from fp4cc.ir.lowered import LoweredKernel
 from fp4cc.ir.sizes import Sizes
 from fp4cc.ir.verify_lowered import verify_lowered
-from fp4cc.passes.choice.cases import Bounds, Case
+from fp4cc.passes.choice.cases import Bounds, Candidate, Case
 from fp4cc.passes.choice.schedule import applicable
 from fp4cc.passes.choice.table import table
 from fp4cc.passes.engines.registry import ENGINES
@@ -71,7 +71,7 @@ def _launches(kernel: Kernel, target: str, plans: int) -> LoweredKernel:
 def _planned(kernel: Kernel, target: str, plans: int) -> LoweredKernel:
     """A launch as its engine plans it: the plan that always applies, with those of other schedules as variants."""
     written = [Case(when, schedule) for when, schedule in applicable(kernel, Sizes.of(kernel.dims), target)]
-    wanted = [(ENGINES.of(kernel, target, Bounds.of(kernel, case.when)), case) for case in written]
+    wanted = [(ENGINES.of(kernel, target, Bounds.of(kernel, case.when), case.schedule), case) for case in written]
     if written[-1].schedule is None:
         wanted[-1:] = _by_size(kernel, target, plans, *wanted[-1])
     *variants, plan = _each_by_its_engine(kernel, target, wanted)
@@ -82,7 +82,7 @@ def _by_size(kernel: Kernel, target: str, plans: int, engine: EngineSpec, case: 
     """The compiler's own plans, with their engines: those of the table over sizes, where engines have a model."""
     open_ = any(dim.value is None and dim.expr is None for dim in kernel.dims)
     others = [other for other in ENGINES.known if other is not engine]
-    offers = [(other, candidate) for other in others for candidate in other.candidates(kernel, target)]
+    offers = [(other, candidate) for other in others for candidate in _offered(other, kernel, target)]
     if (plans == 1 and open_) or not (open_ or offers):
         return [(engine, case)]
     own = engine.candidates(kernel, target)
@@ -93,6 +93,14 @@ def _by_size(kernel: Kernel, target: str, plans: int, engine: EngineSpec, case: 
     found = [(offers[each.number][0], each.case) for each in chosen]
     # Of sizes that are all known an engine makes the best plan itself.
     return found if open_ else [(other, case) for other, _ in found]
+
+
+def _offered(engine: EngineSpec, kernel: Kernel, target: str) -> list[Candidate]:
+    """The candidates of an engine beside the one that takes the kernel: none where it refuses what that one builds."""
+    try:
+        return engine.candidates(kernel, target)
+    except DiagnosticError:
+        return []
 
 
 def _each_by_its_engine(kernel: Kernel, target: str, wanted: Sequence[tuple[EngineSpec, Case]]) -> list[LoweredKernel]:

@@ -236,6 +236,15 @@ class Declarations:
             fits = isinstance(extent, str) and extent in [a.name for a in arg.axes[: arg.axes.index(axis)]]
             shape = "i32[E]"
             what = "counts: the valid rows of each group, an axis that the tensor has before this one"
+        if axis.by is not None and fits and extent[1] in [a.name for a in arg.axes]:
+            self._error(
+                "FP3080",
+                f"`{arg.name}` has the rows `{axis.name} by {name}` and the axis `{extent[1]}` of their groups",
+                item.span,
+                "each row is in one group",
+                f"leave out `{extent[1]}`: the offsets say which rows are whose",
+            )
+            return False
         if tensor.direction != "in" or tensor.dtype != "i32" or not fits:
             self.collector.report(
                 error(

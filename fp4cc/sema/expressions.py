@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from fp4cc.diagnostics import did_you_mean
 from fp4cc.diagnostics.foreign import VALUES, function_help
@@ -10,6 +10,7 @@ from fp4cc.frontend import ast
 from fp4cc.ir.kernel import Arg
 from fp4cc.sema import builtins, products
 from fp4cc.sema.context import Context, Failed
+from fp4cc.sema.evaluation import Names
 from fp4cc.sema.operands import POISON, Literal, Operand, Poison, Size, Val
 from fp4cc.sema.scope import BUILT_INS
 from fp4cc.sema.sizes import MAX_PARTS, too_complicated
@@ -22,8 +23,6 @@ _COMPARISONS = {"<": "lt", "<=": "le", ">": "gt", ">=": "ge", "==": "eq", "!=": 
 #: once its calls are replaced by their bodies.
 MAX_NESTING = 160
 MAX_STEPS = 50_000
-
-Names = Mapping[str, Operand]
 
 
 class Evaluator:

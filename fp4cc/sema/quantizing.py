@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from fp4cc.diagnostics import did_you_mean
 from fp4cc.frontend import ast
-from fp4cc.sema.builtins import bind, rng_state, stream_number
+from fp4cc.sema.arguments import bind
 from fp4cc.sema.context import Context, Failed
+from fp4cc.sema.evaluation import Evaluation, Names
 from fp4cc.sema.operands import Operand, Val, type_text
+from fp4cc.sema.randomness import rng_state, stream_number
 from fp4cc.source import Span
 from fp4num import BlockFormat
-
-if TYPE_CHECKING:
-    from fp4cc.sema.expressions import Evaluator, Names
 
 _SCALES = ("tensor_scale", "amax", "scale")
 
 
 def quantize(
-    evaluator: Evaluator,
+    evaluator: Evaluation,
     given: Mapping[str, ast.Expr],
     node: ast.Call,
     names: Names,
@@ -128,7 +126,7 @@ def _mode(context: Context, fmt: BlockFormat, given: Mapping[str, ast.Expr], nod
     return mode
 
 
-def _scale(evaluator: Evaluator, mode: str, fmt: BlockFormat, node: ast.Expr, names: Names, value: Val) -> Val:
+def _scale(evaluator: Evaluation, mode: str, fmt: BlockFormat, node: ast.Expr, names: Names, value: Val) -> Val:
     context = evaluator.context
     scale = evaluator.number(node, names)
     if mode != "scale":
@@ -165,7 +163,7 @@ def _scale(evaluator: Evaluator, mode: str, fmt: BlockFormat, node: ast.Expr, na
     return scale
 
 
-def _rounding(evaluator: Evaluator, node: ast.Expr, names: Names, attrs: dict[str, object]) -> Val | None:
+def _rounding(evaluator: Evaluation, node: ast.Expr, names: Names, attrs: dict[str, object]) -> Val | None:
     context = evaluator.context
     if isinstance(node, ast.Name) and node.text == "nearest":
         return None

@@ -11,12 +11,13 @@ units read and write goes through `SharedMemory.check_read` and `check_write`, `
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fp4emu.errors import Fault
+from fp4emu.lockstep import Lockstep
 from fp4emu.memory import (
     ALLOCATED,
     BARRIER,
@@ -28,12 +29,10 @@ from fp4emu.memory import (
     STILL_READ,
     UNFENCED,
     WRITTEN,
+    Views,
 )
 from fp4emu.order import loads
 from fp4emu.shapes import LANES, Mask, full
-
-if TYPE_CHECKING:
-    from fp4emu.group import Group
 
 Array = NDArray[Any]
 _OFFSET = (1 << RANK_SHIFT) - 1
@@ -42,37 +41,26 @@ _LOAD_BITS, _LOADED = ALLOCATED | WRITTEN | BARRIER, ALLOCATED | WRITTEN
 _STORE_BITS = ALLOCATED | BARRIER | READ_ONLY | READING
 
 
-class Views:
-    """One arena and its shadow, seen as elements of 1, 2, 4, 8 and 16 bytes."""
-
-    def __init__(self, data: Array, state: Array) -> None:
-        kinds = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64, 16: np.complex128}
-        usable = len(data) // 16 * 16
-        self.size = usable
-        self.data: dict[int, NDArray[Any]] = {n: data[:usable].view(kind) for n, kind in kinds.items()}
-        self.state: dict[int, NDArray[Any]] = {n: state[:usable].view(kind) for n, kind in kinds.items()}
-
-
 def _state_words(views: Views, index: Any, size: int) -> tuple[Any, int]:
     """Shadow words of the accesses, and the bytes of a word."""
     found = views.state[size][index]
     return (found.view(np.uint64), 8) if size == 16 else (found, size)
 
 
-def _locate(g: Group, space: str, address: Array) -> tuple[Views, Array]:
+def _locate(g: Lockstep, space: str, address: Array) -> tuple[Views, Array]:
     """The arena of a state space and the byte offsets in it, as int64 arrays; negative or too large where out of
     bounds."""
-    launch = g.launch
+    grid = g.grid
     if space == "global":
-        return launch.global_views, (address.astype(np.uint64) - np.uint64(GLOBAL_BASE)).view(np.int64)
+        return grid.global_views, (address.astype(np.uint64) - np.uint64(GLOBAL_BASE)).view(np.int64)
     if space == "cta":
         relative = address.astype(np.int64) - g.rank_base
-        outside = (relative < 0) | (relative >= launch.stride)
-        return launch.shared_views, np.where(outside, -1, relative + g.arena_base)
+        outside = (relative < 0) | (relative >= grid.stride)
+        return grid.shared_views, np.where(outside, -1, relative + g.arena_base)
     value = address.astype(np.int64)
     rank, offset = value >> RANK_SHIFT, value & _OFFSET
-    outside = (rank >= launch.cluster_size) | (rank < 0) | (offset >= launch.stride)
-    return launch.shared_views, np.where(outside, -1, g.cluster_base + rank * launch.stride + offset)
+    outside = (rank >= grid.cluster_size) | (rank < 0) | (offset >= grid.stride)
+    return grid.shared_views, np.where(outside, -1, g.cluster_base + rank * grid.stride + offset)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +77,7 @@ class _Checked:
     where: Array | None
 
 
-def _bad(g: Group, what: str, place: _Checked, bad: Array, size: int) -> Fault:
+def _bad(g: Lockstep, what: str, place: _Checked, bad: Array, size: int) -> Fault:
     """A fault for the first bad access, with its thread."""
     if place.where is None:
         shape = np.broadcast_shapes(bad.shape, (len(g.warps), LANES))
@@ -107,9 +95,9 @@ def _first(place: _Checked, bad: Array) -> int:
     return int(np.broadcast_to(place.addresses, bad.shape)[bad].ravel()[0])
 
 
-def _explain(g: Group, space: str, address: int) -> str:
+def _explain(g: Lockstep, space: str, address: int) -> str:
     if space == "global":
-        return g.launch.machine.memory.describe(address)
+        return g.grid.machine.memory.describe(address)
     cta = g.warps[g.row or 0].cta
     try:
         shared, offset = cta.cluster.resolve(address)
@@ -118,16 +106,16 @@ def _explain(g: Group, space: str, address: int) -> str:
     return shared.describe(offset) + f"; the CTA has {shared.size} bytes"
 
 
-def _name(g: Group, space: str, addresses: Array) -> str:
+def _name(g: Lockstep, space: str, addresses: Array) -> str:
     """The first of some addresses, for a report."""
     address = int(addresses.ravel()[0]) if addresses.size else 0
     if space == "global":
-        return f"global {g.launch.machine.memory.name(address)}"
+        return f"global {g.grid.machine.memory.name(address)}"
     return f"shared {_explain(g, space, address)}"
 
 
 def check(
-    g: Group, space: str, address: Array, size: int, mask: Mask | None, what: str, data: Array | None = None
+    g: Lockstep, space: str, address: Array, size: int, mask: Mask | None, what: str, data: Array | None = None
 ) -> _Checked:
     """The access after the checks of alignment and bounds. `data`, if any, takes part in its shape."""
     views, offset = _locate(g, space, address)
@@ -164,7 +152,7 @@ def _element_wise(bad: Array, place: _Checked, size: int) -> Array:
     return low | high
 
 
-def load(g: Group, space: str, address: Array, size: int, mask: Mask | None) -> Array:
+def load(g: Lockstep, space: str, address: Array, size: int, mask: Mask | None) -> Array:
     """Elements of `size` bytes (16: as complex128) at the addresses. With a mask: in the shape of addresses and mask,
     zero elsewhere."""
     if space == "generic":
@@ -180,7 +168,7 @@ def load(g: Group, space: str, address: Array, size: int, mask: Mask | None) -> 
     found = place.views.data[size][place.index]
     if g.order is not None:
         loads.observe(g, space, place.index * size, size, mask, place.where, write=False)
-    if (watch := g.launch.machine.watch) is not None:
+    if (watch := g.grid.machine.watch) is not None:
         watch.note(place.views.data[size], place.index, lambda: _name(g, space, place.addresses))
     if place.where is None:
         return found
@@ -189,7 +177,7 @@ def load(g: Group, space: str, address: Array, size: int, mask: Mask | None) -> 
     return result
 
 
-def store(g: Group, space: str, address: Array, data: Array, size: int, mask: Mask | None) -> None:
+def store(g: Lockstep, space: str, address: Array, data: Array, size: int, mask: Mask | None) -> None:
     """Writes elements of `size` bytes (uint8 to uint64, or complex128 for 16). Where lanes store to one place, the last
     lane of the last row wins."""
     if space == "generic":
@@ -233,7 +221,7 @@ def _unwritable(state: int) -> str:
 _MARKS16 = {mark: np.full(16, mark, np.uint8).view(np.complex128)[0] for mark in (_LOADED, _LOADED | UNFENCED)}
 
 
-def _generic_parts(g: Group, address: Array, mask: Mask | None) -> list[tuple[Array, Mask | None, str]]:
+def _generic_parts(g: Lockstep, address: Array, mask: Mask | None) -> list[tuple[Array, Mask | None, str]]:
     """A generic access as (addresses of the space, lanes, space) for each state space that occurs."""
     wide = address.astype(np.uint64)
     is_global = wide >= np.uint64(GLOBAL_BASE)
@@ -246,7 +234,7 @@ def _generic_parts(g: Group, address: Array, mask: Mask | None) -> list[tuple[Ar
     return [(wide, is_global & lanes, "global"), (shared, ~is_global & lanes, "cluster")]
 
 
-def _generic_load(g: Group, address: Array, size: int, mask: Mask | None) -> Array:
+def _generic_load(g: Lockstep, address: Array, size: int, mask: Mask | None) -> Array:
     parts = _generic_parts(g, address, mask)
     if len(parts) == 1:
         return load(g, parts[0][2], parts[0][0], size, mask)
@@ -254,16 +242,16 @@ def _generic_load(g: Group, address: Array, size: int, mask: Mask | None) -> Arr
     return np.where(full(parts[0][1], len(g.warps)), first, second)
 
 
-def load_uniform(g: Group, space: str, address: int, size: int) -> int:
+def load_uniform(g: Lockstep, space: str, address: int, size: int) -> int:
     """One element that all lanes of a group of one CTA read."""
     if space == "generic":
         space, address = ("global", address) if address >= GLOBAL_BASE else ("cluster", address - SHARED_WINDOW)
-    launch = g.launch
+    grid = g.grid
     if space == "global":
-        views, offset = launch.global_views, address - GLOBAL_BASE
+        views, offset = grid.global_views, address - GLOBAL_BASE
     elif space == "cta":
         offset = address - g.rank_base
-        views, offset = launch.shared_views, (offset + g.arena_base if 0 <= offset < launch.stride else -1)
+        views, offset = grid.shared_views, (offset + g.arena_base if 0 <= offset < grid.stride else -1)
     else:
         return int(load(g, space, np.array([[address]], np.int64), size, None).ravel()[0])
     if size <= 8 and 0 <= offset <= views.size - size and offset & (size - 1) == 0:
@@ -272,7 +260,7 @@ def load_uniform(g: Group, space: str, address: int, size: int) -> int:
             found = views.data[size].item(index)
             if g.order is not None:
                 loads.observe(g, space, np.array([[index * size]]), size, None, None, write=False)
-            if (watch := launch.machine.watch) is not None:
+            if (watch := grid.machine.watch) is not None:
                 watch.note(views.data[size], index, lambda: _name(g, space, np.array([address])))
             return found
     return int(load(g, space, np.array([[address]], np.uint64), size, None).ravel()[0])

@@ -8,68 +8,45 @@ may also be held as a pair of its halves, so that packing and unpacking cost not
 operation, the others a
 numpy one for all warps of the group together.
 
-A value may be known in several representations: "u" unsigned bits, "s" signed, "f" the float of its width, "b" a
-predicate. Each is
-converted once in a block. Registers written under a partial mask are blended only if another path of the group still
-reads the old value.
+How a value is represented is `fp4emu.representation`. Registers written under a partial mask are blended only if
+another path of the group still reads the old value.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 
 from fp4emu import values
 from fp4emu.errors import Fault, Place
 from fp4emu.instruction import Address, Immediate, Instruction, Negated, Operand, Register, Symbol
+from fp4emu.representation import FLOATS, SIGNED, UNSIGNED, Context, Value, computed, join, width_of
 from fp4emu.shapes import NO_LANE, spread
-
-ORDER = {"U": 0, "W": 1, "V": 2}
-WIDTHS = {
-    "pred": 1,
-    "b8": 8,
-    "u8": 8,
-    "s8": 8,
-    "f16": 16,
-    "bf16": 16,
-    "f16x2": 32,
-    "bf16x2": 32,
-    "f32": 32,
-    "f64": 64,
-    "b128": 128,
-}
-UNSIGNED = {8: "U1", 16: "U2", 32: "U4", 64: "U8"}
-SIGNED = {16: "S2", 32: "S4", 64: "S8"}
-FLOATS = {16: "F2", 32: "F4", 64: "F8"}
+from fp4emu.symbols import Symbols
 
 LANE0 = np.zeros((1, 32), np.bool_)
 LANE0[0, 0] = True
 NOT_LANE0 = ~LANE0
 LANES = np.arange(32, dtype=np.uint32).reshape(1, 32)
 
+_FLOATS = ("float32", "float64", "bits32", "bits64", "canonical16", "canonical32", "canonical64", "fma32", "flush")
+_WORDS = ("pack", "low32", "high32", "saturate", "vector", "shift_left", "shift_right")
+
+#: What generated code can name besides its own variables and constants.
 NAMESPACE: dict[str, Any] = {
-    **{
-        name: getattr(
-            np,
-            {
-                "U1": "uint8",
-                "U2": "uint16",
-                "U4": "uint32",
-                "U8": "uint64",
-                "S2": "int16",
-                "S4": "int32",
-                "S8": "int64",
-                "F2": "float16",
-                "F4": "float32",
-                "F8": "float64",
-            }[name],
-        )
-        for name in ("U1", "U2", "U4", "U8", "S2", "S4", "S8", "F2", "F4", "F8")
-    },
+    "U1": np.uint8,
+    "U2": np.uint16,
+    "U4": np.uint32,
+    "U8": np.uint64,
+    "S2": np.int16,
+    "S4": np.int32,
+    "S8": np.int64,
+    "F2": np.float16,
+    "F4": np.float32,
+    "F8": np.float64,
     "np": np,
     "where": np.where,
     "LANE0": LANE0,
@@ -78,86 +55,31 @@ NAMESPACE: dict[str, Any] = {
     "NO_LANE": NO_LANE,
     "spread": spread,
     "values": values,
-    **{
-        name: getattr(values, name)
-        for name in (
-            "float32",
-            "float64",
-            "bits32",
-            "bits64",
-            "canonical32",
-            "canonical64",
-            "canonical16",
-            "pack",
-            "low32",
-            "high32",
-            "fma32",
-            "flush",
-            "saturate",
-            "vector",
-            "shift_left",
-            "shift_right",
-        )
-    },
+    **{name: getattr(values, name) for name in (*_FLOATS, *_WORDS)},
 }
 
 
-def width_of(register_type: str) -> int:
-    """Bits of a register type."""
-    return WIDTHS.get(register_type) or int(register_type[1:])
+class Names(Protocol):
+    """What the names of an entry mean (`fp4emu.names`)."""
 
+    @property
+    def symbols(self) -> Symbols:
+        """Where they lie."""
+        ...
 
-@dataclass(slots=True)
-class Value:
-    """What a register holds in the block being built: `reps` maps a representation to the Python expression (a name
-    or a literal)."""
-
-    kind: str
-    bits: int
-    reps: dict[str, str] = field(default_factory=dict[str, str])
-    parts: tuple[Value, Value] | None = None
-    elect: str = ""
-
-
-def computed(value: Value) -> bool:
-    """Whether a value may be held as a float alone: the result of arithmetic, or a constant that is no NaN. Any other
-    float may be a NaN with a payload, which only its bits keep."""
-    if "f" not in value.reps or value.parts:
-        return False
-    bits = value.reps.get("u")
-    if bits is None:
-        return True
-    exponent = {16: 0x7C00, 32: 0x7F80_0000, 64: 0x7FF0_0000_0000_0000}.get(value.bits)
-    return exponent is not None and bits.isdigit() and int(bits) & exponent != exponent
-
-
-def join(*kinds: str) -> str:
-    """The least kind that holds all."""
-    return max(kinds, key=ORDER.__getitem__) if kinds else "U"
-
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """What a block is specialised for besides its registers.
-
-    `mask` is "F" (all live lanes), "E" (lane 0 of each warp) or "D" (the array `g.mask`); `keep` the bit set of
-    registers that other paths of the group read.
-    """
-
-    single_row: bool
-    single_cta: bool
-    single_rank: bool
-    mask: str
-    keep: int
+    def value(self, builder: Builder, name: str, bits: int) -> Value:
+        """A name as a source operand."""
+        ...
 
 
 class Builder:
     """Collects the lines of a block's function. Families with style "emit" get it as their first argument."""
 
-    def __init__(self, context: Context, slots: dict[str, int], symbols: Any) -> None:
+    def __init__(self, context: Context, slots: dict[str, int], names: Names) -> None:
         self.context = context
         self.slots = slots
-        self.symbols = symbols
+        self.names = names
+        self.symbols = names.symbols
         self.head: list[str] = []
         self.lines: list[tuple[str, Instruction | None]] = []
         self.known: dict[int, Value] = {}
@@ -319,7 +241,7 @@ class Builder:
             text = self.rep(inner, "b")
             return Value(inner.kind, 1, {"b": f"(not {text})" if inner.kind == "U" else f"(~{text})"})
         if isinstance(operand, Symbol):
-            return self.symbols.value(self, operand.name, bits)
+            return self.names.value(self, operand.name, bits)
         if isinstance(operand, Address):
             base = self.value(operand.base, bits)
             return Value("U", bits, {"u": f"({self.rep(base, 'u')} + {operand.offset})"}) if operand.offset else base

@@ -45,8 +45,7 @@ def submit(
 
 def require_live(cta: Cta, what: str) -> None:
     """Faults if all warps of a CTA have exited: its shared and tensor memory are gone, also for its own operations."""
-    live = cta.scratch.get("live warps")
-    if live is not None and not live:
+    if not cta.live_warps:
         raise Fault(
             f"{what} happens after CTA {cta.id} (rank {cta.rank}) has exited",
             hint="wait for it, or synchronize the cluster, before the last warp of the CTA exits",
@@ -103,7 +102,7 @@ class BulkGroups:
 
 def bulk_groups(thread: ThreadContext) -> BulkGroups:
     """The bulk async-groups of a thread."""
-    return thread.scratch.setdefault("bulk", BulkGroups())
+    return thread.state.of(BulkGroups)
 
 
 def submit_in_group(

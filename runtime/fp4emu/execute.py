@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from fp4emu.builder import width_of
 from fp4emu.instruction import Instruction, Operand, Pair, Register, Vector
+from fp4emu.lockstep import Lockstep
 from fp4emu.machine import ThreadContext
 from fp4emu.registry import Wait
+from fp4emu.representation import width_of
 from fp4emu.shapes import LANES, Mask, columns, full, row_of, words
-
-if TYPE_CHECKING:
-    from fp4emu.group import Group
 
 _DTYPES = {1: np.bool_, 8: np.uint8, 16: np.uint16, 32: np.uint32, 64: np.uint64}
 
@@ -81,7 +79,7 @@ def _store(target: Any, result: Any, where: tuple[Any, ...]) -> None:
     target[where if target.ndim == 2 else (slice(None), *where)] = result
 
 
-def blank(g: Group, ins: Instruction, per_warp: bool) -> Any:
+def blank(g: Lockstep, ins: Instruction, per_warp: bool) -> Any:
     """Zeros in the shape of the results of an instruction that nobody executes."""
     lanes = 1 if per_warp else LANES
     return _results([_shape(operand, len(g.warps), lanes) for operand in ins.operands[: ins.rule.outputs]])
@@ -91,12 +89,12 @@ def _results(results: list[Any]) -> Any:
     return results[0] if len(results) == 1 else results
 
 
-def _executing(g: Group, mask: Mask | None) -> Mask:
+def _executing(g: Lockstep, mask: Mask | None) -> Mask:
     """The lanes that execute, [row, 32]."""
     return full(g.live if mask is None else mask, len(g.warps))
 
 
-def threads(g: Group, ins: Instruction, mask: Mask | None, arguments: tuple[Any, ...]) -> Any:
+def threads(g: Lockstep, ins: Instruction, mask: Mask | None, arguments: tuple[Any, ...]) -> Any:
     """Once for each executing thread, in order of row and lane."""
     rule = ins.rule
     results = [_shape(operand, len(g.warps)) for operand in ins.operands[: rule.outputs]]
@@ -127,7 +125,7 @@ def threads(g: Group, ins: Instruction, mask: Mask | None, arguments: tuple[Any,
     return _results(results)
 
 
-def warps(g: Group, ins: Instruction, mask: Mask | None, arguments: tuple[Any, ...]) -> Any:
+def warps(g: Lockstep, ins: Instruction, mask: Mask | None, arguments: tuple[Any, ...]) -> Any:
     """Once for each warp with an executing lane."""
     rule = ins.rule
     results = [_shape(operand, len(g.warps)) for operand in ins.operands[: rule.outputs]]
@@ -151,7 +149,7 @@ def warps(g: Group, ins: Instruction, mask: Mask | None, arguments: tuple[Any, .
     return _results(results)
 
 
-def groups(g: Group, ins: Instruction, mask: Mask | None, arguments: tuple[Any, ...]) -> Any:
+def groups(g: Lockstep, ins: Instruction, mask: Mask | None, arguments: tuple[Any, ...]) -> Any:
     """Once for the whole group: `handler(group, instruction, mask, *arguments)` of ints and arrays."""
     rule = ins.rule
     result = rule.handler(g, ins, g.live if mask is None else mask, *arguments)

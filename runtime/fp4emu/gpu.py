@@ -13,8 +13,9 @@ import numpy as np
 
 from fp4emu.asynchronous import Mode
 from fp4emu.errors import Fault, PtxError
+from fp4emu.grid import Extent, Triple
 from fp4emu.isa import load_families
-from fp4emu.launch import MAX_SHARED, Configuration, Launch, Triple
+from fp4emu.launch import MAX_SHARED, Configuration, Launch
 from fp4emu.memory import GLOBAL_BASE, READ_ONLY, GlobalMemory
 from fp4emu.order.checks import Order
 from fp4emu.program import Program
@@ -164,7 +165,8 @@ class Gpu:
         start = address - GLOBAL_BASE
         self.memory.state[start : start + len(packed)] |= READ_ONLY
         try:
-            launch = Launch(program, self.memory, self.target, g, b, c, shared_bytes, address, self.configuration)
+            extent = Extent(g, b, c, shared_bytes)
+            launch = Launch(program, self.memory, self.target, extent, address, self.configuration)
             observer = launch.observe(order) if order is not None else None
             launch.run(None if seconds is None else time.monotonic() + seconds)
             self.warnings = () if observer is None else tuple(observer.warnings)

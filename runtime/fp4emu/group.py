@@ -11,165 +11,59 @@ meet at a block become one (reconvergence).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fp4emu.builder import LANE0, NOT_LANE0, Context
-from fp4emu.errors import Fault, Place
+from fp4emu.builder import LANE0, NOT_LANE0
+from fp4emu.errors import Place
+from fp4emu.generate import Specialised
+from fp4emu.grid import Grid
 from fp4emu.instruction import Immediate, Register
+from fp4emu.lockstep import BLOCKED, EXIT, SPLIT, TABLE, Lockstep, Rows
+from fp4emu.looks import Looks
 from fp4emu.machine import WarpContext
-from fp4emu.program import BLOCKED, EXIT, NEXT, SPLIT, TABLE, Program, Specialised
+from fp4emu.paths import Path, whole
+from fp4emu.program import Program
 from fp4emu.registry import Wait
-from fp4emu.rows import concatenate, rows_of
-from fp4emu.shapes import LANES
-from fp4emu.spin import Looks, Read, Snapshot
+from fp4emu.representation import Context
+from fp4emu.rows import concatenate, kind_of, rows_of
+from fp4emu.shapes import LANES, Mask
+from fp4emu.spin import Read, Snapshot
 
-if TYPE_CHECKING:
-    from fp4emu.launch import Launch
-
-Mask = NDArray[np.bool_]
-_REP = {"I": "u", "L": "u", "Q": "u", "H": "u", "B": "u", "f": "f", "d": "f", "e": "f", "?": "b"}
 _WATCHED = 256  # blocks after which a group looks at the clock
 _TURN = 4096  # blocks that a group may run before others get their turn
 
 
-def kind_of(value: Any) -> Any:
-    """The run-time kind of a register's value (`Builder.load`)."""
-    if value is None:
-        return None
-    kind = type(value)
-    if kind is int:
-        return "Uu"
-    if kind is np.ndarray:
-        return ("W" if value.shape[1] == 1 else "V") + _REP[value.dtype.char]
-    if kind is bool:
-        return "Ub"
-    if kind is tuple:
-        return ("P", kind_of(value[0]), kind_of(value[1]))
-    return "Uf"
+class Scheduler(Protocol):
+    """Who runs groups (`fp4emu.launch`), as a group sees it. `meeting` are the blocks at which others wait for it."""
+
+    meeting: set[int]
+
+    def add(self, group: Group) -> None:
+        """Rows have become a group of their own."""
+
+    def finish(self, group: Group) -> None:
+        """All lanes of a group have exited."""
+
+    def check_time(self) -> None:
+        """`TimeOver` once the launch's time is over."""
 
 
-@dataclass(slots=True, eq=False)
-class Path:
-    """Lanes of a group at one block. `mask` None: all lanes of all rows. `waits`: what its rows wait for, by row.
-    `age`: how many turns it has used up. `spun`: it has slept in a loop before."""
+class Group(Lockstep):
+    """Rows in lockstep and their paths; see the module."""
 
-    block: int
-    mask: Mask | None
-    code: Specialised | None = None
-    waits: dict[int, Wait] = field(default_factory=dict[int, Wait])
-    age: int = 0
-    spun: bool = False
-
-    @property
-    def key(self) -> tuple[int, int]:
-        return self.age, self.block
-
-
-class Group:
-    """Rows in lockstep; see the module. Attributes in lower case are read by generated code and handlers."""
-
-    def __init__(self, launch: Launch, program: Program, warps: list[WarpContext], live: Mask | None) -> None:
-        self.launch = launch
-        self.program = program
-        self.warps = warps
-        self.live = live
-        self.regs: list[Any] = [None] * len(program.bits)
+    def __init__(
+        self, grid: Grid, program: Program, scheduler: Scheduler, warps: list[WarpContext], live: Mask | None
+    ) -> None:
+        super().__init__(grid, warps, live)
+        self.program, self.flow = program, program.flow
+        self.scheduler = scheduler
+        self.regs: list[Any] = [None] * len(self.flow.bits)
         self.paths = [Path(0, live)]
-        self.mask: Mask | None = live
-        self.taken: Mask | None = None
-        self.way = NEXT
-        self.waits: dict[int, Wait] = {}
-        self.row: int | None = None
-        self.lane: int | None = None
-        self.eager = False
-        self.impatient = False
         self.age = 0
         self.left = _TURN
         self.polls: tuple[Read, ...] = ()
-        self.cache: dict[str, Any] = {}
-        self.order = launch.machine.order
-        self._describe_rows()
-
-    def _describe_rows(self) -> None:
-        warps = self.warps
-        first = warps[0].cta
-        self.single_row = len(warps) == 1
-        self.single_cta = all(warp.cta is first for warp in warps)
-        self.single_rank = self.single_cta or all(warp.cta.rank == first.rank for warp in warps)
-        self.rank_base = self._per_row([warp.cta.shared.base for warp in warps], np.uint32, self.single_rank)
-        offset = self.launch.arena_offset
-        self.cluster_base = self._per_row(
-            [offset(warp.cta.cluster.ctas[0]) for warp in warps], np.int64, self.single_cta
-        )
-        self.arena_base = self._per_row([offset(warp.cta) for warp in warps], np.int64, self.single_cta)
-
-    def _per_row(self, values: list[int], dtype: Any, same: bool) -> Any:
-        return values[0] if same else np.array(values, dtype).reshape(-1, 1)
-
-    # --- called by generated code ---
-
-    def special(self, name: str) -> Any:
-        """A special register (`fp4emu.symbols`), cached for the life of the group."""
-        found = self.cache.get(name)
-        if found is None:
-            found = self.cache[name] = self.launch.special(self, name)
-        return found
-
-    def branch(self, predicate: Mask, mask: Mask | None, way: int) -> int:
-        """The way out at a branch whose predicate is not uniform."""
-        if mask is None:
-            if predicate.all():
-                return way
-            if not predicate.any():
-                return NEXT
-            self.taken = predicate
-        else:
-            taken = predicate & mask
-            if not taken.any():
-                return NEXT
-            if not (mask & ~predicate).any():
-                return way
-            self.taken = taken
-        self.way = way
-        return SPLIT
-
-    def branch_table(self, index: Any, mask: Mask | None, count: int) -> int:
-        """brx.idx: the entry; lanes with other entries stay at the branch."""
-        if not isinstance(index, np.ndarray):
-            return TABLE + index
-        every = (
-            np.ones((len(self.warps), 32), np.bool_) if mask is None else np.broadcast_to(mask, (len(self.warps), 32))
-        )
-        chosen = np.broadcast_to(index, every.shape)
-        entry = int(chosen[every][0])
-        taken = every & (chosen == entry)
-        if (taken == every).all():
-            return TABLE + entry
-        self.taken, self.way = taken, TABLE + entry
-        return SPLIT
-
-    def trap(self, mask: Mask | None) -> None:
-        """The fault of `trap`, if a lane executes it."""
-        if self._first_lane(mask):
-            raise Fault("trap", hint="the kernel stopped itself: an assertion or an unreachable place")
-
-    def undefined(self, mask: Mask | None, name: str) -> None:
-        """The fault of a call that cannot be followed, if a lane executes it."""
-        if self._first_lane(mask):
-            raise Fault(f"a call of {name}, which the module does not define", hint="assertions and printf end here")
-
-    def _first_lane(self, mask: Mask | None) -> bool:
-        """Notes the first executing lane for a fault; False if there is none."""
-        if mask is not None:
-            rows, lanes = np.nonzero(np.broadcast_to(mask, (len(self.warps), 32)))
-            if not len(rows):
-                return False
-            self.row, self.lane = int(rows[0]), int(lanes[0])
-        return True
 
     # --- running ---
 
@@ -186,14 +80,14 @@ class Group:
         try:
             outcome = self._run(path, limit)
         finally:
-            self.launch.machine.watch = None
+            self.grid.machine.watch = None
         if outcome != "yield":
             self.left = _TURN
         return outcome
 
     def _run(self, path: Path, limit: int) -> str:
         code = path.code or self._code(path)
-        blocks, looks = self.program.blocks, Looks(self.launch.machine, path.spun)
+        blocks, looks = self.flow.blocks, Looks(self.grid.machine, path.spun)
         while True:
             if blocks[code.block].members is not None and len(self.paths) > 1 and self._misses(path):
                 path = self.front()
@@ -205,9 +99,9 @@ class Group:
             way = code.run(self.regs, self)
             self.left -= 1
             if not self.left % _WATCHED:
-                self.launch.check_time()
+                self.scheduler.check_time()
             if way < SPLIT or way >= TABLE:
-                path.block = self.program.successor(code.block, way)
+                path.block = self.flow.successor(code.block, way)
                 if len(self.paths) > 1 and self._meets(path):
                     path = self.front()
                     following = self._code(path)
@@ -240,7 +134,7 @@ class Group:
             code = following or self._code(path)
             if self.left <= 0:
                 return self._end_turn(path, code, looks)
-            if path.block >= limit or (path.block in self.launch.meeting and self.mergeable()):
+            if path.block >= limit or (path.block in self.scheduler.meeting and self.mergeable()):
                 path.code = code
                 return "yield"
 
@@ -257,44 +151,44 @@ class Group:
         """Where the paths are, and all that they may read."""
         needed = 0
         for path in self.paths:
-            needed |= self.program.blocks[path.block].live_in
+            needed |= self.flow.blocks[path.block].live_in
         places = [item for path in self.paths for item in (path.block, path.mask)]
         return places, [value for slot, value in enumerate(self.regs) if needed >> slot & 1]
 
     def _first_row(self, path: Path) -> int:
-        return int(np.flatnonzero(self._full(path.mask).any(axis=1))[0])
+        return int(np.flatnonzero(self.full(path.mask).any(axis=1))[0])
 
     def _misses(self, path: Path) -> bool:
         """Has the path wait if lanes of the membermask before it are on other paths: they come here, or the deadlock is
         a fault (PTX ISA 9.7.13.9 and others: all lanes of the mask must execute the instruction)."""
-        members = self.program.blocks[path.block].members
+        members = self.flow.blocks[path.block].members
         if isinstance(members, Register):
-            named = self.regs[self.program.slots[members.name]]
+            named = self.regs[self.flow.slots[members.name]]
             if isinstance(named, tuple):
                 return False
         else:
             named = members.value & 0xFFFF_FFFF if isinstance(members, Immediate) else 0
-        mine = self._full(path.mask)
+        mine = self.full(path.mask)
         words = np.asarray(0 if named is None else named).astype(np.uint32)
         if words.ndim == 2 and words.shape[1] == LANES:  # each lane has its own, the same or that of its tile
             words = np.bitwise_or.reduce(np.where(mine, words, np.uint32(0)), axis=1, keepdims=True)
         lanes = (words >> np.arange(32, dtype=np.uint32)) & 1
         rows = np.flatnonzero(
-            (mine.any(axis=1, keepdims=True) & (lanes != 0) & self._full(self.live) & ~mine).any(axis=1)
+            (mine.any(axis=1, keepdims=True) & (lanes != 0) & self.full(self.live) & ~mine).any(axis=1)
         )
         for row in rows.tolist():
             path.waits[row] = Wait(lambda: False, lambda: "the lanes of its membermask have not met", meets=True)
         return bool(path.waits)
 
     def _code(self, path: Path) -> Specialised:
-        keep, live = 0, self.program.blocks
+        keep, live = 0, self.flow.blocks
         for other in self.paths:
             if other is not path:
                 keep |= live[other.block].live_in
         mask = "F" if path.mask is None else ("E" if path.mask is LANE0 else "D")
         context = Context(self.single_row, self.single_cta, self.single_rank, mask, keep)
         regs = self.regs
-        kinds = tuple([kind_of(regs[slot]) for slot in self.program.tracked(path.block, keep)])
+        kinds = tuple([kind_of(regs[slot]) for slot in self.flow.tracked(path.block, keep)])
         return self.program.specialise(path.block, context, kinds)
 
     def _meets(self, path: Path) -> bool:
@@ -303,9 +197,8 @@ class Group:
         others = [p for p in self.paths if p is not path]
         for other in others:
             if other.block == path.block:
-                assert other.mask is not None and path.mask is not None
-                path.mask = self._whole(np.logical_or(path.mask, other.mask))
-                path.waits, path.age = {}, max(path.age, other.age)
+                path.meet(other, self.live)
+                path.waits = {}
                 others.remove(other)
                 break
         else:
@@ -321,20 +214,12 @@ class Group:
         for path in self.paths:
             path.code = None
 
-    def _whole(self, mask: Mask) -> Mask | None:
-        """None if the mask is every lane of the group."""
-        return None if self.live is None and mask.all() else mask
-
-    def _full(self, mask: Mask | None) -> Mask:
-        shape = (len(self.warps), 32)
-        return np.ones(shape, np.bool_) if mask is None else np.broadcast_to(mask, shape)
-
     def _exit(self, path: Path, leaving: Mask | None) -> bool:
         """Ends the lanes of a mask; False if none is left."""
         self.paths.remove(path)
         if not self.paths:
             return False
-        self.live = self._full(self.live) & ~self._full(leaving)
+        self.live = self.full(self.live) & ~self.full(leaving)
         return True
 
     def _split_rows(self, path: Path, block: int) -> bool:
@@ -342,8 +227,8 @@ class Group:
         assert self.taken is not None
         way = self.way
         successor = block if way >= TABLE else block + 1
-        target = -1 if way == EXIT else self.program.successor(block, way)
-        taken = np.broadcast_to(self.taken, (len(self.warps), 32))
+        target = -1 if way == EXIT else self.flow.successor(block, way)
+        taken = self.full(self.taken)
         if path.mask is None and len(self.paths) == 1 and not self.single_row:
             some, every = taken.any(axis=1), taken.all(axis=1)
             if (some == every).all():
@@ -354,15 +239,15 @@ class Group:
                 self.shrink(np.flatnonzero(~every))
                 other.paths[0].block = target
                 if target >= 0:
-                    self.launch.add(other)
+                    self.scheduler.add(other)
                 else:
-                    self.launch.finish(other)
+                    self.scheduler.finish(other)
                 return True
         rest = ~self.taken if path.mask is None else path.mask & ~self.taken
         if path.mask is None and self.taken is NOT_LANE0:
             rest = LANE0
         if way == EXIT:
-            self.live = self._full(self.live) & ~taken
+            self.live = self.full(self.live) & ~taken
             if path.mask is None or len(self.paths) == 1:
                 rest = self.live
             path.mask, path.block = rest, successor
@@ -376,9 +261,8 @@ class Group:
     def _join(self, path: Path) -> None:
         for other in self.paths:
             if other.block == path.block:
-                assert other.mask is not None and path.mask is not None
-                other.mask = self._whole(np.logical_or(other.mask, path.mask))
-                other.waits, other.age = {}, max(path.age, other.age)
+                other.meet(path, self.live)
+                other.waits = {}
                 return
         self.paths.append(path)
         self._sort()
@@ -388,9 +272,7 @@ class Group:
         for other in self.paths:
             if other is not path and other.block == path.block:
                 self.paths.remove(other)
-                assert other.mask is not None and path.mask is not None
-                path.mask = self._whole(np.logical_or(path.mask, other.mask))
-                path.age = max(path.age, other.age)
+                path.meet(other, self.live)
         self._sort()
 
     def _drop_dead_rows(self) -> None:
@@ -401,7 +283,7 @@ class Group:
         if not alive.all():
             dead = self.select(np.flatnonzero(~alive))
             self.shrink(np.flatnonzero(alive))
-            self.launch.finish(dead)
+            self.scheduler.finish(dead)
         if self.live.all():
             self.live = None
             if len(self.paths) == 1:
@@ -410,7 +292,7 @@ class Group:
     def _block(self, path: Path) -> str:
         """Some or all rows wait. Rows that could go on are split off as a group of their own."""
         waits, self.waits = self.waits, {}
-        full = self._full(path.mask)
+        full = self.full(path.mask)
         going = [row for row in range(len(self.warps)) if row not in waits and full[row].any()]
         if going and len(going) + len(waits) <= len(self.warps):
             idle = [row for row in range(len(self.warps)) if row not in waits and row not in going]
@@ -422,38 +304,38 @@ class Group:
             path.waits = waits
             self.shrink(np.array(sorted([*waits, *idle])))
             rest._settle(moved)
-            self.launch.add(rest)
+            self.scheduler.add(rest)
             return "split"
         path.waits = waits
         return "blocked"
 
     # --- rows ---
 
-    def select(self, rows: NDArray[np.intp]) -> Group:
+    def select(self, rows: Rows) -> Group:
         """A new group of some of the rows, with their registers and paths."""
         live = None if self.live is None else self.live[rows]
         if live is not None and live.all():
             live = None
-        other = Group(self.launch, self.program, [self.warps[row] for row in rows], live)
+        other = Group(self.grid, self.program, self.scheduler, [self.warps[row] for row in rows], live)
         other.age = self.age
         other.paths = []
         for path in self.paths:
             mask = None if path.mask is None else (path.mask if path.mask.shape[0] == 1 else path.mask[rows])
             if mask is not None and not mask.any():
                 continue
-            other.paths.append(Path(path.block, other._whole(mask) if mask is not None else live, age=path.age))
+            other.paths.append(Path(path.block, whole(mask, live) if mask is not None else live, age=path.age))
         if not other.paths:
             other.paths.append(Path(self.paths[0].block, live))
         needed = 0
         for path in self.paths:
-            needed |= self.program.blocks[path.block].live_in
+            needed |= self.flow.blocks[path.block].live_in
         single = len(rows) == 1
         for slot, value in enumerate(self.regs):
             if value is not None and needed >> slot & 1:
                 other.regs[slot] = rows_of(value, rows, single)
         return other
 
-    def shrink(self, rows: NDArray[np.intp]) -> None:
+    def shrink(self, rows: Rows) -> None:
         """Keeps only some rows, in place."""
         position = {row: index for index, row in enumerate(rows.tolist())}
         waits = {
@@ -462,10 +344,9 @@ class Group:
         }
         other = self.select(rows)
         self.warps, self.live, self.regs, self.paths = other.warps, other.live, other.regs, other.paths
-        self.cache = {}
         for path in self.paths:
             path.waits = waits[path.block]
-        self._describe_rows()
+        self.describe_rows()
 
     def mergeable(self) -> bool:
         """Whether it may take other groups in: one path, all lanes alive."""
@@ -477,14 +358,13 @@ class Group:
         block = self.paths[0].block
         sizes = [len(group.warps) for group in groups]
         regs: list[Any] = [None] * len(self.regs)
-        for slot in self.program.blocks[block].live_slots:
-            regs[slot] = concatenate([group.regs[slot] for group in groups], sizes, self.program.bits[slot])
+        for slot in self.flow.blocks[block].live_slots:
+            regs[slot] = concatenate([group.regs[slot] for group in groups], sizes, self.flow.bits[slot])
         self.warps = [warp for group in groups for warp in group.warps]
         self.regs = regs
         self.paths = [Path(block, None)]
         self.age = max(group.age for group in groups)
-        self.cache = {}
-        self._describe_rows()
+        self.describe_rows()
 
     def place(self) -> Place:
         """Who is executing, as far as known."""

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from fp4emu.registry import Rule
+from fp4emu.registry import Rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,3 +102,18 @@ class Instruction:
     def mod(self, slot: str) -> str:
         """The alternative written in a slot, "" if it is absent."""
         return self.mods.get(slot) or ""
+
+
+def registers_of(operand: Operand) -> list[Register]:
+    """Every register in an operand."""
+    if isinstance(operand, Register):
+        return [operand]
+    if isinstance(operand, Vector):
+        return [r for item in operand.items for r in registers_of(item)]
+    if isinstance(operand, Address):
+        return registers_of(operand.base) + [r for item in operand.extra for r in registers_of(item)]
+    if isinstance(operand, Pair):
+        return registers_of(operand.first) + registers_of(operand.second)
+    if isinstance(operand, Negated):
+        return registers_of(operand.operand)
+    return []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +11,7 @@ from fp4emu.barrier import Barrier, Clock
 from fp4emu.errors import Fault
 from fp4emu.memory import ALLOCATED, BARRIER, RANK_SHIFT, WRITTEN, GlobalMemory, SharedMemory, TensorMemory
 from fp4emu.spin import Watch
+from fp4emu.state import State
 
 
 @dataclass(slots=True)
@@ -34,12 +36,12 @@ class Machine:
 
 @dataclass(slots=True)
 class Cluster:
-    """The CTAs of one cluster in rank order. `scratch` is for ISA families (a key each)."""
+    """The CTAs of one cluster in rank order. `state` is for families of instructions."""
 
     machine: Machine
     id: tuple[int, int, int]
     ctas: list[Cta] = field(default_factory=list["Cta"])
-    scratch: dict[str, Any] = field(default_factory=dict[str, Any])
+    state: State = field(default_factory=State)
 
     def resolve(self, address: int) -> tuple[SharedMemory, int]:
         """The shared memory and the offset in it of a shared::cluster address."""
@@ -58,14 +60,17 @@ class Cluster:
 
 @dataclass(slots=True)
 class Cta:
-    """One CTA. `id` is %ctaid, `rank` %cluster_ctarank; `scratch` is for ISA families."""
+    """One CTA. `id` is %ctaid, `rank` %cluster_ctarank; `live_warps` are those that have not exited; `state` is for
+    families of instructions, `at_exit` their checks when the cluster has ended."""
 
     cluster: Cluster
     id: tuple[int, int, int]
     rank: int
     shared: SharedMemory
     tensor: TensorMemory
-    scratch: dict[str, Any] = field(default_factory=dict[str, Any])
+    live_warps: set[int] = field(default_factory=lambda: {0})
+    state: State = field(default_factory=State)
+    at_exit: list[Callable[[Cta], None]] = field(default_factory=list["Callable[[Cta], None]"])
 
     @property
     def peer(self) -> Cta:
@@ -97,13 +102,14 @@ class Cta:
 
 @dataclass(slots=True)
 class WarpContext:
-    """One warp, as a handler sees it. `active` has bit i set if lane i executes. `scratch` lives as long as the warp;
-    a key for each family."""
+    """One warp, as a handler sees it. `active` has bit i set if lane i executes. `state` is for families of
+    instructions, `threads` the same for each thread that has any."""
 
     cta: Cta
     index: int
     active: int = 0xFFFF_FFFF
-    scratch: dict[str, Any] = field(default_factory=dict[str, Any])
+    state: State = field(default_factory=State)
+    threads: dict[int, State] = field(default_factory=dict[int, State])
 
     @property
     def cluster(self) -> Cluster:
@@ -150,10 +156,12 @@ class ThreadContext:
         return self.warp.cta.cluster.machine.queue
 
     @property
-    def scratch(self) -> dict[str, Any]:
-        """This thread's own scratch."""
-        lanes: dict[int, dict[str, Any]] = self.warp.scratch.setdefault("threads", {})
-        return lanes.setdefault(self.lane, {})
+    def state(self) -> State:
+        """What families of instructions remember of this thread."""
+        found = self.warp.threads.get(self.lane)
+        if found is None:
+            found = self.warp.threads[self.lane] = State()
+        return found
 
 
 def signed(value: int, bits: int = 32) -> int:

@@ -243,3 +243,14 @@ class TensorMemory:
         self.permit = True
         self.touch: Touch | None = None
         self.claim: Callable[[slice], None] | None = None
+
+
+class Views:
+    """One arena and its shadow, seen as elements of 1, 2, 4, 8 and 16 bytes."""
+
+    def __init__(self, data: NDArray[Any], state: NDArray[Any]) -> None:
+        kinds = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64, 16: np.complex128}
+        usable = len(data) // 16 * 16
+        self.size = usable
+        self.data: dict[int, NDArray[Any]] = {n: data[:usable].view(kind) for n, kind in kinds.items()}
+        self.state: dict[int, NDArray[Any]] = {n: state[:usable].view(kind) for n, kind in kinds.items()}

@@ -1,56 +1,53 @@
-"""How an ISA family registers its instructions.
+"""How a family of instructions registers them.
 
 A family is one module under `fp4emu/isa/`; importing it registers its rules. A rule is an opcode, the forms of its
-modifiers, the
-section of the PTX ISA that defines it, and the function that executes it, in one of these styles:
+modifiers, the section of the PTX ISA that defines it, and a handler in one of five styles. From the quickest to the
+most convenient, they are:
 
-`style="thread"`: called once for each active thread, in lane order. Source operands arrive as Python ints (registers
-zero-extended from
-    their declared width, predicates as bool, immediates with their sign, vectors as tuples of ints, `[base+offset]`
-    as the address, and
-    `[base, {c0, c1}]` as the tuple `(address, (c0, c1))`). For what one elected thread issues: TMA, tcgen05.mma,
-    commit, bulk copies.
+`style="emit"`: `handler(builder, instruction)`, called once for each compiled block, writes the Python that the block
+    executes (`fp4emu.builder`). It has no results: it puts them into registers itself. For what is frequent: integer
+    and f32 arithmetic, moves, loads and stores.
+`style="lane"`: `handler(instruction, *sources)`, called once for all warps of a group, is a pure function of unsigned
+    arrays [row, lane] to an unsigned array, or a tuple of them; it also runs for lanes that do not execute, whose
+    results are dropped. For arithmetic that numpy has no single operation for.
+`style="group"`: `handler(g, instruction, mask, *sources)`, called once for all warps of a group (`fp4emu.lockstep`):
+    sources are ints or arrays, and the mask None or an array, in the shapes of `fp4emu.shapes`; results are arrays.
+    For what needs all lanes or warps at once: votes, barriers, mbarrier operations.
+`style="warp"`: `handler(warp, instruction, *sources)`, called once for each warp (`fp4emu.machine.WarpContext`) with an
+    executing lane; `warp.active` is the mask of those. Sources are arrays of 32 lanes (uint8 to uint64 by the width of
+    the register, bool for predicates; immediates are ints), vectors lists of such arrays; results likewise, a vector as
+    a 2-D array [element, lane]. For `.sync.aligned` and warp-wide instructions: tcgen05.ld, ldmatrix, mma.sync.
+`style="thread"`: `handler(thread, instruction, *sources)`, called once for each executing thread
+    (`fp4emu.machine.ThreadContext`), in order of rows and lanes. Sources are ints (registers zero-extended from their
+    declared width, immediates with their sign), predicates bools, vectors tuples, `[base+offset]` the address and
+    `[base, {c0, c1}]` the tuple `(address, (c0, c1))`; results likewise. For what one elected thread issues: TMA,
+    tcgen05.mma, commit, bulk copies.
 
-`style="group"`: called once for all warps of the group, as `handler(group, instruction, mask, *sources)`: sources are
-    ints or arrays, and the mask None or an array, in the shapes of `fp4emu.shapes`; results are arrays. For what needs
-    all lanes or warps at once: votes, barriers, mbarrier operations.
-`style="lane"`: called once for all warps, as `handler(instruction, *sources)`: a pure function of unsigned arrays to
-    unsigned arrays. For arithmetic that numpy has no single operation for.
-`style="emit"`: called once for each compiled block, as `handler(builder, instruction)`: writes the Python that it
-    executes (`fp4emu.builder`). For what is frequent: integer and f32 arithmetic, moves, loads and stores.
-`style="warp"`: called once for each warp, with `warp.active` the mask of its active lanes. Source operands arrive as
-numpy arrays of 32
-    lanes (uint8/uint16/uint32/uint64 by the width of the register, bool for predicates, immediates as Python ints),
-    vectors as lists of such
-    arrays. For `.sync.aligned` and warp-wide instructions: tcgen05.ld, ldmatrix, mma.sync.
+The first `outputs` operands are destinations: they are not passed, and the handler returns their values, one or a
+tuple. With `inout=True` they are passed too, as the sources they also are.
 
-The first `outputs` operands are destinations: they are not passed (with `inout=True` they are, as the sources they
-also are); the handler returns their values (one value, or a tuple if there are
-several; a vector destination is a list or tuple of values, or a 2-D array [element, lane] in warp style). Handlers
-are called as
-`handler(context, instruction, *sources)`, where the context is a `ThreadContext` or a `WarpContext` (`fp4emu.machine`).
+A handler that cannot go on yet returns `Wait(ready, describe)`, or puts one into `g.waits[row]` in the group style: the
+warp sleeps until `ready()` is true, and the instruction is executed again. Only rules with `blocking=True` may do so.
 
-A handler that cannot go on yet returns `Wait(ready, describe)`: the warp sleeps until `ready()` is true and the
-instruction is executed again.
-Only rules registered with `blocking=True` may do so.
+Further marks:
 
-Further marks: `per_warp=True`, the results of a group handler are the same in all lanes of a warp; `quiet`, the
-instruction changes nothing but registers (`fp4emu.spin`; assumed of lane and emit rules); `members=n`, operand n is a
-membermask, whose lanes must meet before the instruction.
-
-With `once=True` a thread handler runs only once for the lanes of a warp that have equal operands, because repeating
-it would change nothing (a store by
-TMA that a whole warp issues).
+- `per_warp=True`: the results of a group handler are the same in all lanes of a warp.
+- `quiet`: the instruction changes nothing but registers (`fp4emu.spin`; assumed of lane and emit rules).
+- `members=n`: operand n is a membermask, whose lanes must meet before the instruction.
+- `once=True`: a thread handler runs once for the lanes of a warp that have equal operands, because repeating it would
+  change nothing (a store by TMA that a whole warp issues).
+- `targets`: the architectures that have the instruction, () for all that are emulated.
 
 Forms are strings of slots in PTX's order; a slot is `name=alternative|alternative` or just `alternative|alternative`
-(its name is then its first
-alternative), in brackets if optional. The opcode itself is matched by its longest registered prefix. Everything that
-no form allows is a
-load error which names the line: the emulator does not guess.
+(its name is then its first alternative), in brackets if optional. The opcode itself is matched by its longest
+registered prefix. Everything that no form allows is a load error which names the line: the emulator does not guess.
 
     @instruction("tcgen05.commit", "cta_group=cta_group::1|cta_group::2 mbarrier::arrive::one [shared::cluster] b64",
                  style="thread", section="9.7.16.12")
     def commit(thread: ThreadContext, ins: Instruction, barrier: int, mask: int = 0xFFFF) -> None: ...
+
+What a family remembers of a thread, a warp, a CTA or a cluster is an object of a class of its own in `state`
+(`fp4emu.state`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Registers of a group row by row: taken apart when rows leave, put together when groups meet."""
+"""Registers of a group: their kinds, and their rows, taken apart when rows leave and put together when groups meet."""
 
 from __future__ import annotations
 
@@ -9,6 +9,24 @@ from numpy.typing import NDArray
 
 from fp4emu.errors import Fault
 from fp4emu.values import canonical16, canonical32, canonical64
+
+_REP = {"I": "u", "L": "u", "Q": "u", "H": "u", "B": "u", "f": "f", "d": "f", "e": "f", "?": "b"}
+
+
+def kind_of(value: Any) -> Any:
+    """The run-time kind of a register's value (`Builder.load`)."""
+    if value is None:
+        return None
+    kind = type(value)
+    if kind is int:
+        return "Uu"
+    if kind is np.ndarray:
+        return ("W" if value.shape[1] == 1 else "V") + _REP[value.dtype.char]
+    if kind is bool:
+        return "Ub"
+    if kind is tuple:
+        return ("P", kind_of(value[0]), kind_of(value[1]))
+    return "Uf"
 
 
 def rows_of(value: Any, rows: NDArray[np.intp], single: bool) -> Any:

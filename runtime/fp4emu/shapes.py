@@ -57,14 +57,6 @@ def row_of(array: Array, row: int) -> Array:
     return array[row if array.shape[0] > 1 else 0]
 
 
-def active_rows(g: Any, mask: Any) -> list[tuple[int, Any, int]]:
-    """(row, warp, lane mask) of each warp that executes."""
-    if mask is None:
-        return [(row, warp, 0xFFFF_FFFF) for row, warp in enumerate(g.warps)]
-    executing: list[int] = words(full(mask, len(g.warps))).tolist()
-    return [(row, g.warps[row], word) for row, word in enumerate(executing) if word]
-
-
 def words(flags: Mask) -> NDArray[np.uint32]:
     """[R, 32] flags as one word a row: bit i is lane i."""
     return (flags * _WEIGHTS).sum(axis=1).astype(np.uint32)

@@ -17,9 +17,9 @@ from numpy.typing import ArrayLike, NDArray
 from fp4num.dtypes import numbers, raw_codes, refuse_masked
 from fp4num.elements import ElementFormat, element
 from fp4num.errors import DataError
+from fp4num.tables import Floats, decode_table, decoded
 
 Codes: TypeAlias = "NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.uint32]"
-Floats: TypeAlias = NDArray[np.float32]
 Rounding = Literal["nearest", "stochastic", "toward_zero", "up"]
 
 _MAGNITUDE = 0x7FFFFFFF
@@ -74,38 +74,7 @@ def decode(codes: ArrayLike, of: str | ElementFormat) -> Floats:
     raw = np.asarray(codes)
     if raw.dtype.kind != "i":
         raw = raw_codes(raw, e.name)
-    if e.bits <= 8:
-        return np.take(decode_table(e.name), raw & ((1 << e.bits) - 1))
-    if e.name == "f16":
-        return raw.astype(np.uint16).view(np.float16).astype(np.float32)
-    if e.name == "bf16":
-        return (raw.astype(np.uint32) << 16).view(np.float32)
-    return raw.astype(np.uint32).view(np.float32)
-
-
-@cache
-def decode_table(name: str) -> Floats:
-    """The value of every code of a format of at most 8 bits, indexed by code. Read only."""
-    e = element(name)
-    codes = np.arange(1 << e.bits, dtype=np.int64)
-    if e.name == "e8m0":
-        values = np.ldexp(1.0, codes - e.bias)
-        values[0xFF] = np.nan
-    else:
-        m = e.mantissa_bits
-        magnitude = codes & ((1 << (e.exponent_bits + m)) - 1)
-        exponent, mantissa = magnitude >> m, magnitude & ((1 << m) - 1)
-        normal = np.ldexp(1.0 + mantissa / (1 << m), exponent - e.bias)
-        values = np.where(exponent == 0, np.ldexp(mantissa / (1 << m), 1 - e.bias), normal)
-        if e.has_inf:
-            values = np.where(magnitude == e.max_code + 1, np.inf, values)
-        if e.has_nan:
-            values = np.where(magnitude > e.max_code + (1 if e.has_inf else 0), np.nan, values)
-        if e.signed:
-            values = np.where(codes >> (e.bits - 1), -values, values)
-    table = values.astype(np.float32)
-    table.flags.writeable = False
-    return table
+    return decoded(raw, e)
 
 
 def round_to(x: ArrayLike, to: str | ElementFormat) -> Floats:

@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fp4num.elements import element as element_format
 from fp4num.errors import DataError
+from fp4num.tables import decoded
 from fp4num.tensors import check_data
 
 #: Element -> its name among ml_dtypes' and torch's types, and the numpy type of its codes.
@@ -84,9 +86,7 @@ def numbers(x: Any, what: str) -> NDArray[Any]:
     dtype = values.dtype
     element = element_of(dtype)
     if element is not None:
-        from fp4num.codecs import decode  # which imports this module
-
-        return decode(values, element)
+        return decoded(raw_codes(values, element), element_format(element))
     if dtype.kind == "f" or (dtype.kind == "V" and dtype.name.startswith(("bfloat", "float"))):
         return values
     if dtype == np.int64 and not hasattr(x, "dtype"):

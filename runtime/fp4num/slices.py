@@ -3,21 +3,38 @@
 from __future__ import annotations
 
 import operator
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fp4num import scale_arrays, tensors
 from fp4num.errors import DataError
 from fp4num.formats import BlockFormat, Extent
 
-if TYPE_CHECKING:
-    from fp4num.quantized import Quantized
-
 Range = tuple[int, int]
 
 
-def sliced(q: Quantized, key: object) -> tuple[Any, Any, tuple[int, ...]]:
+class Whole(Protocol):
+    """The tensor that is sliced (`fp4num.Quantized`)."""
+
+    @property
+    def codes(self) -> Any: ...
+    @property
+    def scales(self) -> Any: ...
+    @property
+    def format(self) -> BlockFormat: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def offsets(self) -> Any: ...
+
+    def scale_places(self) -> NDArray[np.int64]:
+        """Where the scale of each block lies in `scales`."""
+        ...
+
+
+def sliced(q: Whole, key: object) -> tuple[Any, Any, tuple[int, ...]]:
     """Contiguous codes, scales and shape of `q[key]`.
 
     `key` is what indexes an array: integers and slices of step 1, at most one for an axis, and `...`. An integer drops
@@ -47,7 +64,7 @@ def sliced(q: Quantized, key: object) -> tuple[Any, Any, tuple[int, ...]]:
     return codes, _scales(q, ranges, tuple(kept), new), new
 
 
-def _scales(q: Quantized, ranges: list[Range], kept: tuple[int, ...], new: tuple[int, ...]) -> Any:
+def _scales(q: Whole, ranges: list[Range], kept: tuple[int, ...], new: tuple[int, ...]) -> Any:
     """A new buffer, in the format's layout, of the scales of the blocks in `ranges`."""
     f = q.format
     if f.scale is None:

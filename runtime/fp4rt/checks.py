@@ -100,6 +100,8 @@ class Slot:
                 help=f"fp4rt.quantize(x, {fmt.name!r}), or fp4rt.Quantized.from_parts(codes, scales, ...)",
             )
         shape = self._check_whole(fmt, value)
+        if len(shape) != len(self.extents):
+            raise wrong_rank(arg, shape)
         groups = self._groups(value)
         codes_shape, scale_count = self.buffers(fmt, shape, groups)
         codes = self._piece("codes", value.codes, fmt.element, parts)
@@ -259,6 +261,15 @@ def describe_axes(arg: Arg) -> str:
         sizes.text(x.extent) + (f" by {x.by}" if x.by else "") + (f" upto {x.upto}" if x.upto else "") for x in arg.axes
     ]
     return f"{dtype}[{', '.join(axes)}]"
+
+
+def wrong_rank(arg: Arg, shape: tuple[int, ...]) -> ArgumentError:
+    """The error for a value of another number of axes."""
+    return ArgumentError(
+        f"{arg.name!r} has {len(shape)} axes {tuple(shape)}; its type is {describe_axes(arg)}",
+        argument=arg.name,
+        code="FP6105",
+    )
 
 
 def _check_memory(argument: str, name: str, v: View, dtype: str) -> None:

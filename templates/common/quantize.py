@@ -23,12 +23,12 @@ def standard_deviation(x):
     return sqrt(at_least(sub(div(squares, len(x)), mul(mean, mean)), 0.0))
 
 
-def largest_of_warps(slots, warp, x, warps):
+def largest_of_warps(slots, warp, x, warps, barrier):
     """The largest x of two or of all four warps; a NaN makes it NaN. `slots`: shared memory, a float for each warp."""
     x = largest_of_lanes(x, 32)
-    prims.barrier_cta_sync(1, thread_count=128)  # the last ones have been read
+    prims.barrier_cta_sync(barrier, thread_count=128)  # the last ones have been read
     shared_store_f32(slots + 4 * warp, x)
-    prims.barrier_cta_sync(1, thread_count=128)
+    prims.barrier_cta_sync(barrier, thread_count=128)
     a, b, c, d = shared_load_4_f32(slots)
     low, high = at_least(a, b), at_least(c, d)
     return at_least(low, high) if warps == 4 else where(warp < 2, low, high)

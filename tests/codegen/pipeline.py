@@ -37,14 +37,14 @@ def parse(text: str, name: str | None = None) -> Kernel:
     return next(kernel for kernel in checked.kernels if name in (None, kernel.name))
 
 
-def build(spec: str | Kernel) -> Built:
-    """Compile a spec for sm_100a."""
-    lowered = lower(parse(spec) if isinstance(spec, str) else spec, "sm_100a")
+def build(spec: str | Kernel, target: str = "sm_100a") -> Built:
+    """Compile a spec."""
+    lowered = lower(parse(spec) if isinstance(spec, str) else spec, target)
     files: dict[str, bytes] = {}
     texts: dict[str, str] = {}
     for name, plan in plans(lowered).items():
         texts[name] = emit(plan)
-        compiled = compile_python(texts[name], "sm_100a")
+        compiled = compile_python(texts[name], target)
         files[f"{name}.ptx"] = compiled.ptx.encode()
         files[f"{name}.cubin"] = compiled.cubin
     hashes = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
+from pathlib import Path
+
 import pytest
 
 from fp4cc.codegen.emit import emit
 from fp4cc.codegen.epilogue.construct import Construct
 from fp4cc.codegen.epilogue.hooks import Walk
-from fp4cc.codegen.epilogue.text import CONSTRUCTS
+from fp4cc.codegen.epilogue.text import also
 from fp4cc.codegen.fragments import Block, Fragment, Function, fragment
 from fp4cc.passes import lower
+from fp4cc.passes.epilogue.construct import Construct as Planned
 
 from .pipeline import parse
 
@@ -24,6 +28,8 @@ kernel k(M, N, K) {
 
 class Everywhere(Construct):
     """Something at every hook. Of the lists that it makes nothing needs the second one."""
+
+    name = "everywhere"
 
     def setup(self) -> Fragment:
         return fragment("mine = at_setup(thread)")
@@ -69,9 +75,9 @@ class Walking(Everywhere):
         return fragment("at_panel_end(mine)")
 
 
-def kernel_of(monkeypatch: pytest.MonkeyPatch, target: str, construct: type[Construct]) -> str:
-    monkeypatch.setattr("fp4cc.codegen.epilogue.text.CONSTRUCTS", [*CONSTRUCTS, construct])
-    text = emit(lower(parse(SPEC), target))
+def kernel_of(target: str, construct: type[Construct]) -> str:
+    with also(construct):
+        text = emit(lower(parse(SPEC), target))
     return text[text.index("@cute.kernel") :]
 
 
@@ -89,24 +95,35 @@ HOOKS = [
 
 
 @pytest.mark.parametrize("target", ["sm_100a", "sm_90a"])
-def test_every_hook_has_its_place(monkeypatch: pytest.MonkeyPatch, target: str) -> None:
-    kernel = kernel_of(monkeypatch, target, Everywhere)
+def test_every_hook_has_its_place(target: str) -> None:
+    kernel = kernel_of(target, Everywhere)
     places = [kernel.index(f"{hook}(") for hook in HOOKS]
     assert places == sorted(places)
     depths = [len(line) - len(line.lstrip()) for hook in HOOKS for line in kernel.splitlines() if f"{hook}(" in line]
     assert depths == [8, 12, 12, 16, 16, 16, 16, 12, 8]
 
 
-def test_what_nothing_needs_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "at_nothing" not in kernel_of(monkeypatch, "sm_100a", Everywhere)
+def test_what_nothing_needs_is_not_there() -> None:
+    assert "at_nothing" not in kernel_of("sm_100a", Everywhere)
 
 
-def test_names_of_the_frame_are_there_where_a_construct_uses_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_of_the_frame_are_there_where_a_construct_uses_them() -> None:
     """`lane` is computed because the construct uses it, and no frame mentions it otherwise."""
-    assert "        lane = thread % 32\n" in kernel_of(monkeypatch, "sm_100a", Everywhere)
+    assert "        lane = thread % 32\n" in kernel_of("sm_100a", Everywhere)
 
 
-def test_a_walk_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    kernel = kernel_of(monkeypatch, "sm_100a", Walking)
+def test_a_walk_of_its_own() -> None:
+    kernel = kernel_of("sm_100a", Walking)
     assert kernel.index("walk before") < kernel.index("at_walk(") < kernel.index("at_lists(")
     assert kernel.index("at_subtile(") < kernel.index("at_panel_end(") < kernel.index("at_tile_end(")
+
+
+@pytest.mark.parametrize("half", [Construct, Planned])
+def test_the_architecture_names_every_hook(half: type) -> None:
+    """Those for one input or one output, `input_...` and `output_...`, are told in words."""
+    page = (Path(__file__).parents[2] / "docs" / "architecture.md").read_text()
+    told = page[page.index("**An epilogue is constructs**") : page.index("**Between kernels.**")]
+    hooks = [name for name in vars(half) if inspect.isfunction(vars(half)[name]) and not name.startswith("_")]
+    assert len(hooks) > 10
+    missing = [name for name in hooks if f"`{name}`" not in told and not name.startswith(("input_", "output_"))]
+    assert missing == []

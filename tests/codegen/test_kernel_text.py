@@ -72,6 +72,20 @@ def test_converter_warps_are_free_of_lint(tmp_path: Path, x: str, w: str) -> Non
     _lint(tmp_path / "gemm.py", emit(lower(kernel, "sm_100a")))
 
 
+@pytest.mark.parametrize("target", ["sm_100a", "sm_90a"])
+@pytest.mark.parametrize(("x", "w"), [("ds_act", "ds_weight"), ("fp8_token", "fp8_token"), ("ds_act", "fp8_token")])
+def test_promotion_is_free_of_lint(tmp_path: Path, x: str, w: str, target: str) -> None:
+    """Of the same template as other products; with factors of blocks and of columns, batched and halved."""
+    spec = (
+        f"kernel gemm(L, M, N, K, F = N / 2) {{ in x : {x}[L, M, K]; in w : {w}[L, N, K]; out y : bf16[L, M, F]\n"
+        "g, u = unzip(x @ w.T, N -> F, group = 16); y = g * u }\n"
+    )
+    kernel = analyze(Source("gemm.fp4", spec), None).raise_errors().kernels[0]
+    text = emit(lower(kernel, target))
+    assert "promote" in text
+    _lint(tmp_path / "gemm.py", text)
+
+
 def _lint(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
     command = [sys.executable, "-m", "ruff", "check", "--isolated", "--no-cache", "--line-length", "120",

@@ -18,7 +18,6 @@ from fp4cc.diagnostics import DiagnosticError
 from fp4cc.explain.report import as_json, reports, sections
 from fp4cc.ir.kernel import Kernel
 from fp4cc.ir.lowered import (
-    EPILOGUE_BARRIER,
     Cluster,
     Exchange,
     Launch,
@@ -106,7 +105,7 @@ def _plan(kernel: Kernel, target: str, case: Case) -> LoweredKernel:
         cluster=Cluster(1, 1),
         walk=walk,
         roles=(WarpRole("epilogue", 0, 4, "that multiply and run the epilogue"),),
-        named_barriers=(EPILOGUE_BARRIER,),
+        named_barriers=epilogue.barriers,
         smem=place_buffers((exchanged, *epilogue.staging), CHIPS[target].smem_bytes),
         exchange=EXCHANGE,
         tensor_maps=epilogue.tensor_maps,

@@ -77,13 +77,32 @@ def load(name: str, **changes: Any) -> Plant:
     """Changes a load of each mainloop."""
 
     def change(loads: Any) -> Any:
-        return tuple(replace(each, **changes) if each.buffer == name else each for each in loads)
+        return tuple(replace(each, **changes) if each.part.buffer == name and each.into == "stage" else each
+                     for each in loads)  # fmt: skip
 
     def plant(kernel: Any) -> LoweredKernel:
         mainloops = tuple(replace(loop, feeds=change(loop.feeds)) for loop in kernel.mainloops)
         return replace(kernel, mainloops=mainloops)
 
     return plant
+
+
+def slot(**changes: Any) -> Plant:
+    """Changes what threads bring to slots, in each mainloop."""
+
+    def plant(kernel: Any) -> LoweredKernel:
+        loops = [
+            replace(loop, feeds=tuple(replace(f, **changes) if f.into == "slot" else f for f in loop.feeds))
+            for loop in kernel.mainloops
+        ]
+        return replace(kernel, mainloops=tuple(loops))
+
+    return plant
+
+
+def without_slots(kernel: Any) -> LoweredKernel:
+    loops = (replace(loop, feeds=loop.loads) for loop in kernel.mainloops)
+    return replace(kernel, mainloops=tuple(loops))
 
 
 def mainloop(**changes: Any) -> Plant:
@@ -239,7 +258,11 @@ PLANTED: list[tuple[str, str, Plant, str]] = [
     ("hopper", "the barrier of all threads", named("OPERAND_BARRIER", number=0), "has the number 0"),
     ("hopper", "a seventeenth barrier", named("OPERAND_BARRIER", number=16), "has the number 16"),
     ("hopper", "a barrier of nobody", named("OPERAND_BARRIER", role="mma"), "mma meet at OPERAND_BARRIER"),
-    ("hopper", "a mainloop not converted", engine(lambda found: {"loops": ()}), "0 mainloops are converted"),
+    ("hopper", "codes that nobody converts", without_slots, "nobody makes e2m1 that"),
+    ("hopper", "a slot of what no stage has", slot(part=Part("B", 7)), "slots take ['b8'] of a stage"),
+    ("hopper", "scales that no stage has", load("sfb_smem", part=Part("B", 7, scales=True)), "are read in a stage"),
+    ("hopper", "a mainloop not converted", engine(lambda found: {"wides": ()}), "0 mainloops have a type"),
+    ("hopper", "a construct's barrier not there", named("EPILOGUE_BARRIER", name="OTHER"), "meet at EPILOGUE_BARRIER"),
     ("hopper", "column values without a place", without_buffer("columns_smem"), "column values have no place"),
 ]  # fmt: skip
 

@@ -25,8 +25,9 @@ from fp4cc.cli.options import (
 from fp4cc.cli.terminal import progress, table
 
 if TYPE_CHECKING:
+    from fp4cc.cli.terminal import Progress
     from fp4cc.driver.trial import Trial
-    from fp4rt import Comparison
+    from fp4rt import Artifact, Comparison
     from fp4rt.typed import Arg, TypedKernel
 
 _EPILOG = """\b
@@ -92,7 +93,6 @@ def command(
     from fp4cc.driver.interpret import interpreted
     from fp4cc.driver.request import only_kernel
     from fp4cc.driver.sizes import at_sizes, call_sizes, open_dims
-    from fp4cc.driver.trial import run_alone, run_trial
 
     with progress(enabled=not as_json) as line:
         request = Request(spec_at(spec), target, sizes, kernel)
@@ -115,32 +115,44 @@ def command(
             calls = {lowered.name: [dims]}
             built = build_for(request, calls, [lowered], use_cache=not no_cache, step=line.step)
             artifact = artifact_of(only_kernel(built.kernels))
-        line.step(f"loading on {device}")
-        loaded = artifact.load_kernel(device)
-        from fp4rt.inputs import random_inputs
-
-        line.step(f"running on {loaded.device}")
-        arguments = {**random_inputs(artifact.manifest, dims, seed, given=given), **given}
-        if loaded.device == "reference":
-            trial = run_alone(loaded, arguments, dims)
-        else:
-            trial = run_trial(loaded, artifact.load_kernel("reference"), arguments, dims, bounded=True)
+        trial = _try(artifact, device, dims, seed, given, line)
     if save is not None:
         save_outputs(save, trial.outputs)
     if as_json:
-        answer = {"ok": trial.equal, "kernel": typed.name, "target": target, "chosen_sizes": chosen}
-        print_json({**answer, **trial_json(trial, typed)})
+        answer = {"ok": trial.equal, "kernel": artifact.manifest.kernel.name, "target": target, "chosen_sizes": chosen}
+        print_json({**answer, **trial_json(trial, artifact.manifest.kernel)})
     else:
-        click.echo(f"{typed.name} for {target} on {trial.device} at {sizes_text(trial.dims)}")
-        types = {arg.name: arg for arg in typed.args}
-        if trial.comparisons:
-            click.echo("\n".join(table(*_rows(trial, types), indent="  ")))
-            click.echo(f"{trial.device} {trial.device_seconds:.2f} s, reference {trial.reference_seconds:.2f} s")
-        else:
-            click.echo("\n".join(table(*_alone(trial, types), indent="  ")))
-            click.echo(f"reference {trial.reference_seconds:.2f} s")
-        click.echo(verdict(trial))
+        _print(trial, artifact.manifest.kernel, target)
     return 0 if trial.equal else 1
+
+
+def _try(
+    artifact: Artifact, device: str, dims: dict[str, int], seed: int, given: dict[str, Any], line: Progress
+) -> Trial:
+    """One run of an artifact, compared with the reference unless that is the device."""
+    from fp4cc.driver.trial import run_alone, run_trial
+    from fp4rt.inputs import random_inputs
+
+    line.step(f"loading on {device}")
+    loaded = artifact.load_kernel(device)
+    line.step(f"running on {loaded.device}")
+    arguments = {**random_inputs(artifact.manifest, dims, seed, given=given), **given}
+    if loaded.device == "reference":
+        return run_alone(loaded, arguments, dims)
+    return run_trial(loaded, artifact.load_kernel("reference"), arguments, dims, bounded=True)
+
+
+def _print(trial: Trial, kernel: TypedKernel, target: str) -> None:
+    """The outputs in a table, the times, and what came of it."""
+    click.echo(f"{kernel.name} for {target} on {trial.device} at {sizes_text(trial.dims)}")
+    types = {arg.name: arg for arg in kernel.args}
+    if trial.comparisons:
+        click.echo("\n".join(table(*_rows(trial, types), indent="  ")))
+        click.echo(f"{trial.device} {trial.device_seconds:.2f} s, reference {trial.reference_seconds:.2f} s")
+    else:
+        click.echo("\n".join(table(*_alone(trial, types), indent="  ")))
+        click.echo(f"reference {trial.reference_seconds:.2f} s")
+    click.echo(verdict(trial))
 
 
 def sizes_text(dims: Mapping[str, int]) -> str:

@@ -2,7 +2,8 @@
 
 All constructs share an `Epilogue`, through which they find each other's names. The hooks are called one after the other
 in the order in which `Construct` has them, each for all constructs in the order of the registry
-(`fp4cc.codegen.epilogue.text.CONSTRUCTS`). The plan's half of a construct is in `fp4cc.passes.epilogue`.
+(`fp4cc.codegen.epilogue.text.CONSTRUCTS`). The plan's half of a construct, with the same name, is in
+`fp4cc.passes.epilogue`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from fp4cc.codegen.epilogue.elements import Argument, Column, Scalar
 from fp4cc.codegen.epilogue.hooks import Walk
@@ -85,6 +87,9 @@ class Epilogue:
 
 class Construct:
     """A part of an epilogue. Each hook says what it puts at a place of the kernel; most put nothing at most of them."""
+
+    #: That of its plan's half.
+    name: ClassVar[str]
 
     def __init__(self, epilogue: Epilogue) -> None:
         self.epilogue = epilogue

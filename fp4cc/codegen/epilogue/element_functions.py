@@ -16,6 +16,8 @@ from fp4cc.source import Span
 class Elements(Construct):
     """One function, `element`, and one more before each transform of something computed."""
 
+    name = "elements"
+
     def __init__(self, epilogue: Epilogue) -> None:
         super().__init__(epilogue)
         self._functions: list[Function] = []

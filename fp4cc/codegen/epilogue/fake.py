@@ -13,6 +13,7 @@ from fp4num import BlockFormat
 class FakeQuantize(Transform):
     """Values quantized and dequantized in place."""
 
+    name = "fake_quantize"
     takes = "is quantized"
     made = "dequantized"
 

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from fp4cc.codegen.epilogue.construct import Transform
 from fp4cc.codegen.epilogue.hooks import Walk
+from fp4cc.codegen.epilogue.meeting import meet
 from fp4cc.codegen.epilogue.slices import needed
 from fp4cc.codegen.fragments import Fragment, fragment
 from fp4cc.ir.lowered_epilogue import EpilogueInput, EpilogueProgram, SpreadPlan
 
 _RUN = 32
-_BARRIER = "prims.barrier_cta_sync(1, thread_count=128)"
 
 
 class Hadamard(Transform):
     """The transforms of an epilogue."""
 
+    name = "hadamard"
     takes = "the Hadamard transform takes"
     made = "transformed"
 
@@ -44,13 +45,17 @@ class Hadamard(Transform):
         for depth in sorted({plan.depth for plan in self.program.spread}):
             plans = [plan for plan in self.program.spread if plan.depth == depth]
             lines = [line for plan in plans for line in spread_lines(self.program, plan, points[plan.value])]
-            end = dict.fromkeys(line for plan in plans for line in spread_end(self.program, plan))
+            crossing = any(_rows(self.program, plan.value) for plan in plans)  # other warps read what this one wrote
+            end = [f"{meet(self.lowered)}  # all rows are there"] if crossing else []
             subtile = fragment(needed(steps, [points[plan.value] for plan in plans]), *lines)
             found.append(Walk("transform runs of 32", subtile, fragment(*end)))
         return found
 
     def panel_end(self) -> Fragment:
-        return fragment(*spread_release(self.program))
+        """Other warps have read the rows that the next panel overwrites."""
+        if not any(_rows(self.program, plan.value) for plan in self.program.spread):
+            return ()
+        return fragment(f"{meet(self.lowered)}  # the transformed rows have been read")
 
 
 def transforms(program: EpilogueProgram) -> list[int]:
@@ -107,11 +112,6 @@ def spread_lines(program: EpilogueProgram, plan: SpreadPlan, x: str) -> list[str
     return [*lines, f"exchange_row({row}, {_points(plan)}_run)"]
 
 
-def spread_end(program: EpilogueProgram, plan: SpreadPlan) -> list[str]:
-    """Lines after that walk: other warps read what this one wrote."""
-    return [f"{_BARRIER}  # all rows are there"] if _rows(program, plan.value) else []
-
-
 def spread_read(program: EpilogueProgram, plan: SpreadPlan) -> str:
     """The transformed values of a sub-tile."""
     count, pitch = _size(program, plan.value) // _RUN, plan.row_bytes
@@ -121,13 +121,6 @@ def spread_read(program: EpilogueProgram, plan: SpreadPlan) -> str:
     row = f"{_points(plan)} + {pitch} * thread"
     first = f"(column - panel0 & {-_RUN * count})"
     return f"hadamard_of_runs({row} + 4 * {first}, {4 * _RUN}, column >> 5, {count})"
-
-
-def spread_release(program: EpilogueProgram) -> list[str]:
-    """Lines after a panel: other warps have read the rows that the next one overwrites."""
-    if any(_rows(program, plan.value) for plan in program.spread):
-        return [f"{_BARRIER}  # the transformed rows have been read"]
-    return []
 
 
 def _points(plan: SpreadPlan) -> str:

@@ -11,6 +11,8 @@ from fp4cc.ir.lowered_epilogue import EpilogueInput, Scope
 class Hoisted(Construct):
     """Scalars, values of the batch, and values of this thread's row; afterwards the printer knows their names."""
 
+    name = "hoisted"
+
     def setup(self) -> Fragment:
         return fragment(*self._scalars(), *self._scope("kernel"), *self._guards())
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from fp4cc.codegen.epilogue.construct import Construct
 from fp4cc.codegen.epilogue.hooks import Walk
+from fp4cc.codegen.epilogue.meeting import barrier_number, meet
 from fp4cc.codegen.epilogue.quantize import divided, factor_names, store_scales
 from fp4cc.codegen.epilogue.quantizers import statistic_helper
 from fp4cc.codegen.epilogue.slices import needed
@@ -16,11 +17,11 @@ from fp4cc.codegen.fragments import Block, Fragment, Listed, fragment
 from fp4cc.ir.lowered import LoweredKernel
 from fp4cc.ir.lowered_epilogue import CTA_ROWS, LINE, EpilogueOutput
 
-_BARRIER = "prims.barrier_cta_sync(1, thread_count=128)"
-
 
 class Measure(Construct):
     """Outputs whose blocks are measured in a walk of their own."""
+
+    name = "measure"
 
     def setup(self) -> Fragment:
         return fragment(*measure_setup(self.lowered))
@@ -87,7 +88,7 @@ def factor_line(lowered: LoweredKernel, output: EpilogueOutput) -> str:
 def measure_release(lowered: LoweredKernel) -> list[str]:
     """Lines after a panel: other warps have read the factors that the next one overwrites."""
     if any(output.quantization.along == "rows" for output in measured(lowered)):
-        return [f"{_BARRIER}  # the factors have been read"]
+        return [f"{meet(lowered)}  # the factors have been read"]
     return []
 
 
@@ -121,20 +122,21 @@ def _by_column(lowered: LoweredKernel, output: EpilogueOutput) -> Fragment:
     tallest = _tallest(lowered, output, "amax", f"panel0 + {column} < n_size")
     each_block = f"for i in cutlass.range_constexpr({blocks}):"
     halves = panel // CTA_ROWS
+    barrier = meet(lowered)
     own = "thread" if halves == 1 else f"thread + {CTA_ROWS} * half" if halves > 1 else f"thread & {panel - 1}"
     body = fragment(
         f"{column} = {own}",
-        f"{_BARRIER}  # all rows have been measured",
+        f"{barrier}  # all rows have been measured",
         Listed(f"{name}_amaxes", joined, f"i in range({blocks})"),
         *([Listed(f"{name}_amaxes", tallest, f"amax in {name}_amaxes")] if tallest != "amax" else []),
         Listed(f"{name}_scaled", _scale_call(output, "amax"), f"amax in {name}_amaxes"),
         Block(each_block, (store_scales(lowered, output, extent, f"[{name}_scaled[i][0]]"),)),
-        f"{_BARRIER}  # all has been read that the factors overwrite",
+        f"{barrier}  # all has been read that the factors overwrite",
         Block(
             each_block,
             fragment(f"shared_store_f32({_of_rows(lowered, output, 'i', column)}, {name}_scaled[i][1])"),
         ),
-        _BARRIER,
+        barrier,
     )
     return body if halves <= 1 else (Block(f"for half in cutlass.range_constexpr({halves}):", body),)
 
@@ -157,7 +159,7 @@ def _tallest(lowered: LoweredKernel, output: EpilogueOutput, amax: str, valid: s
     if rows <= LINE:
         return f"largest_of_lanes({amax}, {rows})"
     slots = f"{output.arg}_measured + {16 * lowered.epilogue.panel}"
-    return f"largest_of_warps({slots}, warp, {amax}, {rows // LINE})"
+    return f"largest_of_warps({slots}, warp, {amax}, {rows // LINE}, {barrier_number(lowered)})"
 
 
 def _scale_call(output: EpilogueOutput, amax: str) -> str:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from fp4cc.codegen.epilogue.construct import Construct
+from fp4cc.codegen.epilogue.meeting import meet
 from fp4cc.codegen.epilogue.reading import column_text, load_text, offset_text
 from fp4cc.codegen.epilogue.values import ValuePrinter
 from fp4cc.codegen.fragments import Block, Fragment, fragment
-from fp4cc.ir.lowered_epilogue import EpilogueProgram
+from fp4cc.ir.lowered_epilogue import COLUMNS_BUFFER, EPILOGUE_WARPS, EpilogueProgram
 
-_THREADS = 128
-_BARRIER = 1  # the named barrier of the epilogue warps
+_THREADS = 32 * EPILOGUE_WARPS
 
 
 class StagedColumns(Construct):
     """The column values that elements use."""
+
+    name = "staged_columns"
 
     def per_tile(self) -> Fragment:
         if not self.program.staged:
@@ -49,7 +51,7 @@ class StagedColumns(Construct):
         steps = -(-self.program.tile_n // _THREADS)
         # Where a tile's sums cross shared memory between them, the warps have met since.
         met = self.lowered.exchange is not None and self.lowered.exchange.between
-        barrier = f"prims.barrier_cta_sync({_BARRIER}, thread_count={_THREADS})"
+        barrier = meet(self.lowered)
         each = [f"staged_column = thread + {_THREADS} * i", "in_range = n0 + staged_column < n_size", *values]
         for value in self.program.staged:
             address = staged_address(self.program, value, "staged_column")
@@ -65,4 +67,4 @@ def staged_address(program: EpilogueProgram, value: int, column: str) -> str:
     """Where a staged value of a column of the tile is in shared memory."""
     first = program.staged.index(value) * (-(-program.tile_n // _THREADS) * _THREADS)
     place = f"({first} + {column})" if first else column if column.isidentifier() else f"({column})"
-    return f"shared_address(columns_smem) + 4 * {place}"
+    return f"shared_address({COLUMNS_BUFFER}) + 4 * {place}"

@@ -6,6 +6,7 @@ from fp4cc.codegen.epilogue.construct import Construct, Epilogue
 from fp4cc.codegen.epilogue.quantize import quantize_lines, quantized_coordinates, quantized_place
 from fp4cc.codegen.epilogue.reading import WIDTHS
 from fp4cc.codegen.fragments import Block, Call, Fragment, Statement, fragment
+from fp4cc.codegen.placing import rows_end
 from fp4cc.codegen.strides import bytes_text, offset, stride_text
 from fp4cc.ir.lowered import LoweredKernel
 from fp4cc.ir.lowered_epilogue import EpilogueOutput, StorePlan
@@ -18,6 +19,8 @@ _BITS = {4: "b32", 2: "b16", 1: "b8"}
 
 class Stores(Construct):
     """The stores of all outputs: of a sub-tile each, those that are staged together between two barriers of a warp."""
+
+    name = "stores"
 
     def __init__(self, epilogue: Epilogue) -> None:
         super().__init__(epilogue)
@@ -57,7 +60,7 @@ class Stores(Construct):
             following = "store_slot ^ 1" if self._stages == 2 else f"(store_slot + 1) % {self._stages}"
             found.append(f"store_slot = {following}")
         for output in self.program.outputs:
-            if output.store.buffer is None and output.reduce is None:
+            if output.store.buffer is None and output.kind == "plain":
                 found += _registers(self.lowered, output, results[output.value])
         return fragment(*found)
 
@@ -97,7 +100,11 @@ def _leave(lowered: LoweredKernel, output: EpilogueOutput) -> Fragment:
     copy = Call("copy_rows_out", (_slab(output), *_place(lowered, output)))
     if store.via == "direct":
         return (copy,)
-    return (Block(f"if {store.flag} != 0:", (_tma(lowered, output),), (copy,)),)
+    conditions = [] if store.flag is None else [f"{store.flag} != 0"]
+    if lowered.epilogue.problem.groups is not None:  # TMA would clip at the end of all rows
+        conditions.append(f"m0 + 32 * warp + 32 <= {rows_end(lowered)}")
+    condition = conditions[0] if len(conditions) == 1 else f"both({', '.join(conditions)})"
+    return (Block(f"if {condition}:", (_tma(lowered, output),), (copy,)),)
 
 
 def _place(lowered: LoweredKernel, output: EpilogueOutput) -> list[str]:
@@ -111,7 +118,7 @@ def _place(lowered: LoweredKernel, output: EpilogueOutput) -> list[str]:
         "lane",
         f"row_bytes={output.store.row_bytes}",
         f"width={width}",
-        "rows=m_size - m0 - 32 * warp",
+        f"rows={rows_end(lowered)} - m0 - 32 * warp",
         "units=n_size - column",
     ]
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 
 from fp4cc.codegen.epilogue.construct import Construct, Epilogue
 from fp4cc.codegen.epilogue.element_functions import Elements, result_names
@@ -24,15 +25,31 @@ from fp4cc.codegen.fragments import Fragment, fragment
 from fp4cc.codegen.names import Names
 from fp4cc.ir.lowered import LoweredKernel
 
-#: What epilogues are made of. A construct stands after those whose names it uses.
+#: What epilogues are made of: the text's half, with the names of `fp4cc.passes.epilogue.registry`. A construct stands
+#: after those whose names it uses.
 CONSTRUCTS: list[type[Construct]] = [
     Hoisted, Unzipped, StagedColumns, TileInputs, Uniform, Elements, FakeQuantize, Quantize, Hadamard, Measure, Reduce,
     Stores,
 ]  # fmt: skip
 
 
+@contextmanager
+def also(construct: type[Construct]) -> Generator[None]:
+    """The text half of one more construct for a while, after all others. ValueError where there is one."""
+    if construct.name in {other.name for other in CONSTRUCTS}:
+        raise ValueError(f"there is text of the construct {construct.name}")
+    CONSTRUCTS.append(construct)
+    try:
+        yield
+    finally:
+        CONSTRUCTS.remove(construct)
+
+
 def emit_epilogue(lowered: LoweredKernel, names: Names) -> EpilogueText:
-    """The epilogue's text, with marks of `names`."""
+    """The epilogue's text, with marks of `names`. LookupError for a plan with a construct that has no text half."""
+    lacking = [name for name in lowered.epilogue.constructs if name not in {each.name for each in CONSTRUCTS}]
+    if lacking:
+        raise LookupError(f"no text of the constructs {', '.join(lacking)}")
     epilogue = Epilogue(lowered, names, ValuePrinter(lowered.epilogue.kernel))
     epilogue.results = result_names(epilogue)
     constructs = epilogue.constructs = [construct(epilogue) for construct in CONSTRUCTS]

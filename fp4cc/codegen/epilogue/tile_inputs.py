@@ -13,6 +13,8 @@ _ONE_LANE = "if lane == 0:"
 class TileInputs(Construct):
     """Rows of 32 columns of each such input. For those that come ahead a slot is read and then filled again."""
 
+    name = "tile_inputs"
+
     def setup(self) -> Fragment:
         lines: list[str] = []
         for leaf, load in self._loaded():

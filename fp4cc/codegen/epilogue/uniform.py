@@ -11,6 +11,8 @@ from fp4cc.ir.lowered_epilogue import EpilogueInput
 class Uniform(Construct):
     """The random numbers of the spec, 32 columns at a time."""
 
+    name = "uniform"
+
     def lists(self) -> None:
         both: dict[int, str] = {}  # the names of 64 columns that hold two halves
         for leaf in self.epilogue.inputs("uniform"):

@@ -10,6 +10,8 @@ from fp4cc.codegen.mainloops import numbered
 class Unzipped(Construct):
     """Sorted out of the 64 columns of two lists."""
 
+    name = "unzipped"
+
     def lists(self) -> None:
         program = self.program
         if program.group is None or program.group >= program.subtile:

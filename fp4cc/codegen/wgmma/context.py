@@ -13,27 +13,20 @@ from fp4cc.codegen.context import (
     arrivals,
     frame,
     named_barriers,
-    place_call,
     waits,
 )
 from fp4cc.codegen.epilogue.exchanged import exchanged_reads
 from fp4cc.codegen.epilogue.hooks import EpilogueText
-from fp4cc.codegen.fragments import Function
+from fp4cc.codegen.feeds.registry import FEED_TEXTS
+from fp4cc.codegen.fragments import Fragment, Function
 from fp4cc.codegen.mainloops import numbered
-from fp4cc.codegen.promoted_scales import factor_address, factor_functions
+from fp4cc.codegen.placing import first_used, of_group, place_text, rows_end, search_text, start_text, used_by_a
+from fp4cc.codegen.promoted_scales import FactorsText, factor_functions, factors_by_batch, factors_text
 from fp4cc.codegen.walking import WalkText, walk_of_exchanged
-from fp4cc.codegen.wgmma.functions import RowFunction, row_functions
-from fp4cc.codegen.wgmma.functions import scale_functions as block_scale_functions
-from fp4cc.codegen.wgmma.loops import (
-    LoopText,
-    ahead_name,
-    both_converted,
-    bytes_name,
-    descriptor,
-    first_of_b,
-    loops,
-)
-from fp4cc.ir.lowered import LoweredKernel, Side, SmemBuffer, Tile, Wgmma
+from fp4cc.codegen.wgmma.loops import LoopText, descriptor, loops
+from fp4cc.codegen.wgmma.places import both_slotted, bytes_name
+from fp4cc.ir.lowered import LoweredKernel, SmemBuffer, Tile, Wgmma
+from fp4cc.ir.lowered.wgmma import slot_of, slotted
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,23 +37,11 @@ class DescriptorText:
     buffer: str
 
 
-@dataclass(frozen=True, slots=True)
-class FactorsText:
-    """Where promoted sums find their factors. `by_column`: B has one for each of its rows."""
-
-    a_address: list[str]
-    a_valid: str
-    b_address: list[str]
-    b_valid: str
-    by_column: bool
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WgmmaText:
     """What the templates of Hopper's GEMM substitute; `ahead`: registers for the next step's scales, by name."""
 
     tile: Tile
-    row_functions: list[RowFunction]
     loops: list[LoopText]
     converts: bool
     direct: bool
@@ -72,8 +53,10 @@ class WgmmaText:
     arrivals: dict[str, int]
     sync: str
     waits: dict[str, str]
-    load_place: str
-    epilogue_place: str
+    start: Fragment
+    search: Fragment
+    load_place: Fragment
+    epilogue_place: Fragment
     m0: str
     n0: str
     walk: WalkText
@@ -82,15 +65,12 @@ class WgmmaText:
 def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Frame, WgmmaText]:
     """What the templates of templates/sm90 use."""
     problem, tile, cluster = lowered.products, lowered.tile, lowered.cluster
-    engine = lowered.engine_as(Wgmma)
-    batched = bool(problem.batch_axes)
-    loaded = any(side.operand.batched for side in _sides(lowered))
-    scales_by_batch = any(
-        side.operand.batched
-        for side in _sides(lowered)
-        if side.scale_reader is not None or lowered.promotion is not None
-    )
-    converted = row_functions(lowered)
+    batched = bool(problem.batch_axes) and problem.groups is None  # `place` finds a tile in its group
+    operands = [operand for mainloop in lowered.mainloops for _, operand in mainloop.operands]
+    loaded = any(operand.batched for operand in operands)
+    feeds = slotted(lowered.mainloops)
+    scales_by_batch = any(feed.batched for feed in feeds) or factors_by_batch(lowered)
+    found = loops(lowered)
     around = frame(
         lowered,
         epilogue,
@@ -101,37 +81,40 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Fr
         buffers=[_buffer(buffer) for buffer in lowered.smem.buffers],
         batched=batched,
         band=lowered.walk.band,
-        functions_template="sm90/row_functions.py.j2" if converted else None,
     )
     reads = exchanged_reads(lowered.epilogue, len(problem.accumulators), tile.n)
     return around, WgmmaText(
         tile=tile,
-        row_functions=converted,
-        loops=loops(lowered),
-        converts=engine.converts,
-        direct=engine.direct,
+        loops=found,
+        converts=bool(feeds),
+        direct=any(mainloop.direct for mainloop in lowered.mainloops),
         descriptors=list(_descriptors(lowered)),
-        ahead=_ahead(lowered),
+        ahead=_ahead(found),
         exchange=lowered.crossing.buffer,
         registers=len(problem.accumulators) * tile.n,
-        promoted=_promoted(lowered),
+        promoted=factors_text(lowered),
         arrivals=arrivals(lowered.rings),
         sync="prims.barrier_cluster_arrive()\n    prims.barrier_cluster_wait()"
         if cluster.size > 1
         else "prims.barrier_cta_sync()",
         waits=waits(lowered.rings),
-        load_place=place_call(batched, loaded),
-        epilogue_place=place_call(batched, scales_by_batch or "batch" in epilogue.uses),
-        m0="(tile_m * CLUSTER_M + cta_m) * TILE_M" if cluster.m > 1 else "tile_m * TILE_M",
+        start=start_text(lowered),
+        search=search_text(lowered),
+        load_place=place_text(lowered, batch=loaded, others=used_by_a(lowered)),
+        epilogue_place=place_text(
+            lowered,
+            batch=scales_by_batch or "batch" in epilogue.uses,
+            others={*epilogue.uses, "group_end", *first_used(lowered)},
+        ),
+        m0=of_group(lowered, "(tile_m * CLUSTER_M + cta_m) * TILE_M" if cluster.m > 1 else "tile_m * TILE_M"),
         n0=_n0(lowered),
-        walk=walk_of_exchanged(lowered.epilogue, epilogue, around.uses, reads),
+        walk=walk_of_exchanged(lowered.epilogue, epilogue, around.uses, reads, rows_end(lowered)),
     )
 
 
-def scale_functions(lowered: LoweredKernel) -> list[Function]:
-    """The functions that find scales, and those that load them ahead."""
-    factors = [] if lowered.promotion is None else factor_functions(lowered.promotion)
-    return [*block_scale_functions(lowered), *factors]
+def functions(lowered: LoweredKernel) -> list[Function]:
+    """The functions of what threads convert, and those that find factors of partial sums."""
+    return [*factor_functions(lowered), *FEED_TEXTS.functions(slotted(lowered.mainloops), lowered)]
 
 
 def title(lowered: LoweredKernel) -> str:
@@ -143,8 +126,8 @@ def title(lowered: LoweredKernel) -> str:
 def plan(lowered: LoweredKernel) -> str:
     """How it was lowered, in a few words."""
     clusters = f", clusters of {lowered.cluster.m} CTAs that share loads of B" if lowered.cluster.size > 1 else ""
-    sides = _sides(lowered)
-    converted = dict.fromkeys(f"{side.operand.arg} to {side.wide}" for side in sides if side.converted)
+    pairs = zip(lowered.mainloops, lowered.engine_as(Wgmma).wides, strict=True)
+    converted = dict.fromkeys(f"{feed.operand.arg} to {wide}" for loop, wide in pairs for feed in slotted([loop]))
     convert = f"convert {' and '.join(converted)}, exactly, and multiply with wgmma"
     if lowered.promotion is not None:
         depth = lowered.promotion.step
@@ -159,37 +142,17 @@ def plan(lowered: LoweredKernel) -> str:
     )
 
 
-def _sides(lowered: LoweredKernel) -> tuple[Side, ...]:
-    return lowered.engine_as(Wgmma).sides
-
-
-def _promoted(lowered: LoweredKernel) -> FactorsText | None:
-    if lowered.promotion is None:
-        return None
-    a, b = lowered.promotion.a, lowered.promotion.b
-    first = first_of_b(lowered)
-    return FactorsText(
-        a_address=factor_address(a, "row"),
-        a_valid=f"row < {a.rows}",
-        b_address=factor_address(b, f"{first} + thread" if b.each_row else first),
-        b_valid=f"{first} + thread < {b.rows}",
-        by_column=b.each_row,
-    )
-
-
 def _n0(lowered: LoweredKernel) -> str:
     """The epilogue's first column of a tile: of one half of it, where the halves are interleaved columns."""
     return "tile_n * TILE_N" if lowered.epilogue.group is None else "tile_n * (TILE_N // 2)"
 
 
-def _ahead(lowered: LoweredKernel) -> dict[str, int]:
-    """How many registers for the scales of the next step, by their name."""
-    found: dict[str, int] = {}
-    for side in _sides(lowered):
-        if side.scales is not None and side.scale_reader is not None:
-            name = ahead_name(side)
-            found[name] = max(found.get(name, 0), side.scales.per_step)
-    return found
+def _ahead(found: list[LoopText]) -> dict[str, int]:
+    """How many registers for what is on its way for the next step, by their name."""
+    registers: dict[str, int] = {}
+    for name, count in (each for loop in found for feed in loop.conversions for each in feed.registers):
+        registers[name] = max(registers.get(name, 0), count)
+    return registers
 
 
 def _constants(lowered: LoweredKernel) -> list[list[Constant]]:
@@ -209,13 +172,14 @@ def _constants(lowered: LoweredKernel) -> list[list[Constant]]:
     for number, loop in enumerate(lowered.mainloops):
         ring.append(Constant(f"STAGE_TX_BYTES{numbered(number)}", loop.tx_bytes))
     operands: list[Constant] = []
-    if engine.converts:
-        wides = " or ".join(dict.fromkeys(loop.wide for loop in engine.loops if loop.converts))
+    if slotted(lowered.mainloops):
+        pairs = zip(lowered.mainloops, engine.wides, strict=True)
+        wides = " or ".join(dict.fromkeys(wide for loop, wide in pairs if loop.slotted))
         operands += [
             Constant("SLOTS", engine.slots, _slots_note(lowered)),
             Constant("SLOT_BYTES", engine.slot_bytes, f"128 rows of 64 {wides}"),
         ]
-    if both_converted(lowered):
+    if both_slotted(lowered):
         operands.append(Constant("B_SLOTS", "SLOTS * SLOT_BYTES", "where B's slots start"))
     note = "bytes of a row of sums, padded against bank conflicts"
     operands.append(Constant("EXCHANGE_PITCH", lowered.crossing.pitch, note))
@@ -242,7 +206,8 @@ def _buffer(buffer: SmemBuffer) -> BufferText:
 
 def _descriptors(lowered: LoweredKernel) -> Iterator[DescriptorText]:
     """The descriptors of what wgmma reads."""
-    if lowered.engine_as(Wgmma).converts:
+    if slotted(lowered.mainloops):
         yield DescriptorText("slots_desc", "operands")
-    for part in dict.fromkeys(side.part for side in _sides(lowered) if not side.converted):
+    parts = ((loop, part) for loop in lowered.mainloops for part, _ in loop.operands)
+    for part in dict.fromkeys(part for loop, part in parts if slot_of(loop, part) is None):
         yield DescriptorText(descriptor(part), part.buffer)

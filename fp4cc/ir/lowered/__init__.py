@@ -16,14 +16,27 @@ What the emitted kernel gives the epilogue (names in scope at its hooks):
 
 from __future__ import annotations
 
-from fp4cc.ir.lowered.feeds import Feed, Load, Mainloop
-from fp4cc.ir.lowered.kernel import Decision, Engine, Exchange, LoweredKernel, Marked
+from fp4cc.ir.lowered.decode import Decode, Strip
+from fp4cc.ir.lowered.feeds import Conversion, Feed, Load, Mainloop
+from fp4cc.ir.lowered.kernel import Decision, Engine, Exchange, FewRows, LoweredKernel, Marked
 from fp4cc.ir.lowered.problem import Operand, Problem, Product, Role
 from fp4cc.ir.lowered.promotion import PromotedScales, Promotion
-from fp4cc.ir.lowered.resources import Cluster, KernelParam, Launch, Persistent, Size, Smem, SmemBuffer, Tile, Walk
+from fp4cc.ir.lowered.resources import (
+    Cluster,
+    Grouped,
+    KernelParam,
+    Launch,
+    OneEach,
+    Persistent,
+    Size,
+    Smem,
+    SmemBuffer,
+    Tile,
+    Walk,
+)
 from fp4cc.ir.lowered.rings import EPILOGUE_BARRIER, Barrier, NamedBarrier, Pipeline, RoleName, WarpRole
 from fp4cc.ir.lowered.tcgen05 import Mma, MmaKind, Tcgen05, Tmem
-from fp4cc.ir.lowered.wgmma import CONSUMERS, TILE_K, Scales, Side, Wgmma, WgmmaLoop, Wide
+from fp4cc.ir.lowered.wgmma import CONSUMERS, TILE_K, Converted, Scales, Slotted, Wgmma, Wide
 from fp4cc.ir.part import Part
 
 __all__ = [
@@ -32,10 +45,15 @@ __all__ = [
     "TILE_K",
     "Barrier",
     "Cluster",
+    "Conversion",
+    "Converted",
     "Decision",
+    "Decode",
     "Engine",
     "Exchange",
     "Feed",
+    "FewRows",
+    "Grouped",
     "KernelParam",
     "Launch",
     "Load",
@@ -45,6 +63,7 @@ __all__ = [
     "Mma",
     "MmaKind",
     "NamedBarrier",
+    "OneEach",
     "Operand",
     "Part",
     "Persistent",
@@ -56,16 +75,16 @@ __all__ = [
     "Role",
     "RoleName",
     "Scales",
-    "Side",
     "Size",
+    "Slotted",
     "Smem",
     "SmemBuffer",
+    "Strip",
     "Tcgen05",
     "Tile",
     "Tmem",
     "Walk",
     "WarpRole",
     "Wgmma",
-    "WgmmaLoop",
     "Wide",
 ]

@@ -39,6 +39,13 @@ class Exchange:
 
 
 @dataclass(frozen=True, slots=True)
+class FewRows(Exchange):
+    """One of `rows` rows only, the last of them of zeros: threads of later rows read it too."""
+
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """One choice, why, and what else there was, for `explain`. `chosen_by`: the schedule block or the compiler."""
 

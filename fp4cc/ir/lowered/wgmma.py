@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol, cast
 
+from fp4cc.ir.lowered.feeds import Feed, Mainloop
 from fp4cc.ir.lowered.problem import Operand, Role
 from fp4cc.ir.lowered_converters import ScaleReader
 from fp4cc.ir.part import Part
@@ -42,30 +44,63 @@ class Scales:
         return 4 // self.per_step
 
 
-@dataclass(frozen=True, slots=True)
-class Side:
-    """An operand of a mainloop: `rows` rows of `row_bytes` in a stage, whose `part` has its codes.
+class Slotted(Feed, Protocol):
+    """A feed of the multiplying threads: they bring a part of a stage to a slot, where wgmma reads it."""
 
-    Elements other than `wide` are converted to it by the threads, a row each, into a slot that wgmma reads; the others
-    are where TMA has put them, swizzled as wgmma reads them.
+    @property
+    def operand(self) -> Operand: ...
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row in a stage, as TMA brings it: without a swizzle, because threads read it by rows."""
+        ...
+
+    @property
+    def scaled(self) -> bool:
+        """Whether block scales are multiplied in on the way."""
+        ...
+
+    @property
+    def loaded_scales(self) -> Scales | None:
+        """The scales of which it reads an atom in the stage, if any."""
+        ...
+
+    @property
+    def batched(self) -> bool:
+        """Whether what threads load for it depends on the batch."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """Rows that the multiplying threads convert, a row each: a stage's `rows` of `row_bytes` become elements `to`.
+
+    Each is its code's value times its block's scale; without `scales` there is none.
     """
 
     operand: Operand
-    wide: Wide
     part: Part
+    to: Wide
     rows: int
     row_bytes: int
     scales: Scales | None
 
     @property
-    def buffer(self) -> str:
-        """Where its codes are."""
-        return self.part.buffer
+    def kind(self) -> str:
+        return "converted"
 
     @property
-    def converted(self) -> bool:
-        """Whether threads convert it."""
-        return self.operand.element != self.wide
+    def by(self) -> Literal["epilogue"]:
+        return "epilogue"
+
+    @property
+    def into(self) -> Literal["slot"]:
+        return "slot"
+
+    @property
+    def scaled(self) -> bool:
+        """Whether block scales are multiplied in on the way."""
+        return self.scales is not None
 
     @property
     def loaded_scales(self) -> Scales | None:
@@ -77,63 +112,35 @@ class Side:
         """How threads read its scales, where they do."""
         return self.scales.reader if self.scales is not None else None
 
-
-@dataclass(frozen=True, slots=True)
-class WgmmaLoop:
-    """What becomes of the operands of a mainloop, in stages of TILE_K. B number i is that of product number i."""
-
-    a: Side
-    bs: tuple[Side, ...]
-
     @property
-    def sides(self) -> tuple[Side, ...]:
-        """A, then the Bs."""
-        return (self.a, *self.bs)
-
-    @property
-    def wide(self) -> Wide:
-        """The type wgmma multiplies."""
-        return self.a.wide
-
-    @property
-    def converts(self) -> bool:
-        """Whether threads convert an operand of it."""
-        return any(side.converted for side in self.sides)
-
-    @property
-    def direct(self) -> bool:
-        """Whether wgmma reads an operand where TMA has put it, so that a stage is free only after its product."""
-        return not all(side.converted for side in self.sides)
+    def batched(self) -> bool:
+        """Whether what threads load for it depends on the batch."""
+        return self.operand.batched and self.scale_reader is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Wgmma:
-    """Products on wgmma. `loops` has what each mainloop needs beyond its loads.
+    """Products on wgmma: `wides` has the type that each mainloop multiplies.
 
-    `slots`: converted operands in shared memory, `slot_bytes` of A and as many of all Bs of a loop.
+    `slots`: operands that threads write, in shared memory; `slot_bytes` of A and as many of all Bs of a loop.
     """
 
-    loops: tuple[WgmmaLoop, ...]
+    wides: tuple[Wide, ...]
     slots: int
     slot_bytes: int
     name: str = "wgmma"
 
-    @property
-    def sides(self) -> tuple[Side, ...]:
-        """The operands of all mainloops."""
-        return tuple(side for loop in self.loops for side in loop.sides)
 
-    @property
-    def converts(self) -> bool:
-        """Whether threads convert an operand."""
-        return any(loop.converts for loop in self.loops)
+def slotted(mainloops: Iterable[Mainloop]) -> tuple[Slotted, ...]:
+    """What the multiplying threads write to slots, of all mainloops."""
+    return tuple(cast("Slotted", feed) for mainloop in mainloops for feed in mainloop.slotted)
 
-    @property
-    def direct(self) -> bool:
-        """Whether wgmma reads an operand where TMA has put it."""
-        return any(loop.direct for loop in self.loops)
 
-    @property
-    def converted_roles(self) -> tuple[Role, ...]:
-        """Of A and B those that some mainloop converts: each has slots of its own."""
-        return tuple(sorted({side.operand.role for side in self.sides if side.converted}))
+def slot_of(mainloop: Mainloop, part: Part) -> Slotted | None:
+    """How a part gets to a slot; None where wgmma reads it where TMA has put it."""
+    return next((feed for feed in slotted([mainloop]) if feed.part == part), None)
+
+
+def slotted_roles(mainloops: Iterable[Mainloop]) -> tuple[Role, ...]:
+    """Of A and B those that threads write in some mainloop: each has slots of its own."""
+    return tuple(sorted({feed.part.role for feed in slotted(mainloops)}))

@@ -14,6 +14,8 @@ from fp4cc.targets import Target
 
 #: What a dynamic dim counts as when the compiler ranks schedules: large, so that the choice is one for throughput.
 ASSUMED = 4096
+#: What a dynamic number of groups of ragged rows counts as.
+ASSUMED_GROUPS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +141,11 @@ def assumed_shape(
     values.update({name: 1 for name in free_names(problem.batch) if name in values})
     values.update({name: size for name, size in (at or {}).items() if name in values})
     m, n, *steps, batch = (max(1, approximate(e, values, assumed)) for e in sizes)
+    if problem.ragged:  # ranked as if all groups had as many rows
+        values.update(dict.fromkeys(free_names(problem.indices), ASSUMED_GROUPS))
+        values.update({name: size for name, size in (at or {}).items() if name in values})
+        batch = max(1, approximate(problem.indices, values, ASSUMED_GROUPS))
+        m = -(-m // batch)
     return Shape(m, n, sum(steps), batch), values
 
 

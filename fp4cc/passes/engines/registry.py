@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from fp4cc.ir.kernel import Kernel
+from fp4cc.passes.engines.decode.facts import decode_facts
+from fp4cc.passes.engines.decode.lower import decode_candidates, lower_decode, only_auto, takes_few_rows
 from fp4cc.passes.engines.none.lower import lower_elementwise
 from fp4cc.passes.engines.spec import Engines, EngineSpec, multiplies
+from fp4cc.passes.engines.tcgen05.facts import tcgen05_facts
 from fp4cc.passes.engines.tcgen05.lower import lower_tcgen05, tcgen05_candidates
+from fp4cc.passes.engines.wgmma.facts import wgmma_facts
 from fp4cc.passes.engines.wgmma.lower import lower_wgmma
 from fp4cc.targets import CHIPS, SM90A, TARGETS
 
@@ -25,10 +29,20 @@ ENGINES = Engines([
         lambda _kernel, target, _bounds: target in TARGETS,
         lambda kernel, target, cases: lower_tcgen05(kernel, TARGETS[target], cases),
         lambda kernel, target: tcgen05_candidates(kernel, TARGETS[target]) if _on_tcgen05(kernel, target) else [],
+        facts=tcgen05_facts,
+    ),
+    EngineSpec(
+        "decode",
+        takes_few_rows,
+        lambda kernel, _target, cases: [lower_decode(kernel, case) for case in cases],
+        decode_candidates,
+        decode_facts,
+        only_auto,
     ),
     EngineSpec(
         "wgmma",
         lambda _kernel, target, _bounds: target == SM90A.name,
         lambda kernel, _target, cases: lower_wgmma(kernel, cases),
+        facts=wgmma_facts,
     ),
 ])  # fmt: skip

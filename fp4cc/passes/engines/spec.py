@@ -6,15 +6,26 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from fp4cc.ir.kernel import Kernel
+from fp4cc.ir.kernel import Kernel, Schedule
 from fp4cc.ir.lowered import LoweredKernel
 from fp4cc.passes.choice.cases import Bounds, Candidate, Case
+from fp4cc.passes.choice.facts import Facts
 
 
 def no_candidates(kernel: Kernel, target: str) -> list[Candidate]:
     """Of an engine without a model: one plan for every size."""
     del kernel, target
     return []
+
+
+def obeys_all(_schedule: Schedule | None) -> bool:
+    """Of an engine that says itself what is wrong with a schedule block."""
+    return True
+
+
+def no_facts(_lowered: LoweredKernel) -> Facts:
+    """Of an engine with nothing to say to `explain`."""
+    return Facts()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +49,17 @@ class EngineSpec:
     and, for an engine of few rows, `within=("le", "M", 16)`; it is asked whether or not it accepts the kernel without
     bounds, and answers [] for kernels and targets that it never takes. The table over sizes compares the candidates of
     all engines, so that thresholds between engines come out of the model, and hands the chosen ones back as cases.
+
+    `facts(plan)`: what `explain` says of one. `obeys(schedule)`: whether it can do what a block asks for, or has it
+    judged by the next engine that accepts the kernel.
     """
 
     name: str
     accepts: Callable[[Kernel, str, Bounds], bool]
     plan: Callable[[Kernel, str, Sequence[Case]], list[LoweredKernel]]
     candidates: Callable[[Kernel, str], list[Candidate]] = no_candidates
+    facts: Callable[[LoweredKernel], Facts] = no_facts
+    obeys: Callable[[Schedule | None], bool] = obeys_all
 
 
 @dataclass
@@ -52,12 +68,17 @@ class Engines:
 
     known: list[EngineSpec] = field(default_factory=list[EngineSpec])
 
-    def of(self, kernel: Kernel, target: str, bounds: Bounds) -> EngineSpec:
+    def of(self, kernel: Kernel, target: str, bounds: Bounds, schedule: Schedule | None = None) -> EngineSpec:
         """The engine of a kernel for sizes within bounds. LookupError where none takes it."""
         for engine in self.known:
-            if engine.accepts(kernel, target, bounds):
+            if engine.obeys(schedule) and engine.accepts(kernel, target, bounds):
                 return engine
         raise LookupError(f"no engine for `{kernel.name}` on {target}")
+
+    def facts(self, lowered: LoweredKernel) -> Facts:
+        """What the engine of a plan says of it; nothing where no engine has its name."""
+        name = lowered.engine.name if lowered.engine is not None else "none"
+        return next((engine.facts(lowered) for engine in self.known if engine.name == name), Facts())
 
     @contextmanager
     def also(self, engine: EngineSpec) -> Generator[None]:

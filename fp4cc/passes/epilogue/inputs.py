@@ -7,12 +7,14 @@ from dataclasses import replace
 
 from fp4cc.diagnostics import Diagnostic, error
 from fp4cc.ir.kernel import Arg, Expr, Kernel, Scalar, Value
-from fp4cc.ir.lowered_epilogue import EpilogueInput, LoadPlan, Space
+from fp4cc.ir.lowered import KernelParam
+from fp4cc.ir.lowered_epilogue import EpilogueInput
 from fp4cc.ir.sizes import Sizes
-from fp4cc.passes.epilogue.memory import ELEMENT_BYTES, element_strides, in_order, load_bytes, plan_load
+from fp4cc.passes.epilogue.memory import ELEMENT_BYTES, element_strides
 from fp4cc.passes.problem import halves
 from fp4cc.passes.problem.divides import holds_if_divides
 from fp4cc.passes.problem.unzip import Frame
+from fp4rt.manifest import Param
 from fp4rt.ops import OPS
 
 
@@ -27,17 +29,24 @@ def dim_size(value: Value, sizes: Sizes) -> Expr:
 
 
 class Inputs:
-    """Plans how leaves are read; what cannot be read goes to `errors`."""
+    """Plans how leaves are read; what cannot be read goes to `errors`. `live`: the values that something needs."""
 
-    def __init__(self, frame: Frame, sizes: Sizes) -> None:
+    def __init__(self, frame: Frame, sizes: Sizes, live: Sequence[int]) -> None:
         self.kernel = frame.kernel
         self.problem = frame.problem
         self.sizes = sizes
         self.taken = {arg.name for arg in frame.kernel.args}  # names of inputs
+        self.live = live
         self.errors: list[Diagnostic] = []
+        self._leaves: dict[int, EpilogueInput] = {}
 
-    def read(self, index: int) -> EpilogueInput:
-        """How a leaf is read."""
+    def leaf(self, index: int) -> EpilogueInput:
+        """How a leaf is read, by what it is: its kind says by which construct."""
+        if index not in self._leaves:
+            self._leaves[index] = self._leaf(index)
+        return self._leaves[index]
+
+    def _leaf(self, index: int) -> EpilogueInput:
         value = self.kernel.values[index]
         if value.op == "unzip":
             return self._half(index)
@@ -97,11 +106,12 @@ class Inputs:
     def _tensor_input(self, arg: Arg, dtype: Scalar, index: int) -> EpilogueInput:
         problem = self.problem
         axes = tuple(str(axis.name) for axis in arg.axes)
-        batch = tuple(a for a in axes if a in problem.batch_axes)
-        rest = [a for a in axes if a not in problem.batch_axes]
+        batch = tuple(a for a in axes if a in problem.tile_axes)
+        rest = [a for a in axes if a not in problem.tile_axes]
         odd = [a for a in rest if a not in (problem.m_axis, problem.n_axis)]
         product = ", ".join((*problem.batch_axes, problem.m_axis, problem.n_axis))
-        if odd or (batch and batch != problem.batch_axes) or any(a.by or a.upto for a in arg.axes):
+        grouped = [a.name for a in arg.axes if a.by or a.upto]
+        if odd or (batch and batch != problem.tile_axes) or (grouped and grouped != [problem.m_axis]):
             self.errors.append(
                 error("FP4024", f"`{arg.name}` has axes that the epilogue cannot read yet", arg.span,
                       f"its axes are [{', '.join(axes)}]",
@@ -124,13 +134,13 @@ class Inputs:
             leaf = replace(leaf, vector=self._holds(leaf.row_stride, 16 // ELEMENT_BYTES[dtype]))
         return leaf
 
-    def guarded(self, leaf: EpilogueInput, live: Sequence[int]) -> EpilogueInput:
+    def guarded(self, leaf: EpilogueInput) -> EpilogueInput:
         """An inout argument is not read where every factor it is multiplied by is zero."""
         if leaf.kind != "tile" or self.kernel.arg(leaf.source).direction != "inout":
             return leaf
         factors: list[int] = []
         casts = {leaf.value}
-        for index in live:
+        for index in self.live:
             user = self.kernel.values[index]
             if not casts.intersection(user.operands):
                 continue
@@ -149,25 +159,14 @@ class Inputs:
         return holds_if_divides(divisor, expr, self.kernel.constraints, self.sizes)
 
 
-def loaded_ahead(
-    leaves: Sequence[EpilogueInput], kernel: Kernel, problem: Space, used: int, limit: int
-) -> list[EpilogueInput]:
-    """The leaves, those that TMA loads ahead with the way it does, as far as `limit` bytes of shared memory allow.
-
-    What is loaded ahead is there for one walk over a tile only.
-    """
-    plans: dict[int, LoadPlan] = {}
-    for leaf in leaves:
-        if leaf.kind == "tile":
-            load = plan_load(leaf, in_order(kernel.arg(leaf.source), leaf.column_stride, problem))
-            if load is not None:
-                plans[leaf.value] = load
-    chosen: dict[int, LoadPlan] = {}
-    for value, load in sorted(plans.items(), key=lambda item: load_bytes(item[1])):
-        used += load_bytes(load)
-        if used <= limit:
-            chosen[value] = load
-    return [replace(leaf, load=chosen.get(leaf.value)) for leaf in leaves]
+def pointer(leaf: EpilogueInput, kernel: Kernel) -> KernelParam:
+    """The parameter that points to what an input reads."""
+    value = kernel.values[leaf.value]
+    if value.op == "tensor_scale":
+        source = f"{value.attrs['name']}.tensor_scale"
+    else:
+        source = kernel.arg(leaf.source).source or leaf.source
+    return KernelParam(leaf.param_name, Param("pointer", source), f"{leaf.dtype}, {leaf.kind}")
 
 
 def _as_expr(attr: object) -> Expr:

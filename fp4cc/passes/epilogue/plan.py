@@ -1,209 +1,186 @@
 """The epilogue's plan: what it reads, what is computed how often, and how each output reaches memory.
 
 A value's axes say how often it is computed: a value without axes once a kernel, one with the batch axes only once a
-tile, one with M once a row, one with N once a column, everything else for each element of the product. Column values
-that elements use are staged in shared memory once a tile.
+tile, one with M once a row, one with N once a column, everything else for each element of the product. All else is the
+constructs' (`fp4cc.passes.epilogue.construct`), which are asked one after the other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
-from fp4cc.diagnostics import Diagnostic, DiagnosticError
-from fp4cc.ir.kernel import Value
-from fp4cc.ir.lowered import KernelParam, SmemBuffer
-from fp4cc.ir.lowered_epilogue import EpilogueInput, EpilogueOutput, EpilogueProgram, EpilogueStatement, Scope
+from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
+from fp4cc.ir.kernel import Expr, Value
+from fp4cc.ir.lowered import KernelParam, NamedBarrier, SmemBuffer
+from fp4cc.ir.lowered_epilogue import EpilogueInput, EpilogueOutput, EpilogueProgram, EpilogueStatement, Scope, Space
 from fp4cc.ir.sizes import Sizes
-from fp4cc.passes.epilogue import quantize as quantized
-from fp4cc.passes.epilogue import reduce as reduced
 from fp4cc.passes.epilogue.blocks import panel
-from fp4cc.passes.epilogue.checks import operation_refusals, output_refusals
-from fp4cc.passes.epilogue.inputs import Inputs, is_leaf, loaded_ahead
-from fp4cc.passes.epilogue.memory import (
-    ELEMENT_BYTES,
-    LEVELS,
-    STAGING_LIMIT,
-    SUBTILE,
-    element_strides,
-    in_order,
-    plan_store,
-    staging,
-    tensor_maps,
-)
-from fp4cc.passes.epilogue.params import epilogue_params
-from fp4cc.passes.epilogue.spread import plan_spread, spread_buffers
-from fp4cc.passes.problem.divides import holds_if_divides
+from fp4cc.passes.epilogue.construct import GlobalMemory, Planning
+from fp4cc.passes.epilogue.inputs import Inputs, is_leaf
+from fp4cc.passes.epilogue.memory import LEVELS, STAGING_LIMIT, SUBTILE
+from fp4cc.passes.epilogue.registry import CONSTRUCTS
 from fp4cc.passes.problem.unzip import Frame
 from fp4rt.manifest import TensorMap
+from fp4rt.ops import OPS
+
+#: The number of the first barrier that is a construct's own; the next ones count down, as engines' count up.
+_LAST_BARRIER = 15
 
 
 @dataclass(frozen=True, slots=True)
 class EpiloguePlan:
-    """The program, and what it adds to the kernel: parameters, tensor maps, and shared memory (offsets not yet set)."""
+    """The program, and what it adds: parameters, tensor maps, barriers, and shared memory (offsets not yet set)."""
 
     program: EpilogueProgram
     params: tuple[KernelParam, ...]
     tensor_maps: tuple[TensorMap, ...]
     staging: tuple[SmemBuffer, ...]
+    barriers: tuple[NamedBarrier, ...]
 
 
 def plan_epilogue(frame: Frame, sizes: Sizes, tile_n: int, limit: int = STAGING_LIMIT) -> EpiloguePlan:
-    """Plan the epilogue of a kernel with one product. Raises DiagnosticError with all that cannot be built yet.
+    """Plan the epilogue of a kernel. Raises DiagnosticError with all that cannot be built yet.
 
     `limit`: bytes of shared memory that it may stage its tensors in, where there is a way without.
     """
-    return _Planner(frame, sizes, tile_n if frame.group is None else tile_n // 2, limit).plan()
+    live = _live(frame)
+    _raise(_refusals(frame, live))
+    inputs = Inputs(frame, sizes, live)
+    values = frame.kernel.values
+    leaves = [CONSTRUCTS.read(i, inputs) for i in live if is_leaf(values[i]) and values[i].op != "const"]
+    _raise(inputs.errors)
+    columns = tile_n if frame.group is None else tile_n // 2
+    planning = Planning(frame, sizes, columns, panel(frame), live, _scopes(frame, live), LEVELS[0])
+    for level in LEVELS[:-1]:
+        planning = replace(planning, level=level)
+        plan = _plan(planning, leaves)
+        used = sum(buffer.total for buffer in plan.staging)
+        if used <= limit:
+            if plan.program.panel:  # what is loaded ahead is there for one walk over a tile only
+                return plan
+            for construct in CONSTRUCTS.known:
+                leaves = [*construct.ahead(leaves, frame, limit - used)]
+            return _plan(planning, leaves)
+    return _plan(replace(planning, level=LEVELS[-1]), leaves)
 
 
-class _Planner:
-    def __init__(self, frame: Frame, sizes: Sizes, tile_n: int, limit: int) -> None:
-        self.frame = frame
-        self.limit = limit
-        self.kernel = frame.kernel
-        self.problem = frame.problem
-        self.sizes = sizes
-        self.tile_n = tile_n
-        self.panel = panel(frame)
-        self.live = _live(frame)
-        self.level = LEVELS[0]
+def _plan(planning: Planning, inputs: Sequence[EpilogueInput]) -> EpiloguePlan:
+    """The plan at one level of staging."""
+    program = EpilogueProgram(
+        kernel=planning.kernel,
+        problem=planning.space,
+        tile_n=planning.tile_n,
+        inputs=tuple(inputs),
+        accumulators=planning.frame.accumulators,
+        statements=_statements(planning),
+        outputs=_outputs(planning),
+        subtile=SUBTILE,
+        panel=planning.panel,
+        group=planning.frame.group,
+        constructs=_claimed(planning, inputs),
+    )
+    for construct in CONSTRUCTS.known:
+        program = construct.add(program, planning)
+    barriers = _barriers(program)
+    memory = _memory(program)
+    program = replace(
+        program, init=memory.init, workspace=memory.end, barriers=tuple(barrier.name for barrier in barriers)
+    )
+    return EpiloguePlan(
+        program,
+        (*_params(program, planning), *memory.params),
+        _tensor_maps(program, planning.space),
+        _buffers(program),
+        barriers,
+    )
 
-    def plan(self) -> EpiloguePlan:
-        errors: list[Diagnostic] = []
-        for index in self.live:
-            errors.extend(operation_refusals(index, self.kernel, self.problem))
-        reduced_below = self._uses_reduction()
-        for store in self.kernel.stores:
-            if store.value not in reduced_below:
-                errors.extend(output_refusals(self.kernel.arg(store.arg), self.kernel.values[store.value], self.frame))
-        _raise(errors)
-        inputs = Inputs(self.frame, self.sizes)
-        values = self.kernel.values
-        leaves = [inputs.read(i) for i in self.live if is_leaf(values[i]) and values[i].op != "const"]
-        _raise(inputs.errors)
-        leaves = [inputs.guarded(leaf, self.live) for leaf in leaves]
-        for self.level in LEVELS[:-1]:
-            plan = self._plan(leaves)
-            used = sum(buffer.total for buffer in plan.staging)
-            if used <= self.limit:
-                if plan.program.panel:  # what is loaded ahead is there for one walk over a tile only
-                    return plan
-                return self._plan(loaded_ahead(leaves, self.kernel, self.problem, used, self.limit))
-        self.level = LEVELS[-1]
-        return self._plan(leaves)
 
-    def _uses_reduction(self) -> set[int]:
-        """Values that are computed from a reduction: that is refused where it is used, and nothing more said."""
-        found: set[int] = set()
-        for index in self.live:
-            operands = self.kernel.values[index].operands
-            if any(o in found or self.kernel.values[o].op == "reduce" for o in operands):
-                found.add(index)
-        return found
+def _statements(planning: Planning) -> tuple[EpilogueStatement, ...]:
+    kernel = planning.kernel
+    stored = {store.value: store.arg for store in kernel.stores}
 
-    def _plan(self, inputs: Sequence[EpilogueInput]) -> EpiloguePlan:
-        """The plan at the present level of staging."""
-        scopes = self._scopes()
-        names = {store.value: store.arg for store in self.kernel.stores}
-        statements = tuple(
-            EpilogueStatement(i, scopes[i], self._name(i, names))
-            for i in self.live
-            if not is_leaf(self.kernel.values[i])
-        )
-        outputs = tuple(self._output(store.arg, store.value) for store in self.kernel.stores)
-        workspace = reduced.workspace(outputs, self.problem, self.tile_n)
-        program = EpilogueProgram(
-            kernel=self.kernel,
-            problem=self.problem,
-            tile_n=self.tile_n,
-            inputs=tuple(inputs),
-            accumulators=self.frame.accumulators,
-            statements=statements,
-            outputs=outputs,
-            staged=self._staged(scopes, outputs),
-            subtile=SUBTILE,
-            panel=self.panel,
-            spread=plan_spread(self.kernel, self.live, self.panel),
-            group=self.frame.group,
-            init=(
-                *(fill for o in outputs if o.quantize for fill in quantized.fills(o, self.problem)),
-                *workspace.init,
-            ),
-            workspace=workspace.size,
-        )
-        params = (*epilogue_params(program, self.sizes), *workspace.params)
-        maps = tensor_maps(program.inputs, program.outputs, self.problem)
-        buffers = (
-            *staging(program.inputs, program.outputs, len(program.staged), self.tile_n, program.panel),
-            *spread_buffers(program.spread),
-        )
-        return EpiloguePlan(program, params, maps, buffers)
+    def name(index: int) -> str | None:
+        found = kernel.values[index].attrs.get("name") or stored.get(index)
+        return str(found) if found is not None else None
 
-    # Values.
+    computed = (i for i in planning.live if not is_leaf(kernel.values[i]))
+    return tuple(EpilogueStatement(i, planning.scopes[i], name(i)) for i in computed)
 
-    def _scopes(self) -> dict[int, Scope]:
-        scopes: dict[int, Scope] = {}
-        for index in self.live:
-            scopes[index] = self._scope(self.kernel.values[index])
-        scopes.update((accumulator, "element") for accumulator in self.frame.accumulators)
-        # A condition on columns is not staged: elements that use it compute it themselves.
-        for index in reversed(self.live):
-            for operand in self.kernel.values[index].operands:
-                if scopes[index] == "element" and self._is_column_condition(operand, scopes):
-                    scopes[operand] = "element"
-        return scopes
 
-    def _is_column_condition(self, index: int, scopes: Mapping[int, Scope]) -> bool:
-        return scopes.get(index) == "column" and self.kernel.values[index].dtype == "bool"
+def _outputs(planning: Planning) -> tuple[EpilogueOutput, ...]:
+    kernel, found = planning.kernel, list[EpilogueOutput]()
+    for store in kernel.stores:
+        arg = kernel.arg(store.arg)
+        writer = CONSTRUCTS.writer(arg, kernel.values[store.value], planning.frame)
+        found.append(writer.output(arg, store.value, planning))
+    return tuple(found)
 
-    def _scope(self, value: Value) -> Scope:
-        axes = set(value.axes) - set(self.problem.batch_axes)
-        if not value.axes:
-            return "kernel"
-        if not axes:
-            return "tile"
-        if axes == {self.problem.m_axis}:
-            return "row"
-        if axes == {self.problem.n_axis}:
-            return "column"
-        return "element"
 
-    def _staged(self, scopes: Mapping[int, Scope], outputs: Sequence[EpilogueOutput]) -> tuple[int, ...]:
-        """Column values that elements or outputs use, in order."""
-        used = {o for i in self.live if scopes[i] == "element" for o in self.kernel.values[i].operands}
-        used |= {output.value for output in outputs}
-        used |= {o.quantize.known for o in outputs if o.quantize is not None and o.quantize.known is not None}
-        return tuple(i for i in self.live if i in used and scopes[i] == "column")
+def _claimed(planning: Planning, inputs: Sequence[EpilogueInput]) -> tuple[str, ...]:
+    """The constructs that have claimed something, in the order of the registry."""
+    kernel = planning.kernel
+    makers = (CONSTRUCTS.maker(index, planning.frame) for index in planning.live)
+    found = {maker.name for maker in makers if maker is not None}
+    found |= {CONSTRUCTS.of_input(leaf).name for leaf in inputs}
+    stored = ((kernel.arg(store.arg), kernel.values[store.value]) for store in kernel.stores)
+    found |= {CONSTRUCTS.writer(arg, value, planning.frame).name for arg, value in stored}
+    return tuple(construct.name for construct in CONSTRUCTS.known if construct.name in found)
 
-    def _name(self, index: int, stored: Mapping[int, str]) -> str | None:
-        name = self.kernel.values[index].attrs.get("name") or stored.get(index)
-        return str(name) if name is not None else None
 
-    # Outputs.
+# What the plan takes.
 
-    def _output(self, name: str, value: int) -> EpilogueOutput:
-        arg = self.kernel.arg(name)
-        dtype = arg.dtype
-        if self.kernel.values[value].op == "reduce":
-            return reduced.plan_reduced(arg, self.kernel.values[value], self.problem)
-        if not isinstance(dtype, str):
-            node = self.kernel.values[value]
-            return quantized.plan_quantized(
-                self.kernel, arg, node, self.problem, self.sizes, self.tile_n, self.level.stages
-            )
-        strides = element_strides(arg, self.problem, self.sizes)
-        row_legal = holds_if_divides(16 // ELEMENT_BYTES[dtype], strides.row, self.kernel.constraints, self.sizes)
-        return EpilogueOutput(
-            arg=name,
-            param_name=f"{name}_ptr",
-            kind="plain",
-            dtype=dtype,
-            value=value,
-            batch_stride=strides.batch,
-            row_stride=strides.row,
-            column_stride=strides.column,
-            store=plan_store(arg, dtype, row_legal, in_order(arg, strides.column, self.problem), self.level),
-        )
+
+def _params(program: EpilogueProgram, planning: Planning) -> list[KernelParam]:
+    """The parameters of inputs and outputs, each once."""
+    read = [(leaf, CONSTRUCTS.of_input(leaf)) for leaf in program.inputs]
+    params = [param for leaf, construct in read for param in construct.input_params(leaf, planning)]
+    params += [param for leaf, construct in read for param in construct.input_flags(leaf)]
+    for output in program.outputs:
+        params += CONSTRUCTS.of_output(output).output_params(output)
+    return [*{param.name: param for param in params}.values()]
+
+
+def _tensor_maps(program: EpilogueProgram, space: Space) -> tuple[TensorMap, ...]:
+    maps: list[TensorMap] = []
+    for leaf in program.inputs:
+        maps += CONSTRUCTS.of_input(leaf).input_maps(leaf, space)
+    for output in program.outputs:
+        maps += CONSTRUCTS.of_output(output).output_maps(output, space)
+    return tuple({each.name: each for each in maps}.values())
+
+
+def _buffers(program: EpilogueProgram) -> tuple[SmemBuffer, ...]:
+    buffers: list[SmemBuffer] = []
+    for leaf in program.inputs:
+        buffers += CONSTRUCTS.of_input(leaf).input_buffers(leaf)
+    for output in program.outputs:
+        buffers += CONSTRUCTS.of_output(output).output_buffers(output)
+    for construct in CONSTRUCTS.known:
+        buffers += construct.buffers(program)
+    return tuple(dict.fromkeys(buffers))
+
+
+def _barriers(program: EpilogueProgram) -> tuple[NamedBarrier, ...]:
+    """The barriers at which constructs meet, those that are one's own with numbers from the last one down."""
+    wanted = dict.fromkeys(barrier for construct in CONSTRUCTS.known for barrier in construct.barriers(program))
+    own = [barrier for barrier in wanted if not barrier.number]
+    numbered = [replace(barrier, number=_LAST_BARRIER - place) for place, barrier in enumerate(own)]
+    return (*(barrier for barrier in wanted if barrier.number), *numbered)
+
+
+def _memory(program: EpilogueProgram) -> GlobalMemory:
+    """Fills, parameters and the bytes of the workspace, each construct's after the one's before."""
+    found: list[GlobalMemory] = []
+    end: Expr = 0
+    for construct in CONSTRUCTS.known:
+        found.append(construct.memory(program, end))
+        end = found[-1].end
+    init = tuple(fill for each in found for fill in each.init)
+    return GlobalMemory(init, tuple(param for each in found for param in each.params), end)
+
+
+# Values.
 
 
 def _live(frame: Frame) -> tuple[int, ...]:
@@ -212,11 +189,8 @@ def _live(frame: Frame) -> tuple[int, ...]:
     pending: list[int] = []
     kernel = frame.kernel
     for store in kernel.stores:
-        value = kernel.values[store.value]
-        if value.op == "quantize":  # without the random state, which is no value
-            pending.extend(value.operands[: 1 if value.attrs.get("mode", "none") == "none" else 2])
-        else:
-            pending.extend(value.operands if value.op == "reduce" else (store.value,))
+        writer = CONSTRUCTS.writer(kernel.arg(store.arg), kernel.values[store.value], frame)
+        pending.extend(writer.stored(store.value, kernel))
     while pending:
         index = pending.pop()
         if index in frame.accumulators or index in seen:
@@ -227,6 +201,74 @@ def _live(frame: Frame) -> tuple[int, ...]:
     return tuple(sorted(seen))
 
 
-def _raise(errors: Sequence[Diagnostic]) -> None:
-    if errors:
-        raise DiagnosticError(list(dict.fromkeys(errors)))  # both halves of an input have the same
+def _refusals(frame: Frame, live: Sequence[int]) -> list[Diagnostic]:
+    """Why values cannot be computed and outputs not be written."""
+    kernel, found = frame.kernel, list[Diagnostic]()
+    said: set[int] = set()  # values whose refusal, or that of what they are computed from, says all
+    silent: set[int] = set()
+    for index in live:
+        value, construct = kernel.values[index], CONSTRUCTS.maker(index, frame)
+        if construct is not None:
+            refused = list(construct.refusals(index, frame))
+        else:
+            refused = [] if OPS[value.op].kind != "tensor" else [_unknown(value)]
+        found += refused
+        if refused and construct is not None and construct.says_all:
+            said.add(index)
+        if any(operand in said for operand in value.operands):
+            said.add(index)
+            silent.add(index)
+    for store in kernel.stores:
+        if store.value not in silent:
+            arg, value = kernel.arg(store.arg), kernel.values[store.value]
+            found += CONSTRUCTS.writer(arg, value, frame).output_refusals(arg, value, frame)
+    return found
+
+
+def _unknown(value: Value) -> Diagnostic:
+    return error("FP4020", f"`{value.op}` cannot be compiled in an epilogue yet", value.span, "computed here",
+                 help="it runs on the reference: `fp4cc run --device reference`")  # fmt: skip
+
+
+def _scopes(frame: Frame, live: Sequence[int]) -> dict[int, Scope]:
+    """How often each value is computed."""
+    values = frame.kernel.values
+    scopes: dict[int, Scope] = {}
+    for index in live:
+        construct = CONSTRUCTS.maker(index, frame)
+        asked = None if construct is None else construct.scope(values[index])
+        below = (scopes.get(operand) for operand in values[index].operands)
+        lists = not is_leaf(values[index]) and values[index].axes and "element" in below
+        if values[index].op == "of_group":  # another name of what a tile has, whose rows are all of one group
+            asked = scopes[values[index].operands[0]]
+        scopes[index] = asked or ("element" if lists else _scope(values[index], frame.problem))
+    scopes.update((accumulator, "element") for accumulator in frame.accumulators)
+    # A condition on columns is not staged: elements that use it compute it themselves.
+    for index in reversed(live):
+        for operand in values[index].operands:
+            if scopes[index] == "element" and _is_column_condition(values[operand], scopes.get(operand)):
+                scopes[operand] = "element"
+    return scopes
+
+
+def _is_column_condition(value: Value, scope: Scope | None) -> bool:
+    return scope == "column" and value.dtype == "bool"
+
+
+def _scope(value: Value, space: Space) -> Scope:
+    axes = set(value.axes) - set(space.tile_axes)
+    if not value.axes:
+        return "kernel"
+    if not axes:
+        return "tile"
+    if axes == {space.m_axis}:
+        return "row"
+    if axes == {space.n_axis}:
+        return "column"
+    return "element"
+
+
+def _raise(errors: Iterable[Diagnostic]) -> None:
+    found = list(dict.fromkeys(errors))  # both halves of an input have the same
+    if found:
+        raise DiagnosticError(found)

@@ -2,16 +2,86 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
 from fp4cc.diagnostics import Diagnostic, error
 from fp4cc.ir.kernel import Arg, Expr, Kernel, Value
 from fp4cc.ir.lowered import KernelParam, SmemBuffer
-from fp4cc.ir.lowered_epilogue import CTA_ROWS, LINE, TRANSPOSE_BUFFER, EpilogueOutput, QuantizePlan, Space, StorePlan
+from fp4cc.ir.lowered_epilogue import (
+    CTA_ROWS,
+    LINE,
+    TRANSPOSE_BUFFER,
+    EpilogueOutput,
+    EpilogueProgram,
+    QuantizePlan,
+    Space,
+    StorePlan,
+)
 from fp4cc.ir.sizes import Sizes, ceildiv, mul, scaled
-from fp4cc.passes.epilogue.blocks import KNOWN, PANEL, along, measure
+from fp4cc.passes.epilogue.construct import Construct, GlobalMemory, Planning
+from fp4cc.passes.epilogue.lines import KNOWN, PANEL, along, measure
+from fp4cc.passes.epilogue.memory import slabs, transposition
 from fp4cc.passes.problem.divides import divides
+from fp4cc.passes.problem.groups import most_tiles
+from fp4cc.passes.problem.unzip import Frame
 from fp4num import BlockFormat
 from fp4num.rules import FourOverSix, rule
 from fp4rt.manifest import Init, Param, TensorMap
+
+
+class Quantize(Construct):
+    """The quantized outputs of an epilogue."""
+
+    name = "quantize"
+    writes = ("quantized",)
+
+    def stores(self, arg: Arg, value: Value, frame: Frame) -> bool:
+        return arg.format is not None
+
+    def output_refusals(self, arg: Arg, value: Value, frame: Frame) -> Iterable[Diagnostic]:
+        return refusals(arg, value, frame.problem)
+
+    def stored(self, index: int, kernel: Kernel) -> Sequence[int]:
+        """What is quantized, and what is given of it: not the random state, which is no value."""
+        value = kernel.values[index]
+        if value.op != "quantize":
+            return (index,)
+        return value.operands[: 1 if value.attrs.get("mode", "none") == "none" else 2]
+
+    def output(self, arg: Arg, index: int, planning: Planning) -> EpilogueOutput:
+        kernel, stages = planning.kernel, planning.level.stages
+        return plan_quantized(
+            kernel, arg, kernel.values[index], planning.space, planning.sizes, planning.tile_n, stages
+        )
+
+    def output_params(self, output: EpilogueOutput) -> Sequence[KernelParam]:
+        """The scales, then the codes where threads store them, the random state, and the tensor scale."""
+        plan = output.quantization
+        found = [KernelParam(plan.scales_param, Param("pointer", f"{output.arg}.scales"), "scales")]
+        if output.store.via != "tma":
+            found.append(KernelParam(output.param_name, Param("pointer", f"{output.arg}.codes"), "codes"))
+        if plan.rng is not None:
+            found.append(KernelParam(f"{plan.rng}_ptr", Param("pointer", plan.rng), "random state"))
+        if plan.tensor_scale_param is not None:
+            stored = Param("pointer", f"{output.arg}.tensor_scale")
+            found.append(KernelParam(plan.tensor_scale_param, stored, "tensor scale"))
+        if output.store.flag is not None:
+            found.append(KernelParam(output.store.flag, Param("i32", legal(output)), "rows start on 16 bytes"))
+        return found
+
+    def output_maps(self, output: EpilogueOutput, space: Space) -> Sequence[TensorMap]:
+        return [] if output.store.tensor_map is None else [tensor_map(output, space)]
+
+    def output_buffers(self, output: EpilogueOutput) -> Sequence[SmemBuffer]:
+        return slabs(output)
+
+    def buffers(self, program: EpilogueProgram) -> Sequence[SmemBuffer]:
+        return [transposition()] if any(o.quantize and o.quantize.transpose_buffer for o in program.outputs) else []
+
+    def memory(self, program: EpilogueProgram, start: Expr) -> GlobalMemory:
+        found = [fill for o in program.outputs if o.quantize is not None for fill in fills(o, program.problem)]
+        return GlobalMemory(tuple(found), (), start)
 
 
 def refusals(arg: Arg, value: Value, problem: Space) -> list[Diagnostic]:
@@ -26,6 +96,8 @@ def refusals(arg: Arg, value: Value, problem: Space) -> list[Diagnostic]:
     if axes not in (product, (*problem.batch_axes, n, m)):
         found.append(_refusal(arg, f"its axes are [{', '.join(axes)}], the product's [{', '.join(product)}]"))
         return found
+    if problem.groups is not None:
+        found += _group_refusals(arg, fmt, problem)
     seen = measure(value, along(arg, n))
     if seen is None:
         rows, columns = fmt.block
@@ -39,26 +111,36 @@ def refusals(arg: Arg, value: Value, problem: Space) -> list[Diagnostic]:
     return found
 
 
+def _group_refusals(arg: Arg, fmt: BlockFormat, space: Space) -> list[Diagnostic]:
+    """Why rows in groups cannot be quantized that way."""
+    what = None
+    if along(arg, space.n_axis) != "columns":
+        what = f"blocks along {space.m_axis}"
+    elif not isinstance(fmt.stored[0], int):
+        what = f"a scale for all of {space.m_axis}"
+    elif space.ragged and placed_by(fmt) is None:
+        what = f"scales in the layout {fmt.layout.name}, whose atoms have other than 1 or {CTA_ROWS} rows"
+    elif space.ragged and "row" in fmt.layout.nearer("k"):
+        what = f"scales in the layout {fmt.layout.name}, where rows lie nearer than blocks of a row"
+    if what is None:
+        return []
+    return [error("FP4300", f"`{arg.name}` cannot be quantized in groups of rows yet: {what}", arg.span,
+                  "declared here", help="it runs on the reference: `fp4cc run --device reference`")]  # fmt: skip
+
+
+def placed_by(fmt: BlockFormat) -> Literal["row", "atom"] | None:
+    """Where the scales of ragged rows lie: at their rows, or each group's from a new row of atoms of 128 rows on."""
+    tall = fmt.stored[0]
+    rows = tall * fmt.layout.extent("row") if isinstance(tall, int) else 0
+    return "row" if rows == 1 else "atom" if rows == CTA_ROWS else None
+
+
 def _blocks_note(along: str) -> str:
     widest = PANEL if along == "columns" else CTA_ROWS
     return (
         f"an epilogue measures blocks whose rows and columns divide {LINE}, and those of 1 to {CTA_ROWS} rows and "
         f"{LINE} to {widest} columns in powers of two; 1 x all and all x all take a second launch"
     )
-
-
-def why_not_in_place(value: Value, problem: Space) -> str | None:
-    """Why a `quantize` that is not stored but dequantized cannot be built yet; None if it can."""
-    fmt = value.dtype
-    if not isinstance(fmt, BlockFormat):
-        raise TypeError(f"quantize to {fmt!r}")
-    if value.axes != (*problem.batch_axes, problem.m_axis, problem.n_axis):
-        return "its blocks do not lie along the columns"
-    if value.attrs.get("rounding", "nearest") != "nearest" or value.attrs.get("mode") == "scale":
-        return "it rounds stochastically, or its scales are given"
-    if fmt.scale is None or fmt.block[0] != 1 or measure(value, "columns") != "line":
-        return f"blocks of {fmt.block[0]} x {fmt.block[1]}"
-    return None
 
 
 def _refusal(arg: Arg, what: str, *notes: str) -> Diagnostic:
@@ -87,7 +169,7 @@ def plan_quantized(
         batch_stride=mul(lines, pitch) if problem.batch_axes else 0,
         row_stride=pitch if direction == "columns" else 0,
         column_stride=pitch if direction == "rows" else 0,
-        store=_store(arg.name, fmt, divides(128 // fmt.bits, length, constraints, sizes), line_bytes, stages),
+        store=_store(arg.name, fmt, divides(128 // fmt.bits, length, constraints, sizes), line_bytes, stages, problem),
         quantize=QuantizePlan(
             mode=mode,
             given=given,
@@ -96,14 +178,25 @@ def plan_quantized(
             line_bytes=line_bytes,
             scales_param=f"{arg.name}_scales_ptr",
             tensor_scale_param=None if shared or fmt.tensor_scale is None else f"{arg.name}_tensor_scale_ptr",
-            pads=_pads(fmt, direction, tile_n),
+            pads=problem.groups is None and _pads(fmt, direction, tile_n),
             rng=_rng(kernel, value),
             stream=_stream(value),
             aligned=isinstance(fmt.block[1], int) and fmt.block[1] % 16 == 0 or divides(16, length, constraints, sizes),
             transpose_buffer=TRANSPOSE_BUFFER if direction == "rows" else None,
             measure=measure(value, direction) or "line",
         ),
+        beyond=_beyond(fmt, direction, problem, stored=fmt.tensor_scale is not None and not shared),
     )
+
+
+def _beyond(fmt: BlockFormat, direction: str, problem: Space, *, stored: bool) -> tuple[str, ...]:
+    """The axes that may be empty while there are scales, or a tensor scale that the kernel has `stored`."""
+    m, n = (problem.m_axis,), (problem.n_axis,)
+    if stored:
+        return (*problem.batch_axes, *m, *n)
+    rows, columns = fmt.block
+    lines, length = (m, n) if direction == "columns" else (n, m)
+    return (*(lines if rows == "all" else ()), *(length if columns == "all" else ()))
 
 
 def _rng(kernel: Kernel, value: Value) -> str | None:
@@ -118,11 +211,11 @@ def _stream(value: Value) -> int:
     return stream if isinstance(stream, int) else 0
 
 
-def _store(name: str, fmt: BlockFormat, always: bool, line_bytes: int, stages: int) -> StorePlan:
+def _store(name: str, fmt: BlockFormat, always: bool, line_bytes: int, stages: int, space: Space) -> StorePlan:
     if line_bytes % 16:
         return StorePlan("direct", buffer=f"{name}_slabs", stages=1, row_bytes=line_bytes)
     return StorePlan(
-        via="tma" if always else "either",
+        via="tma" if always and space.groups is None else "either",
         tensor_map=f"{name}_store",
         flag=None if always else f"{name}_by_tma",
         buffer=f"{name}_slabs",
@@ -140,20 +233,6 @@ def _pads(fmt: BlockFormat, along: str, tile_n: int) -> bool:
         return rows == 1 and k == 1 and fmt.layout.extent("batch") == 1  # there is no padding
     tile_lines, tile_length = (CTA_ROWS, tile_n) if along == "columns" else (tile_n, CTA_ROWS)
     return fmt.layout.extent("batch") == 1 and tile_lines % (rows * tall) == 0 and tile_length % (k * wide) == 0
-
-
-def params(output: EpilogueOutput) -> list[KernelParam]:
-    """The parameters of a quantized output, but for its tensor map and flag."""
-    plan = output.quantization
-    found = [KernelParam(plan.scales_param, Param("pointer", f"{output.arg}.scales"), "scales")]
-    if output.store.via != "tma":
-        found.append(KernelParam(output.param_name, Param("pointer", f"{output.arg}.codes"), "codes"))
-    if plan.rng is not None:
-        found.append(KernelParam(f"{plan.rng}_ptr", Param("pointer", plan.rng), "random state"))
-    if plan.tensor_scale_param is not None:
-        stored = Param("pointer", f"{output.arg}.tensor_scale")
-        found.append(KernelParam(plan.tensor_scale_param, stored, "tensor scale"))
-    return found
 
 
 def legal(output: EpilogueOutput) -> Expr:
@@ -177,7 +256,7 @@ def tensor_map(output: EpilogueOutput, problem: Space) -> TensorMap:
         box=(output.store.row_bytes, LINE, *((1,) if batched else ())),
         element_strides=(1, 1, *((1,) if batched else ())),
         swizzle=output.store.swizzle,
-        when=legal(output) if output.store.via == "either" else None,
+        when=legal(output) if output.store.flag is not None else None,
     )
 
 
@@ -189,30 +268,16 @@ def fills(output: EpilogueOutput, problem: Space) -> list[Init]:
     lines, length = (problem.m, problem.n) if plan.along == "columns" else (problem.n, problem.m)
     tall, wide = fmt.stored
     layout = fmt.layout
+    rows = ceildiv(lines, tall * layout.extent("row")) if isinstance(tall, int) else 1
+    if problem.groups is not None and problem.groups.ragged and isinstance(tall, int):
+        rows = most_tiles(lines, tall * layout.extent("row"), problem.groups)
     count = mul(
         ceildiv(problem.batch, layout.extent("batch")),
-        ceildiv(lines, tall * layout.extent("row")) if isinstance(tall, int) else 1,
+        rows,
         ceildiv(length, wide * layout.extent("k")) if isinstance(wide, int) else 1,
         layout.atom_size,
     )
     return [Init(f"{output.arg}.scales", mul(count, 4) if fmt.scale == "f32" else count, layout.pad)]
-
-
-def measuring(outputs: tuple[EpilogueOutput, ...], warps: int, panel: int) -> list[SmemBuffer]:
-    """The buffers of what is measured of a panel: a float for each line that a thread sees, then one for each warp."""
-    lines = panel // LINE * warps * LINE
-    return [
-        SmemBuffer(f"{o.arg}_blocks", 0, 4 * (lines + warps), 1, 16, f"what is measured of {o.arg}, then its factors")
-        for o in outputs
-        if o.quantize is not None and o.quantize.measure == "panel"
-    ]
-
-
-def transposition(outputs: tuple[EpilogueOutput, ...], warps: int) -> list[SmemBuffer]:
-    """The buffer in which each warp transposes a sub-tile, if an output needs it."""
-    if not any((o.quantize and o.quantize.transpose_buffer) or (o.reduce and o.reduce.over == "rows") for o in outputs):
-        return []
-    return [SmemBuffer(TRANSPOSE_BUFFER, 0, warps * LINE * LINE * 4, 1, 1024, "a sub-tile of each warp, turned around")]
 
 
 def _format(arg: Arg) -> BlockFormat:

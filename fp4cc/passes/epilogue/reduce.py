@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, cast
 
 from fp4cc.diagnostics import Diagnostic, error
-from fp4cc.ir.kernel import Arg, Expr, Value
-from fp4cc.ir.lowered import KernelParam
-from fp4cc.ir.lowered_epilogue import EpilogueOutput, ReducePlan, Space, StorePlan
+from fp4cc.ir.kernel import Arg, Expr, Kernel, Value
+from fp4cc.ir.lowered import KernelParam, SmemBuffer
+from fp4cc.ir.lowered_epilogue import EpilogueOutput, EpilogueProgram, ReducePlan, Space, StorePlan
 from fp4cc.ir.sizes import ceildiv, fold, mul
+from fp4cc.passes.epilogue.construct import Construct, GlobalMemory, Planning
+from fp4cc.passes.epilogue.memory import transposition
 from fp4cc.passes.problem.unzip import Frame
 from fp4cc.source import Span
 from fp4rt.manifest import Init, Param
@@ -26,6 +27,60 @@ BLOCK = 32  # rows and columns of a partial sum
 _START = {"max": 0xFFFFFFFF, "min": 0x7FFFFFFF, "amax": 0, "amax_nan": 0}
 
 
+class Reduce(Construct):
+    """The reduced outputs of an epilogue. A reduction is known only after all tiles are done."""
+
+    name = "reduce"
+    writes = ("reduced",)
+    says_all = True
+
+    def makes(self, index: int, frame: Frame) -> bool:
+        return frame.kernel.values[index].op == "reduce"
+
+    def stores(self, arg: Arg, value: Value, frame: Frame) -> bool:
+        return arg.format is None and value.op == "reduce"
+
+    def refusals(self, index: int, frame: Frame) -> Iterator[Diagnostic]:
+        """It is used in the kernel: one that is only stored is computed by the store."""
+        value = frame.kernel.values[index]
+        users = [v for v in frame.kernel.values if index in v.operands]
+        yield error("FP4020", "a reduction is used in the kernel that computes it: this cannot be compiled yet",
+                    users[0].span if users else value.span, "uses a reduction", also=[(value.span, "reduced here")],
+                    notes=["a reduction is known only after all tiles are done; it can be an output of its own, bare, "
+                           "over the columns, the rows or all of the product"],
+                    help=_two_kernels(value))  # fmt: skip
+
+    def output_refusals(self, arg: Arg, value: Value, frame: Frame) -> Iterable[Diagnostic]:
+        return refusals(arg, value, frame)
+
+    def stored(self, index: int, kernel: Kernel) -> Sequence[int]:
+        return kernel.values[index].operands
+
+    def output(self, arg: Arg, index: int, planning: Planning) -> EpilogueOutput:
+        return plan_reduced(arg, planning.kernel.values[index], planning.space)
+
+    def explained(self, output: EpilogueOutput, program: EpilogueProgram) -> tuple[str, str]:
+        if output.reduce is not None and output.reduce.partials_param is None:
+            return "atomics", "tiles join their maxima on the bits of the floats, which is exact in any order"
+        return "partial sums", "whoever finishes last adds them up in their order, so the bits never change"
+
+    def buffers(self, program: EpilogueProgram) -> Sequence[SmemBuffer]:
+        return [transposition()] if any(o.reduce and o.reduce.over == "rows" for o in program.outputs) else []
+
+    def memory(self, program: EpilogueProgram, start: Expr) -> GlobalMemory:
+        return workspace(program.outputs, program.problem, program.tile_n, start)
+
+
+def _two_kernels(reduction: Value) -> str:
+    """How to do what a use of a reduction wants in two kernels."""
+    axes = ", ".join(reduction.axes)
+    kind = str(reduction.attrs["kind"])
+    return (
+        f"output the reduction by itself (`out r : f32[{axes}]`, `r = {kind}(...)`) beside the values it is used with, "
+        f"and compute with both in a second kernel that takes them as inputs"
+    )
+
+
 def refusals(arg: Arg, value: Value, frame: Frame) -> list[Diagnostic]:
     """Why this reduced output cannot be built yet; empty if it can."""
     kind = str(value.attrs["kind"])
@@ -37,6 +92,10 @@ def refusals(arg: Arg, value: Value, frame: Frame) -> list[Diagnostic]:
         return [_refusal(arg, place, f"{kind} over an axis of the product")]
     if kind in SUMS and set(_names(value)) & set(frame.problem.batch_axes):
         return [_refusal(arg, place, "a sum over batches")]
+    if kind in SUMS and frame.problem.groups is not None:
+        return [_in_groups(arg, place, "a sum")]
+    if frame.problem.groups is not None and not frame.problem.ragged:
+        return [_in_groups(arg, place, "a reduction of masked rows")]
     if arg.dtype != "f32":
         return [_refusal(arg, place, f"a reduction stored as {arg.dtype}: its type is f32")]
     if not product <= set(reduced.axes):
@@ -49,6 +108,11 @@ def refusals(arg: Arg, value: Value, frame: Frame) -> list[Diagnostic]:
     return []
 
 
+def _in_groups(arg: Arg, place: Span, what: str) -> Diagnostic:
+    return error("FP4300", f"`{arg.name}` cannot be computed beside groups of rows yet: {what}", place, "computed here",
+                 help="it runs on the reference: `fp4cc run --device reference`")  # fmt: skip
+
+
 def _refusal(arg: Arg, place: Span, what: str) -> Diagnostic:
     return error("FP4020", f"`{arg.name}` cannot be compiled in an epilogue yet: {what}", place, "computed here",
                  help="it runs on the reference: `fp4cc run --device reference`")  # fmt: skip
@@ -59,6 +123,8 @@ def plan_reduced(arg: Arg, value: Value, problem: Space) -> EpilogueOutput:
     over = _over(value, problem)
     if over is None:
         raise ValueError(f"{arg.name} is reduced over {_names(value)}")
+    m, n = (problem.m_axis,), (problem.n_axis,)
+    reduced = {"columns": n, "rows": m, "all": (*m, *n)}[over]
     left = problem.m if over == "columns" else problem.n if over == "rows" else 1
     batched = bool(problem.batch_axes) and not set(problem.batch_axes) & set(_names(value))
     return EpilogueOutput(
@@ -72,6 +138,7 @@ def plan_reduced(arg: Arg, value: Value, problem: Space) -> EpilogueOutput:
         column_stride=1 if over == "rows" else 0,
         store=StorePlan("direct"),
         reduce=_plan(arg.name, cast("Kind", value.attrs["kind"]), over),
+        beyond=reduced if batched or not problem.batch_axes else (*problem.batch_axes, *reduced),
     )
 
 
@@ -81,20 +148,11 @@ def _plan(name: str, kind: Kind, over: Over) -> ReducePlan:
     return ReducePlan(kind, over, f"{name}_partials_ptr", f"{name}_tickets_ptr")
 
 
-@dataclass(frozen=True, slots=True)
-class Workspace:
-    """What reductions need: fills before the launch, parameters, and bytes of the workspace."""
-
-    init: tuple[Init, ...]
-    params: tuple[KernelParam, ...]
-    size: Expr
-
-
-def workspace(outputs: Sequence[EpilogueOutput], problem: Space, tile_n: int) -> Workspace:
+def workspace(outputs: Sequence[EpilogueOutput], problem: Space, tile_n: int, start: Expr) -> GlobalMemory:
     """Lay out the workspace: each sum's partials, then its tickets, which start at 0."""
     init: list[Init] = []
     params: list[KernelParam] = []
-    end: Expr = 0
+    end = start
     for output in outputs:
         plan = output.reduce
         if plan is None:
@@ -109,7 +167,7 @@ def workspace(outputs: Sequence[EpilogueOutput], problem: Space, tile_n: int) ->
         params.append(KernelParam(plan.tickets_param, Param("pointer", WORKSPACE, at), "arrivals"))
         init.append(Init(WORKSPACE, tickets, 0, 4, at))
         end = _sum(at, mul(tickets, 4))
-    return Workspace(tuple(init), tuple(params), end)
+    return GlobalMemory(tuple(init), tuple(params), end)
 
 
 def _counts(plan: ReducePlan, problem: Space, tile_n: int) -> tuple[Expr, Expr]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fp4cc.ir.lowered import Mma, Operand, Product
-from fp4cc.ir.lowered_converters import Conversion
+from fp4cc.ir.lowered import Conversion, Mma, Operand, Product
 
 
 @dataclass(frozen=True, slots=True)

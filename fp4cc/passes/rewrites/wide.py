@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 
 from fp4cc.ir.kernel import Arg, Kernel, Store, Value
 from fp4cc.ir.verify import verify
-from fp4cc.passes.epilogue.blocks import columns_of_block, columns_of_transform
+from fp4cc.passes.epilogue.hadamard import columns_of_transform
+from fp4cc.passes.epilogue.measure import columns_of_block
 from fp4cc.passes.rewrites.split import CARRIED, FreshNames, Split, carrier, once, second_kernel
 
 

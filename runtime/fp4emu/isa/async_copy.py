@@ -31,8 +31,7 @@ class Copies:
 
 
 def _copies(thread: ThreadContext) -> Copies:
-    found: Copies = thread.scratch.setdefault("cp.async", Copies())
-    return found
+    return thread.state.of(Copies)
 
 
 @instruction(

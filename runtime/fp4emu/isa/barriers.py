@@ -9,11 +9,12 @@ import numpy as np
 
 from fp4emu.errors import Fault
 from fp4emu.instruction import Instruction
+from fp4emu.lockstep import Lockstep
 from fp4emu.machine import Cta, WarpContext
 from fp4emu.order import rules
 from fp4emu.order.barriers import Carried
 from fp4emu.registry import Wait, instruction
-from fp4emu.shapes import LANES, active_rows, row_of, words
+from fp4emu.shapes import LANES, row_of
 
 CTA_SECTION, CLUSTER_SECTION, WARP_SECTION = "9.7.13.1", "9.7.13.3", "9.7.13.2"
 BARRIERS = 16
@@ -36,7 +37,7 @@ class NamedBarrier:
     def needed(self) -> int:
         if self.expected is not None:
             return self.expected
-        return 32 * len(self.cta.scratch["live warps"])
+        return 32 * len(self.cta.live_warps)
 
     def arrive(self, threads: int, expected: int | None, true: int = 0) -> int:
         """Counts threads in; returns the generation that they wait to end."""
@@ -67,10 +68,14 @@ class NamedBarrier:
             self.cta.cluster.machine.clock.ticks += 1
 
 
+class _NamedBarriers(dict[int, NamedBarrier]):
+    """Those of a CTA that have been used, by number."""
+
+
 def named_barrier(cta: Cta, number: int) -> NamedBarrier:
     if not 0 <= number < BARRIERS:
         raise Fault(f"barrier {number} is outside of 0..{BARRIERS - 1}")
-    table: dict[int, NamedBarrier] = cta.scratch.setdefault("named barriers", {})
+    table = cta.state.of(_NamedBarriers)
     if number not in table:
         table[number] = NamedBarrier(cta, number)
     return table[number]
@@ -88,9 +93,9 @@ def _row(value: Any, row: int, mask: Any) -> int:
     return int(line[0])
 
 
-def _threads(g: Any, row: int, word: int) -> int:
+def _threads(g: Lockstep, row: int, word: int) -> int:
     """How many threads a warp brings to a barrier: 32 if all that live are here."""
-    live = _live(g, row)
+    live = g.live_lanes(row)
     return 32 if word & live == live else word.bit_count()
 
 
@@ -113,13 +118,15 @@ class _Arrival:
     threads: int
 
 
-def _synchronize(g: Any, mask: Any, number: Any, count: Any, true: Any = None) -> list[tuple[int, NamedBarrier, int]]:
+def _synchronize(
+    g: Lockstep, mask: Any, number: Any, count: Any, true: Any = None
+) -> list[tuple[int, NamedBarrier, int]]:
     """Arrives, and makes the rows wait whose barrier has not opened. Returns (row, barrier, generation) of those that
     pass.
 
     Lanes of a warp may come one after the other, and lanes that wait may meet others here and try again with them.
     """
-    rows = active_rows(g, mask)
+    rows = g.executing(mask)
     for row, warp, word in rows:
         g.row = row
         fresh = word & ~sum(arrival.lanes for arrival in _arrivals(warp))
@@ -151,19 +158,22 @@ def _synchronize(g: Any, mask: Any, number: Any, count: Any, true: Any = None) -
     return passed
 
 
-def _arrivals(warp: WarpContext) -> list[_Arrival]:
+class _Arrivals(list[_Arrival]):
     """The arrivals of a warp whose lanes still wait."""
-    found: list[_Arrival] = warp.scratch.setdefault("arrivals", [])
+
+
+def _arrivals(warp: WarpContext) -> _Arrivals:
+    found = warp.state.of(_Arrivals)
     found[:] = [arrival for arrival in found if arrival.lanes]
     return found
 
 
 def _arrive(
-    g: Any, row: int, warp: WarpContext, lanes: int, barrier: NamedBarrier, expected: int | None, hits: int
+    g: Lockstep, row: int, warp: WarpContext, lanes: int, barrier: NamedBarrier, expected: int | None, hits: int
 ) -> None:
     """Counts lanes in. With its last live lanes a warp has brought 32 threads, those that have exited included."""
     earlier = [a for a in _arrivals(warp) if a.barrier is barrier and a.generation == barrier.generation]
-    all_live = not _live(g, row) & ~(lanes | sum(a.lanes for a in earlier))
+    all_live = not g.live_lanes(row) & ~(lanes | sum(a.lanes for a in earlier))
     threads = 32 - sum(a.threads for a in earlier) if all_live else lanes.bit_count()
     _arrivals(warp).append(_Arrival(lanes, barrier, barrier.arrive(threads, expected, hits), threads))
 
@@ -174,14 +184,14 @@ def _describe(barrier: NamedBarrier) -> str:
 
 @instruction("barrier", "[cta] sync [aligned]", style="group", section=CTA_SECTION, blocking=True)
 @instruction("bar", "[cta] sync", style="group", section=CTA_SECTION, blocking=True)
-def barrier_sync(g: Any, ins: Instruction, mask: Any, number: Any, count: Any = None) -> None:
+def barrier_sync(g: Lockstep, ins: Instruction, mask: Any, number: Any, count: Any = None) -> None:
     _synchronize(g, mask, number, count)
 
 
 @instruction("barrier", "[cta] arrive [aligned]", style="group", section=CTA_SECTION)
 @instruction("bar", "[cta] arrive", style="group", section=CTA_SECTION)
-def barrier_arrive(g: Any, ins: Instruction, mask: Any, number: Any, count: Any) -> None:
-    for row, warp, word in active_rows(g, mask):
+def barrier_arrive(g: Lockstep, ins: Instruction, mask: Any, number: Any, count: Any) -> None:
+    for row, warp, word in g.executing(mask):
         g.row = row
         barrier = named_barrier(warp.cta, _row(number, row, mask))
         if g.order is not None:
@@ -210,7 +220,7 @@ def barrier_arrive(g: Any, ins: Instruction, mask: Any, number: Any, count: Any)
     per_warp=True,
     blocking=True,
 )
-def barrier_red(g: Any, ins: Instruction, mask: Any, number: Any, *rest: Any) -> Any:
+def barrier_red(g: Lockstep, ins: Instruction, mask: Any, number: Any, *rest: Any) -> Any:
     count, predicate = (None, rest[0]) if len(rest) == 1 else rest
     op = ins.mod("op")
     result = np.zeros((len(g.warps), 1), np.uint32 if op == "popc" else np.bool_)
@@ -232,7 +242,7 @@ class ClusterBarrier:
     carried: Carried = field(default_factory=Carried)
 
     def check(self, ctas: list[Cta]) -> None:
-        live = {(cta.rank, index) for cta in ctas for index in cta.scratch["live warps"]}
+        live = {(cta.rank, index) for cta in ctas for index in cta.live_warps}
         if self.arrived and live <= self.arrived:
             self.arrived = set()
             self.carried.end(self.generation)
@@ -241,14 +251,13 @@ class ClusterBarrier:
 
 
 def cluster_barrier(warp: WarpContext) -> ClusterBarrier:
-    found: ClusterBarrier = warp.cluster.scratch.setdefault("cluster barrier", ClusterBarrier())
-    return found
+    return warp.cluster.state.of(ClusterBarrier)
 
 
 @instruction("barrier.cluster", "arrive [sem=release|relaxed] [aligned]", style="group", section=CLUSTER_SECTION)
-def cluster_arrive(g: Any, ins: Instruction, mask: Any) -> None:
+def cluster_arrive(g: Lockstep, ins: Instruction, mask: Any) -> None:
     """Lanes of a warp may come one after the other: the warp has arrived when all its live lanes have."""
-    rows = active_rows(g, mask)
+    rows = g.executing(mask)
     for row, warp, word in rows:
         g.row = row
         barrier = cluster_barrier(warp)
@@ -258,7 +267,7 @@ def cluster_arrive(g: Any, ins: Instruction, mask: Any) -> None:
         if g.order is not None:
             rules.arrived(g.order, barrier.carried, warp, word, relaxed=ins.mod("sem") == "relaxed")
         lanes[barrier.generation] = lanes.get(barrier.generation, 0) | word
-        if not _live(g, row) & ~lanes[barrier.generation]:
+        if not g.live_lanes(row) & ~lanes[barrier.generation]:
             barrier.arrived.add((warp.cta.rank, warp.index))
     for _, warp, _ in rows:
         cluster_barrier(warp).check(warp.cluster.ctas)
@@ -266,8 +275,8 @@ def cluster_arrive(g: Any, ins: Instruction, mask: Any) -> None:
 
 
 @instruction("barrier.cluster", "wait [sem=acquire] [aligned]", style="group", section=CLUSTER_SECTION, blocking=True)
-def cluster_wait(g: Any, ins: Instruction, mask: Any) -> None:
-    for row, warp, word in active_rows(g, mask):
+def cluster_wait(g: Lockstep, ins: Instruction, mask: Any) -> None:
+    for row, warp, word in g.executing(mask):
         g.row = row
         barrier, lanes = cluster_barrier(warp), _cluster_lanes(warp)
         tokens = [generation for generation, arrived in lanes.items() if arrived & word]
@@ -286,33 +295,28 @@ def cluster_wait(g: Any, ins: Instruction, mask: Any) -> None:
     g.row = None
 
 
-def _cluster_lanes(warp: WarpContext) -> dict[int, int]:
+class _ClusterLanes(dict[int, int]):
     """The lanes of a warp that have arrived and not yet waited, by the barrier's generation at their arrival."""
-    found: dict[int, int] = warp.scratch.setdefault("cluster lanes", {})
+
+
+def _cluster_lanes(warp: WarpContext) -> _ClusterLanes:
+    found = warp.state.of(_ClusterLanes)
     for generation in [n for n, lanes in found.items() if not lanes]:
         del found[generation]
     return found
 
 
-def _live(g: Any, row: int) -> int:
-    """The lanes of a warp that have not exited."""
-    if g.live is None:
-        return 0xFFFF_FFFF
-    return int(words(g.live[row : row + 1])[0])
-
-
 def _describe_cluster(barrier: ClusterBarrier, warp: WarpContext) -> str:
-    live = sum(len(cta.scratch["live warps"]) for cta in warp.cluster.ctas)
+    live = sum(len(cta.live_warps) for cta in warp.cluster.ctas)
     return f"cluster barrier: {len(barrier.arrived)} of {live} warps have arrived"
 
 
 def warps_exited(cta: Cta) -> None:
     """Barriers count a warp that has exited as arrived: look again whether they open."""
-    table: dict[int, NamedBarrier] = cta.scratch.get("named barriers", {})
-    for barrier in table.values():
+    for barrier in cta.state.of(_NamedBarriers).values():
         if barrier.expected is None:
             barrier.check()
-    found: ClusterBarrier | None = cta.cluster.scratch.get("cluster barrier")
+    found = cta.cluster.state.find(ClusterBarrier)
     if found is not None:
         found.check(cta.cluster.ctas)
 
@@ -329,11 +333,11 @@ def _named(members: Any, row: int, mask: Any) -> int:
 
 
 @instruction("bar.warp.sync", "", style="group", section=WARP_SECTION, blocking=True, quiet=True)
-def warp_sync(g: Any, ins: Instruction, mask: Any, members: Any) -> None:
+def warp_sync(g: Lockstep, ins: Instruction, mask: Any, members: Any) -> None:
     """Waits until the lanes of the mask have met here: they come along other paths of the group."""
-    for row, warp, word in active_rows(g, mask):
+    for row, warp, word in g.executing(mask):
         named = _named(members, row, mask)
-        if named & _live(g, row) & ~word:
+        if named & g.live_lanes(row) & ~word:
             g.waits[row] = Wait(lambda: False, lambda: "bar.warp.sync: lanes of its mask have not come", meets=True)
         elif g.order is not None:
             rules.warp_synced(g.order, warp, named & word)

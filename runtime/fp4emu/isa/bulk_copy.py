@@ -14,11 +14,11 @@ from fp4emu.effects import BulkGroups, require_live, submit, submit_in_group
 from fp4emu.errors import Fault
 from fp4emu.instruction import Instruction
 from fp4emu.isa.bulk_tensor import targets
+from fp4emu.lockstep import Lockstep
 from fp4emu.machine import ThreadContext, WarpContext
 from fp4emu.memory import RANK_SHIFT, SharedMemory
 from fp4emu.order import rules
 from fp4emu.registry import Wait, instruction
-from fp4emu.shapes import active_rows
 from fp4emu.tensormap import DataType
 
 Bytes = npt.NDArray[np.uint8]
@@ -91,6 +91,20 @@ def load(thread: ThreadContext, ins: Instruction, dst: int, src: int, size: int,
 )
 def send(thread: ThreadContext, ins: Instruction, dst: int, src: int, size: int, barrier: int) -> None:
     """Own shared memory to that of a CTA of the cluster."""
+    _to_shared(thread, ins, dst, src, size, barrier, lambda _, data: data)
+
+
+def _to_shared(
+    thread: ThreadContext,
+    ins: Instruction,
+    dst: int,
+    src: int,
+    size: int,
+    barrier: int,
+    new: Callable[[Callable[[], Bytes], Bytes], Bytes],
+) -> None:
+    """Own shared memory to that of a CTA of the cluster: `new` makes its bytes of what reads the old ones, and the
+    source's."""
     _check(size, dst, src)
     _same_cta(dst, barrier)
     source = _own(thread, src)
@@ -101,7 +115,7 @@ def send(thread: ThreadContext, ins: Instruction, dst: int, src: int, size: int,
         data = _read_shared(source, src & OFFSET_MASK, size)
         require_live(thread.cluster.ctas[dst >> RANK_SHIFT], "the bulk copy")
         target, offset = thread.cluster.resolve(dst)
-        _write_shared(target, offset, data)
+        _write_shared(target, offset, new(lambda: _read_shared(target, offset, size), data))
         thread.cluster.barrier(barrier).complete_tx(size)
 
     submit(thread, ins, effect)
@@ -155,23 +169,10 @@ _TYPE = "type=u32|s32|u64|s64|b32|b64|f16|bf16|f32|f64"
 )
 def reduce_shared(thread: ThreadContext, ins: Instruction, dst: int, src: int, size: int, barrier: int) -> None:
     """Own shared memory reduced into that of a CTA of the cluster (integer types)."""
-    _check(size, dst, src)
-    _same_cta(dst, barrier)
     if ins.mod("type") not in ("u32", "s32", "u64", "b32", "b64"):
         raise Fault(f"cp.reduce.async.bulk to shared memory does not take .{ins.mod('type')}")
-    source = _own(thread, src)
-    thread.cluster.barrier(barrier)
-
-    def effect() -> None:
-        require_live(thread.cta, "the read of a bulk copy")
-        data = _read_shared(source, src & OFFSET_MASK, size)
-        require_live(thread.cluster.ctas[dst >> RANK_SHIFT], "the bulk copy")
-        target, offset = thread.cluster.resolve(dst)
-        old = _read_shared(target, offset, size)
-        _write_shared(target, offset, tma.reduce_bytes(old, data, _TYPES[ins.mod("type")], ins.mod("op")))
-        thread.cluster.barrier(barrier).complete_tx(size)
-
-    submit(thread, ins, effect)
+    kind, op = _TYPES[ins.mod("type")], ins.mod("op")
+    _to_shared(thread, ins, dst, src, size, barrier, lambda old, data: tma.reduce_bytes(old(), data, kind, op))
 
 
 @instruction(
@@ -208,27 +209,26 @@ def prefetch(thread: ThreadContext, ins: Instruction, address: int, size: int, *
     thread.memory.offset(address, size)
 
 
-def _lanes_with_groups(g: Any, mask: Any) -> list[tuple[int, WarpContext, int, BulkGroups]]:
+def _lanes_with_groups(g: Lockstep, mask: Any) -> list[tuple[int, WarpContext, int, BulkGroups]]:
     """(row, warp, lane, groups) of the executing threads that have ever issued a bulk operation: for the others
     there is nothing to do."""
     found: list[tuple[int, WarpContext, int, BulkGroups]] = []
-    for row, warp, word in active_rows(g, mask):
-        threads: dict[int, dict[str, Any]] = warp.scratch.get("threads", {})
-        for lane, scratch in threads.items():
-            if word >> lane & 1 and "bulk" in scratch:
-                found.append((row, warp, lane, scratch["bulk"]))
+    for row, warp, word in g.executing(mask):
+        for lane, state in warp.threads.items():
+            if word >> lane & 1 and (groups := state.find(BulkGroups)) is not None:
+                found.append((row, warp, lane, groups))
     return found
 
 
 @instruction("cp.async.bulk.commit_group", "", style="group", section="9.7.9.25.6.1")
-def commit_group(g: Any, ins: Instruction, mask: Any) -> None:
+def commit_group(g: Lockstep, ins: Instruction, mask: Any) -> None:
     """Closes the open bulk group of each thread, even an empty one."""
     for *_, groups in _lanes_with_groups(g, mask):
         groups.commit()
 
 
 @instruction("cp.async.bulk.wait_group", "[read]", style="group", section="9.7.9.25.6.2", blocking=True)
-def wait_group(g: Any, ins: Instruction, mask: Any, allowed: Any) -> None:
+def wait_group(g: Lockstep, ins: Instruction, mask: Any, allowed: Any) -> None:
     """Waits until at most `allowed` of the newest groups are pending; with `.read`, until the others have read their
     source."""
     read, limit = ins.has("read"), int(allowed)

@@ -6,13 +6,14 @@ The 16-byte response: bit 0 set if a cluster was canceled, then the %ctaid of it
 
 from __future__ import annotations
 
-from fp4emu.builder import Builder, Value
+from fp4emu.builder import Builder
 from fp4emu.effects import submit
 from fp4emu.errors import Fault
 from fp4emu.instruction import Instruction, Sink, Vector
 from fp4emu.machine import ThreadContext
 from fp4emu.memory import RANK_SHIFT
 from fp4emu.registry import instruction
+from fp4emu.representation import Value
 
 SECTION = "9.7.13.17"
 TARGETS = ("sm_100a", "sm_103a", "sm_120a")

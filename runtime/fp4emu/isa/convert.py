@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 import fp4num
-from fp4emu.builder import SIGNED, UNSIGNED, Builder, join, width_of
+from fp4emu.builder import Builder
 from fp4emu.instruction import Instruction, Operand, Register
 from fp4emu.isa.integer import bits_of
 from fp4emu.registry import instruction
+from fp4emu.representation import SIGNED, UNSIGNED, join, width_of
 from fp4emu.values import F2, F4, F8, U1, U2, U4, Array, bf16_bits, bf16_value, directed32, f16_bits
 
 SECTION = "9.7.9.21"

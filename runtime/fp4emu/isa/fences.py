@@ -7,6 +7,7 @@ from typing import Any
 
 from fp4emu.builder import Builder
 from fp4emu.instruction import Instruction
+from fp4emu.lockstep import Lockstep
 from fp4emu.registry import instruction
 
 SCOPE = "[scope=cta|cluster|gpu|sys]"
@@ -40,7 +41,7 @@ instruction(
     section="9.7.13.4",
     quiet=True,
 )
-def proxy_async(g: Any, ins: Instruction, mask: Any) -> None:
+def proxy_async(g: Lockstep, ins: Instruction, mask: Any) -> None:
     """What the generic proxy wrote to the cluster's shared memory may now be read by TMA and the tensor cores."""
     for cluster in {id(warp.cta.cluster): warp.cta.cluster for warp in g.warps}.values():
         for cta in cluster.ctas:

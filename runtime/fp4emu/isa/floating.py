@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from fp4emu.builder import Builder, Value, join
+from fp4emu.builder import Builder
 from fp4emu.instruction import Instruction, Operand
 from fp4emu.registry import instruction
+from fp4emu.representation import Value, join
 from fp4emu.values import F4, F8, Array, canonical64, directed32, nan_max32, nan_min32, odd_sum
 
 ROUND = "[round=rn|rz|rm|rp]"

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from fp4emu.builder import SIGNED, UNSIGNED, Builder, join
+from fp4emu.builder import Builder
 from fp4emu.instruction import Instruction
 from fp4emu.registry import instruction
+from fp4emu.representation import SIGNED, UNSIGNED, join
 from fp4emu.values import Array
 
 INTEGERS = "type=u16|u32|u64|s16|s32|s64"

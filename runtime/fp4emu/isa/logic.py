@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from fp4emu.builder import SIGNED, UNSIGNED, Builder, Value, join
+from fp4emu.builder import Builder
 from fp4emu.instruction import Instruction
 from fp4emu.isa.integer import bits_of, lanewise
 from fp4emu.registry import instruction
+from fp4emu.representation import SIGNED, UNSIGNED, Value, join
 from fp4emu.values import Array
 
 TYPES = "type=b16|b32|b64"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,14 +10,15 @@ import numpy as np
 
 from fp4emu.barrier import MAX_COUNT, Barrier
 from fp4emu.builder import Builder
+from fp4emu.calls import argument
 from fp4emu.errors import Fault
 from fp4emu.instruction import Instruction, Sink
+from fp4emu.lockstep import Lockstep
 from fp4emu.machine import Cluster, WarpContext
 from fp4emu.memory import GLOBAL_BASE, RANK_SHIFT, SHARED_WINDOW
 from fp4emu.order import rules
-from fp4emu.program import argument
 from fp4emu.registry import Wait, instruction
-from fp4emu.shapes import LANES, active_rows, row_of
+from fp4emu.shapes import LANES, row_of
 
 LOCAL = "[space=shared|shared::cta]"
 ANY = "[space=shared|shared::cta|shared::cluster]"
@@ -44,11 +46,11 @@ def _offset(warp: WarpContext, address: int) -> int:
     return place & ((1 << RANK_SHIFT) - 1)
 
 
-def _each(g: Any, mask: Any, *values: Any) -> list[tuple[int, WarpContext, int, tuple[int, ...]]]:
+def _each(g: Lockstep, mask: Any, *values: Any) -> list[tuple[int, WarpContext, int, tuple[int, ...]]]:
     """(row, warp, its lanes as bits, operands) of the executing lanes, those of a warp with the same operands
     together."""
     result: list[tuple[int, WarpContext, int, tuple[int, ...]]] = []
-    for row, warp, word in active_rows(g, mask):
+    for row, warp, word in g.executing(mask):
         lines: list[list[int]] = [
             row_of(value, row).tolist() if isinstance(value, np.ndarray) else [value] for value in values
         ]
@@ -65,7 +67,7 @@ def _each(g: Any, mask: Any, *values: Any) -> list[tuple[int, WarpContext, int, 
 
 
 @instruction("mbarrier.init", f"{LOCAL} b64", style="group", section="9.7.13.15.9")
-def init(g: Any, ins: Instruction, mask: Any, address: Any, count: Any) -> None:
+def init(g: Lockstep, ins: Instruction, mask: Any, address: Any, count: Any) -> None:
     for row, warp, lanes, (place, expected) in _each(g, mask, address, count):
         g.row = row
         offset = _offset(warp, place)
@@ -78,32 +80,35 @@ def init(g: Any, ins: Instruction, mask: Any, address: Any, count: Any) -> None:
 
 
 @instruction("mbarrier.inval", f"{LOCAL} b64", style="group", section="9.7.13.15.10")
-def inval(g: Any, ins: Instruction, mask: Any, address: Any) -> None:
+def inval(g: Lockstep, ins: Instruction, mask: Any, address: Any) -> None:
     for row, warp, _, (place,) in _each(g, mask, address):
         g.row = row
         warp.cta.barrier_invalidate(_offset(warp, place))
 
 
-@instruction(
-    "mbarrier.expect_tx", f"[sem=relaxed] [scope=cta|cluster] {ANY} b64", style="group", section="9.7.13.15.11"
-)
-def expect_tx(g: Any, ins: Instruction, mask: Any, address: Any, count: Any) -> None:
+def _transactions(g: Lockstep, ins: Instruction, mask: Any, address: Any, count: Any) -> Iterator[tuple[Barrier, int]]:
+    """Each barrier that lanes name, and the transactions of all those lanes together."""
     for row, warp, lanes, (place, tx) in _each(g, mask, address, count):
         g.row = row
         if g.order is not None:
             g.order.acts(warp, lanes, ins)
-        _at(warp, place, False).expect_tx(lanes.bit_count() * tx)
+        yield _at(warp, place, False), lanes.bit_count() * tx
+
+
+@instruction(
+    "mbarrier.expect_tx", f"[sem=relaxed] [scope=cta|cluster] {ANY} b64", style="group", section="9.7.13.15.11"
+)
+def expect_tx(g: Lockstep, ins: Instruction, mask: Any, address: Any, count: Any) -> None:
+    for barrier, transactions in _transactions(g, ins, mask, address, count):
+        barrier.expect_tx(transactions)
 
 
 @instruction(
     "mbarrier.complete_tx", f"[sem=relaxed] [scope=cta|cluster] {ANY} b64", style="group", section="9.7.13.15.12"
 )
-def complete_tx(g: Any, ins: Instruction, mask: Any, address: Any, count: Any) -> None:
-    for row, warp, lanes, (place, tx) in _each(g, mask, address, count):
-        g.row = row
-        if g.order is not None:
-            g.order.acts(warp, lanes, ins)
-        _at(warp, place, False).complete_tx(lanes.bit_count() * tx)
+def complete_tx(g: Lockstep, ins: Instruction, mask: Any, address: Any, count: Any) -> None:
+    for barrier, transactions in _transactions(g, ins, mask, address, count):
+        barrier.complete_tx(transactions)
 
 
 # The state that an arrival returns: the current phase, and the pending count before the arrival (9.7.13.15.13).
@@ -143,7 +148,7 @@ class _How:
     wanted: bool
 
 
-def arrive(g: Any, mask: Any, how: _How, address: Any, count: Any = 1) -> Any:
+def arrive(g: Lockstep, mask: Any, how: _How, address: Any, count: Any = 1) -> Any:
     """`count` is the number of arrivals, or with `expect` the bytes to expect before one arrival. Returns the states of
     the lanes, which arrive one after the other."""
     states = np.zeros((len(g.warps), LANES), np.uint64)
@@ -218,7 +223,7 @@ def _wait(e: Builder, ins: Instruction) -> None:
     e.set(ins.operands[0], "U", "b", call, 1)
 
 
-def wait(g: Any, ins: Instruction, mask: Any, address: Any, phase: Any) -> bool:
+def wait(g: Lockstep, ins: Instruction, mask: Any, address: Any, phase: Any) -> bool:
     """True if the phase has completed for all rows that go on; False only if the group may not wait any longer."""
     by_parity = ins.has("parity")
     pending: list[tuple[int, WarpContext, Barrier, int, int]] = []
@@ -249,7 +254,7 @@ def wait(g: Any, ins: Instruction, mask: Any, address: Any, phase: Any) -> bool:
     return True
 
 
-def _passed(g: Any, ins: Instruction, done: list[tuple[int, WarpContext, int, Barrier]]) -> None:
+def _passed(g: Lockstep, ins: Instruction, done: list[tuple[int, WarpContext, int, Barrier]]) -> None:
     """Tells who watches the order of accesses which lanes have waited for what."""
     if g.order is not None:
         for _, warp, lanes, barrier in done:

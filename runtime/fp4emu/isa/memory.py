@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 
 from fp4emu import access
-from fp4emu.builder import Builder, Value, join, width_of
+from fp4emu.builder import Builder
 from fp4emu.instruction import Address, Instruction, Operand, Register, Sink, Symbol, Vector
 from fp4emu.isa.convert import resize
 from fp4emu.isa.integer import bits_of, lanewise
+from fp4emu.lockstep import Lockstep
 from fp4emu.memory import GLOBAL_BASE, RANK_SHIFT, SHARED_WINDOW
 from fp4emu.registry import instruction
+from fp4emu.representation import Value, join, width_of
 from fp4emu.shapes import LANES
 
 TYPES = "type=b8|b16|b32|b64|b128|u8|u16|u32|u64|s8|s16|s32|s64|f32|f64"
@@ -87,7 +89,7 @@ def ld(e: Builder, ins: Instruction) -> None:
     ):
         base = e.symbols.params[source.base.name][0] + source.offset
         for index, item in enumerate(items):
-            _put(e, item, f"g.launch.param({base + index * bits // 8}, {bits // 8})", "U", type_name)
+            _put(e, item, f"g.grid.param({base + index * bits // 8}, {bits // 8})", "U", type_name)
         return
     address, kind, mask = _access(e, ins, source, space)
     if kind == "U":
@@ -141,7 +143,7 @@ def _put(e: Builder, item: Operand, text: str, kind: str, type_name: str) -> Non
 _PARTS = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 
 
-def load_vector(g: Any, space: str, address: Any, size: int, count: int, mask: Any) -> list[Any]:
+def load_vector(g: Lockstep, space: str, address: Any, size: int, count: int, mask: Any) -> list[Any]:
     """`count` elements of `size` bytes at each address, as a list of arrays (16-byte elements as pairs of uint64
     arrays)."""
     if not isinstance(address, np.ndarray):
@@ -207,7 +209,7 @@ def _word(e: Builder, value: Value, bits: int) -> str:
     return e.assign(resize(e, text, kind, value.bits, bits, False))
 
 
-def store_vector(g: Any, space: str, address: Any, size: int, words: list[Any], mask: Any) -> None:
+def store_vector(g: Lockstep, space: str, address: Any, size: int, words: list[Any], mask: Any) -> None:
     """Stores elements of `size` bytes one behind the other at each address."""
     if not isinstance(address, np.ndarray):
         address = np.array([[address]], np.uint64)
@@ -355,22 +357,22 @@ def getctarank(e: Builder, ins: Instruction) -> None:
 @instruction(
     "prefetch", "[space=global|local] level=L1|L2|L2::evict_last|L2::evict_normal", style="group", section="9.7.9.15"
 )
-def prefetch(g: Any, ins: Instruction, mask: Any, address: Any) -> None:
+def prefetch(g: Lockstep, ins: Instruction, mask: Any, address: Any) -> None:
     """Has no effect on results."""
 
 
 @instruction("prefetchu", "L1", style="group", section="9.7.9.15", quiet=True)
-def prefetchu(g: Any, ins: Instruction, mask: Any, address: Any) -> None:
+def prefetchu(g: Lockstep, ins: Instruction, mask: Any, address: Any) -> None:
     """Has no effect on results."""
 
 
 @instruction("discard", "[global] L2", style="group", section="9.7.9.17", quiet=True)
-def discard(g: Any, ins: Instruction, mask: Any, address: Any, size: int) -> None:
+def discard(g: Lockstep, ins: Instruction, mask: Any, address: Any, size: int) -> None:
     """A discarded line may hold anything: reading it before a store is a mistake that is not detected."""
 
 
 @instruction("applypriority", "[global] L2::evict_normal", style="group", section="9.7.9.16", quiet=True)
-def applypriority(g: Any, ins: Instruction, mask: Any, address: Any, size: int) -> None:
+def applypriority(g: Lockstep, ins: Instruction, mask: Any, address: Any, size: int) -> None:
     """Has no effect on results."""
 
 

@@ -63,25 +63,19 @@ def alloc(warp: WarpContext, ins: Instruction, dst: LaneValues, columns: LaneVal
             lambda: f"tcgen05.alloc of {count} columns; held: {memory.allocations}",
         )
     tmem.allocate(memory, start, count)
-    _check_at_exit(warp.cta)
+    if _all_deallocated not in warp.cta.at_exit:
+        warp.cta.at_exit.append(_all_deallocated)
     offset = address & OFFSET_MASK
     warp.cta.shared.check_write(offset, 4)
     warp.cta.shared.data[offset : offset + 4] = np.frombuffer(start.to_bytes(4, "little"), np.uint8)
     return None
 
 
-def _check_at_exit(cta: Cta) -> None:
-    """Has the launch check, once for each CTA, that everything was deallocated."""
-    if cta.scratch.setdefault("tcgen05.checked", False):
-        return
-    cta.scratch["tcgen05.checked"] = True
-
-    def check() -> None:
-        if cta.tensor.allocations:
-            held = ", ".join(f"{size} columns at {start}" for start, size in sorted(cta.tensor.allocations.items()))
-            raise Fault(f"CTA {cta.id} exited with tensor memory allocated: {held}", hint="tcgen05.dealloc all of it")
-
-    cta.cluster.scratch.setdefault("at exit", []).append(check)
+def _all_deallocated(cta: Cta) -> None:
+    """Faults if a CTA that has ended holds tensor memory."""
+    if cta.tensor.allocations:
+        held = ", ".join(f"{size} columns at {start}" for start, size in sorted(cta.tensor.allocations.items()))
+        raise Fault(f"CTA {cta.id} exited with tensor memory allocated: {held}", hint="tcgen05.dealloc all of it")
 
 
 @instruction("tcgen05.dealloc", f"{GROUP} sync aligned b32", style="warp", section="9.7.16.7.1", targets=TARGETS)

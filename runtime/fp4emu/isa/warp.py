@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from fp4emu.builder import Builder, Value, join
+from fp4emu.builder import Builder
 from fp4emu.errors import Fault
 from fp4emu.instruction import Instruction, Pair, Sink
+from fp4emu.lockstep import Lockstep
 from fp4emu.registry import instruction
+from fp4emu.representation import Value, join
 from fp4emu.shapes import LANES, full, typed, words
 from fp4emu.values import F4, Array
 
@@ -22,12 +24,12 @@ def _words(flags: Array) -> Array:
     return words(flags)[:, None]
 
 
-def _active(g: Any, mask: Any) -> Array:
+def _active(g: Lockstep, mask: Any) -> Array:
     """The lanes that execute, [row, 32]."""
     return full(g.live if mask is None else mask, len(g.warps))
 
 
-def check_members(g: Any, mask: Any, members: Any) -> None:
+def check_members(g: Lockstep, mask: Any, members: Any) -> None:
     """Every live lane that a membermask names must execute the instruction, and every lane that executes must be
     named. Lanes of one warp may give different masks, such as those of tiles of 8: one for all lanes that it names."""
     if mask is None and g.live is None and not isinstance(members, np.ndarray) and members == 0xFFFF_FFFF:
@@ -49,7 +51,7 @@ def check_members(g: Any, mask: Any, members: Any) -> None:
             raise Fault("lanes that one membermask names give different membermasks")
 
 
-def _participants(g: Any, mask: Any, members: Any) -> Array:
+def _participants(g: Lockstep, mask: Any, members: Any) -> Array:
     """The lanes j whose values count for lane i: [row, 1, j] where all lanes of a warp give one membermask, which is
     checked to name those that execute, and [row, i, j] where each lane gives its own."""
     active = _active(g, mask)[:, None, :]
@@ -120,7 +122,7 @@ def shfl(e: Builder, ins: Instruction) -> None:
         e.set(second, result_kind, "b", f"{pair}[1]", 1)
 
 
-def shuffle(g: Any, mask: Any, mode: str, value: Any, lane: Any, clamp: Any) -> tuple[Array, Array]:
+def shuffle(g: Lockstep, mask: Any, mode: str, value: Any, lane: Any, clamp: Any) -> tuple[Array, Array]:
     """(values, in-range flags)."""
     rows = len(g.warps)
     source = np.broadcast_to(
@@ -156,6 +158,11 @@ def shuffle(g: Any, mask: Any, mode: str, value: Any, lane: Any, clamp: Any) -> 
     return np.take_along_axis(source, chosen, axis=1), np.broadcast_to(ok, (rows, 32))
 
 
+def _flags(predicate: Any) -> Any:
+    """A predicate, to be combined with the participants of each lane: [row, 1, lane], or a scalar."""
+    return predicate[..., None, :] if isinstance(predicate, np.ndarray) else np.asarray(predicate)
+
+
 @instruction(
     "vote.sync",
     "op=all|any|uni pred",
@@ -166,10 +173,9 @@ def shuffle(g: Any, mask: Any, mode: str, value: Any, lane: Any, clamp: Any) -> 
     quiet=True,
     members=2,
 )
-def vote(g: Any, ins: Instruction, mask: Any, predicate: Any, members: Any) -> Any:
+def vote(g: Lockstep, ins: Instruction, mask: Any, predicate: Any, members: Any) -> Any:
     check_members(g, mask, members)
-    together = _participants(g, mask, members)
-    flags = np.asarray(predicate)[..., None, :] if isinstance(predicate, np.ndarray) else np.asarray(predicate)
+    together, flags = _participants(g, mask, members), _flags(predicate)
     every = (flags | ~together).all(axis=2)
     some = (flags & together).any(axis=2)
     return {"all": every, "any": some, "uni": every | ~some}[ins.mod("op")]
@@ -178,21 +184,20 @@ def vote(g: Any, ins: Instruction, mask: Any, predicate: Any, members: Any) -> A
 @instruction(
     "vote.sync", "op=ballot b32", style="group", section="9.7.13.9", outputs=1, per_warp=True, quiet=True, members=2
 )
-def ballot(g: Any, ins: Instruction, mask: Any, predicate: Any, members: Any) -> Any:
+def ballot(g: Lockstep, ins: Instruction, mask: Any, predicate: Any, members: Any) -> Any:
     check_members(g, mask, members)
-    flags = np.asarray(predicate)[..., None, :] if isinstance(predicate, np.ndarray) else np.asarray(predicate)
-    return ((flags & _participants(g, mask, members)) * _WEIGHTS).sum(axis=2).astype(np.uint32)
+    return ((_flags(predicate) & _participants(g, mask, members)) * _WEIGHTS).sum(axis=2).astype(np.uint32)
 
 
 @instruction("activemask", "b32", style="group", section="9.7.13.11", outputs=1, per_warp=True, quiet=True)
-def activemask(g: Any, ins: Instruction, mask: Any) -> Any:
+def activemask(g: Lockstep, ins: Instruction, mask: Any) -> Any:
     return _words(_active(g, mask))
 
 
 @instruction(
     "match", "op=any|all sync type=b32|b64", style="group", section="9.7.13.10", outputs=1, quiet=True, members=2
 )
-def match(g: Any, ins: Instruction, mask: Any, value: Any, members: Any) -> Any:
+def match(g: Lockstep, ins: Instruction, mask: Any, value: Any, members: Any) -> Any:
     check_members(g, mask, members)
     active = _active(g, mask)
     lanes = np.broadcast_to(typed(value, np.uint64 if ins.mod("type") == "b64" else np.uint32), active.shape)
@@ -228,7 +233,7 @@ _INTEGER = {
     quiet=True,
     members=2,
 )
-def redux(g: Any, ins: Instruction, mask: Any, value: Any, members: Any) -> Any:
+def redux(g: Lockstep, ins: Instruction, mask: Any, value: Any, members: Any) -> Any:
     check_members(g, mask, members)
     op, active = ins.mod("op"), _active(g, mask)
     lanes = np.array(np.broadcast_to(typed(value, np.uint32), active.shape))
@@ -259,7 +264,7 @@ def redux(g: Any, ins: Instruction, mask: Any, value: Any, members: Any) -> Any:
     members=2,
     targets=("sm_100a", "sm_103a"),
 )
-def redux_float(g: Any, ins: Instruction, mask: Any, value: Any, members: Any) -> Any:
+def redux_float(g: Lockstep, ins: Instruction, mask: Any, value: Any, members: Any) -> Any:
     """NaNs are ignored unless .NaN is given or all are NaN; -0 is below +0."""
     check_members(g, mask, members)
     active = _active(g, mask)

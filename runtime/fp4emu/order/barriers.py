@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fp4emu.machine import Cta
 from fp4emu.order.agents import Agent, Lanes
 from fp4emu.order.clocks import Clock, WarpClock, at
-from fp4emu.order.report import arrival_text
-
-if TYPE_CHECKING:
-    from fp4emu.machine import Cta
-    from fp4emu.order.observer import Observer
+from fp4emu.order.log import Log
+from fp4emu.order.report import who
 
 
 def both(a: Clock | None, b: Clock | None) -> Clock | None:
@@ -48,7 +45,7 @@ class BarrierClock:
     Consistency Model": "Morally Strong Operations").
     """
 
-    observer: Observer
+    observer: Log
     cta: Cta
     owner: WarpClock
     lanes: int
@@ -76,11 +73,11 @@ class BarrierClock:
         if isinstance(agent, Lanes) and warp.cta is self.cta:
             place = self.owner.base + (self.lanes & -self.lanes).bit_length() - 1
             if not (mine and agent.word & self.lanes) and not fenced and at(clock.known, place) < self.time:
-                self.observer.fail("race", arrival_text(self, agent, "nothing orders it after the mbarrier.init"))
+                self.observer.fail("race", _text(self, agent, "nothing orders it after the mbarrier.init"))
             return
         if not fenced:
             why = "fence.mbarrier_init.release.cluster and a barrier must stand between"
-            self.observer.fail("init-fence", arrival_text(self, agent, why))
+            self.observer.fail("init-fence", _text(self, agent, why))
 
     def arrive(self) -> None:
         """An arrival, or bytes that complete, by whoever acts."""
@@ -94,7 +91,7 @@ class BarrierClock:
             clock = order = agent.completed()
         if self.observer.strict and self.seen is not None and not _after(order, self.seen):
             why = "it is not ordered after the end of the phase before: an arrival too many, or a missing wait"
-            self.observer.fail("phase", arrival_text(self, agent, why))
+            self.observer.fail("phase", _text(self, agent, why))
         if here:
             self.own = both(self.own, clock)
             return
@@ -110,7 +107,7 @@ class BarrierClock:
         if not self.waited:
             agent = self.observer.acting
             assert agent is not None
-            self.observer.fail("phase", arrival_text(self, agent, "nobody has waited for the phase before"))
+            self.observer.fail("phase", _text(self, agent, "nobody has waited for the phase before"))
         self.completions += 1
         self.last, self.own, self.remote = (self.own, self.remote), None, None
         self.waited, self.seen = False, None
@@ -123,6 +120,11 @@ class BarrierClock:
         got = both(own, remote) if scope == "cluster" else own
         self.seen = both(self.seen, got)
         return own, remote
+
+
+def _text(barrier: BarrierClock, agent: Agent, why: str) -> str:
+    """An mbarrier operation that comes too early."""
+    return f"mbarrier of CTA {barrier.cta.id}, initialised by {barrier.line}: used by {who(agent)}: {why}"
 
 
 def _after(clock: Clock, seen: Clock) -> bool:

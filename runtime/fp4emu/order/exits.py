@@ -3,18 +3,28 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 from fp4emu.machine import Cluster, Cta, WarpContext
 from fp4emu.order.agents import Agent
-from fp4emu.order.barriers import BarrierClock, both
+from fp4emu.order.barriers import BarrierClock
 from fp4emu.order.clocks import Clock, at
-from fp4emu.order.observer import Observer
+from fp4emu.order.observer import Observer, RemoteAccesses
 from fp4emu.order.report import who
+
+
+@dataclass(slots=True)
+class _Final:
+    """What the warps of a CTA that have ended knew last."""
+
+    clock: Clock = field(default_factory=Clock)
 
 
 def exited(observer: Observer, warp: WarpContext) -> None:
     """A warp has ended: what its threads knew last."""
     clock = observer.warp(warp)
-    warp.cta.scratch["final clock"] = both(warp.cta.scratch.get("final clock"), clock.publish(0xFFFF_FFFF))
+    final = warp.cta.state.of(_Final)
+    final.clock = final.clock.acquire(clock.publish(0xFFFF_FFFF))
 
 
 def check(observer: Observer, cluster: Cluster) -> None:
@@ -24,9 +34,8 @@ def check(observer: Observer, cluster: Cluster) -> None:
 
 
 def _check(observer: Observer, cta: Cta) -> None:
-    final: Clock = cta.scratch.get("final clock") or Clock()
-    table: dict[int, tuple[int, Agent]] = cta.scratch.get("remote accesses", {})
-    for place, (time, agent) in table.items():
+    final = cta.state.of(_Final).clock
+    for place, (time, agent) in cta.state.of(RemoteAccesses).items():
         if at(final.known, place) < time:
             _fail(observer, cta, agent, "accesses its shared memory")
     for barrier in cta.shared.barriers.values():

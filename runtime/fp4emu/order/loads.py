@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fp4emu.lockstep import Lockstep
+from fp4emu.memory import GLOBAL_BASE
 from fp4emu.order import rules
+from fp4emu.order.observer import Observer
 from fp4emu.shapes import LANES, Mask, full
-
-if TYPE_CHECKING:
-    from fp4emu.group import Group
-    from fp4emu.order.observer import Observer
 
 
 def observe(
-    g: Group, space: str, start: NDArray[Any], size: int, mask: Mask | None, where: Mask | None, *, write: bool
+    g: Lockstep, space: str, start: NDArray[Any], size: int, mask: Mask | None, where: Mask | None, *, write: bool
 ) -> None:
     """The executing lanes access `size` bytes each at the arena offsets `start`, which have the shape of `access`:
     with `where`, one for each of its lanes."""
@@ -36,7 +35,7 @@ def observe(
             _row(g, row, space, start[row, lanes], size, lanes, write)
 
 
-def _row(g: Group, row: int, space: str, start: NDArray[Any], size: int, lanes: NDArray[Any], write: bool) -> None:
+def _row(g: Lockstep, row: int, space: str, start: NDArray[Any], size: int, lanes: NDArray[Any], write: bool) -> None:
     observer: Observer = g.order
     warp, ins = g.warps[row], observer.ins
     assert ins is not None
@@ -47,12 +46,12 @@ def _row(g: Group, row: int, space: str, start: NDArray[Any], size: int, lanes: 
         observer.elements(warp, ins, observer.global_shadow, lanes, start, size, write)
         _strong(observer, g, row, -1, start, lanes, write=True) if write else None
     else:
-        stride = g.launch.stride
+        stride = g.grid.stride
         slots = start // stride
         first = int(slots[0])
         for slot in [first] if (slots == first).all() else np.unique(slots).tolist():
             here = slots == slot
-            cta = g.launch.resident[slot]
+            cta = g.grid.resident[slot]
             offsets = start[here] - slot * stride
             _strong(observer, g, row, id(cta.shared), offsets, lanes[here], write=False) if not write else None
             observer.elements(warp, ins, observer.shared[id(cta)], lanes[here], offsets, size, write)
@@ -61,7 +60,7 @@ def _row(g: Group, row: int, space: str, start: NDArray[Any], size: int, lanes: 
 
 
 def _strong(
-    observer: Observer, g: Group, row: int, memory: int, offsets: NDArray[Any], lanes: NDArray[Any], *, write: bool
+    observer: Observer, g: Lockstep, row: int, memory: int, offsets: NDArray[Any], lanes: NDArray[Any], *, write: bool
 ) -> None:
     """What strong loads acquire and strong stores release; weak stores end what was released at their place."""
     ins = observer.ins
@@ -81,6 +80,4 @@ def _strong(
 
 
 def _address(memory: int, offset: int) -> int:
-    from fp4emu.memory import GLOBAL_BASE
-
     return offset + GLOBAL_BASE if memory < 0 else offset

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from fp4emu.order.agents import Agent, Lanes
 from fp4emu.order.events import WHOLE, Event
-
-if TYPE_CHECKING:
-    from fp4emu.order.barriers import BarrierClock
 
 
 def who(agent: Agent) -> str:
@@ -58,8 +53,3 @@ def missing(check: str, agent: Agent, event: Event) -> str:
     if event.cta == mine.cta.id:
         return "missing: bar.sync, or an arrival with .release and a wait with .acquire, between the two"
     return "missing: barrier.cluster, or an arrival with .release.cluster and a wait with .acquire.cluster"
-
-
-def arrival_text(barrier: BarrierClock, agent: Agent, why: str) -> str:
-    """An mbarrier operation that comes too early."""
-    return f"mbarrier of CTA {barrier.cta.id}, initialised by {barrier.line}: used by {who(agent)}: {why}"

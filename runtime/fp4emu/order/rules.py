@@ -9,13 +9,18 @@ from typing import Any
 import numpy as np
 
 from fp4emu.instruction import Instruction
+from fp4emu.lockstep import Lockstep
 from fp4emu.machine import Cta, WarpContext
 from fp4emu.order.agents import Lanes, Operation
 from fp4emu.order.barriers import BarrierClock, Carried, both
 from fp4emu.order.clocks import Clock, WarpClock, bits, joined
 from fp4emu.order.observer import Observer
 from fp4emu.order.report import who
-from fp4emu.shapes import active_rows
+
+
+class _Unfenced(list[BarrierClock]):
+    """The mbarriers of a CTA that no `fence.mbarrier_init` has published yet."""
+
 
 Rule = Callable[[Observer, WarpClock, int, Instruction], None]
 
@@ -43,14 +48,14 @@ def _taken_in(clock: Clock, scope: str) -> Clock:
 
 
 def _fence_inits(observer: Observer, warp: WarpClock, word: int) -> None:
-    mine = [b for b in warp.cta.scratch.get("fresh mbarriers", []) if b.owner is warp and b.lanes & word]
+    mine = [b for b in warp.cta.state.of(_Unfenced) if b.owner is warp and b.lanes & word]
     if not mine:
         return
     observer.batches += 1
     batch = observer.batches
     for barrier in mine:
         barrier.batch = batch
-        warp.cta.scratch["fresh mbarriers"].remove(barrier)
+        warp.cta.state.of(_Unfenced).remove(barrier)
     warp.update(word, lambda clock: replace(clock, inits=clock.inits | {batch}))
 
 
@@ -108,22 +113,22 @@ BEFORE: dict[str, Rule] = {
 """Rules that need nothing of what the instruction does: run in front of it."""
 
 
-def before(g: Any, ins: Instruction, mask: Any) -> None:
+def before(g: Lockstep, ins: Instruction, mask: Any) -> None:
     """Called by generated code in front of an instruction of `BEFORE`."""
-    observer: Observer = g.launch.machine.order
+    observer: Observer = g.order
     rule = BEFORE[ins.rule.opcode]
-    for _, warp, word in active_rows(g, g.live if mask is None else mask):
+    for _, warp, word in g.executing(g.live if mask is None else mask):
         rule(observer, observer.warp(warp), word, ins)
 
 
 # --- warps ---
 
 
-def aligned(g: Any, ins: Instruction, mask: Any) -> None:
+def aligned(g: Lockstep, ins: Instruction, mask: Any) -> None:
     """A `.sync` instruction, of which the ISA does not say that it orders memory: it joins lanes at `default`."""
     observer: Observer = g.order
     if not observer.strict:
-        for _, warp, word in active_rows(g, g.live if mask is None else mask):
+        for _, warp, word in g.executing(g.live if mask is None else mask):
             warp_synced(observer, warp, word)
 
 
@@ -161,7 +166,7 @@ def initialised(observer: Observer, cta: Cta, *, again: bool) -> BarrierClock:
         observer.fail("phase", f"mbarrier.init of a live mbarrier: {who(agent)}", "mbarrier.inval it first")
     line = f"PTX line {agent.ins.line}"
     barrier = BarrierClock(observer, cta, agent.warp, agent.word, agent.warp.now, line)
-    cta.scratch.setdefault("fresh mbarriers", []).append(barrier)
+    cta.state.of(_Unfenced).append(barrier)
     return barrier
 
 

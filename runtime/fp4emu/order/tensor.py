@@ -9,39 +9,37 @@ Instructions"); mma -> cp and cp -> cp do not.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from fp4emu.order.agents import Agent, Lanes, Operation
 from fp4emu.order.clocks import Times, at, bits
 from fp4emu.order.events import WHOLE, Event, Numbers, distinct
+from fp4emu.order.log import Log
 from fp4emu.order.report import access_text, missing
 from fp4emu.order.shadow import Shadow
 
-if TYPE_CHECKING:
-    from fp4emu.order.observer import Observer
 
-
-def allocated(observer: Observer, cells: Shadow, columns: slice) -> None:
+def allocated(log: Log, cells: Shadow, columns: slice) -> None:
     """Newly allocated columns: nothing was there before `tcgen05.alloc`, which is over where it stands."""
-    agent = observer.acting
+    agent = log.acting
     assert isinstance(agent, Lanes)
-    cells.writes[:, columns] = _number(observer, agent)
+    cells.writes[:, columns] = _number(log, agent)
     cells.reads[:, columns] = 0
     agent.warp.stored = agent.warp.now
     agent.warp.now += 1
 
 
-def touch(observer: Observer, cells: Shadow, where: Any, write: bool) -> None:
+def touch(log: Log, cells: Shadow, where: Any, write: bool) -> None:
     """Whoever acts reads or writes cells."""
-    agent = observer.acting
+    agent = log.acting
     if agent is None:
         return
-    number = _number(observer, agent)
-    _check(observer, cells, where, cells.writes[where], agent, write, "wrote")
+    number = _number(log, agent)
+    _check(log, cells, where, cells.writes[where], agent, write, "wrote")
     if write:
-        _check(observer, cells, where, cells.reads[where], agent, True, "read")
+        _check(log, cells, where, cells.reads[where], agent, True, "read")
         cells.writes[where] = number
         cells.reads[where] = 0
         return
@@ -51,9 +49,9 @@ def touch(observer: Observer, cells: Shadow, where: Any, write: bool) -> None:
         return
     new = np.full(old.shape, number, np.int32)
     for other in distinct(old):
-        members = [m for m in observer.events.members(other) if not _supersedes(observer, agent, m)]
+        members = [m for m in log.events.members(other) if not _supersedes(log, agent, m)]
         if members:
-            new[old == other] = observer.events.set(frozenset(members) | {number})
+            new[old == other] = log.events.set(frozenset(members) | {number})
     cells.reads[where] = new
 
 
@@ -64,20 +62,20 @@ def kind_of(agent: Agent) -> str:
     return agent.ins.rule.opcode.removeprefix("tcgen05.")
 
 
-def _number(observer: Observer, agent: Agent) -> int:
+def _number(log: Log, agent: Agent) -> int:
     if isinstance(agent, Operation):
-        return observer.operation_number(agent, "tensor")
+        return log.number(agent, "tensor")
     warp, kind = agent.warp, kind_of(agent)
     place = warp.base + (2 * warp.domain.threads if kind in ("st", "alloc") else 0)
     event = Event(
         warp.domain, place, warp.now, agent.word, False, "", kind, agent.ins, warp.cta.id, warp.index, warp.cta.rank
     )
-    return observer.events.add(event) + WHOLE
+    return log.events.add(event) + WHOLE
 
 
-def _supersedes(observer: Observer, agent: Agent, number: int) -> bool:
+def _supersedes(log: Log, agent: Agent, number: int) -> bool:
     """Whether a later reader's completion implies an earlier one's."""
-    event, _ = observer.events.of(number)
+    event, _ = log.events.of(number)
     return _pipeline(event) == (agent.place if isinstance(agent, Operation) else agent.warp.base) and (
         kind_of(agent) == event.kind
     )
@@ -87,18 +85,16 @@ def _pipeline(event: Event) -> int:
     return event.place
 
 
-def _check(
-    observer: Observer, cells: Shadow, where: Any, numbers: Numbers, agent: Agent, write: bool, was: str
-) -> None:
+def _check(log: Log, cells: Shadow, where: Any, numbers: Numbers, agent: Agent, write: bool, was: str) -> None:
     for number in distinct(numbers):
-        for member in observer.events.members(number):
-            event, _ = observer.events.of(member)
+        for member in log.events.members(number):
+            event, _ = log.events.of(member)
             check = _failed(event, agent)
             if check is None:
                 continue
             element, count = cells.first(where, numbers == number)
             text = access_text(agent, write, cells.name(element), count, "cells", event, WHOLE, was)
-            observer.fail(check, text, missing(check, agent, event))
+            log.fail(check, text, missing(check, agent, event))
 
 
 def _failed(event: Event, agent: Agent) -> str | None:

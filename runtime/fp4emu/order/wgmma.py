@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from fp4emu.instruction import Instruction
+from fp4emu.lockstep import Lockstep
 from fp4emu.machine import WarpContext
 from fp4emu.order.agents import Lanes, Operation
 from fp4emu.order.clocks import Clock, WarpClock
 from fp4emu.order.observer import Observer
 from fp4emu.order.report import who
-from fp4emu.shapes import active_rows
 
 WARPGROUP = 4
 
@@ -36,8 +36,7 @@ class State:
 
 
 def _state(warp: WarpContext) -> State:
-    found: State = warp.scratch.setdefault("wgmma order", State())
-    return found
+    return warp.state.of(State)
 
 
 def _place(clock: WarpClock, warp: WarpContext) -> int:
@@ -79,11 +78,11 @@ def wait(observer: Observer, warp: WarpContext, pending: int) -> None:
     clock.acquire(0xFFFF_FFFF, clock.domain.done(Clock(), [(_place(clock, warp), done)]))
 
 
-def registers(g: Any, ins: Instruction, mask: Any, reads: frozenset[int], writes: frozenset[int]) -> None:
+def registers(g: Lockstep, ins: Instruction, mask: Any, reads: frozenset[int], writes: frozenset[int]) -> None:
     """Called by generated code in front of an instruction that touches registers of some wgmma."""
     observer: Observer = g.order
     mine = ins.rule.opcode == "wgmma.mma_async"
-    for row, warp, word in active_rows(g, g.live if mask is None else mask):
+    for row, warp, word in g.executing(g.live if mask is None else mask):
         state = _state(warp)
         g.row = row
         if mine:

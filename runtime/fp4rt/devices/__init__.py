@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING
 
+from fp4rt.artifact import Artifact
+from fp4rt.devices.base import Device, DeviceFactory
 from fp4rt.errors import DeviceError
-
-if TYPE_CHECKING:
-    from fp4rt.artifact import Artifact
-    from fp4rt.devices.base import Device, DeviceFactory
 
 GROUP = "fp4rt.devices"
 #: The runtime's own, so that they work from a source tree that was never installed.

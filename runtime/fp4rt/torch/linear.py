@@ -6,7 +6,7 @@ import hashlib
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch  # pyright: ignore[reportMissingImports]
 
@@ -15,14 +15,12 @@ from fp4num import BlockFormat, Quantized
 from fp4rt import arrays, io
 from fp4rt.checks import describe_axes, format_difference
 from fp4rt.errors import TorchError
+from fp4rt.kernel import Kernel
 from fp4rt.manifest import dumps
 from fp4rt.torch.modules import QuantizedBuffer, keeping_types
 from fp4rt.torch.operators import Operator, as_op
 from fp4rt.torch.quantizing import format_text, quantize_as
 from fp4rt.typed import Arg, TypedKernel
-
-if TYPE_CHECKING:
-    from fp4rt.kernel import Kernel
 
 _count = itertools.count()
 

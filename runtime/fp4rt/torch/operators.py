@@ -8,19 +8,17 @@ straight away, without the Python layers that `torch.library.custom_op` puts aro
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch  # pyright: ignore[reportMissingImports]
 
 from fp4num import Quantized
 from fp4rt.errors import TorchError
+from fp4rt.kernel import Kernel
 from fp4rt.torch import symbolic
 from fp4rt.torch.prepared import Prepared
 from fp4rt.torch.schema import Schema
 from fp4rt.torch.tensors import shape_of_codes
-
-if TYPE_CHECKING:
-    from fp4rt.kernel import Kernel
 
 _NAME = re.compile(r"[A-Za-z_]\w*::[A-Za-z_]\w*", re.ASCII)
 
@@ -166,7 +164,9 @@ class _Implementation:
         return self._run(self._host, flat)
 
     def on_cuda(self, *flat: Any) -> Any:
-        index = next((x.get_device() for x in flat if isinstance(x, torch.Tensor) and x.is_cuda), 0)
+        index = flat[0].get_device()
+        if index < 0:  # a tensor of the host among those of a GPU, whose checks say so
+            index = next((x.get_device() for x in flat if isinstance(x, torch.Tensor) and x.is_cuda), 0)
         prepared = self._on.get(index)
         if prepared is None:
             prepared = self._on[index] = Prepared(self._kernel.on_cuda(index), self._schema)

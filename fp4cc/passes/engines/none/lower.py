@@ -12,7 +12,6 @@ from dataclasses import replace
 from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
 from fp4cc.ir.kernel import Arg, Axis, Expr, Kernel, Schedule, Value
 from fp4cc.ir.lowered import (
-    EPILOGUE_BARRIER,
     Cluster,
     Decision,
     Launch,
@@ -29,6 +28,7 @@ from fp4cc.passes.choice.decisions import explain_schedule, explain_stores
 from fp4cc.passes.epilogue.blocks import panel
 from fp4cc.passes.epilogue.plan import plan_epilogue
 from fp4cc.passes.problem.emptiness import not_empty
+from fp4cc.passes.problem.groups import without_groups
 from fp4cc.passes.problem.halves import halved, sink, unzipped
 from fp4cc.passes.problem.unzip import Frame
 from fp4cc.passes.resources.params import batches, plan_params
@@ -46,6 +46,7 @@ ONE_ROW = "1"
 
 def lower_elementwise(kernel: Kernel, target: Chip, cases: Sequence[Case]) -> list[LoweredKernel]:
     """A plan for each case. Raises DiagnosticError for what cannot be built yet."""
+    without_groups(kernel, "in a kernel without a product")
     _refuse_fields([case.schedule for case in cases if case.schedule is not None])
     sizes = Sizes.of(kernel.dims)
     frame = _frame(kernel, sizes)
@@ -70,7 +71,7 @@ def _lower(
         cluster=Cluster(1, 1),
         walk=walk,
         roles=(WarpRole("epilogue", 0, THREADS // 32, "for the epilogue"),),
-        named_barriers=(EPILOGUE_BARRIER,),
+        named_barriers=epilogue.barriers,
         smem=place_buffers(epilogue.staging, target.smem_bytes),
         tensor_maps=epilogue.tensor_maps,
         epilogue=epilogue.program,

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from fp4cc.ir.kernel import Kernel
 from fp4cc.ir.lowered import (
-    EPILOGUE_BARRIER,
     Cluster,
     Decision,
     Launch,
@@ -43,8 +42,9 @@ from fp4cc.passes.epilogue.plan import plan_epilogue
 from fp4cc.passes.feeds.converters import plan_conversions, plan_converters
 from fp4cc.passes.feeds.promoted_scales import is_promoted
 from fp4cc.passes.problem.emptiness import not_empty
+from fp4cc.passes.problem.groups import check_groups
 from fp4cc.passes.problem.unzip import find_products, released
-from fp4cc.passes.resources.params import plan_params, product_sizes
+from fp4cc.passes.resources.params import group_params, plan_params, product_sizes
 from fp4cc.passes.resources.residency import bounded, explain_residency
 from fp4cc.passes.resources.walk import plan_walk
 from fp4cc.passes.rewrites.row_scales import split_row_scales
@@ -58,6 +58,7 @@ _LARGE = 1 << 20
 
 def lower_tcgen05(kernel: Kernel, target: Target, cases: Sequence[Case]) -> list[LoweredKernel]:
     """A plan for each case. Raises DiagnosticError for what cannot be built."""
+    check_groups(kernel)
     picks = [case.pick for case in cases if isinstance(case.pick, Picked)]
     if picks:
         work = picks[0].work
@@ -72,6 +73,8 @@ def tcgen05_candidates(kernel: Kernel, target: Target) -> list[Candidate]:
         return []
     work = _work(kernel, target)
     problem, request = work.problem, read(None, tile_k(work.shared[0].pair, target), target)
+    if problem.groups is not None:  # how many rows a group has is not known when a plan is taken
+        return []
     shape, _ = assumed_shape(problem, None, assumed=_LARGE)
     offer, sizes = _offer(work, target, request, shape), problem_sizes(problem)
     return [
@@ -159,7 +162,7 @@ def _lower_with(work: Work, target: Target, case: Case) -> LoweredKernel:
         cluster=cluster,
         walk=walk,
         roles=roles,
-        named_barriers=(EPILOGUE_BARRIER, *((FACTOR_BARRIER,) if promotion and promotion.b.each_row else ())),
+        named_barriers=(*epilogue.barriers, *((FACTOR_BARRIER,) if promotion and promotion.b.each_row else ())),
         smem=bounded(plan_smem(memory.stage, stages, ring, staging, target), tmem.columns, threads, target),
         pipeline=pipeline,
         converters=converters,
@@ -169,9 +172,11 @@ def _lower_with(work: Work, target: Target, case: Case) -> LoweredKernel:
         launch=Launch(
             f"{work.kernel.name}_0",
             threads,
-            plan_params(maps, lengths, (*epilogue.params, *needs.params()))
+            plan_params(maps, lengths, (*group_params(walk), *epilogue.params, *needs.params()))
             if promoted
-            else plan_params(maps, (*lengths, *needs.lengths()), (*needs.addresses(), *epilogue.params)),
+            else plan_params(
+                maps, (*lengths, *needs.lengths()), (*needs.addresses(), *group_params(walk), *epilogue.params)
+            ),
             (*lengths, *needs.lengths()),
         ),
         constraints=(*work.required, *not_empty(work.parts, epilogue.program, sizes)),

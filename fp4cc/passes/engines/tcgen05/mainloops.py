@@ -14,7 +14,7 @@ from fp4cc.passes.choice.schedule import Request
 from fp4cc.passes.engines.tcgen05.legality import Pair, instruction, k_multiple, operand_pair, tile_k
 from fp4cc.passes.engines.tcgen05.memory import StageBytes, plan_tmem, stage_bytes
 from fp4cc.passes.epilogue.blocks import TooNarrow, panel, whole_panels
-from fp4cc.passes.feeds.converters import native_scales, starts_in_place
+from fp4cc.passes.feeds.native import native_scales, starts_in_place
 from fp4cc.passes.feeds.steps import Steps
 from fp4cc.passes.problem.unzip import Frame, tile_widths
 from fp4cc.source import Span

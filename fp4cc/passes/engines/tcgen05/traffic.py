@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fp4cc.ir.kernel import Constraint, Kernel
-from fp4cc.ir.lowered import Operand, Problem
-from fp4cc.ir.lowered_converters import Conversion, Dequantized, Relaid
+from fp4cc.ir.lowered import Conversion, Operand, Problem
 from fp4cc.ir.part import Part
 from fp4cc.ir.sizes import Sizes
 from fp4cc.passes.choice.estimate import Shape, Stream, Traffic
 from fp4cc.passes.engines.tcgen05.mainloops import Fit, Shared
-from fp4cc.passes.feeds.conversion_cost import stage_clocks
-from fp4cc.passes.feeds.converters import plan_conversions
+from fp4cc.passes.feeds.converters import plan_conversions, stage_clocks
 from fp4cc.passes.feeds.steps import Steps
 from fp4cc.passes.resources.smem import ATOM_BYTES
 from fp4cc.targets import Target
@@ -48,14 +46,15 @@ def _stream(steps: Steps, part: Part, target: Target) -> Stream:
     """An operand's codes in a part of a stage, and its scales in another."""
     by_part: dict[Part, Conversion] = {conversion.part: conversion for conversion in steps.conversions}
     codes, scales = by_part.get(part), by_part.get(part.of_scales)
-    if isinstance(codes, Dequantized):
-        rows = codes.stage_rows
-        return Stream(own_rows=codes.stage_bytes / rows, row_clocks=stage_clocks(codes) / rows)
-    if isinstance(scales, Relaid):
-        runs = scales.row_atoms
-        own, clocks = scales.stage_bytes / runs, stage_clocks(scales) / runs
-        return Stream(rows=target.tile_k_bytes, own_runs=own, run_clocks=clocks)
-    return Stream(rows=target.tile_k_bytes, runs=steps.mmas[0].atoms * ATOM_BYTES)
+    atoms = steps.mmas[0].atoms
+    return Stream(
+        rows=0 if codes else target.tile_k_bytes,
+        own_rows=codes.stage_bytes / codes.extent if codes else 0.0,
+        row_clocks=stage_clocks(codes) / codes.extent if codes else 0.0,
+        runs=0 if scales else atoms * ATOM_BYTES,
+        own_runs=scales.stage_bytes / scales.extent if scales else 0.0,
+        run_clocks=stage_clocks(scales) / scales.extent if scales else 0.0,
+    )
 
 
 def global_bytes(kernel: Kernel, shared: Sequence[Shared], shape: Shape) -> float:

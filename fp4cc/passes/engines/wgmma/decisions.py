@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fp4cc.ir.lowered import Decision, LoweredKernel, Side, Wgmma
+from fp4cc.ir.lowered import Decision, LoweredKernel, Wgmma
+from fp4cc.ir.lowered.wgmma import slot_of, slotted
 from fp4cc.passes.choice.decisions import explain_products, explain_schedule
+from fp4cc.passes.feeds.registry import FEEDS
+from fp4cc.passes.feeds.spec import Arrival
 
 
 def explain_choices(lowered: LoweredKernel) -> tuple[Decision, ...]:
@@ -34,19 +37,19 @@ def explain_choices(lowered: LoweredKernel) -> tuple[Decision, ...]:
 
 def _instructions(lowered: LoweredKernel) -> Iterator[Decision]:
     """The instruction of each mainloop."""
-    for number, loop in enumerate(lowered.engine_as(Wgmma).loops):
-        scaled = any(side.scales is not None for side in loop.sides)
-        if scaled:
-            why = f"Hopper has no block-scaled tensor core: operands are dequantized to {loop.wide}, exactly"
+    for number, (wide, loop) in enumerate(zip(lowered.engine_as(Wgmma).wides, lowered.mainloops, strict=True)):
+        feeds = slotted([loop])
+        if any(feed.scaled for feed in feeds):
+            why = f"Hopper has no block-scaled tensor core: operands are dequantized to {wide}, exactly"
             others = ("fp8 wgmma: e4m3 cannot hold an element times its scale",)
-        elif loop.converts:
-            why = f"operands are converted to {loop.wide}, exactly, so that sums are those of f32"
+        elif feeds:
+            why = f"operands are converted to {wide}, exactly, so that sums are those of f32"
             others = ("fp8 wgmma: it keeps fewer bits of a sum than f32 has",)
         else:
             why, others = "both operands are of that type", ()
         what = f"instruction {number + 1}" if number else "instruction"
         columns = lowered.tile.n if lowered.promotion is None else lowered.tile.n // 2
-        name = f"wgmma.mma_async m64n{columns}k16, {loop.wide}"
+        name = f"wgmma.mma_async m64n{columns}k16, {wide}"
         yield Decision(what, name, why, others, "target")
 
 
@@ -62,18 +65,13 @@ def _promotion(lowered: LoweredKernel) -> Iterator[Decision]:
 
 def _operands(lowered: LoweredKernel) -> Iterator[Decision]:
     """How each operand gets to where wgmma reads it."""
-    sides = {side.operand.arg: side for side in lowered.engine_as(Wgmma).sides}
-    for name, side in sides.items():
-        yield Decision(f"operand {name}", *_way(side))
-
-
-def _way(side: Side) -> tuple[str, str]:
-    if not side.converted:
-        return "read by wgmma where TMA puts it", f"it is {side.wide} already; the load swizzles its rows"
-    if side.scales is None:
-        return f"converted to {side.wide} by the threads", "a thread takes a row of each step"
-    if side.scales.reader is None:
-        scales = "TMA brings the scales' atoms with the codes"
-    else:
-        scales = f"it reads scales by layout {side.scales.reader.layout.name}, a step ahead"
-    return f"dequantized to {side.wide} by the threads", f"a thread takes a row of each step; {scales}"
+    found = {
+        operand.arg: (mainloop, part, operand) for mainloop in lowered.mainloops for part, operand in mainloop.operands
+    }
+    for arg, (mainloop, part, operand) in found.items():
+        what, feed = f"operand {arg}", slot_of(mainloop, part)
+        if feed is None:
+            why = f"it is {operand.element} already; the load swizzles its rows"
+            yield Decision(what, "read by wgmma where TMA puts it", why)
+        else:
+            yield FEEDS.of(feed).explain(feed, Arrival(what, lowered, mainloop, operand, 0))

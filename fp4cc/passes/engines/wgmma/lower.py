@@ -14,7 +14,6 @@ from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
 from fp4cc.ir.kernel import Constraint, Expr, Kernel, Schedule
 from fp4cc.ir.lowered import (
     CONSUMERS,
-    EPILOGUE_BARRIER,
     TILE_K,
     Cluster,
     Launch,
@@ -26,8 +25,8 @@ from fp4cc.ir.lowered import (
     Tile,
     WarpRole,
     Wgmma,
-    WgmmaLoop,
 )
+from fp4cc.ir.lowered.wgmma import slotted
 from fp4cc.ir.sizes import Sizes
 from fp4cc.passes.choice.cases import Case
 from fp4cc.passes.choice.stages import choose_stages
@@ -50,9 +49,10 @@ from fp4cc.passes.epilogue.plan import plan_epilogue
 from fp4cc.passes.feeds.promoted_scales import STEP, is_promoted, promoted_product, promoted_scales
 from fp4cc.passes.feeds.scale_reading import Needs, Readers
 from fp4cc.passes.problem.emptiness import not_empty
+from fp4cc.passes.problem.groups import check_groups
 from fp4cc.passes.problem.halves import refusal
 from fp4cc.passes.problem.unzip import Frame, find_products, tile_widths
-from fp4cc.passes.resources.params import plan_params, product_sizes
+from fp4cc.passes.resources.params import group_params, plan_params, product_sizes
 from fp4cc.passes.resources.walk import plan_walk
 from fp4cc.passes.rewrites.row_scales import split_row_scales
 from fp4cc.targets.sm90 import SM90A
@@ -91,6 +91,7 @@ class _Work:
 
 def lower_wgmma(kernel: Kernel, cases: Sequence[Case]) -> list[LoweredKernel]:
     """A plan for each case. Raises DiagnosticError for what cannot be built on sm_90a."""
+    check_groups(kernel)
     sizes = Sizes.of(kernel.dims)
     work = _promoted(kernel, sizes) if is_promoted(kernel) else _work(split_row_scales(kernel), sizes)
     required = constraints(work.kernel, work.steps)
@@ -109,8 +110,10 @@ def _promoted(kernel: Kernel, sizes: Sizes) -> _Work:
     """A product with f32 scales: one accumulator, and beside it partial sums of a quarter of the tile."""
     problem, frame = promoted_product(kernel, sizes, SM90A.elements)
     needs = Needs(kernel.args)
-    a, b = promoted_scales(problem, Readers(kernel, sizes, problem, kernel.constraints, needs))
-    return _Work(kernel, sizes, problem, frame, promoted_steps(problem), needs, SM90A.tile_n, Promotion(a, b, STEP))
+    readers = Readers(kernel, sizes, problem, kernel.constraints, needs)
+    a, b = promoted_scales(problem, readers)
+    steps = promoted_steps(problem, readers)
+    return _Work(kernel, sizes, problem, frame, steps, needs, SM90A.tile_n, Promotion(a, b, STEP))
 
 
 def _lower_with(
@@ -118,10 +121,10 @@ def _lower_with(
 ) -> LoweredKernel:
     kernel, problem, tile = work.kernel, work.problem, work.tile
     cluster = Cluster(_cluster_m(schedule, tile), 1)
-    mainloops, maps = plan_mainloops(problem, work.steps, cluster)
-    engine = Wgmma(tuple(WgmmaLoop(steps.a, steps.bs) for steps in work.steps), work.slots, SLOT_BYTES)
+    mainloops, maps = plan_mainloops(problem, work.steps, tile, cluster)
+    engine = Wgmma(tuple(steps.wide for steps in work.steps), work.slots, SLOT_BYTES)
     factors = () if work.promotion is None else factors_buffer(work.promotion)
-    left = SM90A.smem_bytes - plan_smem(mainloops, engine, _least_stages(engine), factors).total
+    left = SM90A.smem_bytes - plan_smem(mainloops, engine, _least_stages(mainloops), factors).total
     epilogue = plan_epilogue(work.frame, work.sizes, tile.n, min(STAGING_LIMIT, left - ALIGNMENT))
     buffers = (*factors, *epilogue.staging)
     stages = _stages(work, schedule, mainloops, engine, buffers)
@@ -135,15 +138,15 @@ def _lower_with(
         schedule=schedule,
         cluster=cluster,
         walk=walk,
-        roles=_roles(engine),
-        named_barriers=(EPILOGUE_BARRIER, OPERAND_BARRIER),
+        roles=_roles(mainloops),
+        named_barriers=(*epilogue.barriers, OPERAND_BARRIER),
         smem=plan_smem(mainloops, engine, stages, buffers),
         tensor_maps=maps,
         epilogue=epilogue.program,
         launch=Launch(
             f"{kernel.name}_0",
             THREADS,
-            plan_params(maps, lengths, (*epilogue.params, *work.needs.params())),
+            plan_params(maps, lengths, (*group_params(walk), *epilogue.params, *work.needs.params())),
             (*lengths, *work.needs.lengths()),
         ),
         constraints=(*required, *not_empty(kernel, epilogue.program, work.sizes)),
@@ -154,14 +157,14 @@ def _lower_with(
         engine=engine,
         promotion=work.promotion,
         tile=tile,
-        pipeline=plan_pipeline(mainloops, engine, cluster, stages),
-        exchange=exchange(engine),
+        pipeline=plan_pipeline(mainloops, cluster, stages),
+        exchange=exchange(mainloops),
     )
     return replace(lowered, decisions=explain_choices(lowered))
 
 
-def _roles(engine: Wgmma) -> tuple[WarpRole, ...]:
-    work = "convert, multiply" if engine.converts else "multiply"
+def _roles(mainloops: Sequence[Mainloop]) -> tuple[WarpRole, ...]:
+    work = "convert, multiply" if slotted(mainloops) else "multiply"
     epilogue = WarpRole("epilogue", 0, CONSUMERS, f"that {work} and run the epilogue")
     return (epilogue, WarpRole("load", CONSUMERS, 1, "for TMA"))
 
@@ -222,9 +225,9 @@ def _cluster_m(schedule: Schedule | None, tile: Tile) -> int:
     return cast("int", cluster[0])
 
 
-def _least_stages(engine: Wgmma) -> int:
+def _least_stages(mainloops: Sequence[Mainloop]) -> int:
     """Where wgmma reads what TMA has put there, a stage is free only when the next one is being multiplied."""
-    return 2 if engine.direct else 1
+    return 2 if any(mainloop.direct for mainloop in mainloops) else 1
 
 
 def _stages(
@@ -242,4 +245,4 @@ def _stages(
             fits -= 1
         return fits
 
-    return choose_stages(work.kernel, schedule, fitting, SM90A.stages_max, least=_least_stages(engine))
+    return choose_stages(work.kernel, schedule, fitting, SM90A.stages_max, least=_least_stages(mainloops))

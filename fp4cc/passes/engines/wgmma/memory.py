@@ -18,15 +18,18 @@ from fp4cc.ir.lowered import (
     Load,
     Mainloop,
     NamedBarrier,
+    Operand,
     Pipeline,
     Problem,
     Promotion,
     Scales,
-    Side,
+    Slotted,
     Smem,
     SmemBuffer,
+    Tile,
     Wgmma,
 )
+from fp4cc.ir.lowered.wgmma import slot_of, slotted, slotted_roles
 from fp4cc.ir.part import Part
 from fp4cc.ir.sizes import scaled
 from fp4cc.passes.engines.wgmma.operands import Steps
@@ -49,10 +52,10 @@ _MAP_TYPES = {"bf16": "BF16", "f16": "F16"}
 
 
 def plan_mainloops(
-    problem: Problem, steps: Sequence[Steps], cluster: Cluster
+    problem: Problem, steps: Sequence[Steps], tile: Tile, cluster: Cluster
 ) -> tuple[tuple[Mainloop, ...], tuple[TensorMap, ...]]:
-    """The mainloops with their loads, and the tensor maps of these."""
-    planner = _Loads(problem, cluster)
+    """The mainloops with their feeds, and the tensor maps of the loads."""
+    planner = _Loads(problem, tile, cluster)
     mainloops = tuple(planner.mainloop(each) for each in steps)
     return mainloops, tuple(planner.maps.values())
 
@@ -62,41 +65,48 @@ class _Loads:
     """Makes the loads of mainloops. Those that read alike share a tensor map."""
 
     problem: Problem
+    tile: Tile
     cluster: Cluster
     maps: dict[str, TensorMap] = field(default_factory=dict[str, TensorMap])
 
     def mainloop(self, steps: Steps) -> Mainloop:
         alone = replace(self.problem, products=steps.products)  # K is the mainloop's
-        sides = (steps.a, *steps.bs)
-        loads = [self._codes(alone, side) for side in sides]
-        loads += [self._atoms(alone, side, side.loaded_scales) for side in sides if side.loaded_scales is not None]
+        mainloop = Mainloop(steps.products, steps.tile_k, steps.slotted, 0)
+        slots = [(part, operand, slot_of(mainloop, part)) for part, operand in mainloop.operands]
+        loads = [self._codes(alone, part, operand, slot) for part, operand, slot in slots]
+        loads += [
+            self._atoms(alone, part, operand, slot.loaded_scales)
+            for part, operand, slot in slots
+            if slot is not None and slot.loaded_scales is not None
+        ]
         total = sum(load.slice_bytes * load.slices for load in loads)
-        return Mainloop(steps.products, steps.tile_k, tuple(loads), total)
+        return replace(mainloop, feeds=(*loads, *steps.slotted), tx_bytes=total)
 
-    def _codes(self, problem: Problem, side: Side) -> Load:
-        operand, rows = side.operand, side.rows // self._slices(side)
-        if side.converted:
-            width, dtype = scaled(problem.k, operand.bits, 8), "U8"
-            box, swizzle = (side.row_bytes, rows), "none"
+    def _codes(self, problem: Problem, part: Part, operand: Operand, slot: Slotted | None) -> Load:
+        all_rows = self.tile.m if part.role == "A" else self.tile.n
+        rows = all_rows // self._slices(part)
+        if slot is not None:
+            width, dtype, row_bytes = scaled(problem.k, operand.bits, 8), "U8", slot.row_bytes
+            box, swizzle = (row_bytes, rows), "none"
         else:
-            width, dtype = problem.k, _MAP_TYPES[side.wide]
+            width, dtype, row_bytes = problem.k, _MAP_TYPES[operand.element], 2 * TILE_K
             box, swizzle = (TILE_K, rows), "128B"
         wanted = codes_map(f"{operand.arg}_codes", problem, operand, dtype, width, box, swizzle)
-        return self._load(side, wanted, side.part, side.rows * side.row_bytes)
+        return self._load(wanted, part, all_rows * row_bytes)
 
-    def _atoms(self, problem: Problem, side: Side, scales: Scales) -> Load:
-        box = (256 // self._slices(side), 1, 1)
-        wanted = scale_atoms_map(f"{side.operand.arg}_scales", problem, side.operand, scales.block, box)
-        return self._load(side, wanted, side.part.of_scales, ATOM_BYTES)
+    def _atoms(self, problem: Problem, part: Part, operand: Operand, scales: Scales) -> Load:
+        box = (256 // self._slices(part), 1, 1)
+        wanted = scale_atoms_map(f"{operand.arg}_scales", problem, operand, scales.block, box)
+        return self._load(wanted, part.of_scales, ATOM_BYTES)
 
-    def _load(self, side: Side, wanted: TensorMap, part: Part, size: int) -> Load:
-        slices = self._slices(side)
+    def _load(self, wanted: TensorMap, part: Part, size: int) -> Load:
+        slices = self._slices(part)
         everyone = (1 << self.cluster.m) - 1
-        masks = tuple(everyone if side.operand.role == "B" else 1 << rank for rank in range(self.cluster.m))
+        masks = tuple(everyone if part.role == "B" else 1 << rank for rank in range(self.cluster.m))
         return Load(self._name(wanted), part, slices, size // slices, size // slices, masks)
 
-    def _slices(self, side: Side) -> int:
-        return self.cluster.m if side.operand.role == "B" else 1
+    def _slices(self, part: Part) -> int:
+        return self.cluster.m if part.role == "B" else 1
 
     def _name(self, wanted: TensorMap) -> str:
         """The name of a map that reads as wanted: one there is, or a new one."""
@@ -108,11 +118,11 @@ class _Loads:
         return name
 
 
-def plan_pipeline(mainloops: Sequence[Mainloop], engine: Wgmma, cluster: Cluster, stages: int) -> Pipeline:
+def plan_pipeline(mainloops: Sequence[Mainloop], cluster: Cluster, stages: int) -> Pipeline:
     """The ring of stages that all mainloops share."""
     total, *others = (f"{loop.tx_bytes}" for loop in mainloops)
     then = "".join(f"; then {other}" for other in others)
-    when = "multiplied" if engine.direct else "converted"
+    when = "multiplied" if any(loop.direct for loop in mainloops) else "converted"
     barriers = (
         Barrier("ab_full", stages, 1, int(total), f"the load warp, with the bytes of the stage{then}",
                 "the four other warps", ("load",), ("epilogue",), "cta" if cluster.size == 1 else "cluster"),
@@ -132,18 +142,18 @@ def factors_buffer(promotion: Promotion) -> tuple[SmemBuffer, ...]:
 
 def plan_smem(mainloops: Sequence[Mainloop], engine: Wgmma, stages: int, others: Sequence[SmemBuffer]) -> Smem:
     """Converted operands and exchanged sums in one place, the ring of stages, other buffers, barriers."""
-    converted = engine.converted_roles
+    converted = slotted_roles(mainloops)
     if converted:
         what = f"{' and '.join(converted)} converted; then a tile's sums on their way to the epilogue"
     else:
         what = "a tile's sums on their way to the epilogue"
     # A mainloop that needs less leaves the rest of a stage unused.
     ring: dict[Part, int] = {}
-    swizzled = {side.part for side in engine.sides if not side.converted}
+    swizzled = {part for loop in mainloops for part, _ in loop.operands if slot_of(loop, part) is None}
     for load in (load for loop in mainloops for load in loop.loads):
         ring[load.part] = max(ring.get(load.part, 0), load.slice_bytes * load.slices)
     wanted = [
-        SmemBuffer(exchange(engine).buffer, 0,
+        SmemBuffer(exchange(mainloops).buffer, 0,
                    max(_EXCHANGE_BYTES, len(converted) * engine.slots * SLOT_BYTES), 1, 1024, what),
         *(SmemBuffer(part.buffer, 0, size, stages, 1024 if part in swizzled else 128, f"rows of {part.role}", part)
           for part, size in ring.items() if not part.scales),
@@ -156,6 +166,6 @@ def plan_smem(mainloops: Sequence[Mainloop], engine: Wgmma, stages: int, others:
     return place_buffers(wanted, SM90A.smem_bytes)
 
 
-def exchange(engine: Wgmma) -> Exchange:
+def exchange(mainloops: Sequence[Mainloop]) -> Exchange:
     """Where sums cross to the epilogue: over the converted operands, where there are any."""
-    return Exchange("operands" if engine.converts else "exchange_smem", EXCHANGE_PITCH, between=True)
+    return Exchange("operands" if slotted(mainloops) else "exchange_smem", EXCHANGE_PITCH, between=True)

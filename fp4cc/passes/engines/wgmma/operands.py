@@ -14,37 +14,39 @@ from dataclasses import dataclass, replace
 
 from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
 from fp4cc.ir.kernel import Arg, Constraint, Kernel
-from fp4cc.ir.lowered import TILE_K, Operand, Problem, Product, Side, Wide
+from fp4cc.ir.lowered import TILE_K, Feed, Operand, Problem, Product, Wide
 from fp4cc.ir.part import Part
 from fp4cc.ir.sizes import fold
-from fp4cc.passes.engines.wgmma.scales import plan_scales
 from fp4cc.passes.feeds.holding import why_not_dequantized
 from fp4cc.passes.feeds.promoted_scales import STEP
+from fp4cc.passes.feeds.registry import FEEDS
 from fp4cc.passes.feeds.scale_reading import Readers
+from fp4cc.passes.feeds.spec import Planning, Wanted
 from fp4cc.targets.sm90 import SM90A
 from fp4num import BlockFormat
 
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """A mainloop without its loads: products that share A, and what becomes of the operands."""
+    """A mainloop without its loads: products that share A, the type they are multiplied in, what threads make of it."""
 
     products: tuple[Product, ...]
-    a: Side
-    bs: tuple[Side, ...]
+    wide: Wide
+    slotted: tuple[Feed, ...]
     tile_k: int = TILE_K
 
+    @property
+    def operands(self) -> tuple[Operand, ...]:
+        """A, then the Bs."""
+        return (self.products[0].a, *(product.b for product in self.products))
 
-def promoted_steps(problem: Problem) -> tuple[Steps, ...]:
+
+def promoted_steps(problem: Problem, readers: Readers) -> tuple[Steps, ...]:
     """The mainloop of a product whose f32 scales are for whole partial sums: operands are converted without them."""
-    a, b = (
-        Side(operand, "bf16", part, rows, TILE_K * operand.bits // 8, None)
-        for operand, part, rows in (
-            (problem.a, Part("A"), SM90A.tile_m),
-            (problem.b, Part("B"), SM90A.tile_n),
-        )
-    )
-    return (Steps(problem.products, a, (b,), STEP),)
+    planner = _Planner(SM90A.tile_n, _planning(readers))
+    (product,) = problem.products
+    feeds = (*planner.feed(product.a, product, "bf16", Part("A")), *planner.feed(product.b, product, "bf16", Part("B")))
+    return (Steps(problem.products, "bf16", feeds, STEP),)
 
 
 def plan_steps(kernel: Kernel, problem: Problem, columns: int, readers: Readers) -> tuple[Steps, ...]:
@@ -54,6 +56,7 @@ def plan_steps(kernel: Kernel, problem: Problem, columns: int, readers: Readers)
     """
     errors: list[Diagnostic] = []
     found: list[Steps] = []
+    planner = _Planner(columns, _planning(readers))
     for product in problem.products:
         try:
             wide = _wide(kernel, product)
@@ -61,22 +64,42 @@ def plan_steps(kernel: Kernel, problem: Problem, columns: int, readers: Readers)
             errors.extend(refused.diagnostics)
             continue
         place = next((i for i, steps in enumerate(found) if _joins(steps, product, wide, columns)), None)
-        bs = () if place is None else found[place].bs
-        b = _side(product.b, product, wide, Part("B", len(bs)), columns, readers)
+        before = () if place is None else found[place].products
+        b = planner.feed(product.b, product, wide, Part("B", len(before)))
         if place is None:
-            a = _side(product.a, product, wide, Part("A"), SM90A.tile_m, readers)
-            found.append(Steps((product,), a, (b,)))
+            found.append(Steps((product,), wide, (*planner.feed(product.a, product, wide, Part("A")), *b)))
         else:
-            found[place] = replace(found[place], products=(*found[place].products, product), bs=(*bs, b))
+            joined = found[place]
+            found[place] = replace(joined, products=(*before, product), slotted=(*joined.slotted, *b))
     if errors:
         raise DiagnosticError(list(dict.fromkeys(errors)))
     return tuple(found)
 
 
+def _planning(readers: Readers) -> Planning:
+    return Planning(readers, readers.facts, readers.sizes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Planner:
+    """Plans what threads make of operands; of a B a tile has `columns` rows."""
+
+    columns: int
+    planning: Planning
+
+    def feed(self, operand: Operand, product: Product, wide: Wide, part: Part) -> tuple[Feed, ...]:
+        """The feed of an operand's codes; nothing where wgmma reads them where TMA puts them."""
+        rows = SM90A.tile_m if part.role == "A" else self.columns
+        wanted = Wanted(operand, part, "epilogue", wide, product.k, rows, self.columns)
+        found = FEEDS.serving(wanted, self.planning)
+        return () if found is None else (found,)
+
+
 def _joins(steps: Steps, product: Product, wide: Wide, columns: int) -> bool:
     """Whether a mainloop loads a product's A already, and has room for one more B."""
-    room = (len(steps.bs) + 1) * columns <= SM90A.tile_n
-    return room and (steps.a.operand, steps.a.wide, steps.products[0].k) == (product.a, wide, product.k)
+    first = steps.products[0]
+    room = (len(steps.products) + 1) * columns <= SM90A.tile_n
+    return room and (first.a, steps.wide, first.k) == (product.a, wide, product.k)
 
 
 def constraints(kernel: Kernel, loops: Sequence[Steps]) -> tuple[Constraint, ...]:
@@ -85,9 +108,9 @@ def constraints(kernel: Kernel, loops: Sequence[Steps]) -> tuple[Constraint, ...
     for steps in loops:
         product = steps.products[0]
         span = next((d.span for d in kernel.dims if d.name == product.k_axis), kernel.arg(product.a.arg).span)
-        side = max((steps.a, *steps.bs), key=lambda s: _k_multiple(s.operand))
-        multiple = _k_multiple(side.operand)
-        reason = f"a row of {side.operand.name} must start on 16 bytes for TMA"
+        operand = max(steps.operands, key=_k_multiple)
+        multiple = _k_multiple(operand)
+        reason = f"a row of {operand.name} must start on 16 bytes for TMA"
         condition = fold("eq", fold("mod", product.k, multiple), 0)
         if condition is False:
             raise DiagnosticError([
@@ -103,11 +126,6 @@ def constraints(kernel: Kernel, loops: Sequence[Steps]) -> tuple[Constraint, ...
 def _k_multiple(operand: Operand) -> int:
     """The fewest elements that are whole units of 16 bytes."""
     return 64 if operand.bits == 6 else 128 // operand.bits
-
-
-def _side(operand: Operand, product: Product, wide: Wide, part: Part, rows: int, readers: Readers) -> Side:
-    scales = plan_scales(operand, product.k, rows, readers) if operand.scaled else None
-    return Side(operand, wide, part, rows, TILE_K * operand.bits // 8, scales)
 
 
 # What can be built.

@@ -1,0 +1,118 @@
+"""The load warp's mainloops as text: the loads of a stage, and their multicast."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fp4cc.codegen.halves import whole_index
+from fp4cc.codegen.mainloops import numbered, products_in_words
+from fp4cc.codegen.multicast import issuer_text, mask_text
+from fp4cc.codegen.parts import bytes_name
+from fp4cc.ir.lowered import Load, LoweredKernel, Mainloop, Operand
+
+
+@dataclass(frozen=True, slots=True)
+class LoadText:
+    """One TMA load as text: the call, and the condition on the CTA where only one of a group issues it."""
+
+    call: str
+    arguments: tuple[str, ...]
+    only_if: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class LoadLoop:
+    """The load warp's part of a mainloop. `what` says which one, where there are several.
+
+    `arrive` is the warp's arrival at the stage's barrier: with the bytes that TMA will bring, if it brings any.
+    """
+
+    what: str | None
+    k_tiles: str
+    arrive: str
+    arrive_arguments: list[str]
+    loads: list[LoadText]
+
+
+def load_loops(lowered: LoweredKernel) -> list[LoadLoop]:
+    """The load warp's loops along K, in order."""
+    return [
+        LoadLoop(
+            products_in_words(lowered, mainloop),
+            f"k_tiles{numbered(i)}",
+            "prims.mbarrier_arrive_expect_tx" if mainloop.loads else "prims.mbarrier_arrive",
+            ["full", *([f"STAGE_TX_BYTES{numbered(i)}"] if mainloop.loads else [])],
+            [_load(lowered, mainloop, i, load) for load in mainloop.loads],
+        )
+        for i, mainloop in enumerate(lowered.mainloops)
+    ]
+
+
+def _load(lowered: LoweredKernel, mainloop: Mainloop, number: int, load: Load) -> LoadText:
+    """The call that issues a load for one stage of a mainloop."""
+    group = lowered.tile.ctas
+    index = _slice_index(lowered, load)
+    offset = f"stage * {bytes_name(load.part)}"
+    if index is not None:
+        offset += f" + {index} * {load.slice_bytes}"
+    coordinates = _coordinates(lowered, mainloop, number, load, index)
+    arguments = [f"{load.buffer}.subview({offset})", f"{load.tensor_map}.get_ptr()", f"({coordinates})", "full"]
+    if not load.multicast and group == 1:
+        return LoadText("prims.cp_async_bulk_tensor_shared_cta_global", tuple(arguments), None)
+    arguments.append("[]")
+    if load.multicast:
+        arguments.append(f"multicast_mask={_mask(lowered, load)}")
+    if group == 2:
+        arguments.append("group=CTA_GROUP")
+    only_if = issuer_text(load.masks, lowered.cluster)
+    return LoadText("prims.cp_async_bulk_tensor_shared_cluster_global", tuple(arguments), only_if)
+
+
+def _slice_index(lowered: LoweredKernel, load: Load) -> str | None:
+    """Which slice this CTA issues, or None where it issues the whole."""
+    if load.slices == 1:
+        return None
+    if load.part.role == "A":
+        return "cta_n"
+    if not load.part.scales and lowered.tile.ctas == 2:
+        return "(cta_m // 2)"
+    return "cta_m"
+
+
+def _coordinates(lowered: LoweredKernel, mainloop: Mainloop, number: int, load: Load, index: str | None) -> str:
+    """Coordinates of the box in the tensor map, innermost first."""
+    operand, of_a = mainloop.operand(load.part), load.part.role == "A"
+    tensor_map = next(m for m in lowered.tensor_maps if m.name == load.tensor_map)
+    batch = ", batch" if operand.batched else ""
+    if not load.part.scales:
+        rows = tensor_map.box[1]
+        row = "m0" if of_a else first_row(lowered, operand, "n0")
+        if not of_a and lowered.tile.ctas == 2:
+            row += f" + cta_m % 2 * {lowered.tile.n // 2}"
+        if index is not None:
+            row += f" + {index} * {rows}"
+        return f"k_tile * TILE_K{numbered(number)}, {row}{batch}"
+    row = "m0" if of_a else first_row(lowered, operand, "n0")
+    row = f"{row} // 128" if row.isidentifier() else f"({row}) // 128"
+    if of_a and lowered.products.ragged:  # a group's scales start a new row of atoms
+        row = "atoms_before + (m0 - group_first) // 128"
+    atoms = tensor_map.box[2] * load.slices
+    depth = "k_tile" if atoms == 1 else f"k_tile * {atoms}"
+    if index is not None:
+        depth += f" + {index}" + (f" * {tensor_map.box[2]}" if tensor_map.box[2] > 1 else "")
+    return f"0, {row}, {depth}{batch}"
+
+
+def first_row(lowered: LoweredKernel, operand: Operand, n0: str) -> str:
+    """The row of an argument at which B's tile at column `n0` starts."""
+    return whole_index(operand.half, n0, "n_size", step=lowered.tile.n)
+
+
+def _mask(lowered: LoweredKernel, load: Load) -> str:
+    """The multicast mask as a function of this CTA's place in the cluster."""
+    if load.part.role == "A":
+        return mask_text(load.masks, lowered.cluster, "cta_m")
+    if not load.part.scales and lowered.tile.ctas == 2:
+        shift = "cta_m % 2" if lowered.cluster.n == 1 else "(cta_n * CLUSTER_M + cta_m % 2)"
+        return mask_text(load.masks, lowered.cluster, shift)
+    return mask_text(load.masks, lowered.cluster, "", "(cta_n * CLUSTER_M)")

@@ -1,0 +1,21 @@
+"""What must hold of each engine's kernels beyond what must hold of all, by the engine's name: a line each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from fp4cc.ir.lowered import LoweredKernel
+from fp4cc.ir.verify_tcgen05 import tcgen05_problems
+from fp4cc.ir.verify_wgmma import wgmma_problems
+
+_PROBLEMS: dict[str, Callable[[LoweredKernel], Iterator[str]]] = {
+    "tcgen05": tcgen05_problems,
+    "wgmma": wgmma_problems,
+}
+
+
+def engine_problems(lowered: LoweredKernel) -> Iterator[str]:
+    """What is wrong with a kernel that has a pipeline, by its engine's own rules; nothing where it has none."""
+    found = _PROBLEMS.get(lowered.engine.name) if lowered.engine is not None else None
+    if found is not None:
+        yield from found(lowered)

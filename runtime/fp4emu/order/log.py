@@ -1,0 +1,120 @@
+"""What one launch has done so far: who acts, which accesses there were, and what checks have failed."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+from fp4emu.errors import Fault
+from fp4emu.instruction import Instruction
+from fp4emu.machine import WarpContext
+from fp4emu.order.agents import Agent, Lanes, issue
+from fp4emu.order.checks import Order, level
+from fp4emu.order.clocks import Clock, Domain, WarpClock
+from fp4emu.order.events import Event, Events
+
+
+class Log:
+    """`acting` is who makes the accesses that memories report, `ins` what runs. `quiet`: accesses are not the
+    program's."""
+
+    def __init__(self, order: Order) -> None:
+        self.order: Order = order
+        self.strict = order == "strict"
+        self.events = Events()
+        self.domain_of: dict[int, Domain] = {}
+        """By the identity of a cluster, which its domain keeps alive."""
+        self.acting: Agent | None = None
+        self.ins: Instruction | None = None
+        self.warnings: dict[str, None] = {}
+        self.quiet = False
+        self._current: dict[Any, int] = {}
+
+    def warp(self, warp: WarpContext) -> WarpClock:
+        """The clocks of a warp."""
+        domain = self.domain_of[id(warp.cta.cluster)]
+        return domain.warps[warp.cta.rank, warp.index]
+
+    # --- who acts ---
+
+    def acts(self, warp: WarpContext, word: int, ins: Instruction) -> None:
+        """Lanes of a warp execute an instruction."""
+        self.acting = Lanes(self.warp(warp), word, ins)
+
+    def begin(self, warp: WarpContext, lane: int, ins: Instruction) -> Agent:
+        """A thread issues an asynchronous operation. Copies by cp.async count as finished where they stand."""
+        if ins.rule.opcode.startswith("cp.async") and not ins.rule.opcode.startswith("cp.async.bulk"):
+            return Lanes(self.warp(warp), 1 << lane, ins)
+        return issue(self.warp(warp), lane, ins)
+
+    @contextmanager
+    def under(self, agent: Agent) -> Generator[None]:
+        """An operation takes effect."""
+        before, self.acting = self.acting, agent
+        try:
+            yield
+        finally:
+            self.acting = before
+
+    @contextmanager
+    def aside(self) -> Generator[None]:
+        """Accesses that are no accesses of the program (a tensor map that TMA reads)."""
+        self.quiet = True
+        try:
+            yield
+        finally:
+            self.quiet = False
+
+    def fail(self, check: str, text: str, hint: str = "") -> None:
+        """A check has failed: a fault, a warning or nothing."""
+        what = level(check, self.order)
+        if what == "fault":
+            raise Fault(f"[{check}] {text}", hint=hint)
+        if what == "warn":
+            self.warnings.setdefault(f"[{check}] {text}")
+
+    def published(self, agent: Lanes) -> tuple[Clock, Clock]:
+        """(what an arrival publishes, what it is ordered after). A relaxed one publishes what a release fence before it
+        lets it, and what tcgen05.fence and fence.mbarrier_init have published for themselves."""
+        whole = agent.warp.publish(agent.word)
+        if agent.ins.mod("sem") != "relaxed":
+            return whole, whole
+        part = whole.unordered_part()
+        for clock, _ in agent.warp.distinct(agent.word):
+            if clock.released is not None:
+                part = part.acquire(clock.released)
+        return part, whole
+
+    def number(self, agent: Agent, space: str) -> int:
+        """The number of an access: the same for all of one instruction at one time."""
+        warp = agent.warp
+        key: Any = space
+        if isinstance(agent, Lanes):
+            known: dict[Any, int] = self._current
+            key = (id(warp), warp.now, agent.word, agent.ins.line, space)
+            place, time, mask, kind, strong = warp.base, warp.now, agent.word, "", strong_scope(agent.ins)
+        else:
+            known = agent.numbers
+            place, time, mask, kind, strong = agent.place, agent.time, 1, agent.kind, agent.strong
+        found = known.get(key)
+        if found is None:
+            if len(self._current) > 4096:
+                self._current.clear()
+            event = Event(
+                warp.domain, place, time, mask, not isinstance(agent, Lanes), strong, kind, agent.ins, warp.cta.id,
+                warp.index, warp.cta.rank,
+            )  # fmt: skip
+            found = known[key] = self.events.add(event)
+        return found
+
+
+def strong_scope(ins: Instruction) -> str:
+    """The scope of a strong access: atomics and accesses with .relaxed, .acquire, .release or .volatile (PTX ISA,
+    "Strong Operations"); "" for weak ones."""
+    opcode, sem = ins.rule.opcode, ins.mod("sem")
+    if opcode in ("atom", "red"):
+        return ins.mod("scope") or "gpu"
+    if opcode in ("ld", "st") and sem not in ("", "weak", None):
+        return ins.mod("scope") or "sys"
+    return ""

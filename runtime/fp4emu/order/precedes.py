@@ -1,0 +1,147 @@
+"""Whether an access happens before another: what its agent knows, by the clocks or because the warp did both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fp4emu.order.agents import Agent, Lanes, Operation
+from fp4emu.order.clocks import NOTHING, Clock, Times, at, bits
+from fp4emu.order.events import SPREAD, WHOLE, Event, Events, Numbers, distinct
+from fp4emu.order.log import strong_scope
+
+MANY = 256
+"""Accesses that are compared one by one; more of them, as arrays."""
+_SCOPES = ("", "cta", "cluster", "gpu", "sys")
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What an agent can rely on: `known`, all accesses; `visible`, those of the generic proxy that its own proxy
+    sees."""
+
+    agent: Agent
+    clock: Clock
+    known: Times
+    visible: Times
+
+    @staticmethod
+    def of(agent: Agent, space: str, knows: Clock | None = None) -> Sight:
+        """What an agent sees of a memory; `knows`, the clock of those of its lanes that are looked at."""
+        if isinstance(agent, Operation):
+            clock = agent.clock
+            visible = clock.known if agent.generic else clock.shared if space == "shared" else clock.other
+            return Sight(agent, clock, clock.known, visible)
+        clock = knows or agent.warp.lanes[(agent.word & -agent.word).bit_length() - 1]
+        return Sight(agent, clock, clock.known, clock.known)
+
+    def knows_far(self, event: Event) -> bool:
+        """Whether an access of another cluster happened before."""
+        if event.domain is self.agent.warp.domain:
+            return False
+        times = dict(self.clock.far).get(event.domain.index, NOTHING)
+        return at(times, event.place) >= event.time
+
+
+def _known(events: Events, numbers: Numbers, sight: Sight) -> NDArray[np.bool_]:
+    """Which accesses an agent sees to have happened before."""
+    known, visible, agent = sight.known, sight.visible, sight.agent
+    index, lane = np.divmod(numbers, SPREAD)
+    index = np.where(numbers > 0, index, 0)
+    place = events.place[index] + lane
+    fine = (numbers > 0) & (lane < WHOLE) & (events.domain[index] == agent.warp.domain.index)
+    times = _times(known, place)
+    if isinstance(agent, Operation):
+        times = np.where(events.asynchronous[index], times, _times(visible, place))
+    return (numbers == 0) | (fine & (times >= events.time[index]))
+
+
+def unseen(events: Events, numbers: Numbers, sight: Sight) -> list[int]:
+    """The different accesses that an agent does not see to have happened before."""
+    unique = distinct(numbers)
+    if len(unique) > MANY:
+        array = np.array(unique, np.int32)
+        return array[~_known(events, array, sight)].tolist()
+    known, visible, agent = sight.known, sight.visible, sight.agent
+    operation, domain, left = isinstance(agent, Operation), agent.warp.domain, list[int]()
+    for number in unique:
+        if number > 0:
+            event, lane = events.of(number)
+            if lane < WHOLE and event.domain is domain:
+                times = visible if operation and not event.asynchronous else known
+                place = event.place + lane
+                if place < len(times) and times[place] >= event.time:
+                    continue
+            left.append(number)
+        elif number:
+            left.append(number)
+    return left
+
+
+def unordered(event: Event, lane: int, sight: Sight, lanes: Any, here: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
+    """The elements of `here` that an access does not happen before; None if there is none."""
+    known, visible, agent = sight.known, sight.visible, sight.agent
+    if (event.strong and _morally_strong(event, agent)) or sight.knows_far(event):
+        return None
+    times = visible if isinstance(agent, Operation) and not event.asynchronous else known
+    if event.domain is not agent.warp.domain:
+        return here
+    if isinstance(agent, Operation):
+        if event.asynchronous and (event.place, event.time) == (agent.place, agent.time):
+            return None
+        members = bits(event.mask) if lane == WHOLE else [lane]
+        return None if all(at(times, event.place + m) >= event.time for m in members) else here
+    if event.asynchronous:
+        return None if at(times, event.place) >= event.time else here
+    members = bits(event.mask) if lane == WHOLE else [lane]
+    unknown = [m for m in members if at(times, event.place + m) < event.time]
+    if not unknown:
+        return None
+    if event.place != agent.warp.base:
+        return here
+    if lanes is None:
+        if lane == WHOLE and event.mask == agent.word:
+            return None  # the warp did both together
+        return None if agent.word == sum(1 << m for m in unknown) else here
+    own = np.broadcast_to(lanes[:, None], here.shape)
+    bad = here & ~((own == unknown[0]) if len(unknown) == 1 else np.zeros_like(here))
+    return bad if bad.any() else None
+
+
+def _morally_strong(event: Event, agent: Agent) -> bool:
+    """Both strong, each in the scope of the other (PTX ISA, "Morally Strong Operations")."""
+    mine = agent.strong if isinstance(agent, Operation) else strong_scope(agent.ins)
+    if not mine:
+        return False
+    warp = agent.warp
+    needed = "gpu" if event.domain is not warp.domain else "cta" if event.cta == warp.cta.id else "cluster"
+    return min(_SCOPES.index(mine), _SCOPES.index(event.strong)) >= _SCOPES.index(needed)
+
+
+def failed_check(event: Event, lane: int, agent: Agent, was: str) -> str:
+    """The name of the check that two unordered accesses fail."""
+    if isinstance(agent, Operation) and not event.asynchronous and event.domain is agent.warp.domain:
+        members = bits(event.mask) if lane == WHOLE else [lane]
+        if all(at(agent.clock.known, event.place + m) >= event.time for m in members):
+            return "proxy" if was == "wrote" else "refill"
+    same = event.domain is agent.warp.domain and event.place == agent.warp.base and not event.asynchronous
+    return "lanes" if same and isinstance(agent, Lanes) else "race"
+
+
+def same_reader(events: Events, old: int, new: int) -> bool:
+    """Whether the lanes of an older access are among those of a newer one of the same warp."""
+    (a, lane_a), (b, lane_b) = events.of(old), events.of(new)
+    if a.domain is not b.domain or a.place != b.place or a.asynchronous or b.asynchronous:
+        return False
+    mask_a = a.mask if lane_a == WHOLE else 1 << lane_a
+    mask_b = b.mask if lane_b == WHOLE else 1 << lane_b
+    return not mask_a & ~mask_b
+
+
+def _times(times: Times, place: NDArray[Any]) -> NDArray[Any]:
+    if not len(times):
+        return np.zeros(place.shape, np.int32)
+    return np.where(place < len(times), times[np.minimum(place, len(times) - 1)], 0)
