@@ -164,6 +164,7 @@ def _lower(work: _Work, rows: int, case: Case) -> LoweredKernel:
         problem=problem,
         mainloops=mainloops,
         engine=engine,
+        clocks=clocks_of(problem, shape, work.run),
         exchange=exchange,
     )
 
