@@ -13,6 +13,8 @@ from fp4cc.codegen.converters import converter_functions
 from fp4cc.codegen.epilogue.hooks import EpilogueText
 from fp4cc.codegen.fragments import Function
 from fp4cc.codegen.wgmma import context as context_wgmma
+from fp4cc.codegen.wgmma_rs import context as context_wgmma_rs
+from fp4cc.codegen.wgmma_rs.weights import scale_functions
 from fp4cc.ir.lowered import LoweredKernel
 from fp4cc.resources import templates_dir
 
@@ -46,6 +48,7 @@ _TEXTS = {
     ),
     ("wgmma", False): _WGMMA,
     ("wgmma", True): _WGMMA,
+    ("wgmma_rs", False): EngineText("sm90/wgmma_rs/gemm.py.j2", context_wgmma_rs.template_context, scale_functions),
 }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from fp4cc.diagnostics import DiagnosticError
 from fp4cc.ir.lowered import LoweredKernel, Smem
-from fp4cc.ir.lowered_epilogue import EpilogueProgram
+from fp4cc.ir.lowered_epilogue import CTA_ROWS, EpilogueProgram
 from fp4cc.ir.verify import found_in
 from fp4cc.ir.verify_rings import EPILOGUE_WARPS, ring_problems, tensor_maps
 from fp4cc.ir.verify_roles import role_problems
@@ -57,7 +57,7 @@ def _parts(lowered: LoweredKernel) -> Iterator[str]:
         yield f"sums of {depths} along K are promoted every {lowered.promotion.step}"
     exchange = lowered.exchange
     buffers = {buffer.name: buffer.total for buffer in lowered.smem.buffers}
-    if exchange is not None and buffers.get(exchange.buffer, 0) < lowered.tile.cta_m * exchange.pitch:
+    if exchange is not None and buffers.get(exchange.buffer, 0) < min(lowered.tile.cta_m, CTA_ROWS) * exchange.pitch:
         yield f"a tile's sums do not fit in {exchange.buffer}"
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from fp4cc.ir.lowered import Load, LoweredKernel, Pipeline, Tcgen05, Wgmma
+from fp4cc.ir.lowered import Load, LoweredKernel, Pipeline, Tcgen05, Wgmma, WgmmaRS
 from fp4rt.manifest import TensorMap
 
 EPILOGUE_WARPS = 4
@@ -34,6 +34,8 @@ def ring_problems(lowered: LoweredKernel) -> Iterator[str]:
         case Wgmma():
             yield from _counts(lowered.pipeline, ab_full=1, ab_empty=EPILOGUE_WARPS * lowered.cluster.size)
             yield from _wgmma(lowered, lowered.engine)
+        case WgmmaRS():
+            yield from _wgmma_rs(lowered, lowered.engine, lowered.pipeline)
         case _:
             return
 
@@ -65,6 +67,26 @@ def _wgmma(lowered: LoweredKernel, engine: Wgmma) -> Iterator[str]:
         for side in loop.sides:
             if side.loaded_scales is not None and mainloop.feed(side.part.of_scales) is None:
                 yield f"scales of {side.operand.arg} are read in a stage, and nobody brings them"
+
+
+def _wgmma_rs(lowered: LoweredKernel, engine: WgmmaRS, pipeline: Pipeline) -> Iterator[str]:
+    """Weights fill the tile's rows, scales that are read in a stage are brought, and warps come by fours."""
+    multiplying = lowered.role_of("mma").warps
+    yield from _counts(
+        pipeline, ab_full=1, ab_empty=multiplying, acc_full=multiplying, acc_empty=EPILOGUE_WARPS
+    )
+    if any(role.warps % EPILOGUE_WARPS for role in lowered.roles):
+        yield "setmaxnreg is for whole warpgroups, and a role has a part of one"
+    end = 0
+    for each in engine.weights:
+        if each.first != end or each.rows % 32:
+            yield f"{each.operand.arg} has weight rows {each.first} and on, and those before it end at {end}"
+        end = each.first + each.rows
+        if each.scales is not None and each.scales.reader is None:
+            if lowered.mainloops[0].feed(each.part.of_scales) is None:
+                yield f"scales of {each.operand.arg} are read in a stage, and nobody brings them"
+    if end * 4 > lowered.crossing.pitch or 16 * multiplying < end:
+        yield f"{end} weight rows, and rows of {lowered.crossing.pitch} bytes for {multiplying} warps' sums"
 
 
 def tensor_maps(lowered: LoweredKernel) -> dict[str, TensorMap]:

@@ -24,6 +24,7 @@ from fp4cc.ir.lowered.resources import Cluster, KernelParam, Launch, Persistent,
 from fp4cc.ir.lowered.rings import EPILOGUE_BARRIER, Barrier, NamedBarrier, Pipeline, RoleName, WarpRole
 from fp4cc.ir.lowered.tcgen05 import Mma, MmaKind, Tcgen05, Tmem
 from fp4cc.ir.lowered.wgmma import CONSUMERS, TILE_K, Scales, Side, Wgmma, WgmmaLoop, Wide
+from fp4cc.ir.lowered.wgmma_rs import WeightScales, Weights, WgmmaRS
 from fp4cc.ir.part import Part
 
 __all__ = [
@@ -65,7 +66,10 @@ __all__ = [
     "Tmem",
     "Walk",
     "WarpRole",
+    "WeightScales",
+    "Weights",
     "Wgmma",
     "WgmmaLoop",
+    "WgmmaRS",
     "Wide",
 ]

@@ -1,0 +1,189 @@
+"""Lowering products of a plain operand by weights to Hopper: the weights become wgmma's A in registers.
+
+The product is made transposed, D^T = W x^T, because wgmma takes only its A from registers: what is converted need then
+not pass through shared memory again, of which wgmma reads x alone. Two warpgroups have 64 weight rows each; they make
+the fragments of one stage while the stage before is multiplied. Sums cross shared memory to a warpgroup that runs the
+epilogue under the next tile's mainloop.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
+from fp4cc.ir.kernel import Constraint, Expr, Kernel, Schedule
+from fp4cc.ir.lowered import (
+    EPILOGUE_BARRIER,
+    Cluster,
+    Launch,
+    LoweredKernel,
+    Problem,
+    Tile,
+    WarpRole,
+    WgmmaRS,
+)
+from fp4cc.ir.lowered.wgmma_rs import MMA_WARPS, STAGE_K, WARPGROUP_WARPS
+from fp4cc.ir.lowered_epilogue import CTA_ROWS
+from fp4cc.ir.sizes import Sizes
+from fp4cc.passes.choice.schedule import applicable, assumed_shape
+from fp4cc.passes.choice.stages import choose_stages
+from fp4cc.passes.engines.wgmma_rs.decisions import explain_choices
+from fp4cc.passes.engines.wgmma_rs.memory import (
+    EXCHANGE,
+    fitting,
+    plan_mainloop,
+    plan_pipeline,
+    plan_smem,
+    staging_limit,
+)
+from fp4cc.passes.engines.wgmma_rs.operands import columns_of, constraints, plan_weights, refusals, wide_of
+from fp4cc.passes.epilogue.blocks import whole_panels
+from fp4cc.passes.epilogue.memory import STAGING_LIMIT
+from fp4cc.passes.epilogue.plan import plan_epilogue
+from fp4cc.passes.feeds.scale_reading import Needs, Readers
+from fp4cc.passes.problem.emptiness import not_empty
+from fp4cc.passes.problem.unzip import Frame, find_products, tile_widths
+from fp4cc.passes.resources.params import plan_params, product_sizes
+from fp4cc.passes.resources.walk import plan_walk
+from fp4cc.passes.rewrites.row_scales import split_row_scales
+from fp4cc.targets.sm90 import SM90A
+
+#: Rows of x of a tile: 128 sums a thread, or 64.
+ROWS = (256, 128)
+_WARP = 32
+#: Registers of a thread, by the warpgroups in their order: together what four warpgroups start with.
+REGISTERS = (("epilogue", 104), ("mma", 192), ("mma", 192), ("load", 24))
+#: Weight tiles side by side before the next rows of x: a tile of x has seven times the bytes of one of weights.
+_BAND = 32
+_WANTED_STAGES = 4
+_LEAST_STAGING = 8 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What is decided before the schedule; `columns` are those of each accumulator."""
+
+    kernel: Kernel
+    sizes: Sizes
+    problem: Problem
+    frame: Frame
+    columns: int
+
+
+def work_of(kernel: Kernel) -> Work | list[Diagnostic]:
+    """What this engine has to do, or why it does not take a kernel."""
+    sizes = Sizes.of(kernel.dims)
+    kernel = split_row_scales(kernel)
+    problem, frame = find_products(kernel, sizes, SM90A.tile_n)
+    refused = refusals(kernel, problem)
+    columns = columns_of(len(problem.accumulators))
+    if columns is None or columns not in tile_widths(frame, problem, [columns]) or not whole_panels(frame, [columns]):
+        first = problem.a
+        refused.append(
+            error("FP4296", "weights in registers do not serve this product: its accumulators, or blocks of its "
+                  "outputs, do not share 128 columns", kernel.arg(first.arg).span, first.name,
+                  help="write several kernels"),
+        )  # fmt: skip
+    return refused if refused or columns is None else Work(kernel, sizes, problem, frame, columns)
+
+
+def accepts(kernel: Kernel, target: str) -> bool:
+    """Whether its operands and its schedules are for this engine."""
+    if target != SM90A.name:
+        return False
+    try:
+        work = work_of(kernel)
+    except DiagnosticError:  # what no engine takes is told by the one that takes everything
+        return False
+    if not isinstance(work, Work):
+        return False
+    return all(_for_us(schedule, work.columns) for schedule in kernel.schedules if schedule.target == target)
+
+
+def _for_us(schedule: Schedule, columns: int) -> bool:
+    """Whether a schedule asks for nothing that only others have."""
+    fields = schedule.fields
+    tile = fields.get("tile")
+    known = set(fields) <= {"tile", "cluster", "stages"} and fields.get("cluster", (1, 1)) == (1, 1)
+    return known and (tile is None or tile in [(rows, columns, STAGE_K) for rows in ROWS])
+
+
+def lower_wgmma_rs(kernel: Kernel) -> list[LoweredKernel]:
+    """A plan for each schedule that can apply. Raises DiagnosticError for what cannot be built."""
+    work = work_of(kernel)
+    if not isinstance(work, Work):
+        raise DiagnosticError(work)
+    required = constraints(work.kernel, work.problem)
+    return [
+        replace(_lower_with(work, when, schedule, required), kernel=kernel)
+        for when, schedule in applicable(kernel, work.sizes, SM90A.name)
+    ]
+
+
+def _rows(work: Work, when: Expr | None, schedule: Schedule | None) -> int:
+    """Rows of x of a tile: what is asked for, or as many as do not leave most of a tile empty."""
+    if schedule is not None and "tile" in schedule.fields:
+        return int(schedule.fields["tile"][0])  # pyright: ignore[reportArgumentType]
+    shape, _ = assumed_shape(work.problem, when)
+    return next((rows for rows in reversed(ROWS) if shape.m <= rows), ROWS[0])
+
+
+def _lower_with(
+    work: Work, when: Expr | None, schedule: Schedule | None, required: tuple[Constraint, ...]
+) -> LoweredKernel:
+    kernel, problem = work.kernel, work.problem
+    rows = _rows(work, when, schedule)
+    tile, cluster = Tile(rows, work.columns, STAGE_K, rows), Cluster(1, 1)
+    needs = Needs(kernel.args)
+    readers = Readers(kernel, work.sizes, problem, kernel.constraints, needs)
+    engine = WgmmaRS(wide_of(problem), rows, plan_weights(problem, work.columns, readers))
+    if rows > CTA_ROWS:
+        needs.size("rows_of_x", problem.m, f"rows of {problem.a.arg}")
+    mainloop, maps = plan_mainloop(problem, engine)
+    limits = [staging_limit(mainloop, stages) for stages in (_WANTED_STAGES, _WANTED_STAGES - 1, 2)]
+    limit = next((limit for limit in limits if limit >= _LEAST_STAGING), limits[-1])
+    epilogue = plan_epilogue(work.frame, work.sizes, tile.n, min(STAGING_LIMIT, limit))
+    most = SM90A.stages_max
+    stages = choose_stages(kernel, schedule, lambda _: fitting(mainloop, epilogue.staging), most, least=2)
+    walk = plan_walk(problem, tile, cluster, _BAND)
+    maps = (*maps, *epilogue.tensor_maps)
+    lengths = product_sizes(problem, walk, epilogue.program, (mainloop,))
+    lowered = LoweredKernel(
+        name=kernel.name,
+        target=SM90A.name,
+        kernel=kernel,
+        schedule=schedule,
+        cluster=cluster,
+        walk=walk,
+        roles=_roles(),
+        named_barriers=(EPILOGUE_BARRIER,),
+        smem=plan_smem(mainloop, stages, epilogue.staging),
+        tensor_maps=maps,
+        epilogue=epilogue.program,
+        launch=Launch(
+            f"{kernel.name}_0",
+            _WARP * sum(role.warps for role in _roles()),
+            plan_params(maps, lengths, (*epilogue.params, *needs.params())),
+            (*lengths, *needs.lengths()),
+            REGISTERS,
+        ),
+        constraints=(*required, *not_empty(kernel, epilogue.program, work.sizes)),
+        decisions=(),
+        when=when,
+        problem=problem,
+        mainloops=(mainloop,),
+        engine=engine,
+        tile=tile,
+        pipeline=plan_pipeline(mainloop, stages),
+        exchange=EXCHANGE,
+    )
+    return replace(lowered, decisions=explain_choices(lowered))
+
+
+def _roles() -> tuple[WarpRole, ...]:
+    """Whole warpgroups, each with registers of its own."""
+    return (
+        WarpRole("epilogue", 0, WARPGROUP_WARPS, "that run the epilogue"),
+        WarpRole("mma", WARPGROUP_WARPS, MMA_WARPS, "that convert weights and multiply"),
+        WarpRole("load", WARPGROUP_WARPS + MMA_WARPS, WARPGROUP_WARPS, "of which one is for TMA"),
+    )

@@ -1,0 +1,127 @@
+def lane_selector(quad, bits):
+    """What lane `quad` of four needs to find its two of every eight codes: of prmt, or the bits before them."""
+    return {4: quad * 0x1111 + 0x4040, 8: quad * 0x2222 + 0x1010, 6: quad * 12}[bits]
+
+
+def chosen(selector, first, second):
+    """A word of bytes of two others: those that a prmt selector in a register names."""
+    return word_asm("prmt.b32 $0, $1, $2, $3;", "=r,r,r,r", first, second, selector)
+
+
+def lane_pairs_of_e2m1(words, wide, selector):
+    """Of each word of eight e2m1 a lane's two, next to each other along K, as bf16 or f16.
+
+    A lane has the same byte of each word, so two of these are taken together. Their codes, the first of each byte for
+    the low half, then lie in the high bits of each half, and four bits further down.
+    """
+    bits = {"bf16": 7, "f16": 10}[wide]
+    mask, factor = (half << 16 | half for half in (7 << bits - 1, (2 * {"bf16": 127, "f16": 15}[wide] - 1) << bits))
+    text = (
+        "{ .reg .b32 sign, other; and.b32 sign, %s, 0x80008000; %s; and.b32 other, other, 0x%X; "
+        "or.b32 other, other, sign; mov.b32 sign, 0x%X; mul.rn.%sx2 $0, other, sign; }"
+    )
+    low = "{ .reg .b32 left; shl.b32 left, $1, 8; " + text % (
+        "left", f"shl.b32 other, $1, {bits - 5}", mask, factor, wide
+    ) + " }"  # fmt: skip
+    high = text % ("$1", f"shr.u32 other, $1, {13 - bits}", mask, factor, wide)
+    pairs = []
+    for i in range(0, len(words), 2):
+        codes = chosen(selector, words[i], words[i + 1])
+        codes = (codes << 4 & 0xFFFF) | (codes & -65536)
+        pairs += [word_asm(low, "=r,r", codes), word_asm(high, "=r,r", codes)]
+    return pairs
+
+
+def lane_pairs_of_6_bits(words, element, wide, selector):
+    """Of every eight codes of 6 bits a lane's two as bf16 or f16."""
+    text = (
+        "{ .reg .b64 both; .reg .b32 high; mov.b64 both, {$1, $2}; shr.u64 both, both, $3; mov.b64 {$0, high}, both; }"
+    )
+    pairs = []
+    for i in range(len(words) * 32 // 48):
+        first = 48 * i // 32
+        codes = word_asm(text, "=r,r,r,r", words[first], words[first + 1], selector + 48 * i % 32)
+        pairs.append(widened(codes & 0x3F | codes << 10 & 0x3F0000, element, wide))
+    return pairs
+
+
+def lane_pairs_of_e3m2(words, wide, selector):
+    """e3m2 as bf16 or f16."""
+    return lane_pairs_of_6_bits(words, "e3m2", wide, selector)
+
+
+def lane_pairs_of_e2m3(words, wide, selector):
+    """e2m3 as bf16 or f16."""
+    return lane_pairs_of_6_bits(words, "e2m3", wide, selector)
+
+
+def lane_pairs_of_8_bits(words, element, wide, selector):
+    """Of every eight e4m3 or e5m2 a lane's two as bf16 or f16: a lane has the same half of each pair of words."""
+    halves = [chosen(selector, words[i], words[i + 1]) for i in range(0, len(words), 2)]
+    return pairs_of_8_bits([joined(0x5410, halves[i], halves[i + 1]) for i in range(0, len(halves), 2)], element, wide)
+
+
+def lane_pairs_of_e4m3(words, wide, selector):
+    """e4m3 as bf16 or f16."""
+    return lane_pairs_of_8_bits(words, "e4m3", wide, selector)
+
+
+def lane_pairs_of_e5m2(words, wide, selector):
+    """e5m2 as bf16 or f16."""
+    return lane_pairs_of_8_bits(words, "e5m2", wide, selector)
+
+
+def weight_fragments(address, further, chunks, lane_pairs, wide, selector, scales, per_scale):
+    """A's registers for a stage of 64 along K, four for each 16 of it (PTX ISA, wgmma, register fragment of A).
+
+    A lane has two rows, `further` bytes apart, of `chunks` times 16 bytes of codes each, and of every eight codes of
+    them two. `scales` has words of two equal scales for each row, one for `per_scale` elements; None: there are none.
+    """
+    rows = []
+    for i in range(2):
+        row = address + further * i
+        words = [word for j in range(chunks) for word in shared_load_4_words(row + 16 * j)]
+        pairs = lane_pairs(words, wide, selector)
+        if scales is not None:
+            pairs = [scaled(pair, scales[i][8 * j // per_scale], wide) for j, pair in enumerate(pairs)]
+        rows.append(pairs)
+    return [[rows[0][j], rows[1][j], rows[0][j + 1], rows[1][j + 1]] for j in range(0, 8, 2)]
+
+
+def settled(fragments):
+    """The same words, all of them made before what follows: wgmma.fence orders what was written before it."""
+    words = [word for fragment in fragments for word in fragment]
+    count = len(words)
+    same = llvm.inline_asm(
+        llvm.StructType.get_literal([Int32.mlir_type] * count),
+        [word.ir_value() for word in words],
+        "",
+        ",".join([*["=r"] * count, *[str(i) for i in range(count)], "~{memory}"]),
+        has_side_effects=True,
+    )
+    words = [Int32(llvm.extractvalue(Int32.mlir_type, same, [i])) for i in range(count)]
+    return [words[i : i + 4] for i in range(0, count, 4)]
+
+
+def mma_from_registers(registers, first, columns, wide, a, b):
+    """Registers first.. += A B for 64 rows, `columns` and 16 of K, A by four registers, B by a descriptor."""
+    count = columns // 2
+    outputs = ", ".join(f"${i}" for i in range(count))
+    fragment = ", ".join(f"${2 * count + i}" for i in range(4))
+    text = "wgmma.mma_async.sync.aligned.m64n%dk16.f32.%s.%s {%s}, {%s}, $%d, 1, 1, 1, 0;"
+    sums = llvm.inline_asm(
+        llvm.StructType.get_literal([Float32.mlir_type] * count),
+        [x.ir_value() for x in (*[registers[first + i] for i in range(count)], *a, b)],
+        text % (columns, wide, wide, outputs, fragment, 2 * count + 4),
+        ",".join([*["=f"] * count, *[str(i) for i in range(count)], "r", "r", "r", "r", "l"]),
+        has_side_effects=True,
+    )
+    for i in range(count):
+        registers[first + i] = Float32(llvm.extractvalue(Float32.mlir_type, sums, [i]))
+
+
+def store_transposed(registers, first, address, pitch):
+    """Write sums of 128 columns of wgmma's D, from register `first` on, as rows `pitch` bytes apart."""
+    for i in range(64):
+        offset = (i // 4 * 8 + i % 2) * pitch + i // 2 % 2 * 32
+        shared_store_f32(address + offset, registers[first + i])
