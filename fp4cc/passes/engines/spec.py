@@ -49,6 +49,18 @@ class Engines:
         finally:
             self.known.remove(engine)
 
+    @contextmanager
+    def without(self, name: str) -> Generator[None]:
+        """One engine fewer for a while: others then take what it would. LookupError where there is none of that name."""
+        place = next((i for i, engine in enumerate(self.known) if engine.name == name), None)
+        if place is None:
+            raise LookupError(f"no engine {name}")
+        engine = self.known.pop(place)
+        try:
+            yield
+        finally:
+            self.known.insert(place, engine)
+
 
 def multiplies(kernel: Kernel) -> bool:
     """Whether there is a product in it."""

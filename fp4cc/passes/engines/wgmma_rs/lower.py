@@ -88,24 +88,43 @@ def work_of(kernel: Kernel) -> Work | list[Diagnostic]:
 
 
 def accepts(kernel: Kernel, target: str) -> bool:
-    """Whether its operands and its schedules are for this engine."""
+    """Whether its operands and its schedules are for this engine; of one that asks for tiles of 256 rows, always."""
     if target != SM90A.name:
         return False
+    schedules = [schedule for schedule in kernel.schedules if schedule.target == target]
+    if any(schedule.fields.get("tile", (0,))[0] == ROWS[0] for schedule in schedules):
+        return True
     try:
         work = work_of(kernel)
     except DiagnosticError:  # what no engine takes is told by the one that takes everything
         return False
-    if not isinstance(work, Work):
-        return False
-    return all(_for_us(schedule, work.columns) for schedule in kernel.schedules if schedule.target == target)
+    return isinstance(work, Work) and not any(_asked_wrongly(schedule, work.columns) for schedule in schedules)
 
 
-def _for_us(schedule: Schedule, columns: int) -> bool:
-    """Whether a schedule asks for nothing that only others have."""
-    fields = schedule.fields
-    tile = fields.get("tile")
-    known = set(fields) <= {"tile", "cluster", "stages"} and fields.get("cluster", (1, 1)) == (1, 1)
-    return known and (tile is None or tile in [(rows, columns, STAGE_K) for rows in ROWS])
+def _asked_wrongly(schedule: Schedule, columns: int) -> list[Diagnostic]:
+    """What a schedule asks for that this engine does not have."""
+    found: list[Diagnostic] = []
+    tiles = [(rows, columns, STAGE_K) for rows in ROWS]
+    legal = " or ".join(" x ".join(map(str, tile)) for tile in tiles)
+    for field, values in schedule.fields.items():
+        span = schedule.field_spans[field]
+        if field == "tile" and values not in tiles:
+            found.append(
+                error("FP5010", f"with weights in registers tiles are {legal} here", span, "another tile",
+                      help=f"write `tile {' x '.join(map(str, tiles[0]))}`"),
+            )  # fmt: skip
+        elif field == "cluster" and values != (1, 1):
+            found.append(
+                error("FP5090", "with weights in registers each CTA is a cluster of its own", span, "another cluster",
+                      notes=["tiles of 256 rows are made with weights in registers"],
+                      help="write `cluster 1 x 1`, or a tile of 128 rows"),
+            )  # fmt: skip
+        elif field not in ("tile", "cluster", "stages"):
+            found.append(
+                error("FP5013", f"`{field}` cannot be chosen on sm_90a yet", span, "asked for here",
+                      help="leave it out"),
+            )  # fmt: skip
+    return found
 
 
 def lower_wgmma_rs(kernel: Kernel) -> list[LoweredKernel]:
@@ -113,6 +132,9 @@ def lower_wgmma_rs(kernel: Kernel) -> list[LoweredKernel]:
     work = work_of(kernel)
     if not isinstance(work, Work):
         raise DiagnosticError(work)
+    wrong = [d for each in kernel.schedules if each.target == SM90A.name for d in _asked_wrongly(each, work.columns)]
+    if wrong:
+        raise DiagnosticError(wrong)
     required = constraints(work.kernel, work.problem)
     return [
         replace(_lower_with(work, when, schedule, required), kernel=kernel)

@@ -1,6 +1,7 @@
 """Which products weights in registers serve, and how their codes and scales reach the lanes that convert them.
 
-Each reason why not has a code, FP4290 to FP4296, and is a refusal of this engine alone: others may take the kernel.
+Each reason why not has a code, FP4290 to FP4296, and is a refusal of this engine alone: it is told to those who ask for
+it by its tile, and of others another engine takes the kernel.
 """
 
 from __future__ import annotations
