@@ -113,7 +113,7 @@ def _epilogue(lowered: LoweredKernel, program: EpilogueProgram) -> Iterator[str]
             yield f"{output.arg} cannot be stored by TMA"
         if store.via == "either" and store.flag not in names:
             yield f"{output.arg} has no flag that says how it is stored"
-        if store.buffer is not None:
+        if store.buffer is not None and store.via != "engine":
             slots = buffers.get(store.buffer)
             if slots is None or (slots.bytes, slots.stages) != (EPILOGUE_WARPS * 32 * store.row_bytes, store.stages):
                 yield f"{output.arg} has no slots of its size"

@@ -72,9 +72,10 @@ def _wgmma(lowered: LoweredKernel, engine: Wgmma) -> Iterator[str]:
 def _wgmma_rs(lowered: LoweredKernel, engine: WgmmaRS, pipeline: Pipeline) -> Iterator[str]:
     """Weights fill the tile's rows, scales that are read in a stage are brought, and warps come by fours."""
     multiplying = lowered.role_of("mma").warps
-    yield from _counts(
-        pipeline, ab_full=1, ab_empty=multiplying, acc_full=multiplying, acc_empty=EPILOGUE_WARPS
-    )
+    crossing = {} if engine.stores else {"acc_full": multiplying, "acc_empty": EPILOGUE_WARPS}
+    yield from _counts(pipeline, ab_full=1, ab_empty=multiplying, **crossing)
+    if engine.stores == any(output.store.via != "engine" for output in lowered.epilogue.outputs):
+        yield "the engine stores results, and one is stored by the epilogue, or the other way round"
     if any(role.warps % EPILOGUE_WARPS for role in lowered.roles):
         yield "setmaxnreg is for whole warpgroups, and a role has a part of one"
     end = 0
@@ -85,8 +86,9 @@ def _wgmma_rs(lowered: LoweredKernel, engine: WgmmaRS, pipeline: Pipeline) -> It
         if each.scales is not None and each.scales.reader is None:
             if lowered.mainloops[0].feed(each.part.of_scales) is None:
                 yield f"scales of {each.operand.arg} are read in a stage, and nobody brings them"
-    if end * 4 > lowered.crossing.pitch or 16 * multiplying < end:
-        yield f"{end} weight rows, and rows of {lowered.crossing.pitch} bytes for {multiplying} warps' sums"
+    pitch = 4 * end if lowered.exchange is None else lowered.exchange.pitch
+    if end * 4 > pitch or 16 * multiplying < end:
+        yield f"{end} weight rows, and rows of {pitch} bytes for {multiplying} warps' sums"
 
 
 def tensor_maps(lowered: LoweredKernel) -> dict[str, TensorMap]:

@@ -120,6 +120,24 @@ def mma_from_registers(registers, first, columns, wide, a, b):
         registers[first + i] = Float32(llvm.extractvalue(Float32.mlir_type, sums, [i]))
 
 
+def stage_transposed(values, pack, slab, lane, group):
+    """Write 32 of a lane's results, of 64 columns of wgmma's D, as rows of 128 bytes in the 128-byte swizzle.
+
+    A matrix of 8 x 8 is turned around by stmatrix; a warp, number `group` of its four, has 32 bytes of each row.
+    """
+    for i in range(0, 8, 2):
+        words = [pack(values[4 * i + 2 * j : 4 * i + 2 * j + 2]) for j in range(4)]
+        row = 8 * (i + lane // 16) + lane % 8
+        address = slab + row * 128 + ((2 * group + lane // 8 % 2 ^ lane % 8) << 4)
+        llvm.inline_asm(
+            None,
+            [address.ir_value(), *[word.ir_value() for word in words]],
+            "stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [$0], {$1, $2, $3, $4};",
+            "r,r,r,r,r,~{memory}",
+            has_side_effects=True,
+        )
+
+
 def store_transposed(registers, first, address, pitch):
     """Write sums of 128 columns of wgmma's D, from register `first` on, as rows `pitch` bytes apart."""
     for i in range(64):

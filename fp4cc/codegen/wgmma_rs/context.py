@@ -20,6 +20,7 @@ from fp4cc.codegen.epilogue.hooks import EpilogueText
 from fp4cc.codegen.fragments import Call, Fragment
 from fp4cc.codegen.parts import bytes_name
 from fp4cc.codegen.walking import WalkText, walk_of_exchanged
+from fp4cc.codegen.wgmma_rs.stores import StoreText, store_text
 from fp4cc.codegen.wgmma_rs.weights import WeightsText, atom_rows, first_row, weights_text
 from fp4cc.ir.lowered import Load, LoweredKernel, SmemBuffer, WgmmaRS
 from fp4cc.ir.lowered.wgmma_rs import STAGE_K
@@ -34,9 +35,11 @@ class WgmmaRSText:
     parts: int
     wide: str
     weights: WeightsText
+    store: StoreText | None
     atom_rows: Fragment
     loads: list[Call]
-    exchange: str
+    exchange: str | None
+    columns: int
     registers: dict[str, int]
     arrivals: dict[str, int]
     waits: dict[str, str]
@@ -76,16 +79,24 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Fr
         weights=weights_text(lowered),
         atom_rows=rows_of_atoms,
         loads=[_load(lowered, load) for load in lowered.loads],
-        exchange=lowered.crossing.buffer,
+        exchange=None if lowered.exchange is None else lowered.exchange.buffer,
+        columns=min(engine.rows, CTA_ROWS) if lowered.exchange is not None else engine.rows,
+        store=store_text(lowered, epilogue) if engine.stores else None,
         registers=dict(lowered.launch.registers),
         arrivals=arrivals(lowered.rings),
         waits=waits(lowered.rings),
         load_place=place_call(batched, loaded),
-        mma_place=place_call(batched, any(each.operand.batched for each in readers)),
+        mma_place=place_call(
+            batched,
+            any(each.operand.batched for each in readers) or (engine.stores and _batched_epilogue(lowered, epilogue)),
+        ),
         epilogue_place=place_call(batched, "batch" in epilogue.uses),
         n0="tile_n * TILE_N",
         epilogue_n0="tile_n * TILE_N" if lowered.epilogue.group is None else "tile_n * (TILE_N // 2)",
-        mma_needs=frozenset([*(["m0"] if parts > 1 else []), *(["n0"] if readers or rows_of_atoms else [])]),
+        mma_needs=frozenset([
+            *(["m0"] if parts > 1 or engine.stores else []),
+            *(["n0"] if readers or rows_of_atoms or engine.stores else []),
+        ]),
         walk=walk_of_exchanged(lowered.epilogue, epilogue, around.uses, reads),
     )
 
@@ -100,12 +111,19 @@ def plan(lowered: LoweredKernel) -> str:
     """How it was lowered, in a few words."""
     engine, tile = lowered.engine_as(WgmmaRS), lowered.tile
     names = " and ".join(dict.fromkeys(each.operand.arg for each in engine.weights))
+    then = "four warps run the epilogue under the next tile's mainloop"
+    if engine.stores:
+        then = "they turn the result around and have TMA store it"
     return (
         f"Tiles of {tile.m} x {tile.n}. A warp keeps {lowered.rings.stages} stages of operands in shared memory by TMA; "
         f"eight warps make {names} {engine.wide} in registers, exactly, and multiply that by {lowered.products.a.arg} with "
-        f"wgmma, transposed, while they make the next stage's; four warps run the epilogue under the next tile's "
-        f"mainloop. Persistent: a CTA takes every n-th tile."
+        f"wgmma, transposed, while they make the next stage's; {then}. Persistent: a CTA takes every n-th tile."
     )
+
+
+def _batched_epilogue(lowered: LoweredKernel, epilogue: EpilogueText) -> bool:
+    """Whether storing a tile takes its batch."""
+    return "batch" in epilogue.uses or bool(lowered.epilogue.problem.batch_axes)
 
 
 def _constants(lowered: LoweredKernel) -> list[list[Constant]]:
@@ -124,13 +142,14 @@ def _constants(lowered: LoweredKernel) -> list[list[Constant]]:
         if name is not None and all(constant.name != name for constant in ring):
             ring.append(Constant(name, buffer.bytes, "of one stage" if len(ring) == 1 else ""))
     ring.append(Constant("STAGE_TX_BYTES", lowered.mainloops[0].tx_bytes))
-    note = "bytes of a row of sums, padded against bank conflicts"
-    warps = [
-        Constant("EXCHANGE_PITCH", lowered.crossing.pitch, note),
-        Constant("MMA_WARP", lowered.role_of("mma").first, "the first of those that multiply, after the epilogue's"),
-        Constant("LOAD_WARP", lowered.role_of("load").first, "after them; it has a warpgroup of its own"),
-        *named_barriers(lowered),
-    ]
+    warps: list[Constant] = []
+    if lowered.exchange is not None:
+        note = "bytes of a row of sums, padded against bank conflicts"
+        warps.append(Constant("EXCHANGE_PITCH", lowered.exchange.pitch, note))
+        note = "the first of those that multiply, after the epilogue's"
+        warps.append(Constant("MMA_WARP", lowered.role_of("mma").first, note))
+    note = "after those that multiply; it has a warpgroup of its own"
+    warps += [Constant("LOAD_WARP", lowered.role_of("load").first, note), *named_barriers(lowered)[:1]]
     return [shape, ring, warps]
 
 

@@ -57,12 +57,14 @@ class Weights:
 class WgmmaRS:
     """D^T = W x^T: products of weights in registers by rows of x in shared memory, 128 by `rows` of a tile.
 
-    All `weights` have the same elements, and scales alike; one for each accumulator, in order.
+    All `weights` have the same elements, and scales alike; one for each accumulator, in order. `stores`: the warps that
+    multiply store the result themselves; else sums cross to warps that run the epilogue.
     """
 
     wide: Literal["bf16", "f16"]
     rows: int
     weights: tuple[Weights, ...]
+    stores: bool = False
     name: str = "wgmma_rs"
 
     @property

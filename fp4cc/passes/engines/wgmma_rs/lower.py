@@ -37,6 +37,7 @@ from fp4cc.passes.engines.wgmma_rs.memory import (
     staging_limit,
 )
 from fp4cc.passes.engines.wgmma_rs.operands import columns_of, constraints, plan_weights, refusals, wide_of
+from fp4cc.passes.engines.wgmma_rs.stores import STORE_BARRIERS, stored_by_engine
 from fp4cc.passes.epilogue.blocks import whole_panels
 from fp4cc.passes.epilogue.memory import STAGING_LIMIT
 from fp4cc.passes.epilogue.plan import plan_epilogue
@@ -53,6 +54,8 @@ ROWS = (256, 128)
 _WARP = 32
 #: Registers of a thread, by the warpgroups in their order: together what four warpgroups start with.
 REGISTERS = (("epilogue", 104), ("mma", 192), ("mma", 192), ("load", 24))
+#: The same of three, where those that multiply store as well.
+STORING_REGISTERS = (("mma", 240), ("mma", 240), ("load", 24))
 #: Weight tiles side by side before the next rows of x: a tile of x has seven times the bytes of one of weights.
 _BAND = 32
 _WANTED_STAGES = 4
@@ -166,7 +169,10 @@ def _lower_with(
     limit = next((limit for limit in limits if limit >= _LEAST_STAGING), limits[-1])
     epilogue = plan_epilogue(work.frame, work.sizes, tile.n, min(STAGING_LIMIT, limit))
     most = SM90A.stages_max
-    stages = choose_stages(kernel, schedule, lambda _: fitting(mainloop, epilogue.staging), most, least=2)
+    own = stored_by_engine(epilogue, rows)
+    epilogue, exchange = (epilogue, EXCHANGE) if own is None else (own, None)
+    engine = replace(engine, stores=own is not None)
+    stages = choose_stages(kernel, schedule, lambda _: fitting(mainloop, epilogue.staging, exchange), most, least=2)
     walk = plan_walk(problem, tile, cluster, _BAND)
     maps = (*maps, *epilogue.tensor_maps)
     lengths = product_sizes(problem, walk, epilogue.program, (mainloop,))
@@ -177,17 +183,17 @@ def _lower_with(
         schedule=schedule,
         cluster=cluster,
         walk=walk,
-        roles=_roles(),
-        named_barriers=(EPILOGUE_BARRIER,),
-        smem=plan_smem(mainloop, stages, epilogue.staging),
+        roles=_roles(engine),
+        named_barriers=STORE_BARRIERS if engine.stores else (EPILOGUE_BARRIER,),
+        smem=plan_smem(mainloop, stages, epilogue.staging, exchange),
         tensor_maps=maps,
         epilogue=epilogue.program,
         launch=Launch(
             f"{kernel.name}_0",
-            _WARP * sum(role.warps for role in _roles()),
+            _WARP * sum(role.warps for role in _roles(engine)),
             plan_params(maps, lengths, (*epilogue.params, *needs.params())),
             (*lengths, *needs.lengths()),
-            REGISTERS,
+            STORING_REGISTERS if engine.stores else REGISTERS,
         ),
         constraints=(*required, *not_empty(kernel, epilogue.program, work.sizes)),
         decisions=(),
@@ -196,14 +202,19 @@ def _lower_with(
         mainloops=(mainloop,),
         engine=engine,
         tile=tile,
-        pipeline=plan_pipeline(mainloop, stages),
-        exchange=EXCHANGE,
+        pipeline=plan_pipeline(mainloop, stages, exchange),
+        exchange=exchange,
     )
     return replace(lowered, decisions=explain_choices(lowered))
 
 
-def _roles() -> tuple[WarpRole, ...]:
+def _roles(engine: WgmmaRS) -> tuple[WarpRole, ...]:
     """Whole warpgroups, each with registers of its own."""
+    if engine.stores:
+        return (
+            WarpRole("mma", 0, MMA_WARPS, "that convert weights, multiply and store"),
+            WarpRole("load", MMA_WARPS, WARPGROUP_WARPS, "of which one is for TMA"),
+        )
     return (
         WarpRole("epilogue", 0, WARPGROUP_WARPS, "that run the epilogue"),
         WarpRole("mma", WARPGROUP_WARPS, MMA_WARPS, "that convert weights and multiply"),

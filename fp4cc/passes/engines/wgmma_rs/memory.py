@@ -61,42 +61,48 @@ def _load(maps: dict[str, TensorMap], wanted: TensorMap, part: Part, size: int) 
     return Load(name, part, 1, size, size, (1,))
 
 
-def plan_pipeline(mainloop: Mainloop, stages: int) -> Pipeline:
-    """The ring of stages, and the hand-over of sums."""
+def plan_pipeline(mainloop: Mainloop, stages: int, exchange: Exchange | None) -> Pipeline:
+    """The ring of stages, and the hand-over of sums where there is one."""
     warps = MMA_WARPS
-    barriers = (
+    ring = (
         Barrier("ab_full", stages, 1, mainloop.tx_bytes, "the load warp, with the bytes of the stage",
                 "the multiplying warps", ("load",), ("mma",)),
         Barrier("ab_empty", stages, warps, 0, "a lane of each warp that has multiplied it", "the load warp",
                 ("mma",), ("load",)),
+    )  # fmt: skip
+    crossing = (
         Barrier("acc_full", 1, warps, 0, "a lane of each warp that has written its sums", "the epilogue's warps",
                 ("mma",), ("epilogue",)),
         Barrier("acc_empty", 1, WARPGROUP_WARPS, 0, "a lane of each of the epilogue's warps, which has used them",
                 "the multiplying warps", ("epilogue",), ("mma",)),
     )  # fmt: skip
-    return Pipeline(stages, barriers, (), ())
+    return Pipeline(stages, ring if exchange is None else (*ring, *crossing), (), ())
 
 
-def plan_smem(mainloop: Mainloop, stages: int, others: Sequence[SmemBuffer]) -> Smem:
+def plan_smem(
+    mainloop: Mainloop, stages: int, others: Sequence[SmemBuffer], exchange: Exchange | None = EXCHANGE
+) -> Smem:
     """The ring of stages, the exchanged sums, the epilogue's buffers, barriers."""
+    crossing = () if exchange is None else (exchange,)
     names = {True: "a scale atom of", False: "rows of"}
     wanted = [
         *(SmemBuffer(load.buffer, 0, load.slice_bytes, stages, 1024 if load.part.role == "A" else 128,
                      f"{names[load.part.scales]} {load.part.role}", load.part) for load in mainloop.loads),
-        SmemBuffer(EXCHANGE.buffer, 0, CTA_ROWS * EXCHANGE.pitch, 1, 128, "sums on their way to the epilogue"),
+        *(SmemBuffer(each.buffer, 0, CTA_ROWS * each.pitch, 1, 128, "sums on their way to the epilogue")
+          for each in crossing),
         *others,
         SmemBuffer("ab_full", 0, 8, stages, 8, "barriers: the stage holds data"),
         SmemBuffer("ab_empty", 0, 8, stages, 8, "barriers: the stage may be filled"),
-        SmemBuffer("acc_full", 0, 8, 1, 8, "barrier: sums are there"),
-        SmemBuffer("acc_empty", 0, 8, 1, 8, "barrier: sums may be written"),
+        *(SmemBuffer(name, 0, 8, 1, 8, f"barrier: sums {what}")
+          for _ in crossing for name, what in (("acc_full", "are there"), ("acc_empty", "may be written"))),
     ]  # fmt: skip
     return place_buffers(wanted, SM90A.smem_bytes)
 
 
-def fitting(mainloop: Mainloop, others: Sequence[SmemBuffer]) -> int:
+def fitting(mainloop: Mainloop, others: Sequence[SmemBuffer], exchange: Exchange | None) -> int:
     """The most stages that fit."""
     fits = SM90A.stages_max
-    while fits and plan_smem(mainloop, fits, others).total > SM90A.smem_bytes:
+    while fits and plan_smem(mainloop, fits, others, exchange).total > SM90A.smem_bytes:
         fits -= 1
     return fits
 
