@@ -27,7 +27,7 @@ def lane_pairs_of_e2m1(words, wide, selector):
     pairs = []
     for i in range(0, len(words), 2):
         codes = chosen(selector, words[i], words[i + 1])
-        codes = (codes << 4 & 0xFFFF) | (codes & -65536)
+        codes = word_asm("lop3.b32 $0, $1, 0xFFFF, $2, 0xE2;", "=r,r,r", codes << 4, codes)  # the low half of the first
         pairs += [word_asm(low, "=r,r", codes), word_asm(high, "=r,r", codes)]
     return pairs
 

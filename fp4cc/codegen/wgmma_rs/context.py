@@ -29,7 +29,10 @@ from fp4cc.ir.lowered_epilogue import CTA_ROWS
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WgmmaRSText:
-    """`parts`: runs of 128 rows of a tile; `registers`: setmaxnreg of the roles; `place`: what finds a tile, by role."""
+    """`parts`: runs of 128 rows of a tile; `columns`: those of an instruction; `registers`: setmaxnreg of the roles.
+
+    `mma_needs`: which coordinates of a tile the multiplying warps use.
+    """
 
     rows: int
     parts: int
@@ -93,10 +96,12 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Fr
         epilogue_place=place_call(batched, "batch" in epilogue.uses),
         n0="tile_n * TILE_N",
         epilogue_n0="tile_n * TILE_N" if lowered.epilogue.group is None else "tile_n * (TILE_N // 2)",
-        mma_needs=frozenset([
-            *(["m0"] if parts > 1 or engine.stores else []),
-            *(["n0"] if readers or rows_of_atoms or engine.stores else []),
-        ]),
+        mma_needs=frozenset(
+            [
+                *(["m0"] if parts > 1 or engine.stores else []),
+                *(["n0"] if readers or rows_of_atoms or engine.stores else []),
+            ]
+        ),
         walk=walk_of_exchanged(lowered.epilogue, epilogue, around.uses, reads),
     )
 
@@ -115,9 +120,10 @@ def plan(lowered: LoweredKernel) -> str:
     if engine.stores:
         then = "they turn the result around and have TMA store it"
     return (
-        f"Tiles of {tile.m} x {tile.n}. A warp keeps {lowered.rings.stages} stages of operands in shared memory by TMA; "
-        f"eight warps make {names} {engine.wide} in registers, exactly, and multiply that by {lowered.products.a.arg} with "
-        f"wgmma, transposed, while they make the next stage's; {then}. Persistent: a CTA takes every n-th tile."
+        f"Tiles of {tile.m} x {tile.n}. A warp keeps {lowered.rings.stages} stages of operands in shared memory by "
+        f"TMA; eight warps make {names} {engine.wide} in registers, exactly, and multiply that by "
+        f"{lowered.products.a.arg} with wgmma, transposed, while they make the next stage's; {then}. "
+        f"Persistent: a CTA takes every n-th tile."
     )
 
 

@@ -24,7 +24,7 @@ from fp4cc.ir.lowered.resources import Cluster, KernelParam, Launch, Persistent,
 from fp4cc.ir.lowered.rings import EPILOGUE_BARRIER, Barrier, NamedBarrier, Pipeline, RoleName, WarpRole
 from fp4cc.ir.lowered.tcgen05 import Mma, MmaKind, Tcgen05, Tmem
 from fp4cc.ir.lowered.wgmma import CONSUMERS, TILE_K, Scales, Side, Wgmma, WgmmaLoop, Wide
-from fp4cc.ir.lowered.wgmma_rs import WeightScales, Weights, WgmmaRS
+from fp4cc.ir.lowered.wgmma_rs import Weights, WeightScales, WgmmaRS
 from fp4cc.ir.part import Part
 
 __all__ = [

@@ -51,7 +51,7 @@ class Engines:
 
     @contextmanager
     def without(self, name: str) -> Generator[None]:
-        """One engine fewer for a while: others then take what it would. LookupError where there is none of that name."""
+        """One engine fewer for a while: others then take what it would. LookupError where there is no such one."""
         place = next((i for i, engine in enumerate(self.known) if engine.name == name), None)
         if place is None:
             raise LookupError(f"no engine {name}")

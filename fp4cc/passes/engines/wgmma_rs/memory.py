@@ -45,7 +45,9 @@ def plan_mainloop(problem: Problem, engine: WgmmaRS) -> tuple[Mainloop, tuple[Te
         loads.append(_load(maps, wanted, each.part, each.rows * each.row_bytes))
     for each in engine.weights:
         if each.scales is not None and each.scales.reader is None:
-            wanted = scale_atoms_map(f"{each.operand.arg}_scales", problem, each.operand, each.scales.block, (256, 1, 1))
+            wanted = scale_atoms_map(
+                f"{each.operand.arg}_scales", problem, each.operand, each.scales.block, (256, 1, 1)
+            )
             loads.append(_load(maps, wanted, each.part.of_scales, ATOM_BYTES))
     products = tuple(sorted(problem.products, key=lambda p: p.slot))
     total = sum(load.slice_bytes for load in loads)
@@ -111,5 +113,3 @@ def staging_limit(mainloop: Mainloop, stages: int) -> int:
     """Bytes that the epilogue may take beside so many stages."""
     alignment = 1024
     return SM90A.smem_bytes - plan_smem(mainloop, stages, ()).total - alignment
-
-

@@ -52,8 +52,9 @@ def _refusals(kernel: Kernel, problem: Problem) -> Iterator[Diagnostic]:
         elif (why := why_not_held(b, wide)) is not None:
             yield _refused(kernel, "FP4292", b, f"{wide} does not hold it: {why}", "choose another format")
         elif b.scaled and _block_refused(b):
-            yield _refused(kernel, "FP4293", b, f"a scale covers {b.format.stored[1]} elements along K, neither part "
-                           f"of a stage of {STAGE_K} nor whole ones", "store scales of 16, 32, 64, 128, ...")  # fmt: skip
+            covered = f"a scale covers {b.format.stored[1]} elements along K"
+            why = f"{covered}, neither part of a stage of {STAGE_K} nor whole ones"
+            yield _refused(kernel, "FP4293", b, why, "store scales of 16, 32, 64, 128, ...")
     if any((p.a, p.k) != (first.a, first.k) for p in others) or len(problem.accumulators) < len(problem.products):
         yield _refused(kernel, "FP4294", first.a, "its products do not share a left operand, each with sums of its own",
                        "write several kernels")  # fmt: skip
@@ -69,7 +70,9 @@ def _refused(kernel: Kernel, code: str, operand: Operand, why: str, help: str) -
 
 def _block_refused(operand: Operand) -> bool:
     columns = operand.format.stored[1]
-    return operand.format.scale is not None and columns != "all" and columns not in SM90A.blocks and columns % STAGE_K > 0
+    return (
+        operand.format.scale is not None and columns != "all" and columns not in SM90A.blocks and columns % STAGE_K > 0
+    )
 
 
 def _kind(operand: Operand) -> object:
@@ -78,7 +81,7 @@ def _kind(operand: Operand) -> object:
 
 
 def plan_weights(problem: Problem, columns: int, readers: Readers) -> tuple[Weights, ...]:
-    """The right operands side by side in a tile's weight rows, `columns` of each, in the order of their accumulators."""
+    """The right operands side by side in a tile's weight rows, `columns` of each, in the order of their sums."""
     found: list[Weights] = []
     for place, product in enumerate(sorted(problem.products, key=lambda p: p.slot)):
         b = product.b
@@ -111,7 +114,7 @@ def _read(operand: Operand, k: Expr, readers: Readers) -> WeightScales:
     return WeightScales(_type(operand), block, readers.scales(operand, k, count), readers.rows(operand))
 
 
-def _type(operand: Operand):  # noqa: ANN202
+def _type(operand: Operand):
     return "e4m3" if operand.format.scale == "e4m3" else "e8m0"
 
 

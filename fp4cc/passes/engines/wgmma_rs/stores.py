@@ -1,4 +1,4 @@
-"""Results that the warps which multiply store themselves: a plain one of 16 bits that needs nothing but sums and scalars.
+"""Results that the warps which multiply store themselves: a plain one of 16 bits, made of sums and scalars.
 
 wgmma's D is the result transposed, so stmatrix turns it around on its way to shared memory, and TMA stores from there.
 Everything else crosses to the epilogue's warps.
