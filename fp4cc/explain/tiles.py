@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from fp4cc.explain.gemm import pipeline_rows, warps
 from fp4cc.explain.rows import Row, us
 from fp4cc.explain.work import traffic
-from fp4cc.ir.lowered import LoweredKernel, Tcgen05, Wgmma
+from fp4cc.ir.lowered import LoweredKernel, Tcgen05, Wgmma, WgmmaRS
 from fp4cc.targets import CHIPS, SM90A, Rates
 from fp4rt.sizes import evaluate
 
 #: FLOP a clock of an SM, dense, by engine: FP8 operands on sm_100a, 16-bit ones on sm_90a. Of others none is known.
-_FLOP_PER_CLOCK = {"tcgen05": 16384, "wgmma": SM90A.flop_per_clock}
+_FLOP_PER_CLOCK = {"tcgen05": 16384, "wgmma": SM90A.flop_per_clock, "wgmma_rs": SM90A.flop_per_clock}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +91,8 @@ class TileFigures:
             if self.plan.engine.converts:
                 return "converting operands takes the same warps that multiply"
             return "the warps that multiply run the epilogue too"
+        if isinstance(self.plan.engine, WgmmaRS):
+            return "weights are converted by the warps that multiply them, and the card's power is limited"
         if self.plan.promotion is not None:
             return "every partial sum passes through registers once a step of K"
         return f"there is no model of the engine {self.plan.engine.name if self.plan.engine is not None else None}"

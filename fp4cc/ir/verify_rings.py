@@ -83,9 +83,9 @@ def _wgmma_rs(lowered: LoweredKernel, engine: WgmmaRS, pipeline: Pipeline) -> It
         if each.first != end or each.rows % 32:
             yield f"{each.operand.arg} has weight rows {each.first} and on, and those before it end at {end}"
         end = each.first + each.rows
-        if each.scales is not None and each.scales.reader is None:
-            if lowered.mainloops[0].feed(each.part.of_scales) is None:
-                yield f"scales of {each.operand.arg} are read in a stage, and nobody brings them"
+        read = each.scales is not None and each.scales.reader is None
+        if read and lowered.mainloops[0].feed(each.part.of_scales) is None:
+            yield f"scales of {each.operand.arg} are read in a stage, and nobody brings them"
     pitch = 4 * end if lowered.exchange is None else lowered.exchange.pitch
     if end * 4 > pitch or 16 * multiplying < end:
         yield f"{end} weight rows, and rows of {pitch} bytes for {multiplying} warps' sums"

@@ -11,24 +11,26 @@ def chosen(selector, first, second):
 def lane_pairs_of_e2m1(words, wide, selector):
     """Of each word of eight e2m1 a lane's two, next to each other along K, as bf16 or f16.
 
-    A lane has the same byte of each word, so two of these are taken together. Their codes, the first of each byte for
-    the low half, then lie in the high bits of each half, and four bits further down.
+    A lane has the same byte of each word, so two of these are taken together: in each half of a word their codes, the
+    first of each byte for the low half, lie in the high bits of a byte each. The bits of exponent and fraction, put
+    where the wider type has the lowest of its exponent and the highest of its fraction, are the same number times a
+    power of two, subnormals included; the product by that power is exact.
     """
-    bits = {"bf16": 7, "f16": 10}[wide]
-    mask, factor = (half << 16 | half for half in (7 << bits - 1, (2 * {"bf16": 127, "f16": 15}[wide] - 1) << bits))
+    bits, bias = {"bf16": (7, 127), "f16": (10, 15)}[wide]
+    mask, factor = (half << 16 | half for half in (7 << bits - 1, 2 * bias - 1 << bits))
+    # Of the magnitudes where the mask has ones, of the signs elsewhere: theirs in the other byte are under its ones.
     text = (
-        "{ .reg .b32 sign, other; and.b32 sign, %s, 0x80008000; %s; and.b32 other, other, 0x%X; "
-        "or.b32 other, other, sign; mov.b32 sign, 0x%X; mul.rn.%sx2 $0, other, sign; }"
+        "{ .reg .b32 magnitude, sign; %s lop3.b32 magnitude, magnitude, 0x%X, sign, 0xE2; mov.b32 sign, 0x%X; "
+        "mul.rn.%sx2 $0, magnitude, sign; }"
     )
-    low = "{ .reg .b32 left; shl.b32 left, $1, 8; " + text % (
-        "left", f"shl.b32 other, $1, {bits - 5}", mask, factor, wide
-    ) + " }"  # fmt: skip
-    high = text % ("$1", f"shr.u32 other, $1, {13 - bits}", mask, factor, wide)
+    low = text % (f"shl.b32 magnitude, $1, {bits - 5}; shl.b32 sign, $2, 8;", mask, factor, wide)
+    high = text % (f"shr.u32 magnitude, $1, {13 - bits}; mov.b32 sign, $2;", mask, factor, wide)
     pairs = []
     for i in range(0, len(words), 2):
         codes = chosen(selector, words[i], words[i + 1])
-        codes = word_asm("lop3.b32 $0, $1, 0xFFFF, $2, 0xE2;", "=r,r,r", codes << 4, codes)  # the low half of the first
-        pairs += [word_asm(low, "=r,r", codes), word_asm(high, "=r,r", codes)]
+        codes = word_asm("lop3.b32 $0, $1, 0xFFFF, $2, 0xE2;", "=r,r,r", codes << 4, codes)  # its low half, and ours
+        signs = codes & (0x80808080 - (1 << 32))
+        pairs += [word_asm(text, "=r,r,r", codes, signs) for text in (low, high)]
     return pairs
 
 
@@ -69,6 +71,12 @@ def lane_pairs_of_e4m3(words, wide, selector):
 def lane_pairs_of_e5m2(words, wide, selector):
     """e5m2 as bf16 or f16."""
     return lane_pairs_of_8_bits(words, "e5m2", wide, selector)
+
+
+def equal_pairs(words):
+    """Each half of words twice in a word, in order: ptxas then multiplies by a half where it is."""
+    text = "{ .reg .b16 low, high; mov.b32 {low, high}, $1; mov.b32 $0, {%s, %s}; }"
+    return [word_asm(text % (half, half), "=r,r", word) for word in words for half in ("low", "high")]
 
 
 def weight_fragments(address, further, chunks, lane_pairs, wide, selector, scales, per_scale):

@@ -59,8 +59,8 @@ IN = {
         ),
         Mutation(
             "store before all warps have written",
-            "prims.barrier_cta_sync(STORE_BARRIER",
-            "(STORE_BARRIER",
+            "prims.barrier_cta_sync(STORE_BARRIER + warpgroup, thread_count=128)",
+            "pass",
             which=1,
             ordered=True,
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -115,9 +116,17 @@ def test_who_stores(body: str, stores: bool) -> None:
     assert plan.rings.stages >= 3
 
 
-@pytest.mark.parametrize(("m", "rows"), [("M", 256), ("M = 100", 128), ("M = 128", 128), ("M = 129", 256)])
-def test_rows_of_a_tile(m: str, rows: int) -> None:
-    assert product("bf16", "nvfp4", dims=f"{m}, N, K").tile.m == rows
+@pytest.mark.parametrize(
+    ("dims", "rows"),
+    [("M, N, K", 256), ("M = 100, N, K", 128), ("M = 256, N = 8192, K = 8192", 128),
+     ("M = 256, N = 28672, K = 4096", 256), ("M = 1024, N = 8192, K = 8192", 256)],
+)  # fmt: skip
+def test_rows_of_a_tile(dims: str, rows: int) -> None:
+    """As measured: fewer of them where SMs would have no tile. `explain` has the clocks of both engines."""
+    plan = product("bf16", "nvfp4", dims=dims)
+    assert plan.tile.m == rows
+    (engine,) = (decision for decision in plan.decisions if decision.what == "engine")
+    assert re.search(r"about \d+ clocks beside \d+", engine.alternatives[0])
 
 
 @pytest.mark.parametrize(("count", "columns"), [(1, 128), (2, 64), (3, 32), (4, 32)])

@@ -49,7 +49,9 @@ def weights_text(lowered: LoweredKernel) -> WeightsText:
     if like.scales is None:
         return WeightsText(fragment(*setup), (), (), Call("weights = weight_fragments", (*arguments, "None", "8")), ())
     per_scale = str(like.scales.block) if like.scales.per_stage > 1 else str(STAGE_K)
-    made = f'scales_of_e4m3(word, "{engine.wide}")' if like.scales.type == "e4m3" else "scales_of_e8m0(word)"
+    made = (
+        f'equal_pairs(pairs_of_e4m3([word], "{engine.wide}"))' if like.scales.type == "e4m3" else "scales_of_e8m0(word)"
+    )
     scaled = Call("weights = weight_fragments", (*arguments, "scales", per_scale))
     if like.scales.reader is None:
         setup_atoms, words = _atoms(lowered, engine, like.scales, row)

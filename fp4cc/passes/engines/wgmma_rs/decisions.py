@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from fp4cc.ir.lowered import Decision, LoweredKernel, Weights, WgmmaRS
 from fp4cc.passes.choice.decisions import explain_products, explain_schedule
+from fp4cc.passes.engines.wgmma_rs.estimate import Clocks
 
 
-def explain_choices(lowered: LoweredKernel) -> tuple[Decision, ...]:
+def explain_choices(lowered: LoweredKernel, clocks: Clocks) -> tuple[Decision, ...]:
     """The decisions in the order in which they were made."""
     tile, smem, engine = lowered.tile, lowered.smem, lowered.engine_as(WgmmaRS)
     asked = lowered.schedule.fields if lowered.schedule is not None else {}
@@ -15,7 +16,8 @@ def explain_choices(lowered: LoweredKernel) -> tuple[Decision, ...]:
         *explain_products(lowered.products, lowered.mainloops),
         Decision("engine", "weights from registers, transposed",
                  "wgmma takes only its A from registers: what is converted does not pass through shared memory again",
-                 ("convert to shared memory: the same warps convert and multiply, and both operands are read there",)),
+                 (f"convert to shared memory: about {clocks.shared} clocks beside {clocks.ours}, since the same warps "
+                  "convert and multiply",)),
         Decision("instruction", f"wgmma.mma_async m64n{engine.rows}k16, {engine.wide}, A in registers",
                  f"weights become {engine.wide}, exactly, while the stage before is multiplied", (), "target"),
         Decision(f"operand {lowered.products.a.arg}", "read by wgmma where TMA puts it",
@@ -24,7 +26,8 @@ def explain_choices(lowered: LoweredKernel) -> tuple[Decision, ...]:
           for each in engine.weights),
         Decision("tile", f"{tile.m} x {tile.n} x {tile.k}",
                  f"{engine.rows // 2} sums a thread; a weight is converted once for {engine.rows} rows",
-                 ("128 rows: half of the work of a conversion is shared",) if tile.m > 128 else (),
+                 ("128 x: more tiles, each of which converts its weights again",) if tile.m > 128 else
+                 ("256 x: half as many conversions, but SMs without a tile",),
                  "schedule" if "tile" in asked else "compiler"),
         Decision("stages", str(lowered.rings.stages), f"{smem.total} of {smem.limit} bytes used", (),
                  "schedule" if isinstance(asked.get("stages", ("auto",))[0], int) else "compiler"),

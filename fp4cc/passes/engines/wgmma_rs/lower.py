@@ -28,6 +28,7 @@ from fp4cc.ir.sizes import Sizes
 from fp4cc.passes.choice.schedule import applicable, assumed_shape
 from fp4cc.passes.choice.stages import choose_stages
 from fp4cc.passes.engines.wgmma_rs.decisions import explain_choices
+from fp4cc.passes.engines.wgmma_rs.estimate import STAGE_CLOCKS, Clocks, estimate
 from fp4cc.passes.engines.wgmma_rs.memory import (
     EXCHANGE,
     fitting,
@@ -50,7 +51,7 @@ from fp4cc.passes.rewrites.row_scales import split_row_scales
 from fp4cc.targets.sm90 import SM90A
 
 #: Rows of x of a tile: 128 sums a thread, or 64.
-ROWS = (256, 128)
+ROWS = tuple(STAGE_CLOCKS)
 _WARP = 32
 #: Registers of a thread, by the warpgroups in their order: together what four warpgroups start with.
 REGISTERS = (("epilogue", 104), ("mma", 192), ("mma", 192), ("load", 24))
@@ -101,7 +102,10 @@ def accepts(kernel: Kernel, target: str) -> bool:
         work = work_of(kernel)
     except DiagnosticError:  # what no engine takes is told by the one that takes everything
         return False
-    return isinstance(work, Work) and not any(_asked_wrongly(schedule, work.columns) for schedule in schedules)
+    if not isinstance(work, Work) or any(_asked_wrongly(schedule, work.columns) for schedule in schedules):
+        return False
+    clocks = [_estimate(work, when, schedule) for when, schedule in applicable(kernel, work.sizes, target)]
+    return any(each.ours <= each.shared for each in clocks)
 
 
 def _asked_wrongly(schedule: Schedule, columns: int) -> list[Diagnostic]:
@@ -145,19 +149,19 @@ def lower_wgmma_rs(kernel: Kernel) -> list[LoweredKernel]:
     ]
 
 
-def _rows(work: Work, when: Expr | None, schedule: Schedule | None) -> int:
-    """Rows of x of a tile: what is asked for, or as many as do not leave most of a tile empty."""
-    if schedule is not None and "tile" in schedule.fields:
-        return int(schedule.fields["tile"][0])  # pyright: ignore[reportArgumentType]
+def _estimate(work: Work, when: Expr | None, schedule: Schedule | None) -> Clocks:
+    """The rows of x of a tile, as asked for or the fastest, with what they cost."""
     shape, _ = assumed_shape(work.problem, when)
-    return next((rows for rows in reversed(ROWS) if shape.m <= rows), ROWS[0])
+    asked = schedule.fields["tile"][0] if schedule is not None and "tile" in schedule.fields else None
+    return estimate(shape, work.columns, asked if isinstance(asked, int) else None)
 
 
 def _lower_with(
     work: Work, when: Expr | None, schedule: Schedule | None, required: tuple[Constraint, ...]
 ) -> LoweredKernel:
     kernel, problem = work.kernel, work.problem
-    rows = _rows(work, when, schedule)
+    clocks = _estimate(work, when, schedule)
+    rows = clocks.rows
     tile, cluster = Tile(rows, work.columns, STAGE_K, rows), Cluster(1, 1)
     needs = Needs(kernel.args)
     readers = Readers(kernel, work.sizes, problem, kernel.constraints, needs)
@@ -205,7 +209,7 @@ def _lower_with(
         pipeline=plan_pipeline(mainloop, stages, exchange),
         exchange=exchange,
     )
-    return replace(lowered, decisions=explain_choices(lowered))
+    return replace(lowered, decisions=explain_choices(lowered, clocks))
 
 
 def _roles(engine: WgmmaRS) -> tuple[WarpRole, ...]:

@@ -7,6 +7,7 @@ it by its tile, and of others another engine takes the kernel.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
 from fp4cc.ir.kernel import Constraint, Expr, Kernel
@@ -114,7 +115,7 @@ def _read(operand: Operand, k: Expr, readers: Readers) -> WeightScales:
     return WeightScales(_type(operand), block, readers.scales(operand, k, count), readers.rows(operand))
 
 
-def _type(operand: Operand):
+def _type(operand: Operand) -> Literal["e4m3", "e8m0"]:
     return "e4m3" if operand.format.scale == "e4m3" else "e8m0"
 
 

@@ -1,0 +1,42 @@
+"""About how long a product takes on Hopper, in clocks of an SM: with weights in registers, and converted in memory.
+
+A stage of 64 along K takes what was measured (benchmarks/hopper.md, one H100): the tensor core 4 clocks a row of x and
+64 weight rows, unless converting takes longer. Tiles are made in waves, a CTA on each SM; a tile's end costs about as
+much as two stages.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fp4cc.ir.lowered.wgmma_rs import STAGE_K, WEIGHT_ROWS
+from fp4cc.passes.choice.estimate import Shape
+from fp4cc.targets.sm90 import SM90A
+
+#: Clocks of a stage by the rows of x of a tile.
+STAGE_CLOCKS = {256: 1060, 128: 840}
+#: The same of 128 x 128 with both operands in shared memory, where four warps convert and multiply.
+SHARED_CLOCKS = 1040
+_TILE_STAGES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """Those with tiles of so many `rows`, and those of the engine that converts to shared memory."""
+
+    rows: int
+    ours: int
+    shared: int
+
+
+def estimate(shape: Shape, columns: int, rows: int | None = None) -> Clocks:
+    """With the fastest tile, or that of `rows`. `columns`: those of each accumulator, which share the weight rows."""
+    found = {each: _clocks(shape, columns, each, clocks) for each, clocks in STAGE_CLOCKS.items()}
+    best = min(found, key=lambda each: (found[each], -each)) if rows is None else rows
+    return Clocks(best, found[best], _clocks(shape, columns, WEIGHT_ROWS, SHARED_CLOCKS))
+
+
+def _clocks(shape: Shape, columns: int, rows: int, stage: int) -> int:
+    tiles = -(-shape.m // rows) * -(-shape.n // columns) * shape.batch
+    waves = -(-tiles // SM90A.rates.sms)
+    return waves * stage * (-(-shape.k // STAGE_K) + _TILE_STAGES)
