@@ -18,7 +18,8 @@ def lane_pairs_of_e2m1(words, wide, selector):
     """
     bits, bias = {"bf16": (7, 127), "f16": (10, 15)}[wide]
     mask, factor = (half << 16 | half for half in (7 << bits - 1, 2 * bias - 1 << bits))
-    # Of the magnitudes where the mask has ones, of the signs elsewhere: theirs in the other byte are under its ones.
+    # Of the magnitudes where the mask has ones, of the signs elsewhere. Signs of other bytes must not be there: in bf16
+    # the mask's ones lie over them.
     text = (
         "{ .reg .b32 magnitude, sign; %s lop3.b32 magnitude, magnitude, 0x%X, sign, 0xE2; mov.b32 sign, 0x%X; "
         "mul.rn.%sx2 $0, magnitude, sign; }"
@@ -29,8 +30,10 @@ def lane_pairs_of_e2m1(words, wide, selector):
     for i in range(0, len(words), 2):
         codes = chosen(selector, words[i], words[i + 1])
         codes = word_asm("lop3.b32 $0, $1, 0xFFFF, $2, 0xE2;", "=r,r,r", codes << 4, codes)  # its low half, and ours
-        signs = codes & (0x80808080 - (1 << 32))
-        pairs += [word_asm(text, "=r,r,r", codes, signs) for text in (low, high)]
+        signs = [codes & (0x80808080 - (1 << 32))] * 2
+        if wide == "f16":
+            signs = [codes & 0x00800080, codes & (0x80008000 - (1 << 32))]
+        pairs += [word_asm(text, "=r,r,r", codes, sign) for text, sign in zip((low, high), signs)]
     return pairs
 
 
