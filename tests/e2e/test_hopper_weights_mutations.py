@@ -34,6 +34,7 @@ IN = {
         Mutation("products not waited for before their stage is freed", f"{WAIT}(1)", "pass", ordered=True),
         Mutation("sums stored in flight", f"{WAIT}(0)", "pass", ordered=True),
         Mutation("registers not fenced", "prims.wgmma_fence_aligned()", "pass", ordered=True),
+        Mutation("codes read without a fence", "prims.fence_proxy(prims.Proxy.ASYNC_SHARED", "pass  # (", ordered=True),
         Mutation("fragments of the wrong row", "row = address + further * i", "row = address"),
         Mutation(
             "fragments in the wrong order",
