@@ -24,7 +24,11 @@ class Stores(Construct):
 
     def __init__(self, epilogue: Epilogue) -> None:
         super().__init__(epilogue)
-        self._staged = [output for output in self.program.outputs if output.store.buffer is not None]
+        self._staged = [
+            output
+            for output in self.program.outputs
+            if output.store.buffer is not None and output.store.via != "engine"
+        ]
         self._by_tma = [output for output in self._staged if output.store.via != "direct"]
         self._stages = max((output.store.stages for output in self._by_tma), default=1)
 
