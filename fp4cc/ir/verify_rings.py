@@ -71,13 +71,15 @@ def _wgmma(lowered: LoweredKernel, engine: Wgmma) -> Iterator[str]:
 
 def _wgmma_rs(lowered: LoweredKernel, engine: WgmmaRS, pipeline: Pipeline) -> Iterator[str]:
     """Weights fill the tile's rows, scales that are read in a stage are brought, and warps come by fours."""
-    multiplying = lowered.role_of("mma").warps
+    multiplying = lowered.role_of("mma").warps // (2 if engine.turns else 1)
     crossing = {} if engine.stores else {"acc_full": multiplying, "acc_empty": EPILOGUE_WARPS}
     yield from _counts(pipeline, ab_full=1, ab_empty=multiplying, **crossing)
     if engine.stores == any(output.store.via != "engine" for output in lowered.epilogue.outputs):
         yield "the engine stores results, and one is stored by the epilogue, or the other way round"
     if any(role.warps % EPILOGUE_WARPS for role in lowered.roles):
         yield "setmaxnreg is for whole warpgroups, and a role has a part of one"
+    if engine.turns and pipeline.stages % 2:
+        yield f"two warpgroups take {pipeline.stages} stages in turns"
     end = 0
     for each in engine.weights:
         if each.first != end or each.rows % 32:

@@ -7,14 +7,15 @@ much as two stages.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from fp4cc.ir.lowered.wgmma_rs import STAGE_K, WEIGHT_ROWS
 from fp4cc.passes.choice.estimate import Shape
 from fp4cc.targets.sm90 import SM90A
 
-#: Clocks of a stage by the rows of x of a tile.
-STAGE_CLOCKS = {256: 1060, 128: 840}
+#: Clocks of a stage by the rows of x of a tile, and whether warpgroups take stages in turns, with 64 weight rows.
+STAGE_CLOCKS = {(256, False): 1060, (128, False): 840, (128, True): 380}
 #: The same of 128 x 128 with both operands in shared memory, where four warps convert and multiply.
 SHARED_CLOCKS = 1040
 _TILE_STAGES = 2
@@ -22,18 +23,21 @@ _TILE_STAGES = 2
 
 @dataclass(frozen=True, slots=True)
 class Clocks:
-    """Those with tiles of so many `rows`, and those of the engine that converts to shared memory."""
+    """Those with tiles of so many `rows` of x, in turns or not, and those of the engine that converts in memory."""
 
     rows: int
+    turns: bool
     ours: int
     shared: int
 
 
-def estimate(shape: Shape, columns: int, rows: int | None = None) -> Clocks:
-    """With the fastest tile, or that of `rows`. `columns`: those of each accumulator, which share the weight rows."""
-    found = {each: _clocks(shape, columns, each, clocks) for each, clocks in STAGE_CLOCKS.items()}
-    best = min(found, key=lambda each: (found[each], -each)) if rows is None else rows
-    return Clocks(best, found[best], _clocks(shape, columns, WEIGHT_ROWS, SHARED_CLOCKS))
+def estimate(shape: Shape, columns: int, options: Collection[tuple[int, bool]]) -> Clocks:
+    """The fastest of some options. `columns`: those of each accumulator, which share the weight rows."""
+    found = {
+        each: _clocks(shape, columns // 2 if each[1] else columns, each[0], STAGE_CLOCKS[each]) for each in options
+    }
+    best = min(found, key=lambda each: (found[each], -each[0], each[1]))
+    return Clocks(*best, found[best], _clocks(shape, columns, WEIGHT_ROWS, SHARED_CLOCKS))
 
 
 def _clocks(shape: Shape, columns: int, rows: int, stage: int) -> int:

@@ -17,28 +17,30 @@ from fp4cc.ir.lowered import (
     Cluster,
     Launch,
     LoweredKernel,
+    NamedBarrier,
     Problem,
     Tile,
     WarpRole,
     WgmmaRS,
 )
-from fp4cc.ir.lowered.wgmma_rs import MMA_WARPS, STAGE_K, WARPGROUP_WARPS
+from fp4cc.ir.lowered.wgmma_rs import MMA_WARPS, STAGE_K, WARPGROUP_WARPS, WEIGHT_ROWS
 from fp4cc.ir.lowered_epilogue import CTA_ROWS
 from fp4cc.ir.sizes import Sizes
 from fp4cc.passes.choice.schedule import applicable, assumed_shape
 from fp4cc.passes.choice.stages import choose_stages
 from fp4cc.passes.engines.wgmma_rs.decisions import explain_choices
-from fp4cc.passes.engines.wgmma_rs.estimate import STAGE_CLOCKS, Clocks, estimate
+from fp4cc.passes.engines.wgmma_rs.estimate import Clocks, estimate
 from fp4cc.passes.engines.wgmma_rs.memory import (
     EXCHANGE,
     fitting,
+    partial_sums,
     plan_mainloop,
     plan_pipeline,
     plan_smem,
     staging_limit,
 )
 from fp4cc.passes.engines.wgmma_rs.operands import columns_of, constraints, plan_weights, refusals, wide_of
-from fp4cc.passes.engines.wgmma_rs.stores import STORE_BARRIERS, stored_by_engine
+from fp4cc.passes.engines.wgmma_rs.stores import PARTIAL_BARRIER, STORE_BARRIERS, WARPGROUPS, stored_by_engine
 from fp4cc.passes.epilogue.blocks import whole_panels
 from fp4cc.passes.epilogue.memory import STAGING_LIMIT
 from fp4cc.passes.epilogue.plan import plan_epilogue
@@ -51,7 +53,7 @@ from fp4cc.passes.rewrites.row_scales import split_row_scales
 from fp4cc.targets.sm90 import SM90A
 
 #: Rows of x of a tile: 128 sums a thread, or 64.
-ROWS = tuple(STAGE_CLOCKS)
+ROWS = (256, 128)
 _WARP = 32
 #: Registers of a thread, by the warpgroups in their order: together what four warpgroups start with.
 REGISTERS = (("epilogue", 104), ("mma", 192), ("mma", 192), ("load", 24))
@@ -65,13 +67,23 @@ _LEAST_STAGING = 8 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What is decided before the schedule; `columns` are those of each accumulator."""
+    """What is decided before the schedule; `columns` are those of each accumulator.
+
+    `turns`: tiles of half as many are possible.
+    """
 
     kernel: Kernel
     sizes: Sizes
     problem: Problem
     frame: Frame
     columns: int
+    turns: bool
+
+    @property
+    def tiles(self) -> dict[tuple[int, int, int], tuple[int, bool]]:
+        """The tiles there are, with the rows of x and whether warpgroups take turns."""
+        found = {(rows, self.columns, STAGE_K): (rows, False) for rows in ROWS}
+        return found | ({(ROWS[-1], self.columns // 2, STAGE_K): (ROWS[-1], True)} if self.turns else {})
 
 
 def work_of(kernel: Kernel) -> Work | list[Diagnostic]:
@@ -88,7 +100,11 @@ def work_of(kernel: Kernel) -> Work | list[Diagnostic]:
                   "outputs, do not share 128 columns", kernel.arg(first.arg).span, first.name,
                   help="write several kernels"),
         )  # fmt: skip
-    return refused if refused or columns is None else Work(kernel, sizes, problem, frame, columns)
+    if refused or columns is None:
+        return refused
+    half = WEIGHT_ROWS // 2
+    turns = columns == WEIGHT_ROWS and half in tile_widths(frame, problem, [half]) and bool(whole_panels(frame, [half]))
+    return Work(kernel, sizes, problem, frame, columns, turns)
 
 
 def accepts(kernel: Kernel, target: str) -> bool:
@@ -102,16 +118,16 @@ def accepts(kernel: Kernel, target: str) -> bool:
         work = work_of(kernel)
     except DiagnosticError:  # what no engine takes is told by the one that takes everything
         return False
-    if not isinstance(work, Work) or any(_asked_wrongly(schedule, work.columns) for schedule in schedules):
+    if not isinstance(work, Work) or any(_asked_wrongly(schedule, work) for schedule in schedules):
         return False
     clocks = [_estimate(work, when, schedule) for when, schedule in applicable(kernel, work.sizes, target)]
     return any(each.ours <= each.shared for each in clocks)
 
 
-def _asked_wrongly(schedule: Schedule, columns: int) -> list[Diagnostic]:
+def _asked_wrongly(schedule: Schedule, work: Work) -> list[Diagnostic]:
     """What a schedule asks for that this engine does not have."""
     found: list[Diagnostic] = []
-    tiles = [(rows, columns, STAGE_K) for rows in ROWS]
+    tiles = list(work.tiles)
     legal = " or ".join(" x ".join(map(str, tile)) for tile in tiles)
     for field, values in schedule.fields.items():
         span = schedule.field_spans[field]
@@ -139,7 +155,7 @@ def lower_wgmma_rs(kernel: Kernel) -> list[LoweredKernel]:
     work = work_of(kernel)
     if not isinstance(work, Work):
         raise DiagnosticError(work)
-    wrong = [d for each in kernel.schedules if each.target == SM90A.name for d in _asked_wrongly(each, work.columns)]
+    wrong = [d for each in kernel.schedules if each.target == SM90A.name for d in _asked_wrongly(each, work)]
     if wrong:
         raise DiagnosticError(wrong)
     required = constraints(work.kernel, work.problem)
@@ -152,8 +168,8 @@ def lower_wgmma_rs(kernel: Kernel) -> list[LoweredKernel]:
 def _estimate(work: Work, when: Expr | None, schedule: Schedule | None) -> Clocks:
     """The rows of x of a tile, as asked for or the fastest, with what they cost."""
     shape, _ = assumed_shape(work.problem, when)
-    asked = schedule.fields["tile"][0] if schedule is not None and "tile" in schedule.fields else None
-    return estimate(shape, work.columns, asked if isinstance(asked, int) else None)
+    asked = schedule.fields.get("tile") if schedule is not None else None
+    return estimate(shape, work.columns, [kind for tile, kind in work.tiles.items() if asked in (None, tile)])
 
 
 def _lower_with(
@@ -161,11 +177,11 @@ def _lower_with(
 ) -> LoweredKernel:
     kernel, problem = work.kernel, work.problem
     clocks = _estimate(work, when, schedule)
-    rows = clocks.rows
-    tile, cluster = Tile(rows, work.columns, STAGE_K, rows), Cluster(1, 1)
+    rows, columns = clocks.rows, work.columns // 2 if clocks.turns else work.columns
+    tile, cluster = Tile(rows, columns, STAGE_K, rows), Cluster(1, 1)
     needs = Needs(kernel.args)
     readers = Readers(kernel, work.sizes, problem, kernel.constraints, needs)
-    engine = WgmmaRS(wide_of(problem), rows, plan_weights(problem, work.columns, readers))
+    engine = WgmmaRS(wide_of(problem), rows, plan_weights(problem, columns, readers), turns=clocks.turns)
     if rows > CTA_ROWS:
         needs.size("rows_of_x", problem.m, f"rows of {problem.a.arg}")
     mainloop, maps = plan_mainloop(problem, engine)
@@ -173,10 +189,12 @@ def _lower_with(
     limit = next((limit for limit in limits if limit >= _LEAST_STAGING), limits[-1])
     epilogue = plan_epilogue(work.frame, work.sizes, tile.n, min(STAGING_LIMIT, limit))
     most = SM90A.stages_max
-    own = stored_by_engine(epilogue, rows)
+    own = stored_by_engine(epilogue, rows, 1 if engine.turns else WARPGROUPS)
     epilogue, exchange = (epilogue, EXCHANGE) if own is None else (own, None)
     engine = replace(engine, stores=own is not None)
-    stages = choose_stages(kernel, schedule, lambda _: fitting(mainloop, epilogue.staging, exchange), most, least=2)
+    others = (*partial_sums(engine), *epilogue.staging)
+    stages = choose_stages(kernel, schedule, lambda _: fitting(mainloop, others, exchange), most, least=2)
+    stages -= stages % 2 if engine.turns else 0
     walk = plan_walk(problem, tile, cluster, _BAND)
     maps = (*maps, *epilogue.tensor_maps)
     lengths = product_sizes(problem, walk, epilogue.program, (mainloop,))
@@ -188,8 +206,8 @@ def _lower_with(
         cluster=cluster,
         walk=walk,
         roles=_roles(engine),
-        named_barriers=STORE_BARRIERS if engine.stores else (EPILOGUE_BARRIER,),
-        smem=plan_smem(mainloop, stages, epilogue.staging, exchange),
+        named_barriers=_barriers(engine),
+        smem=plan_smem(mainloop, stages, others, exchange),
         tensor_maps=maps,
         epilogue=epilogue.program,
         launch=Launch(
@@ -206,10 +224,15 @@ def _lower_with(
         mainloops=(mainloop,),
         engine=engine,
         tile=tile,
-        pipeline=plan_pipeline(mainloop, stages, exchange),
+        pipeline=plan_pipeline(mainloop, stages, exchange, engine.multiplying),
         exchange=exchange,
     )
     return replace(lowered, decisions=explain_choices(lowered, clocks))
+
+
+def _barriers(engine: WgmmaRS) -> tuple[NamedBarrier, ...]:
+    own = STORE_BARRIERS if engine.stores else (EPILOGUE_BARRIER,)
+    return (*own, PARTIAL_BARRIER) if engine.turns else own
 
 
 def _roles(engine: WgmmaRS) -> tuple[WarpRole, ...]:
