@@ -77,7 +77,7 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Fr
     )
     reads = exchanged_reads(lowered.epilogue, len(problem.accumulators), tile.n)
     loaded = any(operand.batched for product in problem.products for operand in (product.a, product.b))
-    parts = tile.m // CTA_ROWS
+    parts = max(1, tile.m // CTA_ROWS)
     return around, WgmmaRSText(
         rows=engine.rows,
         parts=parts,

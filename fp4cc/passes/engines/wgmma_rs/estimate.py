@@ -15,10 +15,12 @@ from fp4cc.passes.choice.estimate import Shape
 from fp4cc.targets.sm90 import SM90A
 
 #: Clocks of a stage by the rows of x of a tile, and whether warpgroups take stages in turns, with 64 weight rows.
-STAGE_CLOCKS = {(256, False): 1060, (128, False): 840, (128, True): 440}
+STAGE_CLOCKS = {(256, False): 1060, (128, False): 840, (128, True): 440, (64, True): 440}
 #: The same of 128 x 128 with both operands in shared memory, where four warps convert and multiply.
 SHARED_CLOCKS = 1040
 _TILE_STAGES = 2
+#: TMA is slow where it fills rows past the end of x with zeros: a stage takes this, and 6.25 clocks for each.
+_FILL_CLOCKS = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,4 +45,7 @@ def estimate(shape: Shape, columns: int, options: Collection[tuple[int, bool]]) 
 def _clocks(shape: Shape, columns: int, rows: int, stage: int) -> int:
     tiles = -(-shape.m // rows) * -(-shape.n // columns) * shape.batch
     waves = -(-tiles // SM90A.rates.sms)
+    missing = max(0, rows - shape.m)
+    if missing:
+        stage = max(stage, _FILL_CLOCKS + missing * 25 // 4)
     return waves * stage * (-(-shape.k // STAGE_K) + _TILE_STAGES)

@@ -53,7 +53,9 @@ from fp4cc.passes.rewrites.row_scales import split_row_scales
 from fp4cc.targets.sm90 import SM90A
 
 #: Rows of x of a tile: 128 sums a thread, or 64.
-ROWS = (256, 128)
+ROWS = (256, CTA_ROWS)
+#: The same where there are no more and nobody needs more.
+FEW_ROWS = 64
 _WARP = 32
 #: Registers of a thread, by the warpgroups in their order: together what four warpgroups start with.
 REGISTERS = (("epilogue", 104), ("mma", 192), ("mma", 192), ("load", 24))
@@ -69,7 +71,8 @@ _LEAST_STAGING = 8 * 1024
 class Work:
     """What is decided before the schedule; `columns` are those of each accumulator.
 
-    `turns`: tiles of half as many are possible.
+    `turns`: tiles of half as many are possible. `stored`: the engine stores the result itself, so that a tile need not
+    have the 128 rows of an epilogue.
     """
 
     kernel: Kernel
@@ -78,12 +81,16 @@ class Work:
     frame: Frame
     columns: int
     turns: bool
+    stored: bool
 
     @property
     def tiles(self) -> dict[tuple[int, int, int], tuple[int, bool]]:
         """The tiles there are, with the rows of x and whether warpgroups take turns."""
         found = {(rows, self.columns, STAGE_K): (rows, False) for rows in ROWS}
-        return found | ({(ROWS[-1], self.columns // 2, STAGE_K): (ROWS[-1], True)} if self.turns else {})
+        if self.turns:
+            rows = (CTA_ROWS, FEW_ROWS) if self.stored else (CTA_ROWS,)
+            found |= {(each, self.columns // 2, STAGE_K): (each, True) for each in rows}
+        return found
 
 
 def work_of(kernel: Kernel) -> Work | list[Diagnostic]:
@@ -104,7 +111,8 @@ def work_of(kernel: Kernel) -> Work | list[Diagnostic]:
         return refused
     half = WEIGHT_ROWS // 2
     turns = columns == WEIGHT_ROWS and half in tile_widths(frame, problem, [half]) and bool(whole_panels(frame, [half]))
-    return Work(kernel, sizes, problem, frame, columns, turns)
+    stored = turns and stored_by_engine(plan_epilogue(frame, sizes, half), FEW_ROWS, 1) is not None
+    return Work(kernel, sizes, problem, frame, columns, turns, stored)
 
 
 def accepts(kernel: Kernel, target: str) -> bool:
@@ -120,6 +128,8 @@ def accepts(kernel: Kernel, target: str) -> bool:
         return False
     if not isinstance(work, Work) or any(_asked_wrongly(schedule, work) for schedule in schedules):
         return False
+    if any("tile" in schedule.fields for schedule in schedules):  # it is one of ours
+        return True
     clocks = [_estimate(work, when, schedule) for when, schedule in applicable(kernel, work.sizes, target)]
     return any(each.ours <= each.shared for each in clocks)
 
