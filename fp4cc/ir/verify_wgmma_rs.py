@@ -11,13 +11,15 @@ from fp4cc.ir.verify_arrivals import EPILOGUE_WARPS, counted
 def wgmma_rs_problems(lowered: LoweredKernel) -> Iterator[str]:
     """Weights fill the tile's rows, scales that are read in a stage are brought, and warps come by fours."""
     engine = lowered.engine_as(WgmmaRS)
-    multiplying = lowered.role_of("mma").warps
+    multiplying = lowered.role_of("mma").warps // (2 if engine.turns else 1)
     crossing = {} if engine.stores else {"acc_full": multiplying, "acc_empty": EPILOGUE_WARPS}
     yield from counted(lowered.rings, ab_full=1, ab_empty=multiplying, **crossing)
     if engine.stores == any(output.store.via != "engine" for output in lowered.epilogue.outputs):
         yield "the engine stores results, and one is stored by the epilogue, or the other way round"
     if any(role.warps % EPILOGUE_WARPS for role in lowered.roles):
         yield "setmaxnreg is for whole warpgroups, and a role has a part of one"
+    if engine.turns and lowered.rings.stages % 2:
+        yield f"two warpgroups take {lowered.rings.stages} stages in turns"
     end = 0
     for each in engine.weights:
         if each.first != end or each.rows % 32:

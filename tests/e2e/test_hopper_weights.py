@@ -69,10 +69,26 @@ def test_an_epilogue_of_its_own_warps(compiler: Any, check: Check) -> None:
     check(text, "sm_90a", M=130, N=136, K=96, sms=1)
 
 
+def test_stages_in_turns(compiler: Any, check: Check) -> None:
+    """Two warpgroups with the same weight rows, each with every second stage; the first adds the other's sums."""
+    text = spec("bf16", "nvfp4", tile="128 x 64 x 64")
+    assert ours(compiler, text).turns
+    check(text, "sm_90a", M=40, N=72, K=352)
+
+
+@pytest.mark.slow
+def test_few_rows(compiler: Any, check: Check) -> None:
+    """Tiles of 64 rows, where no epilogue's threads have one each."""
+    text = spec("bf16", "lines", tile="64 x 64 x 64")
+    assert ours(compiler, text).rows == 64
+    check(text, "sm_90a", M=100, N=136, K=352, sms=2, mode="delayed", order="strict")
+    check(text, "sm_90a", M=33, N=71, K=96)
+
+
 CASES = [
     *((x, w, e, "", "") for x, ws in (("bf16", BF16), ("f16", F16)) for w in ws for e in ("plain", "f32")),
     *(("bf16", w, e, lead, tile) for w in ("nvfp4", "lines") for e in EPILOGUES for lead in ("", "L, ")
-      for tile in ("256 x 128 x 64", "128 x 128 x 64") if not (lead and e in FEW)),
+      for tile in ("256 x 128 x 64", "128 x 128 x 64", "128 x 64 x 64") if not (lead and e in FEW)),
 ]  # fmt: skip
 
 

@@ -26,8 +26,10 @@ SPECS = {
     "stored": GEMM.format(w="nvfp4", y="bf16") + TILE.format(256, 128, 3),
     "exchanged": LINES + GEMM.format(w="lines", y="f32") + TILE.format(256, 128, 3),
     "two": TWO + TILE.format(128, 64, 3),
+    "turns": GEMM.format(w="nvfp4", y="bf16") + TILE.format(128, 64, 4),
 }
 FULL, EMPTY = "wait(ab_full.subview(stage), parity)", "wait(ab_empty.subview(stage), parity)"
+PARTIAL = "prims.barrier_cta_sync(PARTIAL_BARRIER, thread_count=256)"
 WAIT = "prims.wgmma_wait_group_sync_aligned"
 IN = {
     "stored": [
@@ -67,7 +69,7 @@ IN = {
         ),
     ],
     "exchanged": [
-        Mutation("scales of this stage read ahead", "2 * k_tile + part + 1", "2 * k_tile + part"),
+        Mutation("scales of this stage read ahead", "k_stage + 1", "k_stage"),
         Mutation("scales of other rows", "n0 + weight_row", "weight_row"),
         Mutation("second rows' scales those of the first", "found[half] = ", "found[1 - half] = "),
         Mutation("sums of other rows of x", "(i // 4 * 8 + i % 2) * pitch", "(i // 4 * 8) * pitch"),
@@ -94,6 +96,12 @@ IN = {
             "shared_address(sfb_smem)",
         ),
         Mutation("scales of the atom's first half", "atom_row + operand_row", "operand_row"),
+    ],
+    "turns": [
+        Mutation("both warpgroups start with one stage", "stage = warpgroup", "stage = warpgroup * 0"),
+        Mutation("the second's sums are dropped", "add(acc_registers[i], shared_load_f32", "add(0.0, shared_load_f32"),
+        Mutation("sums added before they are written", PARTIAL, "pass", ordered=True),
+        Mutation("sums overwritten before they are added", PARTIAL, "pass", which=1, ordered=True),
     ],
 }
 CASES = [(spec, mutation) for spec, mutations in IN.items() for mutation in mutations]

@@ -36,6 +36,9 @@ class WgmmaRSText:
 
     rows: int
     parts: int
+    turns: bool
+    numbered: bool
+    stages: int
     wide: str
     weights: WeightsText
     store: StoreText | None
@@ -74,10 +77,13 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Fr
     )
     reads = exchanged_reads(lowered.epilogue, len(problem.accumulators), tile.n)
     loaded = any(operand.batched for product in problem.products for operand in (product.a, product.b))
-    parts = tile.m // CTA_ROWS
+    parts = max(1, tile.m // CTA_ROWS)
     return around, WgmmaRSText(
         rows=engine.rows,
         parts=parts,
+        turns=engine.turns,
+        numbered=bool(readers) or any(w.scales is not None and w.scales.stages_per_atom > 1 for w in engine.weights),
+        stages=lowered.mainloops[0].tile_k // STAGE_K,
         wide=engine.wide,
         weights=weights_text(lowered),
         atom_rows=rows_of_atoms,
@@ -155,7 +161,10 @@ def _constants(lowered: LoweredKernel) -> list[list[Constant]]:
         note = "the first of those that multiply, after the epilogue's"
         warps.append(Constant("MMA_WARP", lowered.role_of("mma").first, note))
     note = "after those that multiply; it has a warpgroup of its own"
-    warps += [Constant("LOAD_WARP", lowered.role_of("load").first, note), *named_barriers(lowered)[:1]]
+    warps += [
+        Constant("LOAD_WARP", lowered.role_of("load").first, note),
+        *(b for b in named_barriers(lowered) if b.name != "STORE_BARRIER_2"),
+    ]
     return [shape, ring, warps]
 
 

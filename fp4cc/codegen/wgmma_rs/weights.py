@@ -33,8 +33,9 @@ def weights_text(lowered: LoweredKernel) -> WeightsText:
     """The text of all weights: they are alike, and a warp has rows of one of them."""
     engine = lowered.engine_as(WgmmaRS)
     like, several = engine.like, len(engine.weights) > 1
+    warp = "(mma_warp % 4)" if engine.turns else "mma_warp"
     setup = [
-        "weight_row = 16 * mma_warp + lane // 4  # this lane's first row of the tile's weights; it has that + 8 too"
+        f"weight_row = 16 * {warp} + lane // 4  # this lane's first row of the tile's weights; it has that + 8 too"
     ]
     if several:
         setup += [f"which = mma_warp // {like.rows // 16}  # the operand that this warp has rows of",
@@ -60,10 +61,10 @@ def weights_text(lowered: LoweredKernel) -> WeightsText:
     stage = fragment(f"scales = [{made} for word in [scale_words[0], scale_words[1]]]")
     return WeightsText(
         fragment(*setup, "scale_words = cutlass.Array(Int32, 2, space=cutlass.AddressSpace.rmem)  # the next stage's"),
-        _read(lowered, engine, row, "0"),
+        _read(lowered, engine, row, "warpgroup" if engine.turns else "0"),
         stage,
         scaled,
-        _read(lowered, engine, row, "2 * k_tile + part + 1"),
+        _read(lowered, engine, row, f"k_stage + {2 if engine.turns else 1}"),
     )
 
 
@@ -83,9 +84,7 @@ def _chosen(texts: list[str]) -> str:
 def _atoms(lowered: LoweredKernel, engine: WgmmaRS, scales: WeightScales, row: str) -> tuple[list[str], list[str]]:
     """Where the warp's atoms are, and the statements that read the words of a lane's rows."""
     bases = [f"shared_address({each.part.of_scales.buffer})" for each in engine.weights]
-    first = (
-        "0" if scales.stages_per_atom == 1 else f"(2 * k_tile + part) % {scales.stages_per_atom} * {scales.per_stage}"
-    )
+    first = "0" if scales.stages_per_atom == 1 else f"k_stage % {scales.stages_per_atom} * {scales.per_stage}"
     in_atom = f"atom_row + {row}" if engine.like.rows != 128 else row
     word = f"atom_scales(atom, {in_atom} + 8 * i, {first}, {scales.per_stage})"
     words = ["atom = atoms + stage * SFB_BYTES", f"words = [{word} for i in range(2)]"]

@@ -58,14 +58,21 @@ class WgmmaRS:
     """D^T = W x^T: products of weights in registers by rows of x in shared memory, 128 by `rows` of a tile.
 
     All `weights` have the same elements, and scales alike; one for each accumulator, in order. `stores`: the warps that
-    multiply store the result themselves; else sums cross to warps that run the epilogue.
+    multiply store the result themselves; else sums cross to warps that run the epilogue. `turns`: both warpgroups have
+    the same 64 weight rows and take stages in turns; at the end of a tile the first adds the second's sums to its own.
     """
 
     wide: Literal["bf16", "f16"]
     rows: int
     weights: tuple[Weights, ...]
     stores: bool = False
+    turns: bool = False
     name: str = "wgmma_rs"
+
+    @property
+    def multiplying(self) -> int:
+        """Warps that multiply a stage."""
+        return WARPGROUP_WARPS if self.turns else MMA_WARPS
 
     @property
     def like(self) -> Weights:

@@ -116,14 +116,29 @@ def test_who_stores(body: str, stores: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("dims", "rows"),
-    [("M, N, K", 256), ("M = 100, N, K", 128), ("M = 256, N = 8192, K = 8192", 128),
-     ("M = 256, N = 28672, K = 4096", 256), ("M = 1024, N = 8192, K = 8192", 256)],
-)  # fmt: skip
-def test_rows_of_a_tile(dims: str, rows: int) -> None:
-    """As measured: fewer of them where SMs would have no tile."""
+    ("m", "n", "k", "tile"),
+    [
+        ("M", "N", "K", (256, 128)),
+        (64, 8192, 8192, (64, 64)),
+        (64, 28672, 4096, (128, 128)),
+        (128, 8192, 8192, (128, 64)),
+        (256, 8192, 8192, (128, 128)),
+        (1024, 8192, 8192, (256, 128)),
+        (128, 28672, 4096, (128, 128)),
+        (256, 28672, 4096, (256, 128)),
+        (256, 4096, 14336, (128, 64)),
+        (1024, 4096, 14336, (256, 128)),
+        (128, 7168, 2048, (128, 64)),
+        (256, 7168, 2048, (128, 128)),
+        (4096, 7168, 2048, (256, 128)),
+    ],
+)
+def test_the_tile_is_the_fastest_measured(m: int | str, n: int | str, k: int | str, tile: tuple[int, int]) -> None:
+    """Those of benchmarks/hopper.md."""
+    sizes = zip("MNK", (m, n, k), strict=True)
+    dims = ", ".join(name if name == size else f"{name} = {size}" for name, size in sizes)
     plan = product("bf16", "nvfp4", dims=dims)
-    assert plan.tile.m == rows
+    assert (plan.tile.m, plan.tile.n) == tile
 
 
 @pytest.mark.parametrize(("count", "columns"), [(1, 128), (2, 64), (3, 32), (4, 32)])

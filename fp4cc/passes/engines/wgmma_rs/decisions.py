@@ -23,7 +23,8 @@ def explain_choices(lowered: LoweredKernel) -> tuple[Decision, ...]:
         *(Decision(f"operand {each.operand.arg}", f"made {engine.wide} in registers", _way(each), (), "target")
           for each in engine.weights),
         Decision("tile", f"{tile.m} x {tile.n} x {tile.k}",
-                 f"{engine.rows // 2} sums a thread; a weight is converted once for {engine.rows} rows",
+                 f"{engine.rows // 2} sums a thread; a weight is converted once for {engine.rows} rows"
+                 + (", by warpgroups that take stages in turns" if engine.turns else ""),
                  ("128 x: more tiles, each of which converts its weights again",) if tile.m > 128 else
                  ("256 x: half as many conversions, but SMs without a tile",),
                  "schedule" if "tile" in asked else "compiler"),

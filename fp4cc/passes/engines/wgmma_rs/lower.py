@@ -12,17 +12,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
-from fp4cc.ir.kernel import Constraint, Kernel
+from fp4cc.ir.kernel import Constraint, Expr, Kernel
 from fp4cc.ir.lowered import (
     Cluster,
     Launch,
     LoweredKernel,
+    NamedBarrier,
     Problem,
     Tile,
     WarpRole,
     WgmmaRS,
 )
-from fp4cc.ir.lowered.wgmma_rs import MMA_WARPS, STAGE_K, WARPGROUP_WARPS
+from fp4cc.ir.lowered.wgmma_rs import MMA_WARPS, STAGE_K, WARPGROUP_WARPS, WEIGHT_ROWS
 from fp4cc.ir.lowered_epilogue import CTA_ROWS
 from fp4cc.ir.sizes import Sizes
 from fp4cc.passes.choice.cases import Bounds, Candidate, Case
@@ -33,17 +34,18 @@ from fp4cc.passes.engines.wgmma_rs.estimate import clocks
 from fp4cc.passes.engines.wgmma_rs.memory import (
     EXCHANGE,
     fitting,
+    partial_sums,
     plan_mainloop,
     plan_pipeline,
     plan_smem,
     staging_limit,
 )
 from fp4cc.passes.engines.wgmma_rs.operands import columns_of, constraints, plan_weights, refusals, wide_of
-from fp4cc.passes.engines.wgmma_rs.schedule import ROWS, asked_wrongly, asks_for_it, rows_asked
-from fp4cc.passes.engines.wgmma_rs.stores import STORE_BARRIERS, stored_by_engine
+from fp4cc.passes.engines.wgmma_rs.schedule import asked_wrongly, asks_for_it
+from fp4cc.passes.engines.wgmma_rs.stores import PARTIAL_BARRIER, STORE_BARRIERS, WARPGROUPS, stored_by_engine
 from fp4cc.passes.epilogue.blocks import whole_panels
 from fp4cc.passes.epilogue.memory import STAGING_LIMIT
-from fp4cc.passes.epilogue.plan import plan_epilogue
+from fp4cc.passes.epilogue.plan import EpiloguePlan, plan_epilogue
 from fp4cc.passes.feeds.scale_reading import Needs, Readers
 from fp4cc.passes.problem.emptiness import not_empty
 from fp4cc.passes.problem.unzip import Frame, find_products, tile_widths
@@ -53,6 +55,10 @@ from fp4cc.passes.rewrites.row_scales import split_row_scales
 from fp4cc.targets.sm90 import SM90A
 from fp4rt.sizes import evaluate
 
+#: Rows of x of a tile: 128 sums a thread, or 64.
+ROWS = (256, CTA_ROWS)
+#: The same where there are no more and nobody needs more.
+FEW_ROWS = 64
 _WARP = 32
 #: Registers of a thread, by the warpgroups in their order: together what four warpgroups start with.
 REGISTERS = (("epilogue", 104), ("mma", 192), ("mma", 192), ("load", 24))
@@ -66,13 +72,32 @@ _LEAST_STAGING = 8 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What is decided before the schedule; `columns` are those of each accumulator."""
+    """What is decided before the schedule; `columns` are those of each accumulator.
+
+    `turns`: tiles of half as many are possible. `stored`: the engine stores the result itself, so that a tile need not
+    have the 128 rows of an epilogue.
+    """
 
     kernel: Kernel
     sizes: Sizes
     problem: Problem
     frame: Frame
     columns: int
+    turns: bool
+    stored: bool
+
+    @property
+    def tiles(self) -> dict[tuple[int, int, int], tuple[int, bool]]:
+        """The tiles there are, with the rows of x and whether warpgroups take turns."""
+        found = {(rows, self.columns, STAGE_K): (rows, False) for rows in ROWS}
+        if self.turns:
+            rows = (CTA_ROWS, FEW_ROWS) if self.stored else (CTA_ROWS,)
+            found |= {(each, self.columns // 2, STAGE_K): (each, True) for each in rows}
+        return found
+
+    def clocks(self, tile: tuple[int, int, int]) -> Expr:
+        """The time with one of the tiles, but for DRAM."""
+        return clocks(self.problem, tile[1], self.tiles[tile])
 
 
 def work_of(kernel: Kernel) -> Work | list[Diagnostic]:
@@ -94,7 +119,12 @@ def work_of(kernel: Kernel) -> Work | list[Diagnostic]:
             error("FP4300", "weights in registers do not serve rows in groups", kernel.arg(problem.a.arg).span,
                   problem.a.name, help="ask for no tile of 256 rows"),
         )  # fmt: skip
-    return refused if refused or columns is None else Work(kernel, sizes, problem, frame, columns)
+    if refused or columns is None:
+        return refused
+    half = WEIGHT_ROWS // 2
+    turns = columns == WEIGHT_ROWS and half in tile_widths(frame, problem, [half]) and bool(whole_panels(frame, [half]))
+    stored = turns and stored_by_engine(plan_epilogue(frame, sizes, half), FEW_ROWS, 1) is not None
+    return Work(kernel, sizes, problem, frame, columns, turns, stored)
 
 
 def takes_weights(kernel: Kernel, target: str, bounds: Bounds) -> bool:
@@ -124,8 +154,8 @@ def wgmma_rs_candidates(kernel: Kernel, target: str) -> list[Candidate]:
     if work is None:
         return []
     return [
-        Candidate(f"weights in registers, {rows} x {work.columns}", clocks(work.problem, work.columns, rows), rows)
-        for rows in ROWS
+        Candidate(f"weights in registers, {tile[0]} x {tile[1]} x {tile[2]}", work.clocks(tile), tile)
+        for tile in work.tiles
     ]
 
 
@@ -135,31 +165,31 @@ def lower_wgmma_rs(kernel: Kernel, cases: Sequence[Case]) -> list[LoweredKernel]
     if not isinstance(work, Work):
         raise DiagnosticError(work)
     blocks = [case.schedule for case in cases if case.schedule is not None]
-    wrong = [each for schedule in blocks for each in asked_wrongly(schedule, work.columns)]
+    wrong = [each for schedule in blocks for each in asked_wrongly(schedule, list(work.tiles))]
     if wrong:
         raise DiagnosticError(wrong)
     required = constraints(work.kernel, work.problem)
     return [replace(_lower_with(work, case, required), kernel=kernel) for case in cases]
 
 
-def _rows(work: Work, case: Case) -> int:
-    """The rows of x of a tile: as asked for, as chosen by the table over sizes, or the fastest."""
-    asked = rows_asked(case.schedule)
-    if asked is not None:
-        return asked
-    if isinstance(case.pick, int):
-        return case.pick
+def _tile(work: Work, case: Case) -> tuple[int, int, int]:
+    """The tile: as asked for, as chosen by the table over sizes, or the fastest."""
+    asked = case.schedule.fields.get("tile") if case.schedule is not None else None
+    for tile in work.tiles:
+        if tile in (asked, case.pick):
+            return tile
     _, values = assumed_shape(work.problem, case.when, case.at)
-    return min(ROWS, key=lambda rows: (evaluate(clocks(work.problem, work.columns, rows), values), -rows))
+    return min(work.tiles, key=lambda tile: (evaluate(work.clocks(tile), values), -tile[0], work.tiles[tile][1]))
 
 
 def _lower_with(work: Work, case: Case, required: tuple[Constraint, ...]) -> LoweredKernel:
     kernel, problem, schedule = work.kernel, work.problem, case.schedule
-    rows = _rows(work, case)
-    tile, cluster = Tile(rows, work.columns, STAGE_K, rows), Cluster(1, 1)
+    chosen = _tile(work, case)
+    rows, columns, _ = chosen
+    tile, cluster = Tile(rows, columns, STAGE_K, rows), Cluster(1, 1)
     needs = Needs(kernel.args)
     readers = Readers(kernel, work.sizes, problem, kernel.constraints, needs)
-    engine = WgmmaRS(wide_of(problem), rows, plan_weights(problem, work.columns, readers))
+    engine = WgmmaRS(wide_of(problem), rows, plan_weights(problem, columns, readers), turns=work.tiles[chosen][1])
     if rows > CTA_ROWS:
         needs.size("rows_of_x", problem.m, f"rows of {problem.a.arg}")
     mainloop, maps = plan_mainloop(problem, engine)
@@ -167,10 +197,12 @@ def _lower_with(work: Work, case: Case, required: tuple[Constraint, ...]) -> Low
     limit = next((limit for limit in limits if limit >= _LEAST_STAGING), limits[-1])
     epilogue = plan_epilogue(work.frame, work.sizes, tile.n, min(STAGING_LIMIT, limit))
     most = SM90A.stages_max
-    own = stored_by_engine(epilogue, rows)
+    own = stored_by_engine(epilogue, rows, 1 if engine.turns else WARPGROUPS)
     epilogue, exchange = (epilogue, EXCHANGE) if own is None else (own, None)
     engine = replace(engine, stores=own is not None)
-    stages = choose_stages(kernel, schedule, lambda _: fitting(mainloop, epilogue.staging, exchange), most, least=2)
+    others = (*partial_sums(engine), *epilogue.staging)
+    stages = choose_stages(kernel, schedule, lambda _: fitting(mainloop, others, exchange), most, least=2)
+    stages -= stages % 2 if engine.turns else 0
     walk = plan_walk(problem, tile, cluster, _BAND)
     maps = (*maps, *epilogue.tensor_maps)
     lengths = product_sizes(problem, walk, epilogue.program, (mainloop,))
@@ -182,8 +214,8 @@ def _lower_with(work: Work, case: Case, required: tuple[Constraint, ...]) -> Low
         cluster=cluster,
         walk=walk,
         roles=_roles(engine),
-        named_barriers=STORE_BARRIERS if engine.stores else epilogue.barriers,
-        smem=plan_smem(mainloop, stages, epilogue.staging, exchange),
+        named_barriers=_barriers(engine, epilogue),
+        smem=plan_smem(mainloop, stages, others, exchange),
         tensor_maps=maps,
         epilogue=epilogue.program,
         launch=Launch(
@@ -196,15 +228,20 @@ def _lower_with(work: Work, case: Case, required: tuple[Constraint, ...]) -> Low
         constraints=(*required, *not_empty(kernel, epilogue.program, work.sizes)),
         decisions=(),
         when=case.when,
-        clocks=clocks(problem, work.columns, rows),
+        clocks=work.clocks(chosen),
         problem=problem,
         mainloops=(mainloop,),
         engine=engine,
         tile=tile,
-        pipeline=plan_pipeline(mainloop, stages, exchange),
+        pipeline=plan_pipeline(mainloop, stages, exchange, engine.multiplying),
         exchange=exchange,
     )
     return replace(lowered, decisions=explain_choices(lowered))
+
+
+def _barriers(engine: WgmmaRS, epilogue: EpiloguePlan) -> tuple[NamedBarrier, ...]:
+    own = STORE_BARRIERS if engine.stores else epilogue.barriers
+    return (*own, PARTIAL_BARRIER) if engine.turns else own
 
 
 def _roles(engine: WgmmaRS) -> tuple[WarpRole, ...]:

@@ -16,7 +16,7 @@ from fp4cc.ir.lowered import (
     SmemBuffer,
     WgmmaRS,
 )
-from fp4cc.ir.lowered.wgmma_rs import MMA_WARPS, STAGE_K, WARPGROUP_WARPS, WEIGHT_ROWS
+from fp4cc.ir.lowered.wgmma_rs import STAGE_K, WARPGROUP_WARPS, WEIGHT_ROWS
 from fp4cc.ir.lowered_epilogue import CTA_ROWS
 from fp4cc.ir.part import Part
 from fp4cc.ir.sizes import scaled
@@ -26,7 +26,8 @@ from fp4cc.targets.sm90 import SM90A
 from fp4rt.manifest import TensorMap
 
 _MAP_TYPES = {"bf16": "BF16", "f16": "F16"}
-#: Stages of a step along K: the fragments of one are made while the other is multiplied, from registers of their own.
+#: Stages of a step along K of a warpgroup: the fragments of one are made while the other is multiplied, from registers
+#: of their own.
 STEP_STAGES = 2
 #: Where sums cross to the epilogue, 128 rows at a time; 4 floats of padding keep both sides free of bank conflicts.
 EXCHANGE = Exchange("exchange_smem", 4 * (WEIGHT_ROWS + 4), between=True)
@@ -51,7 +52,8 @@ def plan_mainloop(problem: Problem, engine: WgmmaRS) -> tuple[Mainloop, tuple[Te
             loads.append(_load(maps, wanted, each.part.of_scales, ATOM_BYTES))
     products = tuple(sorted(problem.products, key=lambda p: p.slot))
     total = sum(load.slice_bytes for load in loads)
-    return Mainloop(products, STEP_STAGES * STAGE_K, tuple(loads), total), tuple(maps.values())
+    stages = STEP_STAGES * (2 if engine.turns else 1)
+    return Mainloop(products, stages * STAGE_K, tuple(loads), total), tuple(maps.values())
 
 
 def _load(maps: dict[str, TensorMap], wanted: TensorMap, part: Part, size: int) -> Load:
@@ -63,9 +65,8 @@ def _load(maps: dict[str, TensorMap], wanted: TensorMap, part: Part, size: int) 
     return Load(name, part, 1, size, size, (1,))
 
 
-def plan_pipeline(mainloop: Mainloop, stages: int, exchange: Exchange | None) -> Pipeline:
-    """The ring of stages, and the hand-over of sums where there is one."""
-    warps = MMA_WARPS
+def plan_pipeline(mainloop: Mainloop, stages: int, exchange: Exchange | None, warps: int) -> Pipeline:
+    """The ring of stages, each for so many warps, and the hand-over of sums where there is one."""
     ring = (
         Barrier("ab_full", stages, 1, mainloop.tx_bytes, "the load warp, with the bytes of the stage",
                 "the multiplying warps", ("load",), ("mma",)),
@@ -113,3 +114,11 @@ def staging_limit(mainloop: Mainloop, stages: int) -> int:
     """Bytes that the epilogue may take beside so many stages."""
     alignment = 1024
     return SM90A.smem_bytes - plan_smem(mainloop, stages, ()).total - alignment
+
+
+def partial_sums(engine: WgmmaRS) -> tuple[SmemBuffer, ...]:
+    """Where the second warpgroup's sums cross to the first, if they take turns."""
+    if not engine.turns:
+        return ()
+    size = 4 * engine.rows * (WEIGHT_ROWS // 2)
+    return (SmemBuffer("partial_smem", 0, size, 1, 128, "the second warpgroup's sums on their way to the first"),)

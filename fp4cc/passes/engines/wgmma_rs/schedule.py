@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from fp4cc.diagnostics import Diagnostic, error
 from fp4cc.ir.kernel import Schedule
-from fp4cc.ir.lowered.wgmma_rs import STAGE_K
-from fp4cc.passes.engines.wgmma_rs.estimate import STAGE_CLOCKS
 
-#: Rows of x of a tile: 128 sums a thread, or 64.
-ROWS = tuple(STAGE_CLOCKS)
+#: The rows of x of a tile that no other engine has.
+_OWN_ROWS = 256
 
 
 def obeys(schedule: Schedule | None) -> bool:
@@ -21,19 +21,12 @@ def obeys(schedule: Schedule | None) -> bool:
 
 def asks_for_it(schedule: Schedule) -> bool:
     """Whether a block has a tile that only this engine makes."""
-    return schedule.fields.get("tile", (0,))[0] == ROWS[0]
+    return schedule.fields.get("tile", (0,))[0] == _OWN_ROWS
 
 
-def rows_asked(schedule: Schedule | None) -> int | None:
-    """The rows of the tile that a block asks for."""
-    asked = schedule.fields.get("tile", ("auto",))[0] if schedule is not None else "auto"
-    return asked if isinstance(asked, int) else None
-
-
-def asked_wrongly(schedule: Schedule, columns: int) -> list[Diagnostic]:
+def asked_wrongly(schedule: Schedule, tiles: Sequence[tuple[int, ...]]) -> list[Diagnostic]:
     """What a schedule asks for that this engine does not have."""
     found: list[Diagnostic] = []
-    tiles = [(rows, columns, STAGE_K) for rows in ROWS]
     legal = " or ".join(" x ".join(map(str, tile)) for tile in tiles)
     for field, values in schedule.fields.items():
         span = schedule.field_spans[field]

@@ -19,21 +19,23 @@ STORE_BARRIERS = (
     NamedBarrier("STORE_BARRIER_2", 3, "mma", "of the second"),
 )
 WARPGROUPS = MMA_WARPS // WARPGROUP_WARPS
+#: Where both meet when the second's sums have been written, and when they have been added to the first's.
+PARTIAL_BARRIER = NamedBarrier("PARTIAL_BARRIER", 4, "mma", "of both multiplying warpgroups")
 #: Columns of the result that a warpgroup has: 128 bytes, a swizzle row.
 COLUMNS = WEIGHT_ROWS // WARPGROUPS
 _SCALARS = ("scalar_param", "device_scalar", "batch", "dim")
 
 
-def stored_by_engine(plan: EpiloguePlan, rows: int) -> EpiloguePlan | None:
-    """The epilogue's plan where the engine stores tiles of so many rows; None where an epilogue must."""
+def stored_by_engine(plan: EpiloguePlan, rows: int, warpgroups: int) -> EpiloguePlan | None:
+    """The epilogue's plan where so many warpgroups store tiles of so many rows; None where an epilogue must."""
     program = plan.program
     if not _fits(program):
         return None
     (output,) = program.outputs
     buffer = SmemBuffer(
-        f"{output.arg}_slabs", 0, 2 * COLUMNS * rows, WARPGROUPS, 1024, f"columns of {output.arg} on their way out"
+        f"{output.arg}_slabs", 0, 2 * COLUMNS * rows, warpgroups, 1024, f"columns of {output.arg} on their way out"
     )
-    store = replace(output.store, via="engine", stages=WARPGROUPS, row_bytes=2 * COLUMNS, swizzle="128B")
+    store = replace(output.store, via="engine", stages=warpgroups, row_bytes=2 * COLUMNS, swizzle="128B")
     maps = tuple(
         replace(each, box=(COLUMNS, rows, *each.box[2:]), swizzle="128B") if each.name == store.tensor_map else each
         for each in plan.tensor_maps
