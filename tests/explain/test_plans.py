@@ -40,7 +40,7 @@ def lowered(plans: int = 6, **dims: int) -> LoweredKernel:
                 ("and", ("ge", "M", 33), ("le", "M", 64)),
                 ("and", ("ge", "M", 70), ("le", "M", 70)),
             ),
-            "where M is at most 16, 33 to 64, 7",
+            "where M is at most 16, 33 to 64, 70",
         ),
         (("or", ("le", "M", 16), ("le", "N", 16)), "where M <= 16 or N <= 16"),
         (
