@@ -106,11 +106,11 @@ def check_masked(compiler: Compiler, text: str, target: str = "sm_100a", **dims:
     """Rows past the count are poisoned; the trial's outputs hold a pattern there that must stay."""
     artifact = compiler.artifact(text, target)
     for seed, (m, counts) in enumerate([(200, (0, 200, 129)), (128, (1, 128)), (3, (0, 0, 2, 3, 1))]):
-        dims = {"E": len(counts), "M": m, **dims}
-        inputs = dict(random_inputs(artifact.manifest, dims, seed=seed), counts=np.array(counts, np.int32))
+        sizes = {"E": len(counts), "M": m, **dims}
+        inputs = dict(random_inputs(artifact.manifest, sizes, seed=seed), counts=np.array(counts, np.int32))
         inputs["x"] = spoiled(inputs["x"], np.arange(m)[None, :] >= np.array(counts)[:, None])
         kernel = artifact.load_kernel(EmulatorDevice(mode="delayed" if seed % 2 else "immediate", seed=seed, sms=3))
-        trial = run_trial(kernel, artifact.load_kernel("reference"), inputs, dims)
+        trial = run_trial(kernel, artifact.load_kernel("reference"), inputs, sizes)
         assert trial.equal, (counts, trial.comparisons)
 
 
