@@ -12,6 +12,7 @@ from fp4cc.codegen.strides import packed_bytes
 from fp4cc.ir.lowered import LoweredKernel
 from fp4cc.ir.lowered_epilogue import CTA_ROWS, TRANSPOSE_BUFFER, EpilogueOutput, QuantizePlan
 from fp4num import BlockFormat, ScaleLayout
+from fp4num.cute import Tree, leaves
 
 _LINE = 32
 
@@ -243,15 +244,20 @@ def _store_function(lowered: LoweredKernel, output: EpilogueOutput) -> Function:
     place = ", ".join([*batch, "row", "k", *_layout(lowered, output).counts])
     end = ["end"] if lowered.epilogue.problem.groups is not None else []
     each = [f"offset = {name}_scale_offset({place})"]
-    value, stored = "scale", f"both(row < {'end' if end else 'rows'}, k < blocks)"
+    paired = plan.pads and plan.measure == "line" and _in_pairs(fmt)
+    number, stored = 2 if paired else 1, f"both(row < {'end' if end else 'rows'}, k < blocks)"
     if plan.pads and _padded(layout):
         each.append(f"scale = where_int({stored}, scale, {_pad(fmt)})")
+        if paired:
+            after = stored.replace("k <", "k + 1 <")
+            each.append(f"scale |= where_int({after}, next_scale, {_pad(fmt)}) << 8")
         lines, columns = (_rounded(c, layout.extent(e)) for c, e in (("rows", "row"), ("blocks", "k")))
         stored = f"both(row < {lines}, k < {columns})"
     if tall != 1:
         stored = f"both(first, {stored})"
     address = f"global_address(scales_ptr, offset, {width})"
-    each += [f"valid = {stored}", f'store_word("b{8 * width}", {address}, {value}, valid)', "k += 1"]
+    stores = f'store_word("b{8 * width * number}", {address}, scale, valid)'
+    each += [f"valid = {stored}", stores, f"k += {number}"]
     before: list[str] = []
     if tall != 1:
         first, row, rows = "row", "0", "1"
@@ -263,7 +269,8 @@ def _store_function(lowered: LoweredKernel, output: EpilogueOutput) -> Function:
     pads = ", padding included" if plan.pads and _padded(layout) else ""
     arguments = ("scales_ptr", *batch, "row", "k", "scales", *_batches(lowered, output), "rows", "blocks", *end)
     doc = f"Store the scales of blocks k, k + 1, ... of a row{pads}."
-    body = fragment(*before, Block("for scale in scales:", fragment(*each)))
+    loop = "for scale, next_scale in zip(scales[0::2], scales[1::2]):" if paired else "for scale in scales:"
+    body = fragment(*before, Block(loop, fragment(*each)))
     return Function(f"store_{name}_scales", arguments, doc, body)
 
 
@@ -278,6 +285,23 @@ def _batches(lowered: LoweredKernel, output: EpilogueOutput) -> list[str]:
 
 def _padded(layout: ScaleLayout) -> bool:
     return layout.extent("row") > 1 or layout.extent("k") > 1
+
+
+def _in_pairs(fmt: BlockFormat) -> bool:
+    """Whether scales of one byte can be stored by twos: a sub-tile's line has a whole number of pairs, which the layout
+    keeps together, at even places, in the padding too."""
+    layout, stored = fmt.layout, fmt.stored[1]
+    if fmt.scale == "f32" or not isinstance(stored, int) or _LINE // stored % 2 or layout.extent("k") % 2:
+        return False
+    modes = zip(layout.coords, _parts(layout.atom_shape), _parts(layout.atom_stride), strict=True)
+    found = {name: list(leaves(shape, stride)) for (name, _), shape, stride in modes}
+    (length, step), *rest = found.pop("k")
+    others = [stride for _, stride in (*rest, *(leaf for mode in found.values() for leaf in mode))]
+    return step == 1 and length % 2 == 0 and not any(stride % 2 for stride in others)
+
+
+def _parts(tree: Tree) -> tuple[Tree, ...]:
+    return tree if isinstance(tree, tuple) else (tree,)
 
 
 def _pad(fmt: BlockFormat) -> str:

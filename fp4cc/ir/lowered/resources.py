@@ -55,6 +55,11 @@ class Persistent:
 
 
 @dataclass(frozen=True, slots=True)
+class OneEach(Persistent):
+    """A CTA for each tile, in the same order: no CTA takes a second one."""
+
+
+@dataclass(frozen=True, slots=True)
 class Grouped:
     """The way over the tiles of groups of rows, one group after another, and within each as `Persistent`.
 
@@ -68,11 +73,6 @@ class Grouped:
     tiles: Expr
     rows: int
     groups: Groups
-
-
-@dataclass(frozen=True, slots=True)
-class OneEach(Persistent):
-    """A CTA for each tile, in the same order: no CTA takes a second one."""
 
 
 Walk: TypeAlias = Persistent | Grouped

@@ -59,11 +59,6 @@ def explain_groups(lowered: LoweredKernel) -> Iterator[Decision]:
 
 def explain_stores(lowered: LoweredKernel) -> list[Decision]:
     """How each output reaches memory."""
-    found: list[Decision] = []
-    for output in lowered.epilogue.outputs:
-        chosen, why = CONSTRUCTS.of_output(output).explained(output)
-        if lowered.epilogue.problem.groups is not None and output.store.via == "either":
-            why = "TMA clips at the end of a tensor: it stores runs of 32 rows that are all of one group"
-            why += "" if output.store.flag is None else ", where rows start on 16 bytes"
-        found.append(Decision(f"store of {output.arg}", chosen, why))
-    return found
+    program = lowered.epilogue
+    found = ((output.arg, CONSTRUCTS.of_output(output).explained(output, program)) for output in program.outputs)
+    return [Decision(f"store of {arg}", chosen, why) for arg, (chosen, why) in found]

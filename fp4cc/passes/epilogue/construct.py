@@ -133,11 +133,15 @@ class Construct:
         """The program with what else this construct has decided, such as one more of its `parts`."""
         return program
 
-    def explained(self, output: EpilogueOutput) -> tuple[str, str]:
+    def explained(self, output: EpilogueOutput, program: EpilogueProgram) -> tuple[str, str]:
         """How an output reaches memory, and why: two phrases for `explain`."""
         if output.store.via == "direct" and output.store.buffer is None:
             return "plain stores", "its columns are not neighbors in memory, or shared memory has no room to stage it"
-        return _STORED[output.store.via]
+        chosen, why = _STORED[output.store.via]
+        if program.problem.groups is not None and output.store.via == "either":
+            why = "TMA clips at the end of a tensor: it stores runs of 32 rows that are all of one group"
+            why += "" if output.store.flag is None else ", where rows start on 16 bytes"
+        return chosen, why
 
     # What the plan takes: for each of its inputs, for each of its outputs, and for all of them.
 

@@ -59,7 +59,7 @@ class Reduce(Construct):
     def output(self, arg: Arg, index: int, planning: Planning) -> EpilogueOutput:
         return plan_reduced(arg, planning.kernel.values[index], planning.space)
 
-    def explained(self, output: EpilogueOutput) -> tuple[str, str]:
+    def explained(self, output: EpilogueOutput, program: EpilogueProgram) -> tuple[str, str]:
         if output.reduce is not None and output.reduce.partials_param is None:
             return "atomics", "tiles join their maxima on the bits of the floats, which is exact in any order"
         return "partial sums", "whoever finishes last adds them up in their order, so the bits never change"

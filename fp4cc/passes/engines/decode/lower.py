@@ -123,7 +123,7 @@ def _work(kernel: Kernel) -> _Work | None:
     slots = len(problem.accumulators)
     widths = tile_widths(frame, problem, [n for n in _WIDTHS if slots * n <= _MOST_COLUMNS])
     widths = whole_panels(frame, widths)
-    if required is None or not widths:
+    if required is None or not widths or problem.groups is not None:
         return None
     needs, run = Needs(kernel.args), run_of(problem)
     readers = Readers(kernel, sizes, problem, (*kernel.constraints, *required), needs)
@@ -164,6 +164,7 @@ def _lower(work: _Work, rows: int, case: Case) -> LoweredKernel:
         problem=problem,
         mainloops=mainloops,
         engine=engine,
+        clocks=clocks_of(problem, shape, work.run),
         exchange=exchange,
     )
 

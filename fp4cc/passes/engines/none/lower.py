@@ -16,6 +16,7 @@ from fp4cc.ir.lowered import (
     Decision,
     Launch,
     LoweredKernel,
+    OneEach,
     Persistent,
     Size,
     Tile,
@@ -59,7 +60,10 @@ def _lower(
     space = frame.problem
     epilogue = plan_epilogue(frame, sizes, max(TILE_N, panel(frame)))
     tiles_m, tiles_n = ceildiv(space.m, TILE_M), ceildiv(space.n, epilogue.program.tile_n)
-    walk = Persistent(0, tiles_m, tiles_n, mul(tiles_m, tiles_n, space.batch))
+    # A CTA has little to set up: with one for each tile, none waits for a last wave. Where CTAs meet in the workspace,
+    # all are resident.
+    kind = OneEach if epilogue.program.workspace == 0 else Persistent
+    walk = kind(0, tiles_m, tiles_n, mul(tiles_m, tiles_n, space.batch))
     lengths = _sizes(epilogue.program, walk)
     params = plan_params(epilogue.tensor_maps, lengths, epilogue.params)
     lowered = LoweredKernel(

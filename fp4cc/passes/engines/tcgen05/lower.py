@@ -73,6 +73,8 @@ def tcgen05_candidates(kernel: Kernel, target: Target) -> list[Candidate]:
         return []
     work = _work(kernel, target)
     problem, request = work.problem, read(None, tile_k(work.shared[0].pair, target), target)
+    if problem.groups is not None:  # how many rows a group has is not known when a plan is taken
+        return []
     shape, _ = assumed_shape(problem, None, assumed=_LARGE)
     offer, sizes = _offer(work, target, request, shape), problem_sizes(problem)
     return [
