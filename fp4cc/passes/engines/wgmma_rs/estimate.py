@@ -14,7 +14,7 @@ from fp4cc.ir.sizes import ceildiv, fold, mul
 from fp4cc.targets.sm90 import SM90A
 
 #: Clocks of a stage by the rows of x of a tile, and whether warpgroups take stages in turns, with 64 weight rows.
-STAGE_CLOCKS = {(256, False): 1060, (128, False): 840, (128, True): 440, (64, True): 440}
+STAGE_CLOCKS = {(256, False): 1060, (128, False): 840, (128, True): 440, (64, True): 380}
 _TILE_STAGES = 2
 #: TMA is slow where it fills rows past the end of x with zeros: a stage takes this, and 6.25 clocks for each.
 _FILL_CLOCKS, _MISSING, _QUARTERS = 300, 25, 4
