@@ -200,7 +200,7 @@ MUTATED = "kernel k(M, N, K) { in a : bf16[M, K]; in b : lines[N, K]; out c : f3
 SUMS = "own_sums = exchange + share * (ROWS * PITCH)"
 MUTATIONS = [
     Mutation("weights of another order along K than x", "for i in range(4)]", "for i in (1, 0, 2, 3)]"),
-    Mutation("x left as it lies", "return in_turns(pairs)", "return pairs"),
+    Mutation("x left as it lies", "in_turns(pairs_of", "(pairs_of"),
     Mutation("a step left out", "next_step = at + SHARES * AHEAD", "next_step = at + 2 * SHARES * AHEAD"),
     Mutation("all warps take the same steps", "share = warp // BLOCKS", "share = 0 * warp"),
     Mutation("lanes take the same run", "part = lane % 4", "part = lane % 2"),
