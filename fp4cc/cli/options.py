@@ -92,6 +92,14 @@ at_option = click.option(
     metavar="NAME=SIZE",
     help="The size of a dimension in a call of the kernel for any size. May be repeated.",
 )
+plans_option = click.option(
+    "--plans",
+    type=click.IntRange(1, 6),
+    default=6,
+    show_default=True,
+    metavar="N",
+    help="At most so many plans for dynamic sizes, each for the sizes that it suits; 1: one for all.",
+)
 input_option = click.option(
     "--input",
     "inputs",

@@ -14,12 +14,12 @@ def plans(lowered: LoweredKernel) -> dict[str, LoweredKernel]:
 
     NAME is the one that always applies, NAME_v1, NAME_v2, ... are variants, NAME_2 is launched after any of them.
     """
-    named = _plans(lowered)
+    named = plans_by_stem(lowered)
     named.update((later.name, later) for plan in (lowered, *lowered.variants) for later in plan.after)
     return named
 
 
-def _plans(lowered: LoweredKernel) -> dict[str, LoweredKernel]:
+def plans_by_stem(lowered: LoweredKernel) -> dict[str, LoweredKernel]:
     """The plan that always applies and its variants, by the stem of their files."""
     return {lowered.name: lowered, **{f"{lowered.name}_v{i}": v for i, v in enumerate(lowered.variants, 1)}}
 
@@ -32,7 +32,7 @@ def manifest(lowered: LoweredKernel, files: Mapping[str, str], toolchain: Mappin
         files: sha256 of each file by base name: the .cubin and .ptx of every plan.
         toolchain: versions of what compiled it.
     """
-    named = _plans(lowered)
+    named = plans_by_stem(lowered)
     variants = tuple(
         Variant(
             name=name,

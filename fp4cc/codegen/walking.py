@@ -29,22 +29,26 @@ def walk_of_rows(program: EpilogueProgram, epilogue: EpilogueText, uses: Uses) -
 
 
 def walk_of_exchanged(
-    program: EpilogueProgram, epilogue: EpilogueText, uses: Uses, reads: Sequence[tuple[str, str]]
+    program: EpilogueProgram, epilogue: EpilogueText, uses: Uses, reads: Sequence[tuple[str, str]], end: str = "m_size"
 ) -> WalkText:
-    """Where a thread's row of sums is in shared memory, at `exchange`. `reads`: accumulators and their places."""
+    """Where a thread's row of sums is in shared memory, at `exchange`. `reads`: accumulators and their places.
+
+    `end`: as of `start`.
+    """
     wide = program.subtile
     each = fragment(
         *([f"subtile = {program.panel // wide} * panel + step"] if epilogue.walks else []),
         *(f"{acc} = shared_load_32_f32(exchange + {place})" for acc, place in reads),
         f"column = n0 + {wide} * subtile",
     )
-    return WalkText(_counter(epilogue), start(uses, wide), _panel(program), each)
+    return WalkText(_counter(epilogue), start(uses, wide, end=end), _panel(program), each)
 
 
-def start(uses: Uses, wide: int, last: int | None = None) -> Fragment:
+def start(uses: Uses, wide: int, last: int | None = None, end: str = "m_size") -> Fragment:
     """Once a tile: this thread's row, and the columns that inputs are loaded ahead for.
 
-    `last`: the tile's last sub-tile's column, where every second tile is walked from there.
+    `last`: the tile's last sub-tile's column, where every second tile is walked from there. `end`: the row after the
+    last that counts.
     """
     if last is None:
         columns = ["first_column = n0", f"column_step = {wide}"]
@@ -55,7 +59,7 @@ def start(uses: Uses, wide: int, last: int | None = None) -> Fragment:
         ]
     return fragment(
         *(["row = m0 + thread"] if uses.row or uses.row_valid else []),
-        *(["row_valid = row < m_size"] if uses.row_valid else []),
+        *([f"row_valid = row < {end}"] if uses.row_valid else []),
         *(columns if uses.first_column else []),
     )
 

@@ -92,6 +92,9 @@ _TITLES = {
     "FP3012": "the destination has no such scale",
     "FP3013": "a quantized output depends on a reduction of the same kernel",
     "FP3014": "a quantized output needs quantize, and quantize a quantized output",
+    "FP3080": "a tensor has ragged rows and the axis of their groups",
+    "FP3081": "a product has ragged rows and the axis of their groups",
+    "FP3082": "a reduction over a masked axis",
     # Chains of kernels.
     "FP3501": "the elements of producer and consumer differ",
     "FP3502": "the scale types of producer and consumer differ",
@@ -106,7 +109,7 @@ _TITLES = {
     "FP4002": "these products cannot be compiled into one kernel yet",
     "FP4004": "an operand of a product is computed",
     "FP4005": "operands of these types cannot be multiplied",
-    "FP4006": "ragged and masked axes cannot be compiled yet",
+    "FP4006": "this ragged or masked axis cannot be compiled yet",
     "FP4007": "an operand has not all batch axes, or another order of them",
     "FP4011": "a size is not a legal multiple",
     "FP4012": "kernels cannot be compiled for this target yet",
@@ -121,6 +124,7 @@ _TITLES = {
     "FP4203": "the target takes another scale type with blocks of this size",
     "FP4204": "the operands' scales differ",
     "FP4205": "the target multiplies no such elements",
+    "FP4300": "this cannot be compiled for rows in groups yet",
     # Schedules.
     "FP5001": "a schedule names no kernel",
     "FP5002": "unknown target",

@@ -15,7 +15,7 @@ from fp4rt.sizes import text
 #: Operations whose result does not depend on the order of their two operands, to the bit.
 _COMMUTE = frozenset(("add", "mul", "eq", "ne", "and", "or"))
 #: Attributes that are axes or tuples of them, sizes, and names of arguments. `name` of others is a local's.
-_AXES = frozenset(("over", "axis", "into", "k"))
+_AXES = frozenset(("over", "axis", "into", "k", "rows"))
 _SIZES = frozenset(("expr", "group", "groups"))
 _ARGUMENTS = frozenset(("ragged", "masked"))
 _LEAVES = frozenset(("arg", "tensor_scale"))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from fp4cc.driver.build import Built, BuiltKernel, build
-from fp4cc.driver.request import Request, RequestError, only_kernel
+from fp4cc.driver.request import MOST_PLANS, Request, RequestError, only_kernel
 from fp4cc.driver.spec import Spec, read_spec, spec_at
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def compile(
     dims: Mapping[str, int] | None = None,
     kernel: str | None = None,
     *,
+    plans: int = MOST_PLANS,
     cache: bool = True,
 ) -> Artifact:
     """Compile one kernel of a spec.
@@ -43,6 +44,8 @@ def compile(
         target: the GPU target.
         dims: sizes to fix, by name; they become constants of the kernel.
         kernel: which of the file's kernels; needed only where it has several.
+        plans: how many plans a kernel with dynamic sizes gets at most, where no schedule block decides; 1: one for
+            every size, which compiles faster.
         cache: False compiles anew and stores nothing.
 
     Returns:
@@ -50,10 +53,11 @@ def compile(
 
     Raises:
         fp4cc.DiagnosticError: everything that is wrong with the spec, with places, reasons and help.
-        fp4cc.RequestError: the file has several kernels and none was named, or not the one that was.
+        fp4cc.RequestError: the file has several kernels and none was named, or not the one that was; `plans` is not
+            from 1 to 6.
         OSError: the file cannot be read.
     """
-    built = build(Request(read_spec(spec), target, dict(dims or {}), kernel), use_cache=cache)
+    built = build(Request(read_spec(spec), target, dict(dims or {}), kernel, plans), use_cache=cache)
     return artifact_of(only_kernel(built.kernels))
 
 

@@ -35,11 +35,15 @@ Step = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class BuiltKernel:
-    """One kernel's files by base name (NAME.json, NAME.cubin, NAME.ptx) and the emitted Python beside them."""
+    """One kernel's files by base name (NAME.json, NAME.cubin, NAME.ptx) and the emitted Python beside them.
+
+    `plans`: the stem of each plan's files, in the order in which the runtime tries them, and when it uses it.
+    """
 
     name: str
     files: Mapping[str, bytes] = field(repr=False)
     python: Mapping[str, bytes] = field(repr=False)
+    plans: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +100,8 @@ def request_key(request: Request) -> str | None:
             "target": request.target,
             "dims": dict(sorted(request.dims.items())),
             "kernel": request.kernel,
+            "plans": request.plans,
+            "only": None if request.only is None else {name: list(plans) for name, plans in request.only.items()},
             "name": request.spec.base_name,
             "text": request.spec.text,
             "used": {name: hashlib.sha256(data).hexdigest() for name, data in used.items()},
@@ -104,12 +110,13 @@ def request_key(request: Request) -> str | None:
 
 
 def _build(request: Request, cache: Store | None, step: Step, worker: Worker | None = None) -> Built:
-    from fp4cc.driver.stages import emit_kernel, lower_kernels, manifest_text, plans_of
+    from fp4cc.driver.stages import emit_kernel, lower_kernels, manifest_text, only_plans, plan_uses, plans_of
 
     step("checking and lowering the spec")
     lowered, warnings = lower_kernels(request)
     if not lowered:
         raise RequestError(NO_KERNEL)
+    lowered = tuple(only_plans(kernel, request) for kernel in lowered)
     texts = [{stem: emit_kernel(plan) for stem, plan in plans_of(kernel).items()} for kernel in lowered]
     _refuse_one_name_for_two(lowered, texts)
     step("compiling with the CuTe DSL")
@@ -123,7 +130,8 @@ def _build(request: Request, cache: Store | None, step: Step, worker: Worker | N
             files[f"{name}.ptx"] = compiled[text].ptx.encode("ascii")
         hashes = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
         files[f"{kernel.name}.json"] = manifest_text(kernel, hashes).encode()
-        kernels.append(BuiltKernel(kernel.name, files, {f"{name}.py": text.encode() for name, text in modules.items()}))
+        python = {f"{name}.py": text.encode() for name, text in modules.items()}
+        kernels.append(BuiltKernel(kernel.name, files, python, plan_uses(kernel)))
     return Built(tuple(kernels), warnings, cached=False)
 
 
@@ -203,7 +211,13 @@ def backend_diagnostic(fault: BackendError) -> Diagnostic:
 def _to_entry(built: Built) -> tuple[dict[str, bytes], dict[str, Json]]:
     files = {name: data for kernel in built.kernels for name, data in (*kernel.files.items(), *kernel.python.items())}
     listing: list[Json] = [
-        {"name": kernel.name, "files": list(kernel.files), "python": list(kernel.python)} for kernel in built.kernels
+        {
+            "name": kernel.name,
+            "files": list(kernel.files),
+            "python": list(kernel.python),
+            "plans": [[stem, used] for stem, used in kernel.plans.items()],
+        }
+        for kernel in built.kernels
     ]
     return files, {"kernels": listing}
 
@@ -216,6 +230,7 @@ def _from_entry(entry: Entry) -> Built:
                 cast("str", kernel["name"]),
                 {name: entry.files[name] for name in cast("list[str]", kernel["files"])},
                 {name: entry.files[name] for name in cast("list[str]", kernel["python"])},
+                dict(cast("list[tuple[str, str]]", kernel["plans"])),
             )
             for kernel in listing
         ),

@@ -9,6 +9,8 @@ from typing import Protocol, TypeVar
 from fp4cc.driver.spec import Spec
 
 NO_KERNEL = "the file has no kernel"
+#: Plans that a kernel with dynamic sizes gets at most, where no schedule block decides.
+MOST_PLANS = 6
 
 
 class RequestError(ValueError):
@@ -17,12 +19,19 @@ class RequestError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to build. `dims` fixes sizes; `kernel` picks one of the file's kernels, None means all."""
+    """What to build.
+
+    `dims` fixes sizes; `kernel` picks one of the file's kernels, None means all. `plans`: how many a kernel with
+    dynamic sizes gets at most. `only`: for each kernel the numbers of the plans that are wanted of those (0: the one
+    that always applies; None: all): what is built then serves the calls that take these plans, and no others.
+    """
 
     spec: Spec
     target: str = "sm_100a"
     dims: Mapping[str, int] = field(default_factory=dict[str, int])
     kernel: str | None = None
+    plans: int = MOST_PLANS
+    only: Mapping[str, tuple[int, ...]] | None = None
 
 
 class _Named(Protocol):

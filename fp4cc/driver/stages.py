@@ -72,12 +72,33 @@ def lower_kernels(request: Request) -> tuple[tuple[LoweredKernel, ...], Warnings
     errors: list[Diagnostic] = []
     for kernel in kernels:
         try:
-            lowered.append(lower(kernel, request.target))
+            lowered.append(lower(kernel, request.target, request.plans))
         except DiagnosticError as failed:
             errors.extend(failed.diagnostics)
     if errors:
         raise DiagnosticError([*dict.fromkeys(errors), *warnings])
     return tuple(lowered), warnings
+
+
+def only_plans(kernel: LoweredKernel, request: Request) -> LoweredKernel:
+    """The kernel with the plans that are wanted of it (`Request.only`), in the order in which they were.
+
+    Without the one that always applies the last of the others does, so that a call finds a plan.
+    """
+    if request.only is None or kernel.name not in request.only:
+        return kernel
+    numbers = request.only[kernel.name]
+    kept = [plan for number, plan in enumerate((kernel, *kernel.variants)) if number and number in numbers]
+    last = kernel if 0 in numbers or not kept else replace(kept.pop(), when=None)
+    return replace(last, variants=tuple(kept))
+
+
+def plan_of_call(kernel: LoweredKernel, sizes: Mapping[str, int]) -> int:
+    """The number of the plan that a call with these sizes takes (0: the one that always applies)."""
+    from fp4rt.sizes import evaluate
+
+    holds = (n for n, v in enumerate(kernel.variants, 1) if v.when is None or evaluate(v.when, sizes))
+    return next(holds, 0)
 
 
 def emit_kernel(plan: LoweredKernel) -> str:
@@ -92,6 +113,15 @@ def plans_of(kernel: LoweredKernel) -> dict[str, LoweredKernel]:
     from fp4cc.codegen.manifest import plans
 
     return plans(kernel)
+
+
+def plan_uses(kernel: LoweredKernel) -> dict[str, str]:
+    """When the runtime uses each plan, by the stem of its files, in the order in which it tries them."""
+    from fp4cc.codegen.manifest import plans_by_stem
+    from fp4cc.explain.plans import used_where
+
+    found = {stem: used_where(plan.when) for stem, plan in plans_by_stem(kernel).items() if plan.when is not None}
+    return {**found, kernel.name: used_where(None) if found else "always"}
 
 
 def manifest_text(kernel: LoweredKernel, files: Mapping[str, str]) -> str:

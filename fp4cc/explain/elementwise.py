@@ -33,6 +33,11 @@ class ElementwiseFigures:
         fixed = LAUNCH + (DRAM_LATENCY / (rates.clock_ghz * 1e9) if tiles else 0.0)
         return cls(read, written, tiles, memory, fixed + memory)
 
+    @property
+    def roofline_time(self) -> float:
+        """Seconds at best."""
+        return self.memory_time
+
     def resources(self) -> list[Row]:
         """Nothing beyond registers and shared memory."""
         return []

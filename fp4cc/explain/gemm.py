@@ -31,6 +31,11 @@ class GemmFigures:
         work = work_of(plan, timing, sizes)
         return cls(plan, work, estimate(work, TARGETS[plan.target].rates))
 
+    @property
+    def roofline_time(self) -> float:
+        """Seconds at best."""
+        return self.estimate.roofline_time
+
     def resources(self) -> list[Row]:
         """Resources beyond registers and shared memory."""
         plan, facts = self.plan, ENGINES.facts(self.plan)

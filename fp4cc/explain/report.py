@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass
 from fp4cc.backend.elf import ResourceUsage
 from fp4cc.explain.elementwise import ElementwiseFigures
 from fp4cc.explain.gemm import GemmFigures
+from fp4cc.explain.plans import PlanTable, number_of, plan_table, used_where
 from fp4cc.explain.rows import Row
 from fp4cc.explain.tiles import TileFigures
 from fp4cc.explain.work import choose
 from fp4cc.ir.lowered import Decision, LoweredKernel
 from fp4cc.layout.padding import Padding
 from fp4cc.passes.engines.registry import ENGINES
-from fp4rt import sizes as size_text
 from fp4rt.sizes import evaluate
 
 
@@ -25,7 +25,9 @@ class Report:
     plan: LoweredKernel
     sizes: Mapping[str, int]
     assumed: tuple[str, ...]
+    number: int
     others: int
+    table: PlanTable | None
     figures: GemmFigures | TileFigures | ElementwiseFigures
     usage: ResourceUsage | None
 
@@ -33,12 +35,15 @@ class Report:
 def reports(lowered: LoweredKernel, given: Mapping[str, int], usage: Mapping[str, ResourceUsage]) -> list[Report]:
     """Explain what a call at the given sizes launches; `usage` is by entry name, from the cubin, and may be empty."""
     chosen = choose(lowered, given)
+    table = plan_table(lowered, given, chosen.sizes, lambda plan, sizes: _figures(plan, sizes).roofline_time)
     return [
         Report(
             plan=plan,
             sizes=chosen.sizes,
             assumed=chosen.assumed,
+            number=number_of(lowered, chosen.plan),
             others=len(lowered.variants),
+            table=table if plan is chosen.plan else None,
             figures=_figures(plan, chosen.sizes),
             usage=usage.get(plan.launch.entry),
         )
@@ -78,6 +83,7 @@ def as_json(found: Report) -> dict[str, object]:
             "code_bytes": None if found.usage is None else found.usage.code_bytes,
         },
         **found.figures.json(),
+        **({"plan": found.number, "plans": found.table.json()} if found.table is not None else {}),
     }
 
 
@@ -88,7 +94,13 @@ def sections(found: Report) -> list[tuple[str, list[Row]]]:
         ("shared memory", _buffers(found.plan)),
         *([("scale buffers", _padding(found))] if _scale_buffers(found) else []),
         *found.figures.sections(),
+        *([(_plans_title(found.table), found.table.rows())] if found.table is not None else []),
     ]
+
+
+def _plans_title(table: PlanTable) -> str:
+    others = ", ".join(f"{name} = {size}" for name, size in table.others.items())
+    return f"plans over {table.dim}, estimated" + (f", at {others}" if others else "")
 
 
 def headline(found: Report) -> list[str]:
@@ -102,8 +114,8 @@ def headline(found: Report) -> list[str]:
         first = found.assumed[0]
         lines.append(f"{_taken(found)} here; --at {first}=... asks for another size, --set {first}=... fixes it")
     if found.others and (plan.after or not plan.role):
-        which = "where no other plan applies" if plan.when is None else f"where {size_text.text(plan.when)}"
-        lines.append(f"one of {found.others + 1} plans: used {which}")
+        number = f" ({found.number})" if found.number else ""
+        lines.append(f"one of {found.others + 1} plans{number}: used {used_where(plan.when)}")
     return lines
 
 

@@ -56,6 +56,11 @@ class TileFigures:
         """Seconds at the full DRAM rate."""
         return (self.read_bytes + self.written_bytes) / self.rates.dram_bytes_per_s
 
+    @property
+    def roofline_time(self) -> float:
+        """Seconds at best."""
+        return max(self.compute_time, self.memory_time)
+
     def resources(self) -> list[Row]:
         """Resources beyond registers and shared memory."""
         plan, rows = self.plan, [("warps", warps(self.plan))]
@@ -75,10 +80,9 @@ class TileFigures:
             ("tiles", f"{self.tiles} of {self.plan.tile.m} x {self.plan.tile.n}, whole clusters counted"),
             ("waves", f"{-(-self.tiles // self.rates.sms)}, with {self.rates.sms} CTAs at a time"),
         ]
-        bound = max(self.compute_time, self.memory_time)
         compute = f"compute {us(self.compute_time)}" if self.compute_time else "compute not known"
         time = [
-            ("roofline", f"{us(bound)}: {compute}, DRAM {us(self.memory_time)}"),
+            ("roofline", f"{us(self.roofline_time)}: {compute}, DRAM {us(self.memory_time)}"),
             ("kernel", f"slower than that: {self._why}"),
         ]
         rings = pipeline_rows(self.plan)

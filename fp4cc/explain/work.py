@@ -9,11 +9,11 @@ from math import lcm
 from fp4cc.explain.roofline import Work
 from fp4cc.ir.kernel import Arg, Expr, Kernel
 from fp4cc.ir.lowered import Conversion, LoweredKernel
-from fp4cc.ir.roles import batch_dims
+from fp4cc.ir.roles import batch_dims, group_dims
 from fp4cc.ir.serialize import to_constraint
 from fp4cc.ir.size_hints import suggested
 from fp4cc.passes.choice.facts import Timing
-from fp4cc.passes.choice.schedule import ASSUMED
+from fp4cc.passes.choice.schedule import ASSUMED, ASSUMED_GROUPS
 from fp4cc.passes.feeds.converters import stage_clocks
 from fp4cc.sema.sizes import resolved
 from fp4rt.arrays import ITEM_SIZE
@@ -37,8 +37,9 @@ class Chosen:
 def choose(lowered: LoweredKernel, given: Mapping[str, int]) -> Chosen:
     """The call with the given sizes.
 
-    Dynamic dims that are not given are taken as what schedules are chosen for (`ASSUMED`, and one batch), or as the
-    next of a few sizes that meets the kernel's conditions. Raises the runtime's error for given sizes that do not.
+    Dynamic dims that are not given are taken as what schedules are chosen for (`ASSUMED`, one batch, and
+    `ASSUMED_GROUPS`), or as the next of a few sizes that meets the kernel's conditions. Raises the runtime's error for
+    given sizes that do not.
     """
     dims = lowered.kernel.dims
     open_ = tuple(d.name for d in dims if d.value is None and d.expr is None and d.name not in given)
@@ -60,7 +61,8 @@ def choose(lowered: LoweredKernel, given: Mapping[str, int]) -> Chosen:
 def _assumed(kernel: Kernel, names: tuple[str, ...], usual: tuple[int, ...]) -> Iterator[dict[str, int]]:
     """One size for all open dims and one batch, then for each what its own conditions ask for."""
     batches = batch_dims(kernel)
-    yield {name: 1 if name in batches else usual[0] for name in names}
+    groups = group_dims(kernel)
+    yield {name: ASSUMED_GROUPS if name in groups else 1 if name in batches else usual[0] for name in names}
     exprs = [to_constraint(c).expr for c in kernel.constraints]
     hints = {name: suggested(name, exprs, (1,) if name in batches else usual) for name in names}
     for i in range(1, max(map(len, hints.values()), default=1)):

@@ -24,9 +24,23 @@ TRANSPOSE_BUFFER = "transpose_smem"
 COLUMNS_BUFFER = "columns_smem"
 
 
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """Rows in groups, how many rows each has being known on the device alone. `axis` numbers the groups.
+
+    `ragged`: the groups' rows follow each other, those of group e from `arg`[e] to `arg`[e + 1]. Else they are masked:
+    groups are batches, and of the m rows of batch e the first `arg`[e] are used.
+    """
+
+    arg: str
+    axis: str
+    count: Expr
+    ragged: bool
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Space:
-    """The elements an epilogue works on: m rows and n columns, batch times."""
+    """The elements an epilogue works on: m rows and n columns, batch times. `groups`: of the rows, if any."""
 
     m: Expr
     n: Expr
@@ -34,6 +48,22 @@ class Space:
     m_axis: str
     n_axis: str
     batch_axes: tuple[str, ...]
+    groups: Groups | None = None
+
+    @property
+    def ragged(self) -> bool:
+        """Whether the rows are those of groups one after another."""
+        return self.groups is not None and self.groups.ragged
+
+    @property
+    def tile_axes(self) -> tuple[str, ...]:
+        """The axes along which a tile has one index: those of its batch, or that of its group of ragged rows."""
+        return (self.groups.axis,) if self.groups is not None and self.groups.ragged else self.batch_axes
+
+    @property
+    def indices(self) -> Expr:
+        """How many batches, or groups of ragged rows, there are."""
+        return self.groups.count if self.groups is not None and self.groups.ragged else self.batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +225,7 @@ class EpilogueOutput:
     """One stored argument. `value` is the IR value stored; strides in elements as in `EpilogueInput`.
 
     `kind`: "plain", "quantized", "reduced", or one that is known to the construct that writes it.
+    `beyond`: the axes that may be empty while it has values to be written.
     A quantized one (`dtype` is a format, `quantize` says how) stores the codes of `value`, which is not yet quantized;
     its strides are in bytes of codes. Of a reduced one `value` is what is reduced.
     """
@@ -210,6 +241,7 @@ class EpilogueOutput:
     store: StorePlan
     quantize: QuantizePlan | None = None
     reduce: ReducePlan | None = None
+    beyond: tuple[str, ...] = ()
 
     @property
     def format(self) -> BlockFormat:

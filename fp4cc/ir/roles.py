@@ -28,3 +28,10 @@ def batch_dims(kernel: Kernel | TypedKernel) -> frozenset[str]:
         name for arg in kernel.args for axis in arg.axes[:-2] for name in names(axis.extent)
     }  # fmt: skip
     return frozenset(leading - sides)
+
+
+def group_dims(kernel: Kernel) -> frozenset[str]:
+    """The dims that count the groups of ragged rows."""
+    by = {axis.by for arg in kernel.args for axis in arg.axes if axis.by is not None}
+    extents = (arg.axes[0].extent for arg in kernel.args if arg.name in by and arg.axes)
+    return frozenset(name for extent in extents for name in names(extent))

@@ -113,7 +113,8 @@ def _epilogue(lowered: LoweredKernel, program: EpilogueProgram) -> Iterator[str]
         store = output.store
         if store.via != "direct" and (store.tensor_map not in maps or store.buffer is None):
             yield f"{output.arg} cannot be stored by TMA"
-        if store.via == "either" and store.flag not in names:
+        in_groups = store.flag is None and program.problem.groups is not None  # their ends say how it is stored
+        if store.via == "either" and store.flag not in names and not in_groups:
             yield f"{output.arg} has no flag that says how it is stored"
         if store.buffer is not None:
             slots = buffers.get(store.buffer)

@@ -75,6 +75,16 @@ def _reduce(evaluator: Evaluation, name: str, node: ast.Call, names: Names) -> O
     value = evaluator.number(given["x"], names)
     over = axes_named(evaluator, given["over"], names, value, "`over`")
     rest = tuple(a for a in value.axes if a not in over)
+    masked = {axis.name: axis.upto for arg in context.args.values() if arg is not None for axis in arg.axes}
+    for axis in over:
+        if masked.get(axis) is not None:
+            raise context.fail(
+                "FP3082",
+                f"`{name}` over the masked axis `{axis} upto {masked[axis]}`",
+                given["over"].span,
+                "rows past the count would count too",
+                help=f"reduce over another axis, or take the rows as ragged: `{axis} by offsets`",
+            )
     return context.add("reduce", (value,), "f32", rest, node.span, kind=name, over=over)
 
 

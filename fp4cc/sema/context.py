@@ -14,6 +14,7 @@ from fp4cc.frontend import ast
 from fp4cc.ir.kernel import Arg, Constraint, Expr
 from fp4cc.sema import axes as axes_order
 from fp4cc.sema.axes import Orders
+from fp4cc.sema.groups import Groups
 from fp4cc.sema.operands import (
     POISON,
     Deferred,
@@ -74,6 +75,7 @@ class Context:
     constraints: list[Constraint] = field(default_factory=list[Constraint])
     calls: list[Span] = field(default_factory=list[Span])
     made: dict[int, Orders] = field(default_factory=dict[int, "Orders"])
+    groups: Groups | None = None
 
     # Errors.
 
@@ -238,6 +240,7 @@ class Context:
 
     def _met(self, op: str, operands: Sequence[Val], dtype: DType, span: Span) -> Val:
         """The operation on values, its axes those of all of them."""
+        operands = self.of_rows(operands, span)
         orders = frozenset[tuple[str, ...]]().union(*(self.orders(v) for v in operands))
         axes = self.merged(orders)
         value = self._skipping_zero(op, operands, axes, span) or self.add(op, operands, dtype, axes, span)
@@ -308,8 +311,36 @@ class Context:
         return self.made.get(operand.index) or frozenset((operand.axes,))
 
     def merged(self, orders: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
-        """The axes of several operands together (`fp4cc.sema.axes`)."""
-        return axes_order.merged(orders, tuple(self.dims))
+        """The axes of several operands together (`fp4cc.sema.axes`), ragged rows in the place of their groups."""
+        found = frozenset(orders)
+        rows = self.ragged.together(axis for order in found for axis in order)
+        if rows:
+            found = frozenset(self.ragged.axes_of_rows(order, rows) for order in found)
+        return axes_order.merged(found, tuple(self.dims))
+
+    @property
+    def ragged(self) -> Groups:
+        """The ragged axes of the kernel."""
+        if self.groups is None:
+            self.groups = Groups.of(self.args.values())
+        return self.groups
+
+    def of_rows(self, operands: Sequence[Val], span: Span, beside: Iterable[str] = ()) -> list[Val]:
+        """The operands; where some have ragged rows, or stand `beside` them, what others have for each group is taken
+        for each row of it."""
+        rows = self.ragged.together([*beside, *(axis for operand in operands for axis in operand.axes)])
+        found: list[Val] = []
+        for operand in operands:
+            for ragged in rows:
+                if ragged.groups in operand.axes:
+                    axes = self.ragged.axes_of_rows(operand.axes, (ragged,))
+                    attrs = {"ragged": ragged.offsets, "groups": ragged.groups, "rows": ragged.rows}
+                    orders = self.orders(operand)
+                    operand = self.add("of_group", (operand,), operand.dtype, axes, span, **attrs)
+                    if len(orders) > 1:
+                        self.made[operand.index] = frozenset(self.ragged.axes_of_rows(o, (ragged,)) for o in orders)
+            found.append(operand)
+        return found
 
     def require(self, expr: Expr, span: Span, reason: str) -> None:
         """Add a derived constraint, once."""

@@ -8,6 +8,7 @@ from typing import cast
 
 from fp4cc.diagnostics import Collector, did_you_mean, error, listed
 from fp4cc.frontend import ast
+from fp4cc.sema.fields import given_once
 from fp4cc.source import Span
 from fp4num import RULES, BlockFormat, FormatError, ScaleLayout
 from fp4num.formats import BLOCK_ELEMENTS, SCALES, Block
@@ -57,7 +58,7 @@ def check_format(node: ast.Format, names: FormatNames, collector: Collector) -> 
                     help=did_you_mean(node.base.text, names.formats),
                 )
             )
-    fields = _once(node, collector)
+    fields = given_once(node.fields, _FIELDS, collector)
     if base is not None and not fields and sound:
         return base
     if node.base is None:
@@ -78,28 +79,6 @@ def check_format(node: ast.Format, names: FormatNames, collector: Collector) -> 
     if not sound or made.failed or (base is None and not _NEEDED.keys() <= fields.keys()):
         return None
     return made.build(base, fields)
-
-
-def _once(node: ast.Format, collector: Collector) -> dict[str, ast.FormatField]:
-    found: dict[str, ast.FormatField] = {}
-    for field in node.fields:
-        if isinstance(field, ast.Broken):
-            continue
-        name = _FIELDS[type(field)]
-        if name in found:
-            collector.report(
-                error(
-                    "FP3002",
-                    f"`{name}` is given twice",
-                    field.span,
-                    "given again",
-                    also=[(found[name].span, "first given here")],
-                    help="keep one of them",
-                )
-            )
-            continue
-        found[name] = field
-    return found
 
 
 class _Fields:

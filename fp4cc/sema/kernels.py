@@ -254,6 +254,8 @@ class _Checker:
         axes = tuple(a.name or "" for a in arg.axes)
         value = self.context.plain(self.context.settled(operand, axes), node.value.span)
         value = self._converted(arg, value, node)
+        if arg.format is None:
+            (value,) = self.context.of_rows([value], node.value.span, beside=axes)
         self._check_axes(arg, axes, value, node)
         if arg.direction == "inout" and arg.name in self.context.values.moved_inouts(value):
             raise self.context.fail(
@@ -348,15 +350,6 @@ class _Checker:
         operands = [set(self.context.values.values[operand].axes) for operand in made.operands]
         if made.op == "mul" and all(axis in axes and len(axes) > 1 for axes in operands):
             return "`*` multiplies element by element; a product of matrices is `a @ b.T`"
-        for other in self.args.values():
-            for ragged in other.axes if other is not None else ():
-                offsets = self.args.get(ragged.by or "")
-                if offsets is not None and offsets.axes and offsets.axes[0].extent == ("add", axis, 1):
-                    rows = f"{ragged.name} by {ragged.by}"
-                    return (
-                        f"`{axis}` counts the groups of `{rows}`, and only a product takes the part of each row's "
-                        f"group: give such an input a value for each row, `[{rows}, ...]`"
-                    )
         if not axis:
             return "give the axis the name of a dim of the kernel"
         return f"reduce over it, such as `{arg.name} = sum(..., over = {axis})`, or add it to the output"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fp4cc.diagnostics import Collector, did_you_mean, error
 from fp4cc.frontend import ast
+from fp4cc.sema.fields import given_once
 from fp4num import LayoutError, ScaleLayout
 
 _COORDINATES = ("row", "k", "batch")
@@ -87,27 +88,8 @@ def _right_strides(layout: ScaleLayout) -> str:
 
 
 def _fields(node: ast.Layout, collector: Collector) -> dict[str, ast.LayoutField] | None:
-    found: dict[str, ast.LayoutField] = {}
-    broken = False
-    for field in node.fields:
-        if isinstance(field, ast.Broken):
-            broken = True
-            continue
-        name = _FIELDS[type(field)]
-        if name in found:
-            collector.report(
-                error(
-                    "FP3002",
-                    f"`{name}` is given twice",
-                    field.span,
-                    "given again",
-                    also=[(found[name].span, "first given here")],
-                    help="keep one of them",
-                )
-            )
-            continue
-        found[name] = field
-    if broken:
+    found = given_once(node.fields, _FIELDS, collector)
+    if any(isinstance(field, ast.Broken) for field in node.fields):
         return None
     for name, shape in (("coords", "coords row : 128, k : 4"), ("atom", "atom ((32, 4), 4) : ((16, 4), 1)")):
         if name not in found:

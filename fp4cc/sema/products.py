@@ -49,13 +49,20 @@ def matmul(context: Context, left: tuple[Operand, Span], right: tuple[Operand, S
     m, n = a.axes[-2], b.axes[-1]
     batch = context.merged((a.axes[:-2], b.axes[:-2]))
     attrs: dict[str, object] = {"k": k}
-    ragged = _ragged(context, a)
-    if ragged is not None:
-        offsets, groups = ragged
-        if groups in b.axes[:-2] and groups not in a.axes:
-            batch = tuple(x for x in batch if x != groups)
-            attrs.update(ragged=offsets, groups=groups)
+    ragged = context.ragged.of_axis(a.axes[-2])
+    if ragged is not None and ragged.groups in b.axes[:-2] and ragged.groups not in a.axes:
+        batch = tuple(x for x in batch if x != ragged.groups)
+        attrs.update(ragged=ragged.offsets, groups=ragged.groups)
     axes = (*batch, m, n)
+    for each in context.ragged.together(axes):
+        raise context.fail(
+            "FP3081",
+            f"the product would have the rows `{each.rows} by {each.offsets}` and the axis `{each.groups}`",
+            node.span,
+            f"{type_text(a.dtype, a.axes)} @ {type_text(b.dtype, b.axes)}",
+            notes=["each row is in one group: `@` multiplies ragged rows, on its left, by their group's part"],
+            help=f"multiply from the other side: `x[{each.rows}, K] @ w[{each.groups}, N, K].T`",
+        )
     if len(set(axes)) < len(axes) or k in axes:
         repeated = next((x for x in axes if axes.count(x) > 1), k)
         raise context.fail(
@@ -179,18 +186,6 @@ def _argument(context: Context, value: Val) -> Arg | None:
     if made.op == "transpose":
         made = context.values.values[made.operands[0]]
     return context.args.get(str(made.attrs["name"])) if made.op == "arg" else None
-
-
-def _ragged(context: Context, a: Val) -> tuple[str, str] | None:
-    """The offsets argument of the left operand's rows and the dim that counts its groups, if they are ragged."""
-    for arg in context.args.values():
-        for axis in arg.axes if arg is not None else ():
-            if axis.by is not None and axis.name == a.axes[-2]:
-                offsets = context.args.get(axis.by)
-                extent = offsets.axes[0].extent if offsets is not None else None
-                if isinstance(extent, tuple) and isinstance(extent[1], str):
-                    return axis.by, extent[1]
-    return None
 
 
 def _scaled(context: Context, product: Val, a: Val, b: Val, span: Span) -> Val:

@@ -13,7 +13,7 @@ from fp4cc.source import Span
 MAX_VALUES = 4096
 
 #: Operations that read their operand elsewhere than at the place of their own result.
-_MOVES = frozenset(("transpose", "unzip", "hadamard", "matmul"))
+_MOVES = frozenset(("transpose", "unzip", "hadamard", "matmul", "of_group"))
 
 
 class TooManyValues(Exception):

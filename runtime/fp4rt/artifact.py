@@ -41,7 +41,9 @@ class Artifact:
     extras: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
 
     def __repr__(self) -> str:
-        files = ", ".join(f"{name} ({len(content)} bytes)" for name, content in self.files.items())
+        sizes = {name: len(content) for name, content in self.files.items()}
+        listed = [f"{name} ({size} bytes)" for name, size in sizes.items()]
+        files = ", ".join(listed) if len(listed) <= 4 else f"{len(listed)} files of {sum(sizes.values())} bytes"
         return f"<fp4rt artifact {self.manifest.name} for {self.manifest.target}: {files or 'no files'}>"
 
     @staticmethod

@@ -11,7 +11,7 @@ from fp4rt import arrays
 from fp4rt.arrays import Output
 from fp4rt.artifact import Artifact
 from fp4rt.devices import open_device
-from fp4rt.devices.base import Device, Executable, Launcher
+from fp4rt.devices.base import Device, Executable, Launcher, Quick
 from fp4rt.errors import ArgumentError, DeviceError
 from fp4rt.manifest import Manifest
 from fp4rt.resolve import Key, Resolved, resolve
@@ -43,6 +43,19 @@ def _untraced(function: _F) -> _F:
     return function
 
 
+_frame_callback: Callable[[], object] | None = None
+
+
+def _within_compiled() -> bool:
+    """Whether torch.compile may look at the functions that are called now. Dynamo is imported."""
+    global _frame_callback
+    found = _frame_callback
+    if found is None:
+        frames = getattr(sys.modules["torch"]._C._dynamo, "eval_frame", None)
+        _frame_callback = found = getattr(frames, "get_eval_frame_callback", None) or (lambda: True)
+    return found() is not None
+
+
 class Kernel:
     """A loaded kernel. Calling it takes the spec's arguments by name and returns its outputs by name.
 
@@ -62,6 +75,8 @@ class Kernel:
         self._outside: Callable[..., dict[str, Output]] | None = None
         self._op: Operator | None = None  # what torch.compile sees of a call
         self._shadowing = {a.name for a in artifact.manifest.kernel.args} & {"workspace", "stream"}
+        quick = None if self._shadowing else getattr(self.executable, "repeated", None)
+        self._quick: Quick | None = None if quick is None else quick(self.signature)
         self._dim_names = [d.name for d in artifact.manifest.kernel.dims]
 
     @property
@@ -129,7 +144,12 @@ class Kernel:
         workspace: object | None,
         stream: object | None,
     ) -> dict[str, Output]:
-        if "torch._dynamo" not in sys.modules:
+        if "torch._dynamo" not in sys.modules or not _within_compiled():
+            quick = self._quick
+            if quick is not None:
+                outputs = quick(args, out, workspace, stream)
+                if outputs is not None:
+                    return outputs
             return self._run_now(args, out, workspace, stream)
         outside = self._outside
         if outside is None:  # torch.compile looks at functions as they are called, and not into this one
@@ -145,6 +165,8 @@ class Kernel:
     ) -> dict[str, Output]:
         call, launcher = self.prepare(args, out, workspace, stream)
         launcher(None)
+        if self._quick is not None and call.family == "torch":
+            self._quick.learn(args, out, workspace, call, self.resolve(call.dims))
         return call.outputs
 
     @_untraced

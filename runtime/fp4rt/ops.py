@@ -144,6 +144,8 @@ _TABLE = (
     _tensor("matmul", 2, 2, "Contracts the last axis of a with the second-last of b, batch axes by name. f32. Operands "
             "are decoded element * block scale, without tensor scale. attrs: k, the contracted axis; for a ragged "
             "product also ragged (the offsets argument) and groups (the axis of b that it selects).", exact=False),
+    _tensor("of_group", 1, 1, "What the operand has for the group of each row of a ragged axis. attrs: groups, the "
+            "axis that numbers them; rows, the ragged axis, which stands in its place; ragged, the offsets argument."),
     _tensor("transpose", 1, 1, "Swaps the last two axes."),
     _tensor("dequantize", 1, 1, "A quantized value as f32: element * block scale, and the tensor scale applied."),
     _tensor("quantize", 1, 3, "To the value's block format. attrs: mode (tensor_scale, amax, scale or none), what the "

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from fp4num.groups import buffer_size
 from fp4rt import sizes
@@ -23,8 +23,7 @@ from fp4rt.typed import Arg, Constraint, TypedKernel, shape_of
 Key: TypeAlias = tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ResolvedMap:
+class ResolvedMap(NamedTuple):
     """A tensor map with numbers. `active` is False where it is not encoded and the parameter is zero bytes."""
 
     name: str
@@ -41,8 +40,7 @@ class ResolvedMap:
     active: bool
 
 
-@dataclass(frozen=True, slots=True)
-class ResolvedParam:
+class ResolvedParam(NamedTuple):
     """A parameter: `value` for integers, `source` (+ `byte_offset`) for the rest; `align` of a pointer in bytes."""
 
     kind: str
@@ -150,6 +148,8 @@ def check_constraints(constraints: Iterable[Constraint], dims: Mapping[str, int]
 
 
 def _number(expr: Expr, dims: Mapping[str, int], what: str) -> int:
+    if type(expr) is int and abs(expr) < 1 << 63:
+        return expr
     try:
         return int(sizes.evaluate(expr, dims))
     except sizes.SizeError as error:

@@ -16,8 +16,9 @@ import numpy as np
 
 from fp4num import BlockFormat, Quantized
 from fp4rt import arrays, sizes
+from fp4rt.among import check_overlaps
 from fp4rt.arrays import Family, Output, View
-from fp4rt.checks import Slot, check_overlaps, describe_axes, scale_source, wrong_device
+from fp4rt.checks import Slot, describe_axes, scale_source, wrong_device, wrong_rank
 from fp4rt.errors import ArgumentError
 from fp4rt.plan import WORKSPACE
 from fp4rt.typed import Dim, TypedKernel
@@ -53,17 +54,19 @@ class Signature:
     def __init__(self, kernel: TypedKernel, device: int | None) -> None:
         self.kernel = kernel
         self.device = device
-        self._ins = [Slot(a) for a in kernel.args if a.direction in ("in", "inout")]
-        self._outs = [Slot(a) for a in kernel.args if a.direction == "out"]
-        self._inouts = [s for s in self._ins if s.arg.direction == "inout"]
-        self._params = [a for a in kernel.args if a.direction == "param"]
+        #: What the kernel reads, what it only writes, and its numbers; in the order of the spec.
+        self.ins = [Slot(a) for a in kernel.args if a.direction in ("in", "inout")]
+        self.outs = [Slot(a) for a in kernel.args if a.direction == "out"]
+        self._inouts = [s for s in self.ins if s.arg.direction == "inout"]
+        self.params = [a for a in kernel.args if a.direction == "param"]
         self._inout = frozenset(s.name for s in self._inouts)
         self._outputs = [a.name for a in kernel.outputs]
-        self._known = frozenset((*(s.name for s in self._ins), *(a.name for a in self._params)))
-        self._required = frozenset((*(s.name for s in self._ins), *(a.name for a in self._params if a.default is None)))
+        self._known = frozenset((*(s.name for s in self.ins), *(a.name for a in self.params)))
+        self._required = frozenset((*(s.name for s in self.ins), *(a.name for a in self.params if a.default is None)))
         self._static = {d.name: d.value for d in kernel.dims if d.value is not None}
         self._derived = any(d.expr is not None for d in kernel.dims)
-        self._aliases = {s.name: source for s in self._outs if (source := scale_source(kernel, s.arg)) is not None}
+        #: Quantized output -> the input that is its tensor scale.
+        self.aliases = {s.name: source for s in self.outs if (source := scale_source(kernel, s.arg)) is not None}
 
     # inputs
 
@@ -72,10 +75,10 @@ class Signature:
         if not self._required <= args.keys() <= self._known:
             raise self.wrong_names(args)
         parts: dict[str, View] = {}
-        shapes = [slot.read(args[slot.name], parts) for slot in self._ins]
+        shapes = [slot.read(args[slot.name], parts) for slot in self.ins]
         family = self._family(parts)
         dims = self._solve(shapes)
-        for slot, shape in zip(self._ins, shapes, strict=True):
+        for slot, shape in zip(self.ins, shapes, strict=True):
             if slot.computed and shape != slot.shape(dims):
                 raise _wrong_shape(slot, shape, slot.shape(dims), "")
         self.check_data(args, parts, dims)
@@ -87,17 +90,17 @@ class Signature:
 
     def check_data(self, args: Mapping[str, object], parts: Mapping[str, View], dims: Dims) -> None:
         """What inputs hold in host memory; the rest is known from their shapes and types."""
-        for slot in self._ins:
+        for slot in self.ins:
             if slot.scales is not None or slot.grouped:
                 slot.check_data(args[slot.name], parts, dims)
 
     def wrong_names(self, args: Mapping[str, object]) -> ArgumentError:
         """The error for names that are not those of the arguments."""
-        known = [*(s.name for s in self._ins), *(a.name for a in self._params)]
+        known = [*(s.name for s in self.ins), *(a.name for a in self.params)]
         for name in args:
             if name not in known:
                 near = difflib.get_close_matches(name, known, 1)
-                is_output = any(s.name == name for s in self._outs)
+                is_output = any(s.name == name for s in self.outs)
                 hint = f"pass out={{{name!r}: array}}" if is_output else f"did you mean {near[0]!r}?" if near else ""
                 kind = "an output" if is_output else "not an argument"
                 message = f"{name!r} is {kind} of {self.kernel.name}; arguments: {', '.join(known)}"
@@ -109,7 +112,7 @@ class Signature:
     def scalars(self, args: Mapping[str, object]) -> dict[str, float]:
         """The values of the params; ArgumentError for one that is no number or does not fit."""
         out: dict[str, float] = {}
-        for arg in self._params:
+        for arg in self.params:
             value = args.get(arg.name, arg.default)
             if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
                 raise ArgumentError(
@@ -148,13 +151,9 @@ class Signature:
     def _solve(self, shapes: list[tuple[int, ...]]) -> Dims:
         """The dims that stand bare in the inputs' shapes, then the derived ones."""
         dims: Dims = dict(self._static)
-        for slot, shape in zip(self._ins, shapes, strict=True):
+        for slot, shape in zip(self.ins, shapes, strict=True):
             if len(shape) != len(slot.extents):
-                raise ArgumentError(
-                    f"{slot.name!r} has {len(shape)} axes {shape}; its type is {describe_axes(slot.arg)}",
-                    argument=slot.name,
-                    code="FP6105",
-                )
+                raise wrong_rank(slot.arg, shape)
             for axis, name in slot.bare:
                 if dims.setdefault(name, shape[axis]) != shape[axis]:
                     raise self._disagreement(slot, shape, name, dims[name])
@@ -163,7 +162,7 @@ class Signature:
         return dims
 
     def _disagreement(self, slot: Slot, shape: tuple[int, ...], name: str, known: int) -> ArgumentError:
-        first = next((s.name for s in self._ins if any(n == name for _, n in s.bare)), slot.name)
+        first = next((s.name for s in self.ins if any(n == name for _, n in s.bare)), slot.name)
         origin = "the spec" if name in self._static else repr(first)
         found = next(shape[i] for i, n in slot.bare if n == name)
         return ArgumentError(
@@ -183,7 +182,7 @@ class Signature:
                 f"out is a dict from output names to arrays, not {type(given).__name__}", argument="out"
             )
         taken = 0
-        for slot in self._outs:
+        for slot in self.outs:
             value = given.get(slot.name)
             taken += slot.name in given
             shape = slot.shape(call.dims)
@@ -196,8 +195,8 @@ class Signature:
                 call.outputs[slot.name] = cast("Output", value)  # as `read` has found
             _mark_written(slot, call)
         if taken != len(given):
-            name = next(n for n in given if all(n != s.name for s in self._outs))
-            known = ", ".join(s.name for s in self._outs) or "none"
+            name = next(n for n in given if all(n != s.name for s in self.outs))
+            known = ", ".join(s.name for s in self.outs) or "none"
             raise ArgumentError(
                 f"out: {name!r} is not an output of {self.kernel.name}; outputs: {known}", argument=name, code="FP6101"
             )
@@ -208,7 +207,7 @@ class Signature:
     def _quantized_output(
         self, call: Call, slot: Slot, fmt: BlockFormat, shape: tuple[int, ...], value: object | None
     ) -> None:
-        alias = self._aliases.get(slot.name)
+        alias = self.aliases.get(slot.name)
         own_scale = fmt.tensor_scale is not None and alias is None
         if value is None:
             offsets = None if slot.offsets is None else call.parts[slot.offsets].array

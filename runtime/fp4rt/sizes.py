@@ -82,7 +82,81 @@ def evaluate(expr: Expr, dims: Mapping[str, int]) -> int | bool:
     Raises SizeError when the expression is malformed, names a dimension that `dims` lacks, divides inexactly, or
     leaves the signed 64-bit range at any step.
     """
+    if type(expr) is tuple:
+        known = _functions.get(id(expr))
+        return (known or _remember(expr))[1](dims)
     return _evaluate(expr, dims, 0)
+
+
+_Function: TypeAlias = "Callable[[Mapping[str, int]], int | bool]"
+#: Functions of expressions by identity, which the expression beside each keeps its own; past it all are dropped.
+_functions: dict[int, tuple[Expr, _Function]] = {}
+_MAX_FUNCTIONS = 8192
+
+
+def _remember(expr: Expr) -> tuple[Expr, _Function]:
+    found = expr, _function(expr) if _fixed(expr, 0) else lambda dims: _evaluate(expr, dims, 0)
+    if len(_functions) >= _MAX_FUNCTIONS:
+        _functions.clear()
+    _functions[id(expr)] = found
+    return found
+
+
+def _fixed(expr: Expr, depth: int) -> bool:
+    """Whether an expression can never change, is well formed, and is made of what `_function` knows."""
+    if type(expr) is int:
+        return _LOW <= expr <= _HIGH
+    if type(expr) is str:
+        return True
+    if type(expr) is not tuple or depth > MAX_DEPTH:
+        return False
+    operator, operands = expr[0], expr[1:]
+    known = operator in _BINARY and len(operands) == 2 or operator in _FOLD and len(operands) > 1
+    return known and all(_fixed(operand, depth + 1) for operand in operands)
+
+
+def _function(expr: Expr) -> _Function:
+    """`_evaluate` of a fixed expression, without looking at the expression again."""
+    if isinstance(expr, int):
+        return lambda dims: expr
+    if isinstance(expr, str):
+
+        def named(dims: Mapping[str, int]) -> int:
+            value = dims.get(expr)
+            if type(value) is int and _LOW <= value <= _HIGH:
+                return value
+            return _evaluate(expr, dims, 0)
+
+        return named
+    operator, first, *rest = str(expr[0]), *(_function(operand) for operand in expr[1:])
+    apply = (_BINARY | _FOLD)[operator]
+    if type(expr[1]) is str and len(expr) == 3 and type(expr[2]) is int:
+        return _of_a_name(expr, apply, expr[1], expr[2])
+
+    def value(dims: Mapping[str, int]) -> int | bool:
+        result: int = first(dims)
+        for operand in rest:
+            result = apply(result, operand(dims))
+            if not _LOW <= result <= _HIGH:
+                raise SizeError("the value leaves the signed 64-bit range")
+        return result
+
+    return value
+
+
+def _of_a_name(expr: Expr, apply: Callable[[int, int], int], name: str, number: int) -> _Function:
+    """Of an operator with a name and a number, as most are."""
+
+    def value(dims: Mapping[str, int]) -> int | bool:
+        known = dims.get(name)
+        if type(known) is not int or not _LOW <= known <= _HIGH:
+            return _evaluate(expr, dims, 0)
+        result = apply(known, number)
+        if not _LOW <= result <= _HIGH:
+            raise SizeError("the value leaves the signed 64-bit range")
+        return result
+
+    return value
 
 
 def _evaluate(expr: Expr, dims: Mapping[str, int], depth: int) -> int | bool:

@@ -1,12 +1,14 @@
-"""Whether a typed kernel from a file can be interpreted: every operation has what `fp4rt.ops` says it takes.
+"""Whether a typed kernel can be interpreted: every operation has what `fp4rt.ops` says it takes.
 
-The compiler checks what it makes (`fp4cc.ir.verify`). A manifest may come from anywhere, so it is checked again when
-it is read: an operand of the wrong type would be computed with, or end in numpy with an error that names nothing.
+The compiler checks what it makes by these rules (`fp4cc.ir.verify`). A manifest may come from anywhere, so it is
+checked again when it is read: an operand of the wrong type would be computed with, or end in numpy with an error that
+names nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from fp4num import BlockFormat
 from fp4rt import sizes
@@ -14,15 +16,38 @@ from fp4rt.errors import ArtifactError
 from fp4rt.ops import OPS
 from fp4rt.typed import Arg, Attr, TypedKernel, Value
 
-_KINDS = ("max", "min", "sum", "mean", "mean_square")
-_MODES = ("none", "tensor_scale", "amax", "scale")
+REDUCTIONS = ("max", "min", "sum", "mean", "mean_square")
+MODES = ("none", "tensor_scale", "amax", "scale")
 _MAX_AXES, _MAX_HADAMARD = 16, 1 << 16
 _INTEGERS = ("i32", "u32", "u64")
 
 
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """What a kernel may say: in a file, what the reference can interpret; between passes of the compiler, more.
+
+    `reductions`: kinds of `reduce`; `modes` of `quantize`; `moves_codes`: `unzip` may take quantized tensors apart.
+    """
+
+    reductions: tuple[str, ...] = REDUCTIONS
+    modes: tuple[str, ...] = MODES
+    moves_codes: bool = False
+
+
+FILE = Dialect()
+
+
+@dataclass(frozen=True, slots=True)
+class _Scope:
+    """The sizes that there are, and the dialect."""
+
+    dims: frozenset[str]
+    dialect: Dialect
+
+
 def check_kernel(kernel: TypedKernel) -> None:
     """ArtifactError FP6009 for the first thing in the kernel that has no meaning, with its place."""
-    for place, text in _problems(kernel):
+    for place, text in problems(kernel):
         raise ArtifactError(
             f"manifest: kernel.{place}: {text}",
             code="FP6009",
@@ -30,8 +55,11 @@ def check_kernel(kernel: TypedKernel) -> None:
         )
 
 
-def _problems(kernel: TypedKernel) -> Iterator[tuple[str, str]]:
-    dims = {dim.name for dim in kernel.dims}
+def problems(kernel: TypedKernel, dialect: Dialect = FILE) -> Iterator[tuple[str, str]]:
+    """All that has no meaning in a typed kernel: its place ("values[3] (mul)") and what is wrong there."""
+    dims = frozenset(dim.name for dim in kernel.dims)
+    if len({arg.name for arg in kernel.args}) < len(kernel.args):
+        yield "args", "two have one name"
     if len(dims) < len(kernel.dims):
         yield "dims", "two have one name"
     for i, dim in enumerate(kernel.dims):
@@ -44,17 +72,17 @@ def _problems(kernel: TypedKernel) -> Iterator[tuple[str, str]]:
     for i, constraint in enumerate(kernel.constraints):
         yield from ((f"constraints[{i}]", text) for text in _unknown(sizes.names(constraint.expr), dims))
     for i, value in enumerate(kernel.values):
-        yield from ((f"values[{i}] ({value.op})", text) for text in _value(kernel, value, dims))
+        yield from ((f"values[{i}] ({value.op})", text) for text in _value(kernel, i, _Scope(dims, dialect)))
     yield from _stores(kernel)
 
 
-def _unknown(names: Iterator[str], dims: set[str]) -> Iterator[str]:
+def _unknown(names: Iterator[str], dims: frozenset[str]) -> Iterator[str]:
     for name in names:
         if name not in dims:
             yield f"unknown size {name!r}; known: {', '.join(sorted(dims)) or 'none'}"
 
 
-def _arg(kernel: TypedKernel, arg: Arg, dims: set[str]) -> Iterator[str]:
+def _arg(kernel: TypedKernel, arg: Arg, dims: frozenset[str]) -> Iterator[str]:
     if not arg.name.isidentifier():
         yield f"{arg.name!r} is no name"
     if len(arg.axes) > _MAX_AXES:
@@ -79,13 +107,17 @@ def _arg(kernel: TypedKernel, arg: Arg, dims: set[str]) -> Iterator[str]:
                 yield f"{source!r} is no input of integers with one axis"
 
 
-def _value(kernel: TypedKernel, value: Value, dims: set[str]) -> Iterator[str]:
+def _value(kernel: TypedKernel, index: int, scope: _Scope) -> Iterator[str]:
+    value = kernel.values[index]
     spec = OPS.get(value.op)
     if spec is None:
         yield f"there is no such operation; known: {', '.join(OPS)}"
         return
     if not spec.arity[0] <= len(value.operands) <= spec.arity[1]:
         yield f"it takes {spec.arity[0]} to {spec.arity[1]} operands, not {len(value.operands)}"
+        return
+    if any(not 0 <= o < index for o in value.operands):
+        yield "an operand does not come before it"
         return
     if len(set(value.axes)) < len(value.axes) and value.op != "arg":
         yield f"two of its axes have one name: {list(value.axes)}"
@@ -99,11 +131,11 @@ def _value(kernel: TypedKernel, value: Value, dims: set[str]) -> Iterator[str]:
         if not isinstance(number, int | float) or value.axes or value.dtype not in ("f32", "bool"):
             yield f"{number!r} is no number of type f32 or bool"
     elif value.op == "dim":
-        yield from _size(value.attrs.get("expr"), dims)
+        yield from _size(value.attrs.get("expr"), scope.dims)
         if value.axes or value.dtype != "i32":
             yield "a size is an i32 without axes"
     else:
-        yield from _WHOLE[value.op](value, operands, dims)
+        yield from _WHOLE[value.op](value, operands, scope)
 
 
 def _elementwise(value: Value, operands: list[Value]) -> Iterator[str]:
@@ -134,7 +166,7 @@ def _argument(kernel: TypedKernel, value: Value) -> Iterator[str]:
         yield f"its type or its axes are not those of {name!r}"
 
 
-def _size(expr: Attr, dims: set[str]) -> Iterator[str]:
+def _size(expr: Attr, dims: frozenset[str]) -> Iterator[str]:
     if isinstance(expr, bool) or not isinstance(expr, int | str | tuple):
         yield f"{expr!r} is no size"
         return
@@ -153,7 +185,14 @@ def _numbers(value: Value, operands: list[Value]) -> Iterator[str]:
         yield "it takes and gives numbers, no quantized tensors"
 
 
-def _matmul(value: Value, operands: list[Value], dims: set[str]) -> Iterator[str]:
+def _stream(value: Value) -> Iterator[str]:
+    """What draws random numbers says of which stream."""
+    stream = value.attrs.get("stream", 0)
+    if isinstance(stream, bool) or not isinstance(stream, int) or not 0 <= stream < 1 << 32:
+        yield f"its stream is a whole number below 2^32, not {stream!r}"
+
+
+def _matmul(value: Value, operands: list[Value], scope: _Scope) -> Iterator[str]:
     a, b = operands
     k, ragged, groups = (value.attrs.get(key) for key in ("k", "ragged", "groups"))
     if min(len(a.axes), len(b.axes), len(value.axes)) < 2 or value.dtype != "f32":
@@ -168,50 +207,66 @@ def _matmul(value: Value, operands: list[Value], dims: set[str]) -> Iterator[str
         yield f"a ragged product is [m, k] @ [{groups}, k, n], not {list(a.axes)} @ {list(b.axes)}"
 
 
-def _transpose(value: Value, operands: list[Value], dims: set[str]) -> Iterator[str]:
+def _of_group(value: Value, operands: list[Value], scope: _Scope) -> Iterator[str]:
+    ragged, groups, rows = (value.attrs.get(key) for key in ("ragged", "groups", "rows"))
+    axes = operands[0].axes
+    if isinstance(operands[0].dtype, BlockFormat) or value.dtype != operands[0].dtype:
+        yield "it takes and gives numbers of one type, no quantized tensors"
+    elif groups not in axes or rows in axes or value.axes != tuple(rows if a == groups else a for a in axes):
+        yield f"it does not make {list(axes)} into {list(value.axes)} with {rows!r} for {groups!r}"
+    elif not isinstance(ragged, str):
+        yield f"{ragged!r} is no name of offsets"
+
+
+def _transpose(value: Value, operands: list[Value], scope: _Scope) -> Iterator[str]:
     axes = operands[0].axes
     if len(axes) < 2 or value.axes != (*axes[:-2], axes[-1], axes[-2]) or value.dtype != operands[0].dtype:
         yield "its type is not its operand's with the last two axes swapped"
 
 
-def _dequantize(value: Value, operands: list[Value], dims: set[str]) -> Iterator[str]:
+def _dequantize(value: Value, operands: list[Value], scope: _Scope) -> Iterator[str]:
     if not isinstance(operands[0].dtype, BlockFormat) or value.dtype != "f32" or value.axes != operands[0].axes:
         yield "its operand is not quantized, or its type is not f32 with its operand's axes"
 
 
-def _quantize(value: Value, operands: list[Value], dims: set[str]) -> Iterator[str]:
+def _quantize(value: Value, operands: list[Value], scope: _Scope) -> Iterator[str]:
+    yield from _stream(value)
     mode, rounding = value.attrs.get("mode", "none"), value.attrs.get("rounding", "nearest")
     if not isinstance(value.dtype, BlockFormat) or value.axes != operands[0].axes or not value.axes:
         yield "its type is not a format, or its axes are not its operand's"
     elif any(isinstance(operand.dtype, BlockFormat) for operand in operands):
         yield "its operands are numbers"
-    elif mode not in _MODES or rounding not in ("nearest", "stochastic"):
+    elif mode not in scope.dialect.modes or rounding not in ("nearest", "stochastic"):
         yield f"mode {mode!r} and rounding {rounding!r} are not known"
     elif len(operands) != 1 + (mode != "none") + (rounding == "stochastic"):
         yield f"{len(operands)} operands for mode {mode} and rounding {rounding}"
 
 
-def _reduce(value: Value, operands: list[Value], dims: set[str]) -> Iterator[str]:
+def _reduce(value: Value, operands: list[Value], scope: _Scope) -> Iterator[str]:
     yield from _numbers(value, operands)
     over, axes = value.attrs.get("over"), operands[0].axes
     named = (over,) if isinstance(over, str) else over
-    if value.attrs.get("kind") not in _KINDS:
-        yield f"its kind is one of {', '.join(_KINDS)}, not {value.attrs.get('kind')!r}"
+    kind = value.attrs.get("kind")
+    if kind not in scope.dialect.reductions:
+        yield f"its kind is one of {', '.join(scope.dialect.reductions)}, not {kind!r}"
     elif not isinstance(named, tuple) or not named or not set(named) <= set(axes) or len(set(named)) < len(named):
         yield f"over is {over!r}; its operand has the axes {list(axes)}"
     elif set(value.axes) != set(axes) - set(named):
         yield f"its axes are {list(value.axes)} of {list(axes)} over {list(named)}"
 
 
-def _unzip(value: Value, operands: list[Value], dims: set[str]) -> Iterator[str]:
-    yield from _numbers(value, operands)
+def _unzip(value: Value, operands: list[Value], scope: _Scope) -> Iterator[str]:
+    if not scope.dialect.moves_codes:
+        yield from _numbers(value, operands)
+    elif value.dtype not in ("f32", operands[0].dtype):
+        yield f"its type is {value.dtype}, not its operand's"
     axes, (axis, into, part) = operands[0].axes, (value.attrs.get(key) for key in ("axis", "into", "part"))
-    yield from _size(value.attrs.get("group"), dims)
+    yield from _size(value.attrs.get("group"), scope.dims)
     if part not in (0, 1) or axis not in axes or set(value.axes) != {into if a == axis else a for a in axes}:
         yield f"part {part!r} of {axis!r} into {into!r} does not make {list(axes)} into {list(value.axes)}"
 
 
-def _hadamard(value: Value, operands: list[Value], dims: set[str]) -> Iterator[str]:
+def _hadamard(value: Value, operands: list[Value], scope: _Scope) -> Iterator[str]:
     yield from _numbers(value, operands)
     size = value.attrs.get("size")
     if value.attrs.get("axis") not in operands[0].axes or set(value.axes) != set(operands[0].axes):
@@ -220,13 +275,15 @@ def _hadamard(value: Value, operands: list[Value], dims: set[str]) -> Iterator[s
         yield f"its size is a power of two up to {_MAX_HADAMARD}, not {size!r}"
 
 
-def _uniform(value: Value, operands: list[Value], dims: set[str]) -> Iterator[str]:
+def _uniform(value: Value, operands: list[Value], scope: _Scope) -> Iterator[str]:
     yield from _numbers(value, operands)
-    yield from _unknown(iter(value.axes), dims)
+    yield from _unknown(iter(value.axes), scope.dims)
+    yield from _stream(value)
 
 
 _WHOLE = {
     "matmul": _matmul,
+    "of_group": _of_group,
     "transpose": _transpose,
     "dequantize": _dequantize,
     "quantize": _quantize,
@@ -244,7 +301,11 @@ def _stores(kernel: TypedKernel) -> Iterator[tuple[str, str]]:
         yield "stores", f"it stores {written}, and its outputs are {sorted(outputs)}"
         return
     for i, store in enumerate(kernel.stores):
-        arg, value = outputs[store.arg], kernel.values[store.value]
+        arg = outputs[store.arg]
+        if not 0 <= store.value < len(kernel.values):
+            yield f"stores[{i}]", f"{arg.name} is given a value that does not exist"
+            continue
+        value = kernel.values[store.value]
         axes = [axis.name for axis in arg.axes]
         if (arg.format or value.dtype) != value.dtype or (arg.format is None and isinstance(value.dtype, BlockFormat)):
             yield f"stores[{i}]", f"{arg.name} is not given its own type"

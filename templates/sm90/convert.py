@@ -12,11 +12,6 @@ def encode_small(x, mantissa_bits, smallest_exponent, largest, sign):
     return code | where_int(both(bits(x) < 0, Float32(x) == Float32(x)), sign, 0)
 
 
-def encode_e2m1(x):
-    """The e2m1 code of x."""
-    return encode_small(x, 1, 0, 6.0, 8)
-
-
 def encode_e3m2(x):
     """The e3m2 code of x."""
     return encode_small(x, 2, -2, 28.0, 32)
@@ -28,11 +23,32 @@ def encode_e2m3(x):
 
 
 def pack_e2m1(x):
-    """Eight floats rounded to e2m1 (saturating), the first in the lowest nibble."""
-    word = encode_e2m1(x[0])
-    for i in range(1, 8):
-        word |= encode_e2m1(x[i]) << 4 * i
-    return word
+    """Eight floats rounded to e2m1 to nearest even (saturating; NaN is 6), the first in the lowest nibble."""
+    steps = [steps_e2m1(value) for value in x]
+    even, odd = pack_e4m3(steps[0::2]), pack_e4m3(steps[1::2])
+    # A byte is the sign, four zeros and the code without a sign.
+    even = chosen(even, even >> 4, 0x07070707)
+    odd = chosen(odd << 4, odd, 0x70707070)
+    return chosen(even, odd, 0x0F0F0F0F)
+
+
+def steps_e2m1(x):
+    """A float that rounds to e4m3 as the sign of x and, in its last bits, the e2m1 code of |x|.
+
+    Below 2^-6 the codes of e4m3 are multiples of 2^-9. Those of e2m1 are, by binades, 2 |x|, |x| + 2 and |x| / 2 + 4,
+    each rounded to nearest even: the least of the three, and 7 at most. The first is left to e4m3; adding 2^23 and 2^24
+    rounds for the others. A product that is NaN has no sign.
+    """
+    small = mul(x, 0.00390625)
+    middle = fma(add(absolute(x), 8388608.0), 0.001953125, -16383.99609375)
+    large = fma(add(absolute(x), 16777216.0), 0.0009765625, -16383.9921875)
+    least = minimum(minimum(minimum(absolute(small), 0.013671875), middle), large)
+    return from_bits(bits(least) | (bits(small) & -2147483648))
+
+
+def chosen(a, b, mask):
+    """The bits of a where the mask has ones, else those of b."""
+    return (a & mask) | (b & ~mask)
 
 
 def pack_four_e3m2(x):

@@ -69,7 +69,7 @@ def test_a_file_that_is_not_text_is_a_coded_error(fp4cc: Run, tmp_path: Path) ->
 
 def test_compile_writes_the_artifact_and_nothing_else(fp4cc: Run, gemm: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    ran = fp4cc("compile", gemm, "-o", out)
+    ran = fp4cc("compile", gemm, "-o", out, "--plans", 1)
     assert ran.status == 0, ran.err
     assert {p.name for p in out.iterdir()} == {"gemm.cubin", "gemm.ptx", "gemm.json"}
     assert set(ran.out.split()) == {str(p) for p in out.iterdir()}
@@ -80,7 +80,7 @@ def test_compile_writes_the_artifact_and_nothing_else(fp4cc: Run, gemm: Path, tm
 
 def test_compile_keeps_the_python_on_request_and_answers_in_json(fp4cc: Run, gemm: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    answer = json.loads(fp4cc("compile", gemm, "-o", out, "--keep-python", "--json").out)
+    answer = json.loads(fp4cc("compile", gemm, "-o", out, "--keep-python", "--json", "--plans", 1).out)
     assert answer["ok"] is True
     assert {Path(p).name for p in answer["kernels"]["gemm"]} == {"gemm.cubin", "gemm.ptx", "gemm.json", "gemm.py"}
     compile((out / "gemm.py").read_text(), "gemm.py", "exec")
@@ -112,7 +112,7 @@ def test_emit_prints_each_stage(fp4cc: Run, gemm: Path, tmp_path: Path, stage: s
 
 
 def test_emit_writes_the_same_cubin_as_compile(fp4cc: Run, gemm: Path, tmp_path: Path) -> None:
-    fp4cc("compile", gemm, "-o", tmp_path / "out")
+    fp4cc("compile", gemm, "-o", tmp_path / "out", "--plans", 1)
     fp4cc("emit", gemm, "--stage", "cubin", "-o", tmp_path / "x.cubin")
     assert (tmp_path / "x.cubin").read_bytes() == (tmp_path / "out" / "gemm.cubin").read_bytes()
 

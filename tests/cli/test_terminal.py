@@ -41,7 +41,7 @@ def test_errors_have_color_on_a_terminal(gemm: Path) -> None:
 
 
 def test_slow_work_shows_what_is_done_and_erases_it(gemm: Path, tmp_path: Path) -> None:
-    status, written = _on_a_terminal("compile", gemm, "-o", tmp_path / "out", "--no-cache")
+    status, written = _on_a_terminal("compile", gemm, "-o", tmp_path / "out", "--no-cache", "--plans", 1)
     assert status == 0
     assert "compiling with the CuTe DSL (" in written
     last_line = written.split("\x1b[2K")[-1]

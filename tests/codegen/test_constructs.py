@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+from pathlib import Path
+
 import pytest
 
 from fp4cc.codegen.emit import emit
@@ -10,6 +13,7 @@ from fp4cc.codegen.epilogue.hooks import Walk
 from fp4cc.codegen.epilogue.text import also
 from fp4cc.codegen.fragments import Block, Fragment, Function, fragment
 from fp4cc.passes import lower
+from fp4cc.passes.epilogue.construct import Construct as Planned
 
 from .pipeline import parse
 
@@ -112,3 +116,14 @@ def test_a_walk_of_its_own() -> None:
     kernel = kernel_of("sm_100a", Walking)
     assert kernel.index("walk before") < kernel.index("at_walk(") < kernel.index("at_lists(")
     assert kernel.index("at_subtile(") < kernel.index("at_panel_end(") < kernel.index("at_tile_end(")
+
+
+@pytest.mark.parametrize("half", [Construct, Planned])
+def test_the_architecture_names_every_hook(half: type) -> None:
+    """Those for one input or one output, `input_...` and `output_...`, are told in words."""
+    page = (Path(__file__).parents[2] / "docs" / "architecture.md").read_text()
+    told = page[page.index("**An epilogue is constructs**") : page.index("**Between kernels.**")]
+    hooks = [name for name in vars(half) if inspect.isfunction(vars(half)[name]) and not name.startswith("_")]
+    assert len(hooks) > 10
+    missing = [name for name in hooks if f"`{name}`" not in told and not name.startswith(("input_", "output_"))]
+    assert missing == []

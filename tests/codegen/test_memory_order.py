@@ -6,10 +6,12 @@ The emulator's memory is sequential: it cannot see a missing fence or a scope th
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
 from fp4cc.codegen.emit import emit
+from fp4cc.ir.lowered import EPILOGUE_BARRIER, LoweredKernel
 from fp4cc.passes import lower
 from fp4cc.sema import analyze
 from fp4cc.source import Source
@@ -176,3 +178,30 @@ def test_named_barriers_are_few_and_of_one_set_of_warps_each(target: str, body: 
     assert numbers or not column
     assert all(0 < number < 16 for number in numbers)
     assert all(len(threads) == 1 for threads in numbers.values()), numbers
+
+
+#: What has the epilogue's warps meet: columns in shared memory, transforms of several warps' rows, blocks of theirs.
+MEETING = [
+    ("columns", f"in v : f32[N]; {GEMM} * v"),
+    ("transform", GEMM.replace("a @ b.T", "hadamard(a @ b.T, over = M, size = 128)")),
+    ("measured", GEMM.replace("out c : bf16[M, N]; c = a @ b.T", "out c : ds_weight[M, N]; c = quantize(a @ b.T)")),
+]
+
+
+def renumbered(plan: LoweredKernel, number: int) -> LoweredKernel:
+    """The plan with another number for the epilogue's barrier."""
+    barriers = tuple(replace(b, number=number) if b == EPILOGUE_BARRIER else b for b in plan.named_barriers)
+    marked = plan.marked and replace(plan.marked, plan=renumbered(plan.marked.plan, number))
+    return replace(plan, named_barriers=barriers, marked=marked)
+
+
+@pytest.mark.parametrize("target", ["sm_100a", "sm_90a"])
+@pytest.mark.parametrize("body", [body for _, body in MEETING], ids=[name for name, _ in MEETING])
+def test_the_number_of_the_epilogues_barrier_is_the_lowered_kernels(body: str, target: str) -> None:
+    """With another number there, nothing is printed that still has the one from before."""
+    kernel = analyze(Source("k.fp4", f"kernel k(M, N, K) {{ {body} }}")).raise_errors().kernels[0]
+    plan = lower(kernel, target)
+    before, after = emit(plan), emit(renumbered(plan, 9))
+    assert before != after
+    assert after.replace("barrier_cta_sync(9,", "barrier_cta_sync(1,").replace(", 9)", ", 1)") == before
+    assert "barrier_cta_sync(1," not in after

@@ -179,6 +179,37 @@ def test_a_product_less_the_largest_of_each_column_is_the_references(target: str
     assert np.array_equal(found["y"], (s - highest) * np.float32(0.5) + np.minimum(highest, np.float32(3)))
 
 
+#: Without a product, on either target; two of it beside an input; batches; promoted sums.
+ELSEWHERE: dict[str, tuple[str, str, str, dict[str, int]]] = {
+    "none": ("sm_100a", "N", "in x : bf16[M, N]; out y : f32[M, N]; y = x - max(x * 2, over = M)", {"N": 296}),
+    "none_90a": ("sm_90a", "N", "in x : bf16[M, N]; out y : f32[M, N]; y = x - max(x * 2, over = M)", {"N": 296}),
+    "two": (
+        "sm_100a", "N, K",
+        "in a : e4m3[M, K]; in b : e4m3[N, K]; in r : bf16[M, N]; out y : bf16[M, N]; s = a @ b.T; "
+        "y = s - max(s, over = M) + max(r, over = M)", {"N": 72, "K": 48},
+    ),
+    "batched": (
+        "sm_90a", "L, N, K",
+        "in a : e4m3[L, M, K]; in b : e4m3[L, N, K]; out y : bf16[L, M, N]; s = a @ b.T; y = s - max(s, over = M)",
+        {"L": 2, "N": 72, "K": 48},
+    ),
+    "promoted": (
+        "sm_100a", "N, K",
+        "in a : ds_act[M, K]; in b : ds_weight[N, K]; out y : bf16[M, N]; s = a @ b.T; y = s - max(s, over = M)",
+        {"N": 256, "K": 256},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("registered")
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_it_knows_no_engine(name: str) -> None:
+    target, dims, body, sizes = ELSEWHERE[name]
+    for compared in run(build(f"kernel k(M = 100, {dims}) {{ {body} }}", target), sizes):
+        assert compared.equal, compared
+
+
 @pytest.mark.usefixtures("registered")
 @pytest.mark.parametrize("target", ["sm_100a", "sm_90a"])
 def test_its_plan_is_verified_like_any_other(target: str) -> None:

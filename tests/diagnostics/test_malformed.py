@@ -15,102 +15,11 @@ from fp4cc.ir.verify import verify
 from fp4cc.sema import Checked, analyze
 from fp4cc.source import Source
 
+from ..damage import ODD, TOKEN, WORDS, damaged
+
 ROOT = Path(__file__).parents[2]
 LANGUAGE = Path(__file__).parent.parent / "sema" / "specs"
 SPECS = [p.read_text(encoding="utf-8") for p in sorted([*(ROOT / "examples").glob("*.fp4"), *LANGUAGE.glob("*.fp4")])]
-TOKEN = re.compile(r"[A-Za-z_]\w*|\d+|\S|\s+")
-WORDS = [
-    "nvfp4",
-    "mxfp4",
-    "e4m3",
-    "f32",
-    "bf16",
-    "u64",
-    "M",
-    "N",
-    "K",
-    "R",
-    "in",
-    "out",
-    "inout",
-    "param",
-    "where",
-    "when",
-    "and",
-    "not",
-    "over",
-    "by",
-    "upto",
-    "fn",
-    "use",
-    "kernel",
-    "layout",
-    "format",
-    "schedule",
-    "quantize",
-    "hadamard",
-    "unzip",
-    "uniform",
-    "stochastic",
-    "max",
-    "sum",
-    "fma",
-    "T",
-    "all",
-    "x",
-    "y",
-    "a",
-    "b",
-    "@",
-    ".T",
-    "(",
-    ")",
-    "[",
-    "]",
-    "{",
-    "}",
-    "==",
-    "->",
-    "=",
-    ":",
-    ";",
-    ",",
-    "#",
-    "/",
-    "//",
-    "%",
-    "-1",
-    "0",
-    "1",
-    "7",
-    "16",
-    "1e400",
-    "99999999999999999999",
-    "0x",
-    '"',
-]
-ODD = ["\0", "\t", "\r\n", "é", "漢", "\ufeff", "\x1b[31m", "\u2028", "'", "`", "$", "\\"]
-
-
-def damaged(text: str, rng: random.Random) -> str:
-    tokens = TOKEN.findall(text)
-    for _ in range(rng.choice((1, 1, 1, 2, 4))):
-        at = rng.randrange(len(tokens))
-        match rng.randrange(6):
-            case 0:
-                del tokens[at]
-            case 1:
-                tokens.insert(at, tokens[rng.randrange(len(tokens))])
-            case 2:
-                other = rng.randrange(len(tokens))
-                tokens[at], tokens[other] = tokens[other], tokens[at]
-            case 3:
-                tokens[at] = rng.choice(WORDS)
-            case 4:
-                tokens.insert(at, f" {rng.choice(WORDS)} ")
-            case _:
-                tokens[at] = rng.choice(ODD)
-    return "".join(tokens)
 
 
 def judge(text: str) -> Checked:
@@ -134,7 +43,10 @@ def test_damaged_specs(seed: int) -> None:
     rng = random.Random(seed)
     failed = tries = 0
     while failed < 12:
-        failed += judge(damaged(rng.choice(SPECS), rng)).failed
+        text = rng.choice(SPECS)
+        for _ in range(rng.choice((1, 1, 1, 2, 4))):
+            text = damaged(text, rng)
+        failed += judge(text).failed
         tries += 1
         assert tries < 60
 

@@ -102,6 +102,56 @@ def arguments() -> Iterator[Construct]:
         out="out y : bf16[E, M upto counts, N]",
         dims="E, M, N, K",
     )
+    ragged = "in offsets : i32[E + 1]; in x : nvfp4[M by offsets, K]; in w : nvfp4[E, N, K]"
+    yield product(
+        "`bias[E, N]` and `alpha[E]` for the rows of each group",
+        "y = alpha * (x @ w.T) + bias",
+        args=f"{ragged}; in bias : bf16[E, N]; in alpha : f32[E]",
+        out="out y : bf16[M by offsets, N]",
+        dims="E, M, N, K",
+    )
+    yield product(
+        "quantized output with ragged rows",
+        "q = quantize(x @ w.T, tensor_scale = ts)",
+        args=f"{ragged}; in ts : f32[]",
+        out="out q : nvfp4[M by offsets, N]",
+        dims="E, M, N, K",
+    )
+    yield product(
+        "quantized output with ragged columns",
+        "q = quantize((x @ w.T).T, tensor_scale = ts)",
+        args=f"{ragged}; in ts : f32[]",
+        out="out q : nvfp4[N, M by offsets]",
+        dims="E, M, N, K",
+    )
+    yield product(
+        "`max` over ragged rows, or along them",
+        "top = max(x @ w.T, over = M); row = max(x @ w.T, over = N)",
+        args=ragged,
+        out="out top : f32[N]; out row : f32[M by offsets]",
+        dims="E, M, N, K",
+    )
+    yield product(
+        "`sum` along ragged rows",
+        "row = sum(x @ w.T, over = N)",
+        args=ragged,
+        out="out row : f32[M by offsets]",
+        dims="E, M, N, K",
+    )
+    yield product(
+        "ragged axis contracted",
+        "c = a @ b.T",
+        args="in offsets : i32[E + 1]; in a : bf16[N, M by offsets]; in b : bf16[K, M by offsets]",
+        out="out c : f32[N, K]",
+        dims="E = 8, M, N, K",
+    )
+    yield plain(
+        "elementwise over ragged rows",
+        "y = silu(x)",
+        args="in offsets : i32[E + 1]; in x : bf16[M by offsets, N]",
+        out="out y : bf16[M by offsets, N]",
+        dims="E = 8, M, N",
+    )
     yield product("static dims", dims="M, N = 512, K = 1024")
     yield product("transposed output", "c = (a @ b.T).T", out="out c : bf16[N, M]")
     yield plain("transposed output elementwise", "y = x.T", out="out y : bf16[N, M]")

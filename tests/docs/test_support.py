@@ -21,6 +21,12 @@ MARK = "[not compiled yet](support.md)"
 PLACES = {
     "| `in s : f32[]` |": ("kernel of scalars only",),
     "**Ragged** and **masked** axes": ("ragged axis `M by offsets`", "masked axis `M upto counts`"),
+    "Groups may be empty.": (
+        "quantized output with ragged columns",
+        "`sum` along ragged rows",
+        "ragged axis contracted",
+        "elementwise over ragged rows",
+    ),
     "**Products.**": (
         "product of a computed operand",
         "product without `.T` (`bf16[K, N]`)",

@@ -89,7 +89,7 @@ def test_explain_prints_the_plan_that_compile_builds(
     explained = json.loads(_ran("explain", spec, "--no-compile", "--json", *options, *at).stdout)["kernels"]
     _ran("compile", spec, "-o", out, "--no-cache", "--keep-python", *options)
     launches = resolve(loads((out / "k.json").read_text()), explained[0]["sizes"]).launches
-    python = _ran("emit", spec, "--stage", "python", *options).stdout
+    python = _ran("emit", spec, "--stage", "python", "--plans", 6, *options).stdout
     for launch, report in zip(launches, explained, strict=True):
         resources, decided = report["resources"], {d["what"]: d["chosen"] for d in report["decisions"]}
         assert launch.block[0] == resources["threads"]
@@ -126,14 +126,22 @@ def test_fixed_sizes_are_explained_as_they_are_built(folder: Path) -> None:
     assert "4096" not in text[text.index("choices") : text.index("cluster")]
 
 
-def test_sizes_of_a_call_do_not_change_the_plan(folder: Path) -> None:
-    """`--at` describes a call of the kernel for any size; only a schedule block's condition can pick another plan."""
+def test_sizes_of_a_call_pick_a_plan_and_change_none(folder: Path) -> None:
+    """`--at` describes a call of the kernel for any size: a condition, of a block or the compiler's, picks the plan."""
 
     def decisions(name: str, *options: str) -> Any:
         ran = _ran("explain", folder / f"{name}.fp4", "--no-compile", "--json", *options)
         return json.loads(ran.stdout)["kernels"][0]["decisions"]
 
-    assert decisions("gemm", "--at", "M=16") == decisions("gemm")
+    assert decisions("gemm", "--plans", "1", "--at", "M=16") == decisions("gemm", "--plans", "1")
+    tiles = {
+        (
+            size,
+            next(d["chosen"] for d in decisions("gemm", "--at", f"M={size}", "--at", "N=4096") if d["what"] == "tile"),
+        )
+        for size in (16, 700, 16384)
+    }
+    assert len({tile for _, tile in tiles}) > 1
     small = {d["what"]: d["chosen"] for d in decisions("scheduled", "--at", "M=16")}
     assert small["tile"] == "128 x 64 x 256"
     assert {d["what"]: d["chosen"] for d in decisions("scheduled")}["stages"] == "3"

@@ -6,13 +6,40 @@ product has read it where TMA put it.
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .test_mutations import DELAYED, Mutation, assert_caught
+from .mutants import (
+    B,
+    Mutation,
+    argument,
+    argument_of,
+    around,
+    arrival,
+    assigned,
+    at,
+    binary,
+    call,
+    condition,
+    destination,
+    function,
+    instead,
+    keyword,
+    left,
+    meeting,
+    operand,
+    right,
+    role,
+    to,
+    wait,
+    without,
+    without_term,
+)
+from .test_mutations import DELAYED, assert_caught
 
 Run = Callable[..., Any]
 
@@ -33,50 +60,66 @@ SPECS = {
     "kernel gemm(M, N, K) { in a : four[M, K]; in b : four[N, K]; out c : f32[M, N]; c = a @ b.T }\n"
     "schedule gemm on sm_90a { cluster 1 x 1; stages 2 }",
 }
-BARRIER = "prims.barrier_cta_sync(OPERAND_BARRIER, thread_count=LOAD_WARP * 32)"
-FENCE = "prims.fence_proxy(prims.Proxy.ASYNC_SHARED, space=prims.SharedSpace.shared_cta)"
+
+
+def without_run(address: Any) -> ast.AST:
+    """The place of a word in an atom without the run of 32 rows that it is for: the term before the last."""
+    address.left = address.left.left
+    return address
+
+
+WARPS = role("epilogue")
+MEETING = meeting("epilogue", "OPERAND_BARRIER")
+MULTIPLIED = call(WARPS, "mma_64_rows")
+AHEAD = call(WARPS, "b_scales_ahead", 1)
+SECOND_READ = at(argument(assigned(WARPS, "acc2"), 0), without_term())
 IN = {
     "pair": [
-        Mutation("rows not swizzled", "row & 7 ^ chunk", "chunk"),
-        Mutation("descriptor: wrong swizzle", "Int64(1 << 62 |", "Int64(2 << 62 |"),
-        Mutation("descriptor: wrong step along K", "half * 64 * 128 + 32 * i", "half * 64 * 128 + 16 * i"),
-        Mutation("second half of the rows multiplied twice", "half * 64 * 128 +", "64 * 128 +"),
-        Mutation("scale word of another row", "row // 32 * 4 + first", "first"),
-        Mutation("converted operands not fenced", FENCE, "pass"),
-        Mutation("product before all warps have converted", BARRIER, "pass", mode=DELAYED),
-        Mutation("conversion does not wait for data", "wait(ab_full.subview(stage), parity)", "pass", mode=DELAYED),
-        Mutation("load does not wait for a free stage", "wait(ab_empty.subview(stage), parity)", "pass", mode=DELAYED),
-        Mutation("stage freed for one CTA only", "for i in cutlass.range_constexpr(CLUSTER_M):", "for i in [0]:"),
-        Mutation("slice of B at the wrong place", "B_BYTES + cta_m * 2048", "B_BYTES"),
-        Mutation("sums of other rows", "lane // 4 + i % 2 * 8", "lane // 4 + i % 2 * 4"),
+        Mutation("rows not swizzled", at(binary(function("nvfp4_to_bf16"), ast.BitXor), right)),
+        Mutation(
+            "descriptor: wrong swizzle",
+            at(binary(function("operand_descriptor"), ast.LShift), operand("left", to("2"))),
+        ),
+        Mutation("descriptor: wrong step along K", at(assigned(WARPS, "a_part"), instead(32, 16))),
+        Mutation("second half of the rows multiplied twice", at(assigned(WARPS, "a_part"), instead("half", 1))),
+        Mutation(
+            "scale word of another row", at(argument(call(function("atom_scales"), "shared_load_word"), 0), without_run)
+        ),
+        Mutation("converted operands not fenced", without(call(WARPS, "fence_proxy"))),
+        Mutation("product before all warps have converted", without(MEETING), mode=DELAYED),
+        Mutation("conversion does not wait for data", without(wait("epilogue", "ab_full")), mode=DELAYED),
+        Mutation("load does not wait for a free stage", without(wait("load", "ab_empty")), mode=DELAYED),
+        Mutation(
+            "stage freed for one CTA only", at(around(arrival("epilogue", "ab_empty"), ast.For, "epilogue"), to("[0]"))
+        ),
+        Mutation("slice of B at the wrong place", at(destination(B), without_term("cta_m"))),
+        Mutation("sums of other rows", at(assigned(WARPS, "sum_row"), instead(8, 4))),
     ],
     "layout": [
-        Mutation("scales of this step read ahead", "k_tile + 1, b_rows", "k_tile, b_rows"),
-        Mutation("scales past the last row", "both(row < b_rows, k < b_blocks)", "k < b_blocks"),
-        Mutation("scales of another row", "n0 + thread, k_tile", "thread, k_tile"),
-        Mutation("stage never released", "prims.mbarrier_arrive(ab_empty.subview(last))", "pass"),
-        Mutation("last stage of a tile never released", "prims.mbarrier_arrive(ab_empty.subview(last))", "pass", 1),
+        Mutation("scales of this step read ahead", at(argument(AHEAD, 3), left)),
+        Mutation("scales past the last row", at(call(function("b_scales_ahead"), "both"), argument_of(1))),
+        Mutation("scales of another row", at(argument(AHEAD, 2), right)),
+        Mutation("stage never released", without(arrival("epilogue", "ab_empty"))),
+        Mutation("last stage of a tile never released", without(arrival("epilogue", "ab_empty", 1))),
     ],
     "two": [
-        Mutation("second product reads the first's rows", "SLOT_BYTES + 64 * 128 + 32 * i", "SLOT_BYTES + 32 * i"),
-        Mutation("second product adds to the first", "half * 64 + 32, TILE_N", "half * 64, TILE_N"),
-        Mutation("scales of the atom's first half", "n0 % 128 + thread % 64", "thread % 64"),
-        Mutation("rows converted by the wrong warps", "warp // 2 == 1", "warp // 2 == 0"),
-        Mutation("second accumulator read as the first", "exchange + subtile * 128 + 256", "exchange + subtile * 128"),
+        Mutation("second product reads the first's rows", at(assigned(WARPS, "b_part", 1), without_term())),
+        Mutation("second product adds to the first", at(argument(call(WARPS, "mma_64_rows", 1), 1), left)),
+        Mutation("scales of the atom's first half", at(argument(call(WARPS, "atom_scales"), 1), right)),
+        Mutation("rows converted by the wrong warps", at(condition(WARPS, "warp", 1), operand("test", to("0")))),
+        Mutation("second accumulator read as the first", SECOND_READ),
     ],
     "halves": [
-        Mutation("second half read as the first", "exchange + subtile * 128 + 256", "exchange + subtile * 128"),
-        Mutation(
-            "columns of the product counted as those of a half", "n0 = tile_n * (TILE_N // 2)", "n0 = tile_n * TILE_N"
-        ),
+        Mutation("second half read as the first", SECOND_READ),
+        Mutation("columns of the product counted as those of a half", at(assigned(WARPS, "n0"), to("tile_n * TILE_N"))),
     ],
     "promoted": [
-        Mutation("partial sums kept over a step", "keep=part + i > 0", "keep=True"),
-        Mutation("factors of another step", "a_block_offset(k_tile)", "a_block_offset(0)"),
-        Mutation("factors of other rows", "rows = a_factors[2 * half : 2 * half + 2]", "rows = a_factors[:2]"),
-        Mutation("factors of other columns", "lane % 4 * 2)", "lane % 4)"),
-        Mutation("operands overwritten before all warps have multiplied", BARRIER, "pass", mode=DELAYED),
-        Mutation("quarter of other columns", "side * 8192", "0"),
+        Mutation("partial sums kept over a step", at(keyword(MULTIPLIED, "keep"), to("True"))),
+        Mutation("factors of another step", at(argument(call(WARPS, "a_block_offset"), 0), to("0"))),
+        Mutation("factors of other rows", at(assigned(WARPS, "rows"), to("a_factors[:2]"))),
+        Mutation("factors of other columns", at(binary(function("column_factors"), ast.Mod), to("lane % 4 // 2"))),
+        Mutation("operands overwritten before all warps have multiplied", without(MEETING), mode=DELAYED),
+        Mutation("quarter of other columns", at(assigned(WARPS, "b_part"), instead("side", 0))),
     ],
 }
 CASES = [(spec, mutation) for spec, mutations in IN.items() for mutation in mutations]

@@ -1,13 +1,13 @@
 """Mistakes put into an emitted kernel on purpose: each must be caught by running it.
 
-A mutation is a replacement in the text of the kernel file. It counts as caught when the emulator reports a fault or a
+What is broken is named by structure (`mutants`). A mutation counts as caught when the emulator reports a fault or a
 deadlock, or the result differs from the reference. What only the proof of order finds is in test_order.
 """
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +17,78 @@ from fp4cc.codegen.emit import emit
 from fp4cc.codegen.manifest import manifest, plans
 from fp4rt import Artifact, KernelFault
 
+from .mutants import (
+    B2,
+    SFA,
+    A,
+    B,
+    Emitted,
+    Find,
+    Mutation,
+    Root,
+    access,
+    argument,
+    argument_of,
+    around,
+    arrival,
+    assigned,
+    at,
+    binary,
+    both,
+    call,
+    constant,
+    coordinate,
+    destination,
+    every,
+    everywhere,
+    exchanged,
+    expected,
+    function,
+    instead,
+    instruction,
+    kernel,
+    keyword,
+    left,
+    load,
+    names,
+    operand,
+    operands,
+    over,
+    plus,
+    right,
+    role,
+    to,
+    updated,
+    wait,
+    without,
+    without_term,
+    xor,
+)
+
 Run = Callable[..., Any]
 
 
-@dataclass(frozen=True)
-class Mutation:
-    """Replace the first (or `which`-th) `old` of the kernel file with `new`.
+def returned(root: Root) -> Find:
+    """What a function returns."""
+    return lambda emitted: next(every(root(emitted), ast.Return)).value
 
-    `mode`: when copies complete; `k`: the K of the run; `launch`: which of the files of a kernel in several launches;
-    `ordered`: it breaks the order of accesses, which is proved whether or not a wrong value comes of it.
-    """
 
-    name: str
-    old: str
-    new: str
-    which: int = 0
-    mode: str = "immediate"
-    k: int = 800
-    launch: int = 0
-    ordered: bool = False
+def scales_of_other_rows(offset: Any) -> ast.AST:
+    """In an atom a row's run of 32 and a block's number exchanged: the last two terms."""
+    rows, block = offset.left.right.left, offset.right
+    offset.left.right.left, offset.right = block, rows
+    return offset
+
+
+def counted_anew(emitted: Emitted) -> None:
+    """Converter warps begin each tile at the step at which they began the first."""
+    begun = ast.unparse(assigned(CONVERT, "k_tile")(emitted))
+    emitted.put(updated(CONVERT, "k_tile", ast.Sub)(emitted), ast.parse(f"k_tile = {begun}").body[0])
+
+
+def of_choice(found: ast.Call) -> bool:
+    """Whether a call takes what the better one of two scales gives."""
+    return names(found.args[0]) == {"better"}
 
 
 PAIR = "tile 256 x 128 x 256; cluster 4 x 2"
@@ -43,163 +96,188 @@ SINGLE = "tile 128 x 64 x 256; cluster 1 x 1"
 WIDE = "tile 128 x 256 x 256; cluster 1 x 1"
 SERIAL = "tile 128 x 256 x 256; cluster 1 x 1; accumulators 1"
 DELAYED = "delayed"
-FENCE = "prims.fence_proxy(prims.Proxy.ASYNC_SHARED, space=prims.SharedSpace.shared_cta)"
+MMA, LOAD, EPILOGUE, CONVERT = role("mma"), role("load"), role("epilogue"), role("convert")
+MULTIPLIED = call(MMA, "tcgen05_mma_block_scale")
+DESCRIBED = call(MMA, "build")
+SUBTILE = argument(call(EPILOGUE, "make_tmem_ptr", 0, lambda each: "subtile" in names(each)), 0)
 
 IN_SINGLE = [
-    Mutation("tile of A from the wrong row", "(k_tile * TILE_K, m0)", "(k_tile * TILE_K, m0 + 1)"),
-    Mutation("tile of B from the wrong column", "(k_tile * TILE_K, n0)", "(k_tile * TILE_K, m0)"),
-    Mutation("off by one in K", "(k_tile * TILE_K, m0)", "((k_tile + 1) * TILE_K, m0)"),
-    Mutation("one step of K too few", "cutlass.range(k_tiles, unroll=1)", "cutlass.range(k_tiles - 1, unroll=1)", 1),
-    Mutation("scales of the next atom", "(0, m0 // 128, k_tile * 4)", "(0, m0 // 128, k_tile * 4 + 1)"),
-    Mutation("scales of another row of tiles", "(0, m0 // 128,", "(0, m0 // 128 + 1,"),
-    Mutation("wrong scale column for A", "tmem + (SFA_COLUMN + 4 * i)", "tmem + (SFA_COLUMN + 4 * i + 1)", 1),
-    Mutation("wrong scale column for B", "tmem + (sfb_column + 4 * i)", "tmem + (SFB_COLUMN + 4 * i)"),
-    Mutation("scales of B swapped between steps", "tmem + (sfb_column + 4 * i)", "tmem + (sfb_column + 4 * (3 - i))"),
-    Mutation(
-        "descriptor: wrong step along K",
-        "a_desc + (stage * A_BYTES + 32 * i) // 16",
-        "a_desc + (stage * A_BYTES + 16 * i) // 16",
-    ),
-    Mutation("descriptor: wrong stride", "stride_byte_offset=1024", "stride_byte_offset=512"),
-    Mutation("descriptor: wrong swizzle", "Tcgen05SmemSwizzle.SWIZZLE_128B", "Tcgen05SmemSwizzle.SWIZZLE_64B"),
-    Mutation("instruction: wrong N", "INSTRUCTION = 0x", "INSTRUCTION = -0x20000 + 0x"),
-    Mutation("instruction: E8M0 scales", "INSTRUCTION = 0x", "INSTRUCTION = 0x800000 + 0x"),
-    Mutation("accumulates over the last tile", "enable_input_d=(k_tile != 0) | (i != 0)", "enable_input_d=True"),
-    Mutation("forgets earlier steps", "enable_input_d=(k_tile != 0) | (i != 0)", "enable_input_d=i != 0"),
-    Mutation("too few bytes expected", "STAGE_TX_BYTES)", "STAGE_TX_BYTES - 512)"),
-    Mutation("too many bytes expected", "STAGE_TX_BYTES)", "STAGE_TX_BYTES + 512)"),
-    Mutation("MMA does not wait for data", "wait(ab_full.subview(stage), parity)", "pass", mode=DELAYED),
-    Mutation("load does not wait for a free stage", "wait(ab_empty.subview(stage), parity)", "pass", mode=DELAYED),
-    Mutation(
-        "MMA does not wait for the epilogue", "wait(acc_empty.subview(acc_stage), acc_parity)", "pass", mode=DELAYED
-    ),
-    Mutation(
-        "epilogue does not wait for the MMA", "wait(acc_full.subview(acc_stage), acc_parity)", "pass", mode=DELAYED
-    ),
-    Mutation("wrong parity", "parity = cutlass.Int32(1)", "parity = cutlass.Int32(0)"),
-    Mutation("parity is not flipped", "parity ^= 1", "parity ^= 0"),
-    Mutation("accumulator never released", "prims.mbarrier_arrive(acc_empty.subview(acc_stage), relaxed=True)", "pass"),
-    Mutation("stage never released", "prims.tcgen05_commit(ab_empty.subview(stage), group=CTA_GROUP)", "pass"),
-    Mutation("wrong quarter of tensor memory", "warp << 21", "(3 - warp) << 21"),
-    Mutation("wrong sub-tile", "source + 32 * subtile", "source + 32 * (subtile ^ 1)"),
-    Mutation("wrong row of tiles", "row = within // width", "row = within % width"),
-    Mutation("a tile left out", "cutlass.range(first_tile, tiles,", "cutlass.range(first_tile + 1, tiles,"),
+    Mutation("tile of A from the wrong row", at(coordinate(A, 1), plus(1))),
+    Mutation("tile of B from the wrong column", at(coordinate(B, 1), to("m0"))),
+    Mutation("off by one in K", at(coordinate(A, 0), plus("TILE_K"))),
+    Mutation("one step of K too few", at(argument(over(MMA, "k_tiles"), 0), to("k_tiles - 1"))),
+    Mutation("scales of the next atom", at(coordinate(SFA, 2), plus(1))),
+    Mutation("scales of another row of tiles", at(coordinate(SFA, 1), plus(1))),
+    Mutation("wrong scale column for A", at(argument(assigned(MMA, "scale_a"), 0), plus(1))),
+    Mutation("wrong scale column for B", at(assigned(MMA, "scale_b"), instead("sfb_column", "SFB_COLUMN"))),
+    Mutation("scales of B swapped between steps", at(assigned(MMA, "scale_b"), instead("i", "3 - i"))),
+    Mutation("descriptor: wrong step along K", at(argument(MULTIPLIED, 3), instead(32, 16))),
+    Mutation("descriptor: wrong stride", at(keyword(DESCRIBED, "stride_byte_offset"), to("512"))),
+    Mutation("descriptor: wrong swizzle", at(keyword(DESCRIBED, "layout"), to("prims.Tcgen05SmemSwizzle.SWIZZLE_64B"))),
+    Mutation("instruction: wrong N", constant("INSTRUCTION", plus("-0x20000"))),
+    Mutation("instruction: E8M0 scales", constant("INSTRUCTION", plus("0x800000"))),
+    Mutation("accumulates over the last tile", at(keyword(MULTIPLIED, "enable_input_d"), to("True"))),
+    Mutation("forgets earlier steps", at(keyword(MULTIPLIED, "enable_input_d"), to("i != 0"))),
+    Mutation("too few bytes expected", at(argument(call(LOAD, "mbarrier_arrive_expect_tx"), 1), plus(-512))),
+    Mutation("too many bytes expected", at(argument(call(LOAD, "mbarrier_arrive_expect_tx"), 1), plus(512))),
+    Mutation("MMA does not wait for data", without(wait("mma", "ab_full")), mode=DELAYED),
+    Mutation("load does not wait for a free stage", without(wait("load", "ab_empty")), mode=DELAYED),
+    Mutation("MMA does not wait for the epilogue", without(wait("mma", "acc_empty")), mode=DELAYED),
+    Mutation("epilogue does not wait for the MMA", without(wait("epilogue", "acc_full")), mode=DELAYED),
+    Mutation("wrong parity", at(assigned(LOAD, "parity"), instead(1, 0))),
+    Mutation("parity is not flipped", at(updated(LOAD, "parity", ast.BitXor), operand("value", to("0")))),
+    Mutation("accumulator never released", without(arrival("epilogue", "acc_empty"))),
+    Mutation("stage never released", without(arrival("mma", "ab_empty"))),
+    Mutation("wrong quarter of tensor memory", at(assigned(EPILOGUE, "lanes"), instead("warp", "(3 - warp)"))),
+    Mutation("wrong sub-tile", at(SUBTILE, instead("subtile", "(subtile ^ 1)"))),
+    Mutation("wrong row of tiles", at(assigned(function("place"), "row"), to("within % width"))),
+    Mutation("a tile left out", at(argument(over(LOAD, "first_tile"), 0), plus(1))),
 ]
 IN_PAIR = [
-    Mutation("multicast of A to the wrong CTAs", "multicast_mask=0b10001 << cta_m", "multicast_mask=0b11"),
-    Mutation("multicast of A to too few CTAs", "multicast_mask=0b10001 << cta_m", "multicast_mask=0b1 << cta_m"),
+    Mutation("multicast of A to the wrong CTAs", at(keyword(load(A), "multicast_mask"), to("0b11"))),
+    Mutation("multicast of A to too few CTAs", at(keyword(load(A), "multicast_mask"), operand("left", to("0b1")))),
+    Mutation("multicast of B ignores the half", at(keyword(load(B), "multicast_mask"), operand("right", left))),
+    Mutation("both CTAs load the same half of B", at(binary(coordinate(B, 1), ast.Mod), to("0"))),
+    Mutation("slice of A at the wrong place", at(destination(A), without_term("cta_n"))),
     Mutation(
-        "multicast of B ignores the half", "0b101 << (cta_n * CLUSTER_M + cta_m % 2)", "0b101 << (cta_n * CLUSTER_M)"
+        "stage freed for one CTA only", at(keyword(arrival("mma", "ab_empty"), "multicast_mask"), to("0b1 << rank"))
     ),
-    Mutation("both CTAs load the same half of B", "n0 + cta_m % 2 * 64", "n0"),
     Mutation(
-        "slice of A at the wrong place",
-        "a_smem.subview(stage * A_BYTES + cta_n * 8192)",
-        "a_smem.subview(stage * A_BYTES)",
+        "second CTA never told of the result",
+        at(keyword(arrival("mma", "acc_full"), "multicast_mask"), operand("left", to("0b1"))),
     ),
-    Mutation("stage freed for one CTA only", "0b110011 << cta_m | 0b1111 << (cta_n * CLUSTER_M)", "0b1 << rank"),
-    Mutation("second CTA never told of the result", "multicast_mask=0b11 << rank", "multicast_mask=0b1 << rank"),
     Mutation(
         "accumulator released at this CTA, not its leader",
-        "prims.mapa(acc_empty.subview(acc_stage), rank - rank % 2)",
-        "prims.mapa(acc_empty.subview(acc_stage), rank)",
+        at(argument(argument(arrival("epilogue", "acc_empty"), 0), 1), to("rank")),
     ),
-    Mutation(
-        "one arrival too many is awaited",
-        "mbarrier_init(acc_empty.subview(i), 8)",
-        "mbarrier_init(acc_empty.subview(i), 9)",
-    ),
+    Mutation("one arrival too many is awaited", at(expected("acc_empty"), plus(1))),
 ]
 IN_WIDE = [
-    Mutation("accumulators overlap more than planned", "ACC_STRIDE = 208", "ACC_STRIDE = 160", k=32, ordered=True),
-    Mutation("MMA does not wait for the shared columns", "wait(acc_empty, acc_parity)", "pass", mode=DELAYED, k=32),
-    Mutation("shared columns read last", "step if buffer == 1", "step if buffer == 0", mode=DELAYED, k=32),
+    Mutation("accumulators overlap more than planned", constant("ACC_STRIDE", to("160")), k=32, ordered=True),
+    Mutation("MMA does not wait for the shared columns", without(wait("mma", "acc_empty")), mode=DELAYED, k=32),
+    Mutation(
+        "shared columns read last",
+        at(lambda e: assigned(EPILOGUE, "subtile")(e).test, operand("test", to("0"))),
+        mode=DELAYED,
+        k=32,
+    ),
 ]
 IN_SERIAL = [
-    Mutation("accumulator released too early", "subtile == 7", "subtile == 0", mode=DELAYED),
+    Mutation(
+        "accumulator released too early",
+        at(around(arrival("epilogue", "acc_empty"), ast.If, "epilogue"), operand("test", to("0"))),
+        mode=DELAYED,
+    ),
 ]
 QUANTIZED = "tile 128 x 128 x 256; cluster 1 x 1 "
+CONVERTED = "cvt.rn.satfinite.e2m1x2.f32"
+STORED = function("store_c_scales")
+PADDED = call(STORED, "where_int")
 IN_QUANTIZED = [
-    Mutation("swapped nibbles", "e2m1x2.f32 a, $2, $1", "e2m1x2.f32 a, $1, $2"),
-    Mutation("swapped bytes of codes", "{a, b, c, d}", "{b, a, c, d}"),
-    Mutation("scale bytes in other rows' places", "(row >> 5 & 3) * 4 + (k & 3)", "(k & 3) * 4 + (row >> 5 & 3)"),
-    Mutation("padding of the scales not written", "k < ((blocks + 3) >> 2) * 4", "k < blocks"),
-    Mutation("scales of the padding not zero", "both(row < rows, k < blocks), scale, 0", "row < rows, scale, 1"),
-    Mutation("wrong factor of the block scale", "mul(tensor_encode, 0.16666667)", "mul(tensor_encode, 0.1667)"),
+    Mutation(
+        "swapped nibbles",
+        at(instruction(CONVERTED), operands(r"(e2m1x2\.f32 \w+), (\$\d+), (\$\d+)", r"\1, \3, \2")),
+    ),
+    Mutation(
+        "swapped bytes of codes", at(instruction(CONVERTED), operands(r"\{(\w+), (\w+), (?=\w+, \w+\})", r"{\2, \1, "))
+    ),
+    Mutation(
+        "scale bytes in other rows' places",
+        at(returned(function("c_scale_offset")), scales_of_other_rows),
+    ),
+    Mutation(
+        "padding of the scales not written",
+        at(argument(assigned(STORED, "valid"), 1), operand("test", to("blocks"))),
+    ),
+    Mutation(
+        "scales of the padding not zero",
+        both(at(argument(PADDED, 0), argument_of(0)), at(argument(PADDED, 2), to("1"))),
+    ),
+    Mutation(
+        "wrong factor of the block scale",
+        at(argument(call(everywhere, "mul", 0, lambda each: names(each) == {"mul", "tensor_encode"}), 1), to("0.1667")),
+    ),
 ]
 HALVES = "tile 128 x 192 x 256; cluster 1 x 1"
 IN_HALVES = [
-    Mutation("second half of B from the first's rows", "(k_tile * TILE_K, n0 + n_size)", "(k_tile * TILE_K, n0)"),
+    Mutation("second half of B from the first's rows", at(coordinate(B2, 1), without_term("n_size"))),
     Mutation(
-        "second half within the wrong half of a scale atom",
-        "(n0 + n_size) // 64",
-        "n0 // 64",
+        "second half within the wrong half of a scale atom", at(assigned(MMA, "sfb2_column"), without_term("n_size"))
     ),
-    Mutation("second half's bias is the first's", "n0 + staged_column + n_size", "n0 + staged_column"),
+    Mutation("second half's bias is the first's", at(access(EPILOGUE, "v", 1), without_term("n_size"))),
 ]
 TURNS = "tile 128 x 192 x 256; cluster 1 x 1; stages 2"
 IN_TURNS = [
-    Mutation("halves that take turns in other groups", "], 16, 0)", "], 8, 0)"),
+    Mutation("halves that take turns in other groups", at(argument(call(EPILOGUE, "half_of"), 1), to("8"))),
 ]
 RELAID = "tile 128 x 128 x 256; cluster 1 x 1;"
+FETCHED, PUT, PAIRS = function("fetch_b"), function("put_b"), function("pairs_of_e2m1")
 IN_RELAID = [
-    Mutation("no proxy fence after scales", FENCE, "pass"),
-    Mutation("converters do not wait for a free stage", "wait(ab_empty.subview(stage), parity)", "pass", 2, DELAYED),
-    Mutation("MMA does not count the converters", "(ab_full.subview(i), 2)", "(ab_full.subview(i), 1)"),
-    Mutation("converters have another parity", "Int32(1)\n        for tile", "Int32(0)\n        for tile"),
-    Mutation("steps are counted anew in each tile", "k_tile -= k_tiles", "k_tile = warp - FIRST_CONVERTER", k=704),
-    Mutation("scales of the next row", "row = first_row + further + lane", "row = first_row + further + lane + 1"),
-    Mutation("scales past the end of a row are read", "b_blocks - k, 0", "16, 0"),
-]  # fmt: skip
+    Mutation("no proxy fence after scales", without(call(CONVERT, "fence_proxy"))),
+    Mutation("converters do not wait for a free stage", without(wait("convert", "ab_empty")), mode=DELAYED),
+    Mutation("MMA does not count the converters", at(expected("ab_full"), to("1"))),
+    Mutation("converters have another parity", at(assigned(CONVERT, "parity"), instead(1, 0))),
+    Mutation("steps are counted anew in each tile", counted_anew, k=704),
+    Mutation("scales of the next row", at(assigned(FETCHED, "row"), plus(1))),
+    Mutation("scales past the end of a row are read", at(argument(assigned(FETCHED, "left"), 1), to("16"))),
+]
 DEQUANTIZED = "tile 256 x 64 x 64; cluster 2 x 1"
 IN_DEQUANTIZED = [
-    Mutation("wrong chunk of the swizzle", "row & 7 ^ part * 4 + j", "part * 4 + j"),
-    Mutation("one scale for two blocks", "scale[j >> 1]", "scale[0]"),
-    Mutation("codes of a word in another order", "word_asm(text % i,", "word_asm(text % (3 - i),"),
-    Mutation("codes past the last row are read", "both(row < b_rows, k < k_size)", "k < k_size"),
-    Mutation("both CTAs dequantize the same half of B", "n0 + cta_m % 2 * 32 + lane", "n0 + lane"),
+    Mutation("wrong chunk of the swizzle", at(binary(call(PUT, "shared_store_4_words"), ast.BitXor), right)),
+    Mutation("one scale for two blocks", at(binary(PUT, ast.RShift), to("0"))),
+    Mutation(
+        "codes of a word in another order",
+        at(binary(PAIRS, ast.Mod), operand("right", to("3 - i"))),
+    ),
+    Mutation("codes past the last row are read", at(assigned(FETCHED, "valid"), argument_of(1))),
+    Mutation(
+        "both CTAs dequantize the same half of B", at(argument(call(CONVERT, "fetch_b"), 2), without_term("cta_m"))
+    ),
     Mutation(
         "converters arrive at their own CTA, not the leader",
-        "prims.mapa(ab_full.subview(stage), rank - rank % 2)",
-        "prims.mapa(ab_full.subview(stage), rank)",
+        at(argument(argument(arrival("convert", "ab_full"), 0), 1), to("rank")),
     ),
 ]
 PANELS = "tile 128 x 128 x 256; cluster 1 x 1; stages 3"
+JOINED = call(EPILOGUE, "largest_of_warps")
 IN_PANELS = [
-    Mutation("factor of the panel's first block", ">> 5 & -2)", ">> 5 & -4)"),
     Mutation(
-        "measured with the blocks of other rows",
-        "where(row_valid, c_amax, 0.0), 2)",
-        "where(row_valid, c_amax, 0.0), 4)",
+        "factor of the panel's first block",
+        at(binary(assigned(EPILOGUE, "c_factor"), ast.BitAnd), operand("right", to("-4"))),
     ),
-    Mutation("rows past the last are measured", "where(row_valid, c_amax, 0.0)", "c_amax"),
+    Mutation("measured with the blocks of other rows", at(argument(JOINED, 3), to("4"))),
+    Mutation("rows past the last are measured", at(argument(JOINED, 2), argument_of(1))),
     Mutation(
         "joined before all warps have measured",
-        "shared_store_f32(slots + 4 * warp, x)\n    prims.barrier_cta_sync(1, thread_count=128)",
-        "shared_store_f32(slots + 4 * warp, x)",
+        without(call(function("largest_of_warps"), "barrier_cta_sync", 1)),
         mode=DELAYED,
     ),
-    Mutation("half of a block measured", "thread), 512, 2", "thread), 512, 1"),
-    Mutation("halves of a transform taken for each other", ", 128, column >> 5, 2)", ", 128, (column >> 5) + 1, 2)", 1),
-    Mutation("signs of other points", "column & 63", "column & 31"),
+    Mutation("half of a block measured", at(argument(call(EPILOGUE, "shared_floats"), 2), to("1"))),
+    Mutation(
+        "halves of a transform taken for each other", at(argument(call(EPILOGUE, "hadamard_of_runs", 1), 2), plus(1))
+    ),
+    Mutation("signs of other points", at(access(EPILOGUE, "s"), operand("right", to("31")))),
 ]
 CHOICES = "tile 128 x 128 x 256; cluster 1 x 1; stages 4"
+RANDOM = call(EPILOGUE, "random_words")
 IN_CHOICES = [
-    Mutation("codes of the scale not taken", "where(better, f, s)", "where(better, s, f)"),
-    Mutation("errors of one scale compared", "four, scale_2, ", "four, scale, "),
-    Mutation("scale of the choice not taken", "where_int(better, scale_2, scale)", "scale"),
-    Mutation("random bytes of the group before", "n_size + column) >> 4, 2)", "n_size + column) >> 4 ^ 1, 2)"),
-    Mutation("random bytes of another stream", "rng_ptr_words, 1, ", "rng_ptr_words, 0, "),
+    Mutation("codes of the scale not taken", at(call(everywhere, "where", 0, of_choice), exchanged(1, 2))),
+    Mutation(
+        "errors of one scale compared",
+        at(argument(call(everywhere, "c_error", 0, lambda each: "scale_2" in names(each)), 2), to("scale")),
+    ),
+    Mutation("scale of the choice not taken", at(call(everywhere, "where_int", 0, of_choice), argument_of(2))),
+    Mutation("random bytes of the group before", at(argument(RANDOM, 2), xor(1))),
+    Mutation("random bytes of another stream", at(argument(RANDOM, 1), to("0"))),
 ]
 TOKENS = "tile 128 x 128 x 256; cluster 1 x 1; stages 2"
 IN_TOKENS = [
-    Mutation("maxima of another row", "global_address(p_amax_ptr, row, 4)", "global_address(p_amax_ptr, row ^ 1, 4)"),
-    Mutation("maximum of the last sub-tile", "= maximum(p_amax_part, ", "= maximum(Float32(0.0), "),
-    Mutation("columns past the last are measured", "within(p_values_values, n_size - column)", "p_values_values"),
-    Mutation("second launch reads another row's maximum", "global_address(p_amax_ptr, row, 4)",
-             "global_address(p_amax_ptr, m0, 4)", launch=1),
-    Mutation("second launch quantizes other columns", "first_column = n0", "first_column = 0", launch=1),
-]  # fmt: skip
+    Mutation("maxima of another row", at(access(EPILOGUE, "p_amax"), to("row ^ 1"))),
+    Mutation("maximum of the last sub-tile", at(argument(assigned(EPILOGUE, "p_amax_part", 1), 0), to("Float32(0.0)"))),
+    Mutation("columns past the last are measured", at(call(EPILOGUE, "within"), argument_of(0))),
+    Mutation("second launch reads another row's maximum", at(access(kernel, "p_amax"), to("m0")), launch=1),
+    Mutation("second launch quantizes other columns", at(assigned(kernel, "first_column"), to("0")), launch=1),
+]
 #: What the kernels of other groups than the first compute, and their N.
 KERNELS = {
     QUANTIZED: ("in a : nvfp4[M, K]; in b : nvfp4[N, K]; in s : f32[]; out c : nvfp4[M, N]",
@@ -249,13 +327,17 @@ CASES = [
     ],
 )
 def test_mutation_is_caught(compiler: Any, run: Run, schedule: str, mutation: Mutation) -> None:
+    text, n = spec(schedule)
+    assert_caught(compiler, run, text, "sm_100a", mutation, M=300, N=n, K=mutation.k)
+
+
+def spec(schedule: str) -> tuple[str, int]:
+    """The kernel of a group and its schedule, and the N of its runs."""
     args, statements, n = KERNELS.get(schedule, PLAIN)
     dims = "M, N, K, F = N / 2" if "F" in args else "M, N, K"
     where = " where F % 64 == 0" if schedule == HALVES else ""  # then its scales come by TMA
-    text = (
-        f"{FORMATS}kernel gemm({dims}){where} {{ {args}; {statements} }}\nschedule gemm on sm_100a {{ {schedule} }}\n"
-    )
-    assert_caught(compiler, run, text, "sm_100a", mutation, M=300, N=n, K=mutation.k)
+    block = f"schedule gemm on sm_100a {{ {schedule} }}\n"
+    return f"{FORMATS}kernel gemm({dims}){where} {{ {args}; {statements} }}\n{block}", n
 
 
 def assert_caught(compiler: Any, run: Run, text: str, target: str, mutation: Mutation, **dims: int) -> None:
@@ -263,10 +345,7 @@ def assert_caught(compiler: Any, run: Run, text: str, target: str, mutation: Mut
     lowered = compiler.lowered(text, target)
     sources = {name: emit(plan) for name, plan in plans(lowered).items()}
     name = list(sources)[mutation.launch]
-    parts = sources[name].split(mutation.old)
-    assert len(parts) > mutation.which + 1, "the kernel no longer has this text"
-    at = mutation.which + 1
-    sources[name] = mutation.old.join(parts[:at]) + mutation.new + mutation.old.join(parts[at:])
+    sources[name] = mutation.applied(list(plans(lowered).values())[mutation.launch], sources[name])
     files = {
         f"{name}.{ending}": data
         for name, source in sources.items()

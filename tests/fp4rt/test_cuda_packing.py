@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,27 +12,22 @@ from cuda.bindings import driver as bindings
 
 from fp4rt import ArgumentError, Artifact, DeviceError
 from fp4rt.cuda import driver, tensormaps
+from fp4rt.cuda.blocks import Template
 from fp4rt.cuda.calls import CallPacker, Launches
 from fp4rt.cuda.module import Entry, launch_config
-from fp4rt.cuda.tensormaps import MapCache
 from fp4rt.resolve import Resolved, resolve
+
+from ..driver_double import ContextDouble, DriverDouble, Launched, install
 
 DATA = Path(__file__).parent.parent / "gpu" / "data" / "scale_shift.json"
 ADDRESSES = {"x": 0x1000, "y": 0x9000, "shift": 0x20004, "count": 0x30008, ".workspace": 0}
-
-
-class FakeContext:
-    ordinal = 0
-
-    @contextmanager
-    def current(self) -> Iterator[None]:
-        yield
+FUNCTION = 0x500
+Launching = Callable[..., list[Launched]]
 
 
 @pytest.fixture(autouse=True)
-def no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(driver, "_driver", bindings)
-    monkeypatch.setattr(tensormaps, "encode", lambda m, address: struct.pack("<Q", address) * 16)
+def double(monkeypatch: pytest.MonkeyPatch) -> DriverDouble:
+    return install(monkeypatch)
 
 
 @pytest.fixture
@@ -45,105 +38,146 @@ def plan() -> Resolved:
 @pytest.fixture
 def packer() -> CallPacker:
     manifest = Artifact.load(DATA).manifest
-    context: Any = FakeContext()
-    return CallPacker(manifest, {manifest.plan.launches[0]: Entry("function", 66)}, context)
+    context: Any = ContextDouble()
+    return CallPacker(manifest, {manifest.plan.launches[0]: Entry(FUNCTION, 66)}, context)
 
 
-def test_parameters_lie_where_the_manifest_says(packer: CallPacker, plan: Resolved) -> None:
-    (packed,) = packer.pack(plan, ADDRESSES, {"gain": 2.5})
-    pointers = struct.unpack("<7Q", ctypes.string_at(packed.pointers, 56))
-    sizes = [128, 128, 8, 8, 4, 4, 4]
-    values = [ctypes.string_at(p, n) for p, n in zip(pointers, sizes, strict=True)]
-    assert values[0] == struct.pack("<Q", 0x1000) * 16
-    assert values[1] == struct.pack("<Q", 0x9000) * 16
-    assert struct.unpack("<QQiif", b"".join(values[2:])) == (0x20004, 0x30008, 3 * 4, 4, 2.5)
-    assert [p - pointers[0] for p in pointers] == [0, 128, 256, 264, 272, 276, 280]
+@pytest.fixture
+def launched(packer: CallPacker, plan: Resolved, double: DriverDouble) -> Launching:
+    """Binds a call and runs it on streams; what was launched."""
+    double.sizes[FUNCTION] = [128, 128, 8, 8, 4, 4, 4]
+
+    def run(*streams: int, gain: float = 2.5, **addresses: int) -> list[Launched]:
+        double.launched.clear()
+        launches = Launches(packer, plan, {**ADDRESSES, **addresses}, {"gain": gain})
+        for stream in streams or (0,):
+            launches.run(stream)
+        return list(double.launched)
+
+    return run
 
 
-def test_calls_have_parameters_of_their_own(packer: CallPacker, plan: Resolved) -> None:
-    (one,) = packer.pack(plan, ADDRESSES, {"gain": 1.0})
-    (two,) = packer.pack(plan, ADDRESSES, {"gain": 2.0})
-    assert one.template is two.template
-    assert one.pointers != two.pointers
+def test_parameters_are_what_the_manifest_says(launched: Launching) -> None:
+    for addresses in (ADDRESSES, {"x": 0x5000, "y": 0x7000, "shift": 0x20008, "count": 0x30004}):
+        ((_, _, values),) = ((x.function, x.config, x.parameters) for x in launched(**addresses))
+        assert [int.from_bytes(x[:8], "little") for x in values[:2]] == [addresses["x"], addresses["y"]]
+        assert struct.unpack("<QQiif", b"".join(values[2:])) == (addresses["shift"], addresses["count"], 12, 4, 2.5)
 
 
-def test_a_misaligned_pointer_is_named(packer: CallPacker, plan: Resolved) -> None:
+def test_maps_and_lists_of_parameters_are_aligned(packer: CallPacker, plan: Resolved, double: DriverDouble) -> None:
+    Launches(packer, plan, ADDRESSES, {"gain": 1.0}).run(0)
+    ((place, *_),) = {tuple(x) for x in double.named("cuTensorMapEncodeTiled")[:1]}
+    assert place % 64 == 0
+    assert all(place % 64 == 0 for place, _ in double.named("cuTensorMapReplaceAddress"))
+    assert all(pointers % 8 == 0 for _, _, pointers, _ in double.named("cuLaunchKernelEx"))
+
+
+def test_calls_have_parameters_of_their_own(packer: CallPacker, plan: Resolved, double: DriverDouble) -> None:
+    one = Launches(packer, plan, ADDRESSES, {"gain": 1.0})
+    two = Launches(packer, plan, ADDRESSES, {"gain": 2.0})
+    double.sizes[FUNCTION] = [128, 128, 8, 8, 4, 4, 4]
+    for launches in (one, two, one):
+        launches.run(0)
+    assert [struct.unpack("<f", x.parameters[-1])[0] for x in double.launched] == [1.0, 2.0, 1.0]
+
+
+def test_a_misaligned_address_is_named(launched: Launching) -> None:
     with pytest.raises(ArgumentError, match="FP6106: 'shift' lies at 0x20002: the kernel needs a multiple of 4"):
-        packer.pack(plan, {**ADDRESSES, "shift": 0x20002}, {"gain": 1.0})
+        launched(shift=0x20002)
+    with pytest.raises(ArgumentError, match="FP6106: 'x' lies at 0x1008: its tensor map needs an address that is a mu"):
+        launched(x=0x1008)
 
 
-def test_persistent_grids_and_clusters(packer: CallPacker, plan: Resolved) -> None:
-    (packed,) = packer.pack(plan, ADDRESSES, {"gain": 1.0})
-    config = packer.config(plan, packed.template, 77)
-    assert (config.gridDimX, config.gridDimY, config.gridDimZ) == (24, 1, 1)  # 12 tiles, fewer than 66 clusters
-    assert (config.blockDimX, config.sharedMemBytes, int(config.hStream)) == (128, 12296, 77)
+def test_persistent_grids_and_clusters(launched: Launching, packer: CallPacker, plan: Resolved) -> None:
+    assert [x.config for x in launched(77, 78, 77)] == [
+        (24, 1, 1, 128, 1, 1, 12296, stream)
+        for stream in (77, 78, 77)  # 12 tiles, fewer than 66 clusters
+    ]
+    config = Template.config(plan.launches[0], Entry(FUNCTION, 66), 77)
     cluster = config.attrs[0].value.clusterDim
     assert (config.numAttrs, cluster.x, cluster.y, cluster.z) == (1, 2, 1, 1)
-    assert packer.config(plan, packed.template, 77) is config
-    assert packer.config(plan, packed.template, 78) is not config
-    assert packed.template.launch.grid_for(5) == (10, 1, 1)
-    assert packed.template.launch.grid_for(0) == (2, 1, 1)
+    assert plan.launches[0].grid_for(5) == (10, 1, 1)
+    assert plan.launches[0].grid_for(0) == (2, 1, 1)
 
 
 def test_no_cluster_attribute_for_single_blocks() -> None:
     assert launch_config((32, 1, 1), (1, 1, 1), 0, (3, 2, 1), 0).numAttrs == 0
 
 
-def test_maps_are_encoded_once_for_an_address(plan: Resolved, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[int] = []
-    monkeypatch.setattr(tensormaps, "encode", lambda m, address: calls.append(address) or bytes(128))
-    context: Any = FakeContext()
-    cache = MapCache(context)
+def test_configurations_of_many_streams_are_dropped(launched: Launching) -> None:
+    streams = [*range(1, 200), 1, 2]
+    assert [x.config[-1] for x in launched(*streams)] == streams
+
+
+def test_maps_are_encoded_once_for_their_sizes(launched: Launching, double: DriverDouble) -> None:
     for address in (0x1000, 0x1000, 0x2000):
-        cache.get(plan, plan.tensor_maps[0], address)
-    assert calls == [0x1000, 0x2000]
-
-
-def test_a_map_that_is_not_active_is_zero_bytes() -> None:
-    empty = resolve(Artifact.load(DATA).manifest, {"M": 0, "N": 100})
-    context: Any = FakeContext()
-    assert not empty.tensor_maps[0].active
-    assert MapCache(context).get(empty, empty.tensor_maps[0], 0) == bytes(128)
-    assert empty.launches[0].empty
-
-
-class Recorder:
-    """Stands for the driver: records calls, and fails launches with `answer`."""
-
-    CUresult = bindings.CUresult
-    CUstream = bindings.CUstream
-    cuGetErrorName = staticmethod(lambda result: (0, b"CUDA_ERROR_LAUNCH_FAILED"))
-    cuGetErrorString = staticmethod(lambda result: (0, b"unspecified launch failure"))
-
-    def __init__(self, answer: Any) -> None:
-        self.answer = answer
-        self.calls: list[tuple[Any, ...]] = []
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("cuMemset"):
-            return lambda *args: (self.calls.append((name, *args)), (bindings.CUresult.CUDA_SUCCESS,))[1]
-        return getattr(bindings, name)
-
-    def cuLaunchKernelEx(self, config: Any, function: Any, pointers: int, extra: int) -> tuple[Any]:
-        self.calls.append(("launch", function, int(config.hStream)))
-        return (self.answer,)
-
-
-def test_fills_come_before_launches(packer: CallPacker, plan: Resolved, monkeypatch: pytest.MonkeyPatch) -> None:
-    recorder = Recorder(bindings.CUresult.CUDA_SUCCESS)
-    monkeypatch.setattr(driver, "_driver", recorder)
-    launches = Launches(packer, plan, ADDRESSES, {"gain": 1.0})
-    launches.run(5)
-    launches.run(6)
-    assert recorder.calls == [
-        ("cuMemsetD32Async", 0x30008, 0, 1, 5),
-        ("launch", "function", 5),
-        ("cuMemsetD32Async", 0x30008, 0, 1, 6),
-        ("launch", "function", 6),
+        launched(x=address)
+    F32, B128, NONE = 7, 3, 0
+    assert double.encoded == [
+        (F32, 0x1000, (100, 130), (400,), (32, 64), (1, 1), 0, B128, 2, 0),
+        (F32, 0x9000, (100, 130), (400,), (32, 32), (1, 1), 0, NONE, 2, 0),
     ]
 
 
-def test_a_failed_launch_is_named(packer: CallPacker, plan: Resolved, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(driver, "_driver", Recorder(bindings.CUresult.CUDA_ERROR_LAUNCH_FAILED))
-    with pytest.raises(DeviceError, match=r"FP6304: cuLaunchKernelEx: CUDA_ERROR_LAUNCH_FAILED \(unspecified"):
-        Launches(packer, plan, ADDRESSES, {"gain": 1.0}).run(0)
+def test_map_numbers_are_those_of_cuda() -> None:
+    for ours, theirs, names in (
+        (
+            tensormaps.TYPES,
+            bindings.CUtensorMapDataType,
+            {"U8": "UINT8", "BF16": "BFLOAT16", "B6X16_P32": "16U6_ALIGN16B"},
+        ),
+        (tensormaps.SWIZZLES, bindings.CUtensorMapSwizzle, {"128B": "128B"}),
+        (tensormaps.PROMOTIONS, bindings.CUtensorMapL2promotion, {"256B": "L2_256B"}),
+        (tensormaps.FILLS, bindings.CUtensorMapFloatOOBfill, {"nan": "NAN_REQUEST_ZERO_FMA"}),
+    ):
+        values = [int(x) for x in theirs]
+        assert sorted(ours.values()) == values[: len(ours)]
+        for name, suffix in names.items():
+            assert next(int(x) for x in theirs if x.name.endswith("_" + suffix)) == ours[name]
+    words = {"U": "UINT", "I": "INT", "F": "FLOAT", "TF": "TFLOAT", "BF": "BFLOAT"}
+    for name, number in tensormaps.TYPES.items():
+        if name[0] != "B" or name == "BF16":
+            letters = name.split("_")[0].rstrip("0123456789")
+            cuda_name = name.replace(letters, words[letters], 1)
+            assert int(getattr(bindings.CUtensorMapDataType, f"CU_TENSOR_MAP_DATA_TYPE_{cuda_name}")) == number
+
+
+def test_a_map_that_is_not_active_is_zero_bytes(packer: CallPacker, double: DriverDouble) -> None:
+    empty = resolve(Artifact.load(DATA).manifest, {"M": 0, "N": 100})
+    assert not empty.tensor_maps[0].active
+    assert empty.launches[0].empty
+    Launches(packer, empty, ADDRESSES, {"gain": 1.0}).run(0)
+    assert not double.encoded and not double.launched
+
+
+def test_fills_come_before_launches(launched: Launching, double: DriverDouble) -> None:
+    double.calls.clear()
+    launched(5, 6)
+    queued = [(name, *rest) for name, *rest in double.calls if name.startswith(("cuMemset", "cuLaunch"))]
+    assert [x[:5] if x[0] == "cuMemsetD32Async" else (x[0], x[2]) for x in queued] == [
+        ("cuMemsetD32Async", 0x30008, 0, 1, 5),
+        ("cuLaunchKernelEx", FUNCTION),
+        ("cuMemsetD32Async", 0x30008, 0, 1, 6),
+        ("cuLaunchKernelEx", FUNCTION),
+    ]
+
+
+@pytest.mark.parametrize(
+    "function", ["cuLaunchKernelEx", "cuMemsetD32Async", "cuTensorMapReplaceAddress", "cuTensorMapEncodeTiled"]
+)
+def test_a_failed_call_of_the_driver_is_named(function: str, launched: Launching, double: DriverDouble) -> None:
+    double.answers[function] = bindings.CUresult.CUDA_ERROR_LAUNCH_FAILED
+    named = function.replace("D32", "")
+    with pytest.raises(DeviceError, match=rf"FP6304: {named}.*: CUDA_ERROR_LAUNCH_FAILED \(as asked for\)"):
+        launched()
+    double.answers[function] = 98765
+    if function.startswith("cuMemset"):  # which goes through cuda-python, which has no number without a name
+        return
+    with pytest.raises(DeviceError, match=rf"FP6304: {named}.*: CUDA error 98765"):
+        launched()
+
+
+def test_a_driver_without_a_function_is_too_old(monkeypatch: pytest.MonkeyPatch, double: DriverDouble) -> None:
+    monkeypatch.setattr(double, "cuGetProcAddress", lambda *_: (bindings.CUresult.CUDA_SUCCESS, 0, 1))
+    with pytest.raises(DeviceError, match="the NVIDIA driver has no cu.*: it is older than CUDA 12.0"):
+        driver.native()

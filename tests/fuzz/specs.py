@@ -17,33 +17,18 @@ from fp4cc.diagnostics import Collector
 from fp4cc.frontend import ast, parse
 from fp4cc.source import Source, Span
 
+from ..damage import FUNCTIONS, TYPES, damaged
+
 ROOT = Path(__file__).parents[2]
 
-_TOKEN = re.compile(r"[A-Za-z_]\w*|\d[\w.]*|->|//|<=|>=|==|!=|\s+|.", re.DOTALL)
 _NAME = re.compile(r"[A-Za-z_]\w*")
 _BLOCK = re.compile(r"```fp4[^\n]*\n(.*?)```", re.DOTALL)
 
-TYPES = (
-    "f32", "bf16", "f16", "e4m3", "e5m2", "i32", "u32", "u64", "nvfp4", "nvfp4_2d", "mxfp4", "mxfp6", "mxfp8",
-    "mxfp6_e2m3", "mxfp8_e5m2", "fp8_token", "ds_act", "ds_weight",
-)  # fmt: skip
-FUNCTIONS = (
-    "abs", "sqrt", "rsqrt", "exp", "log", "tanh", "sigmoid", "erf", "relu", "gelu", "gelu_tanh", "silu", "sign",
-    "isnan", "f32", "bf16", "f16", "e4m3", "e5m2", "squared_relu", "leaky_relu", "dequantize", "quantize",
-)  # fmt: skip
 NUMBERS = (
     "0", "1", "2", "3", "7", "16", "17", "31", "32", "48", "64", "96", "100", "128", "129", "256", "1000", "4096",
     "65536", "2147483647", "2147483648", "4294967296", "4611686018427387904", "9223372036854775807",
     "9223372036854775808", "1e38", "1e39", "1e-46", "1e308", "1e400", "0.1", "0x10", "99999999999999999999999",
 )  # fmt: skip
-WORDS = (
-    *TYPES, *FUNCTIONS, "M", "N", "K", "E", "in", "out", "inout", "param", "where", "when", "and", "or", "not", "over",
-    "by", "upto", "fn", "use", "kernel", "layout", "format", "schedule", "extends", "hadamard", "unzip", "uniform",
-    "stochastic", "nearest", "rounding", "max", "min", "sum", "mean", "mean_square", "fma", "T", "all", "group", "size",
-    "x", "y", "a", "b", "@", ".T", "(", ")", "[", "]", "{", "}", "==", "<", "->", "=", ":", ";", ",", "#", "/", "//",
-    "%", "+", "-", "*", '"', "def", "return", "**", "&&", "+=",
-)  # fmt: skip
-ODD = ("\0", "\t", "\r\n", "é", "漢", "\ufeff", "\x1b[31m", "\u2028", "'", "`", "$", "\\", "\ud800", "\u201c")
 #: Names that mean something to what is emitted, to Python or to the tools below.
 NAMES = (
     "lambda", "None", "self", "cutlass", "cute", "j", "acc", "row", "warp", "element", "M_", "x_scale", "a_scale",
@@ -85,26 +70,6 @@ def _expressions(text: str) -> tuple[tuple[int, int], ...]:
                 found.append((node.span.start, node.span.end))
             waiting.extend(getattr(node, f.name) for f in fields(node) if f.name != "span")
     return tuple(sorted(found))
-
-
-def _tokens(text: str, rng: random.Random) -> str:
-    tokens = _TOKEN.findall(text)
-    at = rng.randrange(len(tokens))
-    match rng.randrange(6):
-        case 0:
-            del tokens[at]
-        case 1:
-            tokens.insert(at, tokens[rng.randrange(len(tokens))])
-        case 2:
-            other = rng.randrange(len(tokens))
-            tokens[at], tokens[other] = tokens[other], tokens[at]
-        case 3:
-            tokens[at] = rng.choice(WORDS)
-        case 4:
-            tokens.insert(at, f" {rng.choice(WORDS)} ")
-        case _:
-            tokens[at] = rng.choice(ODD)
-    return "".join(tokens)
 
 
 def _lines(text: str, rng: random.Random) -> str:
@@ -170,7 +135,7 @@ def _numbers(text: str, rng: random.Random) -> str:
     return text[: found.start()] + rng.choice(NUMBERS) + text[found.end() :]
 
 
-_KINDS: tuple[Callable[[str, random.Random], str], ...] = (_tokens, _lines, _subtrees, _names, _numbers)
+_KINDS: tuple[Callable[[str, random.Random], str], ...] = (damaged, _lines, _subtrees, _names, _numbers)
 #: Half of the mutants are made to be wrong, half to be other right specs.
 _WRONG, _RIGHT = (3, 2, 2, 2, 2), (0, 1, 8, 5, 4)
 

@@ -5,11 +5,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from itertools import count
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -17,19 +13,7 @@ import pytest
 from fp4cc.backend.process import borrow_worker
 from fp4cc.targets import NAMES
 
-
-def _beside(name: str) -> ModuleType:
-    """A module of this folder: with import-mode importlib it is on no path."""
-    spec = importlib.util.spec_from_file_location(f"fuzz_{name}", Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-specs = _beside("specs")
-trial = _beside("trial")
+from . import specs, trial
 
 MUTANTS = 20_000
 CHUNK = 200

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 import torch
 
 import fp4rt
+from fp4rt.cuda import tensormaps
+from fp4rt.cuda.driver import context, native
 
 pytestmark = pytest.mark.gpu
 
@@ -148,7 +151,7 @@ def test_threads_with_streams_of_their_own(kernel: fp4rt.Kernel) -> None:
 
 def test_a_misaligned_slice_is_named(kernel: fp4rt.Kernel) -> None:
     flat = torch.zeros(64 * 32 + 1, device="cuda")
-    with pytest.raises(fp4rt.ArgumentError, match=r"FP6106: x lies at .* multiple of 16"):
+    with pytest.raises(fp4rt.ArgumentError, match=r"FP6106: 'x' lies at .* multiple of 16"):
         kernel(x=flat[1:].view(64, 32), shift=torch.zeros((), device="cuda"))
 
 
@@ -167,3 +170,34 @@ def test_an_output_over_an_input_is_named(kernel: fp4rt.Kernel) -> None:
     x = torch.zeros(64, 32, device="cuda")
     with pytest.raises(fp4rt.ArgumentError, match="FP6107: output 'y' overlaps 'x'"):
         kernel(x=x, shift=torch.zeros((), device="cuda"), out={"y": x})
+
+
+def test_a_map_with_a_new_address_is_the_map_of_that_address(kernel: fp4rt.Kernel) -> None:
+    """What cuTensorMapReplaceAddress makes of a map is what cuTensorMapEncodeTiled gives."""
+    x = torch.zeros(1 << 20, device="cuda")
+    here, there = x.data_ptr(), x.data_ptr() + 16 * 12345
+    with context(None).current():
+        for m in kernel.resolve({"M": 300, "N": 160}).tensor_maps:
+            memory = torch.zeros(256, dtype=torch.uint8)
+            place = memory.data_ptr() + -memory.data_ptr() % 64
+            ctypes.memmove(place, tensormaps.encode(m, here), 128)
+            assert native().replace_address(place, there) == 0
+            assert ctypes.string_at(place, 128) == tensormaps.encode(m, there)
+
+
+def test_fresh_buffers_each_time(kernel: fp4rt.Kernel) -> None:
+    """Calls like one that went through before, on ever other memory, with outputs given and without, and from many
+    streams."""
+    streams = [torch.cuda.Stream() for _ in range(3)]
+    held: list[Any] = []
+    for i in range(60):
+        x, shift = torch.randn(100, 60 + 4 * (i % 2), device="cuda"), torch.full((), float(i), device="cuda")
+        out = {"y": torch.empty_like(x), "count": torch.empty((), dtype=torch.int32, device="cuda")}
+        torch.cuda.synchronize()
+        stream = streams[i % 3] if i % 2 else None
+        found = kernel(x=x, shift=shift, gain=i, out=out if i % 3 else None, stream=stream)
+        held.append((x, shift, float(i), found))
+    torch.cuda.synchronize()
+    for x, shift, gain, found in held:
+        assert torch.equal(found["y"], expected(x, shift, gain))
+        assert found["count"].item() == 2 * -(-x.shape[1] // 32)

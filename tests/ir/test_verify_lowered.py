@@ -262,6 +262,7 @@ PLANTED: list[tuple[str, str, Plant, str]] = [
     ("hopper", "a slot of what no stage has", slot(part=Part("B", 7)), "slots take ['b8'] of a stage"),
     ("hopper", "scales that no stage has", load("sfb_smem", part=Part("B", 7, scales=True)), "are read in a stage"),
     ("hopper", "a mainloop not converted", engine(lambda found: {"wides": ()}), "0 mainloops have a type"),
+    ("hopper", "a construct's barrier not there", named("EPILOGUE_BARRIER", name="OTHER"), "meet at EPILOGUE_BARRIER"),
     ("hopper", "column values without a place", without_buffer("columns_smem"), "column values have no place"),
 ]  # fmt: skip
 

@@ -28,13 +28,13 @@ WRONG = "kernel k(M) {\n    in a : nvfp5[M]\n    out b : f32[M]\n    b = a\n}\n"
 @pytest.fixture(scope="module")
 def objects() -> dict[str, object]:
     """One object of each public class that holds more than a few numbers."""
-    artifact = fp4cc.compile(SPEC)
+    artifact = fp4cc.compile(SPEC, plans=2)
     a = fp4rt.quantize(np.ones((512, 512), np.float32), "nvfp4")
     kernel = artifact.load_kernel("emulator")
     gpu = fp4emu.Gpu()
     with pytest.raises(fp4cc.DiagnosticError) as stop:
         fp4cc.compile(WRONG)
-    built = build(Request(read_spec(SPEC)))
+    built = build(Request(read_spec(SPEC), plans=1))
     return {
         "artifact": artifact,
         "manifest": artifact.manifest,

@@ -91,7 +91,7 @@ class Recipe:
 
     def __init__(self, name: str) -> None:
         self.path = RECIPES / f"{name}.fp4"
-        self.artifact = cache(lambda kernel: fp4cc.compile(self.path, kernel=kernel))
+        self.artifact = cache(lambda kernel: fp4cc.compile(self.path, kernel=kernel, plans=1))
 
     def run(self, chain: Chain) -> dict[str, Any]:
         """What the chain gives on the emulator, where every kernel's output is the reference's chain's, byte for byte.

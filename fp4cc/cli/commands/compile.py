@@ -14,12 +14,13 @@ from fp4cc.cli.options import (
     cache_option,
     json_option,
     kernel_option,
+    plans_option,
     print_json,
     set_option,
     spec_argument,
     target_option,
 )
-from fp4cc.cli.terminal import progress, wants_color, width_of
+from fp4cc.cli.terminal import progress, table, wants_color, width_of
 
 if TYPE_CHECKING:
     from fp4cc.driver import BuiltKernel
@@ -47,6 +48,7 @@ Run the result with `fp4rt.load("out/NAME.json")`.
 @target_option
 @set_option
 @kernel_option
+@plans_option
 @click.option("--keep-python", is_flag=True, help="Write the emitted kernel file (NAME.py) too.")
 @json_option
 @cache_option
@@ -56,6 +58,7 @@ def command(
     target: str,
     sizes: dict[str, int],
     kernel: str | None,
+    plans: int,
     keep_python: bool,
     as_json: bool,
     no_cache: bool,
@@ -70,7 +73,7 @@ def command(
 
     started = time.perf_counter()
     with progress(enabled=not as_json) as line:
-        built = build(Request(spec_at(spec), target, sizes, kernel), use_cache=not no_cache, step=line.step)
+        built = build(Request(spec_at(spec), target, sizes, kernel, plans), use_cache=not no_cache, step=line.step)
     written = {k.name: _write(k, output, keep_python) for k in built.kernels}
     seconds = time.perf_counter() - started
     if as_json:
@@ -82,6 +85,7 @@ def command(
                 "target": target,
                 "cached": built.cached,
                 "seconds": round(seconds, 3),
+                "plans": {k.name: _plans(k) for k in built.kernels},
                 "kernels": {name: [str(path) for path in paths] for name, paths in written.items()},
                 "diagnostics": to_json(built.warnings),
             }
@@ -96,7 +100,22 @@ def command(
     for paths in written.values():
         for path in paths:
             click.echo(str(path))
-    click.echo(f"compiled for {target} in {seconds:.2f} s" + (" (cached)" if built.cached else ""), err=True)
+    for k in built.kernels:
+        if len(k.plans) > 1:
+            rows = [[f"{stem}.cubin", str(len(k.files[f"{stem}.cubin"])), used] for stem, used in k.plans.items()]
+            click.echo("\n".join(table(rows, [f"plans of {k.name}", "bytes", "used"])), err=True)
+    size = sum(len(data) for k in built.kernels for name, data in k.files.items() if name.endswith(".cubin"))
+    cached = " (cached)" if built.cached else ""
+    click.echo(f"compiled for {target} in {seconds:.2f} s{cached}: {size} bytes of cubin", err=True)
+
+
+def _plans(kernel: BuiltKernel) -> list[dict[str, object]]:
+    """Each plan of a kernel: its cubin, the bytes of it, and when the runtime uses it."""
+    cubins = {stem: f"{stem}.cubin" for stem in kernel.plans}
+    return [
+        {"cubin": cubins[stem], "bytes": len(kernel.files[cubins[stem]]), "used": used}
+        for stem, used in kernel.plans.items()
+    ]
 
 
 def _write(kernel: BuiltKernel, folder: Path, keep_python: bool) -> list[Path]:

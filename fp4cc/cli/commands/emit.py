@@ -41,6 +41,14 @@ Examples:
 @target_option
 @set_option
 @kernel_option
+@click.option(
+    "--plans",
+    type=click.IntRange(1, 6),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="At most so many plans for dynamic sizes, one after the other; `fp4cc compile` makes up to 6.",
+)
 @cache_option
 def command(
     spec: str,
@@ -49,6 +57,7 @@ def command(
     target: str,
     sizes: dict[str, int],
     kernel: str | None,
+    plans: int,
     no_cache: bool,
 ) -> None:
     """Print one stage of the compilation."""
@@ -59,7 +68,7 @@ def command(
         raise click.UsageError("the ast is the tree of the whole text: --set and --kernel do not apply; try --stage ir")
     if stage == "cubin" and output is None and sys.stdout.isatty():
         raise click.UsageError("a cubin is binary: write it to a file with -o FILE")
-    request = Request(spec_at(spec), target, sizes, kernel)
+    request = Request(spec_at(spec), target, sizes, kernel, plans)
     with progress() as line:
         data = _stage(request, stage, not no_cache, line.step)
     if output is None:

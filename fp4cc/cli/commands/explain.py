@@ -10,6 +10,7 @@ from fp4cc.cli.options import (
     at_option,
     json_option,
     kernel_option,
+    plans_option,
     print_json,
     set_option,
     spec_argument,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from fp4cc.driver.build import Step
     from fp4cc.driver.request import Request
     from fp4cc.explain.report import Report
+    from fp4cc.ir.lowered import LoweredKernel
 
 _EPILOG = """\b
 Examples:
@@ -40,6 +42,7 @@ Times are an estimate from published rates, not a measurement.
 @set_option
 @at_option
 @kernel_option
+@plans_option
 @click.option("--no-compile", is_flag=True, help="Skip the compilation that registers and code size need.")
 @json_option
 def command(
@@ -48,6 +51,7 @@ def command(
     sizes: dict[str, int],
     call: dict[str, int],
     kernel: str | None,
+    plans: int,
     no_compile: bool,
     as_json: bool,
 ) -> None:
@@ -61,12 +65,12 @@ def command(
 
     with progress(enabled=not as_json) as line:
         line.step("checking and lowering the spec")
-        request = Request(spec_at(spec), target, sizes, kernel)
+        request = Request(spec_at(spec), target, sizes, kernel, plans)
         call = at_sizes(request, call)
         lowered, _ = lower_kernels(request)
         if not lowered:
             raise RequestError(NO_KERNEL)
-        usage: dict[str, ResourceUsage] = {} if no_compile else _usage(request, line.step)
+        usage: dict[str, ResourceUsage] = {} if no_compile else _usage(request, lowered, call, line.step)
     found = [one for kernel in lowered for one in reports(kernel, call, usage)]
     if as_json:
         print_json({"ok": True, "kernels": [report_json(one) for one in found]})
@@ -75,12 +79,17 @@ def command(
         _print(one)
 
 
-def _usage(request: Request, step: Step) -> dict[str, ResourceUsage]:
+def _usage(
+    request: Request, lowered: tuple[LoweredKernel, ...], call: dict[str, int], step: Step
+) -> dict[str, ResourceUsage]:
+    """What the compiled kernels take, by entry: of each only the plan that the call runs."""
     from fp4cc.backend.elf import resource_usage
-    from fp4cc.driver.build import build
+    from fp4cc.driver.calls import build_for
+    from fp4cc.explain.work import choose
 
     found: dict[str, ResourceUsage] = {}
-    for kernel in build(request, step=step).kernels:
+    sizes = {kernel.name: [choose(kernel, call).sizes] for kernel in lowered if kernel.variants}
+    for kernel in build_for(request, sizes, lowered, step=step).kernels:
         for name, data in kernel.files.items():
             if name.endswith(".cubin"):
                 found |= resource_usage(data)

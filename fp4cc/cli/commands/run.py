@@ -88,7 +88,8 @@ def command(
     Inputs that are not given are random, made so that sums are exact and the outputs can be compared bit for bit.
     """
     from fp4cc.cli.arrays import load_inputs, save_outputs, sizes_from
-    from fp4cc.driver import Request, artifact_of, build, spec_at
+    from fp4cc.driver import Request, artifact_of, spec_at
+    from fp4cc.driver.calls import build_for, planned_kernel
     from fp4cc.driver.interpret import interpreted
     from fp4cc.driver.request import only_kernel
     from fp4cc.driver.sizes import at_sizes, call_sizes, open_dims
@@ -97,15 +98,23 @@ def command(
         request = Request(spec_at(spec), target, sizes, kernel)
         call = at_sizes(request, call)
         if device == "reference":
-            artifact = interpreted(request)
+            lowered, manifest = None, interpreted(request).manifest
         else:
-            artifact = artifact_of(only_kernel(build(request, use_cache=not no_cache, step=line.step).kernels))
-        given = load_inputs(artifact.manifest.kernel, inputs)
-        known = {**sizes_from(artifact.manifest.kernel, given), **call}
-        dims = call_sizes(artifact.manifest, known)
-        chosen = {name: dims[name] for name in open_dims(artifact.manifest, known)[0]}
+            line.step("checking and lowering the spec")
+            lowered, manifest = planned_kernel(request)
+        typed = manifest.kernel
+        given = load_inputs(typed, inputs)
+        known = {**sizes_from(typed, given), **call}
+        dims = call_sizes(manifest, known)
+        chosen = {name: dims[name] for name in open_dims(manifest, known)[0]}
         if chosen:
             line.say(f"sizes chosen: {sizes_text(chosen)}; others with --at {next(iter(chosen))}=...")
+        if lowered is None:
+            artifact = interpreted(request)
+        else:
+            calls = {lowered.name: [dims]}
+            built = build_for(request, calls, [lowered], use_cache=not no_cache, step=line.step)
+            artifact = artifact_of(only_kernel(built.kernels))
         trial = _try(artifact, device, dims, seed, given, line)
     if save is not None:
         save_outputs(save, trial.outputs)

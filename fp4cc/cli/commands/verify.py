@@ -102,7 +102,9 @@ def command(
 
     On the emulator each run also proves that the kernel's accesses are ordered.
     """
-    from fp4cc.driver import Request, build, spec_at
+    from fp4cc.driver import Request, spec_at
+    from fp4cc.driver.calls import build_for, planned
+    from fp4cc.driver.shapes import interesting_shapes
     from fp4cc.driver.sizes import at_sizes
 
     started = time.perf_counter()
@@ -110,8 +112,13 @@ def command(
     with progress(enabled=not as_json) as line:
         request = Request(spec_at(spec), target, sizes, kernel)
         call = at_sizes(request, call)
-        for built in build(request, use_cache=not no_cache, step=line.step).kernels:
-            results[built.name] = list(_runs(built, device, call, delays, seed, line))
+        line.step("checking and lowering the spec")
+        found = planned(request)
+        shapes = {kernel.name: interesting_shapes(manifest, call) for kernel, manifest in found}
+        for built in build_for(
+            request, shapes, [kernel for kernel, _ in found], use_cache=not no_cache, step=line.step
+        ).kernels:
+            results[built.name] = list(_runs(built, device, shapes[built.name], delays, seed, line))
     equal = all(run.equal for runs in results.values() for run in runs)
     if as_json:
         kernels = {name: [run.json() for run in runs] for name, runs in results.items()}
@@ -130,17 +137,15 @@ def command(
 
 
 def _runs(
-    built: BuiltKernel, device: str, call: dict[str, int], delays: int, seed: int, line: Progress
+    built: BuiltKernel, device: str, shapes: list[dict[str, int]], delays: int, seed: int, line: Progress
 ) -> Iterator[_Run]:
     from fp4cc.driver import artifact_of
-    from fp4cc.driver.shapes import interesting_shapes
     from fp4cc.driver.trial import run_trial
     from fp4rt.errors import KernelFault
     from fp4rt.inputs import random_inputs
 
     artifact = artifact_of(built)
     reference = artifact.load_kernel("reference")
-    shapes = interesting_shapes(artifact.manifest, call)
     kernel = artifact.load_kernel(device)
     emulated = kernel.device == "emulator"
     plans: list[tuple[str, Kernel, list[dict[str, int]]]]

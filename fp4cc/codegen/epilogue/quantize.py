@@ -6,11 +6,13 @@ from fp4cc.codegen.epilogue.construct import Construct
 from fp4cc.codegen.epilogue.quantizers import element_helper, quantizer, tensor_factors
 from fp4cc.codegen.epilogue.staged import staged_address
 from fp4cc.codegen.fragments import Block, Call, Fragment, Function, Listed, Statement, fragment
+from fp4cc.codegen.placing import rows_end
 from fp4cc.codegen.scale_layout import LayoutText, divided, remainder, rounded_up
 from fp4cc.codegen.strides import packed_bytes
 from fp4cc.ir.lowered import LoweredKernel
-from fp4cc.ir.lowered_epilogue import TRANSPOSE_BUFFER, EpilogueOutput, QuantizePlan
+from fp4cc.ir.lowered_epilogue import CTA_ROWS, TRANSPOSE_BUFFER, EpilogueOutput, QuantizePlan
 from fp4num import BlockFormat, ScaleLayout
+from fp4num.cute import Tree, leaves
 
 _LINE = 32
 
@@ -130,7 +132,7 @@ def quantize_lines(lowered: LoweredKernel, output: EpilogueOutput, values: str, 
         wide = _wide(fmt)
         arguments = [f"{values}[j : j + {wide}]", *factor_names(output)]
         if fmt.block[0] != 1:
-            arguments.append(f"{line} < {rows}")
+            arguments.append(f"{line} < {rows_end(lowered) if plan.along == 'columns' else rows}")
         quantized = f"quantize_{name}({', '.join(arguments)})"
         lines.append(Listed(f"{name}_blocks", quantized, f"j in range(0, 32, {wide})"))
         scaled = f"[value for scaled, _ in {name}_blocks for value in scaled]"
@@ -160,13 +162,17 @@ def store_scales(
     """
     plan, fmt = output.quantization, output.format
     line, rows, start, length = extent
+    end: list[str] = []
+    if lowered.epilogue.problem.groups is not None:
+        line, rows, last = scale_lines(lowered, output)
+        end = [] if last is None else [last]
     wide, stored = fmt.block[1], fmt.stored[1]
     if isinstance(wide, int) and isinstance(stored, int):
         start, length = divided(_parens(start), stored), divided(length, stored)
         if wide != stored:
             scales = f"repeated({scales}, {wide // stored})"
     batch = ["batch"] if lowered.epilogue.problem.batch_axes else []
-    arguments = [plan.scales_param, *batch, line, start, scales, *_batches(lowered, output), rows, length]
+    arguments = [plan.scales_param, *batch, line, start, scales, *_batches(lowered, output), rows, length, *end]
     return Call(f"store_{output.arg}_scales", tuple(arguments))
 
 
@@ -185,7 +191,7 @@ def quantized_place(lowered: LoweredKernel, output: EpilogueOutput) -> list[str]
         "lane",
         f"row_bytes={output.store.row_bytes}",
         f"width={unit}",
-        f"rows={rows} - {_parens(first)}",
+        f"rows={rows_end(lowered) if plan.along == 'columns' else rows} - {_parens(first)}",
         f"units={left if unit == 1 else divided(_parens(left), unit)}",
     ]
 
@@ -205,6 +211,22 @@ def quantized_coordinates(output: EpilogueOutput) -> tuple[str, str]:
     return packed_bytes("(m0 + 32 * warp)", fmt.bits), "column"
 
 
+def scale_lines(lowered: LoweredKernel, output: EpilogueOutput) -> tuple[str, str, str | None]:
+    """This thread's line in the scales, how many there are, and the one after the last that counts, if that differs.
+
+    Of ragged rows that share rows of atoms, each group starts a new one.
+    """
+    line, rows, _, _ = extent_of(output.quantization)
+    space = lowered.epilogue.problem
+    if space.groups is None:
+        return line, rows, None
+    end = rows_end(lowered)
+    if not space.ragged or output.format.layout.extent("row") == output.format.stored[0] == 1:
+        return line, rows, end
+    place = f"{{}} - group_first + {CTA_ROWS} * atoms_before"
+    return place.format(line), rows, place.format(end)
+
+
 def extent_of(plan: QuantizePlan) -> tuple[str, str, str, str]:
     """This thread's line and how many there are; where its 32 elements start and how long a line is."""
     if plan.along == "columns":
@@ -220,26 +242,35 @@ def _store_function(lowered: LoweredKernel, output: EpilogueOutput) -> Function:
     tall = fmt.stored[0]
     width = 4 if fmt.scale == "f32" else 1
     place = ", ".join([*batch, "row", "k", *_layout(lowered, output).counts])
+    end = ["end"] if lowered.epilogue.problem.groups is not None else []
     each = [f"offset = {name}_scale_offset({place})"]
-    value, stored = "scale", "both(row < rows, k < blocks)"
+    paired = plan.pads and plan.measure == "line" and _in_pairs(fmt)
+    number, stored = 2 if paired else 1, f"both(row < {'end' if end else 'rows'}, k < blocks)"
     if plan.pads and _padded(layout):
         each.append(f"scale = where_int({stored}, scale, {_pad(fmt)})")
+        if paired:
+            after = stored.replace("k <", "k + 1 <")
+            each.append(f"scale |= where_int({after}, next_scale, {_pad(fmt)}) << 8")
         lines, columns = (_rounded(c, layout.extent(e)) for c, e in (("rows", "row"), ("blocks", "k")))
         stored = f"both(row < {lines}, k < {columns})"
     if tall != 1:
         stored = f"both(first, {stored})"
     address = f"global_address(scales_ptr, offset, {width})"
-    each += [f"valid = {stored}", f'store_word("b{8 * width}", {address}, {value}, valid)', "k += 1"]
+    stores = f'store_word("b{8 * width * number}", {address}, scale, valid)'
+    each += [f"valid = {stored}", stores, f"k += {number}"]
     before: list[str] = []
     if tall != 1:
         first, row, rows = "row", "0", "1"
         if isinstance(tall, int):
             first, row, rows = remainder("row", tall), divided("row", tall), rounded_up("rows", tall)
         before = [f"first = {first} == 0  # one row of a block stores its scale", f"row, rows = {row}, {rows}"]
+        if end:
+            before.append(f"end = {rounded_up('end', tall) if isinstance(tall, int) else '1'}")
     pads = ", padding included" if plan.pads and _padded(layout) else ""
-    arguments = ("scales_ptr", *batch, "row", "k", "scales", *_batches(lowered, output), "rows", "blocks")
+    arguments = ("scales_ptr", *batch, "row", "k", "scales", *_batches(lowered, output), "rows", "blocks", *end)
     doc = f"Store the scales of blocks k, k + 1, ... of a row{pads}."
-    body = fragment(*before, Block("for scale in scales:", fragment(*each)))
+    loop = "for scale, next_scale in zip(scales[0::2], scales[1::2]):" if paired else "for scale in scales:"
+    body = fragment(*before, Block(loop, fragment(*each)))
     return Function(f"store_{name}_scales", arguments, doc, body)
 
 
@@ -254,6 +285,23 @@ def _batches(lowered: LoweredKernel, output: EpilogueOutput) -> list[str]:
 
 def _padded(layout: ScaleLayout) -> bool:
     return layout.extent("row") > 1 or layout.extent("k") > 1
+
+
+def _in_pairs(fmt: BlockFormat) -> bool:
+    """Whether scales of one byte can be stored by twos: a sub-tile's line has a whole number of pairs, which the layout
+    keeps together, at even places, in the padding too."""
+    layout, stored = fmt.layout, fmt.stored[1]
+    if fmt.scale == "f32" or not isinstance(stored, int) or _LINE // stored % 2 or layout.extent("k") % 2:
+        return False
+    modes = zip(layout.coords, _parts(layout.atom_shape), _parts(layout.atom_stride), strict=True)
+    found = {name: list(leaves(shape, stride)) for (name, _), shape, stride in modes}
+    (length, step), *rest = found.pop("k")
+    others = [stride for _, stride in (*rest, *(leaf for mode in found.values() for leaf in mode))]
+    return step == 1 and length % 2 == 0 and not any(stride % 2 for stride in others)
+
+
+def _parts(tree: Tree) -> tuple[Tree, ...]:
+    return tree if isinstance(tree, tuple) else (tree,)
 
 
 def _pad(fmt: BlockFormat) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from fp4cc.codegen.epilogue.construct import Construct, Epilogue
 from fp4cc.codegen.fragments import Block, Fragment, fragment
+from fp4cc.codegen.placing import rows_end
 from fp4cc.codegen.strides import offset
 from fp4cc.ir.lowered import LoweredKernel
 from fp4cc.ir.lowered_epilogue import EpilogueOutput, ReducePlan
@@ -87,7 +88,7 @@ def _magnitude(lowered: LoweredKernel, output: EpilogueOutput, plan: ReducePlan,
         text.subtile.extend(
             [
                 f"{output.arg}_line = transpose_in_warp(slab_to_transpose, lane, {values})",
-                f"{part} = {statistic}(within({output.arg}_line, m_size - m0 - 32 * warp))",
+                f"{part} = {statistic}(within({output.arg}_line, {rows_end(lowered)} - m0 - 32 * warp))",
                 f"reduce_magnitude({address}, {part}, column + lane < n_size)",
             ]
         )
@@ -105,7 +106,7 @@ def _over_rows(lowered: LoweredKernel, output: EpilogueOutput, plan: ReducePlan,
     line, part = f"{output.arg}_line", f"{output.arg}_part"
     return [
         f"{line} = transpose_in_warp(slab_to_transpose, lane, {values})",
-        f"{part} = fold({_FOLD[plan.kind]}, from_bits(-1), {line}, m_size - m0 - 32 * warp)",
+        f"{part} = fold({_FOLD[plan.kind]}, from_bits(-1), {line}, {rows_end(lowered)} - m0 - 32 * warp)",
         f"reduce_{plan.kind}({_address(lowered, output)}, {part}, column + lane < n_size)",
     ]
 

@@ -6,6 +6,7 @@ from fp4cc.codegen.epilogue.construct import Construct, Epilogue
 from fp4cc.codegen.epilogue.quantize import quantize_lines, quantized_coordinates, quantized_place
 from fp4cc.codegen.epilogue.reading import WIDTHS
 from fp4cc.codegen.fragments import Block, Call, Fragment, Statement, fragment
+from fp4cc.codegen.placing import rows_end
 from fp4cc.codegen.strides import bytes_text, offset, stride_text
 from fp4cc.ir.lowered import LoweredKernel
 from fp4cc.ir.lowered_epilogue import EpilogueOutput, StorePlan
@@ -99,7 +100,11 @@ def _leave(lowered: LoweredKernel, output: EpilogueOutput) -> Fragment:
     copy = Call("copy_rows_out", (_slab(output), *_place(lowered, output)))
     if store.via == "direct":
         return (copy,)
-    return (Block(f"if {store.flag} != 0:", (_tma(lowered, output),), (copy,)),)
+    conditions = [] if store.flag is None else [f"{store.flag} != 0"]
+    if lowered.epilogue.problem.groups is not None:  # TMA would clip at the end of all rows
+        conditions.append(f"m0 + 32 * warp + 32 <= {rows_end(lowered)}")
+    condition = conditions[0] if len(conditions) == 1 else f"both({', '.join(conditions)})"
+    return (Block(f"if {condition}:", (_tma(lowered, output),), (copy,)),)
 
 
 def _place(lowered: LoweredKernel, output: EpilogueOutput) -> list[str]:
@@ -113,7 +118,7 @@ def _place(lowered: LoweredKernel, output: EpilogueOutput) -> list[str]:
         "lane",
         f"row_bytes={output.store.row_bytes}",
         f"width={width}",
-        "rows=m_size - m0 - 32 * warp",
+        f"rows={rows_end(lowered)} - m0 - 32 * warp",
         "units=n_size - column",
     ]
 

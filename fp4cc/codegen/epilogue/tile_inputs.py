@@ -5,9 +5,15 @@ from __future__ import annotations
 from fp4cc.codegen.epilogue.construct import Construct
 from fp4cc.codegen.epilogue.reading import WIDTHS, column_text, offset_text, stride_bytes
 from fp4cc.codegen.fragments import Block, Call, Fragment, fragment
+from fp4cc.ir.lowered import OneEach
 from fp4cc.ir.lowered_epilogue import EpilogueInput, Half, LoadPlan
 
 _ONE_LANE = "if lane == 0:"
+_READ = (
+    "# All lanes have read it, before TMA, which writes through the async proxy, may fill it again.",
+    "prims.fence_proxy(prims.Proxy.ASYNC_SHARED, space=prims.SharedSpace.shared_cta)",
+    "prims.bar_warp_sync(cute.arch.FULL_MASK)",
+)
 
 
 class TileInputs(Construct):
@@ -34,6 +40,15 @@ class TileInputs(Construct):
             body = Block(_ONE_LANE, (Block(f"for i in cutlass.range_constexpr({count}):", (each,)),))
             found.append(body if self._condition(leaf) is None else Block(f"if {leaf.name}_ahead:", (body,)))
         return tuple(found)
+
+    def tile_end(self) -> Fragment:
+        """Where no slot is filled again within a tile, the next tile may fill all that lanes have read."""
+        later = not isinstance(self.lowered.walk, OneEach)
+        return fragment(*(_READ if later and any(self._at_once(load) for _, load in self._loaded()) else ()))
+
+    def _at_once(self, load: LoadPlan) -> bool:
+        """Whether all loads of a tile are under way before its first is read."""
+        return self.lowered.engine is None and self.program.tile_n // self.program.subtile <= load.stages
 
     def lists(self) -> None:
         both: dict[int, str] = {}  # the names of 64 columns that hold two halves
@@ -87,9 +102,7 @@ class TileInputs(Construct):
         body = fragment(
             f"wait(barrier_at({load.barriers}, {slot}), {parity})",
             f"{name} = read_row(unpack_{leaf.dtype}, {load.buffer}, {slot}, lane, {load.row_bytes})",
-            "# All lanes have read it, before TMA, which writes through the async proxy, may fill it again.",
-            "prims.fence_proxy(prims.Proxy.ASYNC_SHARED, space=prims.SharedSpace.shared_cta)",
-            "prims.bar_warp_sync(cute.arch.FULL_MASK)",
+            *(() if self._at_once(load) else _READ),
         )
         if self.program.tile_n // subtile > load.stages:
             inside = f"if both({later} >= n0, {later} < n0 + {self.program.tile_n}):"

@@ -101,7 +101,7 @@ class ValuePrinter:
     def _alias(self, index: int) -> int | None:
         """The operand that the value is just another name of."""
         value = self.kernel.values[index]
-        if value.op == "transpose":
+        if value.op in ("transpose", "of_group"):  # a tile's rows are all of one group
             return value.operands[0]
         if value.op == "cast" and value.dtype == "f32" and self.kernel.values[value.operands[0]].dtype != "bool":
             return value.operands[0]

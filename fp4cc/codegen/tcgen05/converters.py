@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fp4cc.codegen.context import place_call
 from fp4cc.codegen.feeds.registry import FEED_TEXTS
 from fp4cc.codegen.feeds.spec import FeedCalls, Stage
-from fp4cc.codegen.fragments import Function
+from fp4cc.codegen.fragments import Fragment, Function
 from fp4cc.codegen.mainloops import numbered, products_in_words
+from fp4cc.codegen.placing import first_used, place_text
 from fp4cc.ir.lowered import Conversion, LoweredKernel
 from fp4cc.ir.lowered_converters import Converters
 
@@ -30,7 +30,7 @@ class ConvertersText:
     teams: str
     converter_loops: list[ConverterLoop]
     converter_arrive: str
-    converter_place: str
+    converter_place: Fragment
     converter_rows: set[str]
 
 
@@ -46,7 +46,7 @@ def converters_text(lowered: LoweredKernel) -> ConvertersText | None:
         teams="CONVERTERS" if converters.members == 1 else "TEAMS",
         converter_loops=_loops(lowered),
         converter_arrive=_arrive(lowered),
-        converter_place=place_call(bool(lowered.products.batch_axes), batched),
+        converter_place=place_text(lowered, batch=batched, others=first_used(lowered)),
         converter_rows={conversion.part.role for conversion in found},
     )
 

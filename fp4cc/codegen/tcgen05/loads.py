@@ -94,6 +94,8 @@ def _coordinates(lowered: LoweredKernel, mainloop: Mainloop, number: int, load: 
         return f"k_tile * TILE_K{numbered(number)}, {row}{batch}"
     row = "m0" if of_a else first_row(lowered, operand, "n0")
     row = f"{row} // 128" if row.isidentifier() else f"({row}) // 128"
+    if of_a and lowered.products.ragged:  # a group's scales start a new row of atoms
+        row = "atoms_before + (m0 - group_first) // 128"
     atoms = tensor_map.box[2] * load.slices
     depth = "k_tile" if atoms == 1 else f"k_tile * {atoms}"
     if index is not None:

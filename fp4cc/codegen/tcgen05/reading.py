@@ -11,6 +11,7 @@ from fp4cc.codegen.fragments import Fragment, fragment
 from fp4cc.codegen.fragments import uses as names_read
 from fp4cc.codegen.halves import whole_index
 from fp4cc.codegen.mainloops import numbered
+from fp4cc.codegen.placing import rows_end
 from fp4cc.codegen.walking import WalkText, start, walk_of_exchanged
 from fp4cc.ir.lowered import LoweredKernel, Tcgen05
 from fp4cc.ir.lowered_epilogue import EpilogueProgram, Half
@@ -42,7 +43,8 @@ def walk_text(lowered: LoweredKernel, epilogue: EpilogueText, uses: Uses) -> Wal
     panel = fragment(f"first_subtile = {first}", f"panel0 = n0 + {wide} * first_subtile")
     counter = "step" if epilogue.walks or overlapped else "subtile"
     last = program.tile_n - wide if overlapped else None
-    return WalkText(counter, start(uses, wide, last), panel, fragment(f"column = n0 + {wide} * subtile"))
+    tile = start(uses, wide, last, rows_end(lowered))
+    return WalkText(counter, tile, panel, fragment(f"column = n0 + {wide} * subtile"))
 
 
 def _turn(program: EpilogueProgram, overlapped: bool) -> str:

@@ -92,7 +92,10 @@ def _load(lowered: LoweredKernel, mainloop: Mainloop, load: Load) -> CallText:
     if part.scales and slotted is not None and slotted.loaded_scales is not None:
         first = f"cta_m * {256 // load.slices}" if share else "0"
         atom = _atom(slotted.loaded_scales)
-        coordinates = f"{first}, {row if row.isidentifier() else f'({row})'} // 128, {atom}{batch}"
+        rows = f"{row if row.isidentifier() else f'({row})'} // 128"
+        if part.role == "A" and lowered.products.ragged:  # a group's scales start a new row of atoms
+            rows = "atoms_before + (m0 - group_first) // 128"
+        coordinates = f"{first}, {rows}, {atom}{batch}"
     else:
         unit = slotted.row_bytes if slotted is not None else TILE_K
         rows = f" + cta_m * {all_rows // load.slices}" if share else ""

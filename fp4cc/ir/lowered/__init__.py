@@ -23,6 +23,7 @@ from fp4cc.ir.lowered.problem import Operand, Problem, Product, Role
 from fp4cc.ir.lowered.promotion import PromotedScales, Promotion
 from fp4cc.ir.lowered.resources import (
     Cluster,
+    Grouped,
     KernelParam,
     Launch,
     OneEach,
@@ -52,6 +53,7 @@ __all__ = [
     "Exchange",
     "Feed",
     "FewRows",
+    "Grouped",
     "KernelParam",
     "Launch",
     "Load",

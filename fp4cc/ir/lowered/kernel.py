@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeVar
 
 from fp4cc.ir.kernel import Constraint, Expr, Kernel, Schedule
@@ -77,6 +77,7 @@ class LoweredKernel:
     is complete, has a `when`, and no variants of its own. `constraints` are the ones derived here, beyond `kernel`'s.
     `after`: what the same call launches next; `role` then says in words what this part of the kernel does. `whole` is
     the kernel as it is in the spec. `marked`: the same plan with marks for the user's names, for those who print it.
+    `clocks`: its time in the model but for DRAM, in clocks of an SM (None where there is no model of the engine).
     """
 
     name: str
@@ -107,6 +108,7 @@ class LoweredKernel:
     whole: Kernel | None = None
     role: str = ""
     marked: Marked | None = None
+    clocks: Expr | None = field(default=None, repr=False)
 
     @property
     def products(self) -> Problem:

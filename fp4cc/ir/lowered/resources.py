@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from fp4cc.ir.kernel import Expr
+from fp4cc.ir.lowered_epilogue import Groups
 from fp4cc.ir.part import Part
 from fp4rt.manifest import Param
 
@@ -58,7 +59,23 @@ class OneEach(Persistent):
     """A CTA for each tile, in the same order: no CTA takes a second one."""
 
 
-Walk: TypeAlias = Persistent
+@dataclass(frozen=True, slots=True)
+class Grouped:
+    """The way over the tiles of groups of rows, one group after another, and within each as `Persistent`.
+
+    A cluster tile has `rows` rows, all of one group. How many there are is found on the device: `tiles_m` and `tiles`
+    are what no call exceeds.
+    """
+
+    band: int
+    tiles_m: Expr
+    tiles_n: Expr
+    tiles: Expr
+    rows: int
+    groups: Groups
+
+
+Walk: TypeAlias = Persistent | Grouped
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from fp4cc.ir.lowered import Decision, LoweredKernel, Problem
+from fp4cc.ir.lowered import Decision, Grouped, LoweredKernel, Problem
+from fp4cc.passes.epilogue.registry import CONSTRUCTS
 from fp4cc.passes.resources.params import Loop
 from fp4rt.sizes import text
 
@@ -39,22 +40,25 @@ def explain_products(problem: Problem, mainloops: Sequence[Loop]) -> Iterator[De
         yield Decision("accumulators of a tile", str(slots), why)
 
 
+def explain_groups(lowered: LoweredKernel) -> Iterator[Decision]:
+    """How the tiles of groups of rows are found and counted, where there are groups."""
+    walk = lowered.walk
+    if not isinstance(walk, Grouped):
+        return
+    rows, groups, space = walk.rows, text(walk.groups.count), lowered.epilogue.problem
+    chosen = f"tiles of {rows} rows, each of one group; one group after another"
+    most = f"{text(space.m)} rows fill at most {text(space.m)} // {rows} tiles, and each group has at most one more"
+    if not walk.groups.ragged:
+        most = f"each of {groups} groups has at most {text(space.m)} rows"
+    why = (
+        f"how many rows a group has is read on the device from {walk.groups.arg}: the launch is for at most "
+        f"{text(walk.tiles_m)} rows of tiles ({most}), and no tile is spent on rows past a group's end"
+    )
+    yield Decision(f"groups of {space.m_axis}", chosen, why)
+
+
 def explain_stores(lowered: LoweredKernel) -> list[Decision]:
     """How each output reaches memory."""
-    reasons = {
-        "tma": "rows always start on 16 bytes",
-        "direct": "rows do not start on 16 bytes, which TMA needs",
-        "either": "whether rows start on 16 bytes depends on a dynamic size: TMA where they do, plain stores elsewhere",
-    }
-    names = {"tma": "TMA", "direct": "plain stores", "either": "TMA or plain stores"}
-    found: list[Decision] = []
-    for output in lowered.epilogue.outputs:
-        chosen, why = names[output.store.via], reasons[output.store.via]
-        if output.reduce is not None and output.reduce.partials_param is None:
-            chosen, why = "atomics", "tiles join their maxima on the bits of the floats, which is exact in any order"
-        elif output.reduce is not None:
-            chosen, why = "partial sums", "whoever finishes last adds them up in their order, so the bits never change"
-        elif output.store.via == "direct" and output.store.buffer is None:
-            why = "its columns are not neighbors in memory, or shared memory has no room to stage it"
-        found.append(Decision(f"store of {output.arg}", chosen, why))
-    return found
+    program = lowered.epilogue
+    found = ((output.arg, CONSTRUCTS.of_output(output).explained(output, program)) for output in program.outputs)
+    return [Decision(f"store of {arg}", chosen, why) for arg, (chosen, why) in found]

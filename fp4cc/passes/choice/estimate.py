@@ -1,6 +1,8 @@
 """A rough time model that ranks schedules.
 
-It knows fill bandwidth, tensor core issue, what converter warps do, waves and DRAM, nothing finer.
+It knows fill bandwidth, tensor core issue, what converter warps do, waves and DRAM, nothing finer. Its time is a size
+expression, so that the same formula ranks schedules for one size here, compares plans over thousands of sizes
+(`fp4cc.passes.choice.table`), and picks the plan of a call.
 
 Rates are the target's (`fp4cc.targets`); the issue intervals are measured ones: an instruction of a 1-CTA MMA takes
 max(N/2, (128+N)/4) clocks, of a 2-CTA one max(N/2, 43).
@@ -8,9 +10,13 @@ max(N/2, (128+N)/4) clocks, of a 2-CTA one max(N/2, 43).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from fp4cc.ir.kernel import Expr
+from fp4cc.ir.sizes import ceildiv, fold, mul
 from fp4cc.targets import Target
+from fp4rt.sizes import evaluate
 
 #: Clocks to start a CTA, fill its first stages and drain its last tile; more for each doubling of the cluster.
 _RAMP = 2500.0
@@ -27,6 +33,11 @@ class Shape:
     n: int
     k: int
     batch: int
+
+    @property
+    def sizes(self) -> dict[str, Expr]:
+        """The sizes by name."""
+        return {"m": self.m, "n": self.n, "k": self.k, "batch": self.batch}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,33 +89,67 @@ class Estimate:
     fill_bytes_per_clock: float
 
 
-def estimate(option: Option, shape: Shape, traffic: Traffic, target: Target) -> Estimate:
-    """The time of a problem under an option, in clocks of one SM."""
-    n, group = option.tile_n, option.cta_group
-    mma = (max(n / 2, (128 + n) / 4) if group == 1 else max(n / 2, 43.0)) * len(traffic.bs)
-    # What this CTA asks of L2 for a stage: multicast shares the reads among the CTAs that need the same rows.
-    a, runs = traffic.a, -(-n // 128)
-    fill_bytes = (128 * a.rows + a.runs) / option.cluster_n + 128 * a.own_rows + a.own_runs
-    convert = 128 * a.row_clocks + a.run_clocks
-    for b in traffic.bs:
-        fill_bytes += (n * b.rows + runs * b.runs) / option.cluster_m + n / group * b.own_rows + runs * b.own_runs
-        convert += n / group * b.row_clocks + runs * b.run_clocks
-    fill = fill_bytes / target.rates.smem_fill_bytes_per_clock
-    multiply = mma * traffic.instructions
-    stage = max(multiply, fill, convert)
-    k_tiles = -(-shape.k // traffic.tile_k)
-    mainloop = k_tiles * stage
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Clocks that each part of a CTA takes for a stage of a tile, and the bytes that it asks of L2 for it."""
+
+    multiply: float
+    fill: float
+    convert: float
+    fill_bytes: float
+
+    @classmethod
+    def of(cls, option: Option, traffic: Traffic, target: Target) -> Stage:
+        """A stage under an option."""
+        n, group = option.tile_n, option.cta_group
+        mma = (max(n / 2, (128 + n) / 4) if group == 1 else max(n / 2, 43.0)) * len(traffic.bs)
+        # What this CTA asks of L2 for a stage: multicast shares the reads among the CTAs that need the same rows.
+        a, runs = traffic.a, -(-n // 128)
+        fill_bytes = (128 * a.rows + a.runs) / option.cluster_n + 128 * a.own_rows + a.own_runs
+        convert = 128 * a.row_clocks + a.run_clocks
+        for b in traffic.bs:
+            fill_bytes += (n * b.rows + runs * b.runs) / option.cluster_m + n / group * b.own_rows + runs * b.own_runs
+            convert += n / group * b.row_clocks + runs * b.run_clocks
+        fill = fill_bytes / target.rates.smem_fill_bytes_per_clock
+        return cls(mma * traffic.instructions, fill, convert, fill_bytes)
+
+    @property
+    def clocks(self) -> int:
+        """The slowest of them."""
+        return max(1, round(max(self.multiply, self.fill, self.convert)))
+
+
+def waves(option: Option, problem: Mapping[str, Expr], target: Target) -> Expr:
+    """How often each cluster takes a tile. `problem` has the sizes m, n and batch."""
     size = option.cluster_m * option.cluster_n
     # CTAs of a cluster share a GPC, so not every SM can be used by large ones.
     clusters = max(1, int(target.rates.sms * (1.0 if size <= 2 else 0.97 if size <= 4 else 0.9)) // size)
-    rows, columns = 128 * option.cluster_m, n * option.cluster_n
-    tiles = -(-shape.m // rows) * -(-shape.n // columns) * shape.batch
-    waves = -(-tiles // clusters)
-    epilogue = n * traffic.accumulators * _EPILOGUE_PER_COLUMN
-    tile = max(mainloop, epilogue) if n <= traffic.overlapped_n else mainloop + epilogue
-    compute = waves * tile + _RAMP
-    compute += _CLUSTER_RAMP * (size.bit_length() - 1)
+    rows, columns = 128 * option.cluster_m, option.tile_n * option.cluster_n
+    tiles = mul(ceildiv(problem["m"], rows), ceildiv(problem["n"], columns), problem["batch"])
+    return ceildiv(tiles, clusters)
+
+
+def clocks(option: Option, problem: Mapping[str, Expr], traffic: Traffic, target: Target) -> Expr:
+    """The time of a problem under an option but for DRAM, in clocks of one SM: whole, a size expression.
+
+    `problem` has the sizes m, n, k and batch as expressions, or as numbers: then it is a number.
+    """
+    size, width = option.cluster_m * option.cluster_n, option.tile_n * traffic.accumulators
+    mainloop = mul(ceildiv(problem["k"], traffic.tile_k), Stage.of(option, traffic, target).clocks)
+    epilogue = round(width * _EPILOGUE_PER_COLUMN)
+    tile = fold("max" if option.tile_n <= traffic.overlapped_n else "add", mainloop, epilogue)
+    ramp = round(_RAMP + _CLUSTER_RAMP * (size.bit_length() - 1))
+    return fold("add", mul(waves(option, problem, target), tile), ramp)
+
+
+def estimate(option: Option, shape: Shape, traffic: Traffic, target: Target) -> Estimate:
+    """The time of a problem under an option, with DRAM."""
+    stage, sizes = Stage.of(option, traffic, target), shape.sizes
+    compute = int(evaluate(clocks(option, sizes, traffic, target), {}))
     dram = traffic.global_bytes / (target.rates.dram_bytes_per_s / (target.rates.clock_ghz * 1e9))
-    bounds = {"tensor core": multiply, "L2 to shared memory": fill, "the converter warps": convert}
+    bounds = {
+        "tensor core": stage.multiply, "L2 to shared memory": stage.fill, "the converter warps": stage.convert,
+    }  # fmt: skip
     bound = "DRAM" if dram > compute else max(bounds, key=lambda name: bounds[name])
-    return Estimate(max(compute, dram), waves, bound, fill_bytes / max(stage, 1e-9))
+    count = int(evaluate(waves(option, sizes, target), {}))
+    return Estimate(max(compute, dram), count, bound, stage.fill_bytes / stage.clocks)

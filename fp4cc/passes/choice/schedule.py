@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
 from fp4cc.ir.kernel import Attr, Expr, Kernel, Schedule
 from fp4cc.ir.lowered import Problem
-from fp4cc.ir.sizes import Sizes, approximate, free_names
+from fp4cc.ir.sizes import Sizes, approximate, fold, free_names
 from fp4cc.passes.choice.estimate import Estimate, Option, Shape, Traffic, estimate
 from fp4cc.targets import Target
 
 #: What a dynamic dim counts as when the compiler ranks schedules: large, so that the choice is one for throughput.
 ASSUMED = 4096
+#: What a dynamic number of groups of ragged rows counts as.
+ASSUMED_GROUPS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +103,20 @@ def options(request: Request, shape: Shape, target: Target, *, fitting: bool = T
             yield Option(group, n, *cluster)
 
 
+def possible(request: Request, shape: Shape, target: Target) -> list[Option]:
+    """The options to choose from."""
+    # Where blocks of an output want tiles wider than the problem, or a cluster does, tiles are not filled.
+    return list(options(request, shape, target)) or list(options(request, shape, target, fitting=False))
+
+
+def label(option: Option, tile_k: int) -> str:
+    """An option in words."""
+    return f"{128 * option.cta_group} x {option.tile_n} x {tile_k}, cluster {option.cluster_m} x {option.cluster_n}"
+
+
 def rank(request: Request, shape: Shape, traffic: Traffic, target: Target) -> list[Ranked]:
     """The options of a request, best first. Ties go to fewer CTAs in a cluster, then to the wider tile."""
-    # Where blocks of an output want tiles wider than the problem, or a cluster does, tiles are not filled.
-    found = list(options(request, shape, target)) or list(options(request, shape, target, fitting=False))
-    ranked = [Ranked(o, estimate(o, shape, traffic, target)) for o in found]
+    ranked = [Ranked(o, estimate(o, shape, traffic, target)) for o in possible(request, shape, target)]
     # Differences under 2 % are below what the model knows: then the simpler schedule wins.
     best = min(r.estimate.clocks for r in ranked)
     return sorted(
@@ -119,17 +130,35 @@ def rank(request: Request, shape: Shape, traffic: Traffic, target: Target) -> li
     )
 
 
-def assumed_shape(problem: Problem, when: Expr | None) -> tuple[Shape, dict[str, int]]:
-    """Sizes to rank schedules by, and the dynamic dims with what each counts as."""
-    ks = list(dict.fromkeys((product.a.arg, product.k) for product in problem.products))  # one mainloop each, about
-    sizes = (problem.m, problem.n, *(k for _, k in ks), problem.batch)
+def assumed_shape(
+    problem: Problem, when: Expr | None, at: Mapping[str, int] | None = None, assumed: int = ASSUMED
+) -> tuple[Shape, dict[str, int]]:
+    """Sizes to rank schedules by, and the dynamic dims with what each counts as: as in `at`, where it is there."""
+    ks = _depths(problem)
+    sizes = (problem.m, problem.n, *ks, problem.batch)
     names = tuple(dict.fromkeys(name for expr in sizes for name in free_names(expr)))
-    values = {name: _bound(name, when) or ASSUMED for name in names}
-    for expr in (problem.batch,):
-        values.update({name: 1 for name in free_names(expr) if name in values})
-    m, n, *steps, batch = (max(1, approximate(e, values, ASSUMED)) for e in sizes)
-    k = sum(steps)
-    return Shape(m, n, k, batch), values
+    values = {name: _bound(name, when) or assumed for name in names}
+    values.update({name: 1 for name in free_names(problem.batch) if name in values})
+    values.update({name: size for name, size in (at or {}).items() if name in values})
+    m, n, *steps, batch = (max(1, approximate(e, values, assumed)) for e in sizes)
+    if problem.ragged:  # ranked as if all groups had as many rows
+        values.update(dict.fromkeys(free_names(problem.indices), ASSUMED_GROUPS))
+        values.update({name: size for name, size in (at or {}).items() if name in values})
+        batch = max(1, approximate(problem.indices, values, ASSUMED_GROUPS))
+        m = -(-m // batch)
+    return Shape(m, n, sum(steps), batch), values
+
+
+def problem_sizes(problem: Problem) -> dict[str, Expr]:
+    """The sizes of a problem that the time model asks for, as expressions over the dims."""
+    first, *others = _depths(problem)
+    k = fold("add", first, *others) if others else first
+    return {"m": problem.m, "n": problem.n, "k": k, "batch": problem.batch}
+
+
+def _depths(problem: Problem) -> list[Expr]:
+    """The K of each mainloop, about."""
+    return [k for _, k in dict.fromkeys((product.a.arg, product.k) for product in problem.products)]
 
 
 def cluster_problem(cluster: tuple[int, int], group: int, tile_n: int, target: Target) -> str | None:
@@ -183,11 +212,12 @@ def _tile(schedule: Schedule, tile_k: int, target: Target, errors: list[Diagnost
             error("FP5010", f"no tile of {m} rows on {target.name}", span, "M is 128 (one CTA) or 256 (a pair of CTAs)",
                   notes=["block-scaled tcgen05.mma makes 128 rows in each CTA"], help=help)
         )  # fmt: skip
-    if n not in target.tile_n:
-        legal = ", ".join(str(size) for size in target.tile_n)
+    if n not in (*target.tile_n, *target.narrow_n):
+        legal, narrow = (", ".join(str(size) for size in sizes) for sizes in (target.tile_n, target.narrow_n))
         errors.append(
             error("FP5010", f"no tile of {n} columns on {target.name}", span, f"N is one of {legal}",
-                  notes=["scales of B come in atoms of 128 columns, and an MMA can start at the half of one"],
+                  notes=["scales of B come in atoms of 128 columns, and an MMA can start at the half of one",
+                         f"{narrow} too, where no atom is cut: the epilogue takes 32 columns at a time"],
                   help=help)
         )  # fmt: skip
     if k != tile_k:
@@ -196,7 +226,7 @@ def _tile(schedule: Schedule, tile_k: int, target: Target, errors: list[Diagnost
                   notes=["a row of a stage has 128 bytes: 256 packed four-bit elements, 128 of a byte, or 64 of two"],
                   help=help)
         )  # fmt: skip
-    return (m, n) if (m, n, k) == nearest else None
+    return (m, n) if m in rows and n in (*target.tile_n, *target.narrow_n) and k == tile_k else None
 
 
 def _cluster(

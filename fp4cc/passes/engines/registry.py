@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from fp4cc.ir.kernel import Kernel
 from fp4cc.passes.engines.decode.facts import decode_facts
 from fp4cc.passes.engines.decode.lower import decode_candidates, lower_decode, only_auto, takes_few_rows
 from fp4cc.passes.engines.none.lower import lower_elementwise
 from fp4cc.passes.engines.spec import Engines, EngineSpec, multiplies
 from fp4cc.passes.engines.tcgen05.facts import tcgen05_facts
-from fp4cc.passes.engines.tcgen05.lower import lower_tcgen05
+from fp4cc.passes.engines.tcgen05.lower import lower_tcgen05, tcgen05_candidates
 from fp4cc.passes.engines.wgmma.facts import wgmma_facts
-from fp4cc.passes.engines.wgmma.lower import lower_wgmma
+from fp4cc.passes.engines.wgmma.lower import lower_wgmma, wgmma_candidates
 from fp4cc.targets import CHIPS, SM90A, TARGETS
+
+
+def _on_tcgen05(kernel: Kernel, target: str) -> bool:
+    return target in TARGETS and multiplies(kernel)
+
 
 ENGINES = Engines([
     EngineSpec(
@@ -22,6 +28,7 @@ ENGINES = Engines([
         "tcgen05",
         lambda _kernel, target, _bounds: target in TARGETS,
         lambda kernel, target, cases: lower_tcgen05(kernel, TARGETS[target], cases),
+        lambda kernel, target: tcgen05_candidates(kernel, TARGETS[target]) if _on_tcgen05(kernel, target) else [],
         facts=tcgen05_facts,
     ),
     EngineSpec(
@@ -36,6 +43,7 @@ ENGINES = Engines([
         "wgmma",
         lambda _kernel, target, _bounds: target == SM90A.name,
         lambda kernel, _target, cases: lower_wgmma(kernel, cases),
+        lambda kernel, target: wgmma_candidates(kernel) if target == SM90A.name and multiplies(kernel) else [],
         facts=wgmma_facts,
     ),
 ])  # fmt: skip

@@ -59,6 +59,16 @@ class GlobalMemory:
     end: Expr
 
 
+_STORED = {
+    "tma": ("TMA", "rows always start on 16 bytes"),
+    "direct": ("plain stores", "rows do not start on 16 bytes, which TMA needs"),
+    "either": (
+        "TMA or plain stores",
+        "whether rows start on 16 bytes depends on a dynamic size: TMA where they do, plain stores elsewhere",
+    ),
+}
+
+
 class Construct:
     """A part of an epilogue. Each hook says what it claims, refuses or takes; most have nothing at most of them."""
 
@@ -122,6 +132,16 @@ class Construct:
     def add(self, program: EpilogueProgram, planning: Planning) -> EpilogueProgram:
         """The program with what else this construct has decided, such as one more of its `parts`."""
         return program
+
+    def explained(self, output: EpilogueOutput, program: EpilogueProgram) -> tuple[str, str]:
+        """How an output reaches memory, and why: two phrases for `explain`."""
+        if output.store.via == "direct" and output.store.buffer is None:
+            return "plain stores", "its columns are not neighbors in memory, or shared memory has no room to stage it"
+        chosen, why = _STORED[output.store.via]
+        if program.problem.groups is not None and output.store.via == "either":
+            why = "TMA clips at the end of a tensor: it stores runs of 32 rows that are all of one group"
+            why += "" if output.store.flag is None else ", where rows start on 16 bytes"
+        return chosen, why
 
     # What the plan takes: for each of its inputs, for each of its outputs, and for all of them.
 

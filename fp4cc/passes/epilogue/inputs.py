@@ -106,11 +106,12 @@ class Inputs:
     def _tensor_input(self, arg: Arg, dtype: Scalar, index: int) -> EpilogueInput:
         problem = self.problem
         axes = tuple(str(axis.name) for axis in arg.axes)
-        batch = tuple(a for a in axes if a in problem.batch_axes)
-        rest = [a for a in axes if a not in problem.batch_axes]
+        batch = tuple(a for a in axes if a in problem.tile_axes)
+        rest = [a for a in axes if a not in problem.tile_axes]
         odd = [a for a in rest if a not in (problem.m_axis, problem.n_axis)]
         product = ", ".join((*problem.batch_axes, problem.m_axis, problem.n_axis))
-        if odd or (batch and batch != problem.batch_axes) or any(a.by or a.upto for a in arg.axes):
+        grouped = [a.name for a in arg.axes if a.by or a.upto]
+        if odd or (batch and batch != problem.tile_axes) or (grouped and grouped != [problem.m_axis]):
             self.errors.append(
                 error("FP4024", f"`{arg.name}` has axes that the epilogue cannot read yet", arg.span,
                       f"its axes are [{', '.join(axes)}]",

@@ -54,7 +54,7 @@ def element_strides(arg: Arg, problem: Space, sizes: Sizes) -> Strides:
     for axis in reversed(arg.axes):
         found[str(axis.name)] = stride
         stride = mul(stride, sizes(axis.extent))
-    last_batch = problem.batch_axes[-1] if problem.batch_axes else ""
+    last_batch = problem.tile_axes[-1] if problem.tile_axes else ""
     return Strides(found.get(last_batch, 0), found.get(problem.m_axis, 0), found.get(problem.n_axis, 0))
 
 

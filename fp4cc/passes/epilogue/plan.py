@@ -239,6 +239,8 @@ def _scopes(frame: Frame, live: Sequence[int]) -> dict[int, Scope]:
         asked = None if construct is None else construct.scope(values[index])
         below = (scopes.get(operand) for operand in values[index].operands)
         lists = not is_leaf(values[index]) and values[index].axes and "element" in below
+        if values[index].op == "of_group":  # another name of what a tile has, whose rows are all of one group
+            asked = scopes[values[index].operands[0]]
         scopes[index] = asked or ("element" if lists else _scope(values[index], frame.problem))
     scopes.update((accumulator, "element") for accumulator in frame.accumulators)
     # A condition on columns is not staged: elements that use it compute it themselves.
@@ -254,7 +256,7 @@ def _is_column_condition(value: Value, scope: Scope | None) -> bool:
 
 
 def _scope(value: Value, space: Space) -> Scope:
-    axes = set(value.axes) - set(space.batch_axes)
+    axes = set(value.axes) - set(space.tile_axes)
     if not value.axes:
         return "kernel"
     if not axes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 from fp4cc.diagnostics import Diagnostic, error
 from fp4cc.ir.kernel import Arg, Expr, Kernel, Value
@@ -22,6 +23,7 @@ from fp4cc.passes.epilogue.construct import Construct, GlobalMemory, Planning
 from fp4cc.passes.epilogue.lines import KNOWN, PANEL, along, measure
 from fp4cc.passes.epilogue.memory import slabs, transposition
 from fp4cc.passes.problem.divides import divides
+from fp4cc.passes.problem.groups import most_tiles
 from fp4cc.passes.problem.unzip import Frame
 from fp4num import BlockFormat
 from fp4num.rules import FourOverSix, rule
@@ -94,6 +96,8 @@ def refusals(arg: Arg, value: Value, problem: Space) -> list[Diagnostic]:
     if axes not in (product, (*problem.batch_axes, n, m)):
         found.append(_refusal(arg, f"its axes are [{', '.join(axes)}], the product's [{', '.join(product)}]"))
         return found
+    if problem.groups is not None:
+        found += _group_refusals(arg, fmt, problem)
     seen = measure(value, along(arg, n))
     if seen is None:
         rows, columns = fmt.block
@@ -105,6 +109,30 @@ def refusals(arg: Arg, value: Value, problem: Space) -> list[Diagnostic]:
     if the_rule.statistic == "std" and (fmt.block[0] != 1 or seen == "panel"):
         found.append(_refusal(arg, f"{the_rule.name} with blocks of several rows or of over {LINE} columns"))
     return found
+
+
+def _group_refusals(arg: Arg, fmt: BlockFormat, space: Space) -> list[Diagnostic]:
+    """Why rows in groups cannot be quantized that way."""
+    what = None
+    if along(arg, space.n_axis) != "columns":
+        what = f"blocks along {space.m_axis}"
+    elif not isinstance(fmt.stored[0], int):
+        what = f"a scale for all of {space.m_axis}"
+    elif space.ragged and placed_by(fmt) is None:
+        what = f"scales in the layout {fmt.layout.name}, whose atoms have other than 1 or {CTA_ROWS} rows"
+    elif space.ragged and "row" in fmt.layout.nearer("k"):
+        what = f"scales in the layout {fmt.layout.name}, where rows lie nearer than blocks of a row"
+    if what is None:
+        return []
+    return [error("FP4300", f"`{arg.name}` cannot be quantized in groups of rows yet: {what}", arg.span,
+                  "declared here", help="it runs on the reference: `fp4cc run --device reference`")]  # fmt: skip
+
+
+def placed_by(fmt: BlockFormat) -> Literal["row", "atom"] | None:
+    """Where the scales of ragged rows lie: at their rows, or each group's from a new row of atoms of 128 rows on."""
+    tall = fmt.stored[0]
+    rows = tall * fmt.layout.extent("row") if isinstance(tall, int) else 0
+    return "row" if rows == 1 else "atom" if rows == CTA_ROWS else None
 
 
 def _blocks_note(along: str) -> str:
@@ -141,7 +169,7 @@ def plan_quantized(
         batch_stride=mul(lines, pitch) if problem.batch_axes else 0,
         row_stride=pitch if direction == "columns" else 0,
         column_stride=pitch if direction == "rows" else 0,
-        store=_store(arg.name, fmt, divides(128 // fmt.bits, length, constraints, sizes), line_bytes, stages),
+        store=_store(arg.name, fmt, divides(128 // fmt.bits, length, constraints, sizes), line_bytes, stages, problem),
         quantize=QuantizePlan(
             mode=mode,
             given=given,
@@ -150,14 +178,25 @@ def plan_quantized(
             line_bytes=line_bytes,
             scales_param=f"{arg.name}_scales_ptr",
             tensor_scale_param=None if shared or fmt.tensor_scale is None else f"{arg.name}_tensor_scale_ptr",
-            pads=_pads(fmt, direction, tile_n),
+            pads=problem.groups is None and _pads(fmt, direction, tile_n),
             rng=_rng(kernel, value),
             stream=_stream(value),
             aligned=isinstance(fmt.block[1], int) and fmt.block[1] % 16 == 0 or divides(16, length, constraints, sizes),
             transpose_buffer=TRANSPOSE_BUFFER if direction == "rows" else None,
             measure=measure(value, direction) or "line",
         ),
+        beyond=_beyond(fmt, direction, problem, stored=fmt.tensor_scale is not None and not shared),
     )
+
+
+def _beyond(fmt: BlockFormat, direction: str, problem: Space, *, stored: bool) -> tuple[str, ...]:
+    """The axes that may be empty while there are scales, or a tensor scale that the kernel has `stored`."""
+    m, n = (problem.m_axis,), (problem.n_axis,)
+    if stored:
+        return (*problem.batch_axes, *m, *n)
+    rows, columns = fmt.block
+    lines, length = (m, n) if direction == "columns" else (n, m)
+    return (*(lines if rows == "all" else ()), *(length if columns == "all" else ()))
 
 
 def _rng(kernel: Kernel, value: Value) -> str | None:
@@ -172,11 +211,11 @@ def _stream(value: Value) -> int:
     return stream if isinstance(stream, int) else 0
 
 
-def _store(name: str, fmt: BlockFormat, always: bool, line_bytes: int, stages: int) -> StorePlan:
+def _store(name: str, fmt: BlockFormat, always: bool, line_bytes: int, stages: int, space: Space) -> StorePlan:
     if line_bytes % 16:
         return StorePlan("direct", buffer=f"{name}_slabs", stages=1, row_bytes=line_bytes)
     return StorePlan(
-        via="tma" if always else "either",
+        via="tma" if always and space.groups is None else "either",
         tensor_map=f"{name}_store",
         flag=None if always else f"{name}_by_tma",
         buffer=f"{name}_slabs",
@@ -217,7 +256,7 @@ def tensor_map(output: EpilogueOutput, problem: Space) -> TensorMap:
         box=(output.store.row_bytes, LINE, *((1,) if batched else ())),
         element_strides=(1, 1, *((1,) if batched else ())),
         swizzle=output.store.swizzle,
-        when=legal(output) if output.store.via == "either" else None,
+        when=legal(output) if output.store.flag is not None else None,
     )
 
 
@@ -229,9 +268,12 @@ def fills(output: EpilogueOutput, problem: Space) -> list[Init]:
     lines, length = (problem.m, problem.n) if plan.along == "columns" else (problem.n, problem.m)
     tall, wide = fmt.stored
     layout = fmt.layout
+    rows = ceildiv(lines, tall * layout.extent("row")) if isinstance(tall, int) else 1
+    if problem.groups is not None and problem.groups.ragged and isinstance(tall, int):
+        rows = most_tiles(lines, tall * layout.extent("row"), problem.groups)
     count = mul(
         ceildiv(problem.batch, layout.extent("batch")),
-        ceildiv(lines, tall * layout.extent("row")) if isinstance(tall, int) else 1,
+        rows,
         ceildiv(length, wide * layout.extent("k")) if isinstance(wide, int) else 1,
         layout.atom_size,
     )

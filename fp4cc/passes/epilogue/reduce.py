@@ -59,6 +59,11 @@ class Reduce(Construct):
     def output(self, arg: Arg, index: int, planning: Planning) -> EpilogueOutput:
         return plan_reduced(arg, planning.kernel.values[index], planning.space)
 
+    def explained(self, output: EpilogueOutput, program: EpilogueProgram) -> tuple[str, str]:
+        if output.reduce is not None and output.reduce.partials_param is None:
+            return "atomics", "tiles join their maxima on the bits of the floats, which is exact in any order"
+        return "partial sums", "whoever finishes last adds them up in their order, so the bits never change"
+
     def buffers(self, program: EpilogueProgram) -> Sequence[SmemBuffer]:
         return [transposition()] if any(o.reduce and o.reduce.over == "rows" for o in program.outputs) else []
 
@@ -87,6 +92,10 @@ def refusals(arg: Arg, value: Value, frame: Frame) -> list[Diagnostic]:
         return [_refusal(arg, place, f"{kind} over an axis of the product")]
     if kind in SUMS and set(_names(value)) & set(frame.problem.batch_axes):
         return [_refusal(arg, place, "a sum over batches")]
+    if kind in SUMS and frame.problem.groups is not None:
+        return [_in_groups(arg, place, "a sum")]
+    if frame.problem.groups is not None and not frame.problem.ragged:
+        return [_in_groups(arg, place, "a reduction of masked rows")]
     if arg.dtype != "f32":
         return [_refusal(arg, place, f"a reduction stored as {arg.dtype}: its type is f32")]
     if not product <= set(reduced.axes):
@@ -99,6 +108,11 @@ def refusals(arg: Arg, value: Value, frame: Frame) -> list[Diagnostic]:
     return []
 
 
+def _in_groups(arg: Arg, place: Span, what: str) -> Diagnostic:
+    return error("FP4300", f"`{arg.name}` cannot be computed beside groups of rows yet: {what}", place, "computed here",
+                 help="it runs on the reference: `fp4cc run --device reference`")  # fmt: skip
+
+
 def _refusal(arg: Arg, place: Span, what: str) -> Diagnostic:
     return error("FP4020", f"`{arg.name}` cannot be compiled in an epilogue yet: {what}", place, "computed here",
                  help="it runs on the reference: `fp4cc run --device reference`")  # fmt: skip
@@ -109,6 +123,8 @@ def plan_reduced(arg: Arg, value: Value, problem: Space) -> EpilogueOutput:
     over = _over(value, problem)
     if over is None:
         raise ValueError(f"{arg.name} is reduced over {_names(value)}")
+    m, n = (problem.m_axis,), (problem.n_axis,)
+    reduced = {"columns": n, "rows": m, "all": (*m, *n)}[over]
     left = problem.m if over == "columns" else problem.n if over == "rows" else 1
     batched = bool(problem.batch_axes) and not set(problem.batch_axes) & set(_names(value))
     return EpilogueOutput(
@@ -122,6 +138,7 @@ def plan_reduced(arg: Arg, value: Value, problem: Space) -> EpilogueOutput:
         column_stride=1 if over == "rows" else 0,
         store=StorePlan("direct"),
         reduce=_plan(arg.name, cast("Kind", value.attrs["kind"]), over),
+        beyond=reduced if batched or not problem.batch_axes else (*problem.batch_axes, *reduced),
     )
 
 

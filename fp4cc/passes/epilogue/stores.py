@@ -12,6 +12,7 @@ from fp4cc.passes.epilogue.construct import Construct, Planning
 from fp4cc.passes.epilogue.memory import ELEMENT_BYTES, SWIZZLE, Level, element_strides, in_order, slabs, subtile_map
 from fp4cc.passes.problem.divides import holds_if_divides
 from fp4cc.passes.problem.unzip import Frame
+from fp4num import BlockFormat
 from fp4rt.manifest import Param, TensorMap
 
 STORED = ("f32", "bf16", "f16", "e4m3", "e5m2")
@@ -53,7 +54,7 @@ class Stores(Construct):
             batch_stride=strides.batch,
             row_stride=strides.row,
             column_stride=strides.column,
-            store=plan_store(arg, dtype, row_legal, ordered, planning.level),
+            store=plan_store(arg, dtype, row_legal, ordered, planning.level, planning.space),
         )
 
     def output_params(self, output: EpilogueOutput) -> Sequence[KernelParam]:
@@ -68,7 +69,7 @@ class Stores(Construct):
         store = output.store
         if store.tensor_map is None:
             return []
-        when = legal(output) if store.via == "either" else None
+        when = legal(output) if store.flag is not None else None
         pitches = (output.row_stride, output.batch_stride)
         return [subtile_map(store.tensor_map, output.arg, _plain(output.dtype), pitches, store.swizzle, when, space)]
 
@@ -76,15 +77,18 @@ class Stores(Construct):
         return slabs(output)
 
 
-def plan_store(arg: Arg, dtype: Scalar, legal: Expr | None, ordered: bool, level: Level) -> StorePlan:
-    """How a plain result is stored. `legal`: its rows start on 16 bytes (True, a condition, or None: never)."""
+def plan_store(arg: Arg, dtype: Scalar, legal: Expr | None, ordered: bool, level: Level, space: Space) -> StorePlan:
+    """How a plain result is stored. `legal`: its rows start on 16 bytes (True, a condition, or None: never).
+
+    TMA clips at the end of a tensor: of rows in groups it stores those runs of 32 that are all of one group.
+    """
     row_bytes = SUBTILE * ELEMENT_BYTES[dtype]
     if not ordered or not level.stores:
         return StorePlan("direct")
     if legal is None:
         return StorePlan("direct", buffer=f"{arg.name}_slabs", stages=1, row_bytes=row_bytes)
     return StorePlan(
-        via="tma" if legal is True else "either",
+        via="tma" if legal is True and space.groups is None else "either",
         tensor_map=f"{arg.name}_store",
         flag=None if legal is True else f"{arg.name}_by_tma",
         buffer=f"{arg.name}_slabs",
@@ -99,7 +103,7 @@ def legal(output: EpilogueOutput) -> Expr:
     return ("eq", ("mod", output.row_stride, 16 // ELEMENT_BYTES[_plain(output.dtype)]), 0)
 
 
-def _plain(dtype: object) -> Scalar:
+def _plain(dtype: Scalar | BlockFormat) -> Scalar:
     if not isinstance(dtype, str):
-        raise TypeError(f"{dtype} is no plain type")
+        raise TypeError(f"{dtype.name} is no plain type")
     return dtype

@@ -15,6 +15,8 @@ from fp4cc.passes.problem.unzip import Frame
 from fp4rt.manifest import Param, TensorMap
 
 LOAD_STAGES = 2  # a power of two
+#: Without a product all sub-tiles of a tile are loaded at once, as far as these bytes allow for several CTAs on an SM.
+WHOLE_TILE, WHOLE_TILE_LIMIT = 4, 32 * 1024
 
 
 class TileInputs(Construct):
@@ -29,19 +31,26 @@ class TileInputs(Construct):
 
     def ahead(self, leaves: Sequence[EpilogueInput], frame: Frame, room: int) -> Sequence[EpilogueInput]:
         """The narrow ones first; those that find no room are loaded by their threads."""
-        plans: dict[int, LoadPlan] = {}
-        for leaf in leaves:
-            if leaf.kind in self.reads:
-                ordered = in_order(frame.kernel.arg(leaf.source), leaf.column_stride, frame.problem)
-                load = plan_load(leaf, ordered)
-                if load is not None:
-                    plans[leaf.value] = load
+        plans = self._loads(leaves, frame, LOAD_STAGES if frame.accumulators else WHOLE_TILE)
+        if not frame.accumulators and sum(load_bytes(load) for load in plans.values()) > WHOLE_TILE_LIMIT:
+            plans = self._loads(leaves, frame, LOAD_STAGES)
         chosen: dict[int, LoadPlan] = {}
         for value, load in sorted(plans.items(), key=lambda item: load_bytes(item[1])):
             room -= load_bytes(load)
             if room >= 0:
                 chosen[value] = load
         return [replace(leaf, load=chosen.get(leaf.value)) if leaf.kind in self.reads else leaf for leaf in leaves]
+
+    def _loads(self, leaves: Sequence[EpilogueInput], frame: Frame, stages: int) -> dict[int, LoadPlan]:
+        """How TMA can load each of the inputs that it can load, by value."""
+        plans: dict[int, LoadPlan] = {}
+        for leaf in leaves:
+            if leaf.kind in self.reads:
+                ordered = in_order(frame.kernel.arg(leaf.source), leaf.column_stride, frame.problem)
+                load = plan_load(leaf, ordered, stages)
+                if load is not None:
+                    plans[leaf.value] = load
+        return plans
 
     def input_params(self, leaf: EpilogueInput, planning: Planning) -> Sequence[KernelParam]:
         return [] if leaf.load is not None and leaf.vector is True else [pointer(leaf, planning.kernel)]
@@ -72,7 +81,7 @@ class TileInputs(Construct):
         ]
 
 
-def plan_load(leaf: EpilogueInput, ordered: bool) -> LoadPlan | None:
+def plan_load(leaf: EpilogueInput, ordered: bool, stages: int) -> LoadPlan | None:
     """How TMA can load a tile input ahead; None where it cannot."""
     if leaf.kind != "tile" or leaf.vector is None or not ordered or (leaf.half and not leaf.half.adjacent):
         return None
@@ -81,7 +90,7 @@ def plan_load(leaf: EpilogueInput, ordered: bool) -> LoadPlan | None:
         tensor_map=f"{leaf.source}_load",  # one for both halves
         buffer=f"{leaf.name}_tiles",
         barriers=f"{leaf.name}_full",
-        stages=LOAD_STAGES,
+        stages=stages,
         row_bytes=row_bytes,
         swizzle=SWIZZLE[row_bytes],
     )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from fp4num import ScaleLayout
 from fp4num.layouts import COORDINATES
 
 
+@lru_cache(maxsize=64)
 def same_placement(a: ScaleLayout, b: ScaleLayout) -> bool:
     """Whether two layouts put every scale, and the same padding, at the same offset, however they are written."""
     return (a.order, a.pad) == (b.order, b.pad) and all(

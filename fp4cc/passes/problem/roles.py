@@ -10,6 +10,7 @@ from fp4cc.ir.kernel import Arg, Expr, Kernel, Value
 from fp4cc.ir.lowered import Operand, Problem, Product, Role
 from fp4cc.ir.lowered_epilogue import Half
 from fp4cc.ir.sizes import Sizes, mul
+from fp4cc.passes.problem.groups import groups_of, in_groups, refused
 from fp4cc.passes.problem.halves import Cut, half
 
 
@@ -33,7 +34,7 @@ def find_problem(kernel: Kernel, sizes: Sizes) -> Problem:
         ]
         errors.extend(arg for arg in args if isinstance(arg, Diagnostic))
         known = [arg for arg in args if isinstance(arg, Arg)]
-        errors.extend(e for arg in known for e in _axis_errors(arg, product.axes[:-2]))
+        errors.extend(e for arg in known for e in _axis_errors(arg, product.axes[:-2], product.axes[-2]))
         if len(known) == 2:
             found.append((index, known[0], known[1]))
     if errors:
@@ -50,6 +51,7 @@ def find_problem(kernel: Kernel, sizes: Sizes) -> Problem:
         m_axis=first.axes[-2],
         n_axis=first.axes[-1],
         batch_axes=first.axes[:-2],
+        groups=groups_of(kernel, sizes, first.axes[-2], first.axes[:-2]),
         products=tuple(
             Product(
                 _operand("A", a, sizes),
@@ -129,14 +131,10 @@ def _argument(kernel: Kernel, value: Value, role: Role, product: Value) -> Arg |
     return arg
 
 
-def _axis_errors(arg: Arg, batch_axes: tuple[str, ...]) -> list[Diagnostic]:
-    for axis in arg.axes:
-        if axis.by is not None or axis.upto is not None:
-            what = f"{axis.name} by {axis.by}" if axis.by is not None else f"{axis.name} upto {axis.upto}"
-            return [
-                error("FP4006", f"ragged and masked axes cannot be compiled yet: `{what}`", arg.span, "declared here",
-                      help="it runs on the reference: `fp4cc run --device reference`"),
-            ]  # fmt: skip
+def _axis_errors(arg: Arg, batch_axes: tuple[str, ...], rows: str) -> list[Diagnostic]:
+    found = [refused(arg, axis) for axis in arg.axes if in_groups(axis) and axis.name != rows]
+    if found:
+        return found
     names = tuple(axis.name for axis in arg.axes[:-2])
     if batch_axes and names and names != batch_axes:
         wanted = ", ".join(batch_axes)

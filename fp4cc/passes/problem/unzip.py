@@ -126,6 +126,7 @@ def _interleaved(kernel: Kernel, problem: Problem, sizes: Sizes, cut: Cut, group
         m_axis=problem.m_axis,
         n_axis=cut.into,
         batch_axes=problem.batch_axes,
+        groups=problem.groups,
     )
     return Frame(sunk.kernel, space, accumulators, group)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from fp4cc.ir.lowered import KernelParam, Problem, Product, Size, Walk
+from fp4cc.ir.lowered import Grouped, KernelParam, Persistent, Problem, Product, Size, Walk
 from fp4cc.ir.lowered_epilogue import EpilogueProgram
 from fp4cc.ir.sizes import ceildiv
 from fp4rt.manifest import Param, TensorMap
@@ -29,13 +29,14 @@ def plan_params(
     """The parameters by kind, those of a kind as they are given. Sizes that are numbers are none."""
     params = [KernelParam(m.name, Param("tensor_map", m.name), m.source) for m in maps]
     params += [KernelParam(s.name, Param("i32", s.value), s.what) for s in sizes if not isinstance(s.value, int)]
-    return tuple(sorted([*params, *others], key=lambda p: _ORDER.index(p.param.kind)))
+    known = {param.name: param for param in (*params, *others)}
+    return tuple(sorted(known.values(), key=lambda p: _ORDER.index(p.param.kind)))
 
 
 def product_sizes(problem: Problem, walk: Walk, epilogue: EpilogueProgram, mainloops: Sequence[Loop]) -> list[Size]:
     """The sizes that a kernel with products uses, whatever multiplies them."""
     found: list[Size] = []
-    if epilogue.clips:
+    if epilogue.clips or problem.groups is not None:
         found.append(Size("m_size", problem.m, problem.m_axis))
     if epilogue.clips or any(_from_n(product) for product in problem.products):
         found.append(Size("n_size", epilogue.problem.n, epilogue.problem.n_axis))
@@ -43,10 +44,22 @@ def product_sizes(problem: Problem, walk: Walk, epilogue: EpilogueProgram, mainl
     for number, loop in enumerate(mainloops):
         product, name = loop.products[0], f"k_tiles{number + 1 if number else ''}"
         found.append(Size(name, ceildiv(product.k, loop.tile_k), f"steps of {loop.tile_k} along {product.k_axis}"))
-    found.append(Size("tiles_m", walk.tiles_m, f"cluster tiles along {problem.m_axis}"))
+    if isinstance(walk, Grouped):  # how many tiles there are along M, and in all, is found on the device
+        found.append(Size("groups", walk.groups.count, f"groups of {problem.m_axis}"))
+    else:
+        found.append(Size("tiles_m", walk.tiles_m, f"cluster tiles along {problem.m_axis}"))
     found.append(Size("tiles_n", walk.tiles_n, f"cluster tiles along {problem.n_axis}"))
-    found.append(Size("tiles", walk.tiles, "cluster tiles in all"))
+    if isinstance(walk, Persistent):
+        found.append(Size("tiles", walk.tiles, "cluster tiles in all"))
     return found
+
+
+def group_params(walk: Walk) -> tuple[KernelParam, ...]:
+    """What says where groups of rows begin and end."""
+    if not isinstance(walk, Grouped):
+        return ()
+    what = "the first row of each group" if walk.groups.ragged else "the rows of each group"
+    return (KernelParam(f"{walk.groups.arg}_ptr", Param("pointer", walk.groups.arg), what),)
 
 
 def _from_n(product: Product) -> bool:

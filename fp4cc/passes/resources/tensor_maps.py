@@ -5,6 +5,7 @@ from __future__ import annotations
 from fp4cc.ir.kernel import Expr
 from fp4cc.ir.lowered import Operand, Problem
 from fp4cc.ir.sizes import ceildiv, fold, int_or_expr, mul, scaled
+from fp4cc.passes.problem.groups import most_tiles
 from fp4cc.passes.resources.smem import ATOM_BYTES
 from fp4rt.manifest import TensorMap
 
@@ -16,7 +17,7 @@ def codes_map(
     row_bytes = scaled(problem.k, operand.bits, 8)
     dims, strides, sides = [width, operand.rows], [row_bytes], [*box]
     if operand.batched:
-        dims.append(problem.batch)
+        dims.append(problem.indices)
         strides.append(mul(operand.rows, row_bytes))
         sides.append(1)
     return _map(name, operand.codes, dtype, dims, strides, sides, problem, swizzle)
@@ -29,11 +30,13 @@ def scale_atoms_map(name: str, problem: Problem, operand: Operand, block: int, b
     """
     atoms_k = ceildiv(problem.k, 4 * block)
     atoms_rows = ceildiv(operand.rows, 128)
+    if problem.groups is not None and problem.groups.ragged and operand.role == "A":
+        atoms_rows = most_tiles(operand.rows, 128, problem.groups)  # each group starts a new row of atoms
     dims: list[Expr] = [256, atoms_rows, atoms_k]
     strides: list[Expr] = [mul(atoms_k, ATOM_BYTES), ATOM_BYTES]
     sides = [*box]
     if operand.batched:
-        dims.append(problem.batch)
+        dims.append(problem.indices)
         strides.append(mul(atoms_rows, atoms_k, ATOM_BYTES))
         sides.append(1)
     return _map(name, f"{operand.arg}.scales", "U16", dims, strides, sides, problem)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from fp4cc.diagnostics import DiagnosticError
-from fp4cc.ir.kernel import Kernel, Value
+from fp4cc.ir.kernel import Axis, Kernel, Value
 from fp4cc.ir.lowered import LoweredKernel, Marked
 from fp4cc.marks import mark, spelled_in
 
@@ -49,13 +49,18 @@ def _marked(kernel: Kernel, names: tuple[str, ...]) -> Kernel:
         if old.op == "dim":
             size = old.attrs["expr"]
             return replace(old, attrs={**old.attrs, "name": sizes[size]}) if isinstance(size, str) else old
-        if old.op not in ("arg", "tensor_scale"):
-            return old
-        return replace(old, attrs={**old.attrs, "name": marks[str(old.attrs["name"])]})
+        named = [key for key in (("name",) if old.op in ("arg", "tensor_scale") else ("ragged",)) if key in old.attrs]
+        return replace(old, attrs={**old.attrs, **{key: marks[str(old.attrs[key])] for key in named}}) if named else old
+
+    def axis(old: Axis) -> Axis:
+        by, upto = (None if name is None else marks[name] for name in (old.by, old.upto))
+        return replace(old, by=by, upto=upto)
 
     return replace(
         kernel,
-        args=tuple(replace(arg, name=marks[arg.name]) for arg in kernel.args),
+        args=tuple(
+            replace(arg, name=marks[arg.name], axes=tuple(axis(each) for each in arg.axes)) for arg in kernel.args
+        ),
         values=tuple(value(old) for old in kernel.values),
         stores=tuple(replace(store, arg=marks[store.arg]) for store in kernel.stores),
     )

@@ -91,6 +91,20 @@ def load(thread: ThreadContext, ins: Instruction, dst: int, src: int, size: int,
 )
 def send(thread: ThreadContext, ins: Instruction, dst: int, src: int, size: int, barrier: int) -> None:
     """Own shared memory to that of a CTA of the cluster."""
+    _to_shared(thread, ins, dst, src, size, barrier, lambda _, data: data)
+
+
+def _to_shared(
+    thread: ThreadContext,
+    ins: Instruction,
+    dst: int,
+    src: int,
+    size: int,
+    barrier: int,
+    new: Callable[[Callable[[], Bytes], Bytes], Bytes],
+) -> None:
+    """Own shared memory to that of a CTA of the cluster: `new` makes its bytes of what reads the old ones, and the
+    source's."""
     _check(size, dst, src)
     _same_cta(dst, barrier)
     source = _own(thread, src)
@@ -101,7 +115,7 @@ def send(thread: ThreadContext, ins: Instruction, dst: int, src: int, size: int,
         data = _read_shared(source, src & OFFSET_MASK, size)
         require_live(thread.cluster.ctas[dst >> RANK_SHIFT], "the bulk copy")
         target, offset = thread.cluster.resolve(dst)
-        _write_shared(target, offset, data)
+        _write_shared(target, offset, new(lambda: _read_shared(target, offset, size), data))
         thread.cluster.barrier(barrier).complete_tx(size)
 
     submit(thread, ins, effect)
@@ -155,23 +169,10 @@ _TYPE = "type=u32|s32|u64|s64|b32|b64|f16|bf16|f32|f64"
 )
 def reduce_shared(thread: ThreadContext, ins: Instruction, dst: int, src: int, size: int, barrier: int) -> None:
     """Own shared memory reduced into that of a CTA of the cluster (integer types)."""
-    _check(size, dst, src)
-    _same_cta(dst, barrier)
     if ins.mod("type") not in ("u32", "s32", "u64", "b32", "b64"):
         raise Fault(f"cp.reduce.async.bulk to shared memory does not take .{ins.mod('type')}")
-    source = _own(thread, src)
-    thread.cluster.barrier(barrier)
-
-    def effect() -> None:
-        require_live(thread.cta, "the read of a bulk copy")
-        data = _read_shared(source, src & OFFSET_MASK, size)
-        require_live(thread.cluster.ctas[dst >> RANK_SHIFT], "the bulk copy")
-        target, offset = thread.cluster.resolve(dst)
-        old = _read_shared(target, offset, size)
-        _write_shared(target, offset, tma.reduce_bytes(old, data, _TYPES[ins.mod("type")], ins.mod("op")))
-        thread.cluster.barrier(barrier).complete_tx(size)
-
-    submit(thread, ins, effect)
+    kind, op = _TYPES[ins.mod("type")], ins.mod("op")
+    _to_shared(thread, ins, dst, src, size, barrier, lambda old, data: tma.reduce_bytes(old(), data, kind, op))
 
 
 @instruction(

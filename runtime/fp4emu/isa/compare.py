@@ -147,28 +147,20 @@ def _compare_halves(op: str, kind_name: str, a: Array, b: Array) -> list[Array]:
     return result
 
 
+def _all_bits(e: Builder, ins: Instruction, text: str, kind: str) -> None:
+    """Writes 32 ones where a comparison holds, else zeros."""
+    found = f"(0xFFFFFFFF if {text} else 0)" if kind == "U" else f"where({text}, U4(0xFFFFFFFF), U4(0))"
+    e.set(ins.operands[0], kind, "u", found, 32)
+
+
 @instruction("set", f"{INTEGER_OPS} out=u32|s32 {INTEGER_TYPES}", style="emit", section="9.7.6.1", outputs=1)
 def set_integer(e: Builder, ins: Instruction) -> None:
-    text, kind = _integer(e, ins, ins.operands[1], ins.operands[2])
-    e.set(
-        ins.operands[0],
-        kind,
-        "u",
-        f"(0xFFFFFFFF if {text} else 0)" if kind == "U" else f"where({text}, U4(0xFFFFFFFF), U4(0))",
-        32,
-    )
+    _all_bits(e, ins, *_integer(e, ins, ins.operands[1], ins.operands[2]))
 
 
 @instruction("set", f"{FLOAT_OPS} [ftz] out=u32|s32 type=f32|f64|f16|bf16", style="emit", section="9.7.6.1", outputs=1)
 def set_float(e: Builder, ins: Instruction) -> None:
-    text, kind = _floating(e, ins, ins.operands[1], ins.operands[2])
-    e.set(
-        ins.operands[0],
-        kind,
-        "u",
-        f"(0xFFFFFFFF if {text} else 0)" if kind == "U" else f"where({text}, U4(0xFFFFFFFF), U4(0))",
-        32,
-    )
+    _all_bits(e, ins, *_floating(e, ins, ins.operands[1], ins.operands[2]))
 
 
 @instruction("set", f"{FLOAT_OPS} [ftz] f32 type=f32", style="emit", section="9.7.6.1", outputs=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,26 +86,29 @@ def inval(g: Lockstep, ins: Instruction, mask: Any, address: Any) -> None:
         warp.cta.barrier_invalidate(_offset(warp, place))
 
 
-@instruction(
-    "mbarrier.expect_tx", f"[sem=relaxed] [scope=cta|cluster] {ANY} b64", style="group", section="9.7.13.15.11"
-)
-def expect_tx(g: Lockstep, ins: Instruction, mask: Any, address: Any, count: Any) -> None:
+def _transactions(g: Lockstep, ins: Instruction, mask: Any, address: Any, count: Any) -> Iterator[tuple[Barrier, int]]:
+    """Each barrier that lanes name, and the transactions of all those lanes together."""
     for row, warp, lanes, (place, tx) in _each(g, mask, address, count):
         g.row = row
         if g.order is not None:
             g.order.acts(warp, lanes, ins)
-        _at(warp, place, False).expect_tx(lanes.bit_count() * tx)
+        yield _at(warp, place, False), lanes.bit_count() * tx
+
+
+@instruction(
+    "mbarrier.expect_tx", f"[sem=relaxed] [scope=cta|cluster] {ANY} b64", style="group", section="9.7.13.15.11"
+)
+def expect_tx(g: Lockstep, ins: Instruction, mask: Any, address: Any, count: Any) -> None:
+    for barrier, transactions in _transactions(g, ins, mask, address, count):
+        barrier.expect_tx(transactions)
 
 
 @instruction(
     "mbarrier.complete_tx", f"[sem=relaxed] [scope=cta|cluster] {ANY} b64", style="group", section="9.7.13.15.12"
 )
 def complete_tx(g: Lockstep, ins: Instruction, mask: Any, address: Any, count: Any) -> None:
-    for row, warp, lanes, (place, tx) in _each(g, mask, address, count):
-        g.row = row
-        if g.order is not None:
-            g.order.acts(warp, lanes, ins)
-        _at(warp, place, False).complete_tx(lanes.bit_count() * tx)
+    for barrier, transactions in _transactions(g, ins, mask, address, count):
+        barrier.complete_tx(transactions)
 
 
 # The state that an arrival returns: the current phase, and the pending count before the arrival (9.7.13.15.13).

@@ -158,6 +158,11 @@ def shuffle(g: Lockstep, mask: Any, mode: str, value: Any, lane: Any, clamp: Any
     return np.take_along_axis(source, chosen, axis=1), np.broadcast_to(ok, (rows, 32))
 
 
+def _flags(predicate: Any) -> Any:
+    """A predicate, to be combined with the participants of each lane: [row, 1, lane], or a scalar."""
+    return predicate[..., None, :] if isinstance(predicate, np.ndarray) else np.asarray(predicate)
+
+
 @instruction(
     "vote.sync",
     "op=all|any|uni pred",
@@ -170,8 +175,7 @@ def shuffle(g: Lockstep, mask: Any, mode: str, value: Any, lane: Any, clamp: Any
 )
 def vote(g: Lockstep, ins: Instruction, mask: Any, predicate: Any, members: Any) -> Any:
     check_members(g, mask, members)
-    together = _participants(g, mask, members)
-    flags = np.asarray(predicate)[..., None, :] if isinstance(predicate, np.ndarray) else np.asarray(predicate)
+    together, flags = _participants(g, mask, members), _flags(predicate)
     every = (flags | ~together).all(axis=2)
     some = (flags & together).any(axis=2)
     return {"all": every, "any": some, "uni": every | ~some}[ins.mod("op")]
@@ -182,8 +186,7 @@ def vote(g: Lockstep, ins: Instruction, mask: Any, predicate: Any, members: Any)
 )
 def ballot(g: Lockstep, ins: Instruction, mask: Any, predicate: Any, members: Any) -> Any:
     check_members(g, mask, members)
-    flags = np.asarray(predicate)[..., None, :] if isinstance(predicate, np.ndarray) else np.asarray(predicate)
-    return ((flags & _participants(g, mask, members)) * _WEIGHTS).sum(axis=2).astype(np.uint32)
+    return ((_flags(predicate) & _participants(g, mask, members)) * _WEIGHTS).sum(axis=2).astype(np.uint32)
 
 
 @instruction("activemask", "b32", style="group", section="9.7.13.11", outputs=1, per_warp=True, quiet=True)

@@ -5,19 +5,34 @@ Works with cuda-bindings 12.9 and later. The primary context of a device is used
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
+from fp4rt.cuda import native as natives
+from fp4rt.cuda.native import Native
 from fp4rt.errors import DeviceError, ForkError
 
 _lock = threading.Lock()
 _driver: Any = None
+_native: tuple[Any, Native] | None = None
 _forked = False
+
+
+class _Cell(threading.local):
+    """Where the driver writes a thread's current context."""
+
+    def __init__(self) -> None:
+        self.word = ctypes.c_uint64()
+        self.address = ctypes.addressof(self.word)
+
+
+_cell = _Cell()
 
 
 def driver() -> Any:
@@ -34,6 +49,18 @@ def driver() -> Any:
         if _driver is None:
             _driver = _initialize()
     return _driver
+
+
+def native() -> Native:
+    """The functions that calls make without cuda-python's wrappers."""
+    global _native
+    if _native is None or _native[0] is not _driver:
+        bindings = driver()
+        try:
+            _native = bindings, natives.bind(bindings)
+        except RuntimeError as error:
+            raise DeviceError(str(error), help="install a newer driver") from error
+    return _native[1]
 
 
 def _initialize() -> Any:
@@ -86,8 +113,12 @@ def check(results: Any, what: str) -> Any:
 
 
 def failure(result: Any, what: str) -> DeviceError:
-    """The error for a failed driver call."""
-    return DeviceError(f"{what}: {_name(_driver, result)}", code="FP6304")
+    """The error for a failed driver call, of a CUresult or its number."""
+    try:
+        name = _name(_driver, _driver.CUresult(result))
+    except ValueError:  # of a driver that is newer than cuda-python
+        name = f"CUDA error {result}"
+    return DeviceError(f"{what}: {name}", code="FP6304")
 
 
 def _name(bindings: Any, result: Any) -> str:
@@ -111,6 +142,7 @@ class Context:
         self.device = check(cu.cuDeviceGet(ordinal), "cuDeviceGet")
         self.handle = check(cu.cuDevicePrimaryCtxRetain(self.device), "cuDevicePrimaryCtxRetain")
         self._address = int(self.handle)
+        self._current = native().current_context
         kind = cu.CUdevice_attribute
         self.capability = (
             self.attribute(kind.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR),
@@ -125,10 +157,13 @@ class Context:
 
     def activate(self) -> bool:
         """Make this the thread's current context. True if it was not: then `deactivate` afterwards."""
-        cu = driver()
-        if int(cu.cuCtxGetCurrent()[1]) == self._address:
+        cell = _cell
+        result = self._current(cell.address)
+        if result:
+            raise failure(result, "cuCtxGetCurrent")
+        if cell.word.value == self._address:
             return False
-        check(cu.cuCtxPushCurrent(self.handle), "cuCtxPushCurrent")
+        check(driver().cuCtxPushCurrent(self.handle), "cuCtxPushCurrent")
         return True
 
     def deactivate(self) -> None:
@@ -178,8 +213,16 @@ def stream_handle(stream: object) -> int:
     raise DeviceError(f"stream: expected a CUDA stream, found {type(stream).__name__}", code="FP6304")
 
 
+_raw_stream: Callable[[int], int] | None = None
+
+
 def torch_stream(device: int) -> int:
     """The address of torch's current stream on a device."""
-    torch = sys.modules["torch"]
-    raw = getattr(torch._C, "_cuda_getCurrentRawStream", None)  # what Triton uses: a tenth of the public call's time
-    return raw(device) if raw is not None else torch.cuda.current_stream(device).cuda_stream
+    global _raw_stream
+    found = _raw_stream
+    if found is None:
+        torch = sys.modules["torch"]
+        # What Triton uses: a tenth of the public call's time.
+        raw = getattr(torch._C, "_cuda_getCurrentRawStream", None)
+        _raw_stream = found = raw or (lambda device: torch.cuda.current_stream(device).cuda_stream)
+    return found(device)

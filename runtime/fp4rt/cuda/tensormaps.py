@@ -1,80 +1,60 @@
-"""Tensor maps through cuTensorMapEncodeTiled, cached by address: a call on the same memory encodes nothing."""
+"""Tensor maps through cuTensorMapEncodeTiled: one for each set of sizes, as a new address does not need a new one."""
 
 from __future__ import annotations
 
 import ctypes
-from typing import Any
+import struct
 
-from fp4rt.cuda.driver import Context, check, driver
-from fp4rt.errors import ArgumentError
-from fp4rt.resolve import Key, Resolved, ResolvedMap
+from fp4rt.cuda.driver import failure, native
+from fp4rt.resolve import ResolvedMap
 
-_TYPES = {
-    "U8": "UINT8", "U16": "UINT16", "U32": "UINT32", "I32": "INT32", "U64": "UINT64", "I64": "INT64",
-    "F16": "FLOAT16", "BF16": "BFLOAT16", "F32": "FLOAT32", "F64": "FLOAT64", "F32_FTZ": "FLOAT32_FTZ",
-    "TF32": "TFLOAT32", "TF32_FTZ": "TFLOAT32_FTZ",
-    "B4X16": "16U4_ALIGN8B", "B4X16_P64": "16U4_ALIGN16B", "B6X16_P32": "16U6_ALIGN16B",
+#: The numbers of cuda.h, which a driver never changes: CUtensorMapDataType, CUtensorMapSwizzle,
+#: CUtensorMapL2promotion, CUtensorMapFloatOOBfill and CU_TENSOR_MAP_INTERLEAVE_NONE.
+TYPES = {
+    "U8": 0, "U16": 1, "U32": 2, "I32": 3, "U64": 4, "I64": 5, "F16": 6, "F32": 7, "F64": 8, "BF16": 9, "F32_FTZ": 10,
+    "TF32": 11, "TF32_FTZ": 12, "B4X16": 13, "B4X16_P64": 14, "B6X16_P32": 15,
 }  # fmt: skip
-_L2 = {"none": "NONE", "64B": "L2_64B", "128B": "L2_128B", "256B": "L2_256B"}
-_FILL = {"zeros": "NONE", "nan": "NAN_REQUEST_ZERO_FMA"}
-ZEROS = bytes(128)
-_MAX_CACHED = 4096
-
-
-class MapCache:
-    """The encoded maps of one loaded kernel."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
-        self._encoded: dict[tuple[str, Key, str, int], bytes] = {}
-
-    def get(self, plan: Resolved, m: ResolvedMap, address: int) -> bytes:
-        """The 128 bytes of a plan's map over the buffer at `address`; zeros if the map is not active."""
-        if not m.active:
-            return ZEROS
-        key = (plan.variant, plan.key, m.name, address)
-        found = self._encoded.get(key)
-        if found is None:
-            with self._context.current():  # CUDA encodes for the device of the current context
-                found = encode(m, address + m.byte_offset)
-            if len(self._encoded) >= _MAX_CACHED:
-                self._encoded.clear()
-            self._encoded[key] = found
-        return found
+SWIZZLES = {"none": 0, "32B": 1, "64B": 2, "128B": 3}
+PROMOTIONS = {"none": 0, "64B": 1, "128B": 2, "256B": 3}
+FILLS = {"zeros": 0, "nan": 1}
+_NO_INTERLEAVE = 0
+#: Dims, strides, box and element strides, of which the driver reads as many as there are dims.
+_LISTS = struct.Struct("<5Q5Q5I5I")
+_DIMS, _STRIDES, _BOX, _ELEMENT_STRIDES = 0, 40, 80, 100
+_SIZE, _ALIGN = 128, 64
 
 
 def encode(m: ResolvedMap, address: int) -> bytes:
-    """cuTensorMapEncodeTiled; ArgumentError where the address is not aligned, DeviceError where CUDA refuses."""
-    unit = alignment(m)
-    if address % unit:
-        raise ArgumentError(
-            f"{m.source} lies at {address:#x}: its tensor map needs an address that is a multiple of {unit}",
-            argument=m.source.partition(".")[0],
-            code="FP6106",
-            help="pass a whole tensor, or a copy of the slice",
-        )
-    cu = driver()
-    result = cu.cuTensorMapEncodeTiled(
-        _member(cu.CUtensorMapDataType, "CU_TENSOR_MAP_DATA_TYPE_" + _TYPES[m.dtype]),
+    """The 128 bytes of cuTensorMapEncodeTiled for an address that is aligned; DeviceError where CUDA refuses."""
+    memory = ctypes.create_string_buffer(_SIZE + _LISTS.size + _ALIGN)
+    base = ctypes.addressof(memory)
+    place = base + -base % _ALIGN
+    lists = place + _SIZE
+    filled = (*_five(m.dims), *_five(m.strides), *_five(m.box), *_five(m.element_strides))
+    _LISTS.pack_into(memory, lists - base, *filled)
+    result = native().encode(
+        place,
+        TYPES[m.dtype],
         len(m.dims),
         address,
-        [cu.cuuint64_t(d) for d in m.dims],
-        [cu.cuuint64_t(s) for s in m.strides],
-        [cu.cuuint32_t(b) for b in m.box],
-        [cu.cuuint32_t(s) for s in m.element_strides],
-        cu.CUtensorMapInterleave.CU_TENSOR_MAP_INTERLEAVE_NONE,
-        _member(cu.CUtensorMapSwizzle, "CU_TENSOR_MAP_SWIZZLE_" + m.swizzle.upper()),
-        _member(cu.CUtensorMapL2promotion, "CU_TENSOR_MAP_L2_PROMOTION_" + _L2[m.l2]),
-        _member(cu.CUtensorMapFloatOOBfill, "CU_TENSOR_MAP_FLOAT_OOB_FILL_" + _FILL[m.fill]),
+        lists + _DIMS,
+        lists + _STRIDES,
+        lists + _BOX,
+        lists + _ELEMENT_STRIDES,
+        _NO_INTERLEAVE,
+        SWIZZLES[m.swizzle],
+        PROMOTIONS[m.l2],
+        FILLS[m.fill],
     )
-    encoded = check(result, f"cuTensorMapEncodeTiled of {m.name} {m.dtype}{list(m.dims)}")
-    return ctypes.string_at(int(encoded.getPtr()), 128)
+    if result:
+        raise failure(result, f"cuTensorMapEncodeTiled of {m.name} {m.dtype}{list(m.dims)}")
+    return ctypes.string_at(place, _SIZE)
+
+
+def _five(values: tuple[int, ...]) -> tuple[int, ...]:
+    return (*values, *(0,) * (5 - len(values)))
 
 
 def alignment(m: ResolvedMap) -> int:
     """The alignment of the map's address in bytes (CUDA driver API, cuTensorMapEncodeTiled)."""
     return 32 if m.dtype in ("B4X16_P64", "B6X16_P32") else 16
-
-
-def _member(enum: Any, name: str) -> Any:
-    return getattr(enum, name)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
+from fp4rt.arrays import Output
 from fp4rt.artifact import Artifact
 from fp4rt.resolve import Resolved
 from fp4rt.signature import Call
@@ -28,6 +29,22 @@ class Executable(Protocol):
 
     def bind(self, call: Call, plan: Resolved, stream: object | None) -> Launcher:
         """Pack the call. `call.parts` has every buffer, and WORKSPACE if the caller gave one."""
+        ...
+
+
+class Quick(Protocol):
+    """What an executable may have for calls like one that was checked: its optional method `repeated(signature)`."""
+
+    def __call__(
+        self, args: Mapping[str, Any], out: Mapping[str, Any] | None, workspace: Any, stream: object | None
+    ) -> dict[str, Output] | None:
+        """Run the call; None where nothing was done and it has to be checked."""
+        ...
+
+    def learn(
+        self, args: Mapping[str, Any], out: Mapping[str, Any] | None, workspace: Any, call: Call, plan: Resolved
+    ) -> None:
+        """Remember a call that was checked and run."""
         ...
 
 

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 from fp4rt.cuda.calls import CallPacker, HostCall, TensorCall
 from fp4rt.cuda.driver import context, stream_handle
 from fp4rt.cuda.module import load_entries, runs_on
+from fp4rt.cuda.repeated import Repeated
 from fp4rt.errors import DeviceError
 
 if TYPE_CHECKING:
     from fp4rt.artifact import Artifact
     from fp4rt.devices.base import Launcher
     from fp4rt.resolve import Resolved
-    from fp4rt.signature import Call
+    from fp4rt.signature import Call, Signature
 
 
 class CudaDevice:
@@ -52,8 +53,12 @@ class CudaExecutable:
     """An artifact loaded on a GPU."""
 
     def __init__(self, packer: CallPacker) -> None:
-        self._packer = packer
+        self.packer = packer
         self.memory: int | None = packer.context.ordinal
+
+    def repeated(self, signature: Signature) -> Repeated | None:
+        """The quick way for calls like one that was checked; None for a kernel with numbers that are not f32."""
+        return Repeated(signature, self.packer) if all(a.dtype == "f32" for a in signature.params) else None
 
     def allocating(self, call: Call, stream: object | None) -> AbstractContextManager[object]:
         """With torch and a stream other than its current one, allocate on that stream, as torch asks for."""
@@ -67,8 +72,8 @@ class CudaExecutable:
     def bind(self, call: Call, plan: Resolved, stream: object | None) -> Launcher:
         """Torch tensors: launches on their memory. Numpy arrays: copies in, launches, copies out, waits."""
         if call.family == "numpy":
-            return HostCall(self._packer, call, plan, stream)
+            return HostCall(self.packer, call, plan, stream)
         if stream is None or not plan.workspace:
-            return TensorCall(self._packer, call, plan, stream)
+            return TensorCall(self.packer, call, plan, stream)
         with self.allocating(call, stream):  # the workspace
-            return TensorCall(self._packer, call, plan, stream)
+            return TensorCall(self.packer, call, plan, stream)

@@ -101,6 +101,8 @@ class EmulatorExecutable:
         self._order: Literal["strict", "default"] | None = device.order
         self._lock = threading.Lock()
         self._gpu: Gpu = Gpu(artifact.manifest.target, mode=device.mode, seed=device.seed)
+        #: Outputs of which rows past the count of their group stay as they are.
+        self._partial = {a.name for a in artifact.manifest.kernel.outputs if any(x.upto for x in a.axes)}
         self._modules: dict[str, Any] = {}
         for module in artifact.manifest.modules():
             try:
@@ -150,7 +152,8 @@ class EmulatorExecutable:
             if name == WORKSPACE:
                 continue
             addresses[name] = gpu.alloc(max(v.nbytes, 1))
-            if v.nbytes and (name not in call.written or name.partition(".")[0] in call.inout):
+            argument = name.partition(".")[0]
+            if v.nbytes and (name not in call.written or argument in call.inout or argument in self._partial):
                 gpu.write(addresses[name], arrays.host_bytes(v))
         addresses[WORKSPACE] = gpu.alloc(max(plan.workspace, 1))
         for init in plan.init:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fp4num import Quantized
 from fp4rt import arrays
@@ -13,7 +15,7 @@ from fp4rt.errors import DeviceError
 from fp4rt.limits import Deadline, check_memory, interpreted_bytes
 from fp4rt.reference import Environment, Tensor, evaluate
 from fp4rt.reference.bounds import Range, ranges
-from fp4rt.reference.interpreter import Operand, codes_of
+from fp4rt.reference.interpreter import Operand, codes_of, unused_rows
 from fp4rt.typed import shape_of
 
 if TYPE_CHECKING:
@@ -76,14 +78,24 @@ class ReferenceExecutable:
     def _environment(self, call: Call) -> Environment:
         held = {a.name: self._argument(call, a) for a in self._kernel.args if a.direction in ("in", "inout")}
         groups = {x.name: x.by for a in self._kernel.args for x in a.axes if x.name is not None and x.by is not None}
-        return Environment(call.dims, call.scalars, held, groups)
+        masks = {
+            x.name: (x.upto, str(self._kernel.arg(x.upto).axes[0].name))
+            for a in self._kernel.args for x in a.axes if x.name is not None and x.upto is not None
+        }  # fmt: skip
+        return Environment(call.dims, call.scalars, held, groups, masks)
 
     def _run(self, call: Call) -> None:
         what = f"interpreting {self._kernel.name}"
         check_memory(interpreted_bytes(self._kernel, call.dims), self._device.memory_limit, what)
-        values = evaluate(self._kernel, self._environment(call), Deadline(self._device.time_limit))
+        environment = self._environment(call)
+        values = evaluate(self._kernel, environment, Deadline(self._device.time_limit))
         for store in self._kernel.stores:
-            _store(call, self._kernel.arg(store.arg), values[store.value])
+            arg = self._kernel.arg(store.arg)
+            axes = tuple(x.name or str(i) for i, x in enumerate(arg.axes))
+            kept = _Kept.of(call, arg, unused_rows(axes, shape_of(arg, call.dims), environment))
+            _store(call, arg, values[store.value])
+            if kept is not None:
+                kept.restore()
 
     def _argument(self, call: Call, arg: Arg) -> Any:
         if arg.format is None:
@@ -106,6 +118,33 @@ def _typed(call: Call, name: str, dtype: str) -> Any:
     """A buffer as a numpy array that shares its memory, of the numpy type that stands for `dtype`."""
     v = call.parts[name]
     return arrays.host_bytes(v).view(arrays.NUMPY_DTYPES[dtype][0]).reshape(v.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """Rows of a masked output past their group's count: what was there, which no kernel writes."""
+
+    data: NDArray[np.uint8]
+    before: NDArray[np.uint8]
+    unused: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, call: Call, arg: Arg, unused: NDArray[np.bool_] | None) -> _Kept | None:
+        """The rows that stay as they are; of a quantized output its codes."""
+        view = call.parts.get(arg.name if arg.format is None else f"{arg.name}.codes")
+        if unused is None or view is None or not view.nbytes:
+            return None
+        shape = shape_of(arg, call.dims)
+        held = arrays.host_bytes(view).reshape(*shape[:-1], -1)  # the bytes of a row
+        rows = np.broadcast_to(unused, (*shape[:-1], 1)) if unused.shape[-1] == 1 else None
+        if rows is None:  # rows that lie along the last axis
+            width = held.shape[-1] // shape[-1]
+            rows = np.repeat(np.broadcast_to(unused, shape), width, axis=-1)
+        return cls(held, held.copy(), np.broadcast_to(rows, held.shape))
+
+    def restore(self) -> None:
+        """Put back what was there."""
+        self.data[self.unused] = self.before[self.unused]
 
 
 def _store(call: Call, arg: Arg, value: Operand) -> None:

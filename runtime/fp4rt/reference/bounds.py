@@ -156,6 +156,10 @@ def _transpose(value: Value, operands: list[Interval], env: Environment) -> Inte
     return operands[0].each(Tensor.swap_last)
 
 
+def _of_group(value: Value, operands: list[Interval], env: Environment) -> Interval:
+    return operands[0].each(lambda t: tensorops.of_group(value, t, env.arrays))
+
+
 def _reduce(value: Value, operands: list[Interval], env: Environment) -> Interval:
     x = operands[0]
     if value.attrs["kind"] == "mean_square":  # of the magnitudes, which have the same squares
@@ -195,6 +199,7 @@ def _hadamard(value: Value, operands: list[Interval], env: Environment) -> Inter
 
 
 _TENSOR: dict[str, Callable[[Value, list[Interval], Environment], Interval]] = {
+    "of_group": _of_group,
     "transpose": _transpose,
     "reduce": _reduce,
     "unzip": _unzip,

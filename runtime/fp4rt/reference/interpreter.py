@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fp4num import Quantized, decode, dequantize, encode
 from fp4rt import sizes
@@ -34,6 +35,8 @@ class Environment:
     arrays: Mapping[str, Any]
     #: The offsets argument of each ragged axis: an axis is ragged in all arguments alike.
     groups: Mapping[str, str] = field(default_factory=dict[str, str])
+    #: The counts argument of each masked axis, and the axis that numbers its groups.
+    masks: Mapping[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])
 
 
 def evaluate(kernel: TypedKernel, env: Environment, deadline: Deadline = NO_DEADLINE) -> list[Operand]:
@@ -185,6 +188,10 @@ def _matmul(value: Value, operands: list[Operand], env: Environment) -> Tensor:
         return Tensor(sums.astype(np.float32), value.axes)
 
 
+def _of_group(value: Value, operands: list[Operand], env: Environment) -> Tensor:
+    return tensorops.of_group(value, _tensor(value, operands[0]), env.arrays)
+
+
 def _transpose(value: Value, operands: list[Operand], env: Environment) -> Operand:
     source = operands[0]
     if isinstance(source, Quantized):
@@ -207,7 +214,23 @@ def _quantize(value: Value, operands: list[Operand], env: Environment) -> Quanti
     shape = tuple(x.extent(axis) if axis in x.axes else 1 for axis in value.axes)
     by = env.groups.get(value.axes[-2]) if len(value.axes) > 1 else None
     offsets = None if by is None else env.arrays[by]
-    return tensorops.quantize(np.broadcast_to(x.align(value.axes), shape), others, value, offsets)
+    data = np.broadcast_to(x.align(value.axes), shape)
+    unused = unused_rows(value.axes, shape, env)
+    if unused is not None:  # no block's scale depends on them
+        data = np.where(unused, np.float32(0), data)
+    found = tensorops.quantize(data, others, value, offsets)
+    return found if unused is None else tensorops.with_padding(found, np.broadcast_to(unused, shape))
+
+
+def unused_rows(axes: tuple[str, ...], shape: tuple[int, ...], env: Environment) -> NDArray[np.bool_] | None:
+    """Where a tensor has rows past the count of their group, in a shape that broadcasts to its own; None: nowhere."""
+    found: NDArray[np.bool_] | None = None
+    for axis, (counts, groups) in env.masks.items():
+        if axis in axes and groups in axes:
+            index, group = np.arange(shape[axes.index(axis)]), np.asarray(env.arrays[counts]).astype(np.int64)
+            both = Tensor(index[None, :] >= group[:, None], (groups, axis)).align(axes)
+            found = both if found is None else found | both
+    return found
 
 
 def _whole(function: Callable[..., Tensor]) -> Callable[[Value, list[Operand], Environment], Tensor]:
@@ -219,6 +242,7 @@ def _whole(function: Callable[..., Tensor]) -> Callable[[Value, list[Operand], E
 
 _SPECIAL: dict[str, Callable[[Value, list[Operand], Environment], Operand]] = {
     "matmul": _matmul,
+    "of_group": _of_group,
     "transpose": _transpose,
     "dequantize": _dequantize,
     "quantize": _quantize,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +42,19 @@ def quantize(x: Array, others: list[Tensor], value: Value, offsets: Array | None
         stream=stream if isinstance(stream, int) else 0,
         offsets=offsets,
     )
+
+
+def with_padding(q: Quantized, unused: NDArray[np.bool_]) -> Quantized:
+    """The tensor with padding for the scales of blocks whose rows are all `unused` (a mask of its elements)."""
+    fmt = q.format
+    if fmt.scale is None or not q.scales.size or isinstance(fmt.stored[0], str):
+        return q
+    tall, places = fmt.stored[0], q.scale_places()
+    rows = unused[..., 0].reshape(-1, unused.shape[-2])[:, ::tall]
+    scales = np.array(q.scales)
+    pad = np.full(scales.itemsize, fmt.layout.pad, np.uint8).view(scales.dtype)[0]
+    scales[places[rows]] = pad
+    return Quantized(q.codes, scales, q.tensor_scale, fmt, q.shape, q.offsets)
 
 
 def reduce(value: Value, operands: list[Tensor], dims: Mapping[str, int]) -> Tensor:
@@ -133,6 +147,14 @@ def unzip(value: Value, operands: list[Tensor], dims: Mapping[str, int]) -> Tens
     data = np.take(x.data, index, axis=x.axes.index(axis))
     renamed = tuple(into if a == axis else a for a in x.axes)
     return Tensor(Tensor(data, renamed).align(value.axes), value.axes)
+
+
+def of_group(value: Value, x: Tensor, arrays: Mapping[str, Any]) -> Tensor:
+    """For each row of a ragged axis the part of `x` of the row's group; the rows stand in the groups' place."""
+    groups, rows, offsets = (str(value.attrs[key]) for key in ("groups", "rows", "ragged"))
+    counts = np.diff(np.asarray(arrays[offsets]).astype(np.int64))
+    data = np.repeat(x.data, counts, axis=x.axes.index(groups))
+    return Tensor(data, tuple(rows if axis == groups else axis for axis in x.axes))
 
 
 def hadamard(value: Value, operands: list[Tensor], dims: Mapping[str, int]) -> Tensor:

@@ -164,7 +164,9 @@ class _Implementation:
         return self._run(self._host, flat)
 
     def on_cuda(self, *flat: Any) -> Any:
-        index = next((x.get_device() for x in flat if isinstance(x, torch.Tensor) and x.is_cuda), 0)
+        index = flat[0].get_device()
+        if index < 0:  # a tensor of the host among those of a GPU, whose checks say so
+            index = next((x.get_device() for x in flat if isinstance(x, torch.Tensor) and x.is_cuda), 0)
         prepared = self._on.get(index)
         if prepared is None:
             prepared = self._on[index] = Prepared(self._kernel.on_cuda(index), self._schema)

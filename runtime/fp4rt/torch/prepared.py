@@ -10,14 +10,17 @@ from typing import Any
 
 import torch  # pyright: ignore[reportMissingImports]
 
+from fp4rt.among import check_overlaps
 from fp4rt.arrays import View
-from fp4rt.checks import check_overlaps
+from fp4rt.cuda.repeated import LARGEST, model, overlaps
 from fp4rt.kernel import Kernel
+from fp4rt.plan import WORKSPACE
 from fp4rt.signature import Call
 from fp4rt.torch.schema import Schema
 
 #: Sets of shapes that are kept; past it all are dropped, since sizes then hardly repeat.
 _MAX = 512
+_empty_like: Any = torch.empty_like
 
 
 class Prepared:
@@ -41,6 +44,8 @@ class Prepared:
         plan = self._plans.get(key)
         if plan is None:
             return self._first(key, flat)
+        if plan.template is not None:
+            return self._queue(plan, plan.template, flat)
         kernel = self._kernel
         parts = {
             name: View(flat[at], "torch", flat[at].data_ptr(), nbytes, item, shape, dtype, True, device, True)
@@ -60,6 +65,29 @@ class Prepared:
         kernel.executable.bind(call, plan.plan, None)(None)
         return results
 
+    def _queue(self, plan: _Plan, template: Any, flat: tuple[Any, ...]) -> list[Any]:
+        """Run on a GPU: no content is looked at, and new outputs overlap nothing."""
+        results = [_empty_like(model) for model in plan.models]
+        addresses = [flat[at].data_ptr() for at in plan.places]
+        addresses += [tensor.data_ptr() for tensor in results]
+        workspace = None if plan.workspace is None else _empty_like(plan.workspace)  # held until the call is queued
+        addresses.append(0 if workspace is None else workspace.data_ptr())
+        scalars: list[float] = []
+        for place, default in plan.params:
+            number = flat[place] if place < len(flat) else default
+            if type(number) is not float or not -LARGEST < number < LARGEST:
+                return self._first(None, flat)
+            scalars.append(number)
+        for at, size, others in plan.overlaps:
+            start = addresses[at]
+            for other, room in others:
+                if addresses[other] < start + size and start < addresses[other] + room:
+                    return self._first(None, flat)
+        if not template.aligned(addresses):
+            return self._first(None, flat)
+        plan.packer.queue(template, addresses, scalars, None)
+        return results
+
     def _first(self, key: Any, flat: tuple[Any, ...]) -> list[Any]:
         """The call with all of its checks, remembered for the next of this kind."""
         call, launch = self._kernel.prepare(self._schema.arguments(flat))
@@ -75,7 +103,23 @@ class Prepared:
 class _Plan:
     """What a call that went through shows of those like it."""
 
-    __slots__ = ("content", "device", "dims", "inout", "inputs", "outputs", "plan", "written")
+    __slots__ = (
+        "content",
+        "device",
+        "dims",
+        "inout",
+        "inputs",
+        "models",
+        "outputs",
+        "overlaps",
+        "packer",
+        "params",
+        "places",
+        "plan",
+        "template",
+        "workspace",
+        "written",
+    )
 
     def __init__(self, kernel: Kernel, schema: Schema, call: Call) -> None:
         self.dims = call.dims
@@ -95,3 +139,22 @@ class _Plan:
             for name in schema.output_parts
             for v in (call.parts[name],)
         ]
+        self.template: Any = None
+        self.packer: Any = getattr(kernel.executable, "packer", None)
+        signature = kernel.signature
+        if self.packer is not None and all(a.dtype == "f32" for a in signature.params):
+            self._prepare_gpu(schema, call, tuple(a.name for a in signature.params))
+
+    def _prepare_gpu(self, schema: Schema, call: Call, params: tuple[str, ...]) -> None:
+        """What `Prepared._queue` takes; as for calls of the kernel, see `fp4rt.cuda.repeated`."""
+        names = [name for _, name in schema.input_parts]
+        self.places = [at for at, _ in schema.input_parts]
+        at = {p.name: (schema.tensors + i, p.default) for i, p in enumerate(schema.params)}
+        self.params = [at[name] for name in params]
+        self.overlaps = overlaps(names, {name: v.nbytes for name, v in call.parts.items()}, set(call.written))
+        outputs = [name for name, *_ in self.outputs]
+        self.models = [model(call.parts[name].array) for name in outputs]
+        self.workspace = None
+        if self.plan.workspace:
+            self.workspace = torch.empty((), dtype=torch.uint8, device=self.device).expand(self.plan.workspace)
+        self.template = self.packer.template(self.plan, (*names, *outputs, WORKSPACE), params)

@@ -16,6 +16,7 @@ from fp4cc.ir.lowered import (
     Decision,
     Launch,
     LoweredKernel,
+    OneEach,
     Persistent,
     Size,
     Tile,
@@ -28,6 +29,7 @@ from fp4cc.passes.choice.decisions import explain_schedule, explain_stores
 from fp4cc.passes.epilogue.blocks import panel
 from fp4cc.passes.epilogue.plan import plan_epilogue
 from fp4cc.passes.problem.emptiness import not_empty
+from fp4cc.passes.problem.groups import without_groups
 from fp4cc.passes.problem.halves import halved, sink, unzipped
 from fp4cc.passes.problem.unzip import Frame
 from fp4cc.passes.resources.params import batches, plan_params
@@ -45,6 +47,7 @@ ONE_ROW = "1"
 
 def lower_elementwise(kernel: Kernel, target: Chip, cases: Sequence[Case]) -> list[LoweredKernel]:
     """A plan for each case. Raises DiagnosticError for what cannot be built yet."""
+    without_groups(kernel, "in a kernel without a product")
     _refuse_fields([case.schedule for case in cases if case.schedule is not None])
     sizes = Sizes.of(kernel.dims)
     frame = _frame(kernel, sizes)
@@ -57,7 +60,10 @@ def _lower(
     space = frame.problem
     epilogue = plan_epilogue(frame, sizes, max(TILE_N, panel(frame)))
     tiles_m, tiles_n = ceildiv(space.m, TILE_M), ceildiv(space.n, epilogue.program.tile_n)
-    walk = Persistent(0, tiles_m, tiles_n, mul(tiles_m, tiles_n, space.batch))
+    # A CTA has little to set up: with one for each tile, none waits for a last wave. Where CTAs meet in the workspace,
+    # all are resident.
+    kind = OneEach if epilogue.program.workspace == 0 else Persistent
+    walk = kind(0, tiles_m, tiles_n, mul(tiles_m, tiles_n, space.batch))
     lengths = _sizes(epilogue.program, walk)
     params = plan_params(epilogue.tensor_maps, lengths, epilogue.params)
     lowered = LoweredKernel(

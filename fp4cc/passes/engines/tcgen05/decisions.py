@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from fp4cc.ir.lowered import Decision, LoweredKernel, Tcgen05
-from fp4cc.passes.choice.decisions import explain_products, explain_schedule, explain_stores
+from fp4cc.passes.choice.decisions import explain_groups, explain_products, explain_schedule, explain_stores
 from fp4cc.passes.choice.estimate import Option
 from fp4cc.passes.choice.schedule import Ranked, Request
 from fp4cc.passes.engines.tcgen05.arrivals import explain_arrivals
@@ -30,6 +30,7 @@ def explain_choices(
         _accumulators(lowered, request),
         *explain_residency(lowered.smem, lowered.engine_as(Tcgen05).tmem.columns, target),
         _raster(lowered, request),
+        *explain_groups(lowered),
         *explain_stores(lowered),
     )
 

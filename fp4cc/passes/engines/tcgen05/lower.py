@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from fp4cc.ir.kernel import Expr, Kernel, Schedule
+from fp4cc.ir.kernel import Kernel
 from fp4cc.ir.lowered import (
     Cluster,
     Decision,
@@ -18,8 +18,9 @@ from fp4cc.ir.lowered import (
 )
 from fp4cc.ir.lowered_converters import Converters
 from fp4cc.ir.sizes import Sizes
-from fp4cc.passes.choice.cases import Case
-from fp4cc.passes.choice.schedule import assumed_shape, rank, read
+from fp4cc.passes.choice.cases import Candidate, Case
+from fp4cc.passes.choice.estimate import Shape, clocks, estimate
+from fp4cc.passes.choice.schedule import Ranked, Request, assumed_shape, label, possible, problem_sizes, rank, read
 from fp4cc.passes.choice.stages import choose_stages
 from fp4cc.passes.engines.tcgen05.decisions import explain_choices
 from fp4cc.passes.engines.tcgen05.legality import tile_k
@@ -35,14 +36,15 @@ from fp4cc.passes.engines.tcgen05.promoted import (
     promoted_work,
 )
 from fp4cc.passes.engines.tcgen05.tensor_maps import mainloop_maps
-from fp4cc.passes.engines.tcgen05.traffic import plan_traffic
-from fp4cc.passes.engines.tcgen05.work import Choice, Work
+from fp4cc.passes.engines.tcgen05.traffic import global_bytes, plan_traffic
+from fp4cc.passes.engines.tcgen05.work import Choice, Offer, Picked, Work
 from fp4cc.passes.epilogue.plan import plan_epilogue
 from fp4cc.passes.feeds.converters import plan_conversions, plan_converters
 from fp4cc.passes.feeds.promoted_scales import is_promoted
 from fp4cc.passes.problem.emptiness import not_empty
+from fp4cc.passes.problem.groups import check_groups, grouped
 from fp4cc.passes.problem.unzip import find_products, released
-from fp4cc.passes.resources.params import plan_params, product_sizes
+from fp4cc.passes.resources.params import group_params, plan_params, product_sizes
 from fp4cc.passes.resources.residency import bounded, explain_residency
 from fp4cc.passes.resources.walk import plan_walk
 from fp4cc.passes.rewrites.row_scales import split_row_scales
@@ -50,12 +52,39 @@ from fp4cc.targets import Target
 
 #: Beside accumulators tensor memory holds scales: at least as many columns as tiles are multiples of.
 SCALE_COLUMNS = 64
+#: What a dynamic dim counts as when candidates are listed: any tile may be filled.
+_LARGE = 1 << 20
 
 
 def lower_tcgen05(kernel: Kernel, target: Target, cases: Sequence[Case]) -> list[LoweredKernel]:
     """A plan for each case. Raises DiagnosticError for what cannot be built."""
-    work = promoted_work(kernel, target) if is_promoted(kernel) else _work(kernel, target)
-    return [_lower_with(work, target, case.when, case.schedule) for case in cases]
+    check_groups(kernel)
+    picks = [case.pick for case in cases if isinstance(case.pick, Picked)]
+    if picks:
+        work = picks[0].work
+    else:
+        work = promoted_work(kernel, target) if is_promoted(kernel) else _work(kernel, target)
+    return [_lower_with(work, target, case) for case in cases]
+
+
+def tcgen05_candidates(kernel: Kernel, target: Target) -> list[Candidate]:
+    """Every tile and cluster that the kernel could have, with what each costs. Raises what `lower_tcgen05` does."""
+    if is_promoted(kernel) or grouped(kernel):  # one plan for every size
+        return []
+    work = _work(kernel, target)
+    problem, request = work.problem, read(None, tile_k(work.shared[0].pair, target), target)
+    if problem.groups is not None:  # how many rows a group has is not known when a plan is taken
+        return []
+    shape, _ = assumed_shape(problem, None, assumed=_LARGE)
+    offer, sizes = _offer(work, target, request, shape), problem_sizes(problem)
+    return [
+        Candidate(
+            label(option, offer.traffic.tile_k),
+            clocks(option, sizes, offer.traffic, target),
+            Picked(work, option, offer),
+        )
+        for option in possible(request, shape, offer.target)
+    ]
 
 
 def _work(kernel: Kernel, target: Target) -> Work:
@@ -66,32 +95,43 @@ def _work(kernel: Kernel, target: Target) -> Work:
     return Work(kernel, parts, sizes, problem, frame, shared, constraints(parts, shared))
 
 
-def _choice(work: Work, target: Target, when: Expr | None, schedule: Schedule | None) -> Choice:
-    """The tile and the cluster: those asked for, or those of the best estimate."""
+def _offer(work: Work, target: Target, request: Request, shape: Shape) -> Offer:
     problem, shared = work.problem, work.shared
-    request = read(schedule, tile_k(shared[0].pair, target), target)
-    shape, assumed = assumed_shape(problem, when)
     fit = Fit(problem, shared, target)
     traffic = plan_traffic(work.parts, problem, shared, fit, target, shape, work.sizes, work.required)
-    widths = replace(target, tile_n=fit.widths(work.frame, work.sizes, request))
-    ranked = rank(request, shape, traffic, widths)
+    return Offer(fit, traffic, replace(target, tile_n=fit.widths(work.frame, work.sizes, request)))
+
+
+def _choice(work: Work, target: Target, case: Case) -> Choice:
+    """The tile and the cluster: those asked for, those that the table over sizes has, or those of the best estimate."""
+    problem = work.problem
+    request = read(case.schedule, tile_k(work.shared[0].pair, target), target)
+    shape, assumed = assumed_shape(problem, case.when, case.at)
+    if isinstance(case.pick, Picked):  # what else there was is in the table
+        offer, option = case.pick.offer, case.pick.option
+        traffic = replace(offer.traffic, global_bytes=global_bytes(work.parts, work.shared, shape))
+        ranked = [Ranked(option, estimate(option, shape, traffic, target))]
+    else:
+        offer = _offer(work, target, request, shape)
+        ranked = rank(request, shape, offer.traffic, offer.target)
     option = ranked[0].option
-    memory = fit.memory(option.cta_group, option.tile_n, request.accumulators)
+    memory = offer.fit.memory(option.cta_group, option.tile_n, request.accumulators)
     if memory is None:
         raise RuntimeError(f"a tile of {option.tile_n} columns was chosen and does not fit")
-    return Choice(request, option, memory, ranked, assumed)
+    return Choice(
+        request, option, memory, ranked, assumed, clocks(option, problem_sizes(problem), offer.traffic, target)
+    )
 
 
-def _lower_with(work: Work, target: Target, when: Expr | None, schedule: Schedule | None) -> LoweredKernel:
+def _lower_with(work: Work, target: Target, case: Case) -> LoweredKernel:
     promotion, problem, sizes = work.promotion, work.problem, work.sizes
     promoted = promotion is not None
-    choice = promoted_choice(work, schedule, target) if promoted else _choice(work, target, when, schedule)
+    choice = promoted_choice(work, case.schedule, target) if promoted else _choice(work, target, case)
     option, memory = choice.option, choice.memory
     mmas, tmem = tuple(step.mmas for step in memory.steps), memory.tmem
     if work.frame.group is not None:
         tmem = released(tmem, option.tile_n, work.frame.group)
-    mma = mmas[0][0]
-    tile = Tile(mma.m, mma.n, memory.steps[0].tile_k, target.cta_rows)
+    tile = Tile(mmas[0][0].m, mmas[0][0].n, memory.steps[0].tile_k, target.cta_rows)
     cluster = Cluster(option.cluster_m, option.cluster_n)
     epilogue = plan_epilogue(work.frame, sizes, tile.n)
     staging = (*(promoted_buffers(promotion) if promotion else ()), *epilogue.staging)
@@ -104,6 +144,7 @@ def _lower_with(work: Work, target: Target, when: Expr | None, schedule: Schedul
     done = "of a step's MMAs" if promoted else "after a tile's last MMA"
     pipeline, mainloops = plan_pipeline(steps, converters, cluster, memory.stage, stages, tmem, tile.n, done)
     walk = plan_walk(problem, tile, cluster, choice.request.band)
+    groups = group_params(walk)
     maps = (*mainloop_maps(problem, mainloops, mmas, tile), *epilogue.tensor_maps)
     lengths = product_sizes(problem, walk, epilogue.program, mainloops)
     roles = _roles(converters, promoted)
@@ -112,7 +153,7 @@ def _lower_with(work: Work, target: Target, when: Expr | None, schedule: Schedul
         name=work.kernel.name,
         target=target.name,
         kernel=work.kernel,
-        schedule=schedule,
+        schedule=case.schedule,
         problem=problem,
         mainloops=mainloops,
         engine=Tcgen05(mmas, tmem),
@@ -131,14 +172,15 @@ def _lower_with(work: Work, target: Target, when: Expr | None, schedule: Schedul
         launch=Launch(
             f"{work.kernel.name}_0",
             threads,
-            plan_params(maps, lengths, (*epilogue.params, *needs.params()))
+            plan_params(maps, lengths, (*groups, *epilogue.params, *needs.params()))
             if promoted
-            else plan_params(maps, (*lengths, *needs.lengths()), (*needs.addresses(), *epilogue.params)),
+            else plan_params(maps, (*lengths, *needs.lengths()), (*needs.addresses(), *groups, *epilogue.params)),
             (*lengths, *needs.lengths()),
         ),
         constraints=(*work.required, *not_empty(work.parts, epilogue.program, sizes)),
         decisions=(),
-        when=when,
+        when=case.when,
+        clocks=choice.clocks,
     )
     return replace(lowered, decisions=_decisions(lowered, choice, target))
 

@@ -36,9 +36,9 @@ def plan_traffic(
         a=_stream(first, Part("A"), target),
         bs=tuple(_stream(first, Part("B", place), target) for place in range(len(first.products))),
         instructions=first.mmas[0].instructions_per_tile_k,
-        global_bytes=_global_bytes(kernel, shared, shape),
+        global_bytes=global_bytes(kernel, shared, shape),
         accumulators=len(problem.accumulators),
-        overlapped_n=max((n for n in target.tile_n if fit.memory(1, n, 2) is not None), default=0),
+        overlapped_n=max((n for n in (*target.tile_n, *target.narrow_n) if fit.memory(1, n, 2) is not None), default=0),
     )
 
 
@@ -57,7 +57,7 @@ def _stream(steps: Steps, part: Part, target: Target) -> Stream:
     )
 
 
-def _global_bytes(kernel: Kernel, shared: Sequence[Shared], shape: Shape) -> float:
+def global_bytes(kernel: Kernel, shared: Sequence[Shared], shape: Shape) -> float:
     """Bytes of all operands and results, each once."""
     outputs = sum(4 if arg.dtype == "f32" else 2 for arg in kernel.args if arg.direction in ("out", "inout"))
     operands = {o.arg: o for group in shared for product in group.products for o in (product.a, product.b)}

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from fp4cc.ir.kernel import Constraint, Kernel
+from fp4cc.ir.kernel import Constraint, Expr, Kernel
 from fp4cc.ir.lowered import Problem, Promotion
 from fp4cc.ir.sizes import Sizes
-from fp4cc.passes.choice.estimate import Option
+from fp4cc.passes.choice.estimate import Option, Traffic
 from fp4cc.passes.choice.schedule import Ranked, Request
-from fp4cc.passes.engines.tcgen05.mainloops import Memory, Shared
+from fp4cc.passes.engines.tcgen05.mainloops import Fit, Memory, Shared
 from fp4cc.passes.feeds.scale_reading import Needs
 from fp4cc.passes.problem.unzip import Frame
+from fp4cc.targets import Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,24 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True)
+class Offer:
+    """What tiles need, what the time model asks of them, and the target with the tiles that there can be."""
+
+    fit: Fit
+    traffic: Traffic
+    target: Target
+
+
+@dataclass(frozen=True, slots=True)
+class Picked:
+    """A candidate's schedule (`Candidate.pick`), with the work on its kernel that it comes from."""
+
+    work: Work
+    option: Option
+    offer: Offer
+
+
+@dataclass(frozen=True, slots=True)
 class Choice:
     """What a schedule asks for, the option that is taken, what it needs, and what else there was."""
 
@@ -39,3 +58,4 @@ class Choice:
     memory: Memory
     ranked: list[Ranked] = field(default_factory=list[Ranked])
     assumed: Mapping[str, int] = field(default_factory=dict[str, int])
+    clocks: Expr | None = None

@@ -28,9 +28,10 @@ from fp4cc.ir.lowered import (
 )
 from fp4cc.ir.lowered.wgmma import slotted
 from fp4cc.ir.sizes import Sizes
-from fp4cc.passes.choice.cases import Case
+from fp4cc.passes.choice.cases import Candidate, Case
 from fp4cc.passes.choice.stages import choose_stages
 from fp4cc.passes.engines.wgmma.decisions import explain_choices
+from fp4cc.passes.engines.wgmma.estimate import clocks
 from fp4cc.passes.engines.wgmma.memory import (
     OPERAND_BARRIER,
     PROMOTED_SLOTS,
@@ -49,9 +50,10 @@ from fp4cc.passes.epilogue.plan import plan_epilogue
 from fp4cc.passes.feeds.promoted_scales import STEP, is_promoted, promoted_product, promoted_scales
 from fp4cc.passes.feeds.scale_reading import Needs, Readers
 from fp4cc.passes.problem.emptiness import not_empty
+from fp4cc.passes.problem.groups import check_groups
 from fp4cc.passes.problem.halves import refusal
 from fp4cc.passes.problem.unzip import Frame, find_products, tile_widths
-from fp4cc.passes.resources.params import plan_params, product_sizes
+from fp4cc.passes.resources.params import group_params, plan_params, product_sizes
 from fp4cc.passes.resources.walk import plan_walk
 from fp4cc.passes.rewrites.row_scales import split_row_scales
 from fp4cc.targets.sm90 import SM90A
@@ -90,10 +92,25 @@ class _Work:
 
 def lower_wgmma(kernel: Kernel, cases: Sequence[Case]) -> list[LoweredKernel]:
     """A plan for each case. Raises DiagnosticError for what cannot be built on sm_90a."""
-    sizes = Sizes.of(kernel.dims)
-    work = _promoted(kernel, sizes) if is_promoted(kernel) else _work(split_row_scales(kernel), sizes)
+    work = _work_on(kernel)
     required = constraints(work.kernel, work.steps)
     return [replace(_lower_with(work, case.when, case.schedule, required), kernel=kernel) for case in cases]
+
+
+def wgmma_candidates(kernel: Kernel) -> list[Candidate]:
+    """The one tile there is, of any number of rows. Raises what `lower_wgmma` does."""
+    work = _work_on(kernel)
+    if work.problem.groups is not None:  # how many rows a group has is not known when a plan is taken
+        return []
+    tile = work.tile
+    time = clocks(work.problem, work.steps, work.columns, promoted=work.promotion is not None)
+    return [Candidate(f"{tile.m} x {tile.n} x {tile.k}", time)]
+
+
+def _work_on(kernel: Kernel) -> _Work:
+    check_groups(kernel)
+    sizes = Sizes.of(kernel.dims)
+    return _promoted(kernel, sizes) if is_promoted(kernel) else _work(split_row_scales(kernel), sizes)
 
 
 def _work(kernel: Kernel, sizes: Sizes) -> _Work:
@@ -144,7 +161,7 @@ def _lower_with(
         launch=Launch(
             f"{kernel.name}_0",
             THREADS,
-            plan_params(maps, lengths, (*epilogue.params, *work.needs.params())),
+            plan_params(maps, lengths, (*group_params(walk), *epilogue.params, *work.needs.params())),
             (*lengths, *work.needs.lengths()),
         ),
         constraints=(*required, *not_empty(kernel, epilogue.program, work.sizes)),
@@ -154,6 +171,7 @@ def _lower_with(
         mainloops=mainloops,
         engine=engine,
         promotion=work.promotion,
+        clocks=clocks(problem, work.steps, work.columns, promoted=work.promotion is not None),
         tile=tile,
         pipeline=plan_pipeline(mainloops, cluster, stages),
         exchange=exchange(mainloops),

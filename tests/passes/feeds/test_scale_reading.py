@@ -14,7 +14,7 @@ from fp4cc.passes.feeds.scale_reading import group_width
 from fp4cc.passes.problem.placement import same_placement
 from fp4num import LAYOUTS, ScaleLayout
 
-from ..layouts import random_layout
+from ...layouts import random_layout
 
 Lower = Callable[..., LoweredKernel]
 

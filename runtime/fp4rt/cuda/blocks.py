@@ -1,0 +1,227 @@
+"""The parameters of a call in memory, and its launches.
+
+A `Template` knows, for one resolved plan, where each parameter lies in a piece of memory, a `Block`. What sizes decide
+is written into a block once; a call on other buffers writes their addresses, and the tensor maps get them by
+cuTensorMapReplaceAddress.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from functools import reduce
+from operator import or_
+from typing import Any
+
+import numpy as np
+
+from fp4rt.cuda import driver as cuda
+from fp4rt.cuda import tensormaps
+from fp4rt.cuda.driver import Context, failure
+from fp4rt.cuda.module import Entry, launch_config
+from fp4rt.errors import ArgumentError
+from fp4rt.resolve import Resolved, ResolvedLaunch, ResolvedParam
+
+_WORD, _MAP = 8, 128
+#: The alignment of a tensor map in memory (CUDA driver API, CUtensorMap).
+_MAP_ALIGN = 64
+_MAX_STREAMS = 64
+
+
+class Block:
+    """The parameters of one call. Its memory is held for as long as the launches may be queued again."""
+
+    __slots__ = ("at", "base", "memory", "start")
+
+    def __init__(self, memory: np.ndarray, start: int, at: list[int]) -> None:
+        self.memory = memory.data
+        self.start = start  # of what is used of the memory
+        self.base: int = memory.__array_interface__["data"][0] + start
+        self.at = at  # the addresses that its tensor maps have
+
+
+class Template:
+    """Where everything lies in a block of a resolved plan, whose buffers come in the order of `parts`.
+
+    the addresses of the buffers, then those of pointers with an offset; f32 params; integers; tensor maps, aligned;
+    for each launch the addresses of its parameters, which is what cuLaunchKernelEx takes
+    """
+
+    def __init__(
+        self, plan: Resolved, entries: Sequence[Entry], context: Context, parts: Sequence[str], params: Sequence[str]
+    ) -> None:
+        self._native = cuda.native()
+        self._context = context
+        self._launches = [(x, entries[x.index]) for x in plan.launches if not x.empty]
+        place = {name: i for i, name in enumerate(parts)}
+        used = [p for x, _ in self._launches for p in x.params]
+        self._shifted = list(
+            dict.fromkeys((place[p.source], p.byte_offset) for p in used if p.kind == "pointer" and p.byte_offset)
+        )
+        self._dynamic = struct.Struct(f"<{len(parts) + len(self._shifted)}Q{len(params)}f")
+        integers = list(dict.fromkeys((p.kind, p.value) for p in used if p.kind in ("i32", "i64")))
+        constants = _up(self._dynamic.size, _WORD)
+        maps = _up(constants + _WORD * len(integers), _MAP_ALIGN)
+        self._constants = (constants, struct.pack(f"<{len(integers)}q", *[value for _, value in integers]))
+        self._maps = [(maps + _MAP * i, place[m.source], m) for i, m in enumerate(plan.tensor_maps)]
+        #: (offset in the block, buffer, offset in it) of each map that has an address.
+        self._active = [(offset, part, m.byte_offset) for offset, part, m in self._maps if m.active]
+        words = {
+            **{("pointer", i, 0): _WORD * i for i in place.values()},
+            **{("pointer", *s): _WORD * (len(parts) + i) for i, s in enumerate(self._shifted)},
+            **{("f32", name): _WORD * (len(parts) + len(self._shifted)) + 4 * i for i, name in enumerate(params)},
+            **{(*x, ""): constants + _WORD * i for i, x in enumerate(integers)},
+            **{("tensor_map", m.name): offset for offset, _, m in self._maps},
+        }
+        self._tables: list[tuple[int, list[int]]] = []
+        end = maps + _MAP * len(self._maps)
+        for launch, _ in self._launches:
+            self._tables.append((end, [words[_key(p, place)] for p in launch.params]))
+            end += _WORD * len(launch.params)
+        self._size = end
+        cu = cuda.driver()
+        fills = {1: cu.cuMemsetD8Async, 2: cu.cuMemsetD16Async, 4: cu.cuMemsetD32Async}
+        self._fills = [(fills[i.width], place[i.source], i.byte_offset, i.value, i.count) for i in plan.init if i.count]
+        self._aligned = _alignments(self._active, [m for _, _, m in self._maps if m.active], used, place, parts)
+        # Where every address is a multiple of all of these, one look at all of them together is enough.
+        self._mask = max((align for _, _, align, _ in self._aligned), default=1) - 1
+        self._together = all(not align & (align - 1) and not off % align for _, off, align, _ in self._aligned)
+        self._encoded: list[bytes] | None = None
+        self._ready: dict[int, list[tuple[int, int, int, Any]]] = {}
+        self._free: list[Block] = []
+
+    def check(self, addresses: Sequence[int]) -> None:
+        """ArgumentError FP6106 for a buffer that does not lie as the kernel needs it."""
+        if self._together and not reduce(or_, addresses, 0) & self._mask:
+            return
+        for part, offset, align, error in self._aligned:
+            if (addresses[part] + offset) % align:
+                raise _misaligned(addresses[part], align, *error)
+
+    def aligned(self, addresses: Sequence[int]) -> bool:
+        """Whether `check` says nothing."""
+        if self._together and not reduce(or_, addresses, 0) & self._mask:
+            return True
+        return all((addresses[part] + offset) % align == 0 for part, offset, align, _ in self._aligned)
+
+    def block(self, addresses: Sequence[int], scalars: Sequence[float]) -> Block:
+        """A block of its own for buffers at these addresses, which were checked."""
+        memory = np.zeros(self._size + _MAP_ALIGN, np.uint8)
+        base: int = memory.__array_interface__["data"][0]
+        start = -base % _MAP_ALIGN
+        base += start
+        block = Block(memory, start, [-1] * len(self._active))
+        place, constants = self._constants  # a 32-bit integer is the lower half of its word
+        block.memory[start + place : start + place + len(constants)] = constants
+        encoded = self._encoded
+        if encoded is None:
+            with self._context.current():  # CUDA encodes for the device of the current context
+                encoded = [
+                    tensormaps.encode(m, addresses[part] + m.byte_offset) for _, part, m in self._maps if m.active
+                ]
+            self._encoded = encoded
+        for (offset, _, _), data in zip(self._active, encoded, strict=True):
+            block.memory[start + offset : start + offset + _MAP] = data
+        for offset, words in self._tables:
+            struct.pack_into(f"<{len(words)}Q", block.memory, start + offset, *[base + word for word in words])
+        self._fill(block, addresses, scalars)
+        return block
+
+    def launch(self, block: Block, addresses: Sequence[int], stream: int) -> None:
+        """Queue the fills and the launches. The context is current."""
+        ready = self._ready.get(stream)
+        if ready is None:
+            ready = self._configure(stream)
+        for fill, part, offset, value, count in self._fills:
+            (result,) = fill(addresses[part] + offset, value, count, stream)
+            if result:
+                raise failure(result, "cuMemsetAsync")
+        launch, base = self._native.launch, block.base
+        for config, function, table, _ in ready:
+            result = launch(config, function, base + table, 0)
+            if result:
+                raise failure(result, "cuLaunchKernelEx")
+
+    def run(self, addresses: Sequence[int], scalars: Sequence[float], stream: int) -> None:
+        """Queue a call on buffers at these addresses, which were checked. The context is current."""
+        try:
+            block = self._free.pop()  # one that no thread uses now: a launch copies its parameters
+        except IndexError:
+            block = self.block(addresses, scalars)
+        else:
+            self._fill(block, addresses, scalars)
+        try:
+            self.launch(block, addresses, stream)
+        finally:
+            self._free.append(block)
+
+    def _fill(self, block: Block, addresses: Sequence[int], scalars: Sequence[float]) -> None:
+        if self._shifted:
+            values = [*addresses, *[addresses[part] + offset for part, offset in self._shifted]]
+            self._dynamic.pack_into(block.memory, block.start, *values, *scalars)
+        else:
+            self._dynamic.pack_into(block.memory, block.start, *addresses, *scalars)
+        at = block.at
+        for i, (offset, part, shift) in enumerate(self._active):
+            address = addresses[part]
+            if address != at[i]:
+                at[i] = -1  # none, if what comes fails
+                self._address(block.base + offset, address + shift)
+                at[i] = address
+
+    def _address(self, tensor_map: int, address: int) -> None:
+        result = self._native.replace_address(tensor_map, address)
+        if result:
+            raise failure(result, "cuTensorMapReplaceAddress")
+
+    def _configure(self, stream: int) -> list[tuple[int, int, int, Any]]:
+        """For each launch the addresses of its configuration and function, where its parameters are listed, and what
+        holds the configuration."""
+        ready: list[tuple[int, int, int, Any]] = []
+        for (launch, entry), (table, _) in zip(self._launches, self._tables, strict=True):
+            config = self.config(launch, entry, stream)
+            ready.append((int(config.getPtr()), int(entry.function), table, config))
+        if len(self._ready) >= _MAX_STREAMS:
+            self._ready.clear()
+        self._ready[stream] = ready
+        return ready
+
+    @staticmethod
+    def config(launch: ResolvedLaunch, entry: Entry, stream: int) -> Any:
+        """The configuration of a launch on a stream."""
+        return launch_config(launch.block, launch.cluster, launch.smem, launch.grid_for(entry.max_clusters), stream)
+
+
+def _key(p: ResolvedParam, place: dict[str, int]) -> tuple[Any, ...]:
+    if p.kind == "pointer":
+        return ("pointer", place[p.source], p.byte_offset)
+    return (p.kind, p.source) if p.kind in ("f32", "tensor_map") else (p.kind, p.value, "")
+
+
+def _alignments(
+    active: Sequence[tuple[int, int, int]],
+    maps: Sequence[Any],
+    params: Sequence[ResolvedParam],
+    place: dict[str, int],
+    parts: Sequence[str],
+) -> list[tuple[int, int, int, tuple[str, str]]]:
+    """(buffer, offset in it, alignment, what the error says) of each address that a kernel or a map needs aligned."""
+    needs = [
+        (part, shift, tensormaps.alignment(m), (parts[part], "its tensor map needs an address that is"))
+        for (_, part, shift), m in zip(active, maps, strict=True)
+    ]
+    needs += [(place[p.source], 0, p.align, (p.source, "the kernel needs")) for p in params if p.kind == "pointer"]
+    return [need for need in dict.fromkeys(needs) if need[2] > 1]
+
+
+def _misaligned(address: int, align: int, source: str, needs: str) -> ArgumentError:
+    return ArgumentError(
+        f"{source!r} lies at {address:#x}: {needs} a multiple of {align} bytes",
+        argument=source.partition(".")[0],
+        code="FP6106",
+        help="pass a whole tensor, or a copy of the slice",
+    )
+
+
+def _up(size: int, unit: int) -> int:
+    return -(-size // unit) * unit

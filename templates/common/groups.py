@@ -1,0 +1,84 @@
+def lane_of(x, lane):
+    """What a lane has, in all lanes of the warp."""
+    return prims.shfl_sync(cute.arch.FULL_MASK, x, lane, 31, prims.Shfl.IDX)
+
+
+def sum_up_to(x, lane):
+    """The sum of what the lanes up to this one have."""
+    for step in (1, 2, 4, 8, 16):
+        other = prims.shfl_sync(cute.arch.FULL_MASK, x, step, 0, prims.Shfl.UP)
+        x = x + where_int(lane >= step, other, 0)
+    return x
+
+
+def rows_of_group(pointer, ragged, groups, group, rows):
+    """The first row of a group and the row after its last, of `rows` at most; no rows past the last group.
+
+    `ragged`: `pointer` has the first row of each group and the end of the last; else the number of rows of each.
+    """
+    inside = group < groups
+    address = global_address(pointer, group, 4)
+    if ragged:
+        start = cutlass.max(cutlass.min(load_b32(address, inside), rows), 0)
+        end = cutlass.min(load_b32(address + 4, inside), rows)
+        return start, cutlass.max(end, start)
+    return Int32(0), cutlass.max(cutlass.min(load_b32(address, inside), rows), 0)
+
+
+def tiles_of(start, end, tile_rows):
+    """The tiles of `tile_rows` rows, a power of two, that cover rows."""
+    return (end - start + (tile_rows - 1)) >> (tile_rows.bit_length() - 1)
+
+
+@cute.jit
+def count_tiles(pointer, ragged: cutlass.Constexpr, groups, rows, tile_rows: cutlass.Constexpr, lane):
+    """The tiles of `tile_rows` rows of all groups, each of which starts a new one. All lanes of a warp call it."""
+    total = Int32(0)
+    for first in cutlass.range(0, groups, 32, unroll=1):
+        start, end = rows_of_group(pointer, ragged, groups, first + lane, rows)
+        total += lane_of(sum_up_to(tiles_of(start, end, tile_rows), lane), 31)
+    return total
+
+
+@cute.jit
+def find_group(
+    pointer,
+    ragged: cutlass.Constexpr,
+    groups,
+    rows,
+    tile_rows: cutlass.Constexpr,
+    row_tile,
+    group0,
+    tiles0,
+    atoms0,
+    lane,
+):
+    """The group that tile number `row_tile` of `count_tiles` is of. All lanes of a warp call it.
+
+    The search goes on from group `group0`, before which there are `tiles0` tiles and `atoms0` rows of scale atoms, 32
+    groups at a time; gives from where the next one may, then the group, its first row, the row after its last, its
+    tiles, and the tiles and rows of atoms before it.
+    """
+    start, end = rows_of_group(pointer, ragged, groups, group0 + lane, rows)
+    tiles, atoms = tiles_of(start, end, tile_rows), tiles_of(start, end, 128)
+    tiles_up_to, atoms_up_to = sum_up_to(tiles, lane), sum_up_to(atoms, lane)
+    while both(tiles0 + lane_of(tiles_up_to, 31) <= row_tile, group0 + 32 < groups):
+        tiles0 += lane_of(tiles_up_to, 31)
+        atoms0 += lane_of(atoms_up_to, 31)
+        group0 += 32
+        start, end = rows_of_group(pointer, ragged, groups, group0 + lane, rows)
+        tiles, atoms = tiles_of(start, end, tile_rows), tiles_of(start, end, 128)
+        tiles_up_to, atoms_up_to = sum_up_to(tiles, lane), sum_up_to(atoms, lane)
+    found = cute.arch.popc(cute.arch.vote_ballot_sync(tiles0 + tiles_up_to <= row_tile))
+    found = cutlass.min(Int32(found), 31)
+    return (
+        group0,
+        tiles0,
+        atoms0,
+        group0 + found,
+        lane_of(start, found),
+        lane_of(end, found),
+        lane_of(tiles, found),
+        tiles0 + lane_of(tiles_up_to - tiles, found),
+        atoms0 + lane_of(atoms_up_to - atoms, found),
+    )
