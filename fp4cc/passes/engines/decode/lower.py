@@ -167,7 +167,7 @@ def _lower(work: _Work, rows: int, case: Case) -> LoweredKernel:
         problem=problem,
         mainloops=mainloops,
         engine=engine,
-        clocks=clocks_of(problem, shape, work.run),
+        clocks=clocks_of(problem, shape, work.run, engine.groups),
         exchange=exchange,
     )
 

@@ -80,7 +80,7 @@ def _known(size: Expr) -> int:
 
 
 def clocks_of(problem: Problem, shape: Shape, run: int, groups: int) -> Expr:
-    """About the same time as a formula of the sizes, for so many groups of 8 rows: all waves are as long as a full one."""
+    """About the same time as a formula of the sizes, for groups of 8 rows: all waves are as long as a full one."""
     step, cta = int(_step(RESIDENT) * (1.0 + _GROUP * (groups - 1))), int(_CTA)
     tiles = mul(ceildiv(problem.n, shape.columns), problem.batch)
     ks = [fold("ceildiv", product.k, LANES * run * shape.shares) for product in problem.products]
