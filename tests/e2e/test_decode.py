@@ -68,16 +68,16 @@ class Case:
     def text(self) -> str:
         lead = "L, " if self.batched else ""
         args = f"in a : {self.a}[{lead}M, K]; in b : {self.b}[{lead}N, K]; out c : f32[{lead}M, N]"
-        return few(f"kernel k({lead}M, N, K) {{ {args}; c = a @ b.T }}", 8 if self.m <= 8 else 16)
+        return f"{FORMATS}kernel k({lead}M = {self.m}, N, K) {{ {args}; c = a @ b.T }}\n"
 
     @property
     def dims(self) -> dict[str, int]:
         return {"M": self.m, "N": self.n, "K": self.k} | ({"L": 3} if self.batched else {})
 
 
-def few(kernel: str, rows: int = 16) -> str:
+def few(kernel: str) -> str:
     """A kernel with a plan for few rows beside the one for any."""
-    return f"{FORMATS}{kernel}\nschedule k on sm_90a when M <= {rows} {{ }}\n"
+    return f"{FORMATS}{kernel}\nschedule k on sm_90a when M <= 16 {{ }}\n"
 
 
 def cases(seed: int) -> Iterator[Case]:
@@ -91,13 +91,12 @@ def cases(seed: int) -> Iterator[Case]:
 
 
 def check_few(check: Check, compiler: Any, text: str, **dims: int) -> None:
-    """The plan for few rows is the one that is used, and its outputs are the reference's."""
-    lowered = compiler.lowered(text, "sm_90a")
-    assert [isinstance(plan.engine, Decode) for plan in (*lowered.variants, lowered)] == [True, False]
+    """A kernel whose M is known has the plan for few rows, and its outputs are the reference's."""
+    assert isinstance(compiler.lowered(text, "sm_90a").engine, Decode)
     check(text, "sm_90a", **dims)
 
 
-@pytest.mark.parametrize("case", [c for i, c in enumerate(cases(0)) if i % 9 == 0], ids=str)
+@pytest.mark.parametrize("case", [c for i, c in enumerate(cases(0)) if i % 13 == 0], ids=str)
 def test_operands(check: Check, compiler: Any, case: Case) -> None:
     check_few(check, compiler, case.text, **case.dims)
 
@@ -109,10 +108,11 @@ def test_all_operands(check: Check, compiler: Any, seed: int) -> None:
         check_few(check, compiler, case.text, seed=seed, **case.dims)
 
 
-@pytest.mark.parametrize("rows", [1, 8])
-def test_sizes_of_one_plan(check: Check, rows: int) -> None:
-    """N and K at the ends of tiles, steps and rounds of all warps, with fewer rows than the plan is for."""
-    text = few("kernel k(M, N, K) { in a : bf16[M, K]; in b : nvfp4[N, K]; out c : f32[M, N]; c = a @ b.T }", 8)
+@pytest.mark.parametrize("rows", [1, 16])
+def test_sizes_of_one_plan(check: Check, compiler: Any, rows: int) -> None:
+    """N and K at the ends of tiles, steps and rounds of all warps, with fewer rows than the plan is for, or all."""
+    text = few("kernel k(M, N, K) { in a : bf16[M, K]; in b : nvfp4[N, K]; out c : f32[M, N]; c = a @ b.T }")
+    assert isinstance(compiler.lowered(text, "sm_90a").variants[0].engine, Decode)
     for n, k in ((32, 0), (5, 32), (64, 128 * 16 + 32), (40, 128 * 33)):
         check(text, "sm_90a", M=rows, N=n, K=k)
 
@@ -158,20 +158,25 @@ EPILOGUES = {
 HALVES = (1, 16, 32, 64, 128, "F")
 
 
-def epilogue(name: str) -> tuple[str, int]:
-    """A kernel's text and its N."""
+def epilogue(name: str, m: int) -> tuple[str, dict[str, int]]:
+    """A kernel's text, and sizes for it."""
     args, statements, n = EPILOGUES[name]
-    dims = "M, N, K, R" if "R]" in args else "M, N, K"
-    return few(f"kernel k({dims}) {{ {args}\n{statements} }}"), n
+    dims = {"M": m, "N": n, "K": 320} | ({"R": 72} if "R]" in args else {})
+    return f"{FORMATS}kernel k(M = {m}, {', '.join(list(dims)[1:])}) {{ {args}\n{statements} }}\n", dims
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.slow] if i % 3 else []) for i, n in enumerate(EPILOGUES)]
-)
-def test_epilogues(check: Check, compiler: Any, name: str) -> None:
-    text, n = epilogue(name)
-    for m in (3, 16):
-        check_few(check, compiler, text, M=m, N=n, K=320, **({"R": 72} if "R)" in text else {}))
+@pytest.mark.parametrize("m", [3, 16])
+@pytest.mark.parametrize("name", EPILOGUES)
+@pytest.mark.slow
+def test_epilogues(check: Check, compiler: Any, name: str, m: int) -> None:
+    text, dims = epilogue(name, m)
+    check_few(check, compiler, text, **dims)
+
+
+@pytest.mark.parametrize("name", ["bias, gelu, residual", "gated"])
+def test_some_epilogues(check: Check, compiler: Any, name: str) -> None:
+    text, dims = epilogue(name, 9)
+    check_few(check, compiler, text, **dims)
 
 
 @pytest.mark.slow
@@ -179,14 +184,15 @@ def test_epilogues(check: Check, compiler: Any, name: str) -> None:
 def test_halves(check: Check, compiler: Any, group: int | str) -> None:
     body = f"g, u = unzip(x @ w.T + v, N -> F, group = {group}); y = silu(g) * u"
     args = "in x : bf16[M, K]; in w : nvfp4[N, K]; in v : bf16[N]; out y : bf16[M, F]"
-    check_few(check, compiler, few(f"kernel k(M, N, K, F = N / 2) {{ {args}\n{body} }}"), M=9, N=512, K=320)
+    text = f"{FORMATS}kernel k(M = 9, N, K, F = N / 2) {{ {args}\n{body} }}\n"
+    check_few(check, compiler, text, M=9, N=512, K=320)
 
 
 def test_accesses_are_in_order(compiler: Any) -> None:
     """Between the warps that multiply, the sum of their shares and the epilogue."""
-    text, n = epilogue("bias, gelu, residual")
+    text, dims = epilogue("bias, gelu, residual", 9)
     artifact = compiler.artifact(text, "sm_90a")
-    inputs = random_inputs(artifact.manifest, {"M": 9, "N": n, "K": 320}, seed=0)
+    inputs = random_inputs(artifact.manifest, dims, seed=0)
     artifact.load_kernel(EmulatorDevice(order="strict"))(**inputs)
 
 
@@ -194,7 +200,7 @@ MUTATED = "kernel k(M, N, K) { in a : bf16[M, K]; in b : lines[N, K]; out c : f3
 SUMS = "own_sums = exchange + share * (ROWS * PITCH)"
 MUTATIONS = [
     Mutation("weights of another order along K than x", "for i in range(4)]", "for i in (1, 0, 2, 3)]"),
-    Mutation("x left as it lies", "return in_turns(pairs)", "return pairs"),
+    Mutation("x left as it lies", "in_turns(pairs_of", "(pairs_of"),
     Mutation("a step left out", "next_step = at + SHARES * AHEAD", "next_step = at + 2 * SHARES * AHEAD"),
     Mutation("all warps take the same steps", "share = warp // BLOCKS", "share = 0 * warp"),
     Mutation("lanes take the same run", "part = lane % 4", "part = lane % 2"),
@@ -220,5 +226,5 @@ MUTATIONS = [
     ],
 )
 def test_mutation_is_caught(compiler: Any, run: Run, mutation: Mutation) -> None:
-    text = few(MUTATED).replace("(M, N, K)", "(M = 12, N, K)")
+    text = FORMATS + MUTATED.replace("(M, N, K)", "(M = 12, N, K)")
     assert_caught(compiler, run, text, "sm_90a", mutation, M=12, N=72, K=19 * 128 + 32)

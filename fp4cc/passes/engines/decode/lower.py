@@ -88,10 +88,13 @@ def decode_candidates(kernel: Kernel, target: str) -> list[Candidate]:
     if work is None or not isinstance(work.problem.m, str):
         return []
     shape = choose(work.problem, work.widths, work.run)
-    time = clocks_of(work.problem, shape, work.run)
     return [
-        Candidate(f"decode, at most {rows} rows", time, within=("le", work.problem.m, rows))
-        for rows in range(ROWS, MOST_ROWS + 1, ROWS)
+        Candidate(
+            f"decode, at most {ROWS * groups} rows",
+            clocks_of(work.problem, shape, work.run, groups),
+            within=("le", work.problem.m, ROWS * groups),
+        )
+        for groups in range(1, MOST_ROWS // ROWS + 1)
     ]
 
 
@@ -164,7 +167,7 @@ def _lower(work: _Work, rows: int, case: Case) -> LoweredKernel:
         problem=problem,
         mainloops=mainloops,
         engine=engine,
-        clocks=clocks_of(problem, shape, work.run),
+        clocks=clocks_of(problem, shape, work.run, engine.groups),
         exchange=exchange,
     )
 

@@ -29,6 +29,8 @@ _WARPS = (8, 16, 4)
 #: of a CTA: its start, its first loads, the sum of the shares, the epilogue.
 _STEP, _STEP_BESIDE, _HIDDEN = 1580.0, 123.0, 6.0
 _CTA = 4740.0
+#: How much longer a step takes with a second group of 8 rows.
+_GROUP = 0.15
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +79,13 @@ def _known(size: Expr) -> int:
     return approximate(size, {}, _ASSUMED)
 
 
-def clocks_of(problem: Problem, shape: Shape, run: int) -> Expr:
-    """About the same time as a formula of the sizes: all waves take as long as a full one."""
-    step, cta = int(_step(RESIDENT)), int(_CTA)
+def clocks_of(problem: Problem, shape: Shape, run: int, groups: int) -> Expr:
+    """About the same time as a formula of the sizes, for groups of 8 rows: all waves are as long as a full one."""
+    step, cta = int(_step(RESIDENT) * (1.0 + _GROUP * (groups - 1))), int(_CTA)
     tiles = mul(ceildiv(problem.n, shape.columns), problem.batch)
     ks = [fold("ceildiv", product.k, LANES * run * shape.shares) for product in problem.products]
     steps = reduce(lambda x, y: fold("add", x, y), ks)
-    each = fold("add", fold("ceildiv", fold("mul", steps, step), len(problem.accumulators)), cta)
+    slots = len(problem.accumulators)
+    work = fold("mul", steps, step)
+    each = fold("add", work if slots == 1 else fold("ceildiv", work, slots), cta)
     return fold("mul", fold("ceildiv", tiles, SM90A.rates.sms * shape.ctas), each)
