@@ -47,12 +47,13 @@ class CallPacker:
         check_fork()
         context = self.context
         handle = cuda.torch_stream(context.ordinal) if stream is None else cuda.stream_handle(stream)
-        pushed = context.activate()
+        if not context.activate():
+            template.run(addresses, scalars, handle)
+            return
         try:
             template.run(addresses, scalars, handle)
         finally:
-            if pushed:
-                context.deactivate()
+            context.deactivate()
 
 
 class Launches:
