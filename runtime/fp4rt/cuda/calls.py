@@ -97,12 +97,13 @@ class TensorCall:
             handle = self._stream
         else:
             handle = cuda.torch_stream(self._context.ordinal)
-        pushed = self._context.activate()
+        if not self._context.activate():
+            self._launches.run(handle)
+            return
         try:
             self._launches.run(handle)
         finally:
-            if pushed:
-                self._context.deactivate()
+            self._context.deactivate()
 
 
 class HostCall:
