@@ -1,11 +1,12 @@
 """Times of products of at most 16 rows by four-bit weights, beside cuBLAS bf16 and what the memory allows.
 
-    python tests/gpu/compile_specs.py benchmarks/hopper_decode.fp4     (where the compiler is installed)
-    python benchmarks/hopper_decode.py                                 (on a Hopper GPU, with torch and triton)
+    python benchmarks/hopper_decode.py compile      (where the compiler is installed)
+    python benchmarks/hopper_decode.py              (on a Hopper GPU, with torch and triton)
 
-Each figure is the median over replays, in turns, of CUDA graphs of several calls; every call of a graph takes other
-weights, twice as many bytes of them as L2 holds. `read` is a kernel that only reads as many bytes, `copy` a copy that
-reads and writes as many in all. Errors are those against a product in float64 of the dequantized weights.
+N and K of weights are known to the compiler, M is not. Each figure is the median over replays, in turns, of CUDA graphs
+of several calls; every call of a graph takes other weights, twice as many bytes of them as L2 holds. `read` is a kernel
+that only reads as many bytes, `copy` a copy that reads and writes as many in all. Errors are those against a product in
+float64 of the dequantized weights.
 """
 
 from __future__ import annotations
@@ -13,20 +14,39 @@ from __future__ import annotations
 import statistics
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
-import torch
-import triton
-import triton.language as tl
-
-import fp4rt
-
-BUILD = Path(__file__).resolve().parent.parent / "tests" / "gpu" / "build" / "hopper_decode"
+HERE = Path(__file__).resolve()
+BUILD = HERE.parent.parent / "tests" / "gpu" / "build" / "hopper_decode"
 SHAPES = ((8192, 8192), (28672, 4096), (4096, 14336), (7168, 2048))
 ROWS = (1, 8, 16)
 FORMATS = {"nvfp4": 16, "mxfp4": 32}
 ROTATED, REPLAYS, LEAST_CALLS = 120 << 20, 25, 24
 E2M1 = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
+
+
+def compile_all() -> None:
+    """Compile the kernels for each shape."""
+    import fp4cc
+
+    for n, k in SHAPES:
+        for fmt in FORMATS:
+            spec = HERE.with_suffix(".fp4")
+            artifact = fp4cc.compile(spec, target="sm_90a", kernel=f"{fmt}_decode", dims={"N": n, "K": k})
+            artifact.save(BUILD / f"{n}x{k}")
+            print(f"{fmt} {n} x {k}: compiled")
+
+
+if sys.argv[1:] == ["compile"]:
+    compile_all()
+    sys.exit()
+
+import torch  # noqa: E402
+import triton  # noqa: E402
+import triton.language as tl  # noqa: E402
+
+import fp4rt  # noqa: E402
 
 
 class Weights:
@@ -109,52 +129,45 @@ def floors(size: int, count: int) -> dict[str, list[Callable[[], object]]]:
     return {"read": [read(b) for b in buffers], "copy": [copy(b) for b in buffers]}
 
 
-def measure(folders: Sequence[Path], fmt: str, n: int, k: int) -> None:
+def measure(fmt: str, n: int, k: int) -> None:
     """Print the rows of a table for a format and a shape."""
-    first = Weights(fmt, n, k)
-    count = max(2, -(-ROTATED // first.bytes))
-    count = -(-LEAST_CALLS // count) * count
-    distinct = max(2, -(-ROTATED // first.bytes))
-    pool = [first, *(Weights(fmt, n, k) for _ in range(distinct - 1))]
-    weights = [pool[i % distinct] for i in range(count)]
+    pool = [Weights(fmt, n, k)]
+    distinct = max(2, -(-ROTATED // pool[0].bytes))
+    pool += [Weights(fmt, n, k) for _ in range(distinct - 1)]
+    count = -(-LEAST_CALLS // distinct) * distinct
     dense = [torch.randn(n, k, dtype=torch.bfloat16, device="cuda") for _ in range(max(2, -(-ROTATED // (2 * n * k))))]
-    values = first.values()
-    kernels = {
-        folder.name: fp4rt.Artifact.load(folder / f"{fmt}_decode.json").load_kernel("cuda") for folder in folders
-    }
+    values = pool[0].values()
+    kernel = fp4rt.Artifact.load(BUILD / f"{n}x{k}" / f"{fmt}_decode.json").load_kernel("cuda")
     for m in ROWS:
         x = torch.randn(m, k, dtype=torch.bfloat16, device="cuda")
-        y = torch.empty(m, n, dtype=torch.bfloat16, device="cuda")
-        peers: dict[str, list[Callable[[], object]]] = {}
-        errors: dict[str, float] = {}
-        for name, kernel in kernels.items():
-            y.fill_(float("nan"))
-            kernel(x=x, w=first.quantized, out={"y": y})
-            wanted = x.double() @ values.T
-            errors[name] = float((y.double() - wanted).norm() / wanted.norm())
-            peers[name] = [kernel.bind(x=x, w=w.quantized, out={"y": y}) for w in weights]
-        theirs = [(lambda w=w: torch.mm(x, w.T, out=y)) for w in dense]
-        peers["cuBLAS bf16"] = [theirs[i % len(theirs)] for i in range(max(LEAST_CALLS, len(theirs)))]
-        peers |= floors(first.bytes, distinct)
+        y = torch.full((m, n), float("nan"), dtype=torch.bfloat16, device="cuda")
+        kernel(x=x, w=pool[0].quantized, out={"y": y})
+        wanted = x.double() @ values.T
+        error = float((y.double() - wanted).norm() / wanted.norm())
+        ours = [kernel.bind(x=x, w=w.quantized, out={"y": y}) for w in pool]
+        theirs = [partial(torch.mm, x, w.T, out=y) for w in dense]
+        peers: dict[str, list[Callable[[], object]]] = {
+            "ours": [ours[i % distinct] for i in range(count)],
+            "cuBLAS": [theirs[i % len(theirs)] for i in range(max(LEAST_CALLS, len(theirs)))],
+            **floors(pool[0].bytes, distinct),
+        }
         found = microseconds(peers)
-        for name in kernels:
-            ours, read = found[name], found["read"]
-            print(
-                f"| {fmt} | {n} x {k} | {m} | {name} | {ours:.1f} | {read / ours:.0%} | {found['copy'] / ours:.0%} | "
-                f"{found['cuBLAS bf16']:.1f} | {found['cuBLAS bf16'] / ours:.2f} | {errors[name]:.1e} |",
-                flush=True,
-            )
+        time, read, copy, cublas = (found[name] for name in ("ours", "read", "copy", "cuBLAS"))
+        print(
+            f"| {fmt} | {n} x {k} | {m} | {time:.1f} | {read:.1f} | {read / time:.0%} | {copy / time:.0%} | "
+            f"{cublas:.1f} | {cublas / time:.2f} | {error:.1e} |",
+            flush=True,
+        )
 
 
 def main() -> None:
-    """Print the table, of the folders given or of what was compiled."""
-    folders = [Path(name) for name in sys.argv[1:]] or [BUILD]
+    """Print the table."""
     print(torch.cuda.get_device_name())
-    print("| weights | N x K | M | kernel | us | of read | of copy | cuBLAS bf16, us | ratio | error |")
+    print("| weights | N x K | M | us | read, us | of read | of copy | cuBLAS bf16, us | times faster | error |")
     print("|---|---|---|---|---|---|---|---|---|---|")
     for fmt in FORMATS:
         for n, k in SHAPES:
-            measure(folders, fmt, n, k)
+            measure(fmt, n, k)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 
 from fp4cc.codegen.fragments import Call, Fragment, fragment
 from fp4cc.ir.lowered import Grouped, LoweredKernel
@@ -11,6 +12,34 @@ from fp4cc.ir.lowered import Grouped, LoweredKernel
 _SEARCH = ("group0", "tiles0", "atoms0")
 #: What is found of a tile's group.
 FOUND = ("batch", "group_first", "group_end", "tiles_m", "tiles_before", "atoms_before")
+
+
+@dataclass(frozen=True, slots=True)
+class PlacesText:
+    """How the warps of a kernel find their tiles.
+
+    `start`: at the kernel's start; `search`: before a warp's first tile; then for each tile, for the warps that load,
+    that only multiply, and that run the epilogue.
+    """
+
+    start: Fragment
+    search: Fragment
+    load: Fragment
+    mma: Fragment
+    epilogue: Fragment
+
+
+def places_text(lowered: LoweredKernel, uses: Collection[str], by_batch: bool) -> PlacesText:
+    """`uses`: what the epilogue reads; `by_batch`: whether something else in its warps depends on the batch."""
+    operands = (operand for mainloop in lowered.mainloops for _, operand in mainloop.operands)
+    in_epilogue = {*uses, "group_end", *first_used(lowered)}
+    return PlacesText(
+        start=start_text(lowered),
+        search=search_text(lowered),
+        load=place_text(lowered, batch=any(operand.batched for operand in operands), others=used_by_a(lowered)),
+        mma=place_text(lowered, batch=False),
+        epilogue=place_text(lowered, batch=by_batch or "batch" in uses, others=in_epilogue),
+    )
 
 
 def start_text(lowered: LoweredKernel) -> Fragment:

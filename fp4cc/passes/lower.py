@@ -81,9 +81,11 @@ def _planned(kernel: Kernel, target: str, plans: int) -> LoweredKernel:
 def _by_size(kernel: Kernel, target: str, plans: int, engine: EngineSpec, case: Case) -> list[tuple[EngineSpec, Case]]:
     """The compiler's own plans, with their engines: those of the table over sizes, where engines have a model."""
     open_ = any(dim.value is None and dim.expr is None for dim in kernel.dims)
+    if plans == 1 and open_:
+        return [(engine, case)]
     others = [other for other in ENGINES.known if other is not engine]
     offers = [(other, candidate) for other in others for candidate in _offered(other, kernel, target)]
-    if (plans == 1 and open_) or not (open_ or offers):
+    if not (open_ or offers):
         return [(engine, case)]
     own = engine.candidates(kernel, target)
     if not own:

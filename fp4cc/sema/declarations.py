@@ -228,21 +228,24 @@ class Declarations:
         if tensor is None:
             return False
         extent = tensor.axes[0].extent if len(tensor.axes) == 1 else None
+        groups = None
         if axis.by is not None:
-            fits = isinstance(extent, tuple) and extent[0] == "add" and isinstance(extent[1], str) and extent[2] == 1
+            if isinstance(extent, tuple) and extent[0] == "add" and isinstance(extent[1], str) and extent[2] == 1:
+                groups = extent[1]
+            fits = groups is not None
             shape = "i32[E + 1]"
             what = "offsets: the first row of each group, and the number of rows at the end"
         else:
             fits = isinstance(extent, str) and extent in [a.name for a in arg.axes[: arg.axes.index(axis)]]
             shape = "i32[E]"
             what = "counts: the valid rows of each group, an axis that the tensor has before this one"
-        if axis.by is not None and fits and extent[1] in [a.name for a in arg.axes]:
+        if groups is not None and groups in [a.name for a in arg.axes]:
             self._error(
                 "FP3080",
-                f"`{arg.name}` has the rows `{axis.name} by {name}` and the axis `{extent[1]}` of their groups",
+                f"`{arg.name}` has the rows `{axis.name} by {name}` and the axis `{groups}` of their groups",
                 item.span,
                 "each row is in one group",
-                f"leave out `{extent[1]}`: the offsets say which rows are whose",
+                f"leave out `{groups}`: the offsets say which rows are whose",
             )
             return False
         if tensor.direction != "in" or tensor.dtype != "i32" or not fits:

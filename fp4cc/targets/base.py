@@ -67,7 +67,8 @@ class Target:
     sm_threads: int  # that an SM holds
     tmem_columns: int
     cta_rows: int  # accumulator rows (tensor memory lanes) of a CTA
-    tile_n: tuple[int, ...]
+    tile_n: tuple[int, ...]  # of any operands
+    narrow_n: tuple[int, ...]  # further ones, where no scale atom of B is cut
     tile_k_bytes: int  # of a row of a stage in shared memory: one swizzle row
     cluster_max: int
     cluster_shapes: tuple[tuple[int, int], ...]  # the compiler's own choices, CTAs along M x N

@@ -16,8 +16,9 @@ import numpy as np
 
 from fp4num import BlockFormat, Quantized
 from fp4rt import arrays, sizes
+from fp4rt.among import check_overlaps
 from fp4rt.arrays import Family, Output, View
-from fp4rt.checks import Slot, check_overlaps, describe_axes, scale_source, wrong_device, wrong_rank
+from fp4rt.checks import Slot, describe_axes, scale_source, wrong_device, wrong_rank
 from fp4rt.errors import ArgumentError
 from fp4rt.plan import WORKSPACE
 from fp4rt.typed import Dim, TypedKernel

@@ -212,7 +212,7 @@ def _of_group(value: Value, operands: list[Value], scope: _Scope) -> Iterator[st
     axes = operands[0].axes
     if isinstance(operands[0].dtype, BlockFormat) or value.dtype != operands[0].dtype:
         yield "it takes and gives numbers of one type, no quantized tensors"
-    elif groups not in axes or value.axes != tuple(rows if a == groups else a for a in axes):
+    elif groups not in axes or rows in axes or value.axes != tuple(rows if a == groups else a for a in axes):
         yield f"it does not make {list(axes)} into {list(value.axes)} with {rows!r} for {groups!r}"
     elif not isinstance(ragged, str):
         yield f"{ragged!r} is no name of offsets"

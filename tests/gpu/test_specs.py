@@ -18,7 +18,7 @@ pytestmark = pytest.mark.gpu
 
 BUILD = Path(__file__).parent / "build"
 SIZES = ({"M": 256, "N": 256, "K": 256}, {"M": 300, "N": 192, "K": 992}, {"M": 1, "N": 64, "K": 64},
-         {"M": 1024, "N": 640, "K": 2048})  # fmt: skip
+         {"M": 13, "N": 160, "K": 1312}, {"M": 1024, "N": 640, "K": 2048})  # fmt: skip
 
 
 def artifacts() -> list[str]:
@@ -60,8 +60,9 @@ def test_equals_the_reference(artifact: fp4rt.Artifact, wanted: dict[str, int]) 
     assert [str(c) for c in compare_outputs(artifact.manifest, found, expected) if not c.equal] == []
 
 
-def test_equals_its_emulation(artifact: fp4rt.Artifact) -> None:
-    dims = sizes(artifact, {"M": 130, "N": 128, "K": 128})
+@pytest.mark.parametrize("rows", [5, 130])
+def test_equals_its_emulation(artifact: fp4rt.Artifact, rows: int) -> None:
+    dims = sizes(artifact, {"M": rows, "N": 128, "K": 128})
     found, emulated = (called(artifact, device, dims, seed=8) for device in ("cuda", "emulator"))
     assert [str(c) for c in compare_outputs(artifact.manifest, found, emulated) if not c.equal] == []
 

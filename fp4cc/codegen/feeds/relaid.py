@@ -14,7 +14,8 @@ def _calls(relaid: Relaid, stage: Stage) -> FeedCalls:
     reader, of_team = ReaderText(relaid.name, relaid.scales), stage.members
     first, place = "m0", place_in_stage(relaid.part)
     if relaid.role == "B":
-        first = "n0 // 128 * 128" if stage.lowered.tile.n % 128 else "n0"
+        # Of tiles that start in the middle of an atom all of it is laid out; of narrower ones each from its first row.
+        first = "n0 // 128 * 128" if stage.lowered.tile.n % 128 == 64 else "n0"
     if of_team > 1:
         first += f" + member * {128 // of_team}"
         place += f" + member * {16 // of_team}"

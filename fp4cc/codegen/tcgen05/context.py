@@ -10,7 +10,7 @@ from fp4cc.codegen.epilogue.hooks import EpilogueText
 from fp4cc.codegen.fragments import Fragment, Function
 from fp4cc.codegen.mainloops import numbered
 from fp4cc.codegen.multicast import mask_text, union_text
-from fp4cc.codegen.placing import first_used, of_group, place_text, search_text, start_text, used_by_a
+from fp4cc.codegen.placing import PlacesText, of_group, places_text
 from fp4cc.codegen.promoted_scales import FactorsText, factor_functions, factors_by_batch, factors_text
 from fp4cc.codegen.tcgen05.constants import buffer_text, constants, count_of_bs
 from fp4cc.codegen.tcgen05.converters import ConvertersText, converter_functions, converters_text
@@ -48,11 +48,7 @@ class Tcgen05Text:
     accumulators: list[str]
     acc_width: str
     conversion: ConvertersText | None
-    start: Fragment
-    search: Fragment
-    load_place: Fragment
-    mma_place: Fragment
-    epilogue_place: Fragment
+    places: PlacesText
     m0: str
     n0: str
     walk: WalkText
@@ -75,7 +71,6 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Fr
     engine = lowered.engine_as(Tcgen05)
     overlapped = engine.tmem.overlapped(lowered.tile.n)
     problem, tile, cluster = lowered.products, lowered.tile, lowered.cluster
-    batched = bool(problem.batch_axes) and problem.groups is None  # `place` finds a tile in its group
     several = len(problem.products) > 1
     slots = len(problem.accumulators)
     width = "TILE_N" if lowered.epilogue.group is None else "(TILE_N // 2)"
@@ -89,7 +84,7 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Fr
         constants=constants(lowered),
         spaces=[SMEM, cta_group(engine.mma.cta_group)],
         buffers=[buffer_text(lowered, buffer) for buffer in lowered.smem.buffers],
-        batched=batched,
+        batched=bool(problem.batch_axes) and problem.groups is None,  # `place` finds a tile in its group
         band=lowered.walk.band,
     )
     return around, Tcgen05Text(
@@ -109,20 +104,8 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Fr
         accumulators=[f"acc{numbered(slot)}" for slot in range(slots)],
         acc_width="ACC_COLUMNS" if slots > 1 else "TILE_N",
         conversion=converters_text(lowered),
-        start=start_text(lowered),
-        search=search_text(lowered),
-        load_place=place_text(
-            lowered, batch=any(p.a.batched or p.b.batched for p in problem.products), others=used_by_a(lowered)
-        ),
-        mma_place=place_text(lowered, batch=False),
-        epilogue_place=place_text(
-            lowered,
-            batch="batch" in epilogue.uses or factors_by_batch(lowered),
-            others={*epilogue.uses, "group_end", *first_used(lowered)},
-        ),
-        m0=of_group(
-            lowered, f"(tile_m * CLUSTER_M + cta_m) * {tile.cta_m}" if cluster.m > 1 else f"tile_m * {tile.cta_m}"
-        ),
+        places=places_text(lowered, epilogue.uses, factors_by_batch(lowered)),
+        m0=of_group(lowered, f"{'(tile_m * CLUSTER_M + cta_m)' if cluster.m > 1 else 'tile_m'} * {tile.cta_m}"),
         n0=n0,
         epilogue_n0=f"(tile_n * CLUSTER_N + cta_n) * {width}" if cluster.n > 1 else f"tile_n * {width}",
         group=lowered.epilogue.group,

@@ -94,7 +94,8 @@ def half_atom_columns(lowered: LoweredKernel, n0: str) -> dict[tuple[int, int], 
     found: dict[tuple[int, int], ScaleColumn] = {}
     for i, mainloop in enumerate(lowered.mainloops):
         for place, product in enumerate(mainloop.products):
-            if not lowered.engine_as(Tcgen05).mmas[i][0].scale or lowered.tile.n % 128 == 0:
+            # Narrow tiles have scales laid out from their first row, or are alone along N.
+            if not lowered.engine_as(Tcgen05).mmas[i][0].scale or lowered.tile.n % 128 != 64:
                 continue
             sfb = f"sfb{numbered(place)}"
             # Atoms that are laid out anew start where the operand does.

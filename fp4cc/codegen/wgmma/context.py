@@ -18,9 +18,9 @@ from fp4cc.codegen.context import (
 from fp4cc.codegen.epilogue.exchanged import exchanged_reads
 from fp4cc.codegen.epilogue.hooks import EpilogueText
 from fp4cc.codegen.feeds.registry import FEED_TEXTS
-from fp4cc.codegen.fragments import Fragment, Function
+from fp4cc.codegen.fragments import Function
 from fp4cc.codegen.mainloops import numbered
-from fp4cc.codegen.placing import first_used, of_group, place_text, rows_end, search_text, start_text, used_by_a
+from fp4cc.codegen.placing import PlacesText, of_group, places_text, rows_end
 from fp4cc.codegen.promoted_scales import FactorsText, factor_functions, factors_by_batch, factors_text
 from fp4cc.codegen.walking import WalkText, walk_of_exchanged
 from fp4cc.codegen.wgmma.loops import LoopText, descriptor, loops
@@ -53,10 +53,7 @@ class WgmmaText:
     arrivals: dict[str, int]
     sync: str
     waits: dict[str, str]
-    start: Fragment
-    search: Fragment
-    load_place: Fragment
-    epilogue_place: Fragment
+    places: PlacesText
     m0: str
     n0: str
     walk: WalkText
@@ -66,8 +63,6 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Fr
     """What the templates of templates/sm90 use."""
     problem, tile, cluster = lowered.products, lowered.tile, lowered.cluster
     batched = bool(problem.batch_axes) and problem.groups is None  # `place` finds a tile in its group
-    operands = [operand for mainloop in lowered.mainloops for _, operand in mainloop.operands]
-    loaded = any(operand.batched for operand in operands)
     feeds = slotted(lowered.mainloops)
     scales_by_batch = any(feed.batched for feed in feeds) or factors_by_batch(lowered)
     found = loops(lowered)
@@ -98,14 +93,7 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Fr
         if cluster.size > 1
         else "prims.barrier_cta_sync()",
         waits=waits(lowered.rings),
-        start=start_text(lowered),
-        search=search_text(lowered),
-        load_place=place_text(lowered, batch=loaded, others=used_by_a(lowered)),
-        epilogue_place=place_text(
-            lowered,
-            batch=scales_by_batch or "batch" in epilogue.uses,
-            others={*epilogue.uses, "group_end", *first_used(lowered)},
-        ),
+        places=places_text(lowered, epilogue.uses, scales_by_batch),
         m0=of_group(lowered, "(tile_m * CLUSTER_M + cta_m) * TILE_M" if cluster.m > 1 else "tile_m * TILE_M"),
         n0=_n0(lowered),
         walk=walk_of_exchanged(lowered.epilogue, epilogue, around.uses, reads, rows_end(lowered)),

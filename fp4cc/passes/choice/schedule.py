@@ -212,11 +212,12 @@ def _tile(schedule: Schedule, tile_k: int, target: Target, errors: list[Diagnost
             error("FP5010", f"no tile of {m} rows on {target.name}", span, "M is 128 (one CTA) or 256 (a pair of CTAs)",
                   notes=["block-scaled tcgen05.mma makes 128 rows in each CTA"], help=help)
         )  # fmt: skip
-    if n not in target.tile_n:
-        legal = ", ".join(str(size) for size in target.tile_n)
+    if n not in (*target.tile_n, *target.narrow_n):
+        legal, narrow = (", ".join(str(size) for size in sizes) for sizes in (target.tile_n, target.narrow_n))
         errors.append(
             error("FP5010", f"no tile of {n} columns on {target.name}", span, f"N is one of {legal}",
-                  notes=["scales of B come in atoms of 128 columns, and an MMA can start at the half of one"],
+                  notes=["scales of B come in atoms of 128 columns, and an MMA can start at the half of one",
+                         f"{narrow} too, where no atom is cut: the epilogue takes 32 columns at a time"],
                   help=help)
         )  # fmt: skip
     if k != tile_k:
@@ -225,7 +226,7 @@ def _tile(schedule: Schedule, tile_k: int, target: Target, errors: list[Diagnost
                   notes=["a row of a stage has 128 bytes: 256 packed four-bit elements, 128 of a byte, or 64 of two"],
                   help=help)
         )  # fmt: skip
-    return (m, n) if (m, n, k) == nearest else None
+    return (m, n) if m in rows and n in (*target.tile_n, *target.narrow_n) and k == tile_k else None
 
 
 def _cluster(

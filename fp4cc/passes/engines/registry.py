@@ -10,7 +10,7 @@ from fp4cc.passes.engines.spec import Engines, EngineSpec, multiplies
 from fp4cc.passes.engines.tcgen05.facts import tcgen05_facts
 from fp4cc.passes.engines.tcgen05.lower import lower_tcgen05, tcgen05_candidates
 from fp4cc.passes.engines.wgmma.facts import wgmma_facts
-from fp4cc.passes.engines.wgmma.lower import lower_wgmma
+from fp4cc.passes.engines.wgmma.lower import lower_wgmma, wgmma_candidates
 from fp4cc.targets import CHIPS, SM90A, TARGETS
 
 
@@ -43,6 +43,7 @@ ENGINES = Engines([
         "wgmma",
         lambda _kernel, target, _bounds: target == SM90A.name,
         lambda kernel, _target, cases: lower_wgmma(kernel, cases),
+        lambda kernel, target: wgmma_candidates(kernel) if target == SM90A.name and multiplies(kernel) else [],
         facts=wgmma_facts,
     ),
 ])  # fmt: skip

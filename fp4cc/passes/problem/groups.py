@@ -76,3 +76,8 @@ def check_groups(kernel: Kernel) -> None:
             )  # fmt: skip
     if errors:
         raise DiagnosticError(errors)
+
+
+def grouped(kernel: Kernel) -> bool:
+    """Whether a kernel has ragged or masked axes."""
+    return any(in_groups(axis) for arg in kernel.args for axis in arg.axes)

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch  # pyright: ignore[reportMissingImports]
 
+from fp4rt.among import check_overlaps
 from fp4rt.arrays import View
-from fp4rt.checks import check_overlaps
 from fp4rt.cuda.repeated import LARGEST, model, overlaps
 from fp4rt.kernel import Kernel
 from fp4rt.plan import WORKSPACE

@@ -37,6 +37,7 @@ from fp4cc.passes.epilogue.plan import plan_epilogue
 from fp4cc.passes.feeds.promoted_scales import is_promoted
 from fp4cc.passes.feeds.scale_reading import Needs, Readers
 from fp4cc.passes.problem.emptiness import not_empty
+from fp4cc.passes.problem.groups import grouped
 from fp4cc.passes.problem.unzip import Frame, find_products, tile_widths
 from fp4cc.passes.resources.params import plan_params, product_sizes
 from fp4cc.passes.resources.smem import place_buffers
@@ -106,7 +107,7 @@ def lower_decode(kernel: Kernel, case: Case) -> LoweredKernel:
 
 def _work_if_any(kernel: Kernel) -> _Work | None:
     """The same; None too of a kernel without products, or with what no engine makes."""
-    if is_promoted(kernel) or not any(value.op == "matmul" for value in kernel.values):
+    if is_promoted(kernel) or grouped(kernel) or not any(value.op == "matmul" for value in kernel.values):
         return None
     try:
         return _work(kernel)
@@ -163,6 +164,7 @@ def _lower(work: _Work, rows: int, case: Case) -> LoweredKernel:
         problem=problem,
         mainloops=mainloops,
         engine=engine,
+        clocks=clocks_of(problem, shape, work.run),
         exchange=exchange,
     )
 

@@ -42,7 +42,7 @@ from fp4cc.passes.epilogue.plan import plan_epilogue
 from fp4cc.passes.feeds.converters import plan_conversions, plan_converters
 from fp4cc.passes.feeds.promoted_scales import is_promoted
 from fp4cc.passes.problem.emptiness import not_empty
-from fp4cc.passes.problem.groups import check_groups
+from fp4cc.passes.problem.groups import check_groups, grouped
 from fp4cc.passes.problem.unzip import find_products, released
 from fp4cc.passes.resources.params import group_params, plan_params, product_sizes
 from fp4cc.passes.resources.residency import bounded, explain_residency
@@ -69,7 +69,7 @@ def lower_tcgen05(kernel: Kernel, target: Target, cases: Sequence[Case]) -> list
 
 def tcgen05_candidates(kernel: Kernel, target: Target) -> list[Candidate]:
     """Every tile and cluster that the kernel could have, with what each costs. Raises what `lower_tcgen05` does."""
-    if is_promoted(kernel):
+    if is_promoted(kernel) or grouped(kernel):  # one plan for every size
         return []
     work = _work(kernel, target)
     problem, request = work.problem, read(None, tile_k(work.shared[0].pair, target), target)
@@ -131,8 +131,7 @@ def _lower_with(work: Work, target: Target, case: Case) -> LoweredKernel:
     mmas, tmem = tuple(step.mmas for step in memory.steps), memory.tmem
     if work.frame.group is not None:
         tmem = released(tmem, option.tile_n, work.frame.group)
-    mma = mmas[0][0]
-    tile = Tile(mma.m, mma.n, memory.steps[0].tile_k, target.cta_rows)
+    tile = Tile(mmas[0][0].m, mmas[0][0].n, memory.steps[0].tile_k, target.cta_rows)
     cluster = Cluster(option.cluster_m, option.cluster_n)
     epilogue = plan_epilogue(work.frame, sizes, tile.n)
     staging = (*(promoted_buffers(promotion) if promotion else ()), *epilogue.staging)
@@ -145,6 +144,7 @@ def _lower_with(work: Work, target: Target, case: Case) -> LoweredKernel:
     done = "of a step's MMAs" if promoted else "after a tile's last MMA"
     pipeline, mainloops = plan_pipeline(steps, converters, cluster, memory.stage, stages, tmem, tile.n, done)
     walk = plan_walk(problem, tile, cluster, choice.request.band)
+    groups = group_params(walk)
     maps = (*mainloop_maps(problem, mainloops, mmas, tile), *epilogue.tensor_maps)
     lengths = product_sizes(problem, walk, epilogue.program, mainloops)
     roles = _roles(converters, promoted)
@@ -172,11 +172,9 @@ def _lower_with(work: Work, target: Target, case: Case) -> LoweredKernel:
         launch=Launch(
             f"{work.kernel.name}_0",
             threads,
-            plan_params(maps, lengths, (*group_params(walk), *epilogue.params, *needs.params()))
+            plan_params(maps, lengths, (*groups, *epilogue.params, *needs.params()))
             if promoted
-            else plan_params(
-                maps, (*lengths, *needs.lengths()), (*needs.addresses(), *group_params(walk), *epilogue.params)
-            ),
+            else plan_params(maps, (*lengths, *needs.lengths()), (*needs.addresses(), *groups, *epilogue.params)),
             (*lengths, *needs.lengths()),
         ),
         constraints=(*work.required, *not_empty(work.parts, epilogue.program, sizes)),

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
 from fp4cc.ir.kernel import Constraint, Kernel
-from fp4cc.ir.lowered import Mma, Problem, Product, Tile, Tmem
+from fp4cc.ir.lowered import Mma, Operand, Problem, Product, Tile, Tmem
 from fp4cc.ir.sizes import Sizes, fold
+from fp4cc.passes.choice.cases import Bounds
 from fp4cc.passes.choice.schedule import Request
 from fp4cc.passes.engines.tcgen05.legality import Pair, instruction, k_multiple, operand_pair, tile_k
 from fp4cc.passes.engines.tcgen05.memory import StageBytes, plan_tmem, stage_bytes
 from fp4cc.passes.epilogue.blocks import TooNarrow, panel, whole_panels
-from fp4cc.passes.feeds.native import starts_in_place
+from fp4cc.passes.feeds.native import native_scales, starts_in_place
 from fp4cc.passes.feeds.steps import Steps
 from fp4cc.passes.problem.unzip import Frame, tile_widths
 from fp4cc.source import Span
@@ -126,8 +127,10 @@ class Fit:
 
     def widths(self, frame: Frame, sizes: Sizes, request: Request) -> tuple[int, ...]:
         """The tile widths that fit. Raises DiagnosticError if none does, or not the one that is asked for."""
-        fitting = [n for n in self._target.tile_n if self.memory(1, n, request.accumulators) is not None]
-        whole = tile_widths(frame, self._problem, fitting)
+        possible = sorted((*self._target.tile_n, *self._target.narrow_n))
+        fitting = [n for n in possible if self.memory(1, n, request.accumulators) is not None]
+        uncut = [n for n in fitting if self._cut(frame.kernel, sizes, n) is None]
+        whole = tile_widths(frame, self._problem, uncut)
         if not whole:
             raise DiagnosticError([self._too_many(frame.kernel, request)])
         widths = whole_panels(frame, whole)
@@ -137,8 +140,26 @@ class Fit:
             return self._in_place(frame.kernel, sizes, widths) or widths
         if request.tile[1] not in widths:
             span = request.schedule.field_spans["tile"]
-            raise DiagnosticError([self._other_width(frame, span, request.tile[1], widths, fitting, whole)])
+            raise DiagnosticError([self._other_width(frame, sizes, span, request.tile[1], widths, fitting, whole)])
         return widths
+
+    def _cut(self, kernel: Kernel, sizes: Sizes, n: int) -> Operand | None:
+        """The right operand whose scale atoms tiles of so many columns would cut; None if no atom is cut.
+
+        An MMA can start at the second half of an atom of 128 rows, so multiples of 64 cut none. Of others TMA would
+        bring an atom whose first rows belong to another tile, but for a lone tile along N. Converter warps lay each
+        tile's scales out from its first row.
+        """
+        most = Bounds.of(kernel).most(self._problem.n)
+        alone = most is not None and most <= n and all(p.b.half is None for p in self._problem.products)
+        if n in self._target.tile_n or alone:
+            return None
+        for group in self._shared:
+            if group.pair.scale is not None:
+                for product in group.products:
+                    if product.b.half is not None or native_scales(product.b, n, kernel.constraints, sizes):
+                        return product.b
+        return None
 
     def _in_place(self, kernel: Kernel, sizes: Sizes, widths: Sequence[int]) -> tuple[int, ...]:
         """Those of the tile widths for which all scales of B lie as the tensor core reads them."""
@@ -160,10 +181,26 @@ class Fit:
         )  # fmt: skip
 
     def _other_width(
-        self, frame: Frame, span: Span, asked: int, widths: Sequence[int], fitting: Sequence[int], whole: Sequence[int]
+        self,
+        frame: Frame,
+        sizes: Sizes,
+        span: Span,
+        asked: int,
+        widths: Sequence[int],
+        fitting: Sequence[int],
+        whole: Sequence[int],
     ) -> Diagnostic:
         """Why a width is none of `widths`: those of `fitting` fit, those of `whole` also have whole groups of unzip."""
         wanted = ", ".join(map(str, widths))
+        cut = self._cut(frame.kernel, sizes, asked)
+        if cut is not None and asked in fitting:
+            return error(
+                "FP5010", f"tiles of {asked} columns would cut the scale atoms of {cut.arg}", span,
+                "an atom has 128 rows, and an MMA starts at the first or at the second half of one",
+                notes=["atoms that TMA brings want multiples of 64 columns, or a lone tile along N; scales in "
+                       "`layout linear` are laid out from each tile's first row, and want nothing"],
+                help=f"tile widths that do: {wanted}",
+            )  # fmt: skip
         if asked in whole and not whole_panels(frame, (asked,)):
             return error(
                 "FP5010", f"a tile of {asked} columns does not hold whole blocks of the outputs", span,

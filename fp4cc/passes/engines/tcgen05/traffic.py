@@ -38,7 +38,7 @@ def plan_traffic(
         instructions=first.mmas[0].instructions_per_tile_k,
         global_bytes=global_bytes(kernel, shared, shape),
         accumulators=len(problem.accumulators),
-        overlapped_n=max((n for n in target.tile_n if fit.memory(1, n, 2) is not None), default=0),
+        overlapped_n=max((n for n in (*target.tile_n, *target.narrow_n) if fit.memory(1, n, 2) is not None), default=0),
     )
 
 

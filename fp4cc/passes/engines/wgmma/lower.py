@@ -28,9 +28,10 @@ from fp4cc.ir.lowered import (
 )
 from fp4cc.ir.lowered.wgmma import slotted
 from fp4cc.ir.sizes import Sizes
-from fp4cc.passes.choice.cases import Case
+from fp4cc.passes.choice.cases import Candidate, Case
 from fp4cc.passes.choice.stages import choose_stages
 from fp4cc.passes.engines.wgmma.decisions import explain_choices
+from fp4cc.passes.engines.wgmma.estimate import clocks
 from fp4cc.passes.engines.wgmma.memory import (
     OPERAND_BARRIER,
     PROMOTED_SLOTS,
@@ -91,11 +92,25 @@ class _Work:
 
 def lower_wgmma(kernel: Kernel, cases: Sequence[Case]) -> list[LoweredKernel]:
     """A plan for each case. Raises DiagnosticError for what cannot be built on sm_90a."""
-    check_groups(kernel)
-    sizes = Sizes.of(kernel.dims)
-    work = _promoted(kernel, sizes) if is_promoted(kernel) else _work(split_row_scales(kernel), sizes)
+    work = _work_on(kernel)
     required = constraints(work.kernel, work.steps)
     return [replace(_lower_with(work, case.when, case.schedule, required), kernel=kernel) for case in cases]
+
+
+def wgmma_candidates(kernel: Kernel) -> list[Candidate]:
+    """The one tile there is, of any number of rows. Raises what `lower_wgmma` does."""
+    work = _work_on(kernel)
+    if work.problem.groups is not None:  # how many rows a group has is not known when a plan is taken
+        return []
+    tile = work.tile
+    time = clocks(work.problem, work.steps, work.columns, promoted=work.promotion is not None)
+    return [Candidate(f"{tile.m} x {tile.n} x {tile.k}", time)]
+
+
+def _work_on(kernel: Kernel) -> _Work:
+    check_groups(kernel)
+    sizes = Sizes.of(kernel.dims)
+    return _promoted(kernel, sizes) if is_promoted(kernel) else _work(split_row_scales(kernel), sizes)
 
 
 def _work(kernel: Kernel, sizes: Sizes) -> _Work:
@@ -156,6 +171,7 @@ def _lower_with(
         mainloops=mainloops,
         engine=engine,
         promotion=work.promotion,
+        clocks=clocks(problem, work.steps, work.columns, promoted=work.promotion is not None),
         tile=tile,
         pipeline=plan_pipeline(mainloops, cluster, stages),
         exchange=exchange(mainloops),

@@ -1,0 +1,128 @@
+"""Tiles whose width is no multiple of 64: where no scale atom is cut they are as right as any other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import product
+from random import Random
+from typing import Any
+
+import pytest
+
+from fp4cc.diagnostics import DiagnosticError
+from fp4cc.passes.choice.schedule import cluster_problem
+from fp4cc.targets import SM100A
+
+from .test_mutations import Mutation, assert_caught
+
+Check = Callable[..., None]
+
+FORMATS = """
+format lin extends nvfp4 { layout linear }
+format mx  extends mxfp8_e4m3 { layout linear }
+"""
+#: Operands, the depth of their tiles, and what K is a multiple of. Scales: none, none left once dequantized, laid out
+#: anew, and by TMA for a lone tile along N.
+OPERANDS = {
+    "bf16": ("bf16", "bf16", 64, 8),
+    "e4m3": ("e4m3", "e4m3", 128, 16),
+    "w4a16": ("bf16", "nvfp4", 64, 32),
+    "linear": ("lin", "lin", 256, 32),
+    "mx linear": ("mx", "mx", 128, 32),
+    "lone": ("nvfp4", "nvfp4", 256, 32),
+}
+#: Further arguments, outputs, and statements on the product `p`.
+EPILOGUES = {
+    "plain": ("", "out y : f32[M, N]", "y = p"),
+    "gelu": ("in bias : bf16[N]; in r : bf16[M, N];", "out y : bf16[M, N]", "y = gelu(p + bias) + r"),
+    "rows": ("in ts : f32[];", "out y : nvfp4[M, N]", "y = quantize(p, tensor_scale = ts)"),
+    "mx rows": ("", "out y : mxfp8_e4m3[M, N]", "y = quantize(p)"),
+    "columns": ("in ts : f32[];", "out y : nvfp4[N, M]", "y = quantize(p.T, tensor_scale = ts)"),
+    "reductions": ("", "out y : bf16[M, N]; out top : f32[M]; out all : f32[]",
+                   "y = p; top = max(abs(p), over = N); all = max(abs(p), over = (M, N))"),
+    "gated": ("in b2 : {b}[N, K];", "out y : bf16[M, N]", "y = silu(p) * (a @ b2.T)"),
+}  # fmt: skip
+WIDTHS = SM100A.narrow_n
+CELLS = list(product(OPERANDS, EPILOGUES, WIDTHS, (1, 2)))
+#: A cell of each kind of operand that differs, one a width; all of them are run by the slow test.
+SAMPLE = [
+    ("bf16", "reductions", 32, 2), ("w4a16", "rows", 96, 2), ("linear", "mx rows", 160, 1), ("lone", "gelu", 224, 1),
+]  # fmt: skip
+
+
+def blocks(epilogue: str) -> int:
+    """What N is a multiple of."""
+    return 32 if epilogue == "mx rows" else 16
+
+
+def lone_columns(epilogue: str, width: int) -> int:
+    """The N of a kernel with one tile along it, not full where there is room."""
+    return max(blocks(epilogue), width - blocks(epilogue))
+
+
+def spec(operands: str, epilogue: str, width: int, pair: int, cluster: tuple[int, int]) -> str:
+    a, b, depth, _ = OPERANDS[operands]
+    more, outs, statements = EPILOGUES[epilogue]
+    n = f"N = {lone_columns(epilogue, width)}" if operands == "lone" else "N"
+    args = f"in a : {a}[M, K]; in b : {b}[N, K]; {more.format(b=b)} {outs}"
+    return (
+        f"{FORMATS}kernel k(M, {n}, K) {{ {args}; p = a @ b.T; {statements} }}\nschedule k on sm_100a {{ "
+        f"tile {128 * pair} x {width} x {depth}; cluster {cluster[0]} x {cluster[1]} }}\n"
+    )
+
+
+def cell(check: Check, operands: str, epilogue: str, width: int, pair: int, draw: Random) -> None:
+    """A run with tiles to spare along M and N, the last ones not full, and K with a residue."""
+    legal = [c for c in SM100A.cluster_shapes[:5] if cluster_problem(c, pair, width, SM100A) is None]
+    _, _, depth, step = OPERANDS[operands]
+    n = lone_columns(epilogue, width) if operands == "lone" else 2 * width + blocks(epilogue)
+    m = 128 * pair + 16 * draw.randrange(1, 7)
+    k = depth + step * draw.randrange(1, depth // step)
+    order = draw.choice([{}, {"mode": "delayed", "seed": draw.randrange(9)}])
+    text = spec(operands, epilogue, width, pair, draw.choice(legal))
+    check(text, M=m, N=n, K=k, sms=8, **order)
+
+
+@pytest.mark.parametrize(("operands", "epilogue", "width", "pair"), SAMPLE)
+def test_a_sample_of_narrow_tiles(check: Check, operands: str, epilogue: str, width: int, pair: int) -> None:
+    cell(check, operands, epilogue, width, pair, Random(f"{operands} {epilogue} {width} {pair}"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("operands", OPERANDS)
+@pytest.mark.parametrize("epilogue", EPILOGUES)
+def test_narrow_tiles(check: Check, operands: str, epilogue: str) -> None:
+    """Every operand with every epilogue, in two of the widths and both numbers of CTAs, drawn anew for each."""
+    draw = Random(f"{operands} {epilogue}")
+    for pair, width in zip((1, 2), draw.sample(WIDTHS, 2), strict=True):
+        cell(check, operands, epilogue, width, pair, draw)
+
+
+def test_tiles_that_cut_scale_atoms_are_refused(compiler: Any) -> None:
+    """Of scales by TMA with N not known, or larger than the tile; in every width."""
+    for width, n in product(WIDTHS, ("N", "N = 512")):
+        text = spec("linear", "plain", width, 1, (1, 1)).replace("lin[", "nvfp4[").replace("(M, N,", f"(M, {n},")
+        with pytest.raises(DiagnosticError, match=rf"FP5010.*tiles of {width} columns would cut the scale atoms of b"):
+            compiler.lowered(text)
+    compiler.lowered(spec("lone", "plain", 96, 1, (1, 1)).replace("N = 80", "N").replace(") {", ") where N <= 96 {"))
+
+
+LINEAR = spec("linear", "plain", 96, 1, (1, 1))
+MUTATIONS = [
+    Mutation("scales from the start of an atom", "fetch_b(b_scales_ptr, n0,", "fetch_b(b_scales_ptr, n0 // 128 * 128,"),
+    Mutation("scales of the second half of an atom", "tmem + (SFB_COLUMN + 4 * i)",
+             "tmem + (SFB_COLUMN + n0_of_mma // 64 % 2 * 2 + 4 * i)", 1),
+    Mutation("sub-tiles of another width", "column = n0 + 32 * subtile", "column = n0 + 64 * subtile"),
+    Mutation("an instruction of 64 columns", "INSTRUCTION = 0x08180480", "INSTRUCTION = 0x08100480"),
+    Mutation("tiles as far apart as wider ones", "n0 = tile_n * TILE_N", "n0 = tile_n * 128"),
+]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
+def test_a_mistake_in_a_narrow_tile_is_caught(compiler: Any, run: Any, mutation: Mutation) -> None:
+    changed = mutation.new.replace("n0_of_mma", "(tile % tiles_n * TILE_N)")
+    assert_caught(
+        compiler, run, LINEAR, "sm_100a",
+        Mutation(mutation.name, mutation.old, changed, mutation.which), M=130, N=232, K=320,
+    )  # fmt: skip
