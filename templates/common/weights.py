@@ -154,3 +154,15 @@ def store_transposed(registers, first, address, pitch):
     for i in range(64):
         offset = (i // 4 * 8 + i % 2) * pitch + i // 2 % 2 * 32
         shared_store_f32(address + offset, registers[first + i])
+
+
+def put_sums(registers, count, address):
+    """A thread's sums to shared memory, each beside those of the 127 other threads."""
+    for i in range(count):
+        shared_store_f32(address + 512 * i, registers[i])
+
+
+def add_sums(registers, count, address):
+    """Add the sums that another thread has put there."""
+    for i in range(count):
+        registers[i] = add(registers[i], shared_load_f32(address + 512 * i))

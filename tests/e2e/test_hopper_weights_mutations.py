@@ -99,7 +99,11 @@ IN = {
     ],
     "turns": [
         Mutation("both warpgroups start with one stage", "stage = warpgroup", "stage = warpgroup * 0"),
-        Mutation("the second's sums are dropped", "add(acc_registers[i], shared_load_f32", "add(0.0, shared_load_f32"),
+        Mutation(
+            "the second's sums are dropped",
+            "add(registers[i], shared_load_f32(address",
+            "add(registers[i], 0 * shared_load_f32(address",
+        ),
         Mutation("sums added before they are written", PARTIAL, "pass", ordered=True),
         Mutation("sums overwritten before they are added", PARTIAL, "pass", which=1, ordered=True),
     ],
