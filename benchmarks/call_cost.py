@@ -135,10 +135,7 @@ def bare_rows(bound: Any, inputs: Any, outs: Any) -> list[tuple[str, Callable[[]
     memsets = [
         (fill, launches._addresses[part] + offset, value, count) for fill, part, offset, value, count in template._fills
     ]
-    ready = [
-        (config, entry.function, block.base + table)
-        for (_, _, table, config), (_, entry) in zip(template._ready[stream], template._launches, strict=True)
-    ]
+    ready = [(config, function, block.base + table) for config, function, table in template._ready[stream]]
 
     def bare() -> None:
         for fill, address, value, count in memsets:
@@ -147,10 +144,8 @@ def bare_rows(bound: Any, inputs: Any, outs: Any) -> list[tuple[str, Callable[[]
             cu.cuLaunchKernelEx(config, function, pointers, 0)
 
     config, function, pointers = ready[0]
-    launch, place, number = cuda.native().launch, int(config.getPtr()), int(function)
     return [
         ("bare cuLaunchKernelEx of cuda-python", lambda: cu.cuLaunchKernelEx(config, function, pointers, 0)),
-        ("bare cuLaunchKernelEx by its address", lambda: launch(place, number, pointers, 0)),
         (f"bare launches and {len(memsets)} fills of cuda-python", bare),
     ]
 
@@ -187,7 +182,7 @@ class QuietDriver:
     def cuMemsetD8Async(self, *_: int) -> tuple[int]:
         return (0,)
 
-    cuMemsetD16Async = cuMemsetD32Async = cuMemsetD8Async
+    cuMemsetD16Async = cuMemsetD32Async = cuLaunchKernelEx = cuMemsetD8Async
 
     def cuGetProcAddress(self, name: bytes, version: int, flags: int) -> tuple[Any, int, int]:
         return self.CUresult.CUDA_SUCCESS, self._address, 0

@@ -41,7 +41,7 @@ class DriverDouble:
 
     def __getattr__(self, name: str) -> Any:
         if name in _TYPES:
-            return lambda *arguments: (bindings.CUresult(self._pointers[name](*arguments)),)
+            return lambda *arguments: (bindings.CUresult(self._pointers[name](*map(_number, arguments))),)
         return getattr(bindings, name)
 
     def cuGetProcAddress(self, name: bytes, version: int, flags: int) -> tuple[Any, int, int]:
@@ -85,6 +85,11 @@ class DriverDouble:
         places = struct.unpack(f"<{len(sizes)}Q", ctypes.string_at(parameters, 8 * len(sizes)))
         values = [ctypes.string_at(at, size) for at, size in zip(places, sizes, strict=True)]
         return Launched(function, struct.unpack("<7I4xQ", ctypes.string_at(config, 40)), values)
+
+
+def _number(x: Any) -> int:
+    """An argument of a function of cuda-python as an integer."""
+    return int(x.getPtr()) if isinstance(x, bindings.CUlaunchConfig) else int(x)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,8 @@ from fp4cc.codegen.epilogue.hooks import EpilogueText
 from fp4cc.codegen.fragments import Function
 from fp4cc.codegen.tcgen05 import context as context_tcgen05
 from fp4cc.codegen.wgmma import context as context_wgmma
+from fp4cc.codegen.wgmma_rs import context as context_wgmma_rs
+from fp4cc.codegen.wgmma_rs.weights import scale_functions
 from fp4cc.ir.lowered import LoweredKernel
 from fp4cc.resources import templates_dir
 
@@ -41,6 +43,7 @@ _TEXTS = {
     "none": EngineText("common/elementwise.py.j2", context_elementwise.template_context),
     "tcgen05": EngineText("sm100/gemm.py.j2", context_tcgen05.template_context, context_tcgen05.functions),
     "decode": EngineText("sm90/decode.py.j2", context_decode.template_context, context_decode.strip_functions),
+    "wgmma_rs": EngineText("sm90/wgmma_rs/gemm.py.j2", context_wgmma_rs.template_context, scale_functions),
     "wgmma": EngineText("sm90/gemm.py.j2", context_wgmma.template_context, context_wgmma.functions),
 }
 

@@ -124,6 +124,13 @@ _TITLES = {
     "FP4203": "the target takes another scale type with blocks of this size",
     "FP4204": "the operands' scales differ",
     "FP4205": "the target multiplies no such elements",
+    "FP4290": "weights in registers: the left operand is neither bf16 nor f16",
+    "FP4291": "weights in registers: the right operand needs no conversion",
+    "FP4292": "weights in registers: the left operand's type does not hold them",
+    "FP4293": "weights in registers: scales cover parts of stages",
+    "FP4294": "weights in registers: products do not share a left operand, or share sums",
+    "FP4295": "weights in registers: right operands differ",
+    "FP4296": "weights in registers: accumulators, or blocks of outputs, do not fit in 128 columns",
     "FP4300": "this cannot be compiled for rows in groups yet",
     # Schedules.
     "FP5001": "a schedule names no kernel",
@@ -137,6 +144,7 @@ _TITLES = {
     "FP5012": "the stages do not fit in shared memory",
     "FP5013": "a schedule field asks for something not built yet",
     "FP5014": "a schedule field has a value the target does not have",
+    "FP5090": "weights in registers: no clusters",
     # Faults of the compiler.
     "FP9001": "fp4cc made an invalid program",
     "FP9002": "the CuTe DSL failed on an emitted kernel",

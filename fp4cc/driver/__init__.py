@@ -57,6 +57,8 @@ def compile(
             from 1 to 6.
         OSError: the file cannot be read.
     """
+    if not 1 <= plans <= MOST_PLANS:
+        raise RequestError(f"a kernel has 1 to {MOST_PLANS} plans, not {plans}")
     built = build(Request(read_spec(spec), target, dict(dims or {}), kernel, plans), use_cache=cache)
     return artifact_of(only_kernel(built.kernels))
 

@@ -163,10 +163,11 @@ class StorePlan:
 
     `tma`: registers -> `buffer` (a 32-row slab for each epilogue warp) -> TMA store; clipped at M and N by the
     hardware. `direct`: stores by the warp, from `buffer` or, without one, from registers. `either`: `flag` (an i32
-    parameter) is 1 where the row pitch lets TMA do it, else as `direct`.
+    parameter) is 1 where the row pitch lets TMA do it, else as `direct`. `engine`: what multiplies stores it from its
+    own registers, through `buffer`, by TMA or, where there is a `flag` and it is 0, from there.
     """
 
-    via: Literal["tma", "direct", "either"]
+    via: Literal["tma", "direct", "either", "engine"]
     tensor_map: str | None = None
     flag: str | None = None
     buffer: str | None = None  # shared memory: one slot a warp and stage

@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator
 from fp4cc.ir.lowered import LoweredKernel
 from fp4cc.ir.verify_tcgen05 import tcgen05_problems
 from fp4cc.ir.verify_wgmma import wgmma_problems
+from fp4cc.ir.verify_wgmma_rs import wgmma_rs_problems
 
 _PROBLEMS: dict[str, Callable[[LoweredKernel], Iterator[str]]] = {
     "tcgen05": tcgen05_problems,
     "wgmma": wgmma_problems,
+    "wgmma_rs": wgmma_rs_problems,
 }
 
 

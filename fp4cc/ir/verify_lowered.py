@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from fp4cc.diagnostics import DiagnosticError
 from fp4cc.ir.lowered import FewRows, LoweredKernel, Smem
-from fp4cc.ir.lowered_epilogue import COLUMNS_BUFFER, EpilogueProgram
+from fp4cc.ir.lowered_epilogue import COLUMNS_BUFFER, CTA_ROWS, EpilogueProgram
 from fp4cc.ir.verify import found_in
 from fp4cc.ir.verify_arrivals import EPILOGUE_WARPS
 from fp4cc.ir.verify_rings import ring_problems, tensor_maps
@@ -58,7 +58,7 @@ def _parts(lowered: LoweredKernel) -> Iterator[str]:
         yield f"sums of {depths} along K are promoted every {lowered.promotion.step}"
     exchange = lowered.exchange
     buffers = {buffer.name: buffer.total for buffer in lowered.smem.buffers}
-    rows = exchange.rows if isinstance(exchange, FewRows) else lowered.tile.cta_m
+    rows = exchange.rows if isinstance(exchange, FewRows) else min(lowered.tile.cta_m, CTA_ROWS)
     if exchange is not None and buffers.get(exchange.buffer, 0) < rows * exchange.pitch:
         yield f"a tile's sums do not fit in {exchange.buffer}"
 
@@ -116,7 +116,7 @@ def _epilogue(lowered: LoweredKernel, program: EpilogueProgram) -> Iterator[str]
         in_groups = store.flag is None and program.problem.groups is not None  # their ends say how it is stored
         if store.via == "either" and store.flag not in names and not in_groups:
             yield f"{output.arg} has no flag that says how it is stored"
-        if store.buffer is not None:
+        if store.buffer is not None and store.via != "engine":
             slots = buffers.get(store.buffer)
             if slots is None or (slots.bytes, slots.stages) != (EPILOGUE_WARPS * 32 * store.row_bytes, store.stages):
                 yield f"{output.arg} has no slots of its size"

@@ -228,7 +228,28 @@ def _launches(
     return tuple(out)
 
 
+#: Parameters that are the same for all dims, by identity, which the parameter beside each keeps its own, and by the
+#: bytes of a buffer that is one number.
+_same: dict[tuple[int, int | None], tuple[Param, ResolvedParam]] = {}
+_MAX_SAME = 4096
+
+
 def _param(p: Param, dims: Mapping[str, int], scalars: Mapping[str, int], room: Mapping[str, int]) -> ResolvedParam:
+    key = id(p), scalars.get(str(p.source))
+    known = _same.get(key)
+    if known is not None:
+        return known[1]
+    made = _resolved_param(p, dims, scalars, room)
+    if p.kind in ("tensor_map", "f32") or (p.kind == "pointer" and p.byte_offset == 0):
+        if len(_same) >= _MAX_SAME:
+            _same.clear()
+        _same[key] = p, made
+    return made
+
+
+def _resolved_param(
+    p: Param, dims: Mapping[str, int], scalars: Mapping[str, int], room: Mapping[str, int]
+) -> ResolvedParam:
     if p.kind in ("i32", "i64"):
         value = _number(p.source, dims, f"parameter at byte {p.offset}")
         bits = 32 if p.kind == "i32" else 64

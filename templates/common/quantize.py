@@ -1,9 +1,10 @@
 def largest_magnitude(x):
     """max |x| over a list, NaN ignored."""
-    largest = Float32(0.0)
-    for value in x:
-        largest = maximum(largest, absolute(value))
-    return largest
+    values = [absolute(value) for value in x]
+    while len(values) > 1:  # by pairs, which do not wait for each other
+        last = values[len(values) // 2 * 2 :]
+        values = [maximum(a, b) for a, b in zip(values[0::2], values[1::2])] + last
+    return maximum(values[0], 0.0)
 
 
 def largest_magnitude_or_nan(x):

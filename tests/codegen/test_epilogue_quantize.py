@@ -5,6 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fp4cc.codegen.emit import emit
+from fp4cc.passes import lower
+from fp4cc.sema import analyze
+from fp4cc.source import Source
+
 from .pipeline import Built, build, run
 
 LAYOUTS = """
@@ -102,3 +107,24 @@ kernel k(M, N, K) {
     r[8:16] = 0
     for comparison in run(built, {"M": 64, "N": 64, "K": 32}, r=r, ts=np.array(0.75, np.float32)):
         assert comparison.equal, str(comparison)
+
+
+@pytest.mark.parametrize(
+    ("fmt", "pairs"),
+    [
+        ("nvfp4", True),
+        ("ct", True),
+        ("tall", False),
+        ("torchao", False),
+        ("mxfp4", False),
+        ("odd5", False),
+        ("floats", False),
+    ],
+)
+def test_scales_of_a_byte_are_stored_by_twos_where_the_layout_keeps_them_together(fmt: str, pairs: bool) -> None:
+    amax = "" if fmt in ("mxfp4", "odd5", "floats") else ", amax = top"
+    text = f"kernel k(M, N) {{ in x : bf16[M, N]; in top : f32[]; out q : {fmt}[M, N]; q = quantize(x{amax}) }}"
+    source = Source("k.fp4", LAYOUTS + text)
+    emitted = emit(lower(analyze(source, None).raise_errors().kernels[0], "sm_90a"))
+    body = emitted[emitted.index("def store_q_scales") :].partition("\n\n\n")[0]
+    assert ('store_word("b16"' in body) == pairs

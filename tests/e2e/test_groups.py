@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fp4cc.driver.trial import Trial, run_trial
 from fp4num import Quantized
@@ -106,11 +108,11 @@ def check_masked(compiler: Compiler, text: str, target: str = "sm_100a", **dims:
     """Rows past the count are poisoned; the trial's outputs hold a pattern there that must stay."""
     artifact = compiler.artifact(text, target)
     for seed, (m, counts) in enumerate([(200, (0, 200, 129)), (128, (1, 128)), (3, (0, 0, 2, 3, 1))]):
-        dims = {"E": len(counts), "M": m, **dims}
-        inputs = dict(random_inputs(artifact.manifest, dims, seed=seed), counts=np.array(counts, np.int32))
+        sizes = {"E": len(counts), "M": m, **dims}
+        inputs = dict(random_inputs(artifact.manifest, sizes, seed=seed), counts=np.array(counts, np.int32))
         inputs["x"] = spoiled(inputs["x"], np.arange(m)[None, :] >= np.array(counts)[:, None])
         kernel = artifact.load_kernel(EmulatorDevice(mode="delayed" if seed % 2 else "immediate", seed=seed, sms=3))
-        trial = run_trial(kernel, artifact.load_kernel("reference"), inputs, dims)
+        trial = run_trial(kernel, artifact.load_kernel("reference"), inputs, sizes)
         assert trial.equal, (counts, trial.comparisons)
 
 
@@ -175,3 +177,21 @@ def test_many_groups(compiler: Compiler, target: str) -> None:
         counts = rng.integers(0, 12, groups) * (rng.random(groups) < 0.3)
         counts[int(rng.integers(groups))] += 130
         assert ragged(artifact, [int(n) for n in counts], seed=seed, sms=5, N=64, K=64).equal
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["sm_100a", "sm_90a"])
+@pytest.mark.parametrize("name", ["all", "gated"])
+def test_random_groups(compiler: Compiler, target: str, name: str) -> None:
+    artifact = compiler.artifact(EPILOGUES[name], target)
+
+    @settings(max_examples=75)
+    @given(
+        st.lists(st.one_of(st.just(0), st.integers(1, 40), st.integers(120, 140)), min_size=1, max_size=12),
+        st.integers(0, 1000), st.integers(1, 9), st.integers(0, 11), st.sampled_from([128, 256]),
+    )  # fmt: skip
+    def every(counts: list[int], seed: int, sms: int, poisoned: int, n: int) -> None:
+        trial = ragged(artifact, counts, seed=seed, sms=sms, poisoned=poisoned % len(counts), N=n, K=64)
+        assert trial.equal, trial.comparisons
+
+    every()

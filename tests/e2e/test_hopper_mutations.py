@@ -7,11 +7,13 @@ product has read it where TMA put it.
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from fp4cc.passes.engines.registry import ENGINES
 
 from .mutants import (
     B,
@@ -123,6 +125,13 @@ IN = {
     ],
 }
 CASES = [(spec, mutation) for spec, mutations in IN.items() for mutation in mutations]
+
+
+@pytest.fixture(autouse=True)
+def _one_engine() -> Iterator[None]:
+    """Products of plain operands by weights too, which are another engine's else."""
+    with ENGINES.without("wgmma_rs"):
+        yield
 
 
 @pytest.mark.slow

@@ -13,7 +13,8 @@ from fp4cc.diagnostics import DiagnosticError
 from fp4cc.passes.choice.schedule import cluster_problem
 from fp4cc.targets import SM100A
 
-from .test_mutations import Mutation, assert_caught
+from .mutants import Mutation, argument, assigned, at, call, constant, instead, plus, role, to
+from .test_mutations import assert_caught
 
 Check = Callable[..., None]
 
@@ -108,21 +109,17 @@ def test_tiles_that_cut_scale_atoms_are_refused(compiler: Any) -> None:
 
 
 LINEAR = spec("linear", "plain", 96, 1, (1, 1))
+MMA, LOAD, EPILOGUE, CONVERT = role("mma"), role("load"), role("epilogue"), role("convert")
 MUTATIONS = [
-    Mutation("scales from the start of an atom", "fetch_b(b_scales_ptr, n0,", "fetch_b(b_scales_ptr, n0 // 128 * 128,"),
-    Mutation("scales of the second half of an atom", "tmem + (SFB_COLUMN + 4 * i)",
-             "tmem + (SFB_COLUMN + n0_of_mma // 64 % 2 * 2 + 4 * i)", 1),
-    Mutation("sub-tiles of another width", "column = n0 + 32 * subtile", "column = n0 + 64 * subtile"),
-    Mutation("an instruction of 64 columns", "INSTRUCTION = 0x08180480", "INSTRUCTION = 0x08100480"),
-    Mutation("tiles as far apart as wider ones", "n0 = tile_n * TILE_N", "n0 = tile_n * 128"),
-]  # fmt: skip
+    Mutation("scales from the start of an atom", at(argument(call(CONVERT, "fetch_b"), 1), to("n0 // 128 * 128"))),
+    Mutation("scales of the second half of an atom", at(argument(assigned(MMA, "scale_b"), 0), plus(2))),
+    Mutation("sub-tiles of another width", at(assigned(EPILOGUE, "column"), instead(32, 64))),
+    Mutation("an instruction of 64 columns", constant("INSTRUCTION", plus("-0x80000"))),
+    Mutation("tiles as far apart as wider ones", at(assigned(LOAD, "n0"), instead("TILE_N", "128"))),
+]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
 def test_a_mistake_in_a_narrow_tile_is_caught(compiler: Any, run: Any, mutation: Mutation) -> None:
-    changed = mutation.new.replace("n0_of_mma", "(tile % tiles_n * TILE_N)")
-    assert_caught(
-        compiler, run, LINEAR, "sm_100a",
-        Mutation(mutation.name, mutation.old, changed, mutation.which), M=130, N=232, K=320,
-    )  # fmt: skip
+    assert_caught(compiler, run, LINEAR, "sm_100a", mutation, M=130, N=232, K=320)

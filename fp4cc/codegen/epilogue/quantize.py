@@ -118,7 +118,7 @@ def known_lines(lowered: LoweredKernel, output: EpilogueOutput, known: str) -> F
 
 
 def quantize_lines(lowered: LoweredKernel, output: EpilogueOutput, values: str, before: Fragment) -> Fragment:
-    """Quantize this thread's line of a sub-tile to `NAME_words`, and store its scales.
+    """Quantize this thread's line of a sub-tile to `NAME_words`.
 
     `before` has the lines that find `NAME_factor`, if something other than this line determines it.
     """
@@ -147,10 +147,18 @@ def quantize_lines(lowered: LoweredKernel, output: EpilogueOutput, values: str, 
         random = f"random_words({state}, ({first}) >> 4, 2)" if plan.aligned else f"random_bytes({state}, {first})"
         lines.append(f"{name}_random = {random}")
         lines.append(f"{name}_words = random_words_{fmt.element}({scaled}, {name}_random)")
-    if plan.measure == "line":
-        scales = f"[scale for _, scale in {name}_blocks]"
-        lines.append(store_scales(lowered, output, (line, rows, start, length), scales))
     return fragment(*lines)
+
+
+def store_lines(lowered: LoweredKernel, output: EpilogueOutput) -> Fragment:
+    """Store the scales of this thread's line of a sub-tile, which `quantize_lines` has found.
+
+    After the codes are on their way: the fence before TMA reads them would wait for these stores.
+    """
+    if output.quantize is None or output.quantize.measure != "line":
+        return ()
+    scales = f"[scale for _, scale in {output.arg}_blocks]"
+    return (store_scales(lowered, output, extent_of(output.quantize), scales),)
 
 
 def store_scales(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fp4cc.codegen.epilogue.construct import Construct, Epilogue
-from fp4cc.codegen.epilogue.quantize import quantize_lines, quantized_coordinates, quantized_place
+from fp4cc.codegen.epilogue.quantize import quantize_lines, quantized_coordinates, quantized_place, store_lines
 from fp4cc.codegen.epilogue.reading import WIDTHS
 from fp4cc.codegen.fragments import Block, Call, Fragment, Statement, fragment
 from fp4cc.codegen.placing import rows_end
@@ -24,7 +24,11 @@ class Stores(Construct):
 
     def __init__(self, epilogue: Epilogue) -> None:
         super().__init__(epilogue)
-        self._staged = [output for output in self.program.outputs if output.store.buffer is not None]
+        self._staged = [
+            output
+            for output in self.program.outputs
+            if output.store.buffer is not None and output.store.via != "engine"
+        ]
         self._by_tma = [output for output in self._staged if output.store.via != "direct"]
         self._stages = max((output.store.stages for output in self._by_tma), default=1)
 
@@ -59,6 +63,8 @@ class Stores(Construct):
         if self._stages > 1:
             following = "store_slot ^ 1" if self._stages == 2 else f"(store_slot + 1) % {self._stages}"
             found.append(f"store_slot = {following}")
+        for output in self._staged:
+            found += store_lines(self.lowered, output)
         for output in self.program.outputs:
             if output.store.buffer is None and output.kind == "plain":
                 found += _registers(self.lowered, output, results[output.value])

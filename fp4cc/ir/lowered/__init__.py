@@ -37,6 +37,7 @@ from fp4cc.ir.lowered.resources import (
 from fp4cc.ir.lowered.rings import EPILOGUE_BARRIER, Barrier, NamedBarrier, Pipeline, RoleName, WarpRole
 from fp4cc.ir.lowered.tcgen05 import Mma, MmaKind, Tcgen05, Tmem
 from fp4cc.ir.lowered.wgmma import CONSUMERS, TILE_K, Converted, Scales, Slotted, Wgmma, Wide
+from fp4cc.ir.lowered.wgmma_rs import Weights, WeightScales, WgmmaRS
 from fp4cc.ir.part import Part
 
 __all__ = [
@@ -85,6 +86,9 @@ __all__ = [
     "Tmem",
     "Walk",
     "WarpRole",
+    "WeightScales",
+    "Weights",
     "Wgmma",
+    "WgmmaRS",
     "Wide",
 ]

@@ -15,6 +15,8 @@ def explain_schedule(lowered: LoweredKernel) -> Decision:
     if lowered.schedule is None:
         others = sum(s.target == lowered.target for s in lowered.kernel.schedules)
         why = "no schedule block of this kernel applies" if others else "this kernel has no schedule block"
+        if lowered.when is not None:
+            why += "; one of several plans, for the sizes that the model finds it fastest for"
         return Decision("schedule", "the compiler's own", why)
     span = str(lowered.schedule.span)
     if lowered.when is None:

@@ -11,6 +11,9 @@ from fp4cc.passes.engines.tcgen05.facts import tcgen05_facts
 from fp4cc.passes.engines.tcgen05.lower import lower_tcgen05, tcgen05_candidates
 from fp4cc.passes.engines.wgmma.facts import wgmma_facts
 from fp4cc.passes.engines.wgmma.lower import lower_wgmma, wgmma_candidates
+from fp4cc.passes.engines.wgmma_rs.facts import wgmma_rs_facts
+from fp4cc.passes.engines.wgmma_rs.lower import lower_wgmma_rs, takes_weights, wgmma_rs_candidates
+from fp4cc.passes.engines.wgmma_rs.schedule import obeys
 from fp4cc.targets import CHIPS, SM90A, TARGETS
 
 
@@ -38,6 +41,14 @@ ENGINES = Engines([
         decode_candidates,
         decode_facts,
         only_auto,
+    ),
+    EngineSpec(
+        "wgmma_rs",
+        takes_weights,
+        lambda kernel, _target, cases: lower_wgmma_rs(kernel, cases),
+        wgmma_rs_candidates,
+        wgmma_rs_facts,
+        obeys,
     ),
     EngineSpec(
         "wgmma",

@@ -91,6 +91,18 @@ class Engines:
         finally:
             self.known.remove(engine)
 
+    @contextmanager
+    def without(self, name: str) -> Generator[None]:
+        """One engine fewer for a while: others then take what it would. LookupError where there is no such one."""
+        place = next((i for i, engine in enumerate(self.known) if engine.name == name), None)
+        if place is None:
+            raise LookupError(f"no engine {name}")
+        engine = self.known.pop(place)
+        try:
+            yield
+        finally:
+            self.known.insert(place, engine)
+
 
 def most_rows(kernel: Kernel, bounds: Bounds) -> int | None:
     """The most rows that a product of the kernel can have; None where a call may have any number."""

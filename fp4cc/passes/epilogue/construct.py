@@ -66,6 +66,7 @@ _STORED = {
         "TMA or plain stores",
         "whether rows start on 16 bytes depends on a dynamic size: TMA where they do, plain stores elsewhere",
     ),
+    "engine": ("the warps that multiply, by TMA", "it is made of sums and scalars alone, which they have in registers"),
 }
 
 

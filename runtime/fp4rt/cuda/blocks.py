@@ -80,6 +80,7 @@ class Template:
             end += _WORD * len(launch.params)
         self._size = end
         cu = cuda.driver()
+        self._launch = cu.cuLaunchKernelEx
         fills = {1: cu.cuMemsetD8Async, 2: cu.cuMemsetD16Async, 4: cu.cuMemsetD32Async}
         self._fills = [(fills[i.width], place[i.source], i.byte_offset, i.value, i.count) for i in plan.init if i.count]
         self._aligned = _alignments(self._active, [m for _, _, m in self._maps if m.active], used, place, parts)
@@ -87,7 +88,7 @@ class Template:
         self._mask = max((align for _, _, align, _ in self._aligned), default=1) - 1
         self._together = all(not align & (align - 1) and not off % align for _, off, align, _ in self._aligned)
         self._encoded: list[bytes] | None = None
-        self._ready: dict[int, list[tuple[int, int, int, Any]]] = {}
+        self._ready: dict[int, list[tuple[Any, Any, int]]] = {}
         self._free: list[Block] = []
 
     def check(self, addresses: Sequence[int]) -> None:
@@ -98,9 +99,9 @@ class Template:
             if (addresses[part] + offset) % align:
                 raise _misaligned(addresses[part], align, *error)
 
-    def aligned(self, addresses: Sequence[int]) -> bool:
-        """Whether `check` says nothing."""
-        if self._together and not reduce(or_, addresses, 0) & self._mask:
+    def aligned(self, addresses: Sequence[int], together: int) -> bool:
+        """Whether `check` says nothing. `together`: the addresses, or'ed."""
+        if self._together and not together & self._mask:
             return True
         return all((addresses[part] + offset) % align == 0 for part, offset, align, _ in self._aligned)
 
@@ -136,9 +137,9 @@ class Template:
             (result,) = fill(addresses[part] + offset, value, count, stream)
             if result:
                 raise failure(result, "cuMemsetAsync")
-        launch, base = self._native.launch, block.base
-        for config, function, table, _ in ready:
-            result = launch(config, function, base + table, 0)
+        launch, base = self._launch, block.base
+        for config, function, table in ready:
+            (result,) = launch(config, function, base + table, 0)
             if result:
                 raise failure(result, "cuLaunchKernelEx")
 
@@ -161,26 +162,22 @@ class Template:
             self._dynamic.pack_into(block.memory, block.start, *values, *scalars)
         else:
             self._dynamic.pack_into(block.memory, block.start, *addresses, *scalars)
-        at = block.at
+        at, base, replace = block.at, block.base, self._native.replace_address
         for i, (offset, part, shift) in enumerate(self._active):
             address = addresses[part]
             if address != at[i]:
                 at[i] = -1  # none, if what comes fails
-                self._address(block.base + offset, address + shift)
+                result = replace(base + offset, address + shift)
+                if result:
+                    raise failure(result, "cuTensorMapReplaceAddress")
                 at[i] = address
 
-    def _address(self, tensor_map: int, address: int) -> None:
-        result = self._native.replace_address(tensor_map, address)
-        if result:
-            raise failure(result, "cuTensorMapReplaceAddress")
-
-    def _configure(self, stream: int) -> list[tuple[int, int, int, Any]]:
-        """For each launch the addresses of its configuration and function, where its parameters are listed, and what
-        holds the configuration."""
-        ready: list[tuple[int, int, int, Any]] = []
-        for (launch, entry), (table, _) in zip(self._launches, self._tables, strict=True):
-            config = self.config(launch, entry, stream)
-            ready.append((int(config.getPtr()), int(entry.function), table, config))
+    def _configure(self, stream: int) -> list[tuple[Any, Any, int]]:
+        """For each launch its configuration and function, and where its parameters are listed."""
+        ready = [
+            (self.config(launch, entry, stream), entry.function, table)
+            for (launch, entry), (table, _) in zip(self._launches, self._tables, strict=True)
+        ]
         if len(self._ready) >= _MAX_STREAMS:
             self._ready.clear()
         self._ready[stream] = ready

@@ -47,12 +47,13 @@ class CallPacker:
         check_fork()
         context = self.context
         handle = cuda.torch_stream(context.ordinal) if stream is None else cuda.stream_handle(stream)
-        pushed = context.activate()
+        if not context.activate():
+            template.run(addresses, scalars, handle)
+            return
         try:
             template.run(addresses, scalars, handle)
         finally:
-            if pushed:
-                context.deactivate()
+            context.deactivate()
 
 
 class Launches:
@@ -96,12 +97,13 @@ class TensorCall:
             handle = self._stream
         else:
             handle = cuda.torch_stream(self._context.ordinal)
-        pushed = self._context.activate()
+        if not self._context.activate():
+            self._launches.run(handle)
+            return
         try:
             self._launches.run(handle)
         finally:
-            if pushed:
-                self._context.deactivate()
+            self._context.deactivate()
 
 
 class HostCall:

@@ -28,8 +28,8 @@ class _Cell(threading.local):
     """Where the driver writes a thread's current context."""
 
     def __init__(self) -> None:
-        self.word = ctypes.c_uint64()
-        self.address = ctypes.addressof(self.word)
+        word = ctypes.c_uint64()
+        self.word = word, ctypes.addressof(word)
 
 
 _cell = _Cell()
@@ -157,11 +157,11 @@ class Context:
 
     def activate(self) -> bool:
         """Make this the thread's current context. True if it was not: then `deactivate` afterwards."""
-        cell = _cell
-        result = self._current(cell.address)
+        word, address = _cell.word
+        result = self._current(address)
         if result:
             raise failure(result, "cuCtxGetCurrent")
-        if cell.word.value == self._address:
+        if word.value == self._address:
             return False
         check(driver().cuCtxPushCurrent(self.handle), "cuCtxPushCurrent")
         return True

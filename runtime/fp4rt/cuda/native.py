@@ -1,8 +1,7 @@
-"""The driver functions that every call makes, by their addresses.
+"""Driver functions that calls make by their addresses, which cuGetProcAddress gives.
 
-cuda-python's wrappers of them take longer than what they wrap: lists, enumerations and objects for each call. These
-take and return integers. The addresses come from cuGetProcAddress, with the semantics of the legacy default stream,
-which is the stream 0 of torch.
+cuda-python's wrappers of these make lists, enumerations and objects in each call; here all are integers. Launches and
+fills go through cuda-python, whose wrappers of those take less time than ctypes.
 """
 
 from __future__ import annotations
@@ -22,11 +21,9 @@ _VERSION = 12000
 
 @dataclass(frozen=True, slots=True)
 class Native:
-    """`launch(config, function, parameters, 0)`,
-    `encode(map, ...)` as cuTensorMapEncodeTiled, `replace_address(map, address)` and
+    """`encode(map, ...)` as cuTensorMapEncodeTiled, `replace_address(map, address)` and
     `current_context(place of a pointer)` (CUDA driver API)."""
 
-    launch: Function
     encode: Function
     replace_address: Function
     current_context: Function
@@ -35,7 +32,7 @@ class Native:
 def bind(cu: Any) -> Native:
     """The functions of the driver behind the module `cuda.bindings.driver`.
 
-    Those that may wait, as a launch does for a full queue, let other Python threads run; the rest only write to memory.
+    They only write to memory and never wait, so that other Python threads need not run meanwhile.
     """
 
     def address(name: str) -> int:
@@ -44,14 +41,10 @@ def bind(cu: Any) -> Native:
             raise RuntimeError(f"the NVIDIA driver has no {name}: it is older than CUDA 12.0")
         return int(found)
 
-    def waiting(name: str, *types: Any) -> Function:
-        return ctypes.CFUNCTYPE(_INT, *types)(address(name))
-
     def short(name: str, *types: Any) -> Function:
         return ctypes.PYFUNCTYPE(_INT, *types)(address(name))
 
     return Native(
-        waiting("cuLaunchKernelEx", _WORD, _WORD, _WORD, _WORD),
         short("cuTensorMapEncodeTiled", _WORD, _INT, _INT, _WORD, _WORD, _WORD, _WORD, _WORD, _INT, _INT, _INT, _INT),
         short("cuTensorMapReplaceAddress", _WORD, _WORD),
         short("cuCtxGetCurrent", _WORD),

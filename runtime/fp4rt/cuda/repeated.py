@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from fp4num import BlockFormat, Quantized
 from fp4rt.arrays import Output
@@ -65,14 +65,9 @@ class _Value:
         return True
 
 
-@dataclass(slots=True)
-class _Look:
-    """A call as far as its key goes. `tensors` in the order of `_names`, the workspace last."""
-
-    key: tuple[Any, ...]
-    tensors: list[Any]
-    addresses: list[int]
-    scalars: list[float]
+#: A call as far as its key goes: the key; tensors in the order of `Repeated._plan`, their addresses, these or'ed, and
+#: the values of the params.
+_Look: TypeAlias = "tuple[tuple[Any, ...], list[Any], list[int], int, list[float]]"
 
 
 @dataclass(slots=True)
@@ -93,10 +88,11 @@ class _Plan:
     template: Template
     models: list[Any]
     tail: tuple[int, ...]
-    written: list[tuple[int, int, list[tuple[int, int]]]]
+    written: list[tuple[int, int, int, int]]
     new: list[_New]
     given: list[str]
     held: list[Any]
+    simple: bool
 
 
 class Repeated:
@@ -113,6 +109,7 @@ class Repeated:
         self._params = [(a.name, None if a.default is None else float(a.default)) for a in signature.params]
         self._param_names = tuple(a.name for a in signature.params)
         self._plans: dict[tuple[Any, ...], _Plan] = {}
+        self._seen: set[tuple[Any, ...]] = set()
         self._types: frozenset[type] = frozenset()
         self._empty_like: Any = None
 
@@ -129,10 +126,10 @@ class Repeated:
             look = self._look(args, out, workspace)
             if look is None:
                 return None
-            plan = self._plans.get(look.key)
+            key, tensors, addresses, together, scalars = look
+            plan = self._plans.get(key)
             if plan is None or (stream is not None and plan.models):
                 return None
-            tensors, addresses = look.tensors, look.addresses
             if plan.models:
                 kind, empty_like = self._tensor, self._empty_like
                 for model in plan.models:
@@ -140,37 +137,42 @@ class Repeated:
                     if type(tensor) is not kind:
                         return None
                     tensors.append(tensor)
-                    addresses.append(tensor.data_ptr())
+                    address = tensor.data_ptr()
+                    addresses.append(address)
+                    together |= address
             addresses += plan.tail
-            for at, size, others in plan.written:
-                start = addresses[at]
-                end = start + size
-                for other, room in others:
-                    address = addresses[other]
-                    if address < end and start < address + room:
-                        return None
-            if not plan.template.aligned(addresses):
+            for at, other, size, room in plan.written:
+                if -room < addresses[other] - addresses[at] < size:
+                    return None
+            if not plan.template.aligned(addresses, together):
                 return None
         except _UNUSUAL:
             return None
-        self._packer.queue(plan.template, addresses, look.scalars, stream)
+        self._packer.queue(plan.template, addresses, scalars, stream)
+        if plan.simple and out is not None:
+            return {name: out[name] for name in plan.given}
         return self._outputs(plan, args, out, tensors)
 
     def learn(
         self, args: Mapping[str, Any], out: Mapping[str, Any] | None, workspace: Any, call: Call, plan: Resolved
     ) -> None:
-        """Remember a call that went through the checks."""
+        """Remember a call that went through the checks, if it is not the first of its kind: many sizes come once."""
         try:
             look = self._look(args, out, workspace)
         except _UNUSUAL:
             return
-        if look is None or look.key in self._plans:
+        if look is None or look[0] in self._plans:
             return
-        made = self._plan(args, out or {}, workspace is not None, look, call, plan)
+        if look[0] not in self._seen:
+            if len(self._seen) >= _MAX:
+                self._seen.clear()
+            self._seen.add(look[0])
+            return
+        made = self._plan(args, out or {}, workspace is not None, look[1], call, plan)
         if made is not None:
             if len(self._plans) >= _MAX:
                 self._plans.clear()
-            self._plans[look.key] = made
+            self._plans[look[0]] = made
 
     def _look(self, args: Mapping[str, Any], out: Any, workspace: Any) -> _Look | None:
         key: list[Any] = []
@@ -208,13 +210,16 @@ class Repeated:
             key.append(WORKSPACE)
             tensors.append(workspace)
         addresses: list[int] = []
-        types, device = self._types, self._device
+        types, device, together = self._types, self._device, 0
         for x in tensors:
             if type(x) not in types or x.get_device() != device or not x.is_contiguous():
                 return None if types else self._first(args, out, workspace)
-            key += (x.dtype, x.shape)
-            addresses.append(x.data_ptr())
-        return _Look(tuple(key), tensors, addresses, scalars)
+            key.append(x.dtype)
+            key.append(x.shape)
+            address = x.data_ptr()
+            addresses.append(address)
+            together |= address
+        return tuple(key), tensors, addresses, together, scalars
 
     def _first(self, args: Mapping[str, Any], out: Any, workspace: Any) -> _Look | None:
         """The look at the first call with torch: a kernel may be loaded before it is imported."""
@@ -244,7 +249,7 @@ class Repeated:
         args: Mapping[str, Any],
         out: Mapping[str, Any],
         workspace: bool,
-        look: _Look,
+        tensors: list[Any],
         call: Call,
         plan: Resolved,
     ) -> _Plan | None:
@@ -263,8 +268,8 @@ class Repeated:
             new.append(_New(name, len(later), len(pieces), value, shape))
             later += pieces
         names += [WORKSPACE] * workspace
-        if len(names) != len(look.tensors) or any(
-            call.parts[name].array is not x for name, x in zip(names, look.tensors, strict=True)
+        if len(names) != len(tensors) or any(
+            call.parts[name].array is not x for name, x in zip(names, tensors, strict=True)
         ):
             return None  # an unusual call, such as one whose output stands for another's piece
         for entry in new:
@@ -283,7 +288,9 @@ class Repeated:
         template = self._packer.template(plan, tuple(parts), self._param_names)
         held = [args[name].format for name, value in self._ins if value is not None]
         held += [out[name].format for name, value in self._outs if value is not None and out.get(name) is not None]
-        return _Plan(template, models, tail, written, new, list(call.outputs), held)
+        given = list(call.outputs)
+        simple = not new and not self._aliases and all(name in out for name in given)
+        return _Plan(template, models, tail, written, new, given, held, simple)
 
     def _workspace(self, size: int) -> Any:
         torch: Any = sys.modules["torch"]
@@ -329,18 +336,15 @@ def model(array: Any) -> Any:
     return array.new_empty(()).expand(array.shape)
 
 
-def overlaps(
-    names: Sequence[str], room: Mapping[str, int], written: set[str]
-) -> list[tuple[int, int, list[tuple[int, int]]]]:
-    """(buffer, bytes, those it may not share memory with) of each that the kernel writes, where both have any."""
-    found: list[tuple[int, int, list[tuple[int, int]]]] = []
-    for i, name in enumerate(names):
-        if name not in written or not room[name]:
-            continue
-        others = [
-            (j, room[other])
-            for j, other in enumerate(names)
-            if j != i and room[other] and not (other in written and j < i)
-        ]
-        found.append((i, room[name], others))
-    return found
+def overlaps(names: Sequence[str], room: Mapping[str, int], written: set[str]) -> list[tuple[int, int, int, int]]:
+    """(one, another, bytes of one, bytes of the other) of buffers that may not share memory: the kernel writes one.
+
+    They do where the other's address less that of the one is above minus its own bytes and below those of the one.
+    """
+    return [
+        (i, j, room[name], room[other])
+        for i, name in enumerate(names)
+        if name in written and room[name]
+        for j, other in enumerate(names)
+        if j != i and room[other] and not (other in written and j < i)
+    ]

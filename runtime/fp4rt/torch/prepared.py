@@ -6,6 +6,8 @@ that; what depends on memory and on its content (overlaps, scales, offsets) is c
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import or_
 from typing import Any
 
 import torch  # pyright: ignore[reportMissingImports]
@@ -78,12 +80,10 @@ class Prepared:
             if type(number) is not float or not -LARGEST < number < LARGEST:
                 return self._first(None, flat)
             scalars.append(number)
-        for at, size, others in plan.overlaps:
-            start = addresses[at]
-            for other, room in others:
-                if addresses[other] < start + size and start < addresses[other] + room:
-                    return self._first(None, flat)
-        if not template.aligned(addresses):
+        for at, other, size, room in plan.overlaps:
+            if -room < addresses[other] - addresses[at] < size:
+                return self._first(None, flat)
+        if not template.aligned(addresses, reduce(or_, addresses, 0)):
             return self._first(None, flat)
         plan.packer.queue(template, addresses, scalars, None)
         return results

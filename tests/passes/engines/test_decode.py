@@ -39,25 +39,27 @@ def block(when: str = "", fields: str = "") -> str:
     ("options", "expected"),
     [
         ({"dims": "M = 16, N, K"}, ["decode"]),
-        ({"dims": "M = 17, N, K"}, ["wgmma"]),
-        ({}, ["wgmma"]),
+        ({"dims": "M = 17, N, K"}, ["wgmma_rs"]),
+        ({}, ["wgmma_rs"]),
         ({"where": "where M <= 16"}, ["decode"]),
-        ({"schedules": block("M <= 16")}, ["decode", "wgmma"]),
-        ({"schedules": block("M < 17 and N >= 64")}, ["decode", "wgmma"]),
-        ({"schedules": block("M <= 8") + block("M <= 16", "stages auto")}, ["decode", "decode", "wgmma"]),
-        ({"schedules": block("M <= 17")}, ["wgmma", "wgmma"]),
-        ({"schedules": block("N <= 16")}, ["wgmma", "wgmma"]),
-        ({"schedules": block("M >= 1")}, ["wgmma", "wgmma"]),
+        ({"schedules": block("M <= 16")}, ["decode", "wgmma_rs"]),
+        ({"schedules": block("M < 17 and N >= 64")}, ["decode", "wgmma_rs"]),
+        ({"schedules": block("M <= 8") + block("M <= 16", "stages auto")}, ["decode", "decode", "wgmma_rs"]),
+        ({"schedules": block("M <= 17")}, ["wgmma_rs", "wgmma_rs"]),
+        ({"schedules": block("N <= 16")}, ["wgmma_rs", "wgmma_rs"]),
+        ({"schedules": block("M >= 1")}, ["wgmma_rs", "wgmma_rs"]),
     ],
 )
 def test_it_is_used_where_rows_are_bounded(options: dict[str, str], expected: list[str]) -> None:
     assert engines(lowered(**options)) == expected
 
 
-@pytest.mark.parametrize("fields", ["stages 3", "cluster 2 x 1", "tile 128 x 128 x 64"])
-def test_what_a_block_asks_for_is_done(fields: str) -> None:
+@pytest.mark.parametrize(
+    ("fields", "engine"), [("stages 3", "wgmma_rs"), ("cluster 2 x 1", "wgmma"), ("tile 128 x 128 x 64", "wgmma_rs")]
+)
+def test_what_a_block_asks_for_is_done(fields: str, engine: str) -> None:
     """By the engine that has such things."""
-    assert engines(lowered(dims="M = 4, N, K", schedules=block(fields=fields))) == ["wgmma"]
+    assert engines(lowered(dims="M = 4, N, K", schedules=block(fields=fields))) == [engine]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fp4cc.diagnostics import DiagnosticError
-from fp4cc.ir.lowered import LoweredKernel
+from fp4cc.ir.lowered import LoweredKernel, OneEach, Persistent
 from fp4cc.passes import lower
 from fp4cc.sema import analyze
 from fp4cc.source import Source
@@ -83,3 +83,27 @@ def test_axes_without_names_are_to_be_named() -> None:
     assert "`kernel k(N = ...)`" in found.help[0]
     (kernel,) = analyze(Source("s", text.format("N").replace("k()", "k(N = 4)"))).raise_errors().kernels
     assert lower(kernel, "sm_100a")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "value", "stages"),
+    [("in x : bf16[M, N]", "x", [4]), ("in x : f32[M, N]", "x", [2]), ("in x, z : bf16[M, N]", "x + z", [2, 2])],
+)
+def test_a_whole_tile_is_loaded_at_once_where_it_is_small(inputs: str, value: str, stages: list[int]) -> None:
+    inputs = inputs.replace("x, z : bf16[M, N]", "x : bf16[M, N]; in z : bf16[M, N]")
+    kernel = lowered(f"kernel k(M, N) {{ {inputs}; out y : bf16[M, N]; y = bf16({value}) }}")
+    assert [leaf.load.stages for leaf in kernel.epilogue.inputs if leaf.load is not None] == stages
+
+
+@pytest.mark.parametrize(
+    ("out", "walk"),
+    [
+        ("out y : bf16[M, N]; y = x", OneEach),
+        ("out y : f32[]; y = max(abs(x), over = all)", OneEach),
+        ("out y : f32[]; y = sum(f32(x), over = all)", Persistent),
+    ],
+)
+def test_a_cta_for_each_tile_unless_they_meet_in_the_workspace(out: str, walk: type) -> None:
+    kernel = lowered(f"kernel k(M, N) {{ in x : bf16[M, N]; {out} }}")
+    assert type(kernel.walk) is walk
+    assert (kernel.epilogue.workspace == 0) == (walk is OneEach)

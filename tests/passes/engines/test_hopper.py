@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from fp4cc.codegen.emit import emit
 from fp4cc.ir.lowered import Converted, LoweredKernel, Wgmma
 from fp4cc.passes import lower
+from fp4cc.passes.engines.registry import ENGINES
 from fp4cc.sema import analyze
 from fp4cc.source import Source
 
@@ -15,6 +18,13 @@ format lines   extends nvfp4 { layout linear }
 format squares extends nvfp4 { scale e4m3 per 16 x 16 }
 format steps   extends mxfp6 { scale e8m0 per 1 x 64 }
 """
+
+
+@pytest.fixture(autouse=True)
+def _one_engine() -> Iterator[None]:
+    """Products of plain operands by weights too, which are another engine's else."""
+    with ENGINES.without("wgmma_rs"):
+        yield
 
 
 def lowered(body: str, dims: str = "M, N, K", where: str = "") -> LoweredKernel:

@@ -1,0 +1,1 @@
+"""The text of kernels for Hopper whose weights are multiplied from registers."""

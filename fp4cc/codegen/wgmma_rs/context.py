@@ -1,0 +1,197 @@
+"""What the template of Hopper's GEMM with weights in registers substitutes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fp4cc.codegen.context import (
+    SMEM,
+    BufferText,
+    Constant,
+    Frame,
+    arrivals,
+    frame,
+    named_barriers,
+    place_call,
+    waits,
+)
+from fp4cc.codegen.epilogue.exchanged import exchanged_reads
+from fp4cc.codegen.epilogue.hooks import EpilogueText
+from fp4cc.codegen.fragments import Call, Fragment
+from fp4cc.codegen.parts import bytes_name
+from fp4cc.codegen.walking import WalkText, walk_of_exchanged
+from fp4cc.codegen.wgmma_rs.stores import StoreText, store_text
+from fp4cc.codegen.wgmma_rs.weights import WeightsText, atom_rows, first_row, weights_text
+from fp4cc.ir.lowered import Load, LoweredKernel, SmemBuffer, WgmmaRS
+from fp4cc.ir.lowered.wgmma_rs import STAGE_K
+from fp4cc.ir.lowered_epilogue import CTA_ROWS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WgmmaRSText:
+    """`parts`: runs of 128 rows of a tile; `columns`: those of an instruction; `registers`: setmaxnreg of the roles.
+
+    `mma_needs`: which coordinates of a tile the multiplying warps use.
+    """
+
+    rows: int
+    parts: int
+    turns: bool
+    numbered: bool
+    stages: int
+    wide: str
+    weights: WeightsText
+    store: StoreText | None
+    atom_rows: Fragment
+    loads: list[Call]
+    exchange: str | None
+    columns: int
+    registers: dict[str, int]
+    arrivals: dict[str, int]
+    waits: dict[str, str]
+    load_place: str
+    mma_place: str
+    epilogue_place: str
+    n0: str
+    epilogue_n0: str
+    mma_needs: frozenset[str]
+    walk: WalkText
+
+
+def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Frame, WgmmaRSText]:
+    """What the templates of templates/sm90/wgmma_rs use."""
+    problem, tile, engine = lowered.products, lowered.tile, lowered.engine_as(WgmmaRS)
+    batched = bool(problem.batch_axes)
+    readers = [each for each in engine.weights if each.scales is not None and each.scales.reader is not None]
+    rows_of_atoms = atom_rows(lowered)
+    around = frame(
+        lowered,
+        epilogue,
+        title=title(lowered),
+        plan=plan(lowered),
+        constants=_constants(lowered),
+        spaces=[SMEM],
+        buffers=[_buffer(buffer) for buffer in lowered.smem.buffers],
+        batched=batched,
+        band=lowered.walk.band,
+    )
+    reads = exchanged_reads(lowered.epilogue, len(problem.accumulators), tile.n)
+    loaded = any(operand.batched for product in problem.products for operand in (product.a, product.b))
+    parts = max(1, tile.m // CTA_ROWS)
+    return around, WgmmaRSText(
+        rows=engine.rows,
+        parts=parts,
+        turns=engine.turns,
+        numbered=bool(readers) or any(w.scales is not None and w.scales.stages_per_atom > 1 for w in engine.weights),
+        stages=lowered.mainloops[0].tile_k // STAGE_K,
+        wide=engine.wide,
+        weights=weights_text(lowered),
+        atom_rows=rows_of_atoms,
+        loads=[_load(lowered, load) for load in lowered.loads],
+        exchange=None if lowered.exchange is None else lowered.exchange.buffer,
+        columns=min(engine.rows, CTA_ROWS) if lowered.exchange is not None else engine.rows,
+        store=store_text(lowered, epilogue) if engine.stores else None,
+        registers=dict(lowered.launch.registers),
+        arrivals=arrivals(lowered.rings),
+        waits=waits(lowered.rings),
+        load_place=place_call(batched, loaded),
+        mma_place=place_call(
+            batched,
+            any(each.operand.batched for each in readers) or (engine.stores and _batched_epilogue(lowered, epilogue)),
+        ),
+        epilogue_place=place_call(batched, "batch" in epilogue.uses),
+        n0="tile_n * TILE_N",
+        epilogue_n0="tile_n * TILE_N" if lowered.epilogue.group is None else "tile_n * (TILE_N // 2)",
+        mma_needs=frozenset(
+            [
+                *(["m0"] if parts > 1 or engine.stores else []),
+                *(["n0"] if readers or rows_of_atoms or engine.stores else []),
+            ]
+        ),
+        walk=walk_of_exchanged(lowered.epilogue, epilogue, around.uses, reads),
+    )
+
+
+def title(lowered: LoweredKernel) -> str:
+    """One line: what the kernel computes, in kinds."""
+    names = [f"{p.a.arg} ({p.a.name}) times {p.b.title} ({p.b.name})" for p in lowered.products.products]
+    return f"{lowered.name}: {', '.join(names)} for {lowered.target}."
+
+
+def plan(lowered: LoweredKernel) -> str:
+    """How it was lowered, in a few words."""
+    engine, tile = lowered.engine_as(WgmmaRS), lowered.tile
+    names = " and ".join(dict.fromkeys(each.operand.arg for each in engine.weights))
+    then = "four warps run the epilogue under the next tile's mainloop"
+    if engine.stores:
+        then = "they turn the result around and have TMA store it"
+    return (
+        f"Tiles of {tile.m} x {tile.n}. A warp keeps {lowered.rings.stages} stages of operands in shared memory by "
+        f"TMA; eight warps make {names} {engine.wide} in registers, exactly, and multiply that by "
+        f"{lowered.products.a.arg} with wgmma, transposed, while they make the next stage's; {then}. "
+        f"Persistent: a CTA takes every n-th tile."
+    )
+
+
+def _batched_epilogue(lowered: LoweredKernel, epilogue: EpilogueText) -> bool:
+    """Whether storing a tile takes its batch."""
+    return "batch" in epilogue.uses or bool(lowered.epilogue.problem.batch_axes)
+
+
+def _constants(lowered: LoweredKernel) -> list[list[Constant]]:
+    tile, smem = lowered.tile, lowered.smem
+    accumulators = len(lowered.products.accumulators)
+    shape = [
+        Constant("TILE_M", tile.m),
+        Constant("TILE_N", tile.n, f"of each of {accumulators} accumulators" if accumulators > 1 else ""),
+        Constant("STAGE_K", STAGE_K),
+    ]
+    if lowered.walk.band > 1:
+        shape.append(Constant("BAND", lowered.walk.band, "tiles side by side before the next row of them"))
+    ring = [Constant("STAGES", lowered.rings.stages)]
+    for buffer in smem.buffers:
+        name = bytes_name(buffer.part) if buffer.part is not None else None
+        if name is not None and all(constant.name != name for constant in ring):
+            ring.append(Constant(name, buffer.bytes, "of one stage" if len(ring) == 1 else ""))
+    ring.append(Constant("STAGE_TX_BYTES", lowered.mainloops[0].tx_bytes))
+    warps: list[Constant] = []
+    if lowered.exchange is not None:
+        note = "bytes of a row of sums, padded against bank conflicts"
+        warps.append(Constant("EXCHANGE_PITCH", lowered.exchange.pitch, note))
+        note = "the first of those that multiply, after the epilogue's"
+        warps.append(Constant("MMA_WARP", lowered.role_of("mma").first, note))
+    note = "after those that multiply; it has a warpgroup of its own"
+    warps += [
+        Constant("LOAD_WARP", lowered.role_of("load").first, note),
+        *(b for b in named_barriers(lowered) if b.name != "STORE_BARRIER_2"),
+    ]
+    return [shape, ring, warps]
+
+
+def _buffer(buffer: SmemBuffer) -> BufferText:
+    if buffer.part is not None:
+        return BufferText(buffer.name, "cutlass.Int8", f"STAGES * {bytes_name(buffer.part)}", buffer.align)
+    if buffer.name in ("ab_full", "ab_empty"):
+        return BufferText(buffer.name, "cutlass.Int64", "STAGES", 8)
+    if buffer.name in ("acc_full", "acc_empty"):
+        return BufferText(buffer.name, "cutlass.Int64", 1, 8)
+    return BufferText.of_bytes(buffer)
+
+
+def _load(lowered: LoweredKernel, load: Load) -> Call:
+    """The call that issues a load for one stage."""
+    engine, problem = lowered.engine_as(WgmmaRS), lowered.products
+    if load.part.role == "A":
+        operand, coordinates = problem.a, "k * STAGE_K, m0"
+    else:
+        weights = engine.weights[load.part.place]
+        operand, row = weights.operand, first_row(lowered, weights)
+        coordinates = f"k * {weights.row_bytes}, {row}"
+        if load.part.scales and weights.scales is not None:
+            steps = weights.scales.stages_per_atom
+            row = row if row.isidentifier() else f"({row})"
+            coordinates = f"0, {row} // 128, {'k' if steps == 1 else f'k // {steps}'}"
+    batch = ", batch" if operand.batched else ""
+    buffer = f"{load.buffer}.subview(stage * {bytes_name(load.part)})"
+    arguments = (buffer, f"{load.tensor_map}.get_ptr()", f"({coordinates}{batch})", "full")
+    return Call("prims.cp_async_bulk_tensor_shared_cta_global", arguments)

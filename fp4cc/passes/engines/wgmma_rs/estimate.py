@@ -1,0 +1,33 @@
+"""About how long a product takes on Hopper with weights in registers, in clocks of an SM.
+
+A stage of 64 along K takes what was measured (benchmarks/hopper.md, one H100): the tensor core 4 clocks a row of x and
+64 weight rows, unless converting takes longer. Tiles are made in waves, a CTA on each SM; a tile's end costs about as
+much as two stages.
+"""
+
+from __future__ import annotations
+
+from fp4cc.ir.kernel import Expr
+from fp4cc.ir.lowered import Problem
+from fp4cc.ir.lowered.wgmma_rs import STAGE_K
+from fp4cc.ir.sizes import ceildiv, fold, mul
+from fp4cc.targets.sm90 import SM90A
+
+#: Clocks of a stage by the rows of x of a tile, and whether warpgroups take stages in turns, with 64 weight rows.
+STAGE_CLOCKS = {(256, False): 1060, (128, False): 840, (128, True): 440, (64, True): 380}
+_TILE_STAGES = 2
+#: TMA is slow where it fills rows past the end of x with zeros: a stage takes this, and 6.25 clocks for each.
+_FILL_CLOCKS, _MISSING, _QUARTERS = 300, 25, 4
+#: To start a CTA and fill its stages.
+_RAMP = 2500
+
+
+def clocks(problem: Problem, columns: int, kind: tuple[int, bool]) -> Expr:
+    """With tiles of so many rows of x, in turns or not; `columns` of each accumulator share its weight rows."""
+    rows, _ = kind
+    tiles = mul(ceildiv(problem.m, rows), ceildiv(problem.n, columns), problem.batch)
+    missing = fold("sub", rows, fold("min", problem.m, rows))
+    filled = fold("add", fold("floordiv", fold("mul", missing, _MISSING), _QUARTERS), _FILL_CLOCKS)
+    stage = fold("max", STAGE_CLOCKS[kind], filled)
+    stages = fold("add", ceildiv(problem.products[0].k, STAGE_K), _TILE_STAGES)
+    return fold("add", mul(ceildiv(tiles, SM90A.rates.sms), stages, stage), _RAMP)

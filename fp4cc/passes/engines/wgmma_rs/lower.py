@@ -1,0 +1,258 @@
+"""Lowering products of a plain operand by weights to Hopper: the weights become wgmma's A in registers.
+
+The product is made transposed, D^T = W x^T, because wgmma takes only its A from registers: what is converted need then
+not pass through shared memory again, of which wgmma reads x alone. Two warpgroups have 64 weight rows each; they make
+the fragments of one stage while the stage before is multiplied. Sums cross shared memory to a warpgroup that runs the
+epilogue under the next tile's mainloop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
+from fp4cc.ir.kernel import Constraint, Expr, Kernel
+from fp4cc.ir.lowered import (
+    Cluster,
+    Launch,
+    LoweredKernel,
+    NamedBarrier,
+    Problem,
+    Tile,
+    WarpRole,
+    WgmmaRS,
+)
+from fp4cc.ir.lowered.wgmma_rs import MMA_WARPS, STAGE_K, WARPGROUP_WARPS, WEIGHT_ROWS
+from fp4cc.ir.lowered_epilogue import CTA_ROWS
+from fp4cc.ir.sizes import Sizes
+from fp4cc.passes.choice.cases import Bounds, Candidate, Case
+from fp4cc.passes.choice.schedule import assumed_shape
+from fp4cc.passes.choice.stages import choose_stages
+from fp4cc.passes.engines.wgmma_rs.decisions import explain_choices
+from fp4cc.passes.engines.wgmma_rs.estimate import clocks
+from fp4cc.passes.engines.wgmma_rs.memory import (
+    EXCHANGE,
+    fitting,
+    partial_sums,
+    plan_mainloop,
+    plan_pipeline,
+    plan_smem,
+    staging_limit,
+)
+from fp4cc.passes.engines.wgmma_rs.operands import columns_of, constraints, plan_weights, refusals, wide_of
+from fp4cc.passes.engines.wgmma_rs.schedule import asked_wrongly, asks_for_it
+from fp4cc.passes.engines.wgmma_rs.stores import PARTIAL_BARRIER, STORE_BARRIERS, WARPGROUPS, stored_by_engine
+from fp4cc.passes.epilogue.blocks import whole_panels
+from fp4cc.passes.epilogue.memory import STAGING_LIMIT
+from fp4cc.passes.epilogue.plan import EpiloguePlan, plan_epilogue
+from fp4cc.passes.feeds.scale_reading import Needs, Readers
+from fp4cc.passes.problem.emptiness import not_empty
+from fp4cc.passes.problem.unzip import Frame, find_products, tile_widths
+from fp4cc.passes.resources.params import plan_params, product_sizes
+from fp4cc.passes.resources.walk import plan_walk
+from fp4cc.passes.rewrites.row_scales import split_row_scales
+from fp4cc.targets.sm90 import SM90A
+from fp4rt.sizes import evaluate
+
+#: Rows of x of a tile: 128 sums a thread, or 64.
+ROWS = (256, CTA_ROWS)
+#: The same where there are no more and nobody needs more.
+FEW_ROWS = 64
+_WARP = 32
+#: Registers of a thread, by the warpgroups in their order: together what four warpgroups start with.
+REGISTERS = (("epilogue", 104), ("mma", 192), ("mma", 192), ("load", 24))
+#: The same of three, where those that multiply store as well.
+STORING_REGISTERS = (("mma", 240), ("mma", 240), ("load", 24))
+#: Weight tiles side by side before the next rows of x: a tile of x has seven times the bytes of one of weights.
+_BAND = 32
+_WANTED_STAGES = 4
+_LEAST_STAGING = 8 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What is decided before the schedule; `columns` are those of each accumulator.
+
+    `turns`: tiles of half as many are possible. `stored`: the engine stores the result itself, so that a tile need not
+    have the 128 rows of an epilogue.
+    """
+
+    kernel: Kernel
+    sizes: Sizes
+    problem: Problem
+    frame: Frame
+    columns: int
+    turns: bool
+    stored: bool
+
+    @property
+    def tiles(self) -> dict[tuple[int, int, int], tuple[int, bool]]:
+        """The tiles there are, with the rows of x and whether warpgroups take turns."""
+        found = {(rows, self.columns, STAGE_K): (rows, False) for rows in ROWS}
+        if self.turns:
+            rows = (CTA_ROWS, FEW_ROWS) if self.stored else (CTA_ROWS,)
+            found |= {(each, self.columns // 2, STAGE_K): (each, True) for each in rows}
+        return found
+
+    def clocks(self, tile: tuple[int, int, int]) -> Expr:
+        """The time with one of the tiles, but for DRAM."""
+        return clocks(self.problem, tile[1], self.tiles[tile])
+
+
+def work_of(kernel: Kernel) -> Work | list[Diagnostic]:
+    """What this engine has to do, or why it does not take a kernel."""
+    sizes = Sizes.of(kernel.dims)
+    kernel = split_row_scales(kernel)
+    problem, frame = find_products(kernel, sizes, SM90A.tile_n)
+    refused = refusals(kernel, problem)
+    columns = columns_of(len(problem.accumulators))
+    if columns is None or columns not in tile_widths(frame, problem, [columns]) or not whole_panels(frame, [columns]):
+        first = problem.a
+        refused.append(
+            error("FP4296", "weights in registers do not serve this product: its accumulators, or blocks of its "
+                  "outputs, do not share 128 columns", kernel.arg(first.arg).span, first.name,
+                  help="write several kernels"),
+        )  # fmt: skip
+    if problem.groups is not None:
+        refused.append(
+            error("FP4300", "weights in registers do not serve rows in groups", kernel.arg(problem.a.arg).span,
+                  problem.a.name, help="ask for no tile of 256 rows"),
+        )  # fmt: skip
+    if refused or columns is None:
+        return refused
+    half = WEIGHT_ROWS // 2
+    turns = columns == WEIGHT_ROWS and half in tile_widths(frame, problem, [half]) and bool(whole_panels(frame, [half]))
+    stored = turns and stored_by_engine(plan_epilogue(frame, sizes, half), FEW_ROWS, 1) is not None
+    return Work(kernel, sizes, problem, frame, columns, turns, stored)
+
+
+def takes_weights(kernel: Kernel, target: str, bounds: Bounds) -> bool:
+    """Whether its operands are for this engine; one that asks for tiles of 256 rows is, to be told why not."""
+    del bounds
+    if target != SM90A.name:
+        return False
+    if any(asks_for_it(schedule) for schedule in kernel.schedules if schedule.target == target):
+        return True
+    return _work_if_any(kernel) is not None
+
+
+def _work_if_any(kernel: Kernel) -> Work | None:
+    """What there is to do; None of what this engine does not take, and of what none takes, which the others tell."""
+    if not any(value.op == "matmul" for value in kernel.values):
+        return None
+    try:
+        work = work_of(kernel)
+    except DiagnosticError:
+        return None
+    return work if isinstance(work, Work) else None
+
+
+def wgmma_rs_candidates(kernel: Kernel, target: str) -> list[Candidate]:
+    """A plan for each number of rows of a tile."""
+    work = _work_if_any(kernel) if target == SM90A.name else None
+    if work is None:
+        return []
+    return [
+        Candidate(f"weights in registers, {tile[0]} x {tile[1]} x {tile[2]}", work.clocks(tile), tile)
+        for tile in work.tiles
+    ]
+
+
+def lower_wgmma_rs(kernel: Kernel, cases: Sequence[Case]) -> list[LoweredKernel]:
+    """A plan for each case. Raises DiagnosticError for what cannot be built."""
+    work = work_of(kernel)
+    if not isinstance(work, Work):
+        raise DiagnosticError(work)
+    blocks = [case.schedule for case in cases if case.schedule is not None]
+    wrong = [each for schedule in blocks for each in asked_wrongly(schedule, list(work.tiles))]
+    if wrong:
+        raise DiagnosticError(wrong)
+    required = constraints(work.kernel, work.problem)
+    return [replace(_lower_with(work, case, required), kernel=kernel) for case in cases]
+
+
+def _tile(work: Work, case: Case) -> tuple[int, int, int]:
+    """The tile: as asked for, as chosen by the table over sizes, or the fastest."""
+    asked = case.schedule.fields.get("tile") if case.schedule is not None else None
+    for tile in work.tiles:
+        if tile in (asked, case.pick):
+            return tile
+    _, values = assumed_shape(work.problem, case.when, case.at)
+    return min(work.tiles, key=lambda tile: (evaluate(work.clocks(tile), values), -tile[0], work.tiles[tile][1]))
+
+
+def _lower_with(work: Work, case: Case, required: tuple[Constraint, ...]) -> LoweredKernel:
+    kernel, problem, schedule = work.kernel, work.problem, case.schedule
+    chosen = _tile(work, case)
+    rows, columns, _ = chosen
+    tile, cluster = Tile(rows, columns, STAGE_K, rows), Cluster(1, 1)
+    needs = Needs(kernel.args)
+    readers = Readers(kernel, work.sizes, problem, kernel.constraints, needs)
+    engine = WgmmaRS(wide_of(problem), rows, plan_weights(problem, columns, readers), turns=work.tiles[chosen][1])
+    if rows > CTA_ROWS:
+        needs.size("rows_of_x", problem.m, f"rows of {problem.a.arg}")
+    mainloop, maps = plan_mainloop(problem, engine)
+    limits = [staging_limit(mainloop, stages) for stages in (_WANTED_STAGES, _WANTED_STAGES - 1, 2)]
+    limit = next((limit for limit in limits if limit >= _LEAST_STAGING), limits[-1])
+    epilogue = plan_epilogue(work.frame, work.sizes, tile.n, min(STAGING_LIMIT, limit))
+    most = SM90A.stages_max
+    own = stored_by_engine(epilogue, rows, 1 if engine.turns else WARPGROUPS)
+    epilogue, exchange = (epilogue, EXCHANGE) if own is None else (own, None)
+    engine = replace(engine, stores=own is not None)
+    others = (*partial_sums(engine), *epilogue.staging)
+    stages = choose_stages(kernel, schedule, lambda _: fitting(mainloop, others, exchange), most, least=2)
+    stages -= stages % 2 if engine.turns else 0
+    walk = plan_walk(problem, tile, cluster, _BAND)
+    maps = (*maps, *epilogue.tensor_maps)
+    lengths = product_sizes(problem, walk, epilogue.program, (mainloop,))
+    lowered = LoweredKernel(
+        name=kernel.name,
+        target=SM90A.name,
+        kernel=kernel,
+        schedule=schedule,
+        cluster=cluster,
+        walk=walk,
+        roles=_roles(engine),
+        named_barriers=_barriers(engine, epilogue),
+        smem=plan_smem(mainloop, stages, others, exchange),
+        tensor_maps=maps,
+        epilogue=epilogue.program,
+        launch=Launch(
+            f"{kernel.name}_0",
+            _WARP * sum(role.warps for role in _roles(engine)),
+            plan_params(maps, lengths, (*epilogue.params, *needs.params())),
+            (*lengths, *needs.lengths()),
+            STORING_REGISTERS if engine.stores else REGISTERS,
+        ),
+        constraints=(*required, *not_empty(kernel, epilogue.program, work.sizes)),
+        decisions=(),
+        when=case.when,
+        clocks=work.clocks(chosen),
+        problem=problem,
+        mainloops=(mainloop,),
+        engine=engine,
+        tile=tile,
+        pipeline=plan_pipeline(mainloop, stages, exchange, engine.multiplying),
+        exchange=exchange,
+    )
+    return replace(lowered, decisions=explain_choices(lowered))
+
+
+def _barriers(engine: WgmmaRS, epilogue: EpiloguePlan) -> tuple[NamedBarrier, ...]:
+    own = STORE_BARRIERS if engine.stores else epilogue.barriers
+    return (*own, PARTIAL_BARRIER) if engine.turns else own
+
+
+def _roles(engine: WgmmaRS) -> tuple[WarpRole, ...]:
+    """Whole warpgroups, each with registers of its own."""
+    if engine.stores:
+        return (
+            WarpRole("mma", 0, MMA_WARPS, "that convert weights, multiply and store"),
+            WarpRole("load", MMA_WARPS, WARPGROUP_WARPS, "of which one is for TMA"),
+        )
+    return (
+        WarpRole("epilogue", 0, WARPGROUP_WARPS, "that run the epilogue"),
+        WarpRole("mma", WARPGROUP_WARPS, MMA_WARPS, "that convert weights and multiply"),
+        WarpRole("load", WARPGROUP_WARPS + MMA_WARPS, WARPGROUP_WARPS, "of which one is for TMA"),
+    )

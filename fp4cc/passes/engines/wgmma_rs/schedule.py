@@ -1,0 +1,49 @@
+"""What a schedule block may ask of weights in registers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fp4cc.diagnostics import Diagnostic, error
+from fp4cc.ir.kernel import Schedule
+
+#: The rows of x of a tile that no other engine has.
+_OWN_ROWS = 256
+
+
+def obeys(schedule: Schedule | None) -> bool:
+    """Whether this engine can do, or has to judge, what a block asks for: tiles of 256 rows are its own."""
+    if schedule is None or asks_for_it(schedule):
+        return True
+    alone = schedule.fields.get("cluster", (1, 1)) in ((1, 1), ("auto",))
+    return alone and schedule.fields.keys() <= {"tile", "cluster", "stages"}
+
+
+def asks_for_it(schedule: Schedule) -> bool:
+    """Whether a block has a tile that only this engine makes."""
+    return schedule.fields.get("tile", (0,))[0] == _OWN_ROWS
+
+
+def asked_wrongly(schedule: Schedule, tiles: Sequence[tuple[int, ...]]) -> list[Diagnostic]:
+    """What a schedule asks for that this engine does not have."""
+    found: list[Diagnostic] = []
+    legal = " or ".join(" x ".join(map(str, tile)) for tile in tiles)
+    for field, values in schedule.fields.items():
+        span = schedule.field_spans[field]
+        if field == "tile" and values not in tiles:
+            found.append(
+                error("FP5010", f"with weights in registers tiles are {legal} here", span, "another tile",
+                      help=f"write `tile {' x '.join(map(str, tiles[0]))}`"),
+            )  # fmt: skip
+        elif field == "cluster" and values != (1, 1):
+            found.append(
+                error("FP5090", "with weights in registers each CTA is a cluster of its own", span, "another cluster",
+                      notes=["tiles of 256 rows are made with weights in registers"],
+                      help="write `cluster 1 x 1`, or a tile of 128 rows"),
+            )  # fmt: skip
+        elif field not in ("tile", "cluster", "stages"):
+            found.append(
+                error("FP5013", f"`{field}` cannot be chosen on sm_90a yet", span, "asked for here",
+                      help="leave it out"),
+            )  # fmt: skip
+    return found

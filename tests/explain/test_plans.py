@@ -1,0 +1,111 @@
+"""The table of plans over sizes that `explain` shows, and what `compile` says of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+import fp4cc
+from fp4cc.cli.main import cli
+from fp4cc.explain.plans import call_time, used_where
+from fp4cc.explain.report import reports, sections
+from fp4cc.ir.kernel import Expr
+from fp4cc.ir.lowered import LoweredKernel
+from fp4cc.passes import lower
+from fp4cc.sema import analyze, specialize
+from fp4cc.source import Source
+from fp4rt.manifest import loads
+from fp4rt.resolve import resolve
+
+GEMM = "kernel k(M, N, K) { in a : nvfp4[M, K]; in b : nvfp4[N, K]; out c : bf16[M, N]; c = a @ b.T }\n"
+
+
+def lowered(plans: int = 6, **dims: int) -> LoweredKernel:
+    kernel = analyze(Source("k.fp4", GEMM)).raise_errors().kernels[0]
+    return lower(specialize(kernel, dims), "sm_100a", plans)
+
+
+@pytest.mark.parametrize(
+    ("when", "said"),
+    [
+        (None, "where no other plan applies"),
+        (("le", "M", 128), "where M <= 128"),
+        (
+            (
+                "or",
+                ("le", "M", 16),
+                ("and", ("ge", "M", 33), ("le", "M", 64)),
+                ("and", ("ge", "M", 70), ("le", "M", 70)),
+            ),
+            "where M is at most 16, 33 to 64, 70",
+        ),
+        (("or", ("le", "M", 16), ("le", "N", 16)), "where M <= 16 or N <= 16"),
+        (
+            ("le", ("mul", *("M" for _ in range(60))), 1),
+            "where it is the fastest of them in the model",
+        ),
+    ],
+)
+def test_conditions_are_said_so_that_people_read_them(when: Expr | None, said: str) -> None:
+    assert used_where(when) == said
+
+
+def test_the_table_is_what_calls_take(tmp_path: Path) -> None:
+    """Each line names the plan that the runtime resolves, its schedule, and a time no better than the roofline."""
+    (tmp_path / "k.fp4").write_text(GEMM)
+    ran = CliRunner().invoke(cli, ["explain", str(tmp_path / "k.fp4"), "--no-compile", "--json", "--at", "N=4096"])
+    assert ran.exit_code == 0, ran.output
+    (found,) = json.loads(ran.output)["kernels"]
+    from fp4cc.driver import Request, read_spec
+    from fp4cc.driver.calls import planned
+
+    ((kernel, manifest),) = planned(Request(read_spec(str(tmp_path / "k.fp4"))))
+    lines = found["plans"]
+    assert [line["sizes"]["M"] for line in lines] == sorted({line["sizes"]["M"] for line in lines})
+    assert len({line["plan"] for line in lines}) > 1
+    for line in lines:
+        taken = resolve(manifest, line["sizes"]).variant
+        assert taken == (f"k_v{line['plan']}" if line["plan"] else "")
+        plan = (kernel, *kernel.variants)[line["plan"]]
+        assert line["schedule"].startswith(f"{plan.tile.m} x {plan.tile.n} x {plan.tile.k}")
+        assert line["time"] >= line["roofline_time"] > 0
+    assert found["plan"] == next(line["plan"] for line in lines if line["sizes"]["M"] == found["sizes"]["M"])
+
+
+def test_a_size_that_is_asked_for_is_a_line_of_its_own() -> None:
+    (report,) = reports(lowered(N=4096, K=4096), {"M": 700}, {})
+    rows = dict(dict(sections(report))["plans over M, estimated"])
+    assert "M = 700" in rows
+    assert "roofline" in rows["M = 700"]
+
+
+def test_one_plan_has_no_table() -> None:
+    for plan in (lowered(plans=1), lowered(M=128, N=4096, K=4096)):
+        (report,) = reports(plan, {}, {})
+        assert report.table is None
+        assert call_time(plan, report.sizes) is not None
+
+
+def test_compile_says_how_large_each_plan_is(tmp_path: Path) -> None:
+    (tmp_path / "k.fp4").write_text(GEMM)
+    command = ["compile", str(tmp_path / "k.fp4"), "-o", str(tmp_path), "--set", "N=4096", "--set", "K=4096"]
+    ran = CliRunner().invoke(cli, command)
+    assert ran.exit_code == 0, ran.output
+    made = loads((tmp_path / "k.json").read_text())
+    assert len(made.variants) > 1
+    for name in ("k", *(variant.name for variant in made.variants)):
+        size = (tmp_path / f"{name}.cubin").stat().st_size
+        assert any(line.startswith(f"{name}.cubin") and f" {size} " in line for line in ran.stderr.splitlines())
+    total = sum(path.stat().st_size for path in tmp_path.glob("*.cubin"))
+    assert f"{total} bytes of cubin" in ran.stderr
+    answer = json.loads(CliRunner().invoke(cli, [*command, "--json"]).stdout)
+    assert [plan["cubin"] for plan in answer["plans"]["k"]] == [*(f"{v.name}.cubin" for v in made.variants), "k.cubin"]
+
+
+@pytest.mark.parametrize("plans", [0, -1, 7])
+def test_a_number_of_plans_that_no_kernel_has(plans: int) -> None:
+    with pytest.raises(fp4cc.RequestError, match="1 to 6 plans"):
+        fp4cc.compile(GEMM, plans=plans)
