@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from fp4cc.ir.lowered import Decode
+from fp4cc.ir.lowered import Decode, LoweredKernel
 from fp4rt import random_inputs
 from fp4rt.devices.emulator import EmulatorDevice
 
-from .test_mutations import Mutation, assert_caught
+from .mutants import Mutation
+from .test_mutations import assert_caught
 
 Check = Callable[..., None]
 Run = Callable[..., Any]
@@ -196,25 +197,44 @@ def test_accesses_are_in_order(compiler: Any) -> None:
     artifact.load_kernel(EmulatorDevice(order="strict"))(**inputs)
 
 
+@dataclass(frozen=True)
+class Replaced(Mutation):
+    """A mistake in the text: the first (or `which`-th) `old` replaced by `new`."""
+
+    old: str = ""
+    new: str = ""
+    which: int = 0
+
+    def applied(self, plan: LoweredKernel, text: str) -> str:
+        parts = text.split(self.old)
+        assert len(parts) > self.which + 1, "the kernel no longer has this text"
+        at = self.which + 1
+        return self.old.join(parts[:at]) + self.new + self.old.join(parts[at:])
+
+
+def mistake(name: str, old: str, new: str, which: int = 0, *, ordered: bool = False) -> Replaced:
+    return Replaced(name, lambda _: None, ordered=ordered, old=old, new=new, which=which)
+
+
 MUTATED = "kernel k(M, N, K) { in a : bf16[M, K]; in b : lines[N, K]; out c : f32[M, N]; c = a @ b.T }"
 SUMS = "own_sums = exchange + share * (ROWS * PITCH)"
 MUTATIONS = [
-    Mutation("weights of another order along K than x", "for i in range(4)]", "for i in (1, 0, 2, 3)]"),
-    Mutation("x left as it lies", "in_turns(pairs_of", "(pairs_of"),
-    Mutation("a step left out", "next_step = at + SHARES * AHEAD", "next_step = at + 2 * SHARES * AHEAD"),
-    Mutation("all warps take the same steps", "share = warp // BLOCKS", "share = 0 * warp"),
-    Mutation("lanes take the same run", "part = lane % 4", "part = lane % 2"),
-    Mutation("weights past the last row are read", "row < b_rows", "row < b_rows + 64"),
-    Mutation("weights past the end of a row are read", "b_row_bytes - offset", "b_row_bytes + 64 - offset"),
-    Mutation("scales of the next block", "(step * 4 + part) * 2", "(step * 4 + part) * 2 + 1"),
-    Mutation("one scale for two blocks", "scale[", "scale[0 * "),
-    Mutation("rows 8 and 16 of a fragment swapped", "low[i], high[i], low[i + 1]", "high[i], low[i], low[i + 1]"),
-    Mutation("second group of rows multiplied as the first", "xs[group][i", "xs[0][i"),
-    Mutation("shares on top of one another", SUMS, SUMS.replace("share *", "0 *")),
-    Mutation("sums of other columns", "8 * (i // 2) + lane // 4", "8 * (1 - i // 2) + lane // 4"),
-    Mutation("a share not added", "range_constexpr(1, shares)", "range_constexpr(2, shares)"),
-    Mutation("shares added before all are there", "prims.barrier_cta_sync()", "pass", ordered=True),
-    Mutation("epilogue before all shares are added", "prims.barrier_cta_sync()", "pass", 1, ordered=True),
+    mistake("weights of another order along K than x", "for i in range(4)]", "for i in (1, 0, 2, 3)]"),
+    mistake("x left as it lies", "in_turns(pairs_of", "(pairs_of"),
+    mistake("a step left out", "next_step = at + SHARES * AHEAD", "next_step = at + 2 * SHARES * AHEAD"),
+    mistake("all warps take the same steps", "share = warp // BLOCKS", "share = 0 * warp"),
+    mistake("lanes take the same run", "part = lane % 4", "part = lane % 2"),
+    mistake("weights past the last row are read", "row < b_rows", "row < b_rows + 64"),
+    mistake("weights past the end of a row are read", "b_row_bytes - offset", "b_row_bytes + 64 - offset"),
+    mistake("scales of the next block", "(step * 4 + part) * 2", "(step * 4 + part) * 2 + 1"),
+    mistake("one scale for two blocks", "scale[", "scale[0 * "),
+    mistake("rows 8 and 16 of a fragment swapped", "low[i], high[i], low[i + 1]", "high[i], low[i], low[i + 1]"),
+    mistake("second group of rows multiplied as the first", "xs[group][i", "xs[0][i"),
+    mistake("shares on top of one another", SUMS, SUMS.replace("share *", "0 *")),
+    mistake("sums of other columns", "8 * (i // 2) + lane // 4", "8 * (1 - i // 2) + lane // 4"),
+    mistake("a share not added", "range_constexpr(1, shares)", "range_constexpr(2, shares)"),
+    mistake("shares added before all are there", "prims.barrier_cta_sync()", "pass", ordered=True),
+    mistake("epilogue before all shares are added", "prims.barrier_cta_sync()", "pass", 1, ordered=True),
 ]
 
 
