@@ -164,13 +164,14 @@ class Gpu:
         self.memory.write(address, packed)
         start = address - GLOBAL_BASE
         self.memory.state[start : start + len(packed)] |= READ_ONLY
+        observer = None
         try:
             extent = Extent(g, b, c, shared_bytes)
             launch = Launch(program, self.memory, self.target, extent, address, self.configuration)
             observer = launch.observe(order) if order is not None else None
             launch.run(None if seconds is None else time.monotonic() + seconds)
-            self.warnings = () if observer is None else tuple(observer.warnings)
         finally:
+            self.warnings = () if observer is None else tuple(observer.warnings)
             self.memory.touch = None
             self.memory.free(address)
 
