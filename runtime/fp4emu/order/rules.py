@@ -69,8 +69,10 @@ def _fence_proxy(observer: Observer, warp: WarpClock, word: int, ins: Instructio
     here, there = "global" not in f"{kind} {space}", "shared" not in f"{kind} {space}"
     if here:
         warp.shared[lanes] = warp.now
+        warp.copied[1, lanes] = warp.copied[0, lanes]
     if there:
         warp.other[lanes] = warp.now
+        warp.copied[2, lanes] = warp.copied[0, lanes]
     warp.now += 1
     warp.update(
         word,
@@ -198,11 +200,17 @@ def waited(observer: Observer, barrier: BarrierClock, warp: WarpContext, word: i
 
 
 def completed(observer: Observer, warp: WarpContext, lane: int, operations: list[Operation]) -> None:
-    """A thread has waited for operations of its own: cp.async.bulk.wait_group (9.7.9.25.6.2), cp.async.wait_group."""
+    """A thread has waited for operations of its own: cp.async.bulk.wait_group (9.7.9.25.6.2)."""
     if operations:
         clock = observer.warp(warp)
         done = clock.domain.done(Clock(), [(op.place, op.time) for op in operations])
         clock.acquire(1 << lane, done)
+
+
+def copied(observer: Observer, warp: WarpContext, lane: int, count: int) -> None:
+    """A thread has waited for its first `count` cp.async: cp.async.wait_group and wait_all (9.7.9.25.3.3)."""
+    over = observer.warp(warp).copied
+    over[0, lane] = max(int(over[0, lane]), count)
 
 
 # --- atomics ---
