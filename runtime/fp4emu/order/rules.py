@@ -11,6 +11,7 @@ import numpy as np
 from fp4emu.instruction import Instruction
 from fp4emu.lockstep import Lockstep
 from fp4emu.machine import Cta, WarpContext
+from fp4emu.order import launches
 from fp4emu.order.agents import Lanes, Operation
 from fp4emu.order.barriers import BarrierClock, Carried, both
 from fp4emu.order.clocks import Clock, WarpClock, bits, joined
@@ -102,7 +103,14 @@ def _tcgen_wait(observer: Observer, warp: WarpClock, word: int, ins: Instruction
     warp.now += 1
 
 
+def _grid_dependency(observer: Observer, warp: WarpClock, word: int, ins: Instruction) -> None:
+    """griddepcontrol (9.7.13.13): only `.wait` orders anything."""
+    if ins.mod("action") == "wait":
+        launches.waited(warp, word)
+
+
 BEFORE: dict[str, Rule] = {
+    "griddepcontrol": _grid_dependency,
     "fence": _fence,
     "membar": _fence,
     "fence.proxy": _fence_proxy,
@@ -248,7 +256,8 @@ def acquired(observer: Observer, warp: WarpContext, lane: int, ins: Instruction,
     other = Clock(far=found[0].far)
     near = next((times for domain, times in found[0].far if domain == mine), None)
     if near is not None:
-        other = replace(found[0], known=near) if len(found[0].far) == 1 else replace(other, known=near)
+        alone = all(domain in (mine, launches.BEFORE) for domain, _ in found[0].far)
+        other = replace(found[0], known=near) if alone else replace(other, known=near)
     if ins.mod("sem") in ("acquire", "acq_rel"):
         clock.acquire(1 << lane, other)
     else:
