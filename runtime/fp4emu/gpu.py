@@ -17,6 +17,7 @@ from fp4emu.grid import Extent, Triple
 from fp4emu.isa import load_families
 from fp4emu.launch import MAX_SHARED, Configuration, Launch
 from fp4emu.memory import GLOBAL_BASE, READ_ONLY, GlobalMemory
+from fp4emu.order import launches
 from fp4emu.order.checks import Order
 from fp4emu.program import Program
 from fp4emu.ptx import parse
@@ -82,6 +83,7 @@ class Gpu:
         self.target = target
         self.memory = GlobalMemory()
         self.warnings: tuple[str, ...] = ()
+        self._before: launches.Accesses | None = None
         self.configuration = Configuration(mode, seed, lockstep or ("grid" if mode == "immediate" else "warp"))
 
     def __repr__(self) -> str:
@@ -92,15 +94,18 @@ class Gpu:
         return self.memory.allocate(_whole(size, "the size of an allocation"))
 
     def free(self, address: int) -> None:
+        self._before = None
         self.memory.free(address)
 
     def write(self, address: int, data: bytes | bytearray | memoryview | np.ndarray[Any, Any]) -> None:
-        """Copies host bytes to the GPU."""
+        """Copies host bytes to the GPU, once the launch before is over."""
+        self._before = None
         raw = np.ascontiguousarray(data).view(np.uint8).reshape(-1) if isinstance(data, np.ndarray) else data
         self.memory.write(address, raw)
 
     def read(self, address: int, size: int) -> bytes:
-        """Copies GPU bytes to the host; a byte that was never written is a fault."""
+        """Copies GPU bytes to the host; a byte that was never written is a fault. Launches so far are over then."""
+        self._before = None
         return self.memory.read(address, size)
 
     def load(self, text: str | bytes) -> LoadedModule:
@@ -164,13 +169,19 @@ class Gpu:
         self.memory.write(address, packed)
         start = address - GLOBAL_BASE
         self.memory.state[start : start + len(packed)] |= READ_ONLY
+        observer = None
         try:
             extent = Extent(g, b, c, shared_bytes)
             launch = Launch(program, self.memory, self.target, extent, address, self.configuration)
             observer = launch.observe(order) if order is not None else None
+            if observer is not None and self._before is not None and launches.depends(function):
+                launches.follow(observer, self._before, slice(start, start + len(packed)))
+            self._before = None
             launch.run(None if seconds is None else time.monotonic() + seconds)
-            self.warnings = () if observer is None else tuple(observer.warnings)
+            if observer is not None:
+                self._before = launches.Accesses.of(observer)
         finally:
+            self.warnings = () if observer is None else tuple(observer.warnings)
             self.memory.touch = None
             self.memory.free(address)
 

@@ -188,9 +188,9 @@ class SharedMemory:
                 raise Fault(f"store over the live mbarrier at {where}", hint="mbarrier.inval it first")
             hint = "wait with cp.async.bulk.wait_group.read, then meet at a barrier"
             raise Fault(f"store to {where}, {STILL_READ}", hint=hint)
-        if self.touch is not None:
+        if self.touch is not None:  # who watches the order finds a missing fence himself
             self.touch(slice(offset, offset + size), True)
-        state[:] = READABLE | (UNFENCED if proxy == "generic" else 0)
+        state[:] = READABLE | (UNFENCED if proxy == "generic" and self.touch is None else 0)
 
     def fence_proxy(self) -> None:
         """fence.proxy.async: what the generic proxy wrote so far may be read by the async proxy."""

@@ -7,7 +7,7 @@ Each mutation is one instruction of the compiled PTX, dropped or replaced. What 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -27,37 +27,73 @@ SIZES = {"M": 136, "N": 136, "K": 544}
 
 @dataclass(frozen=True)
 class Mutation:
-    """Each match of `old` is one fault: replaced by `new`, alone. `equivalent`: how many of them change nothing,
-    because another fence, wait or barrier covers the same accesses."""
+    """Each match of `old` is one fault: replaced by `new`, alone. `equivalent`: those that change nothing, by the
+    opcodes around them (a regular expression of `_around`), with the reason."""
 
     name: str
     spec: str
     old: str
     new: str = ""
     checks: str = "race|proxy|refill|lanes|tcgen05|alloc|phase|exit|init-fence|wgmma"
-    equivalent: int = 0
+    equivalent: dict[str, str] = field(default_factory=dict[str, str])
 
 
 MUTATIONS = [
-    # Two cover nothing of their own: behind tcgen05.alloc, since the warp that allocates issues the MMAs and their
-    # commit implies the fence; and before the last barrier, since each warp has fenced its last loads already.
-    Mutation("fence before", BLACKWELL, r"tcgen05\.fence::before_thread_sync;", checks="tcgen05|alloc", equivalent=2),
-    # The one behind tcgen05.alloc likewise; those behind the MMA warp's two waits stand in for one another.
-    Mutation("fence after", BLACKWELL, r"tcgen05\.fence::after_thread_sync;", checks="tcgen05|alloc", equivalent=3),
+    Mutation(
+        "fence before",
+        BLACKWELL,
+        r"tcgen05\.fence::before_thread_sync;",
+        checks="tcgen05|alloc",
+        equivalent={
+            r"@ barrier\.sync tcgen05\.fence::after_thread_sync ld\.shared": "behind tcgen05.alloc: the warp that "
+            "allocates issues the MMAs, and their commit implies the fence",
+            r"@ barrier\.sync bra tcgen05\.fence::after_thread_sync": "before the last barrier: each warp has fenced "
+            "its last loads already, where it released the accumulator",
+        },
+    ),
+    Mutation(
+        "fence after",
+        BLACKWELL,
+        r"tcgen05\.fence::after_thread_sync;",
+        checks="tcgen05|alloc",
+        equivalent={
+            r"barrier\.sync @ ld\.shared": "behind tcgen05.alloc: the warp that allocates issues the MMAs, the others "
+            "have a fence behind their wait for an accumulator",
+            r"setp\.lt\S* @ bra": "behind the MMA warp's wait for a free accumulator: the fence behind its wait for "
+            "operands comes before any MMA too",
+            r"bra @ elect\.sync": "behind the MMA warp's wait for operands: TMA wrote them, and what frees the "
+            "accumulator is taken up by the fence behind the wait for that",
+        },
+    ),
     Mutation("wait for loads", BLACKWELL, r"tcgen05\.wait::ld[^;]*;", checks="tcgen05"),
     Mutation("bar.warp.sync", BLACKWELL, r"bar\.warp\.sync[^;]*;"),
     Mutation("mbarrier_init", BLACKWELL, r"fence\.mbarrier_init[^;]*;", checks="init-fence"),
-    # Waits for accumulators hand over tensor memory, which tcgen05's fences order; nothing follows the last waits.
-    Mutation("cluster fence", PAIR, r"fence\.acquire\.sync[^;]*;", equivalent=3),
+    Mutation(
+        "cluster fence",
+        PAIR,
+        r"fence\.acquire\.sync[^;]*;",
+        equivalent={
+            r"bra @ add\S* setp\.eq": "behind the load warp's last waits, which keep the CTA alive: it touches nothing "
+            "after them",
+            r"setp\.lt\S* @ tcgen05\.fence::after_thread_sync": "behind the MMA warp's wait for a free accumulator: "
+            "that hands over tensor memory alone, which tcgen05's fences order",
+            r"selp\S* add\S* @ tcgen05\.fence::after_thread_sync": "behind the epilogue's wait for an accumulator, "
+            "likewise",
+        },
+    ),
     Mutation("mbarrier_init of a pair", PAIR, r"fence\.mbarrier_init[^;]*;", checks="init-fence"),
-    # Lane 1 may as well initialise the mbarriers, issue all copies, or release an accumulator behind bar.warp.sync; it
-    # may not issue the MMAs that lane 0 commits, nor commit those of lane 0.
     Mutation(
         "issuing thread",
         BLACKWELL,
         r"elect\.sync\s+(%r\d+)\|(%p\d+), -1;",
         r"mov.u32 \1, %laneid; setp.eq.u32 \2, \1, 1;",
-        equivalent=3,
+        # Lane 1 may not issue the MMAs that lane 0 commits, nor commit those of lane 0.
+        equivalent={
+            r"@ not\.pred bra mov\S* mbarrier\.init": "lane 1 may initialise the mbarriers: it fences them too, and a "
+            "barrier follows",
+            r"@ not\.pred bra mov\S* mbarrier\.arrive\.expect_tx": "lane 1 may issue all copies, with their expect_tx",
+            r"bar\.warp\.sync @": "lane 1 may release an accumulator, behind bar.warp.sync",
+        },
     ),
     Mutation("wgmma.fence", HOPPER, r"wgmma\.fence[^;]*;", checks="wgmma"),
     Mutation("wgmma.commit", HOPPER, r"wgmma\.commit_group[^;]*;", checks="wgmma|race|phase"),
@@ -100,7 +136,7 @@ def test_one_synchronisation_left_out(mutation: Mutation, compiler: Any) -> None
     text = artifact.ptx(name)
     matches = list(re.finditer(mutation.old, text))
     assert matches, "the kernel no longer has this"
-    missed: list[str] = []
+    survived: dict[str, str] = {}
     for match in matches:
         changed = text[: match.start()] + match.expand(mutation.new) + text[match.end() :]
         broken = Artifact.build(artifact.manifest, {**artifact.files, f"{name}.ptx": changed.encode()})
@@ -109,8 +145,22 @@ def test_one_synchronisation_left_out(mutation: Mutation, compiler: Any) -> None
         except KernelFault as fault:
             assert re.search(rf"\[({mutation.checks})\]", str(fault)), fault
         else:
-            missed.append(f"PTX line {text.count(chr(10), 0, match.start()) + 1}: {match[0]}")
-    assert len(missed) <= mutation.equivalent, missed
+            around = _around(text, match)
+            named = [place for place in mutation.equivalent if re.search(place, around)]
+            line = f"PTX line {text.count(chr(10), 0, match.start()) + 1}: {match[0]} ({around})"
+            assert len(named) == 1 and named[0] not in survived, f"survives with no reason of its own: {line}"
+            survived[named[0]] = line
+    assert survived.keys() == mutation.equivalent.keys(), "a named survivor is caught now, or is no longer there"
+
+
+def _around(text: str, match: re.Match[str]) -> str:
+    """The opcodes of the four instructions on either side of a match, which is @."""
+    before, after = _opcodes(text[: match.start()][-2000:]), _opcodes(text[match.end() :][:2000])
+    return " ".join([*before[-4:], "@", *after[:4]])
+
+
+def _opcodes(text: str) -> list[str]:
+    return re.findall(r"^\s*(?:@!?%p\d+\s+)?([a-z][\w.:]*)\s?[^\n]*;", text, re.MULTILINE)
 
 
 def _target(spec: str) -> str:

@@ -11,6 +11,7 @@ from fp4emu.errors import Fault
 from fp4emu.instruction import Instruction
 from fp4emu.machine import ThreadContext
 from fp4emu.memory import RANK_SHIFT, SHARED_WINDOW
+from fp4emu.order import rules
 from fp4emu.registry import Wait, instruction
 
 OFFSET_MASK = (1 << RANK_SHIFT) - 1
@@ -18,10 +19,13 @@ OFFSET_MASK = (1 << RANK_SHIFT) - 1
 
 @dataclass(slots=True)
 class Copies:
-    """A thread's cp.async groups, oldest first: copies that have not finished in each, and in the open one."""
+    """A thread's cp.async groups, oldest first: copies that have not finished in each, and in the open one. `issued`
+    counts copies, `ends` those up to the end of each group that was ever committed."""
 
     committed: list[list[int]] = field(default_factory=list["list[int]"])
     open: list[int] = field(default_factory=lambda: [0])
+    issued: int = 0
+    ends: list[int] = field(default_factory=list[int])
 
     def pending(self, allowed: int) -> bool:
         while self.committed and not self.committed[0][0]:
@@ -53,6 +57,7 @@ def cp_async(thread: ThreadContext, ins: Instruction, dst: int, src: int, size: 
         raise Fault(f"the shared::cta destination {dst:#x} is not in the executing CTA")
     shared, offset, group = thread.cta.shared, dst & OFFSET_MASK, _copies(thread).open
     group[0] += 1
+    _copies(thread).issued += 1
 
     def effect() -> None:
         data = thread.memory.read(src, taken) if taken else b""
@@ -68,12 +73,16 @@ def cp_async_commit(thread: ThreadContext, ins: Instruction) -> None:
     copies = _copies(thread)
     copies.committed.append(copies.open)
     copies.open = [0]
+    copies.ends.append(copies.issued)
 
 
 @instruction("cp.async.wait_group", "", style="thread", section="9.7.9.25.3.3", blocking=True)
 def cp_async_wait(thread: ThreadContext, ins: Instruction, allowed: int) -> Wait | None:
     copies = _copies(thread)
     if not copies.pending(allowed):
+        older = copies.ends[: max(len(copies.ends) - allowed, 0)]
+        if older and thread.machine.order is not None:
+            rules.copied(thread.machine.order, thread.warp, thread.lane, older[-1])
         return None
     return Wait(
         lambda: not copies.pending(allowed),
@@ -88,7 +97,11 @@ def cp_async_wait_all(thread: ThreadContext, ins: Instruction) -> Wait | None:
     def done() -> bool:
         return not copies.open[0] and not copies.pending(0)
 
-    return None if done() else Wait(done, lambda: "cp.async.wait_all")
+    if not done():
+        return Wait(done, lambda: "cp.async.wait_all")
+    if thread.machine.order is not None:
+        rules.copied(thread.machine.order, thread.warp, thread.lane, copies.issued)
+    return None
 
 
 @instruction(
@@ -102,13 +115,16 @@ def cp_async_arrive(thread: ThreadContext, ins: Instruction, address: int) -> No
     copies = _copies(thread)
     waiting = [group for group in (*copies.committed, copies.open) if group[0]]
 
+    observer = thread.machine.order
+    operation = None if observer is None else observer.begin(thread.warp, thread.lane, ins)
+
     def effect() -> None:
         if any(group[0] for group in waiting):
-            submit(thread, ins, effect)
+            submit(thread, ins, effect, operation=operation)
         else:
             barrier.arrive()
 
-    submit(thread, ins, effect)
+    submit(thread, ins, effect, operation=operation)
 
 
 @instruction(

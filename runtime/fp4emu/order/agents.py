@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from fp4emu.instruction import Instruction
-from fp4emu.order.clocks import Clock, Times, WarpClock, bits
+from fp4emu.order.clocks import NOTHING, Clock, Times, WarpClock, bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Operation:
     kind: str
     strong: str = ""
     generic: bool = False
-    """Whether it accesses memory through the generic proxy (st.async, red.async)."""
+    """Whether it accesses memory through the generic proxy (cp.async, st.async, red.async)."""
     covers: list[Operation] = field(default_factory=list["Operation"])
     loaded: int = 0
     stored: int = 0
@@ -42,7 +42,8 @@ class Operation:
     def completed(self) -> Clock:
         """What the completion publishes."""
         done = [(op.place, op.time) for op in self.covers]
-        return self.warp.domain.done(self.clock, done if self.kind == "commit" else [*done, (self.place, self.time)])
+        own = [] if self.kind in ("commit", "arrival") else [(self.place, self.time)]
+        return self.warp.domain.done(self.clock, [*done, *own])
 
     def effect(self) -> Clock:
         """The operation alone, without what its thread knew."""
@@ -52,6 +53,8 @@ class Operation:
 Agent = Lanes | Operation
 
 _PIPELINE = {"tcgen05.mma": "mma", "tcgen05.mma.ws": "mma", "tcgen05.cp": "cp", "tcgen05.commit": "commit"}
+CP_ASYNC = "cp.async"
+"""The kind of a copy that is not bulk: through the generic proxy, waited for in order (PTX ISA 9.7.9.25.3)."""
 
 
 def issue(warp: WarpClock, lane: int, ins: Instruction) -> Operation:
@@ -67,10 +70,23 @@ def issue(warp: WarpClock, lane: int, ins: Instruction) -> Operation:
             warp, lane, ins, published, clock.taken, place, time, kind, loaded=warp.loaded, stored=warp.stored
         )
     published = warp.publish(1 << lane)
+    if opcode == CP_ASYNC:
+        place, time = warp.domain.copy(warp, lane)
+        return Operation(warp, lane, ins, published, clock.taken, place, time, CP_ASYNC, generic=True)
+    if opcode == "cp.async.mbarrier.arrive":
+        return _arrival(warp, lane, ins, published)
     place, time = warp.domain.operation(warp.base + lane, published)
     strong = "gpu" if opcode.startswith(("cp.reduce", "red.async")) else ""
     generic = opcode in ("st.async", "red.async")
     return Operation(warp, lane, ins, published, clock.taken, place, time, kind, strong, generic)
+
+
+def _arrival(warp: WarpClock, lane: int, ins: Instruction, published: Clock) -> Operation:
+    """cp.async.mbarrier.arrive (9.7.13.15.15): the arrival says that the thread's cp.async so far are over."""
+    domain, count = warp.domain, int(warp.issued[lane])
+    if count:
+        published = domain.done(published, [(domain.copies + warp.base + lane, count)])
+    return Operation(warp, lane, ins, published, NOTHING, warp.base + lane, warp.now - 1, "arrival", generic=True)
 
 
 def lanes_of(agent: Agent) -> list[int]:

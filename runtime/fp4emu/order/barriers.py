@@ -70,9 +70,11 @@ class BarrierClock:
             return
         mine = warp is self.owner
         fenced = bool(self.batch) and mine
-        if isinstance(agent, Lanes) and warp.cta is self.cta:
+        generic = isinstance(agent, Lanes) or agent.kind == "arrival"
+        if generic and warp.cta is self.cta:
+            word = agent.word if isinstance(agent, Lanes) else 1 << agent.lane
             place = self.owner.base + (self.lanes & -self.lanes).bit_length() - 1
-            if not (mine and agent.word & self.lanes) and not fenced and at(clock.known, place) < self.time:
+            if not (mine and word & self.lanes) and not fenced and at(clock.known, place) < self.time:
                 self.observer.fail("race", _text(self, agent, "nothing orders it after the mbarrier.init"))
             return
         if not fenced:

@@ -98,7 +98,9 @@ class WarpClock:
     """The clocks of a warp's lanes. `now` is the time of its next access, `base` the place of its lane 0.
 
     What a lane knows of itself: its accesses before `now`; those that its proxy fences cover, by lane; the tcgen05
-    loads and stores that have completed, and those of them that a `before_thread_sync` of the lane covers.
+    loads and stores that have completed, and those of them that a `before_thread_sync` of the lane covers; how many
+    cp.async it has `issued`, and how many of these are over, in rows: known, and covered by its proxy fences for
+    shared and for global memory (`copied`).
     """
 
     domain: Domain
@@ -112,6 +114,8 @@ class WarpClock:
     loaded: int = 0
     stored: int = 0
     before: NDArray[np.int32] = field(default_factory=lambda: np.zeros((2, LANES), np.int32))
+    issued: NDArray[np.int32] = field(default_factory=lambda: np.zeros(LANES, np.int32))
+    copied: NDArray[np.int32] = field(default_factory=lambda: np.zeros((3, LANES), np.int32))
 
     def update(self, word: int, change: Callable[[Clock], Clock]) -> None:
         """Changes the clocks of some lanes; what lanes share, they go on sharing."""
@@ -155,6 +159,10 @@ class WarpClock:
         if self.other[lanes].any():
             other = domain.writable(other)
             other[places] = np.maximum(other[places], self.other[lanes])
+        if self.copied[0, lanes].any():
+            shared, other = domain.writable(shared), domain.writable(other)
+            for times, over in zip((known, shared, other), self.copied[:, lanes], strict=True):
+                times[domain.copies + places] = np.maximum(times[domain.copies + places], over)
         if pipeline:
             known[domain.threads + places] = self.now
             carried = domain.writable(joined(carried, whole.taken))
@@ -173,13 +181,15 @@ class WarpClock:
 @dataclass(slots=True, eq=False)
 class Domain:
     """The agents of one cluster: `threads` places of threads, as many of their pipelines, then pools of
-    asynchronous operations."""
+    asynchronous operations. From `copies` on, once there is one, are as many places of the threads' cp.async, which
+    complete in order for who waits."""
 
     index: int
     cluster: Cluster
     threads: int
     warps: dict[tuple[int, int], WarpClock] = field(default_factory=dict["tuple[int, int]", WarpClock])
     size: int = 0
+    copies: int = 0
     last: dict[int, int] = field(default_factory=dict[int, int])
     pools: dict[int, list[int]] = field(default_factory=dict[int, "list[int]"])
 
@@ -200,6 +210,14 @@ class Domain:
             pool.append(place)
         self.last[place] += 1
         return place, self.last[place]
+
+    def copy(self, warp: WarpClock, lane: int) -> tuple[int, int]:
+        """(place, time) for a thread's next cp.async."""
+        if not self.copies:
+            self.copies = self.size
+            self.size += self.threads
+        warp.issued[lane] += 1
+        return self.copies + warp.base + lane, int(warp.issued[lane])
 
     def done(self, clock: Clock, operations: Iterable[tuple[int, int]]) -> Clock:
         """A clock that knows operations besides."""

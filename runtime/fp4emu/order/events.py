@@ -39,8 +39,10 @@ class Event:
 
     def who(self, lane: int) -> str:
         """The instruction and its thread, for a report."""
+        lane = self.mask.bit_length() - 1 if self.mask & (self.mask - 1) == 0 else lane
         lanes = f" lane {lane}" if lane < WHOLE else ""
-        return f"PTX line {self.ins.line}, CTA {self.cta} warp {self.warp}{lanes}: {self.ins.text.strip()}"
+        launch = " of the launch before" if self.domain.index < 0 else ""
+        return f"PTX line {self.ins.line}{launch}, CTA {self.cta} warp {self.warp}{lanes}: {self.ins.text.strip()}"
 
 
 @dataclass(slots=True)

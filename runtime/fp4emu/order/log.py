@@ -9,7 +9,7 @@ from typing import Any
 from fp4emu.errors import Fault
 from fp4emu.instruction import Instruction
 from fp4emu.machine import WarpContext
-from fp4emu.order.agents import Agent, Lanes, issue
+from fp4emu.order.agents import CP_ASYNC, Agent, Lanes, issue
 from fp4emu.order.checks import Order, level
 from fp4emu.order.clocks import Clock, Domain, WarpClock
 from fp4emu.order.events import Event, Events
@@ -43,9 +43,7 @@ class Log:
         self.acting = Lanes(self.warp(warp), word, ins)
 
     def begin(self, warp: WarpContext, lane: int, ins: Instruction) -> Agent:
-        """A thread issues an asynchronous operation. Copies by cp.async count as finished where they stand."""
-        if ins.rule.opcode.startswith("cp.async") and not ins.rule.opcode.startswith("cp.async.bulk"):
-            return Lanes(self.warp(warp), 1 << lane, ins)
+        """A thread issues an asynchronous operation."""
         return issue(self.warp(warp), lane, ins)
 
     @contextmanager
@@ -96,15 +94,15 @@ class Log:
             place, time, mask, kind, strong = warp.base, warp.now, agent.word, "", strong_scope(agent.ins)
         else:
             known = agent.numbers
-            place, time, mask, kind, strong = agent.place, agent.time, 1, agent.kind, agent.strong
+            place, time, mask, kind, strong = agent.place, agent.time, 1 << agent.lane, agent.kind, agent.strong
         found = known.get(key)
         if found is None:
             if len(self._current) > 4096:
                 self._current.clear()
+            beside = not isinstance(agent, Lanes) and kind != CP_ASYNC
             event = Event(
-                warp.domain, place, time, mask, not isinstance(agent, Lanes), strong, kind, agent.ins, warp.cta.id,
-                warp.index, warp.cta.rank,
-            )  # fmt: skip
+                warp.domain, place, time, mask, beside, strong, kind, agent.ins, warp.cta.id, warp.index, warp.cta.rank
+            )
             found = known[key] = self.events.add(event)
         return found
 

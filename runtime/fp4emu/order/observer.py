@@ -6,6 +6,7 @@ The executor tells it which instruction runs and who acts (`acts`, `begin`); mem
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,8 @@ class Observer(Log):
         self.global_shadow: Shadow | None = None
         self.shared: dict[int, Shadow] = {}
         self.batches = 0
+        self.starting: Callable[[], None] | None = None
+        """Called once the launch's global memory is watched."""
 
     # --- the machine ---
 
@@ -47,6 +50,8 @@ class Observer(Log):
         shadow = Shadow.of("global", base, lambda index: f"global memory at {memory.name_of(index)}")
         self.global_shadow = shadow
         memory.touch = lambda where, write: self.touch(shadow, where, write)
+        if self.starting is not None:
+            self.starting()
 
     def watch_cluster(self, cluster: Cluster, warps: int) -> None:
         """Places for the threads of a cluster, and shadows of its shared and tensor memory."""

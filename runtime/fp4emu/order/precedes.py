@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fp4emu.order.agents import Agent, Lanes, Operation
+from fp4emu.order.agents import CP_ASYNC, Agent, Lanes, Operation
 from fp4emu.order.clocks import NOTHING, Clock, Times, at, bits
 from fp4emu.order.events import SPREAD, WHOLE, Event, Events, Numbers, distinct
 from fp4emu.order.log import strong_scope
@@ -90,12 +90,14 @@ def unordered(event: Event, lane: int, sight: Sight, lanes: Any, here: NDArray[n
     if event.domain is not agent.warp.domain:
         return here
     if isinstance(agent, Operation):
-        if event.asynchronous and (event.place, event.time) == (agent.place, agent.time):
+        if (event.place, event.time) == (agent.place, agent.time):
             return None
         members = bits(event.mask) if lane == WHOLE else [lane]
         return None if all(at(times, event.place + m) >= event.time for m in members) else here
     if event.asynchronous:
         return None if at(times, event.place) >= event.time else here
+    if event.kind == CP_ASYNC:
+        return _copied(event, agent, known, lanes, here)
     members = bits(event.mask) if lane == WHOLE else [lane]
     unknown = [m for m in members if at(times, event.place + m) < event.time]
     if not unknown:
@@ -108,6 +110,19 @@ def unordered(event: Event, lane: int, sight: Sight, lanes: Any, here: NDArray[n
         return None if agent.word == sum(1 << m for m in unknown) else here
     own = np.broadcast_to(lanes[:, None], here.shape)
     bad = here & ~((own == unknown[0]) if len(unknown) == 1 else np.zeros_like(here))
+    return bad if bad.any() else None
+
+
+def _copied(event: Event, agent: Lanes, known: Times, lanes: Any, here: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
+    """The elements that a cp.async does not happen before: its own thread knows what it has waited for."""
+    warp, mine = agent.warp, event.mask.bit_length() - 1
+    if at(known, event.place) >= event.time:
+        return None
+    if event.place != warp.domain.copies + warp.base + mine or event.time > warp.copied[0, mine]:
+        return here
+    if lanes is None:
+        return None if agent.word == event.mask else here
+    bad = here & (np.broadcast_to(lanes[:, None], here.shape) != mine)
     return bad if bad.any() else None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fp4emu.order.agents import Agent, Lanes
+from fp4emu.order.agents import CP_ASYNC, Agent, Lanes
 from fp4emu.order.events import WHOLE, Event
 
 
@@ -46,6 +46,13 @@ def missing(check: str, agent: Agent, event: Event) -> str:
         return "missing: tcgen05.commit by the issuing thread, and a wait for its mbarrier"
     if event.kind == "wgmma":
         return "missing: wgmma.wait_group, and then a barrier or an arrival with release semantics"
+    if event.domain.index < 0:
+        return "missing: griddepcontrol.wait in front, by this thread or by one that it has waited for since"
+    if event.kind == CP_ASYNC:
+        return (
+            "missing: cp.async.wait_group or cp.async.wait_all by the thread that copies, or its "
+            "cp.async.mbarrier.arrive and a wait; then, for other threads, a barrier"
+        )
     if event.asynchronous:
         return "missing: a wait for its completion (mbarrier, or cp.async.bulk.wait_group), acquired by this thread"
     if event.domain is not mine.domain:

@@ -11,6 +11,7 @@ import numpy as np
 from fp4emu.instruction import Instruction
 from fp4emu.lockstep import Lockstep
 from fp4emu.machine import Cta, WarpContext
+from fp4emu.order import launches
 from fp4emu.order.agents import Lanes, Operation
 from fp4emu.order.barriers import BarrierClock, Carried, both
 from fp4emu.order.clocks import Clock, WarpClock, bits, joined
@@ -69,8 +70,10 @@ def _fence_proxy(observer: Observer, warp: WarpClock, word: int, ins: Instructio
     here, there = "global" not in f"{kind} {space}", "shared" not in f"{kind} {space}"
     if here:
         warp.shared[lanes] = warp.now
+        warp.copied[1, lanes] = warp.copied[0, lanes]
     if there:
         warp.other[lanes] = warp.now
+        warp.copied[2, lanes] = warp.copied[0, lanes]
     warp.now += 1
     warp.update(
         word,
@@ -100,7 +103,14 @@ def _tcgen_wait(observer: Observer, warp: WarpClock, word: int, ins: Instruction
     warp.now += 1
 
 
+def _grid_dependency(observer: Observer, warp: WarpClock, word: int, ins: Instruction) -> None:
+    """griddepcontrol (9.7.13.13): only `.wait` orders anything."""
+    if ins.mod("action") == "wait":
+        launches.waited(warp, word)
+
+
 BEFORE: dict[str, Rule] = {
+    "griddepcontrol": _grid_dependency,
     "fence": _fence,
     "membar": _fence,
     "fence.proxy": _fence_proxy,
@@ -198,11 +208,17 @@ def waited(observer: Observer, barrier: BarrierClock, warp: WarpContext, word: i
 
 
 def completed(observer: Observer, warp: WarpContext, lane: int, operations: list[Operation]) -> None:
-    """A thread has waited for operations of its own: cp.async.bulk.wait_group (9.7.9.25.6.2), cp.async.wait_group."""
+    """A thread has waited for operations of its own: cp.async.bulk.wait_group (9.7.9.25.6.2)."""
     if operations:
         clock = observer.warp(warp)
         done = clock.domain.done(Clock(), [(op.place, op.time) for op in operations])
         clock.acquire(1 << lane, done)
+
+
+def copied(observer: Observer, warp: WarpContext, lane: int, count: int) -> None:
+    """A thread has waited for its first `count` cp.async: cp.async.wait_group and wait_all (9.7.9.25.3.3)."""
+    over = observer.warp(warp).copied
+    over[0, lane] = max(int(over[0, lane]), count)
 
 
 # --- atomics ---
@@ -240,7 +256,8 @@ def acquired(observer: Observer, warp: WarpContext, lane: int, ins: Instruction,
     other = Clock(far=found[0].far)
     near = next((times for domain, times in found[0].far if domain == mine), None)
     if near is not None:
-        other = replace(found[0], known=near) if len(found[0].far) == 1 else replace(other, known=near)
+        alone = all(domain in (mine, launches.BEFORE) for domain, _ in found[0].far)
+        other = replace(found[0], known=near) if alone else replace(other, known=near)
     if ins.mod("sem") in ("acquire", "acq_rel"):
         clock.acquire(1 << lane, other)
     else:

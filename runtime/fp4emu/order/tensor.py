@@ -3,8 +3,10 @@ generation of TensorCore operations").
 
 A load or store of a warp is over for its own threads after `tcgen05.wait`, an MMA or a copy after a wait for the
 `tcgen05.commit` of its own thread; others know of it by `fence::before_thread_sync`, a synchronisation and
-`fence::after_thread_sync`. Of one thread's operations mma -> mma and cp -> mma run in order ("Pipelined tcgen05
-Instructions"); mma -> cp and cp -> cp do not.
+`fence::after_thread_sync`. Of one thread's operations mma -> mma and cp -> mma run in order (9.7.16.6.2, "Pipelined
+tcgen05 Instructions", which lists the pairs: mma -> mma of the same accumulator and shape, cp -> mma, shift -> mma,
+shift -> cp.4x256b, mma -> shift). mma -> cp and cp -> cp are not in the list: a copy over
+scale factors that an earlier MMA of the same thread may still read is not ordered by the ISA (`mma-cp`).
 """
 
 from __future__ import annotations

@@ -143,9 +143,8 @@ class BodyParser:
             try:
                 rule = self.rules[name] = find_rule(name, self.module.gpu)
             except LookupError as unknown:
-                if self.function.refused is None:
-                    hint = "docs/emulator.md lists what is emulated"
-                    self.function.refused = self.source.error(str(unknown.args[0]), offset, hint=hint)
+                hint = "docs/emulator.md lists what is emulated"
+                self.function.refusals.append(self.source.error(str(unknown.args[0]), offset, hint=hint))
                 return
         if found["guard"]:
             register = self._operand(found["guard"], offset)

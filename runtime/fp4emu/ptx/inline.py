@@ -27,7 +27,8 @@ def inline(module: Module, function: Function) -> Function:
 
 
 def _check(function: Function) -> None:
-    if (refused := function.refused) is not None:
+    if function.refusals:
+        refused = function.refusals[0]
         raise PtxError(refused.message, hint=refused.hint, place=refused.place)
 
 

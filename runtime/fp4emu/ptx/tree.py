@@ -51,7 +51,7 @@ class Variable:
 @dataclass(slots=True)
 class Function:
     """An `.entry` or `.func`. `labels` maps a resolved label to the index in `body` of the instruction it precedes.
-    `refused` is the first instruction that is not emulated, which is left out: the function cannot run."""
+    `refusals` are its instructions that are not emulated, which are left out: the function cannot run."""
 
     name: str
     entry: bool
@@ -66,7 +66,7 @@ class Function:
     max_block: tuple[int, int, int] | None = None
     required_cluster: tuple[int, int, int] | None = None
     defined: bool = True
-    refused: PtxError | None = None
+    refusals: list[PtxError] = field(default_factory=list[PtxError])
 
 
 @dataclass(slots=True)

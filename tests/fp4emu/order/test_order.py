@@ -87,6 +87,40 @@ def _tensor(left_out: str, check: str = "tcgen05") -> Case:
     return Case(name, body, RIGHT[left_out], "", check, block=160, shared=TENSOR[0])
 
 
+GROUP, GROUP_0 = "cp.async.commit_group;", "cp.async.wait_group 0;"
+COPIED = (
+    START + "mov.b32 %r2, ready;\n" + INIT.replace("{count}", "64")
+    + "mad.wide.u32 %rd1, %T, 4, %out; cp.async.ca.shared.global [%r3], [%rd1], 4;\n"
+)  # fmt: skip
+ACROSS = "bar.sync 0;\n" + FLIP.replace("{flip}", "32") + "ld.shared.b32 %r9, [%r8];\n"
+OWN = "ld.shared.b32 %r9, [%r3];\n"
+NOINC = "cp.async.mbarrier.arrive.noinc.shared.b64 [%r2];"
+STORE = (
+    "bar.sync 0; @%p0 bra END; cp.async.bulk.global.shared::cta.bulk_group [%out], [%r1], 256;\n"
+    "cp.async.bulk.commit_group; cp.async.bulk.wait_group 0;\nEND:"
+)
+COPIES = [
+    ("wait_group", (GROUP_0, "", "race"), OWN),
+    ("wait_group, another thread", (GROUP_0, "", "race"), ACROSS),
+    ("wait_group of an older group", (GROUP_0, "cp.async.wait_group 1;", "race"), OWN),
+    ("commit_group", (GROUP, "", "race"), GROUP_0 + OWN),
+    ("wait_all", ("cp.async.wait_all;", "", "race"), OWN),
+    ("barrier", ("bar.sync 0;", "", "race"), FLIP.replace("{flip}", "32") + "ld.shared.b32 %r9, [%r8];\n"),
+    ("mbarrier arrive", (NOINC, "mbarrier.arrive.shared.b64 _, [%r2];", "race"), WAIT.replace("{order}", "") + ACROSS),
+    ("over a store", (GROUP_0, "", "race"), "st.shared.b32 [%r3], %T;"),
+    ("source", (GROUP_0, "", "race"), "st.global.b32 [%rd1], %T;"),
+    ("proxy fence", ("fence.proxy.async;", "", "proxy"), STORE),
+]
+
+
+def _copied(name: str, after: str) -> str:
+    """A cp.async, the piece, and what relies on it; waits that the piece does not stand for come in front of it."""
+    if name in ("barrier", "proxy fence"):
+        return f"{COPIED}{GROUP}{GROUP_0}{{}}\n{after}"
+    group = "" if name in ("commit_group", "wait_all", "mbarrier arrive") else GROUP
+    return f"{COPIED}{group}{{}}\n{after}"
+
+
 CASES = [
     Case("bar.sync", START + "st.shared.b32 [%r3], %T;\n{}\n" + FLIP.replace("{flip}", "32") + TAKE, "bar.sync 0;", "",
          "race"),
@@ -121,6 +155,7 @@ CASES = [
          "st.global.b32 [%out], 7; st.{}.gpu.global.b32 [%out+8], 1; bra END;\n"
          "READ: ld.acquire.gpu.global.b32 %r1, [%out+8]; setp.eq.u32 %p2, %r1, 0; @%p2 bra READ;\n"
          "ld.global.b32 %r2, [%out];\nEND:", "release", "relaxed", "race", block=32),
+    *(Case(f"cp.async {name}", _copied(name, after), *pieces) for name, pieces, after in COPIES),
     *(_tensor(piece) for piece in "cdefgh"),
     *(_tensor(piece, "alloc") for piece in "ab"),
 ]  # fmt: skip
