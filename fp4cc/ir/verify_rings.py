@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 
 from fp4cc.ir.lowered import Load, LoweredKernel, Pipeline
 from fp4cc.ir.part import Part
-from fp4cc.ir.verify_engines import engine_problems
 from fp4rt.manifest import TensorMap
 
 #: The pending count and the transaction count of an mbarrier are below this (PTX ISA, mbarrier, contents).
@@ -22,12 +21,11 @@ _MAP_BITS = {
 
 
 def ring_problems(lowered: LoweredKernel) -> Iterator[str]:
-    """What is wrong with a kernel's rings and its engine; nothing of a kernel without a product."""
+    """What is wrong with a kernel's rings; nothing of a kernel without any."""
     if lowered.pipeline is None:
         return
     yield from _rings(lowered, lowered.pipeline)
     yield from _stages(lowered, lowered.pipeline)
-    yield from engine_problems(lowered)
 
 
 def _stages(lowered: LoweredKernel, pipeline: Pipeline) -> Iterator[str]:
