@@ -1,4 +1,4 @@
-"""Invariants of products of few rows: warps that have all of K and of a tile between them, and where their sums meet."""
+"""Invariants of products of few rows: warps that have K and a tile's columns between them, and where sums meet."""
 
 from __future__ import annotations
 

@@ -66,7 +66,11 @@ def _rings(lowered: LoweredKernel, pipeline: Pipeline) -> Iterator[str]:
             yield f"the ring {ring.name} of {ring.stages} barriers has no such buffer"
         if not 0 < ring.arrivals < _COUNT_LIMIT or not 0 <= ring.tx_bytes < _COUNT_LIMIT:
             yield f"{ring.name} counts {ring.arrivals} arrivals and {ring.tx_bytes} bytes"
-        if ring.scope == "cta" and ring.name.startswith("ab_") and any(load.multicast for load in lowered.loads):
+        if (
+            ring.scope == "cta"
+            and "load" in (*ring.by, *ring.awaited_by)
+            and any(each.multicast for each in lowered.loads)
+        ):
             yield f"other CTAs signal {ring.name}, and it is waited for at CTA scope"
     for load in lowered.loads:
         buffer, each = buffers.get(load.buffer), maps.get(load.tensor_map)
