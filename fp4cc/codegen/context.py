@@ -64,12 +64,14 @@ class Panels:
 
     count: int
     subtiles: int
+    last_subtile: int
 
     @classmethod
-    def of(cls, program: EpilogueProgram) -> Panels:
+    def of(cls, program: EpilogueProgram, epilogue: EpilogueText) -> Panels:
         """The panels of an epilogue's columns."""
-        columns = program.panel or program.tile_n
-        return cls(program.tile_n // columns, columns // program.subtile)
+        columns = program.panel if program.panel and epilogue.walks else program.tile_n
+        subtiles = columns // program.subtile
+        return cls(program.tile_n // columns, subtiles, subtiles - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +200,7 @@ def frame(
         batched=batched,
         band=band,
         subtile=lowered.epilogue.subtile,
-        panels=Panels.of(lowered.epilogue),
+        panels=Panels.of(lowered.epilogue, epilogue),
         uses=Uses.of(epilogue),
         epilogue=epilogue,
         ctas_per_sm=ctas_per_sm,

@@ -20,7 +20,7 @@ _REMEMBERED = 8192
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A statement that is never broken, with its comment if it has one; or a comment alone."""
+    """A statement with its comment, if it has one, or a comment alone. It is broken only where it is a long call."""
 
     text: str
 
@@ -159,15 +159,36 @@ def _text(part: Statement, indent: int) -> str:
     pad = " " * indent
     match part:
         case Line():
-            return pad + part.text
+            return pad + _broken(part.text, indent)
         case Call():
             return pad + call(indent, part.head, part.arguments)
         case Listed():
             return _listed(part, indent)
         case Block():
             inner = indent + len(_STEP)
-            text = f"{pad}{part.head}\n{lines(part.body, inner)}"
+            text = f"{pad}{_broken(part.head, indent)}\n{lines(part.body, inner)}"
             return f"{text}\n{pad}else:\n{lines(part.otherwise, inner)}" if part.otherwise else text
+
+
+def _broken(text: str, indent: int) -> str:
+    """A statement, or the head of a block: over several lines where it is too long and a call's value is all of it."""
+    if indent + len(text) <= LINE or text.startswith("#"):
+        return text
+    source = f"{text} pass" if text.endswith(":") else text
+    (statement,) = ast.parse(source).body
+    match statement:
+        case ast.Assign(value=ast.Call() as found) | ast.Expr(value=ast.Call() as found):
+            pass
+        case ast.Return(value=ast.Call() as found) | ast.If(test=ast.Call() as found):
+            pass
+        case _:
+            return text
+    given = [ast.get_source_segment(source, each) or "" for each in found.args]
+    named = [(each.arg, ast.get_source_segment(source, each.value)) for each in found.keywords]
+    data = source.encode()  # marks have several bytes a letter, and the syntax tree counts bytes
+    head, end = data[: found.func.end_col_offset].decode(), data[found.end_col_offset :].decode()
+    arguments = [*given, *(f"{name}={value}" for name, value in named)]
+    return call(indent, head, arguments) + end.removesuffix(" pass")
 
 
 def _listed(part: Listed, indent: int) -> str:

@@ -66,7 +66,8 @@ def place_text(lowered: LoweredKernel, *, batch: bool, others: Collection[str] =
         return fragment(f"{names} = place(tile, tiles_m, tiles_n)")
     used = {"tiles_m", "tiles_before", *others, *(["batch"] if batch else [])}
     names = ", ".join([*_SEARCH, *(name if name in used else "_" for name in FOUND)])
-    arguments = (*_groups(walk), "tile // tiles_n", *_SEARCH, "thread % 32")
+    search = (f"{name}={name}" for name in _SEARCH)
+    arguments = (*_groups(walk), "row_tile=tile // tiles_n", *search, "lane=thread % 32")
     return fragment(
         Call(f"{names} = find_group", arguments),
         "tile_m, tile_n = place(tile - tiles_before * tiles_n, tiles_m, tiles_n)",

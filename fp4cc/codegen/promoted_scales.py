@@ -13,7 +13,8 @@ from fp4cc.ir.lowered import LoweredKernel, PromotedScales
 class FactorsText:
     """Where promoted sums find their factors.
 
-    `by_column`: B has one for each of its rows, `bytes` of a step's; `each_step`: some are of a step, not of all of K.
+    `by_column`: B has one for each of its rows, `bytes` of a step's, `bytes_of_half` of them for half the columns;
+    `each_step`: some are of a step, not of all of K.
     """
 
     a_address: list[str]
@@ -22,6 +23,7 @@ class FactorsText:
     b_valid: str
     by_column: bool
     bytes: int
+    bytes_of_half: int
     each_step: bool
 
 
@@ -38,6 +40,7 @@ def factors_text(lowered: LoweredKernel) -> FactorsText | None:
         b_valid=f"{first} + thread < {b.rows}",
         by_column=b.each_row,
         bytes=4 * lowered.tile.n,
+        bytes_of_half=4 * lowered.tile.n // 2,
         each_step=a.each_step or b.each_step,
     )
 

@@ -287,6 +287,11 @@ class EpiloguePart(Protocol):
         """The buffers of shared memory that it uses."""
         ...
 
+    @property
+    def takes(self) -> tuple[int, ...]:
+        """The values that its text takes by their names, other than what outputs store."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class EpilogueProgram:
@@ -333,6 +338,13 @@ class EpilogueProgram:
             or any(i.kind in ("row", "column", "tile", "uniform") for i in self.inputs)
             or any(part.clips for part in self.parts)
         )
+
+    @property
+    def taken(self) -> frozenset[int]:
+        """The values that are there by name whatever elements use: stored ones, and what constructs take beside."""
+        plans = [output.quantize for output in self.outputs if output.quantize is not None]
+        beside = {value for plan in plans for value in (plan.given, plan.known) if value is not None}
+        return beside.union((output.value for output in self.outputs), *(part.takes for part in self.parts))
 
     def parts_of(self, kind: type[P]) -> list[P]:
         """The parts of a class, in order."""

@@ -9,6 +9,7 @@ from fp4cc.ir.lowered import FewRows, LoweredKernel, Smem
 from fp4cc.ir.lowered_epilogue import COLUMNS_BUFFER, CTA_ROWS, EpilogueProgram
 from fp4cc.ir.verify import found_in
 from fp4cc.ir.verify_arrivals import EPILOGUE_WARPS
+from fp4cc.ir.verify_engines import engine_problems
 from fp4cc.ir.verify_rings import ring_problems, tensor_maps
 from fp4cc.ir.verify_roles import role_problems
 
@@ -40,7 +41,7 @@ def problems(lowered: LoweredKernel) -> Iterator[str]:
     yield from _epilogue(lowered, lowered.epilogue)
     yield from role_problems(lowered)
     parts = list(_parts(lowered))
-    yield from parts or ring_problems(lowered)
+    yield from parts or (*ring_problems(lowered), *engine_problems(lowered))
 
 
 def _parts(lowered: LoweredKernel) -> Iterator[str]:

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 
 from fp4cc.ir.lowered import Load, LoweredKernel, Pipeline
 from fp4cc.ir.part import Part
-from fp4cc.ir.verify_engines import engine_problems
 from fp4rt.manifest import TensorMap
 
 #: The pending count and the transaction count of an mbarrier are below this (PTX ISA, mbarrier, contents).
@@ -22,12 +21,11 @@ _MAP_BITS = {
 
 
 def ring_problems(lowered: LoweredKernel) -> Iterator[str]:
-    """What is wrong with a kernel's rings and its engine; nothing of a kernel without a product."""
+    """What is wrong with a kernel's rings; nothing of a kernel without any."""
     if lowered.pipeline is None:
         return
     yield from _rings(lowered, lowered.pipeline)
     yield from _stages(lowered, lowered.pipeline)
-    yield from engine_problems(lowered)
 
 
 def _stages(lowered: LoweredKernel, pipeline: Pipeline) -> Iterator[str]:
@@ -68,7 +66,11 @@ def _rings(lowered: LoweredKernel, pipeline: Pipeline) -> Iterator[str]:
             yield f"the ring {ring.name} of {ring.stages} barriers has no such buffer"
         if not 0 < ring.arrivals < _COUNT_LIMIT or not 0 <= ring.tx_bytes < _COUNT_LIMIT:
             yield f"{ring.name} counts {ring.arrivals} arrivals and {ring.tx_bytes} bytes"
-        if ring.scope == "cta" and ring.name.startswith("ab_") and any(load.multicast for load in lowered.loads):
+        if (
+            ring.scope == "cta"
+            and "load" in (*ring.by, *ring.awaited_by)
+            and any(each.multicast for each in lowered.loads)
+        ):
             yield f"other CTAs signal {ring.name}, and it is waited for at CTA scope"
     for load in lowered.loads:
         buffer, each = buffers.get(load.buffer), maps.get(load.tensor_map)

@@ -13,6 +13,9 @@ _TMEM_COLUMNS = 512
 def tcgen05_problems(lowered: LoweredKernel) -> Iterator[str]:
     """What is wrong with a kernel of this engine."""
     engine = lowered.engine_as(Tcgen05)
+    if lowered.pipeline is None:
+        yield "a stage is multiplied, and there are no rings"
+        return
     yield from _tcgen05(lowered, engine, lowered.rings)
     yield from _tmem(lowered, engine)
 

@@ -12,6 +12,9 @@ from fp4cc.ir.verify_arrivals import EPILOGUE_WARPS, counted
 def wgmma_problems(lowered: LoweredKernel) -> Iterator[str]:
     """What is wrong with a kernel of this engine."""
     engine = lowered.engine_as(Wgmma)
+    if lowered.pipeline is None:
+        yield "a stage is multiplied, and there are no rings"
+        return
     yield from counted(lowered.rings, ab_full=1, ab_empty=EPILOGUE_WARPS * lowered.cluster.size)
     if len(engine.wides) != len(lowered.mainloops):
         yield f"{len(engine.wides)} mainloops have a type, and {len(lowered.mainloops)} are loaded"

@@ -8,7 +8,7 @@ import pytest
 
 from fp4cc.codegen.epilogue.elements import Column, Scalar, element_call
 from fp4cc.codegen.epilogue.slices import needed
-from fp4cc.codegen.fragments import Block, Call, Function, Listed, binds, fragment, functions_text, lines, uses
+from fp4cc.codegen.fragments import Block, Call, Function, Line, Listed, binds, fragment, functions_text, lines, uses
 from fp4cc.codegen.wrap import LINE
 
 LONG = tuple(f"argument_{i}" for i in range(12))
@@ -63,6 +63,22 @@ def test_a_call_is_broken_only_where_it_must_be() -> None:
     assert "\n" not in lines((call,), limit)
     assert lines((call,), limit + 1).count("\n") == 2
     assert lines((call,), LINE - 4 - len(", ".join(arguments)) + 1).count("\n") == 4
+
+
+@pytest.mark.parametrize("head", ["x = f", "f", "return f", "if f"])
+def test_a_long_line_that_is_a_call_is_broken_as_one(head: str) -> None:
+    """Whether its author thought of it or not; a comment stays, and what is no call is left."""
+    arguments = [f"first_𠀌_{i} + {i} * {i}" for i in range(8)] + ["by_name=g(1, 2)"]
+    end = ":" if head.startswith("if") else ""
+    text = f"{head}({', '.join(arguments)}){end}"
+    statement = Block(text, fragment("pass")) if end else Line(f"{text}  # why")
+    laid = lines([statement], 8).splitlines()
+    assert max(map(len, laid)) <= 120
+    assert laid[0] == f"        {head}("
+    assert [line.strip() for line in laid[1:10]] == [f"{argument}," for argument in arguments]
+    assert laid[10] == f"        ){end or '  # why'}"
+    long = f"x = {' + '.join(arguments[:-1])}"
+    assert lines([Line(long)], 8) == f"        {long}"
 
 
 def test_needed_keeps_what_is_used_and_in_order() -> None:

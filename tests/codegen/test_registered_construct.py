@@ -6,6 +6,7 @@ largest of these. Nothing of fp4cc compiles that: a reduction is otherwise known
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -19,7 +20,7 @@ from fp4cc.codegen.epilogue.meeting import meet
 from fp4cc.codegen.epilogue.slices import needed
 from fp4cc.codegen.epilogue.text import CONSTRUCTS as TEXTS
 from fp4cc.codegen.epilogue.text import also
-from fp4cc.codegen.fragments import Fragment, Function, fragment
+from fp4cc.codegen.fragments import Block, Fragment, Function, fragment
 from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
 from fp4cc.ir.kernel import Value
 from fp4cc.ir.lowered import EPILOGUE_BARRIER, NamedBarrier, SmemBuffer
@@ -59,6 +60,7 @@ class HighestPlan:
     value: int
     buffer: str
     clips: bool = True
+    takes: tuple[int, ...] = ()
 
     @property
     def buffers(self) -> tuple[str, ...]:
@@ -230,6 +232,57 @@ def test_its_plan_is_verified_like_any_other(target: str) -> None:
     met = tuple(barrier for barrier in plan.named_barriers if barrier.name != "HIGHEST_BARRIER")
     with pytest.raises(DiagnosticError, match="warps meet at HIGHEST_BARRIER, and there is no such barrier"):
         verify_lowered(replace(plan, named_barriers=met))
+
+
+@dataclass(frozen=True, slots=True)
+class NotedPlan:
+    """Values that a construct's text takes by their names."""
+
+    takes: tuple[int, ...]
+    clips: bool = False
+    buffers: tuple[str, ...] = ()
+
+
+class Noted(plans.Construct):
+    """Takes what exponential functions are of."""
+
+    name = "noted"
+
+    def add(self, program: EpilogueProgram, planning: plans.Planning) -> EpilogueProgram:
+        values = planning.kernel.values
+        taken = tuple(values[i].operands[0] for i in planning.live if values[i].op == "exp")
+        return replace(program, parts=(*program.parts, NotedPlan(taken)))
+
+
+class NotedText(texts.Construct):
+    """Looks them up once they must be there."""
+
+    name = "noted"
+
+    def per_subtile(self) -> Fragment:
+        takes = [value for part in self.program.parts_of(NotedPlan) for value in part.takes]
+        found = [self.epilogue.argument(value).one for value in takes]
+        return fragment(Block("for j in cutlass.range_constexpr(32):", fragment(f"noted = [{', '.join(found)}]")))
+
+
+@pytest.mark.parametrize("target", ["sm_100a", "sm_90a"])
+def test_a_construct_has_the_values_that_it_takes_whatever_their_scope(target: str) -> None:
+    """Of the kernel, of a row and of a column: no element uses them but through others, so that without it they are
+    computed inside these and have no names.
+    """
+    spec = (
+        "kernel k(M, N, K) { in x : f16[M, K]; in w : f16[N, K]; param p : f32; in r : f32[M]; in c : f32[N]\n"
+        "out y : f32[M, N]; of_kernel = p * 3; of_row = r * 3; of_column = c * 3\n"
+        "y = x @ w.T * exp(of_kernel) * exp(of_row) * exp(of_column) }"
+    )
+    without = lower(parse(spec), target)
+    assert len(without.epilogue.staged) == 1
+    with CONSTRUCTS.also(Noted()), also(NotedText):
+        plan = lower(parse(spec), target)
+        text = emit(plan)
+    assert len(plan.epilogue.staged) == 2
+    assert re.search(r"of_column_columns = shared_load_32_f32\(.*\n(.*\n)* +noted", text)
+    assert "noted = [of_kernel, of_row, of_column_columns[j]]" in text
 
 
 def test_without_it_a_reduction_is_not_used_where_it_is_computed() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fp4cc.diagnostics import DiagnosticError
-from fp4cc.ir.lowered import LoweredKernel
+from fp4cc.ir.lowered import Cluster, LoweredKernel
 from fp4cc.ir.part import Part
 from fp4cc.ir.verify_lowered import problems, verify_lowered
 from fp4cc.passes import lower
@@ -30,6 +30,8 @@ SPECS = {
     "promoted": ("sm_100a", "in a : ds_act[M, K]; in b : ds_weight[N, K]; out c : bf16[M, N]; c = a @ b.T", ""),
     "hopper": ("sm_90a", "in a : bf16[M, K]; in b : nvfp4[N, K]; in v : f32[N]; out c : bf16[M, N]; c = (a @ b.T) * v",
                "cluster 2 x 1"),
+    "decode": ("sm_90a", "in a : bf16[M, K]; in b : nvfp4[N, K]; in d : bf16[N, K]; out c : bf16[M, N]\n"
+               "c = (a @ b.T) * (a @ d.T)", ""),
 }  # fmt: skip
 
 
@@ -37,7 +39,7 @@ SPECS = {
 def made(spec: str) -> LoweredKernel:
     target, body, fields = SPECS[spec]
     schedule = f"schedule k on {target} {{ {fields} }}\n" if fields else ""
-    text = f"kernel k(M, N, K) {{ {body} }}\n{schedule}"
+    text = f"kernel k({'M = 12' if spec == 'decode' else 'M'}, N, K) {{ {body} }}\n{schedule}"
     return lower(analyze(Source("k.fp4", text), None).raise_errors().kernels[0], target)
 
 
@@ -135,6 +137,11 @@ def named(called: str, /, **changes: Any) -> Plant:
 
 def exchange(**changes: Any) -> Plant:
     return lambda kernel: replace(kernel, exchange=replace(kernel.exchange, **changes))
+
+
+def wide_sums(kernel: Any) -> LoweredKernel:
+    pitch = 16 * kernel.launch.threads + 16
+    return exchange(pitch=pitch)(buffer("sums", bytes=kernel.exchange.rows * pitch)(kernel))
 
 
 def without_products(kernel: Any) -> LoweredKernel:
@@ -240,6 +247,8 @@ PLANTED: list[tuple[str, str, Plant, str]] = [
     ("pair", "no problem", top(problem=None), "some and not the others"),
     ("pair", "no engine", top(engine=None), "some and not the others"),
     ("pair", "no pipeline", top(pipeline=None), "nothing brings it"),
+    ("pair", "no rings nor loads", lambda k: top(pipeline=None)(mainloop(feeds=())(k)), "there are no rings"),
+    ("hopper", "no rings nor loads", lambda k: top(pipeline=None)(mainloop(feeds=())(k)), "there are no rings"),
     ("pair", "a product that is not made", without_products, "other products than the problem"),
     ("pair", "warps without a role", role("mma", first=6), "warps 6 to 6 are for mma"),
     ("pair", "warps that are not there", role("load", warps=2), "warps 5 to 5 are for mma"),
@@ -263,6 +272,20 @@ PLANTED: list[tuple[str, str, Plant, str]] = [
     ("hopper", "scales that no stage has", load("sfb_smem", part=Part("B", 7, scales=True)), "are read in a stage"),
     ("hopper", "a mainloop not converted", engine(lambda found: {"wides": ()}), "0 mainloops have a type"),
     ("hopper", "a construct's barrier not there", named("EPILOGUE_BARRIER", name="OTHER"), "meet at EPILOGUE_BARRIER"),
+    ("decode", "operands that nobody reads", engine(lambda e: {"pairs": e.pairs[:1]}), "other operands"),
+    ("decode", "the operands of another product", engine(lambda e: {"pairs": e.pairs[::-1]}), "other operands"),
+    ("decode", "half an instruction", engine(lambda e: {"columns": 8}), "warps of 8 columns do not make a tile"),
+    ("decode", "columns that no warp makes", engine(lambda e: {"columns": 16}), "threads are not"),
+    ("decode", "a share of K that no warp has", engine(lambda e: {"shares": 2 * e.shares}), "threads are not"),
+    ("decode", "steps of other lengths", engine(lambda e: {"run": 2 * e.run}), "a step of a mainloop is not the"),
+    ("decode", "shares in two CTAs", top(cluster=Cluster(2, 1)), "2 CTAs cannot add up"),
+    ("decode", "more CTAs than an SM holds", engine(lambda e: {"ctas": 99}), "99 CTAs of"),
+    ("decode", "rows that nobody makes", engine(lambda e: {"groups": 1}), "12 rows, and 8 are made"),
+    ("decode", "sums over the zeros", lambda k: exchange(rows=k.exchange.rows - 1)(k), "and one of zeros"),
+    ("decode", "sums in each other's columns", exchange(pitch=64), "rows of sums 64 bytes apart"),
+    ("decode", "sums off their words", lambda k: exchange(pitch=k.exchange.pitch - 4)(k), "bytes apart have"),
+    ("decode", "zeros that no thread writes", wide_sums, "do not zero"),
+    ("decode", "no exchange", top(exchange=None), "meet nowhere"),
     ("hopper", "column values without a place", without_buffer("columns_smem"), "column values have no place"),
 ]  # fmt: skip
 

@@ -75,7 +75,7 @@ def _setup(program: EpilogueProgram) -> list[str]:
     for value in transforms(program):
         plan = spread(program, value)
         if plan is not None:
-            lines.append(f"{_points(plan)} = shared_address({plan.buffer})")
+            lines.append(f"{_points(program, plan)} = shared_address({plan.buffer})")
         leaf, rows = _signs(program, value), _rows(program, value)
         name = _signs_name(program, value)
         if leaf is None or (plan is not None and not rows) or name in kept:
@@ -100,31 +100,32 @@ def hadamard_call(program: EpilogueProgram, value: int, x: str) -> str:
 
 def spread_lines(program: EpilogueProgram, plan: SpreadPlan, x: str) -> list[str]:
     """Lines of the walk that leaves a sub-tile's runs in shared memory."""
-    row = f"{_points(plan)} + {plan.row_bytes} * thread + 4 * (column - panel0)"
+    row = f"{_points(program, plan)} + {plan.row_bytes} * thread + 4 * (column - panel0)"
     if _rows(program, plan.value):
         run = f"butterflies_of_rows({x}, {_RUN}, {_signs_name(program, plan.value)}, lane)"
-        return [f"{_points(plan)}_run = {run}", f"exchange_row({row}, {_points(plan)}_run)"]
+        return [f"{_points(program, plan)}_run = {run}", f"exchange_row({row}, {_points(program, plan)}_run)"]
     leaf, signs, lines = _signs(program, plan.value), "None", list[str]()
     if leaf is not None:
-        signs, place = f"{_points(plan)}_signs", f"column & {_size(program, plan.value) - 1}"
+        signs, place = f"{_points(program, plan)}_signs", f"column & {_size(program, plan.value) - 1}"
         lines.append(f"{signs} = load_points(global_address({leaf.param_name}, {place}, 4), {_RUN})")
-    lines.append(f"{_points(plan)}_run = butterflies_of_columns({x}, {_RUN}, {signs})")
-    return [*lines, f"exchange_row({row}, {_points(plan)}_run)"]
+    lines.append(f"{_points(program, plan)}_run = butterflies_of_columns({x}, {_RUN}, {signs})")
+    return [*lines, f"exchange_row({row}, {_points(program, plan)}_run)"]
 
 
 def spread_read(program: EpilogueProgram, plan: SpreadPlan) -> str:
     """The transformed values of a sub-tile."""
     count, pitch = _size(program, plan.value) // _RUN, plan.row_bytes
     if _rows(program, plan.value):
-        row = f"{_points(plan)} + {pitch} * (32 * (warp & {-count}) + thread % 32)"
+        row = f"{_points(program, plan)} + {pitch} * (32 * (warp & {-count}) + thread % 32)"
         return f"hadamard_of_runs({row} + 4 * (column - panel0), {_RUN * pitch}, warp, {count})"
-    row = f"{_points(plan)} + {pitch} * thread"
+    row = f"{_points(program, plan)} + {pitch} * thread"
     first = f"(column - panel0 & {-_RUN * count})"
     return f"hadamard_of_runs({row} + 4 * {first}, {4 * _RUN}, column >> 5, {count})"
 
 
-def _points(plan: SpreadPlan) -> str:
-    return plan.buffer.removesuffix("_smem")
+def _points(program: EpilogueProgram, plan: SpreadPlan) -> str:
+    """The address of the buffer of one that goes through shared memory."""
+    return f"points{program.spread.index(plan) + 1}"
 
 
 def _signs_name(program: EpilogueProgram, value: int) -> str:

@@ -56,9 +56,7 @@ class Hoisted(Construct):
         inside = set(values)
         others = [s.value for s in self.program.statements if s.value not in inside]
         outer = {o for other in others for o in self.kernel.values[other].operands}
-        outer |= {output.value for output in self.program.outputs}
-        plans = [output.quantize for output in self.program.outputs if output.quantize is not None]
-        outer |= {v for plan in plans for v in (plan.given, plan.known) if v is not None}
+        outer |= self.program.taken
         outer |= {guard for leaf in self.program.inputs for guard in leaf.guards}
         return self.printer.lines(values, self.epilogue.named, outer & inside, self.names)
 

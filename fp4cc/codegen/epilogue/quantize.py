@@ -187,8 +187,8 @@ def store_scales(
 def quantized_place(lowered: LoweredKernel, output: EpilogueOutput) -> list[str]:
     """Where a slab of codes goes, for `copy_rows_out`."""
     plan, fmt = output.quantization, output.format
-    line, rows, start, length = extent_of(plan)
-    first = line.replace(" + lane", "") if plan.along == "rows" else "m0 + 32 * warp"
+    _, rows, start, length = extent_of(plan)
+    first = "column" if plan.along == "rows" else "m0 + 32 * warp"
     pitch = packed_bytes(length, fmt.bits)
     number = f"Int64({first}) + Int64(batch) * {rows}" if lowered.epilogue.problem.batch_axes else f"Int64({first})"
     where = f"{_parens(number)} * {_parens(pitch)} + {_parens(packed_bytes(_parens(start), fmt.bits))}"
@@ -253,12 +253,12 @@ def _store_function(lowered: LoweredKernel, output: EpilogueOutput) -> Function:
     end = ["end"] if lowered.epilogue.problem.groups is not None else []
     each = [f"offset = {name}_scale_offset({place})"]
     paired = plan.pads and plan.measure == "line" and _in_pairs(fmt)
-    number, stored = 2 if paired else 1, f"both(row < {'end' if end else 'rows'}, k < blocks)"
+    inside = f"row < {'end' if end else 'rows'}"
+    number, stored = 2 if paired else 1, f"both({inside}, k < blocks)"
     if plan.pads and _padded(layout):
         each.append(f"scale = where_int({stored}, scale, {_pad(fmt)})")
         if paired:
-            after = stored.replace("k <", "k + 1 <")
-            each.append(f"scale |= where_int({after}, next_scale, {_pad(fmt)}) << 8")
+            each.append(f"scale |= where_int(both({inside}, k + 1 < blocks), next_scale, {_pad(fmt)}) << 8")
         lines, columns = (_rounded(c, layout.extent(e)) for c, e in (("rows", "row"), ("blocks", "k")))
         stored = f"both(row < {lines}, k < {columns})"
     if tall != 1:

@@ -21,7 +21,7 @@ from fp4cc.codegen.epilogue.tile_inputs import TileInputs
 from fp4cc.codegen.epilogue.uniform import Uniform
 from fp4cc.codegen.epilogue.unzipped import Unzipped
 from fp4cc.codegen.epilogue.values import ValuePrinter
-from fp4cc.codegen.fragments import Fragment, fragment
+from fp4cc.codegen.fragments import Fragment, fragment, uses
 from fp4cc.codegen.names import Names
 from fp4cc.ir.lowered import LoweredKernel
 
@@ -62,14 +62,13 @@ def emit_epilogue(lowered: LoweredKernel, names: Names) -> EpilogueText:
     tile.append(at(lambda construct: construct.per_tile()))
     for construct in constructs:
         construct.lists()
+    stored = at(lambda construct: construct.per_subtile())
     return EpilogueText(
         functions=tuple(function for construct in constructs for function in construct.functions()),
         kernel=setup,
         tile=fragment(*tile),
         walks=tuple(walk for construct in constructs for walk in construct.walks()),
-        subtile=fragment(
-            needed(epilogue.steps, epilogue.results.values()), at(lambda construct: construct.per_subtile())
-        ),
+        subtile=fragment(needed(epilogue.steps, {*epilogue.results.values(), *uses(stored)}), stored),
         panel_end=next((end for construct in reversed(constructs) if (end := construct.panel_end())), ()),
         tile_end=at(lambda construct: construct.tile_end()),
         finish=at(lambda construct: construct.finish()),

@@ -20,11 +20,12 @@ from fp4cc.codegen.tcgen05.reading import (
     AccumulatorText,
     HalvesText,
     ReleaseText,
+    SlotText,
     halves_text,
     release_text,
     walk_text,
 )
-from fp4cc.codegen.tcgen05.words import plan, title
+from fp4cc.codegen.tcgen05.words import mma_work, plan, title
 from fp4cc.codegen.walking import WalkText
 from fp4cc.ir.lowered import Load, LoweredKernel, Mma, Tcgen05, Tmem
 
@@ -45,7 +46,8 @@ class Tcgen05Text:
     b_descriptors: list[str]
     sfb_descriptors: list[str]
     read_by: Callable[[Fragment], list[AccumulatorText]]
-    accumulators: list[str]
+    accumulators: list[SlotText]
+    mma_work: str
     acc_width: str
     conversion: ConvertersText | None
     places: PlacesText
@@ -101,7 +103,8 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Fr
         b_descriptors=[f"b{numbered(i)}" for i in range(count_of_bs(lowered))],
         sfb_descriptors=[f"sfb{numbered(i)}" for i in range(count_of_bs(lowered, scaled=True))],
         read_by=lambda walk: [acc for acc in AccumulatorText.all(lowered) if acc.used(walk)],
-        accumulators=[f"acc{numbered(slot)}" for slot in range(slots)],
+        accumulators=SlotText.all(lowered),
+        mma_work=mma_work(lowered),
         acc_width="ACC_COLUMNS" if slots > 1 else "TILE_N",
         conversion=converters_text(lowered),
         places=places_text(lowered, epilogue.uses, factors_by_batch(lowered)),
@@ -117,7 +120,7 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Fr
         commit_acc=_commit_acc(lowered),
         maybe_no_k=lowered.promotion is None and not several and (not isinstance(problem.k, int) or problem.k == 0),
         zero_columns=engine.tmem.acc_stride + tile.n,
-        release=release_text(lowered),
+        release=release_text(lowered, epilogue),
         promoted=factors_text(lowered),
     )
 

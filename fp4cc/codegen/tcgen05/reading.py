@@ -19,10 +19,14 @@ from fp4cc.ir.lowered_epilogue import EpilogueProgram, Half
 
 @dataclass(frozen=True, slots=True)
 class HalvesText:
-    """Where unzipped accumulators have both halves of a sub-tile: the first column of one, and the distance."""
+    """Where unzipped accumulators have both halves of a sub-tile: the first column of one, and the distance.
+
+    `what` that is, in words.
+    """
 
     first: str
     second: int
+    what: str
 
 
 def walk_text(lowered: LoweredKernel, epilogue: EpilogueText, uses: Uses) -> WalkText:
@@ -36,7 +40,7 @@ def walk_text(lowered: LoweredKernel, epilogue: EpilogueText, uses: Uses) -> Wal
         reads = exchanged_reads(program, 1, lowered.tile.n)
         return walk_of_exchanged(program, epilogue, replace(uses, row=False), reads)
     overlapped = lowered.engine_as(Tcgen05).tmem.overlapped(lowered.tile.n)
-    panels = Panels.of(program)
+    panels = Panels.of(program, epilogue)
     first = f"{panels.subtiles} * panel"
     if overlapped:
         first += f" if buffer == 1 else {panels.subtiles} * ({panels.count - 1} - panel)"
@@ -47,11 +51,24 @@ def walk_text(lowered: LoweredKernel, epilogue: EpilogueText, uses: Uses) -> Wal
     return WalkText(counter, tile, panel, fragment(f"column = n0 + {wide} * subtile"))
 
 
-def _turn(program: EpilogueProgram, overlapped: bool) -> str:
+def _turn(program: EpilogueProgram, epilogue: EpilogueText, overlapped: bool) -> str:
     """The number of a sub-tile in the order in which they are stored."""
-    if not program.panel:
+    if not (program.panel and epilogue.walks):
         return "step" if overlapped else "subtile"
     return f"{program.panel // program.subtile} * panel + step" if overlapped else "subtile"
+
+
+@dataclass(frozen=True, slots=True)
+class SlotText:
+    """An accumulator of a tile: its name, and what is added to the column of the first one."""
+
+    name: str
+    at: str
+
+    @classmethod
+    def all(cls, lowered: LoweredKernel) -> list[SlotText]:
+        """Those of a tile."""
+        return [cls(f"acc{numbered(slot)}", _slot_offset(slot)) for slot in range(len(lowered.products.accumulators))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +104,12 @@ def halves_text(lowered: LoweredKernel) -> HalvesText | None:
     # Columns that take turns in less than a sub-tile are read as they lie, and then sorted out.
     run = max(group, width)
     first = f"{2 * width} * subtile"
+    what = f"{group} columns of the first half, then as many of the second"
+    if group < width:
+        what = f"Both halves of the sub-tile lie in {2 * width} adjacent columns, in turns of {group}"
     if run > width:
         first = whole_index(Half(0, run), f"{width} * subtile", "", step=width)
-    return HalvesText(first, run)
+    return HalvesText(first, run, what)
 
 
 def _slot_offset(slot: int) -> str:
@@ -107,7 +127,7 @@ class ReleaseText:
     arrival: str
 
 
-def release_text(lowered: LoweredKernel) -> ReleaseText:
+def release_text(lowered: LoweredKernel, epilogue: EpilogueText) -> ReleaseText:
     """After the last sub-tile, or where accumulators share columns, after the last of these.
 
     The arrival is relaxed, for it hands over tensor memory only (docs/decisions/0004).
@@ -121,7 +141,7 @@ def release_text(lowered: LoweredKernel) -> ReleaseText:
     if lowered.tile.ctas == 2:
         arrival = f"prims.mbarrier_arrive(prims.mapa({barrier}, rank - rank % 2), relaxed=True)"
     return ReleaseText(
-        turn=_turn(program, overlapped),
+        turn=_turn(program, epilogue, overlapped),
         step=tmem.release_after - 1 if overlapped else lowered.tile.n // columns - 1,
         why="what the next tile overwrites has been read" if overlapped else "all of it has been read",
         arrival=arrival,

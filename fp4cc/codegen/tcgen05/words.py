@@ -34,6 +34,14 @@ def plan(lowered: LoweredKernel) -> str:
     )
 
 
+def mma_work(lowered: LoweredKernel) -> str:
+    """What the MMA warp of a CTA does."""
+    if lowered.promotion is not None:
+        return "makes one partial sum a step, in turn in each of the accumulators"
+    into = "one accumulator" if len(lowered.products.accumulators) == 1 else "the accumulators of"
+    return f"multiplies stage after stage into {into} a tile"
+
+
 def _promoted(lowered: LoweredKernel) -> str:
     """The same where partial sums are scaled."""
     tile, mma = lowered.tile, lowered.engine_as(Tcgen05).mma

@@ -25,7 +25,7 @@ from fp4cc.codegen.promoted_scales import FactorsText, factor_functions, factors
 from fp4cc.codegen.walking import WalkText, walk_of_exchanged
 from fp4cc.codegen.wgmma.loops import LoopText, descriptor, loops
 from fp4cc.codegen.wgmma.places import both_slotted, bytes_name
-from fp4cc.ir.lowered import LoweredKernel, SmemBuffer, Tile, Wgmma
+from fp4cc.ir.lowered import LoweredKernel, SmemBuffer, Wgmma
 from fp4cc.ir.lowered.wgmma import slot_of, slotted
 
 
@@ -39,9 +39,12 @@ class DescriptorText:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WgmmaText:
-    """What the templates of Hopper's GEMM substitute; `ahead`: registers for the next step's scales, by name."""
+    """What the templates of Hopper's GEMM substitute.
 
-    tile: Tile
+    `ahead`: registers for the next step's scales, by name. `registers`: a thread's sums, with those of 64 of the tile's
+    128 rows (`pairs` of neighbors), and of a quarter of the tile.
+    """
+
     loops: list[LoopText]
     converts: bool
     direct: bool
@@ -49,6 +52,9 @@ class WgmmaText:
     ahead: dict[str, int]
     exchange: str
     registers: int
+    registers_of_half: int
+    registers_of_quarter: int
+    pairs: int
     promoted: FactorsText | None
     arrivals: dict[str, int]
     sync: str
@@ -66,6 +72,7 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Fr
     feeds = slotted(lowered.mainloops)
     scales_by_batch = any(feed.batched for feed in feeds) or factors_by_batch(lowered)
     found = loops(lowered)
+    registers = len(problem.accumulators) * tile.n
     around = frame(
         lowered,
         epilogue,
@@ -79,14 +86,16 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Fr
     )
     reads = exchanged_reads(lowered.epilogue, len(problem.accumulators), tile.n)
     return around, WgmmaText(
-        tile=tile,
         loops=found,
         converts=bool(feeds),
         direct=any(mainloop.direct for mainloop in lowered.mainloops),
         descriptors=list(_descriptors(lowered)),
         ahead=_ahead(found),
         exchange=lowered.crossing.buffer,
-        registers=len(problem.accumulators) * tile.n,
+        registers=registers,
+        registers_of_half=registers // 2,
+        registers_of_quarter=registers // 4,
+        pairs=registers // 2 // 2,
         promoted=factors_text(lowered),
         arrivals=arrivals(lowered.rings),
         sync="prims.barrier_cluster_arrive()\n    prims.barrier_cluster_wait()"

@@ -22,8 +22,7 @@ class StagedColumns(Construct):
     def add(self, program: EpilogueProgram, planning: Planning) -> EpilogueProgram:
         scopes, values = planning.scopes, planning.kernel.values
         used = {o for i in planning.live if scopes[i] == "element" for o in values[i].operands}
-        used |= {output.value for output in program.outputs}
-        used |= {o.quantize.known for o in program.outputs if o.quantize is not None and o.quantize.known is not None}
+        used |= program.taken
         return replace(program, staged=tuple(i for i in planning.live if i in used and scopes[i] == "column"))
 
     def input_params(self, leaf: EpilogueInput, planning: Planning) -> Sequence[KernelParam]:
