@@ -21,19 +21,27 @@ def choose_stages(
     most: int,
     *,
     least: int = 1,
+    even: bool = False,
     taken: str | None = None,
     otherwise: str = "store fewer outputs",
 ) -> int:
     """The stages asked for, or as many as fit, up to `most`.
 
     `fitting(n)` is how many fit of n; with fewer than `least` the engine would wait for itself. Raises DiagnosticError
-    (FP5012) for others: `taken` says what takes the memory, `otherwise` what to do where not even one stage fits.
+    (FP5012) for others, and for odd ones where two warpgroups take them in turns (`even`): `taken` says what takes the
+    memory, `otherwise` what to do where not even one stage fits.
     """
     asked = asked_stages(schedule)
     fits = fitting(max(most, asked or 0))
-    if least <= (asked or least) <= fits:
-        return asked or min(fits, most)
     span = schedule.field_spans.get("stages", schedule.span) if schedule is not None else kernel.span
+    if even and asked is not None and asked % 2:
+        raise DiagnosticError([
+            error("FP5012", f"{asked} stages do not do: two warpgroups take them in turns", span, "an odd number",
+                  help=f"write `stages {asked + 1 if asked < fits else asked - 1}` or `stages auto`"),
+        ])  # fmt: skip
+    if least <= (asked or least) <= fits:
+        found = asked or min(fits, most)
+        return found - found % 2 if even else found
     if asked is not None and asked < least <= fits:
         raise DiagnosticError([
             error("FP5012", f"{asked} stage does not do: one is multiplied while the next is loaded", span,

@@ -201,8 +201,8 @@ def _lower_with(work: Work, case: Case, required: tuple[Constraint, ...]) -> Low
     epilogue, exchange = (epilogue, EXCHANGE) if own is None else (own, None)
     engine = replace(engine, stores=own is not None)
     others = (*partial_sums(engine), *epilogue.staging)
-    stages = choose_stages(kernel, schedule, lambda _: fitting(mainloop, others, exchange), most, least=2)
-    stages -= stages % 2 if engine.turns else 0
+    fits = fitting(mainloop, others, exchange)
+    stages = choose_stages(kernel, schedule, lambda _: fits, most, least=2, even=engine.turns)
     walk = plan_walk(problem, tile, cluster, _BAND)
     maps = (*maps, *epilogue.tensor_maps)
     lengths = product_sizes(problem, walk, epilogue.program, (mainloop,))
