@@ -73,7 +73,7 @@ def text_of(definitions: Iterable[Definition]) -> str:
 
 
 #: Definitions of a target, which replace those of the same name: it lacks an instruction, or has a better one.
-_SUBSTITUTES = {"sm_90a": ("sm90/convert.py", "sm90/decode.py"), "sm_100a": ("sm100/packed.py", "sm100/dequantize.py")}
+SUBSTITUTES = {"sm_90a": ("sm90/convert.py", "sm90/decode.py"), "sm_100a": ("sm100/packed.py", "sm100/dequantize.py")}
 #: Targets with instructions for two f32 at once, and the helpers of single values that then take `Two` by halves.
 PACKED_TARGETS = ("sm_100a",)
 _BY_HALVES = (
@@ -81,16 +81,25 @@ _BY_HALVES = (
 )  # fmt: skip
 
 
-@cache
-def library(target: str = "sm_100a") -> Library:
-    """The helpers of emitted kernels of a target."""
+def helper_sources() -> list[str]:
+    """The files of the library that all targets have. A name is defined once in them."""
     sources = [(templates_dir() / "common" / f"{name}.py").read_text(encoding="utf-8") for name in _HELPERS]
     functions = Path(fp4num.functions.__file__).read_text(encoding="utf-8")
     sources.insert(1, _without_annotations(functions))
-    if target in _SUBSTITUTES:
-        # First for the order of definitions, which decorators need, and last because the last definition counts.
-        substitutes = [(templates_dir() / name).read_text(encoding="utf-8") for name in _SUBSTITUTES[target]]
-        sources = [*substitutes, *sources, *substitutes]
+    return sources
+
+
+def substitute_sources(target: str) -> list[str]:
+    """The files of a target. What they define again is called like what it replaces."""
+    return [(templates_dir() / name).read_text(encoding="utf-8") for name in SUBSTITUTES.get(target, ())]
+
+
+@cache
+def library(target: str = "sm_100a") -> Library:
+    """The helpers of emitted kernels of a target."""
+    substitutes = substitute_sources(target)
+    # First for the order of definitions, which decorators need, and last because the last definition counts.
+    sources = [*substitutes, *helper_sources(), *substitutes]
     found: dict[str, tuple[str, ast.stmt]] = {}
     for source in sources:
         for statement in ast.parse(source).body:

@@ -3,7 +3,7 @@ def lane_selector(quad, bits):
     return {4: quad * 0x1111 + 0x4040, 8: quad * 0x2222 + 0x1010, 6: quad * 12}[bits]
 
 
-def chosen(selector, first, second):
+def byte_of_each(selector, first, second):
     """A word of bytes of two others: those that a prmt selector in a register names."""
     return word_asm("prmt.b32 $0, $1, $2, $3;", "=r,r,r,r", first, second, selector)
 
@@ -28,7 +28,7 @@ def lane_pairs_of_e2m1(words, wide, selector):
     high = text % (f"shr.u32 magnitude, $1, {13 - bits}; mov.b32 sign, $2;", mask, factor, wide)
     pairs = []
     for i in range(0, len(words), 2):
-        codes = chosen(selector, words[i], words[i + 1])
+        codes = byte_of_each(selector, words[i], words[i + 1])
         codes = word_asm("lop3.b32 $0, $1, 0xFFFF, $2, 0xE2;", "=r,r,r", codes << 4, codes)  # its low half, and ours
         signs = [codes & (0x80808080 - (1 << 32))] * 2
         if wide == "f16":
@@ -62,7 +62,7 @@ def lane_pairs_of_e2m3(words, wide, selector):
 
 def lane_pairs_of_8_bits(words, element, wide, selector):
     """Of every eight e4m3 or e5m2 a lane's two as bf16 or f16: a lane has the same half of each pair of words."""
-    halves = [chosen(selector, words[i], words[i + 1]) for i in range(0, len(words), 2)]
+    halves = [byte_of_each(selector, words[i], words[i + 1]) for i in range(0, len(words), 2)]
     return pairs_of_8_bits([joined(0x5410, halves[i], halves[i + 1]) for i in range(0, len(halves), 2)], element, wide)
 
 
@@ -156,13 +156,13 @@ def store_transposed(registers, first, address, pitch):
         shared_store_f32(address + offset, registers[first + i])
 
 
-def put_sums(registers, count, address):
+def put_partial(registers, count, address):
     """A thread's sums to shared memory, each beside those of the 127 other threads."""
     for i in range(count):
         shared_store_f32(address + 512 * i, registers[i])
 
 
-def add_sums(registers, count, address):
+def add_partial(registers, count, address):
     """Add the sums that another thread has put there."""
     for i in range(count):
         registers[i] = add(registers[i], shared_load_f32(address + 512 * i))
