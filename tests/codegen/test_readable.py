@@ -45,7 +45,8 @@ def faults(text: str) -> Iterator[str]:
     lines = text.splitlines()
     spec_ends = len((ast.get_docstring(ast.parse(text), clean=False) or "").splitlines())  # the user's own lines
     for number, line in enumerate(lines[spec_ends:], spec_ends + 1):
-        if len(line) > _WIDEST or line != line.rstrip():
+        quoted = line.lstrip().startswith('"""')  # a line of the spec, as it was written
+        if (len(line) > _WIDEST and not quoted) or line != line.rstrip():
             yield f"{number}: {len(line)} columns, or spaces at the end"
     statements = [line.split("  #")[0].rstrip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
     for before, after in pairwise(statements):
