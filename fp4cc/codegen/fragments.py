@@ -161,7 +161,8 @@ def _text(part: Statement, indent: int) -> str:
         case Line():
             return pad + _broken(part.text, indent)
         case Call():
-            return pad + call(indent, part.head, part.arguments)
+            inner = indent + len(_STEP)
+            return pad + call(indent, part.head, [_broken(argument, inner, len(",")) for argument in part.arguments])
         case Listed():
             return _listed(part, indent)
         case Block():
@@ -170,9 +171,12 @@ def _text(part: Statement, indent: int) -> str:
             return f"{text}\n{pad}else:\n{lines(part.otherwise, inner)}" if part.otherwise else text
 
 
-def _broken(text: str, indent: int) -> str:
-    """A statement, or the head of a block: over several lines where it is too long and a call's value is all of it."""
-    if indent + len(text) <= LINE or text.startswith("#"):
+def _broken(text: str, indent: int, after: int = 0) -> str:
+    """A statement, or the head of a block: over several lines where it is too long and a call's value is all of it.
+
+    `after`: columns of what stands behind it.
+    """
+    if indent + len(text) + after <= LINE or text.startswith("#"):
         return text
     source = f"{text} pass" if text.endswith(":") else text
     (statement,) = ast.parse(source).body

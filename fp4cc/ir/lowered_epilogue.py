@@ -344,7 +344,8 @@ class EpilogueProgram:
         """The values that are there by name whatever elements use: stored ones, and what constructs take beside."""
         plans = [output.quantize for output in self.outputs if output.quantize is not None]
         beside = {value for plan in plans for value in (plan.given, plan.known) if value is not None}
-        return beside.union((output.value for output in self.outputs), *(part.takes for part in self.parts))
+        stored = (output.value for output in self.outputs)
+        return frozenset(beside).union(stored, *(part.takes for part in self.parts))
 
     def parts_of(self, kind: type[P]) -> list[P]:
         """The parts of a class, in order."""
