@@ -29,12 +29,16 @@ from fp4cc.ir.lowered_epilogue import CTA_ROWS
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WgmmaRSText:
-    """`parts`: runs of 128 rows of a tile; `columns`: those of an instruction; `registers`: setmaxnreg of the roles.
+    """`sums`: those of a thread. `runs`, `copies`, `parts`: runs of 64, 32 and 128 rows of a tile.
 
-    `mma_needs`: which coordinates of a tile the multiplying warps use.
+    `columns`: those of an instruction. `registers`: setmaxnreg of the roles. `mma_needs`: which coordinates of a tile
+    the multiplying warps use.
     """
 
     rows: int
+    sums: int
+    runs: int
+    copies: int
     parts: int
     turns: bool
     numbered: bool
@@ -80,6 +84,9 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Fr
     parts = max(1, tile.m // CTA_ROWS)
     return around, WgmmaRSText(
         rows=engine.rows,
+        sums=engine.rows // 2,
+        runs=engine.rows // 64,
+        copies=engine.rows // 32,
         parts=parts,
         turns=engine.turns,
         numbered=bool(readers) or any(w.scales is not None and w.scales.stages_per_atom > 1 for w in engine.weights),
