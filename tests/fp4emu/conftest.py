@@ -173,14 +173,14 @@ def kernel() -> Lanes:
     that many bytes.
 
     `%out` holds the global address, `%T` and `%C` the thread and CTA number, `%W` the warp and `%L` the lane. Returns
-    the bytes written.
+    the bytes written; they are `fill` before, or zero, or not written at all (`fill=False`).
     """
 
     def run(
         body: str,
         *,
         out: int = 4,
-        fill: bool = True,
+        fill: bool | bytes = True,
         grid: tuple[int, ...] = (1,),
         block: int = 32,
         cluster: tuple[int, ...] = (1, 1, 1),
@@ -210,7 +210,7 @@ def kernel() -> Lanes:
         gpu = Gpu(target, mode=mode, seed=seed, lockstep=lockstep)  # type: ignore[arg-type]
         address = gpu.alloc(out)
         if fill:
-            gpu.write(address, bytes(out))
+            gpu.write(address, fill if isinstance(fill, bytes) else bytes(out))
         pointers = [address]
         for data in inputs:
             pointers.append(gpu.alloc(len(data)))

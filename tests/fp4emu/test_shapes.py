@@ -104,6 +104,15 @@ EXCLUDED = {
     "tcgen05.fence::before_thread_sync": "tensor memory",
 }
 
+# One, as 8 bytes of each floating type. Where threads add to one place, memory starts at one and grows by whole numbers
+# of which all sums are exact (below 256 for bf16), so that no order of the threads can be told from another.
+ONES = {
+    "f64": 0x3FF0 << 48,
+    "f32": 0x3F80 << 48 | 0x3F80 << 16,
+    "f16": 0x3C00 * 0x0001_0001_0001_0001,
+    "bf16": 0x3F80 * 0x0001_0001_0001_0001,
+}
+
 
 def _each(table: dict[str, str]) -> dict[str, str]:
     return {opcode: text for names, text in table.items() for opcode in names.split()}
@@ -136,6 +145,8 @@ class Writer:
     registers: dict[str, int] = field(default_factory=dict[str, int])
     outputs: int = 0
     instances: int = 0
+    ones: dict[int, int] = field(default_factory=dict[int, int])
+    """The areas, by number, that start with floating numbers, and the 8 bytes that their slots repeat."""
 
     def register(self, bits: int) -> str:
         name = f"%q{len(self.registers)}"
@@ -143,7 +154,10 @@ class Writer:
         return name
 
     def value(self, shape: str, kind: str, exact: bool = False) -> str:
-        """A register that varies as `shape` says, or an immediate. `exact`: small whole numbers, also as floats."""
+        """A register that varies as `shape` says, or an immediate.
+
+        `exact`: whole numbers, also as floats, so small that sums are exact.
+        """
         bits, salt = width(kind), self.random.getrandbits(32)
         if shape == "immediate":
             if bits == 1 or bits == 128 or kind[-2:] in ("x2", "x4") or kind in ("f16", "bf16"):
@@ -157,6 +171,8 @@ class Writer:
         base = {"uniform": "3", "cta": "%C", "warp": "%W", "lane": "%T"}[shape]
         self.lines.append(f"mad.lo.u32 {word}, {base}, {0 if shape == 'uniform' else 0x9E3779B1}, {salt};")
         if exact:
+            if (element := kind.removesuffix("x2")) in ("f16", "bf16"):
+                return self._units(word, ONES[element] & 0xFFFF, bits)
             self.lines.append(f"and.b32 {word}, {word}, 63;")
             if kind in ("f32", "f64"):
                 number = self.register(bits)
@@ -165,6 +181,13 @@ class Writer:
         if bits == 32:
             return word
         return self._resized(word, bits)
+
+    def _units(self, word: str, one: int, bits: int) -> str:
+        """A register of 16-bit floats that are 0 or 1 with a sign."""
+        sign = self.register(32)
+        self.lines.append(f"and.b32 {sign}, {word}, 0x80008000; and.b32 {word}, {word}, 0x00010001;")
+        self.lines.append(f"mad.lo.u32 {word}, {word}, {one}, {sign};")
+        return word if bits == 32 else self._resized(word, bits)
 
     def _resized(self, word: str, bits: int) -> str:
         name = self.register(bits)
@@ -221,15 +244,37 @@ class Writer:
         self.lines.append(f"add.u64 {own}, %own, {area};")
         return address, own
 
+    def cleared(self, area: int) -> str:
+        """What a thread's slot of an area of shared memory starts with, as four words."""
+        if area in self.ones:
+            low, high = self.ones[area] & 0xFFFFFFFF, self.ones[area] >> 32
+            return f"{low}, {high}, {low}, {high}"
+        return "%T, 1, 2, %T"
+
+    def initial(self, blocks: int) -> bytes:
+        """Global memory at the start: an area for each area of shared memory, in each CTA, and the outputs.
+
+        The areas are compared after the launch: no CTA can tell when the others have written.
+        """
+        step = SLOT * self.block
+        cta = bytearray(bytes(range(1, 65)) * ((2 * self.instances + 2) * step // 64 + 1))[: self.areas * step]
+        for area, ones in self.ones.items():
+            cta[area * step : (area + 1) * step] = ones.to_bytes(8, "little") * (step // 8)
+        return bytes(cta) * blocks + bytes(max(self.outputs, 1) * step * blocks)
+
+    @property
+    def areas(self) -> int:
+        return self.instances * 2 + 2
+
     def text(self) -> str:
         """The body, after a prologue that clears memory and makes the guards, with the output at the end."""
-        areas = self.instances * 2 + 2
-        used = areas * SLOT * self.block
+        used = self.areas * SLOT * self.block
         declared = "".join(
             f".reg .{'pred' if bits == 1 else f'b{bits}'} {name}; " for name, bits in self.registers.items()
         )
         clear = "\n".join(
-            f"st.shared.v4.b32 [%mine+{area * SLOT * self.block}], {{%T, 1, 2, %T}};" for area in range(areas)
+            f"st.shared.v4.b32 [%mine+{area * SLOT * self.block}], {{{self.cleared(area)}}};"
+            for area in range(self.areas)
         )
         return f"""
 .reg .pred %g_cta, %g_warp, %g_lane, %g_elect, %g_never, %g_nowhere, %first, %done; .reg .b32 %mine, %area, %x, %bar;
@@ -237,7 +282,8 @@ class Writer:
 .shared .align 16 .b8 area[{used}]; .shared .align 8 .b8 bar[8];
 mov.u32 %area, area; mad.lo.u32 %mine, %T, {SLOT}, %area; mov.u32 %bar, bar;
 mad.lo.u32 %x, %C, {self.block}, %T; mad.wide.u32 %to, %x, {SLOT * max(self.outputs, 1)}, %out;
-mul.lo.u32 %x, %C, {used}; mov.u64 %field, %in0; cvt.u64.u32 %place, %x; add.u64 %place, %place, %field;
+add.u64 %to, %to, {used * BLOCKS};
+mul.lo.u32 %x, %C, {used}; mov.u64 %field, %out; cvt.u64.u32 %place, %x; add.u64 %place, %place, %field;
 mad.wide.u32 %own, %T, {SLOT}, %place;
 setp.ne.u32 %g_cta, %C, 1; setp.eq.u32 %g_warp, %W, 1; and.b32 %x, %T, 5; setp.eq.u32 %g_lane, %x, 4;
 setp.gt.u32 %g_never, %C, 9; setp.gt.u32 %g_nowhere, %L, 99; elect.sync _|%g_elect, -1; setp.eq.u32 %first, %T, 0;
@@ -338,13 +384,15 @@ def memory(w: Writer, rule: Rule, slots: dict[str, str], name: str, guard: str, 
     where = "shared" if generic else space
     address, own = w.place(share, where, area)
     field, given = w.place(share, "shared", area)
-    globally, result = w.place(share, "global", area)
+    globally, _ = w.place(share, "global", area)
     source, _ = w.place(share, "shared", area + SLOT * w.block)
     if generic:
         wide = w.register(64)
         w.lines.append(f"cvt.u64.u32 {wide}, {address}; cvta.shared.u64 {wide}, {wide};")
         address = wide
     exact = op in ("red", "atom", "red.async")
+    if exact and kind.removesuffix("x2") in ONES:
+        w.ones[2 * w.instances + 1] = ONES[kind.removesuffix("x2")]
     count = int(slots.get("vec", "v1")[1:]) if op in ("ld", "st", "st.async") else 1
     values = [w.value(w.random.choice(chosen), kind, exact) for _ in range(max(count, 2))]
     holders = [w.value("lane", "b64" if "arrive" in op else kind) for _ in range(count)] if rule.outputs else []
@@ -372,13 +420,12 @@ def memory(w: Writer, rule: Rule, slots: dict[str, str], name: str, guard: str, 
             w.show(register)
     seen = [w.register(64), w.register(64)]
     if "{c}" in MEMORY[op]:
-        w.last.append(f"mbarrier.arrive.noComplete.shared.b64 {seen[0]}, [{given}], 1; mov.b64 {seen[1]}, 0;")
+        w.last.append(f"mbarrier.arrive.noComplete.shared.b64 {seen[0]}, [{given}], 1;")
+        w.show(seen[0])
     elif where.startswith("shared") and "bulk_group" not in slots:
         w.last.append(f"ld.shared.v2.b64 {{{seen[0]}, {seen[1]}}}, [{own if where == space or generic else given}];")
-    else:
-        w.last.append(f"ld.global.v2.b64 {{{seen[0]}, {seen[1]}}}, [{result}];")
-    for register in seen:
-        w.show(register)
+        w.show(seen[0])
+        w.show(seen[1])
 
 
 def write(rule: Rule, form: Form, seed: int, count: int, branches: bool) -> tuple[Writer, str]:
@@ -424,11 +471,10 @@ def checked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def outcome(kernel: Any, rule: Rule, w: Writer, **how: Any) -> bytes | str:
-    size = max(w.outputs, 1) * SLOT * w.block * BLOCKS
     target = (rule.targets or ("sm_100a",))[0]
-    memory = bytes(range(1, 65)) * (2 * (w.instances + 1) * SLOT * w.block * BLOCKS // 32)
+    start = w.initial(BLOCKS)
     try:
-        return kernel(w.text(), out=size, grid=(BLOCKS,), block=w.block, target=target, inputs=(memory,), **how)
+        return kernel(w.text(), out=len(start), fill=start, grid=(BLOCKS,), block=w.block, target=target, **how)
     except Fault as fault:
         assert "internal error" not in fault.message, fault
         return fault.message
