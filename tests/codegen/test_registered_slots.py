@@ -15,6 +15,7 @@ from fp4cc.codegen.wgmma.places import bytes_name, slot
 from fp4cc.ir.lowered import Decision, LoweredKernel, Operand, Scales
 from fp4cc.ir.part import Part
 from fp4cc.passes import lower
+from fp4cc.passes.engines.registry import ENGINES
 from fp4cc.passes.feeds.registry import FEEDS
 from fp4cc.passes.feeds.spec import Arrival, FeedSpec, Planning, Wanted
 
@@ -86,6 +87,13 @@ def functions(_feed: PassedOn, _lowered: LoweredKernel) -> list[Function]:
 
 SPECIFIED = FeedSpec("passed_on", serves, plan, explain)
 TEXT = FeedText("passed_on", calls, functions)
+
+
+@pytest.fixture(autouse=True)
+def one_engine() -> Iterator[None]:
+    """That with slots: another converts weights in registers."""
+    with ENGINES.without("wgmma_rs"):
+        yield
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from fp4cc.ir.lowered_epilogue import CTA_ROWS
 from fp4cc.ir.sizes import Sizes
 from fp4cc.passes.choice.cases import Bounds, Candidate, Case
 from fp4cc.passes.choice.schedule import assumed_shape
-from fp4cc.passes.choice.stages import choose_stages
+from fp4cc.passes.choice.stages import asked_stages, choose_stages
 from fp4cc.passes.engines.wgmma_rs.decisions import explain_choices
 from fp4cc.passes.engines.wgmma_rs.estimate import clocks
 from fp4cc.passes.engines.wgmma_rs.memory import (
@@ -178,8 +178,10 @@ def _tile(work: Work, case: Case) -> tuple[int, int, int]:
     for tile in work.tiles:
         if tile in (asked, case.pick):
             return tile
+    odd = (asked_stages(case.schedule) or 0) % 2 > 0
+    tiles = [tile for tile, (_, turns) in work.tiles.items() if not (turns and odd)]
     _, values = assumed_shape(work.problem, case.when, case.at)
-    return min(work.tiles, key=lambda tile: (evaluate(work.clocks(tile), values), -tile[0], work.tiles[tile][1]))
+    return min(tiles, key=lambda tile: (evaluate(work.clocks(tile), values), -tile[0], work.tiles[tile][1]))
 
 
 def _lower_with(work: Work, case: Case, required: tuple[Constraint, ...]) -> LoweredKernel:
