@@ -5,13 +5,40 @@ What only breaks the order of accesses is proved by the emulator's clocks, wheth
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .test_mutations import DELAYED, Mutation, assert_caught
+from .mutants import (
+    Edit,
+    Emitted,
+    Find,
+    Mutation,
+    argument,
+    argument_of,
+    assigned,
+    at,
+    binary,
+    both,
+    call,
+    every,
+    function,
+    instead,
+    instruction,
+    kernel,
+    left,
+    names,
+    only,
+    operand,
+    operands,
+    right,
+    to,
+    without,
+)
+from .test_mutations import DELAYED, assert_caught
 
 Run = Callable[..., Any]
 
@@ -28,84 +55,114 @@ SPECS = {
     "two": TWO + TILE.format(128, 64, 3),
     "turns": GEMM.format(w="nvfp4", y="bf16") + TILE.format(128, 64, 4),
 }
-FULL, EMPTY = "wait(ab_full.subview(stage), parity)", "wait(ab_empty.subview(stage), parity)"
-PARTIAL = "prims.barrier_cta_sync(PARTIAL_BARRIER, thread_count=256)"
-WAIT = "prims.wgmma_wait_group_sync_aligned"
+
+
+def fragments(emitted: Emitted) -> ast.List:
+    """A stage's registers of A, for 16 elements along K."""
+    return only(every(only(every(emitted.function("weight_fragments"), ast.Return), "result"), ast.List), "fragment")
+
+
+def turned(node: ast.List) -> ast.AST:
+    """The first two registers in each other's place."""
+    node.elts[:2] = reversed(node.elts[:2])
+    return node
+
+
+def parts(emitted: Emitted) -> ast.Call:
+    """What goes over the stages of a step along K."""
+    steps = (loop for loop in every(emitted.kernel, ast.For) if ast.unparse(loop.target) == "k_tile")
+    inner = only(every(only(steps, "loop over K"), ast.For), "loop over stages")
+    return only(every(ast.Expr(inner.iter), ast.Call), "range of stages")
+
+
+def slab(emitted: Emitted) -> ast.Call:
+    """Where a warpgroup's results are on their way out."""
+    return call(kernel, "subview", 0, lambda each: "y_slabs" in names(each))(emitted)
+
+
+def place_of_scales(emitted: Emitted) -> ast.expr:
+    """Which of a lane's rows a word of scales is put down for."""
+    stores = (each.targets[0] for each in every(emitted.function("w_scales_ahead"), ast.Assign))
+    return only((each for each in stores if isinstance(each, ast.Subscript)), "place of scales").slice
+
+
+def first_stage(emitted: Emitted) -> ast.expr:
+    """The stage with which a warpgroup starts, where two take them in turns."""
+    values = (each.value for each in every(emitted.kernel, ast.Assign))
+    return only((each for each in values if ast.unparse(each) == "warpgroup"), "first stage")
+
+
+def waited(ring: str) -> Find:
+    """The wait for a barrier of a ring: one role alone waits for each."""
+    return call(kernel, "wait", 0, lambda each: ring in names(each.args[0]))
+
+
+def met(barrier: str, which: int = 0) -> Find:
+    """A place where warps meet at a named barrier."""
+    return call(kernel, "barrier_cta_sync", which, lambda each: barrier in names(each))
+
+
+def without_name(name: str) -> Edit:
+    """A sum without a term that is a name."""
+
+    def change(node: ast.AST) -> ast.AST:
+        for each in every(ast.Expr(node), ast.BinOp):  # pyright: ignore[reportArgumentType]
+            if isinstance(each.left, ast.Name) and each.left.id == name:
+                each.left = ast.Constant(0)
+        return node
+
+    return change
+
+
+GROUP_WAIT = "wgmma_wait_group_sync_aligned"
+SCALES = call(kernel, "atom_scales")
+FIRST_AHEAD, AHEAD = call(kernel, "w_scales_ahead"), call(kernel, "w_scales_ahead", 1)
+STORED = call(kernel, "store_transposed")
 IN = {
     "stored": [
-        Mutation("products not waited for before their stage is freed", f"{WAIT}(1)", "pass", ordered=True),
-        Mutation("sums stored in flight", f"{WAIT}(0)", "pass", ordered=True),
-        Mutation("registers not fenced", "prims.wgmma_fence_aligned()", "pass", ordered=True),
-        Mutation("codes read without a fence", "prims.fence_proxy(prims.Proxy.ASYNC_SHARED", "pass  # (", ordered=True),
-        Mutation("fragments of the wrong row", "row = address + further * i", "row = address"),
         Mutation(
-            "fragments in the wrong order",
-            "rows[0][j], rows[1][j], rows[0][j + 1]",
-            "rows[1][j], rows[0][j], rows[0][j + 1]",
+            "products not waited for before their stage is freed", without(call(kernel, GROUP_WAIT)), ordered=True
         ),
-        Mutation("codes of another lane", "quad * 0x1111", "quad * 0"),
-        Mutation("scales of another row", "weight_row + 8 * i", "weight_row"),
-        Mutation("scales of other elements", "scales[i][8 * j // per_scale]", "scales[i][0]"),
-        Mutation("stage not waited for", FULL, "pass", mode=DELAYED),
-        Mutation("load does not wait for a free stage", EMPTY, "pass", mode=DELAYED),
-        Mutation("x of another step of K", "A_BYTES + 32 * i", "A_BYTES + 16 * i"),
+        Mutation("sums stored in flight", without(call(kernel, GROUP_WAIT, 1)), ordered=True),
+        Mutation("registers not fenced", without(call(kernel, "wgmma_fence_aligned")), ordered=True),
+        Mutation("codes read without a fence", without(call(kernel, "fence_proxy")), ordered=True),
+        Mutation("fragments of the wrong row", at(assigned(function("weight_fragments"), "row"), left)),
+        Mutation("fragments in the wrong order", at(fragments, turned)),
+        Mutation("codes of another lane", at(binary(function("lane_selector"), ast.Mult), operand("right", to("0")))),
+        Mutation("scales of another row", at(argument(SCALES, 1), left)),
+        Mutation("scales of other elements", at(binary(function("weight_fragments"), ast.FloorDiv), to("0"))),
+        Mutation("stage not waited for", without(waited("ab_full")), mode=DELAYED),
+        Mutation("load does not wait for a free stage", without(waited("ab_empty")), mode=DELAYED),
+        Mutation("x of another step of K", at(assigned(kernel, "x_part"), instead(32, 16))),
+        Mutation("stage of an odd step left out", at(argument(parts, 0), to("1"))),
+        Mutation("result not turned around", at(instruction("stmatrix.sync"), operands(r"\.trans", ""))),
+        Mutation("result in the wrong swizzle", at(binary(function("stage_transposed"), ast.BitXor), left)),
+        Mutation("result of the other warpgroup", at(argument(slab, 0), to("0"))),
         Mutation(
-            "stage of an odd step left out",
-            "for part in cutlass.range_constexpr(2):",
-            "for part in cutlass.range_constexpr(1):",
+            "slab overwritten while it is stored", without(call(kernel, "cp_async_bulk_wait_group")), mode=DELAYED
         ),
-        Mutation("result not turned around", ".x4.trans.shared", ".x4.shared"),
-        Mutation("result in the wrong swizzle", "lane // 8 % 2 ^ lane % 8", "lane // 8 % 2"),
-        Mutation("result of the other warpgroup", "y_slabs.subview(warpgroup * 32768)", "y_slabs.subview(0)"),
-        Mutation(
-            "slab overwritten while it is stored", "prims.cp_async_bulk_wait_group(0, read=True)", "pass", mode=DELAYED
-        ),
-        Mutation(
-            "store before all warps have written",
-            "prims.barrier_cta_sync(STORE_BARRIER + warpgroup, thread_count=128)",
-            "pass",
-            which=1,
-            ordered=True,
-        ),
+        Mutation("store before all warps have written", without(met("STORE_BARRIER", 1)), ordered=True),
     ],
     "exchanged": [
-        Mutation("scales of this stage read ahead", "k_stage + 1", "k_stage"),
-        Mutation("scales of other rows", "n0 + weight_row", "weight_row"),
-        Mutation("second rows' scales those of the first", "found[half] = ", "found[1 - half] = "),
-        Mutation("sums of other rows of x", "(i // 4 * 8 + i % 2) * pitch", "(i // 4 * 8) * pitch"),
-        Mutation("sums of other weights", "i // 2 % 2 * 32", "0"),
-        Mutation(
-            "second rows of a tile are the first",
-            "store_transposed(acc_registers, 64 * part",
-            "store_transposed(acc_registers, 0",
-        ),
-        Mutation("epilogue does not wait for sums", "wait(acc_full, acc_parity)", "pass", mode=DELAYED, ordered=True),
-        Mutation(
-            "sums overwritten before they are read", "wait(acc_empty, acc_parity)", "pass", mode=DELAYED, ordered=True
-        ),
+        Mutation("scales of this stage read ahead", at(argument(AHEAD, 3), left)),
+        Mutation("scales of other rows", both(*(at(argument(each, 2), right) for each in (AHEAD, FIRST_AHEAD)))),
+        Mutation("second rows' scales those of the first", at(place_of_scales, to("1 - half"))),
+        Mutation("sums of other rows of x", at(binary(function("store_transposed"), ast.Mod), to("0"))),
+        Mutation("sums of other weights", at(binary(function("store_transposed"), ast.Mod, 1), to("0"))),
+        Mutation("second rows of a tile are the first", at(argument(STORED, 1), to("0"))),
+        Mutation("epilogue does not wait for sums", without(waited("acc_full")), mode=DELAYED, ordered=True),
+        Mutation("sums overwritten before they are read", without(waited("acc_empty")), mode=DELAYED, ordered=True),
     ],
     "two": [
-        Mutation(
-            "both operands' codes the first's",
-            "where_int(which == 0, shared_address(b_smem), shared_address(b2_smem))",
-            "shared_address(b_smem)",
-        ),
-        Mutation(
-            "both operands' scales the first's",
-            "where_int(which == 0, shared_address(sfb_smem), shared_address(sfb2_smem))",
-            "shared_address(sfb_smem)",
-        ),
-        Mutation("scales of the atom's first half", "atom_row + operand_row", "operand_row"),
+        Mutation("both operands' codes the first's", at(call(kernel, "where_int"), argument_of(1))),
+        Mutation("both operands' scales the first's", at(call(kernel, "where_int", 1), argument_of(1))),
+        Mutation("scales of the atom's first half", at(argument(SCALES, 1), without_name("atom_row"))),
     ],
     "turns": [
-        Mutation("both warpgroups start with one stage", "stage = warpgroup", "stage = warpgroup * 0"),
-        Mutation(
-            "the second's sums are dropped",
-            "add(registers[i], shared_load_f32(address",
-            "add(registers[i], 0 * shared_load_f32(address",
-        ),
-        Mutation("sums added before they are written", PARTIAL, "pass", ordered=True),
-        Mutation("sums overwritten before they are added", PARTIAL, "pass", which=1, ordered=True),
+        Mutation("both warpgroups start with one stage", at(first_stage, to("cutlass.Int32(0)"))),
+        Mutation("the second's sums are dropped", at(call(function("add_partial"), "add"), argument_of(0))),
+        Mutation("sums added before they are written", without(met("PARTIAL_BARRIER")), ordered=True),
+        Mutation("sums overwritten before they are added", without(met("PARTIAL_BARRIER", 1)), ordered=True),
     ],
 }
 CASES = [(spec, mutation) for spec, mutations in IN.items() for mutation in mutations]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from contextlib import nullcontext
 from functools import cache
 
 import pytest
@@ -16,20 +17,24 @@ from fp4cc.sema import analyze
 from fp4cc.source import Source
 
 from . import test_hopper_mutations as hopper
+from . import test_hopper_weights_mutations as weights
 from . import test_mutations as blackwell
 from .mutants import B2, Emitted, Mutation, NotThereError, arrival, at, coordinate, plus, wait, without
 
 CASES = [
     *((blackwell.spec(schedule)[0], "sm_100a", mutation) for schedule, mutation in blackwell.CASES),
     *((hopper.SPECS[name], "sm_90a", mutation) for name, mutation in hopper.CASES),
+    *((weights.SPECS[name], "sm_90a", mutation) for name, mutation in weights.CASES),
 ]
+#: Kernels with operands converted in shared memory, which another engine would make else.
+SLOTTED = set(hopper.SPECS.values())
 KERNELS = list(dict.fromkeys((text, target) for text, target, _ in CASES))
 
 
 @cache
 def emitted(text: str, target: str) -> list[tuple[LoweredKernel, str]]:
     """The plans and the files of a kernel's launches."""
-    with ENGINES.without("wgmma_rs"):
+    with ENGINES.without("wgmma_rs") if text in SLOTTED else nullcontext():
         lowered = lower(analyze(Source("spec.fp4", text), None).raise_errors().kernels[0], target)
     return [(plan, emit(plan)) for plan in plans(lowered).values()]
 
