@@ -109,7 +109,7 @@ def test_all_operands(check: Check, compiler: Any, seed: int) -> None:
         check_few(check, compiler, case.text, seed=seed, **case.dims)
 
 
-@pytest.mark.parametrize("rows", [1, 16])
+@pytest.mark.parametrize("rows", [pytest.param(1, marks=pytest.mark.slow), 16])
 def test_sizes_of_one_plan(check: Check, compiler: Any, rows: int) -> None:
     """N and K at the ends of tiles, steps and rounds of all warps, with fewer rows than the plan is for, or all."""
     text = few("kernel k(M, N, K) { in a : bf16[M, K]; in b : nvfp4[N, K]; out c : f32[M, N]; c = a @ b.T }")
