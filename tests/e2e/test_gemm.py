@@ -59,7 +59,7 @@ def scheduled(a: str, b: str, m: int, n: int, cluster: tuple[int, int], **option
 
 @pytest.mark.parametrize(
     "index",
-    [pytest.param(i, id=f"{a}-{b}", marks=[] if i % 2 == 0 else [pytest.mark.slow]) for i, (a, b) in enumerate(PAIRS)],
+    [pytest.param(i, id=f"{a}-{b}", marks=[] if i % 4 == 0 else [pytest.mark.slow]) for i, (a, b) in enumerate(PAIRS)],
 )
 def test_every_operand_pair(check: Check, index: int) -> None:
     """Each pair with a 1-CTA and a 2-CTA schedule, which rotate from pair to pair."""
@@ -80,7 +80,10 @@ def test_every_operand_pair_with_every_schedule(
     check(scheduled(a, b, m, n, cluster), M=300, N=200, K=3 * k_step(a, b))
 
 
-@pytest.mark.parametrize(("m", "n", "cluster"), SCHEDULES)
+@pytest.mark.parametrize(
+    ("m", "n", "cluster"),
+    [pytest.param(*each, marks=[] if i % 3 == 0 else [pytest.mark.slow]) for i, each in enumerate(SCHEDULES)],
+)
 def test_every_schedule_persistent(check: Check, m: int, n: int, cluster: tuple[int, int]) -> None:
     """One cluster takes all tiles, so rings and accumulators wrap."""
     text = scheduled("nvfp4", "nvfp4", m, n, cluster, out="bf16")
@@ -88,7 +91,13 @@ def test_every_schedule_persistent(check: Check, m: int, n: int, cluster: tuple[
 
 
 @pytest.mark.parametrize(
-    "sizes", [(1, 1, 32), (127, 129, 64), (129, 127, 96), (255, 257, 288), (2, 511, 1056), (384, 3, 512)]
+    "sizes",
+    [
+        (1, 1, 32),
+        (129, 127, 96),
+        (2, 511, 1056),
+        *(pytest.param(each, marks=pytest.mark.slow) for each in ((127, 129, 64), (255, 257, 288), (384, 3, 512))),
+    ],
 )
 @pytest.mark.parametrize("out", ["f32", "bf16", "f16", "e4m3", "e5m2"])
 def test_residues_and_output_types(check: Check, sizes: tuple[int, int, int], out: str) -> None:

@@ -322,7 +322,7 @@ CASES = [
 @pytest.mark.parametrize(
     ("schedule", "mutation"),
     [
-        pytest.param(*case, id=case[1].name.replace(" ", "-"), marks=[] if i % 3 == 0 else [pytest.mark.slow])
+        pytest.param(*case, id=case[1].name.replace(" ", "-"), marks=[] if i % 9 == 0 else [pytest.mark.slow])
         for i, case in enumerate(CASES)
     ],
 )
