@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 import click
 
+from fp4cc.plans import MOST_PLANS
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -94,8 +96,8 @@ at_option = click.option(
 )
 plans_option = click.option(
     "--plans",
-    type=click.IntRange(1, 6),
-    default=6,
+    type=click.IntRange(1, MOST_PLANS),
+    default=MOST_PLANS,
     show_default=True,
     metavar="N",
     help="At most so many plans for dynamic sizes, each for the sizes that it suits; 1: one for all.",

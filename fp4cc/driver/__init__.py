@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from fp4cc.driver.build import Built, BuiltKernel, build
-from fp4cc.driver.request import MOST_PLANS, Request, RequestError, only_kernel
+from fp4cc.driver.request import Request, RequestError, only_kernel
 from fp4cc.driver.spec import Spec, read_spec, spec_at
+from fp4cc.plans import MOST_PLANS
 
 if TYPE_CHECKING:
     from fp4rt import Artifact

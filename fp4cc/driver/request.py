@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from fp4cc.driver.spec import Spec
+from fp4cc.plans import MOST_PLANS
 
 NO_KERNEL = "the file has no kernel"
-#: Plans that a kernel with dynamic sizes gets at most, where no schedule block decides.
-MOST_PLANS = 6
 
 
 class RequestError(ValueError):

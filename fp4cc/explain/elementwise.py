@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from fp4cc.explain.roofline import DRAM_LATENCY, LAUNCH
+from fp4cc.explain.roofline import DRAM_LATENCY
 from fp4cc.explain.rows import Row, us
 from fp4cc.explain.work import traffic
 from fp4cc.ir.lowered import LoweredKernel
 from fp4cc.targets import CHIPS
+from fp4cc.targets.base import LAUNCH
 from fp4rt.sizes import evaluate
 
 

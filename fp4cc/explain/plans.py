@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from fp4cc.explain.roofline import LAUNCH
 from fp4cc.explain.rows import Row, us
 from fp4cc.explain.work import choose, traffic
 from fp4cc.ir.kernel import Expr, Kernel
 from fp4cc.ir.lowered import LoweredKernel
 from fp4cc.targets import CHIPS
+from fp4cc.targets.base import LAUNCH
 from fp4rt.errors import RuntimeFault
 from fp4rt.sizes import evaluate, names, text
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fp4cc.targets import Rates
+from fp4cc.targets.base import LAUNCH
 
 #: Clocks from a TMA load's issue to data that comes from DRAM, unloaded.
 DRAM_LATENCY = 789
@@ -20,8 +21,6 @@ MMA_DRAIN = {1: 137, 2: 173}
 TMEM_READ = 210.0
 #: Fewest clocks between two 2-CTA MMAs, however narrow.
 PAIR_ISSUE = 43
-#: Seconds to launch a kernel from a CUDA graph.
-LAUNCH = 0.56e-6
 
 Limit = Literal["tensor core", "shared memory fill", "converter warps", "epilogue", "DRAM", "latency"]
 

@@ -21,20 +21,20 @@ from fp4cc.ir.roles import batch_dims
 from fp4cc.ir.sizes import Sizes, fold, free_names
 from fp4cc.passes.choice.cases import Bounds, Candidate, Case
 from fp4cc.passes.choice.over import over
+from fp4cc.plans import MOST_PLANS
 from fp4cc.targets import Chip
+from fp4cc.targets.base import LAUNCH
 from fp4num import BlockFormat
 from fp4rt.sizes import names
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-#: Plans of a kernel, at most; how much slower than the best of all candidates a size may be before there is another.
-MOST_PLANS, WITHIN = 6, 1.15
+#: How much slower than the best of all candidates a size may be before there is another plan.
+WITHIN = 1.15
 #: Sizes of rows, of other dims and of batches that the table is made for; beyond them the nearest plan goes on.
 _ROWS, _OTHERS, _BATCHES = (1, 16384), (256, 32768), (1, 64)
 _SAMPLES = 640
-#: Seconds from a launch to its first instruction (of a CUDA graph): part of every call.
-_LAUNCH = 0.56e-6
 #: What a call may lose and still count as well served.
 _EASY = 1.1
 #: How much slower than the best plan an interval's may be before another takes over; more, where they get too many.
@@ -147,7 +147,7 @@ def call_times(kernel: Kernel, chip: Chip, candidates: Sequence[Candidate], dims
         time = np.maximum(over(candidate.clocks, dims), dram)
         legal = True if candidate.within is None else over(candidate.within, dims)
         rows.append(np.where(legal, time, np.inf))
-    return np.array(rows, np.float64) + _LAUNCH * clock
+    return np.array(rows, np.float64) + LAUNCH * clock
 
 
 def _bytes(kernel: Kernel, dims: Mapping[str, Ints]) -> Floats:
