@@ -136,6 +136,10 @@ EPILOGUES = {
         "in x : bf16[M, K]; in w : nvfp4[N, K]; in v : mxfp4[N, K]; out y : bf16[M, N]",
         "y = silu(x @ w.T) * (x @ v.T)", 72,
     ),
+    "three accumulators": (
+        "in x : bf16[M, K]; in w : nvfp4[N, K]; in v : nvfp4[N, K]; in u : mxfp4[N, K]; out y : bf16[M, N]",
+        "y = (x @ w.T) * (x @ v.T) + silu(x @ u.T)", 72,
+    ),
     "four accumulators": (
         "in x : bf16[M, K]; in w : nvfp4[N, K]; in v : mxfp4[N, K]; in u : mxfp4[M, K]; out y : f32[M, N]",
         "y = (x @ w.T) * (x @ v.T) * (u @ v.T) * (u @ w.T)", 40,

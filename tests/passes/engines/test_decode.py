@@ -138,3 +138,19 @@ def test_candidates_say_which_calls_they_serve() -> None:
     assert [each.within for each in found] == [("le", "M", 8), ("le", "M", 16)]
     assert evaluate(found[0].clocks, {"N": 8192, "K": 8192}) == pytest.approx(15.5 * 1755, rel=1 / 7)
     assert decode_candidates(kernel, "sm_100a") == []
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+@pytest.mark.parametrize("dims", ["M, N, K", "M = 4, N, K", "M = 12, N = 96, K = 512"])
+def test_any_number_of_accumulators(count: int, dims: str) -> None:
+    """Each has 32 columns of a tile, made by warps of their own; K is shared by a power of two of them."""
+    args = "; ".join(f"in w{i} : nvfp4[N, K]" for i in range(count))
+    value = " * ".join(f"silu(x @ w{i}.T)" for i in range(count))
+    text = f"kernel k({dims}) {{ in x : bf16[M, K]; {args}; out y : bf16[M, N]; y = {value} }}"
+    plan = lower(analyze(Source("k.fp4", text), None).raise_errors().kernels[0], "sm_90a", 6)
+    few = [each for each in (*plan.variants, plan) if each.engine is not None and each.engine.name == "decode"]
+    assert few
+    for each in few:
+        shares = each.engine_as(Decode).shares
+        assert shares.bit_count() == 1
+        assert each.launch.threads == 32 * count * shares

@@ -24,7 +24,8 @@ AHEAD = 1
 RESIDENT = 16
 #: What a size counts as that is not known.
 _ASSUMED = 8192
-_WARPS = (8, 16, 4)
+#: Warps that a CTA may have; K is shared by a power of two of them, so that three accumulators take 12.
+_WARPS = (8, 16, 4, 12)
 #: Clocks of a warp's step, by itself and for each warp of the SM beyond those that its latency hides; and of the rest
 #: of a CTA: its start, its first loads, the sum of the shares, the epilogue.
 _STEP, _STEP_BESIDE, _HIDDEN = 1580.0, 123.0, 6.0
@@ -56,7 +57,11 @@ def choose(problem: Problem, widths: Sequence[int], run: int) -> Shape:
     """The narrowest tiles, and of the warps that a CTA can have the number that takes the least time."""
     columns = min(widths)
     blocks = len(problem.accumulators) * columns // WARP_COLUMNS
-    shapes = [Shape(columns, blocks, warps // blocks) for warps in _WARPS if warps % blocks == 0]
+    shapes = [
+        Shape(columns, blocks, warps // blocks)
+        for warps in _WARPS
+        if warps % blocks == 0 and (warps // blocks).bit_count() == 1
+    ]
     return min(shapes, key=lambda shape: clocks(problem, shape, run))
 
 
