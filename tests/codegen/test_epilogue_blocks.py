@@ -13,7 +13,11 @@ from fp4cc.passes import lower
 
 from .pipeline import build, parse, run
 
-TILES = ["tile 128 x 128 x 256", "tile 256 x 256 x 256; cluster 2 x 1"]
+ONE, PAIR = "tile 128 x 128 x 256", "tile 256 x 256 x 256; cluster 2 x 1"
+TILES = [ONE, PAIR]
+#: The same, one of them among the slow tests.
+ONE_FIRST = [ONE, pytest.param(PAIR, marks=pytest.mark.slow)]
+PAIR_FIRST = [pytest.param(ONE, marks=pytest.mark.slow), PAIR]
 
 FORMATS = """
 format wide     { element e4m3; scale f32 per 1 x 64; layout linear; quantizer absmax }
@@ -45,7 +49,7 @@ def blocks(names: tuple[str, ...], *, transposed: bool, tile: str) -> str:
     return FORMATS + BLOCKS % (outputs, stores, tile)
 
 
-@pytest.mark.parametrize("tile", TILES)
+@pytest.mark.parametrize("tile", PAIR_FIRST)
 def test_blocks_of_every_shape(tile: str) -> None:
     """Blocks of 256 columns fit in tiles of 256 only."""
     names = NAMES if "256 x 256 x" in tile else tuple(name for name in NAMES if name != "widest")
@@ -55,7 +59,7 @@ def test_blocks_of_every_shape(tile: str) -> None:
             assert comparison.equal, str(comparison)
 
 
-@pytest.mark.parametrize("tile", TILES)
+@pytest.mark.parametrize("tile", ONE_FIRST)
 def test_blocks_of_every_shape_along_the_rows(tile: str) -> None:
     """The columns of a block lie along M: up to the 128 rows of a CTA."""
     built = build(blocks(tuple(n for n in NAMES if n != "widest"), transposed=True, tile=tile))
@@ -85,7 +89,7 @@ schedule rules on sm_100a { %s }
 """
 
 
-@pytest.mark.parametrize("tile", TILES)
+@pytest.mark.parametrize("tile", PAIR_FIRST)
 def test_four_over_six(tile: str) -> None:
     built = build(RULES % tile)
     rng = np.random.default_rng(7)

@@ -67,7 +67,9 @@ MANY = {
 }
 
 
-@pytest.mark.parametrize("tile", ["128 x 128 x 256", "256 x 256 x 256; cluster 2 x 1"])
+@pytest.mark.parametrize(
+    "tile", [pytest.param("128 x 128 x 256", marks=pytest.mark.slow), "256 x 256 x 256; cluster 2 x 1"]
+)
 @pytest.mark.parametrize("body", MANY.values(), ids=MANY.keys())
 def test_more_points_than_a_thread_has(body: str, tile: str) -> None:
     built = build(

@@ -50,8 +50,15 @@ def test_all_formats(check: Check, kind: str, a: str, b: str) -> None:
     check(NVFP6 + gemm(a, b, "f32"), "sm_90a", M=140, N=136, K=320, seed=2, mode="delayed", sms=2)
 
 
-@pytest.mark.parametrize("cluster", ["1 x 1", "2 x 1"])
-@pytest.mark.parametrize("mode", ["immediate", "delayed"])
+@pytest.mark.parametrize(
+    ("cluster", "mode"),
+    [
+        ("1 x 1", "immediate"),
+        ("2 x 1", "delayed"),
+        pytest.param("2 x 1", "immediate", marks=pytest.mark.slow),
+        pytest.param("1 x 1", "delayed", marks=pytest.mark.slow),
+    ],
+)
 def test_clusters_and_delays(check: Check, cluster: str, mode: str) -> None:
     text = gemm("nvfp4", "nvfp4", "f16", f"cluster {cluster}; stages 2")
     check(text, "sm_90a", mode=mode, sms=4, M=300, N=136, K=416)

@@ -51,7 +51,10 @@ kernel elements(L, M, N) {
 )
 
 
-@pytest.mark.parametrize("fields", ["tile 128 x 128 x 256; cluster 1 x 1", "tile 256 x 64 x 256; cluster 2 x 2"])
+@pytest.mark.parametrize(
+    "fields",
+    [pytest.param("tile 128 x 128 x 256; cluster 1 x 1", marks=pytest.mark.slow), "tile 256 x 64 x 256; cluster 2 x 2"],
+)
 def test_a_product(check: Check, fields: str) -> None:
     """Random numbers by logical index: rows of odd length start anywhere in a group of them."""
     text = PRODUCT + f"schedule tokens on sm_100a {{ {fields} }}\n"
