@@ -135,6 +135,19 @@ def test_a_cache_that_cannot_be_written_does_not_fail_the_build(
     assert [k.name for k in built.kernels] == ["gemm"]
 
 
+def test_plans_share_the_workers_and_so_their_imports_of_the_dsl(
+    spec: Path, compilations: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker imports the DSL once; there is one a core at most, however many plans a kernel has."""
+    made: list[int] = []
+    monkeypatch.setattr("fp4cc.backend.process.Worker.__init__", lambda self: made.append(1))
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    (gemm,) = build(Request(read_spec(spec)), use_cache=False).kernels
+    texts = {name for name in gemm.files if name.endswith(".cubin")}
+    assert len(texts) == len(compilations) > len(made)
+    assert len(made) <= 2
+
+
 def test_a_crash_of_the_dsl_is_a_diagnostic(spec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def crash(self: object, kernel: str, arch: str, **_: object) -> Compiled:
         raise BackendError("the CuTe DSL's process was ended by SIGABRT", "LLVM ERROR: no", kernel)
