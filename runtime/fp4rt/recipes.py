@@ -50,6 +50,13 @@ def _training(name: str, summary: str, file: str, rows: int, *more: str) -> Reci
     return Recipe(name, "training", summary, {role: f"{file}/{role}" for role in roles}, rows)
 
 
+def _without(part: str, summary: str, **other: str) -> Recipe:
+    """NVFP4 training without a part of it: `other` kernels of nvfp4_ablations.fp4 by role, in place of the recipe's."""
+    whole = _training("", "", "nvfp4_training", 32, "largest")
+    kernels = {**whole.kernels, **{role: f"nvfp4_ablations/{kernel}" for role, kernel in other.items()}}
+    return Recipe(f"nvfp4_training_{part}", "training", f"NVFP4 without a part: {summary}", kernels, whole.rows)
+
+
 RECIPES: Mapping[str, Recipe] = {
     r.name: r
     for r in (
@@ -73,6 +80,21 @@ RECIPES: Mapping[str, Recipe] = {
             "nvfp4_training",
             32,
             "largest",
+        ),
+        _without(
+            "no_hadamard",
+            "no Hadamard transform before wgrad",
+            largest="largest_plain",
+            quantize_x="quantize_x_plain",
+            quantize_dy="quantize_dy_plain",
+        ),
+        _without("nearest", "gradients rounded to nearest", quantize_dy="quantize_dy_nearest"),
+        _without(
+            "rows",
+            "weights in rows of 16, not in 16 x 16",
+            quantize_w="quantize_w_rows",
+            fprop="fprop_rows",
+            dgrad="dgrad_rows",
         ),
     )
 }
