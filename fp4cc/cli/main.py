@@ -25,6 +25,7 @@ COMMANDS = {
     "explain": "Say what was chosen, why, and what it costs.",
     "diff": "Say what an edit changes: numerics, layout, interface or only the schedule.",
     "layout": "Describe and draw a scale layout, as text or SVG.",
+    "recipes": "List the recipes of layers for PyTorch, or compile their kernels.",
     "cache": "Say what the cache of compiled kernels holds, or empty it.",
     "doctor": "Show what is installed, what is missing, and how to get it.",
 }

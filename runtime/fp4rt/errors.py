@@ -49,6 +49,14 @@ CODES: dict[str, str] = {
     # layers
     "FP6123": "kernels do not make this layer",
     "FP6124": "weight or scale is not the layer's",
+    # models
+    "FP6140": "no compiled kernels and no compiler",
+    "FP6141": "artifacts lack a kernel",
+    "FP6142": "no such recipe",
+    "FP6143": "layer cannot be converted",
+    "FP6144": "layer does not take this input",
+    "FP6145": "gradient of a gradient",
+    "FP6147": "nothing is compiled for this device",
     # sizes
     "FP6201": "constraint does not hold",
     "FP6202": "size cannot be computed",
@@ -157,7 +165,7 @@ class CheckpointError(RuntimeFault):
 
 
 class TorchError(RuntimeFault):
-    """A kernel cannot do what torch is asked to do with it (FP6115 to FP6119, FP6123, FP6124)."""
+    """A kernel cannot do what torch is asked to do with it (FP6115 to FP6119, FP6123, FP6124, FP6142 to FP6145)."""
 
     default_code = "FP6116"
 

@@ -1,0 +1,134 @@
+"""`convert`: a model's `torch.nn.Linear` layers become layers of a recipe, by compiled kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch  # pyright: ignore[reportMissingImports]
+
+from fp4num import Quantized
+from fp4rt import recipes, supply
+from fp4rt.errors import ConstraintError, TorchError
+from fp4rt.recipes import Recipe
+from fp4rt.torch.kernels import RecipeKernels
+from fp4rt.torch.linear import Linear
+from fp4rt.torch.operators import Operator
+from fp4rt.torch.training import TrainingLinear
+
+Filter = Callable[[str, Any], bool]
+
+
+def convert(
+    model: Any,
+    recipe: str | Recipe,
+    filter: Filter | None = None,
+    *,
+    device: str | None = None,
+    target: str | None = None,
+    artifacts: supply.Source = None,
+) -> Any:
+    """Replace the linear layers of a model, in place, by layers of a recipe; returns the model.
+
+    Args:
+        model: a module. Its layers of exactly the class `torch.nn.Linear` are meant: what is derived from it may read
+            its weight in ways of its own.
+        recipe: a name of `fp4rt.recipes.RECIPES`. Inference: weights are quantized now, and no gradient passes.
+            Training: parameters stay the same objects, and are quantized in each step.
+        filter: told the name and the module of each such layer, says whether it is converted; None: all are.
+        device: where kernels run: "cuda", "reference", "emulator"; None: where each weight is, the reference for the
+            CPU's. A model that is to run on a GPU is moved there first.
+        target: what kernels are compiled for; None: the GPU's own.
+        artifacts: a folder made by `fp4cc recipes build`, or a function (`fp4rt.supply.Supplier`); None:
+            FP4RT_ARTIFACTS or the installed compiler.
+
+    Raises:
+        TorchError: FP6142 for no such recipe, FP6143 for a layer that cannot be converted, by name, before any is.
+        ArtifactError: FP6140 where nobody has kernels, FP6141 where a folder lacks one.
+        DeviceError: FP6147 for a GPU for which nothing is compiled.
+    """
+    chosen = recipes.find(recipe)
+    kernels = RecipeKernels(chosen, device, target, artifacts)
+    places = list(_layers(model, filter))
+    if not places:
+        raise TorchError(
+            "the model has no torch.nn.Linear" + ("" if filter is None else " that the filter takes"),
+            code="FP6143",
+            help="subclasses of torch.nn.Linear are left alone; a layer itself is converted within a module",
+        )
+    for name, layer, _ in places:
+        _check(name, layer, kernels)
+    make = _inference if chosen.kind == "inference" else _training
+    made = [make(name, layer, kernels) for name, layer, _ in places]
+    for new, (_, _, owners) in zip(made, places, strict=True):
+        for owner, attribute in owners:  # a layer with several names stays one layer
+            setattr(owner, attribute, new)
+    return model
+
+
+def _layers(model: Any, filter: Filter | None) -> Iterator[tuple[str, Any, list[tuple[Any, str]]]]:
+    """Each linear layer that is to be converted: its first name, itself, and the places where it stands."""
+    found: dict[int, tuple[str, Any, list[tuple[Any, str]]]] = {}
+    for path, owner in model.named_modules():
+        for attribute, layer in owner._modules.items():  # named_children has each module once
+            if type(layer) is torch.nn.Linear:
+                name = f"{path}.{attribute}" if path else attribute
+                found.setdefault(id(layer), (name, layer, []))[2].append((owner, attribute))
+    for name, layer, owners in found.values():
+        if filter is None or filter(name, layer):
+            yield name, layer, owners
+
+
+def _check(name: str, layer: Any, kernels: RecipeKernels) -> None:
+    """TorchError FP6143 for a layer that cannot be one of the recipe's."""
+    weight, training = layer.weight, kernels.recipe.kind == "training"
+    if weight.dtype != torch.bfloat16 and not (training and weight.dtype == torch.float32):
+        allowed = "bfloat16 or float32" if training else "bfloat16"
+        raise _wrong(name, layer, f"its weight is {weight.dtype}, not {allowed}", "model.to(torch.bfloat16)")
+    if weight.is_meta:
+        raise _wrong(name, layer, "its weight is on the device meta", "load the weights first")
+    hooks = [kind for kind in vars(layer) if kind.endswith("_hooks") and getattr(layer, kind)]
+    if hooks:
+        raise _wrong(name, layer, f"it has {hooks[0].strip('_').replace('_', ' ')}", "remove them, or convert first")
+    n, k = weight.shape
+    products = (("fprop", n, k), ("dgrad", n, k), ("wgrad", n, k)) if training else (("linear", n, k),)
+    for role, columns, inner in products:
+        operator = kernels.of(role, weight)
+        assert operator is not None
+        try:
+            operator.kernel.resolve({"M": 128, "N": columns, "K": inner})
+        except ConstraintError as error:
+            raise _wrong(name, layer, error.message, "leave it out by filter, or pad the layer") from error
+
+
+def _inference(name: str, layer: Any, kernels: RecipeKernels) -> Linear:
+    weight = layer.weight.detach()
+    if not bool(torch.isfinite(weight).all()):
+        raise _wrong(name, layer, "its weight has values that are not finite", "leave it out by filter")
+    quantizer, product = kernels.of("weight", weight), kernels.of("linear", weight)
+    assert quantizer is not None and product is not None
+    return Linear(
+        product,
+        _quantized(quantizer, kernels.of("largest_weight", weight), weight.contiguous()),
+        bias=None if layer.bias is None else layer.bias.detach(),
+        quantizer=kernels.of("input", weight),
+        largest=kernels.of("largest_input", weight),
+    ).train(layer.training)
+
+
+def _quantized(quantizer: Operator, largest: Operator | None, weight: Any) -> Quantized:
+    typed = quantizer.kernel.manifest.kernel
+    (source,) = (a.name for a in typed.args if a.direction == "in" and len(a.axes) == 2)
+    args = {source: weight}
+    if largest is not None:
+        args["amax"] = largest(x=weight)["amax"]
+    return quantizer(**args)["q"]
+
+
+def _training(name: str, layer: Any, kernels: RecipeKernels) -> TrainingLinear:
+    return TrainingLinear(layer.weight, layer.bias, kernels).train(layer.training)
+
+
+def _wrong(name: str, layer: Any, what: str, help: str) -> TorchError:
+    n, k = layer.weight.shape
+    return TorchError(f"{name}, a linear layer [{n}, {k}]: {what}", code="FP6143", help=help)
