@@ -112,7 +112,7 @@ def test_maps_are_made_and_changed_in_the_context_of_their_device(plan: Resolved
     double.calls = Calls()
     packer = CallPacker(manifest, {manifest.plan.launches[0]: Entry(FUNCTION, 66)}, context)
     for x in (0x1000, 0x5000):
-        Launches(packer, plan, {**ADDRESSES, "x": x}, {"gain": 1.0})
+        bound(packer, plan, {**ADDRESSES, "x": x}, 1.0)
     assert len(inside) > 2 and all(inside)
 
 
