@@ -40,6 +40,11 @@ def test_the_kernels_of_a_recipe_fit_together(recipe: Recipe) -> None:
             takes = {a.name for a in kernels[part].args} if part in kernels else set[str]()
             assert ("amax" in takes) == (f"largest_{part}" in kernels)
         return
+    if recipe.kind == "qat":
+        names = {role: {a.name for a in k.args} for role, k in kernels.items()}
+        assert names["fake"] == {"x", "amax", "y"} and names["largest"] == {"x", "amax"}
+        assert names["fake_scaled"] == {"x", "ts", "y"} and names["straight_through"] == {"x", "ts", "dq", "dx"}
+        return
     for product, operands in {
         "fprop": {"x": ("x", "q"), "w": ("w", "q")},
         "dgrad": {"dy": ("dy", "q"), "wt": ("w", "qt")},

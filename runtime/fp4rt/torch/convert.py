@@ -14,9 +14,12 @@ from fp4rt.recipes import Recipe
 from fp4rt.torch.kernels import RecipeKernels
 from fp4rt.torch.linear import Linear
 from fp4rt.torch.operators import Operator
+from fp4rt.torch.qat import QatLinear
 from fp4rt.torch.training import TrainingLinear
 
 Filter = Callable[[str, Any], bool]
+#: The kernels of each kind of recipe whose conditions say which sizes a layer may have.
+_SIZED = {"inference": ("linear",), "training": ("fprop", "dgrad", "wgrad"), "qat": ("fake",)}
 
 
 def convert(
@@ -34,7 +37,7 @@ def convert(
         model: a module. Its layers of exactly the class `torch.nn.Linear` are meant: what is derived from it may read
             its weight in ways of its own.
         recipe: a name of `fp4rt.recipes.RECIPES`. Inference: weights are quantized now, and no gradient passes.
-            Training: parameters stay the same objects, and are quantized in each step.
+            Training, quantization-aware or not: parameters stay the same objects, and are quantized in each step.
         filter: told the name and the module of each such layer, says whether it is converted; None: all are.
         device: where kernels run: "cuda", "reference", "emulator"; None: where each weight is, the reference for the
             CPU's. A model that is to run on a GPU is moved there first.
@@ -58,7 +61,7 @@ def convert(
         )
     for name, layer, _ in places:
         _check(name, layer, kernels)
-    make = _inference if chosen.kind == "inference" else _training
+    make = {"inference": _inference, "training": _training, "qat": _aware}[chosen.kind]
     made = [make(name, layer, kernels) for name, layer, _ in places]
     for new, (_, _, owners) in zip(made, places, strict=True):
         for owner, attribute in owners:  # a layer with several names stays one layer
@@ -81,7 +84,7 @@ def _layers(model: Any, filter: Filter | None) -> Iterator[tuple[str, Any, list[
 
 def _check(name: str, layer: Any, kernels: RecipeKernels) -> None:
     """TorchError FP6143 for a layer that cannot be one of the recipe's."""
-    weight, training = layer.weight, kernels.recipe.kind == "training"
+    weight, training = layer.weight, kernels.recipe.kind != "inference"
     if weight.dtype != torch.bfloat16 and not (training and weight.dtype == torch.float32):
         allowed = "bfloat16 or float32" if training else "bfloat16"
         raise _wrong(name, layer, f"its weight is {weight.dtype}, not {allowed}", "model.to(torch.bfloat16)")
@@ -91,12 +94,12 @@ def _check(name: str, layer: Any, kernels: RecipeKernels) -> None:
     if hooks:
         raise _wrong(name, layer, f"it has {hooks[0].strip('_').replace('_', ' ')}", "remove them, or convert first")
     n, k = weight.shape
-    products = (("fprop", n, k), ("dgrad", n, k), ("wgrad", n, k)) if training else (("linear", n, k),)
-    for role, columns, inner in products:
+    for role in _SIZED[kernels.recipe.kind]:
         operator = kernels.of(role, weight)
         assert operator is not None
+        sizes = {"M": 128, "N": n, "K": k}
         try:
-            operator.kernel.resolve({"M": 128, "N": columns, "K": inner})
+            operator.kernel.resolve({d.name: sizes[d.name] for d in operator.kernel.manifest.kernel.dims})
         except ConstraintError as error:
             raise _wrong(name, layer, error.message, "leave it out by filter, or pad the layer") from error
 
@@ -127,6 +130,10 @@ def _quantized(quantizer: Operator, largest: Operator | None, weight: Any) -> Qu
 
 def _training(name: str, layer: Any, kernels: RecipeKernels) -> TrainingLinear:
     return TrainingLinear(layer.weight, layer.bias, kernels).train(layer.training)
+
+
+def _aware(name: str, layer: Any, kernels: RecipeKernels) -> QatLinear:
+    return QatLinear(layer.weight, layer.bias, kernels).train(layer.training)
 
 
 def _wrong(name: str, layer: Any, what: str, help: str) -> TorchError:
