@@ -129,11 +129,11 @@ def bare_rows(bound: Any, inputs: Any, outs: Any) -> list[tuple[str, Callable[[]
         return []
     launcher: Any = bound._launcher
     assert isinstance(launcher, TensorCall)
-    launches: Any = launcher._launches
-    template, block, cu = launches._template, launches._block, cuda.driver()
-    stream = cuda.torch_stream(launcher._context.ordinal)
+    template: Any = launcher.template
+    block, cu = launcher._block, cuda.driver()
+    stream = cuda.torch_stream(template._context.ordinal)
     memsets = [
-        (fill, launches._addresses[part] + offset, value, count) for fill, part, offset, value, count in template._fills
+        (fill, launcher._addresses[part] + offset, value, count) for fill, part, offset, value, count in template._fills
     ]
     ready = [(config, function, block.base + table) for config, function, table in template._ready[stream]]
 
@@ -172,6 +172,8 @@ class QuietDriver:
 
     _memory = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
     _memory.write(b"\x31\xc0\xc3")  # xor eax, eax; ret
+    _memory.seek(64)
+    _memory.write(b"\x48\x89\x37\x31\xc0\xc3")  # mov [rdi], rsi: a map's address is its first word
     _address = ctypes.addressof(ctypes.c_char.from_buffer(_memory))
 
     def __getattr__(self, name: str) -> Any:
@@ -185,7 +187,8 @@ class QuietDriver:
     cuMemsetD16Async = cuMemsetD32Async = cuLaunchKernelEx = cuMemsetD8Async
 
     def cuGetProcAddress(self, name: bytes, version: int, flags: int) -> tuple[Any, int, int]:
-        return self.CUresult.CUDA_SUCCESS, self._address, 0
+        writes = name == b"cuTensorMapReplaceAddress"
+        return self.CUresult.CUDA_SUCCESS, self._address + 64 * writes, 0
 
 
 class QuietDevice:

@@ -17,7 +17,8 @@ from fp4rt.recipes import RECIPES, kernels_of
 Run = Callable[..., Any]
 
 
-def test_the_list_has_every_recipe(fp4cc: Run) -> None:
+def test_the_list_has_every_recipe(fp4cc: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "300")  # a line a recipe
     ran = fp4cc("recipes", "list")
     assert ran.status == 0
     assert [line.split()[0] for line in ran.out.splitlines()] == [*RECIPES, "quantizers"]

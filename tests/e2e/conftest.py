@@ -26,6 +26,8 @@ from fp4cc.source import Source
 from fp4rt import Artifact, random_inputs
 from fp4rt.devices.emulator import EmulatorDevice
 
+from ..unoptimized import unoptimized
+
 Run = Callable[..., Trial]
 _numbers = count()
 
@@ -68,7 +70,7 @@ class Compiler:
         files = {
             f"{name}.{ending}": data
             for name, plan in plans(lowered).items()
-            for ending, data in self.compile(emit(plan), target).items()
+            for ending, data in self.compile(unoptimized(emit(plan)), target).items()
         }
         return Artifact.build(manifest(lowered, {}, {}), files)
 

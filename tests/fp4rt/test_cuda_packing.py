@@ -14,7 +14,7 @@ from cuda.bindings import driver as bindings
 from fp4rt import ArgumentError, Artifact, DeviceError
 from fp4rt.cuda import driver, tensormaps
 from fp4rt.cuda.blocks import Template
-from fp4rt.cuda.calls import CallPacker, Launches
+from fp4rt.cuda.calls import CallPacker
 from fp4rt.cuda.module import Entry, launch_config
 from fp4rt.resolve import Resolved, resolve
 
@@ -24,6 +24,12 @@ DATA = Path(__file__).parent.parent / "gpu" / "data" / "scale_shift.json"
 ADDRESSES = {"x": 0x1000, "y": 0x9000, "shift": 0x20004, "count": 0x30008, ".workspace": 0}
 FUNCTION = 0x500
 Launching = Callable[..., list[Launched]]
+
+
+def bound(packer: CallPacker, plan: Resolved, addresses: dict[str, int], gain: float) -> Callable[[int], None]:
+    """A call with parameters of its own, for a stream."""
+    template, places, block = packer.block(plan, addresses, {"gain": gain})
+    return lambda stream: template.queue(places, (), stream, block)
 
 
 @pytest.fixture(autouse=True)
@@ -50,9 +56,9 @@ def launched(packer: CallPacker, plan: Resolved, double: DriverDouble) -> Launch
 
     def run(*streams: int, gain: float = 2.5, **addresses: int) -> list[Launched]:
         double.launched.clear()
-        launches = Launches(packer, plan, {**ADDRESSES, **addresses}, {"gain": gain})
+        launches = bound(packer, plan, {**ADDRESSES, **addresses}, gain)
         for stream in streams or (0,):
-            launches.run(stream)
+            launches(stream)
         return list(double.launched)
 
     return run
@@ -66,7 +72,7 @@ def test_parameters_are_what_the_manifest_says(launched: Launching) -> None:
 
 
 def test_maps_and_lists_of_parameters_are_aligned(packer: CallPacker, plan: Resolved, double: DriverDouble) -> None:
-    Launches(packer, plan, ADDRESSES, {"gain": 1.0}).run(0)
+    bound(packer, plan, ADDRESSES, 1.0)(0)
     ((place, *_),) = {tuple(x) for x in double.named("cuTensorMapEncodeTiled")[:1]}
     assert place % 64 == 0
     assert all(place % 64 == 0 for place, _ in double.named("cuTensorMapReplaceAddress"))
@@ -74,11 +80,11 @@ def test_maps_and_lists_of_parameters_are_aligned(packer: CallPacker, plan: Reso
 
 
 def test_calls_have_parameters_of_their_own(packer: CallPacker, plan: Resolved, double: DriverDouble) -> None:
-    one = Launches(packer, plan, ADDRESSES, {"gain": 1.0})
-    two = Launches(packer, plan, ADDRESSES, {"gain": 2.0})
+    one = bound(packer, plan, ADDRESSES, 1.0)
+    two = bound(packer, plan, ADDRESSES, 2.0)
     double.sizes[FUNCTION] = [128, 128, 8, 8, 4, 4, 4]
     for launches in (one, two, one):
-        launches.run(0)
+        launches(0)
     assert [struct.unpack("<f", x.parameters[-1])[0] for x in double.launched] == [1.0, 2.0, 1.0]
 
 
@@ -106,7 +112,7 @@ def test_maps_are_made_and_changed_in_the_context_of_their_device(plan: Resolved
     double.calls = Calls()
     packer = CallPacker(manifest, {manifest.plan.launches[0]: Entry(FUNCTION, 66)}, context)
     for x in (0x1000, 0x5000):
-        Launches(packer, plan, {**ADDRESSES, "x": x}, {"gain": 1.0})
+        bound(packer, plan, {**ADDRESSES, "x": x}, 1.0)
     assert len(inside) > 2 and all(inside)
 
 
@@ -175,7 +181,7 @@ def test_a_map_that_is_not_active_is_zero_bytes(packer: CallPacker, double: Driv
     empty = resolve(Artifact.load(DATA).manifest, {"M": 0, "N": 100})
     assert not empty.tensor_maps[0].active
     assert empty.launches[0].empty
-    Launches(packer, empty, ADDRESSES, {"gain": 1.0}).run(0)
+    bound(packer, empty, ADDRESSES, 1.0)(0)
     assert not double.encoded and not double.launched
 
 

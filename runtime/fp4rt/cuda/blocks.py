@@ -26,17 +26,20 @@ _WORD, _MAP = 8, 128
 #: The alignment of a tensor map in memory (CUDA driver API, CUtensorMap).
 _MAP_ALIGN = 64
 _MAX_STREAMS = 64
+#: Addresses that have each of 47 bits on in one and off in another.
+_PROBES = (0x2AAA_AAAA_AAAA, 0x5555_5555_5555, 0x7FFF_FFFF_FFFF)
 
 
 class Block:
     """The parameters of one call. Its memory is held for as long as the launches may be queued again."""
 
-    __slots__ = ("at", "base", "memory", "start")
+    __slots__ = ("at", "base", "memory", "start", "words")
 
-    def __init__(self, memory: np.ndarray, start: int, at: list[int]) -> None:
+    def __init__(self, memory: np.ndarray, start: int, size: int, at: list[int]) -> None:
         self.memory = memory.data
         self.start = start  # of what is used of the memory
         self.base: int = memory.__array_interface__["data"][0] + start
+        self.words = memory[start : start + size].data.cast("Q")
         self.at = at  # the addresses that its tensor maps have
 
 
@@ -88,6 +91,8 @@ class Template:
         self._mask = max((align for _, _, align, _ in self._aligned), default=1) - 1
         self._together = all(not align & (align - 1) and not off % align for _, off, align, _ in self._aligned)
         self._encoded: list[bytes] | None = None
+        #: (word of a block, buffer, offset in it) of each map's address, where it is known to be a word: see `_prove`.
+        self._words: list[tuple[int, int, int]] | None = None
         self._ready: dict[int, list[tuple[Any, Any, int]]] = {}
         self._free: list[Block] = []
 
@@ -111,7 +116,7 @@ class Template:
         base: int = memory.__array_interface__["data"][0]
         start = -base % _MAP_ALIGN
         base += start
-        block = Block(memory, start, [-1] * len(self._active))
+        block = Block(memory, start, self._size, [-1] * len(self._active))
         place, constants = self._constants  # a 32-bit integer is the lower half of its word
         block.memory[start + place : start + place + len(constants)] = constants
         with self._context.current():  # what makes and changes maps asks for a context, which a new thread may not have
@@ -128,33 +133,78 @@ class Template:
             self._fill(block, addresses, scalars)
         return block
 
-    def launch(self, block: Block, addresses: Sequence[int], stream: int) -> None:
-        """Queue the fills and the launches. The context is current."""
-        ready = self._ready.get(stream)
-        if ready is None:
-            ready = self._configure(stream)
-        for fill, part, offset, value, count in self._fills:
-            (result,) = fill(addresses[part] + offset, value, count, stream)
-            if result:
-                raise failure(result, "cuMemsetAsync")
-        launch, base = self._launch, block.base
-        for config, function, table in ready:
-            (result,) = launch(config, function, base + table, 0)
-            if result:
-                raise failure(result, "cuLaunchKernelEx")
+    def queue(
+        self, addresses: Sequence[int], scalars: Sequence[float], stream: object | None, block: Block | None = None
+    ) -> None:
+        """Queue a call on buffers at these addresses, which were checked; without a stream, on torch's current one.
 
-    def run(self, addresses: Sequence[int], scalars: Sequence[float], stream: int) -> None:
-        """Queue a call on buffers at these addresses, which were checked. The context is current."""
+        With a block, its parameters are those of the call, and nothing of it is written.
+        """
+        cuda.check_fork()
+        context = self._context
+        handle = cuda.torch_stream(context.ordinal) if stream is None else cuda.stream_handle(stream)
+        pushed = context.activate()
+        taken: Block | None = None
         try:
-            block = self._free.pop()  # one that no thread uses now: a launch copies its parameters
+            if block is None:
+                block = taken = self._take(addresses, scalars)
+            ready = self._ready.get(handle)
+            if ready is None:
+                ready = self._configure(handle)
+            for fill, part, offset, value, count in self._fills:
+                (result,) = fill(addresses[part] + offset, value, count, handle)
+                if result:
+                    raise failure(result, "cuMemsetAsync")
+            launch, base = self._launch, block.base
+            for config, function, table in ready:
+                (result,) = launch(config, function, base + table, 0)
+                if result:
+                    raise failure(result, "cuLaunchKernelEx")
+        finally:
+            if taken is not None:
+                self._free.append(taken)
+            if pushed:
+                context.deactivate()
+
+    def _take(self, addresses: Sequence[int], scalars: Sequence[float]) -> Block:
+        """A block that no other thread uses now: a launch copies its parameters."""
+        try:
+            block = self._free.pop()
         except IndexError:
             block = self.block(addresses, scalars)
+            self._prove()
         else:
             self._fill(block, addresses, scalars)
-        try:
-            self.launch(block, addresses, stream)
-        finally:
-            self._free.append(block)
+        return block
+
+    def _prove(self) -> None:
+        """Find out whether a map's address is one word of it, as cuTensorMapReplaceAddress writes it.
+
+        The format of a map is the driver's own. Where three addresses that have every bit on and off are found to
+        change that word alone, to themselves, a call writes it without asking the driver.
+        """
+        if self._words is not None or self._encoded is None:
+            return
+        found: list[tuple[int, int, int]] = []
+        scratch = np.zeros(_MAP + _MAP_ALIGN, np.uint8)
+        start = -scratch.__array_interface__["data"][0] % _MAP_ALIGN
+        at, words = scratch.__array_interface__["data"][0] + start, scratch[start : start + _MAP].view(np.uint64)
+        maps = [m for _, _, m in self._maps if m.active]
+        for (offset, part, shift), m, encoded in zip(self._active, maps, self._encoded, strict=True):
+            place = None
+            first = np.frombuffer(encoded, np.uint64)
+            for address in (probe & -tensormaps.alignment(m) for probe in _PROBES):
+                words[:] = first
+                if self._native.replace_address(at, address):
+                    return
+                if place is None:
+                    place = next((i for i in range(len(words)) if int(words[i]) == address), None)
+                others = [i for i in range(len(words)) if i != place]
+                if place is None or int(words[place]) != address or not np.array_equal(words[others], first[others]):
+                    return
+            assert place is not None
+            found.append((offset // _WORD + place, part, shift))
+        self._words = found
 
     def _fill(self, block: Block, addresses: Sequence[int], scalars: Sequence[float]) -> None:
         if self._shifted:
@@ -162,6 +212,11 @@ class Template:
             self._dynamic.pack_into(block.memory, block.start, *values, *scalars)
         else:
             self._dynamic.pack_into(block.memory, block.start, *addresses, *scalars)
+        if self._words is not None:
+            words = block.words
+            for word, part, shift in self._words:
+                words[word] = addresses[part] + shift
+            return
         at, base, replace = block.at, block.base, self._native.replace_address
         for i, (offset, part, shift) in enumerate(self._active):
             address = addresses[part]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from fp4rt import arrays
 from fp4rt.cuda import driver as cuda
-from fp4rt.cuda.blocks import Template
+from fp4rt.cuda.blocks import Block, Template
 from fp4rt.cuda.driver import Context, check, check_fork, driver
 from fp4rt.cuda.module import Entry
 from fp4rt.manifest import Launch, Manifest
@@ -40,46 +40,23 @@ class CallPacker:
             self._templates[key] = found
         return found
 
-    def queue(
-        self, template: Template, addresses: Sequence[int], scalars: Sequence[float], stream: object | None
-    ) -> None:
-        """Queue a call on buffers that were checked; without a stream, on torch's current one."""
-        check_fork()
-        context = self.context
-        handle = cuda.torch_stream(context.ordinal) if stream is None else cuda.stream_handle(stream)
-        if not context.activate():
-            template.run(addresses, scalars, handle)
-            return
-        try:
-            template.run(addresses, scalars, handle)
-        finally:
-            context.deactivate()
-
-
-class Launches:
-    """A call's launches with parameters of their own, run on a stream."""
-
-    __slots__ = ("_addresses", "_block", "_template")
-
-    def __init__(self, packer: CallPacker, plan: Resolved, addresses: Mapping[str, int], scalars: Mapping[str, float]):
-        self._template = packer.template(plan, tuple(addresses), tuple(scalars))
-        self._addresses = list(addresses.values())
-        self._template.check(self._addresses)
-        self._block = self._template.block(self._addresses, list(scalars.values()))
-
-    def run(self, stream: int) -> None:
-        """Queue the fills and the launches. The context is current."""
-        self._template.launch(self._block, self._addresses, stream)
+    def block(
+        self, plan: Resolved, addresses: Mapping[str, int], scalars: Mapping[str, float]
+    ) -> tuple[Template, list[int], Block]:
+        """Parameters of a call of its own; ArgumentError for a buffer that does not lie as the kernel needs it."""
+        template = self.template(plan, tuple(addresses), tuple(scalars))
+        places = list(addresses.values())
+        template.check(places)
+        return template, places, template.block(places, list(scalars.values()))
 
 
 class TensorCall:
     """A call on torch tensors: nothing is copied, allocated or waited for."""
 
-    __slots__ = ("_call", "_context", "_launches", "_stream", "_workspace")
+    __slots__ = ("_addresses", "_block", "_call", "_queue", "_stream", "_workspace", "template")
 
     def __init__(self, packer: CallPacker, call: Call, plan: Resolved, stream: object | None) -> None:
         self._call = call  # keeps the tensors alive
-        self._context = packer.context
         self._stream = None if stream is None else cuda.stream_handle(stream)
         addresses = {name: v.address for name, v in call.parts.items()}
         self._workspace: Any = None
@@ -87,23 +64,11 @@ class TensorCall:
             self._workspace = arrays.empty((plan.workspace,), "u8", "torch", packer.context.ordinal)
             addresses[WORKSPACE] = self._workspace.data_ptr()
         addresses.setdefault(WORKSPACE, 0)
-        self._launches = Launches(packer, plan, addresses, call.scalars)
+        self.template, self._addresses, self._block = packer.block(plan, addresses, call.scalars)
+        self._queue = self.template.queue
 
     def __call__(self, stream: object | None) -> None:
-        check_fork()
-        if stream is not None:
-            handle = cuda.stream_handle(stream)
-        elif self._stream is not None:
-            handle = self._stream
-        else:
-            handle = cuda.torch_stream(self._context.ordinal)
-        if not self._context.activate():
-            self._launches.run(handle)
-            return
-        try:
-            self._launches.run(handle)
-        finally:
-            self._context.deactivate()
+        self._queue(self._addresses, (), self._stream if stream is None else stream, self._block)
 
 
 class HostCall:
@@ -139,7 +104,8 @@ class HostCall:
         for name, v in parts.items():
             if v.nbytes and (name not in written or name in read_first):
                 check(cu.cuMemcpyHtoDAsync(addresses[name], v.address, v.nbytes, handle), "cuMemcpyHtoDAsync")
-        Launches(self._packer, self._plan, addresses, self._call.scalars).run(handle)
+        template, places, block = self._packer.block(self._plan, addresses, self._call.scalars)
+        template.queue(places, (), handle, block)
         for name in written:
             v = self._call.parts[name]
             if v.nbytes and name in parts:

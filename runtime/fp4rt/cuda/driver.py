@@ -29,7 +29,7 @@ class _Cell(threading.local):
 
     def __init__(self) -> None:
         word = ctypes.c_uint64()
-        self.word = word, ctypes.addressof(word)
+        self.word = word, ctypes.byref(word)
 
 
 _cell = _Cell()
@@ -157,8 +157,8 @@ class Context:
 
     def activate(self) -> bool:
         """Make this the thread's current context. True if it was not: then `deactivate` afterwards."""
-        word, address = _cell.word
-        result = self._current(address)
+        word, place = _cell.word
+        result = self._current(place)
         if result:
             raise failure(result, "cuCtxGetCurrent")
         if word.value == self._address:

@@ -22,7 +22,7 @@ _VERSION = 12000
 @dataclass(frozen=True, slots=True)
 class Native:
     """`encode(map, ...)` as cuTensorMapEncodeTiled, `replace_address(map, address)` and
-    `current_context(place of a pointer)` (CUDA driver API)."""
+    `current_context(byref(pointer))` (CUDA driver API)."""
 
     encode: Function
     replace_address: Function
@@ -47,5 +47,5 @@ def bind(cu: Any) -> Native:
     return Native(
         short("cuTensorMapEncodeTiled", _WORD, _INT, _INT, _WORD, _WORD, _WORD, _WORD, _WORD, _INT, _INT, _INT, _INT),
         short("cuTensorMapReplaceAddress", _WORD, _WORD),
-        short("cuCtxGetCurrent", _WORD),
+        short("cuCtxGetCurrent"),  # an argument that is ready, by `byref`, takes less time than a number
     )
