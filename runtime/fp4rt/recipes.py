@@ -21,12 +21,13 @@ _AMAX = f"{_LAYERS}/largest"
 class Recipe:
     """The kernels of a layer by what they do.
 
-    Inference: `linear` is the product, `weight` and `input` quantize its operands, `largest_weight` and
-    `largest_input` find the magnitude that these take. Training: `quantize_x`, `quantize_w`, `quantize_dy`, each of
-    which gives `q` and `qt`, `fprop`, `dgrad` and `wgrad`, and before quantizers that take `amax` `largest`, or
-    `largest_w` for w. Quantization-aware training (qat): `fake`, which takes what `largest` finds, and for a given
-    tensor scale `fake_scaled` and `straight_through`.
-    `rows`: in training, x is filled up with rows of zeros to a multiple of it, because wgrad contracts rows in blocks.
+    Inference: `linear` is the product, `partial` that of a part of K in f32, `weight` and `input` quantize its
+    operands, `largest_weight` and `largest_input` find the magnitude that these take.
+    Training: `quantize_x`, `quantize_w`, `quantize_dy`, each of which gives `q` and `qt`, `fprop`, `dgrad` and
+    `wgrad`, and before quantizers that take `amax` `largest`, or `largest_w` for w. `rows`: x is filled up with rows of
+    zeros to a multiple of it, because wgrad contracts rows in blocks.
+    Quantization-aware training (qat): `fake`, which takes what `largest` finds, and for a given tensor scale
+    `fake_scaled` and `straight_through`.
     """
 
     name: str
@@ -37,7 +38,12 @@ class Recipe:
 
 
 def _inference(name: str, summary: str, linear: str, weight: str, x: str | None, *amax: str) -> Recipe:
-    kernels = {"linear": linear, "weight": weight, **({} if x is None else {"input": x})}
+    kernels = {
+        "linear": linear,
+        "partial": f"{linear}_partial",
+        "weight": weight,
+        **({} if x is None else {"input": x}),
+    }
     return Recipe(name, "inference", summary, {**kernels, **{f"largest_{part}": _AMAX for part in amax}})
 
 

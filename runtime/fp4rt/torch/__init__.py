@@ -24,6 +24,7 @@ from fp4rt.torch.convert import convert
 from fp4rt.torch.linear import Linear
 from fp4rt.torch.modules import QuantizedBuffer
 from fp4rt.torch.operators import Operator, as_op
+from fp4rt.torch.parallel import RowParallelLinear, parallelize
 from fp4rt.torch.qat import FakeQuantize, QatLinear
 from fp4rt.torch.quantizing import quantize
 from fp4rt.torch.tensors import register, typed
@@ -37,9 +38,11 @@ __all__ = [
     "Operator",
     "QatLinear",
     "QuantizedBuffer",
+    "RowParallelLinear",
     "TrainingLinear",
     "as_op",
     "convert",
+    "parallelize",
     "quantize",
     "typed",
 ]
