@@ -56,6 +56,7 @@ CODES: dict[str, str] = {
     "FP6143": "layer cannot be converted",
     "FP6144": "layer does not take this input",
     "FP6145": "gradient of a gradient",
+    "FP6146": "weight cannot be cut into shards",
     "FP6147": "nothing is compiled for this device",
     # sizes
     "FP6201": "constraint does not hold",
@@ -166,7 +167,7 @@ class CheckpointError(RuntimeFault):
 
 
 class TorchError(RuntimeFault):
-    """A kernel cannot do what torch is asked to do with it (FP6115 to FP6119, FP6123, FP6124, FP6142 to FP6145)."""
+    """A kernel cannot do what torch is asked to do with it (FP6115 to FP6119, FP6123, FP6124, FP6142 to FP6146)."""
 
     default_code = "FP6116"
 

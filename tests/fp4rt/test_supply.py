@@ -35,10 +35,17 @@ def test_the_kernels_of_a_recipe_fit_together(recipe: Recipe) -> None:
     formats = {role: {a.name: a.format for a in k.args if a.format is not None} for role, k in kernels.items()}
     if recipe.kind == "inference":
         assert formats["linear"]["w"] == formats["weight"]["q"]
+        assert formats["partial"] == formats["linear"]
+        assert [k.args[-1].dtype for k in (kernels["linear"], kernels["partial"])] == ["bf16", "f32"]
         assert formats["linear"].get("x") == formats.get("input", {}).get("q")
         for part in ("weight", "input"):
             takes = {a.name for a in kernels[part].args} if part in kernels else set[str]()
             assert ("amax" in takes) == (f"largest_{part}" in kernels)
+        return
+    if recipe.kind == "qat":
+        names = {role: {a.name for a in k.args} for role, k in kernels.items()}
+        assert names["fake"] == {"x", "amax", "y"} and names["largest"] == {"x", "amax"}
+        assert names["fake_scaled"] == {"x", "ts", "y"} and names["straight_through"] == {"x", "ts", "dq", "dx"}
         return
     for product, operands in {
         "fprop": {"x": ("x", "q"), "w": ("w", "q")},
@@ -54,6 +61,7 @@ def test_recipes_are_found_by_name() -> None:
         find("mxfp8_trainig")
     assert kernels_of([RECIPES["mxfp8"], RECIPES["mxfp8"]]) == [
         ("linear_layers", "mxfp8"),
+        ("linear_layers", "mxfp8_partial"),
         ("linear_layers", "quantize_mxfp8"),
     ]
 

@@ -34,7 +34,7 @@ class Step:
         args = {what: x}
         known = {"signs": signs, "rng": rng}
         if "amax" in self._names[role]:
-            known |= self._largest(x, signs)
+            known |= self._largest(what, x, signs)
         args |= {name: value for name, value in known.items() if name in self._names[role]}
         found = self._operators[role](**args)
         return found["q"], found["qt"]
@@ -51,9 +51,9 @@ class Step:
         """dw[N, K] in f32 of dy^T[N, M] and x^T[K, M]."""
         return self._operators["wgrad"](dyt=dyt, xt=xt)["dw"]
 
-    def _largest(self, x: Any, signs: Any) -> dict[str, Any]:
-        args = {"x": x, **({"signs": signs} if "signs" in self._names["largest"] else {})}
-        return self._operators["largest"](**args)
+    def _largest(self, what: str, x: Any, signs: Any) -> dict[str, Any]:
+        role = f"largest_{what}" if f"largest_{what}" in self._operators else "largest"
+        return self._operators[role](**{"x": x, **({"signs": signs} if "signs" in self._names[role] else {})})
 
 
 class LinearStep(torch.autograd.Function):  # pyright: ignore[reportUntypedBaseClass]
