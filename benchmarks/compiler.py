@@ -21,7 +21,10 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+
+from fp4cc.plans import MOST_PLANS
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy is imported: threads only cost here
 
@@ -61,36 +64,36 @@ def _environment(cache: str) -> dict[str, str]:
     return {**os.environ, "FP4CC_CACHE_DIR": cache}
 
 
-def _compile_once(cache: str, out: str) -> Run:
-    command = [sys.executable, "-m", "fp4cc", "compile", str(SPEC), "-o", out]
+def _compile_once(cache: str, out: str, plans: int) -> Run:
+    command = [sys.executable, "-m", "fp4cc", "compile", str(SPEC), "-o", out, "--plans", str(plans)]
     return _timed(lambda: subprocess.run(command, env=_environment(cache), check=True, capture_output=True))
 
 
-def cold_compile() -> list[Run]:
-    """A whole `fp4cc compile` process with an empty cache."""
+def cold_compile(plans: int) -> list[Run]:
+    """A whole `fp4cc compile` process with an empty cache, up to so many plans by size."""
     runs: list[Run] = []
     for _ in range(5):
         with tempfile.TemporaryDirectory() as folder:
-            runs.append(_compile_once(f"{folder}/cache", f"{folder}/out"))
+            runs.append(_compile_once(f"{folder}/cache", f"{folder}/out", plans))
     return runs
 
 
 def cached_compile() -> list[Run]:
     """The same with the result in the cache."""
     with tempfile.TemporaryDirectory() as folder:
-        _compile_once(f"{folder}/cache", f"{folder}/out")
-        return [_compile_once(f"{folder}/cache", f"{folder}/out") for _ in range(11)]
+        _compile_once(f"{folder}/cache", f"{folder}/out", MOST_PLANS)
+        return [_compile_once(f"{folder}/cache", f"{folder}/out", MOST_PLANS) for _ in range(11)]
 
 
-def front_end() -> list[Run]:
-    """Text to lowered kernel, in a process that has done it once."""
+def front_end(plans: int) -> list[Run]:
+    """Text to lowered kernel with up to so many plans by size, in a process that has done it once."""
     from fp4cc.driver.request import Request
     from fp4cc.driver.spec import read_spec
     from fp4cc.driver.stages import lower_kernels
 
     spec = read_spec(SPEC)
     # A text of its own for each run: the driver remembers what it has checked.
-    requests = iter([Request(replace(spec, text=spec.text + "\n" * i)) for i in range(32)])
+    requests = iter([Request(replace(spec, text=spec.text + "\n" * i), plans=plans) for i in range(32)])
     lower_kernels(next(requests))
     return [_timed(lambda: lower_kernels(next(requests))) for _ in range(31)]
 
@@ -118,13 +121,13 @@ def _python(code: str) -> Run:
 
 
 def emulator(size: int, runs: int) -> Callable[[], list[Run]]:
-    """An NVFP4 GEMM of size^3 on the emulator, 2-CTA, the result checked once against the reference."""
+    """An NVFP4 GEMM of size^3 on the emulator in the plan of large sizes: 2-CTA, tiles of 256 x 256."""
 
     def measure() -> list[Run]:
         import fp4cc
         import fp4rt
 
-        artifact = fp4cc.compile(SPEC)
+        artifact = fp4cc.compile(SPEC, plans=1)
         assert artifact.manifest.plan.launches[0].cluster[0] % 2 == 0, "the schedule is not 2-CTA"
         kernel = artifact.load_kernel("emulator")
         inputs = fp4rt.random_inputs(artifact.manifest, {"M": size, "N": size, "K": size}, seed=0)
@@ -146,9 +149,11 @@ def _cpu() -> float:
 
 
 MEASUREMENTS: dict[str, tuple[Callable[[], list[Run]], float | None]] = {
-    "cold `fp4cc compile`, whole process": (cold_compile, 3.0),
+    "cold `fp4cc compile --plans 1`, whole process": (partial(cold_compile, 1), 3.0),
+    "cold `fp4cc compile` of all plans by size, whole process": (partial(cold_compile, MOST_PLANS), 6.0),
     "cached `fp4cc compile`, whole process": (cached_compile, 0.5),
-    "front end: text to lowered kernel": (front_end, 0.05),
+    "front end: text to lowered kernel, one plan": (partial(front_end, 1), 0.05),
+    "front end: text to lowered kernel, all plans by size": (partial(front_end, MOST_PLANS), 0.1),
     "`import fp4rt`": (import_runtime, 0.15),
     "`import fp4rt` with load and quantize": (load_runtime, None),
     "emulator, NVFP4 1024^3, 2-CTA": (emulator(1024, 3), 1.5),

@@ -23,8 +23,10 @@ COMMANDS = {
     "run": "Compile, run on a device, and compare with the reference.",
     "verify": "Run several shapes and completion orders against the reference.",
     "explain": "Say what was chosen, why, and what it costs.",
+    "bench": "Time calls on a GPU, beside cuBLAS and the estimate.",
     "diff": "Say what an edit changes: numerics, layout, interface or only the schedule.",
     "layout": "Describe and draw a scale layout, as text or SVG.",
+    "recipes": "List the recipes of layers for PyTorch, or compile their kernels.",
     "cache": "Say what the cache of compiled kernels holds, or empty it.",
     "doctor": "Show what is installed, what is missing, and how to get it.",
 }

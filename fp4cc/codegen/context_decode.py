@@ -268,7 +268,7 @@ class _StripText:
         strip, reader = self.strip, self.reader
         run_bytes = 4 * self.code_words
         width = next(n for n in (_LOAD_BYTES, 8, 4) if run_bytes % n == 0)
-        load = "load_run" if strip.operand.role == "B" else "load_shared_run"
+        load = "load_run" if strip.operand.role == "B" else "load_reused_run"
         left = f"{strip.row_bytes} - offset"
         lines: list[str | Statement] = [
             f"codes, valid{', scales' if reader is not None else ''} = start",

@@ -11,8 +11,9 @@ import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
 from threading import Event
 from typing import TYPE_CHECKING, cast
 
@@ -171,21 +172,37 @@ def _compile_all(texts: list[str], arch: str, cache: Store | None, worker: Worke
 
 
 def _compile_each(texts: list[str], arch: str, worker: Worker | None) -> list[Compiled]:
-    """Compile texts side by side. Whatever ends this early, Ctrl-C too, ends the processes first."""
+    """Compile texts side by side: a worker a core, each of which imports the DSL once, the first the waiting one.
+
+    Whatever ends this early, Ctrl-C too, ends the processes first.
+    """
+    todo: SimpleQueue[int] = SimpleQueue()
+    for index in range(len(texts)):
+        todo.put(index)
+    results: dict[int, Compiled] = {}
     running: set[Worker] = set()
     stopped = Event()
 
-    def one(index: int) -> Compiled:
-        ready = nullcontext(worker) if index == 0 and worker is not None else borrow_worker()
+    def serve(lane: int) -> None:
+        ready = nullcontext(worker) if lane == 0 and worker is not None else borrow_worker()
         with ready as process:
             running.add(process)
             if stopped.is_set():
                 process.kill()
-            return process.compile(texts[index], arch)
+            try:
+                with suppress(Empty):
+                    while not stopped.is_set():
+                        index = todo.get_nowait()
+                        results[index] = process.compile(texts[index], arch)
+            except BackendError:
+                stopped.set()  # the others end with what they are at
+                raise
 
-    with ThreadPoolExecutor(max_workers=min(len(texts), os.cpu_count() or 1)) as pool:
+    lanes = min(len(texts), os.cpu_count() or 1)
+    with ThreadPoolExecutor(max_workers=lanes) as pool:
         try:
-            return list(pool.map(one, range(len(texts))))
+            for _ in pool.map(serve, range(lanes)):
+                pass
         except BackendError as fault:
             raise DiagnosticError([backend_diagnostic(fault)]) from fault
         except BaseException:
@@ -194,6 +211,7 @@ def _compile_each(texts: list[str], arch: str, worker: Worker | None) -> list[Co
             for process in tuple(running):
                 process.kill()
             raise
+    return [results[index] for index in range(len(texts))]
 
 
 def backend_diagnostic(fault: BackendError) -> Diagnostic:

@@ -90,14 +90,32 @@ def _no_stray_bits(value: int, mask: int, what: str) -> None:
         raise Fault(f"{what} matrix descriptor {value:#018x} has reserved bits {value & mask:#x} set")
 
 
-def k_major_chunks(descriptor: MatrixDescriptor, rows: int, chunks: int) -> Index:
-    """Byte addresses [rows, chunks] of the 16-byte chunks of a K-major operand: row, then 16 bytes along K."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Chunks:
+    """Where the 16-byte chunks of an operand lie: byte addresses, their units of 16 bytes, the least and the greatest
+    address."""
+
+    addresses: Index
+    units: Index
+    first: int
+    last: int
+
+    @classmethod
+    def at(cls, addresses: Index) -> Chunks:
+        units = addresses >> 4
+        for array in (addresses, units):
+            array.setflags(write=False)
+        return cls(addresses, units, int(addresses.min()), int(addresses.max()))
+
+
+def k_major_chunks(descriptor: MatrixDescriptor, rows: int, chunks: int) -> Chunks:
+    """The chunks [rows, chunks] of a K-major operand: row, then 16 bytes along K."""
     d = descriptor
     return _k_major(d.start, d.lbo, d.sbo, d.mode, d.absolute_lbo, rows, chunks)
 
 
 @lru_cache(maxsize=1024)
-def _k_major(start: int, lbo: int, sbo: int, mode: Swizzle, absolute: bool, rows: int, chunks: int) -> Index:
+def _k_major(start: int, lbo: int, sbo: int, mode: Swizzle, absolute: bool, rows: int, chunks: int) -> Chunks:
     if mode is Swizzle.B128_ATOM_32B:
         raise Fault("the 128B swizzle with 32-byte atoms is for MN-major operands of 32-bit elements only")
     row = np.arange(rows, dtype=np.int64)[:, None]
@@ -118,9 +136,7 @@ def _k_major(start: int, lbo: int, sbo: int, mode: Swizzle, absolute: bool, rows
             )
         origin = np.where(beyond, lbo, base)
         address = origin + row % 8 * span + row // 8 * sbo + np.where(beyond, column - span, column)
-    result = swizzle(address, mode)
-    result.setflags(write=False)
-    return result
+    return Chunks.at(swizzle(address, mode))
 
 
 def mn_major_bytes(descriptor: MatrixDescriptor, rows: int, depth: int, size: int) -> Index:
@@ -155,15 +171,15 @@ def _byte_mask(used: int) -> npt.NDArray[np.uint64]:
 _MASKS = {used: _byte_mask(used) for used in (8, 12)}
 
 
-def gather_chunks(shared: SharedMemory, addresses: Index, used: int = 16) -> Bytes:
-    """The 16-byte chunks at `addresses` ([...] -> [..., 16]); the first `used` bytes of each must have been written."""
-    first, last = int(addresses.min()), int(addresses.max())
-    if first < 0 or last + 16 > shared.size:
+def gather_chunks(shared: SharedMemory, chunks: Chunks, used: int = 16) -> Bytes:
+    """The bytes of chunks ([...] -> [..., 16]); the first `used` bytes of each must have been written."""
+    if chunks.first < 0 or chunks.last + 16 > shared.size:
         raise Fault(
-            f"the operand spans shared bytes {first:#x} to {last + 16:#x}, outside of the CTA's {shared.size} bytes",
+            f"the operand spans shared bytes {chunks.first:#x} to {chunks.last + 16:#x}, "
+            f"outside of the CTA's {shared.size} bytes",
             hint="check the descriptor's start address and offsets",
         )
-    rows = addresses >> 4
+    addresses, rows = chunks.addresses, chunks.units
     limit = len(shared.data) // 16 * 16
     # A complex128 is 16 bytes, so one gather moves a chunk.
     state = np.take(shared.state[:limit].view(np.complex128), rows).view(np.uint64)

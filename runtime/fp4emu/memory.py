@@ -104,15 +104,16 @@ class GlobalMemory:
     def offset(self, address: int, size: int) -> int:
         """Arena offset of `size` allocated bytes at `address`."""
         start = address - GLOBAL_BASE
-        if start < 0 or start + size > len(self.data) or not (self.state[start : start + size] & ALLOCATED).all():
+        inside = start >= 0 and start + size <= len(self.data)
+        if not inside or not int(np.bitwise_and.reduce(self.state[start : start + size])) & ALLOCATED:
             raise Fault(f"{size} bytes at {address:#x} are not (all) in an allocation", hint=self.describe(address))
         return start
 
     def read(self, address: int, size: int) -> bytes:
         """The bytes, all of which must have been written."""
         start = self.offset(address, size)
-        missing = np.flatnonzero((self.state[start : start + size] & WRITTEN) == 0)
-        if len(missing):
+        if not int(np.bitwise_and.reduce(self.state[start : start + size])) & WRITTEN:
+            missing = np.flatnonzero((self.state[start : start + size] & WRITTEN) == 0)
             raise Fault(
                 f"byte {int(missing[0])} of {size} at {address:#x} was never written ({len(missing)} such bytes)",
                 hint=self.describe(address),
@@ -125,7 +126,7 @@ class GlobalMemory:
         """Changes bytes; those of a kernel's parameters are a fault."""
         raw = np.frombuffer(data, np.uint8)
         start = self.offset(address, len(raw))
-        if (self.state[start : start + len(raw)] & READ_ONLY).any():
+        if int(np.bitwise_or.reduce(self.state[start : start + len(raw)])) & READ_ONLY:
             raise Fault(f"store of {len(raw)} bytes to read-only memory", hint=self.describe(address))
         if self.touch is not None:
             self.touch(slice(start, start + len(raw)), True)

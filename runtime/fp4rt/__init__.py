@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fp4num import BlockFormat, Quantized, decode, dequantize, encode, quantize
+    from fp4num import BlockFormat, Quantized, decode, dequantize, encode
     from fp4rt import compare
     from fp4rt.artifact import Artifact
     from fp4rt.compare import Comparison
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from fp4rt.inputs import random_inputs
     from fp4rt.kernel import Bound, Kernel, load
     from fp4rt.manifest import Manifest
+    from fp4rt.quantizing import quantize
 
     __version__: str
 
@@ -56,7 +57,7 @@ _HOME = {
     "dequantize": "fp4num",
     "encode": "fp4num",
     "load": "fp4rt.kernel",
-    "quantize": "fp4num",
+    "quantize": "fp4rt.quantizing",
     "random_inputs": "fp4rt.inputs",
 }
 

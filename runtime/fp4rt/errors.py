@@ -49,6 +49,15 @@ CODES: dict[str, str] = {
     # layers
     "FP6123": "kernels do not make this layer",
     "FP6124": "weight or scale is not the layer's",
+    # models
+    "FP6140": "no compiled kernels and no compiler",
+    "FP6141": "artifacts lack a kernel",
+    "FP6142": "no such recipe",
+    "FP6143": "layer cannot be converted",
+    "FP6144": "layer does not take this input",
+    "FP6145": "gradient of a gradient",
+    "FP6146": "weight cannot be cut into shards",
+    "FP6147": "nothing is compiled for this device",
     # sizes
     "FP6201": "constraint does not hold",
     "FP6202": "size cannot be computed",
@@ -63,6 +72,7 @@ CODES: dict[str, str] = {
     "FP6305": "kernel needs more than the device has",
     "FP6306": "emulated kernel faulted",
     "FP6307": "reference does not know an operation",
+    "FP6308": "kernel that is timed differs from the reference",
     # checkpoints
     "FP6401": "checkpoint cannot be read or written",
     "FP6402": "checkpoint lacks a tensor",
@@ -157,7 +167,7 @@ class CheckpointError(RuntimeFault):
 
 
 class TorchError(RuntimeFault):
-    """A kernel cannot do what torch is asked to do with it (FP6115 to FP6119, FP6123, FP6124)."""
+    """A kernel cannot do what torch is asked to do with it (FP6115 to FP6119, FP6123, FP6124, FP6142 to FP6146)."""
 
     default_code = "FP6116"
 

@@ -11,7 +11,7 @@ def load_run(address, count, width, left, valid):
     return run_of_vectors(text % (words + 1, zeros, found, vector, words), address, count, width, left, valid)
 
 
-def load_shared_run(address, count, width, left, valid):
+def load_reused_run(address, count, width, left, valid):
     """The same of what other warps and CTAs read too."""
     words = width // 4
     names = ["$%d" % i for i in range(words)]

@@ -72,11 +72,11 @@ def test_sums(sums: Built, dims: tuple[int, int, int, int]) -> None:
         assert comparison.equal, str(comparison)
 
 
-def test_sums_do_not_depend_on_who_is_last(sums: Built) -> None:
-    for seed in (1, 2):
-        device = EmulatorDevice(mode="delayed", seed=seed, sms=6)
-        for comparison in run(sums, {"L": 1, "M": 300, "N": 520, "K": 32}, device=device):
-            assert comparison.equal, str(comparison)
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_sums_do_not_depend_on_who_is_last(sums: Built, seed: int) -> None:
+    device = EmulatorDevice(mode="delayed", seed=seed, sms=6)
+    for comparison in run(sums, {"L": 1, "M": 300, "N": 300, "K": 32}, device=device):
+        assert comparison.equal, str(comparison)
 
 
 def test_sums_do_not_depend_on_the_tile() -> None:

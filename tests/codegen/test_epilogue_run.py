@@ -19,7 +19,7 @@ from .pipeline import Built, build, run
 from .random_specs import RandomSpec, specs, wide_specs
 
 #: Random specs to try; the CI figure is small because each is a compilation.
-EXAMPLES = int(os.environ.get("FP4CC_RANDOM_SPECS", "6"))
+EXAMPLES = int(os.environ.get("FP4CC_RANDOM_SPECS", "4"))
 
 _UNARY = ("abs", "sqrt", "rsqrt", "exp", "log", "tanh", "sigmoid", "erf", "relu", "gelu", "gelu_tanh", "silu", "sign",
           "bf16", "f16", "e4m3", "e5m2")  # fmt: skip
@@ -51,9 +51,9 @@ kernel k(M, N, K) {{
 }}
 """)
     rows = len(_UNARY)
-    r = np.tile(special_values(1, 1024), (rows, 1))
+    r = np.tile(special_values(1, 768), (rows, 1))
     which = np.arange(rows, dtype=np.float32)
-    for comparison in run(built, {"M": rows, "N": 1024, "K": 32}, r=r, which=which):
+    for comparison in run(built, {"M": rows, "N": 768, "K": 32}, r=r, which=which):
         assert comparison.equal, str(comparison)
 
 
@@ -163,6 +163,6 @@ def test_beta_zero_does_not_read_the_old_value(batched: Built) -> None:
 
 def test_late_stores_and_many_tiles_a_cta(batched: Built) -> None:
     device = EmulatorDevice(mode="delayed", seed=5, sms=4)
-    sizes = {"L": 2, "M": 300, "N": 520, "K": 64}
+    sizes = {"L": 2, "M": 140, "N": 300, "K": 64}
     for comparison in run(batched, sizes, device=device, beta=1.0):
         assert comparison.equal, str(comparison)

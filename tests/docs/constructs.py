@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 from fp4cc.diagnostics import DiagnosticError
+from fp4cc.ir.kernel import Kernel
 from fp4cc.passes import lower
 from fp4cc.sema import analyze
 from fp4cc.sema.schedules import TARGETS
@@ -13,6 +15,12 @@ from fp4cc.source import Source
 
 GEMM = "in a : nvfp4[M, K]; in b : nvfp4[N, K]"
 PLAIN = "in x : bf16[M, N]"
+
+
+@cache
+def checked(text: str) -> tuple[Kernel, ...]:
+    """The kernels of a spec without errors: the same for all targets where it has no schedule."""
+    return tuple(analyze(Source("spec.fp4", text)).raise_errors().kernels)
 
 
 @dataclass(frozen=True)
@@ -24,9 +32,8 @@ class Construct:
 
     def answer(self, target: str) -> str:
         """ "" where the target compiles it, else the codes that refuse it. A spec that is no spec fails."""
-        checked = analyze(Source("spec.fp4", self.text.replace("TARGET", target))).raise_errors()
         codes: set[str] = set()
-        for kernel in checked.kernels:
+        for kernel in checked(self.text.replace("TARGET", target)):
             try:
                 lower(kernel, target)
             except DiagnosticError as refused:

@@ -8,11 +8,9 @@ from pathlib import Path
 
 from fp4cc.diagnostics import DiagnosticError
 from fp4cc.passes import lower
-from fp4cc.sema import analyze
 from fp4cc.sema.schedules import TARGETS
-from fp4cc.source import Source
 
-from .constructs import OPERANDS, SECTIONS
+from .constructs import OPERANDS, SECTIONS, checked
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 LANGUAGE = DOCS / "language.md"
@@ -21,7 +19,7 @@ LANGUAGE = DOCS / "language.md"
 def pair_answer(a: str, b: str, target: str) -> str:
     """What becomes of `a @ b.T`: "yes", or the condition on K that the target adds, or the code."""
     text = f"kernel k(M, N, K) {{ in a : {a}[M, K]; in b : {b}[N, K]; out c : bf16[M, N]; c = a @ b.T }}"
-    (kernel,) = analyze(Source("spec.fp4", text)).raise_errors().kernels
+    (kernel,) = checked(text)
     try:
         lowered = lower(kernel, target)
     except DiagnosticError as refused:
@@ -39,7 +37,7 @@ def examples() -> dict[str, str]:
 
 def example_answer(name: str, block: str, target: str) -> str:
     """The codes that refuse a kernel of docs/language.md."""
-    kernels = analyze(Source("language.md", block)).raise_errors().kernels
+    kernels = checked(block)
     try:
         lower(next(k for k in kernels if k.name == name), target)
     except DiagnosticError as refused:

@@ -17,6 +17,7 @@ from fp4cc.codegen.emit import emit
 from fp4cc.codegen.manifest import manifest, plans
 from fp4rt import Artifact, KernelFault
 
+from ..unoptimized import unoptimized
 from .mutants import (
     B2,
     SFA,
@@ -349,7 +350,7 @@ def assert_caught(compiler: Any, run: Run, text: str, target: str, mutation: Mut
     files = {
         f"{name}.{ending}": data
         for name, source in sources.items()
-        for ending, data in compiler.compile(source, target).items()
+        for ending, data in compiler.compile(unoptimized(source), target).items()
     }
     artifact = Artifact.build(manifest(lowered, {}, {}), files)
     for seed in range(8):

@@ -100,7 +100,7 @@ def test_gated_with_other_formats(check: Check, a: str, g: str, u: str) -> None:
         check(text, M=140, N=136, K=384, sms=4)
 
 
-@pytest.mark.parametrize("out", ["nvfp4", "mxfp4", "mxfp8_e4m3"])
+@pytest.mark.parametrize("out", ["nvfp4", "mxfp4", pytest.param("mxfp8_e4m3", marks=pytest.mark.slow)])
 def test_gated_and_quantized(check: Check, out: str) -> None:
     given = ", tensor_scale = s" if out == "nvfp4" else ""
     head = "in s : f32[]; " if given else ""
@@ -110,7 +110,7 @@ def test_gated_and_quantized(check: Check, out: str) -> None:
         f"y = quantize(bf16(swiglu(x @ wg.T, x @ wu.T)){given}) }}\n"
     )
     check(text + schedule("up", 128, 128, 256, (1, 1)), M=130, N=160, K=320)
-    check(text + schedule("up", 256, 64, 256, (2, 1)), M=300, N=160, K=320)
+    check(text + schedule("up", 256, 64, 256, (2, 1)), M=260, N=96, K=320)
 
 
 def test_batches(check: Check) -> None:
@@ -144,8 +144,8 @@ def test_sums(check: Check, value: str) -> None:
         "in v : mxfp4[N, J]; in xr : bf16[M, R]; in up : bf16[N, R]; out y : f32[M, N]\n"
         f"y = {value} }}\n"
     )
-    check(text + schedule("sums", 128, 128, 128, (1, 1)), M=140, N=200, K=256, J=320, R=72, sms=1)
-    check(text + schedule("sums", 256, 64, 128, (2, 2)), M=300, N=200, K=384, J=64, R=8, sms=4)
+    check(text + schedule("sums", 128, 128, 128, (1, 1)), M=140, N=72, K=128, J=320, R=72, sms=1)
+    check(text + schedule("sums", 256, 64, 128, (2, 2)), M=300, N=72, K=256, J=64, R=8, sms=4)
 
 
 def test_sums_that_share_an_operand(check: Check) -> None:

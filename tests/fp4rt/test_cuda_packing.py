@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,34 @@ def test_calls_have_parameters_of_their_own(packer: CallPacker, plan: Resolved, 
     for launches in (one, two, one):
         launches(0)
     assert [struct.unpack("<f", x.parameters[-1])[0] for x in double.launched] == [1.0, 2.0, 1.0]
+
+
+def test_maps_are_made_and_changed_in_the_context_of_their_device(plan: Resolved, double: DriverDouble) -> None:
+    """A thread that used CUDA for nothing yet, such as autograd's, has no current context."""
+    manifest = Artifact.load(DATA).manifest
+    inside: list[bool] = []
+
+    class Context(ContextDouble):
+        depth = 0
+
+        @contextmanager
+        def current(self) -> Iterator[None]:
+            self.depth += 1
+            yield
+            self.depth -= 1
+
+    class Calls(list[Any]):
+        def append(self, call: Any) -> None:
+            super().append(call)
+            if call[0].startswith("cuTensorMap"):
+                inside.append(context.depth > 0)
+
+    context: Any = Context()
+    double.calls = Calls()
+    packer = CallPacker(manifest, {manifest.plan.launches[0]: Entry(FUNCTION, 66)}, context)
+    for x in (0x1000, 0x5000):
+        bound(packer, plan, {**ADDRESSES, "x": x}, 1.0)
+    assert len(inside) > 2 and all(inside)
 
 
 def test_a_misaligned_address_is_named(launched: Launching) -> None:

@@ -58,6 +58,8 @@ def test_the_wheel_has_every_package_grammar_and_template(wheel: Path) -> None:
     for folder in ("grammar", "templates"):
         for path in (p for p in (ROOT / folder).rglob("*") if p.is_file()):
             assert f"fp4cc/_data/{path.relative_to(ROOT)}" in names
+    for path in (ROOT / "examples" / "recipes").glob("*.fp4"):
+        assert f"fp4cc/_data/recipes/{path.name}" in names
     assert {f"{package}/py.typed" for package in ("fp4cc", *RUNTIME)} <= names
 
 
@@ -95,10 +97,11 @@ sys.meta_path.insert(0, Block())
 
 def test_an_installed_wheel_finds_its_own_resources(installed: Path) -> None:
     done = _python(
-        "from fp4cc.resources import grammar_text, templates_dir\n"
+        "from fp4cc.resources import grammar_text, recipes_dir, templates_dir\n"
         "import fp4cc\n"
         "print(fp4cc.__file__)\n"
         "print(templates_dir())\n"
+        "print(recipes_dir())\n"
         "grammar_text('fp4.lark')\n",
         installed,
     )

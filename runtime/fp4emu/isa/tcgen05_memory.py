@@ -189,7 +189,7 @@ def _copy(cta: Cta, key: str, address: int, source: descriptors.MatrixDescriptor
     if lane and key != "4x256b":
         raise Fault(f"tcgen05.cp.{key} starts at lane {lane}; it must be lane 0")
     tmem.check_columns(cta.tensor, column, 4 * chunks, "tcgen05.cp")
-    where = descriptors.k_major_chunks(source, max(rows, 8), chunks)[:rows]
+    where = descriptors.k_major_chunks(source, rows, chunks)
     data = descriptors.gather_chunks(cta.shared, where).reshape(rows, -1).view(np.uint32)
     columns = slice(column, column + 4 * chunks)
     if key == "32x128b.warpx4":

@@ -119,18 +119,18 @@ class Template:
         block = Block(memory, start, self._size, [-1] * len(self._active))
         place, constants = self._constants  # a 32-bit integer is the lower half of its word
         block.memory[start + place : start + place + len(constants)] = constants
-        encoded = self._encoded
-        if encoded is None:
-            with self._context.current():  # CUDA encodes for the device of the current context
+        with self._context.current():  # what makes and changes maps asks for a context, which a new thread may not have
+            encoded = self._encoded
+            if encoded is None:
                 encoded = [
                     tensormaps.encode(m, addresses[part] + m.byte_offset) for _, part, m in self._maps if m.active
                 ]
-            self._encoded = encoded
-        for (offset, _, _), data in zip(self._active, encoded, strict=True):
-            block.memory[start + offset : start + offset + _MAP] = data
-        for offset, words in self._tables:
-            struct.pack_into(f"<{len(words)}Q", block.memory, start + offset, *[base + word for word in words])
-        self._fill(block, addresses, scalars)
+                self._encoded = encoded
+            for (offset, _, _), data in zip(self._active, encoded, strict=True):
+                block.memory[start + offset : start + offset + _MAP] = data
+            for offset, words in self._tables:
+                struct.pack_into(f"<{len(words)}Q", block.memory, start + offset, *[base + word for word in words])
+            self._fill(block, addresses, scalars)
         return block
 
     def queue(

@@ -20,12 +20,29 @@ except ImportError as error:
         "fp4rt.torch needs torch, which is not installed", code="FP6115", help="pip install 'fp4cc[torch]'"
     ) from error
 
+from fp4rt.torch.convert import convert
 from fp4rt.torch.linear import Linear
 from fp4rt.torch.modules import QuantizedBuffer
 from fp4rt.torch.operators import Operator, as_op
+from fp4rt.torch.parallel import RowParallelLinear, parallelize
+from fp4rt.torch.qat import FakeQuantize, QatLinear
 from fp4rt.torch.quantizing import quantize
 from fp4rt.torch.tensors import register, typed
+from fp4rt.torch.training import TrainingLinear
 
 register()
 
-__all__ = ["Linear", "Operator", "QuantizedBuffer", "as_op", "quantize", "typed"]
+__all__ = [
+    "FakeQuantize",
+    "Linear",
+    "Operator",
+    "QatLinear",
+    "QuantizedBuffer",
+    "RowParallelLinear",
+    "TrainingLinear",
+    "as_op",
+    "convert",
+    "parallelize",
+    "quantize",
+    "typed",
+]

@@ -10,9 +10,8 @@ from typing import Any
 
 import torch  # pyright: ignore[reportMissingImports]
 
-import fp4num
 from fp4num import BlockFormat, Quantized
-from fp4rt import arrays, io
+from fp4rt import arrays, io, quantizing
 from fp4rt.checks import describe_axes, format_difference
 from fp4rt.errors import TorchError
 from fp4rt.kernel import Kernel
@@ -40,8 +39,9 @@ class Linear(torch.nn.Module):  # pyright: ignore[reportUntypedBaseClass]
 
     `kernel` computes out[M, N] of x[M, K] and weight[N, K] (and bias[N], if it has one; else the bias is added in the
     output's type). Where its x is quantized, `quantizer`, a kernel with one plain input [M, K], makes it, with
-    `input_scale` if it takes an f32[]; without a quantizer numpy does, on the CPU. `pre_quant_scale` [K] multiplies
-    x first, in float32, rounded to x's type. x may have any leading axes and strides: it is copied where they are not
+    `input_scale` if it takes an f32[], or with what `largest`, a kernel from such an input to an f32[], finds in each
+    call; without a quantizer `fp4rt.quantize` does. `pre_quant_scale` [K] multiplies x first, in float32, rounded to
+    x's type. x may have any leading axes and strides: it is copied where they are not
     rows. For inference: a gradient is refused (FP6118). Raises TorchError FP6123 for kernels of another form, FP6124
     for a weight that is not the kernel's.
     """
@@ -57,21 +57,26 @@ class Linear(torch.nn.Module):  # pyright: ignore[reportUntypedBaseClass]
         *,
         bias: Any = None,
         quantizer: Kernel | Operator | None = None,
+        largest: Kernel | Operator | None = None,
         input_scale: Any = None,
         pre_quant_scale: Any = None,
     ) -> None:
         super().__init__()
-        self._product = _operator(kernel)
+        self._product = operator_of(kernel)
         self._roles = roles = _roles(self._product.kernel.manifest.kernel)
-        self._quantizer = None if quantizer is None else _operator(quantizer)
+        self._quantizer = None if quantizer is None else operator_of(quantizer)
         self._quantizing = None if self._quantizer is None else _quantizing(self._quantizer, roles.x)
         self._format_text = "" if roles.x.format is None else format_text(roles.x.format)
         _check_weight(roles.weight, weight)
-        if self._quantizing is not None and self._quantizing[1] is not None and input_scale is None:
+        self._largest = None if largest is None else operator_of(largest)
+        self._finding = None if self._largest is None else _finding(self._largest)
+        takes = None if self._quantizing is None else self._quantizing[1]
+        if takes is not None and (input_scale is None) == (largest is None):
             raise TorchError(
-                f"{self._quantizer!r} takes {self._quantizing[1]!r}, the tensor scale of x, and none was given",
+                f"{self._quantizer!r} takes {takes!r}, and {'none was' if largest is None else 'both were'} given: "
+                "the tensor scale of x, or a kernel that finds its largest magnitude",
                 code="FP6124",
-                help="pass input_scale, from calibration or the checkpoint",
+                help="pass input_scale, from calibration or the checkpoint, or largest",
             )
         self.weight = QuantizedBuffer(weight)
         device, out = self.weight.codes.device, roles.out if roles.bias is None else roles.bias
@@ -97,10 +102,10 @@ class Linear(torch.nn.Module):  # pyright: ignore[reportUntypedBaseClass]
     @staticmethod
     def from_float(linear: Any, kernel: Kernel | Operator, **options: Any) -> Linear:
         """Of a `torch.nn.Linear`: its weight is quantized by the rule of the kernel's format; `options` of `Linear`."""
-        fmt = _roles(_operator(kernel).kernel.manifest.kernel).weight.format
+        fmt = _roles(operator_of(kernel).kernel.manifest.kernel).weight.format
         assert fmt is not None  # a weight is quantized
         bias = None if linear.bias is None else linear.bias.detach()
-        return Linear(kernel, fp4num.quantize(linear.weight.detach(), fmt), **{"bias": bias, **options})
+        return Linear(kernel, quantizing.quantize(linear.weight.detach(), fmt), **{"bias": bias, **options})
 
     def extra_repr(self) -> str:
         return f"{self.in_features}, {self.out_features}, {self._product.kernel.name}"
@@ -128,14 +133,20 @@ class Linear(torch.nn.Module):  # pyright: ignore[reportUntypedBaseClass]
         if self._quantizer is None or self._quantizing is None:
             return quantize_as(rows, f, self._format_text, self.input_scale)
         source, scale, out = self._quantizing
-        given = {} if scale is None else {scale: self.input_scale}
+        given: dict[str, Any] = {} if scale is None else {scale: self.input_scale}
+        if scale is not None and self._largest is not None and self._finding is not None:
+            given[scale] = self._found(self._largest(**{self._finding[0]: rows})[self._finding[1]])
         return self._quantizer(**{source: rows, **given})[out]
+
+    def _found(self, largest: Any) -> Any:
+        """What the quantizer is given for the largest magnitude of these rows."""
+        return largest
 
     def _apply(self, fn: Callable[[Any], Any], recurse: bool = True) -> Linear:
         return super()._apply(keeping_types(fn), recurse)
 
 
-def _operator(kernel: Kernel | Operator) -> Operator:
+def operator_of(kernel: Kernel | Operator) -> Operator:
     """The operator of a kernel, by a name that is the same in each process."""
     if isinstance(kernel, Operator):
         return kernel
@@ -183,6 +194,20 @@ def _quantizing(operator: Operator, x: Arg) -> tuple[str, str | None, str]:
             help="a quantizer takes x[M, K], and perhaps an f32[], and gives x in the product's format",
         )
     return sources[0].name, scales[0].name if scales else None, same[0].name
+
+
+def _finding(operator: Operator) -> tuple[str, str]:
+    """The names of the input and of the output of a kernel that finds the largest magnitude."""
+    kernel = operator.kernel.manifest.kernel
+    inputs = [a for a in kernel.args if a.direction == "in" and a.format is None and len(a.axes) == 2]
+    outs = [a for a in kernel.args if a.direction == "out" and a.dtype == "f32" and not a.axes]
+    if len(inputs) != 1 or len(outs) != 1 or len(kernel.args) != 2:
+        raise TorchError(
+            f"{kernel.name} does not find one number of x",
+            code="FP6123",
+            help="it takes x[M, K], and gives one f32[]",
+        )
+    return inputs[0].name, outs[0].name
 
 
 def _check_weight(arg: Arg, weight: Quantized) -> None:

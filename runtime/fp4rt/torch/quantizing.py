@@ -8,9 +8,9 @@ from typing import Any
 
 import torch  # pyright: ignore[reportMissingImports]
 
-import fp4num
 from fp4num import BlockFormat, Quantized
 from fp4num.formats import FORMATS, block_format
+from fp4rt import quantizing
 from fp4rt.torch import symbolic
 from fp4rt.torch.tensors import shape_of_codes
 
@@ -22,8 +22,7 @@ _library = torch.library.Library(_SPACE, "FRAGMENT")
 def quantize(x: Any, fmt: BlockFormat | str, *, tensor_scale: Any = None) -> Quantized:
     """`fp4rt.quantize` of a tensor, to nearest, which torch.compile and torch.export take as one operator.
 
-    `tensor_scale` is a tensor of one float32, or None: then the largest magnitude decides. It is computed on the CPU;
-    a tensor on a GPU is copied there and back. No gradient passes.
+    `tensor_scale` is a tensor of one float32, or None: then the largest magnitude decides. No gradient passes.
     """
     return quantize_as(x, block_format(fmt), fmt if isinstance(fmt, str) else format_text(fmt), tensor_scale)
 
@@ -49,7 +48,7 @@ format_text.__dict__["_dynamo_marked_constant"] = True
 
 
 def _run(x: Any, tensor_scale: Any, text: str) -> tuple[Any, Any, Any]:
-    q = fp4num.quantize(x, _format(text), tensor_scale=tensor_scale)
+    q = quantizing.quantize(x, _format(text), tensor_scale=tensor_scale)
     return q.codes, q.scales, x.new_empty(0, dtype=torch.float32) if q.tensor_scale is None else q.tensor_scale
 
 
