@@ -73,6 +73,7 @@ CODES: dict[str, str] = {
     "FP6305": "kernel needs more than the device has",
     "FP6306": "emulated kernel faulted",
     "FP6307": "reference does not know an operation",
+    "FP6308": "kernel that is timed differs from the reference",
     # checkpoints
     "FP6401": "checkpoint cannot be read or written",
     "FP6402": "checkpoint lacks a tensor",
