@@ -36,6 +36,7 @@ Further marks:
 - `members=n`: operand n is a membermask, whose lanes must meet before the instruction.
 - `once=True`: a thread handler runs once for the lanes of a warp that have equal operands, because repeating it would
   change nothing (a store by TMA that a whole warp issues).
+- `any_order`: ptxas takes the modifiers in any order, and so does the emulator; PTX's own goes first.
 - `targets`: the architectures that have the instruction, () for all that are emulated.
 
 Forms are strings of slots in PTX's order; a slot is `name=alternative|alternative` or just `alternative|alternative`
@@ -90,6 +91,16 @@ class Form:
         """The slots' values if the modifiers fit this form, else None."""
         return _match(self.slots, 0, modifiers, 0)
 
+    def match_in_any_order(self, modifiers: tuple[str, ...]) -> dict[str, str | None] | None:
+        """The same where the order of the modifiers does not matter: each goes to the first slot that has it."""
+        found: dict[str, str | None] = {slot.name: None for slot in self.slots}
+        for modifier in modifiers:
+            slot = next((s for s in self.slots if found[s.name] is None and modifier in s.alternatives), None)
+            if slot is None:
+                return None
+            found[slot.name] = modifier
+        return found if all(slot.optional or found[slot.name] is not None for slot in self.slots) else None
+
 
 def _match(slots: tuple[Slot, ...], i: int, mods: tuple[str, ...], j: int) -> dict[str, str | None] | None:
     if i == len(slots):
@@ -139,6 +150,7 @@ class Rule:
     per_warp: bool = False
     quiet: bool = False
     members: int | None = None
+    any_order: bool = False
 
     @property
     def first_source(self) -> int:
@@ -162,6 +174,7 @@ def instruction(
     per_warp: bool = False,
     quiet: bool | None = None,
     members: int | None = None,
+    any_order: bool = False,
 ) -> Callable[[Handler], Handler]:
     """Registers a handler for `opcode` with the modifiers that `forms` allow. Several rules may share an opcode: the
     first form that fits wins."""
@@ -185,6 +198,7 @@ def instruction(
             per_warp,
             style in ("lane", "emit") if quiet is None else quiet,
             members,
+            any_order,
         )
         RULES.setdefault(opcode, []).append(rule)
         return handler
@@ -198,16 +212,28 @@ def find_rule(name: str, target: str) -> tuple[Rule, dict[str, str | None]]:
     known: list[Rule] = []
     for count in range(len(parts), 0, -1):
         rules = RULES.get(".".join(parts[:count]), [])
-        modifiers = tuple(parts[count:])
-        for rule in rules:
-            for form in rule.forms:
-                mods = form.match(modifiers)
-                if mods is not None:
-                    if rule.targets and target not in rule.targets:
-                        raise LookupError(f"{name} does not exist on {target} (only on {', '.join(rule.targets)})")
-                    return rule, mods
+        found = _fitting(rules, tuple(parts[count:]))
+        if found is not None:
+            rule, mods = found
+            if rule.targets and target not in rule.targets:
+                raise LookupError(f"{name} does not exist on {target} (only on {', '.join(rule.targets)})")
+            return rule, mods
         known += rules
     if not known:
         raise LookupError(f"unknown instruction {name}")
     forms = "; ".join(dict.fromkeys(f"{rule.opcode} {text}".strip() for rule in known for text in rule.form_texts))
     raise LookupError(f"{name}: these modifiers are not emulated; known forms: {forms}")
+
+
+def _fitting(rules: list[Rule], modifiers: tuple[str, ...]) -> tuple[Rule, dict[str, str | None]] | None:
+    for rule in rules:
+        for form in rule.forms:
+            mods = form.match(modifiers)
+            if mods is not None:
+                return rule, mods
+    for rule in rules:
+        for form in rule.forms if rule.any_order else ():
+            mods = form.match_in_any_order(modifiers)
+            if mods is not None:
+                return rule, mods
+    return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 
 from fp4emu import Fault
 from fp4emu.gpu import Gpu
+from fp4emu.isa import load_families
+from fp4emu.registry import find_rule
 
 TYPES = {"u32": "<I", "s32": "<i", "b32": "<I", "u64": "<Q", "s64": "<q", "b64": "<Q", "f32": "<f", "f64": "<d"}
 TYPES |= {"f16": "<H", "bf16": "<H", "b16": "<H", "f16x2": "<I", "bf16x2": "<I"}
@@ -151,3 +154,41 @@ def test_half_sums(kind: str, space: str) -> None:
     have = np.frombuffer(got, "<u2").reshape(-1, count)[: len(want)]
     values = (have.astype(np.uint32) << 16).view(np.float32) if brain else have.view("<f2").astype(np.float32)
     np.testing.assert_array_equal(values, np.array(want))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "atom.acq_rel.gpu.global.add.u32",
+        "atom.relaxed.cta.shared.cas.b32",
+        "red.release.sys.global.max.s64",
+        "atom.acquire.cluster.add.noftz.bf16x2",
+        "ld.acquire.gpu.global.v2.f32",
+        "st.release.cluster.shared::cluster.b64",
+    ],
+)
+def test_modifiers_come_in_any_order_as_ptxas_takes_them(name: str) -> None:
+    """NVIDIA's and Triton's kernels write the scope, the space or the operation first."""
+    load_families()
+    opcode, *modifiers = name.split(".")
+    rule, mods = find_rule(name, "sm_100a")
+    for order in itertools.permutations(modifiers):
+        assert find_rule(".".join((opcode, *order)), "sm_100a") == (rule, mods)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["atom.add.gpu", "atom.add.add.u32", "atom.gpu.cta.add.u32", "red.u32.add.fast", "atom.v2.add.f32", "ld.u32.u32"],
+)
+def test_modifiers_that_do_not_go_together_are_refused_in_any_order(name: str) -> None:
+    load_families()
+    with pytest.raises(LookupError, match="these modifiers are not emulated"):
+        find_rule(name, "sm_100a")
+
+
+def test_a_scope_before_the_semantics() -> None:
+    operands = [struct.pack("<I", i) for i in range(32)]
+    cells = [
+        run(f"{opcode}.u32", "u32", bytes(4), operands) for opcode in ("atom.add.release.gpu", "red.gpu.relaxed.add")
+    ]
+    assert all(struct.unpack("<I", cell[:4]) == (sum(range(32)),) for cell in cells)

@@ -338,3 +338,24 @@ def test_packed_half_equals_single(lanes: Any, rng: np.random.Generator) -> None
     )
     packed, single = lanes(code, a, b, c, out=[np.uint32] * 2)
     np.testing.assert_array_equal(packed, single)
+
+
+@pytest.mark.parametrize("mode", ["rn", "rz", "rm", "rp"])
+@pytest.mark.parametrize(("suffix", "dtype"), [("f16", np.float16), ("bf16", ml_dtypes.bfloat16)])
+def test_mixed_precision(suffix: str, dtype: Any, mode: str, lanes: Any, rng: np.random.Generator) -> None:
+    """The f32 instruction on the narrow sources made wide by `cvt`, which f32 tests compare with exact arithmetic."""
+    a, b = (rng.integers(0, 1 << 16, 3000, dtype=np.uint16) for _ in range(2))
+    c = rng.integers(0, 1 << 32, 3000, dtype=np.uint32).view(np.float32)
+    near = rng.standard_normal(3000).astype(np.float32)
+    a, b = (np.concatenate((x, near.astype(dtype).view(np.uint16))) for x in (a, b))
+    c = np.concatenate((c, rng.standard_normal(3000).astype(np.float32)))
+    code = (
+        f"add.{mode}.f32.{suffix} %out0, %in0, %in2; sub.{mode}.f32.{suffix} %out1, %in0, %in2; "
+        f"fma.{mode}.f32.{suffix} %out2, %in0, %in1, %in2; fma.{mode}.sat.f32.{suffix} %out3, %in0, %in1, %in2;"
+    )
+    wide = [x.view(dtype).astype(np.float32) for x in (a, b)]
+    plain = code.replace(f".{suffix}", "")
+    found = lanes(code, a, b, c, out=[np.uint32] * 4)
+    expected = lanes(plain, *wide, c, out=[np.uint32] * 4)
+    for mine, theirs in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(mine, theirs)

@@ -330,6 +330,8 @@ def lanewise(w: Writer, rule: Rule, slots: dict[str, str], name: str, guard: str
     sources = [typed(t, slots, rule) for t in ins.split(",") if t]
     if rule.opcode == "cvt":
         targets, sources = conversion(slots)
+    if rule.family == "mixed":
+        sources = [*(slots["narrow"] for _ in sources[1:]), "f32"]
     if rule.opcode == "setp" and "combine" in slots:
         sources.append("pred")
     if rule.opcode == "cvt.pack" and "b32" in slots:

@@ -141,17 +141,17 @@ def _half_sum(old: int, operand: int, kind: str) -> int:
     return int.from_bytes(codes.tobytes(), "little")
 
 
-@instruction("red", *FORMS, style="thread", section="9.7.13.7", quiet=True)
+@instruction("red", *FORMS, style="thread", section="9.7.13.7", quiet=True, any_order=True)
 def red(thread: ThreadContext, ins: Instruction, address: int, operand: int) -> None:
     _update(thread, ins, address, lambda old: _combined(ins, old, operand))
 
 
-@instruction("atom", *FORMS, style="thread", section="9.7.13.6", outputs=1, quiet=True)
+@instruction("atom", *FORMS, style="thread", section="9.7.13.6", outputs=1, quiet=True, any_order=True)
 def atom(thread: ThreadContext, ins: Instruction, address: int, operand: int) -> int:
     return _update(thread, ins, address, lambda old: _combined(ins, old, operand))
 
 
-@instruction("atom", *EXCHANGES, style="thread", section="9.7.13.6", outputs=1, quiet=True)
+@instruction("atom", *EXCHANGES, style="thread", section="9.7.13.6", outputs=1, quiet=True, any_order=True)
 def exchange(thread: ThreadContext, ins: Instruction, address: int, first: int, second: int = 0) -> int:
     """exch: the operand; cas: the second operand where memory holds the first."""
     mask = (1 << int(ins.mod("type")[1:])) - 1

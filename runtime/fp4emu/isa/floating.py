@@ -63,11 +63,11 @@ def _directed_sum(mode: str, product: Any, addend: Any) -> Any:
     return directed32(total, mode)[()]
 
 
-def _directed_add(mode: str, a: Any, b: Any) -> Any:
+def directed_add(mode: str, a: Any, b: Any) -> Any:
     return _directed_sum(mode, a, b)
 
 
-def _directed_sub(mode: str, a: Any, b: Any) -> Any:
+def directed_sub(mode: str, a: Any, b: Any) -> Any:
     return _directed_sum(mode, a, -np.asarray(b, F8))
 
 
@@ -75,7 +75,7 @@ def _directed_mul(mode: str, a: Any, b: Any) -> Any:
     return directed32(np.multiply(a, b, dtype=F8), mode)[()]
 
 
-def _directed_fma(mode: str, a: Any, b: Any, c: Any) -> Any:
+def directed_fma(mode: str, a: Any, b: Any, c: Any) -> Any:
     return _directed_sum(mode, np.multiply(a, b, dtype=F8), c)
 
 
@@ -101,12 +101,12 @@ def _directed_sqrt(mode: str, a: Any) -> Any:
 
 @instruction("add", f"{ROUND} [ftz] [sat] type=f32", f"{ROUND} type=f64", style="emit", section="9.7.3.3", outputs=1)
 def add(e: Builder, ins: Instruction) -> None:
-    _arithmetic(e, ins, "({0} + {1})", _directed_add)
+    _arithmetic(e, ins, "({0} + {1})", directed_add)
 
 
 @instruction("sub", f"{ROUND} [ftz] [sat] type=f32", f"{ROUND} type=f64", style="emit", section="9.7.3.4", outputs=1)
 def sub(e: Builder, ins: Instruction) -> None:
-    _arithmetic(e, ins, "({0} - {1})", _directed_sub)
+    _arithmetic(e, ins, "({0} - {1})", directed_sub)
 
 
 @instruction("mul", f"{ROUND} [ftz] [sat] type=f32", f"{ROUND} type=f64", style="emit", section="9.7.3.5", outputs=1)
@@ -116,12 +116,12 @@ def mul(e: Builder, ins: Instruction) -> None:
 
 @instruction("fma", f"{NEED_ROUND} [ftz] [sat] type=f32", style="emit", section="9.7.3.6", outputs=1)
 def fma(e: Builder, ins: Instruction) -> None:
-    _arithmetic(e, ins, "fma32({0}, {1}, {2})", _directed_fma)
+    _arithmetic(e, ins, "fma32({0}, {1}, {2})", directed_fma)
 
 
 @instruction("mad", f"{ROUND} [ftz] [sat] type=f32", style="emit", section="9.7.3.7", outputs=1)
 def mad(e: Builder, ins: Instruction) -> None:
-    _arithmetic(e, ins, "fma32({0}, {1}, {2})", _directed_fma)
+    _arithmetic(e, ins, "fma32({0}, {1}, {2})", directed_fma)
 
 
 @instruction("fma", "rn type=f64", style="lane", section="9.7.3.6", outputs=1)
@@ -337,12 +337,12 @@ def _pair(e: Builder, operand: Operand) -> tuple[Value, Value]:
 
 @instruction("add", f"{ROUND} [ftz] f32x2", style="emit", section="9.7.3.3", outputs=1, targets=PACKED_TARGETS)
 def add_packed(e: Builder, ins: Instruction) -> None:
-    _packed(e, ins, "({0} + {1})", _directed_add)
+    _packed(e, ins, "({0} + {1})", directed_add)
 
 
 @instruction("sub", f"{ROUND} [ftz] f32x2", style="emit", section="9.7.3.4", outputs=1, targets=PACKED_TARGETS)
 def sub_packed(e: Builder, ins: Instruction) -> None:
-    _packed(e, ins, "({0} - {1})", _directed_sub)
+    _packed(e, ins, "({0} - {1})", directed_sub)
 
 
 @instruction("mul", f"{ROUND} [ftz] f32x2", style="emit", section="9.7.3.5", outputs=1, targets=PACKED_TARGETS)
@@ -352,4 +352,4 @@ def mul_packed(e: Builder, ins: Instruction) -> None:
 
 @instruction("fma", f"{NEED_ROUND} [ftz] f32x2", style="emit", section="9.7.3.6", outputs=1, targets=PACKED_TARGETS)
 def fma_packed(e: Builder, ins: Instruction) -> None:
-    _packed(e, ins, "fma32({0}, {1}, {2})", _directed_fma)
+    _packed(e, ins, "fma32({0}, {1}, {2})", directed_fma)

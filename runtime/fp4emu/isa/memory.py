@@ -73,7 +73,14 @@ def _items(operand: Operand) -> tuple[Operand, ...]:
     return operand.items if isinstance(operand, Vector) else (operand,)
 
 
-@instruction("ld", f"{SEMANTICS} {SPACES} {CACHE} [vec=v2|v4|v8] {TYPES}", style="emit", section="9.7.9.8", outputs=1)
+@instruction(
+    "ld",
+    f"{SEMANTICS} {SPACES} {CACHE} [vec=v2|v4|v8] {TYPES}",
+    style="emit",
+    section="9.7.9.8",
+    outputs=1,
+    any_order=True,
+)
 def ld(e: Builder, ins: Instruction) -> None:
     items = _items(ins.operands[0])
     if len(items) != int((ins.mod("vec") or "v1")[1:]):
@@ -182,7 +189,12 @@ def no_vector(size: int, count: int, lanes: int) -> list[Any]:
 
 
 @instruction(
-    "st", f"{SEMANTICS} {SPACES} {CACHE} [vec=v2|v4|v8] {TYPES}", style="emit", section="9.7.9.11", quiet=False
+    "st",
+    f"{SEMANTICS} {SPACES} {CACHE} [vec=v2|v4|v8] {TYPES}",
+    style="emit",
+    section="9.7.9.11",
+    quiet=False,
+    any_order=True,
 )
 def st(e: Builder, ins: Instruction) -> None:
     items = _items(ins.operands[1])
