@@ -61,7 +61,7 @@ def layer_on(recipe: str, device: str, artifacts: Path) -> list[torch.Tensor]:
 
 def check(artifacts: Path) -> None:
     """Compare layers and quantizers on the GPU with the reference."""
-    for recipe in RECIPES:
+    for recipe in (name for name, r in RECIPES.items() if r.kind != "qat"):
         ours, theirs = (layer_on(recipe, device, artifacts) for device in ("cuda", "cpu"))
         same = [torch.equal(a, b) for a, b in zip(ours, theirs, strict=True)]
         print(f"check {recipe}: {'equal' if all(same) else f'DIFFERENT {same}'}", flush=True)

@@ -23,6 +23,7 @@ COMMANDS = {
     "run": "Compile, run on a device, and compare with the reference.",
     "verify": "Run several shapes and completion orders against the reference.",
     "explain": "Say what was chosen, why, and what it costs.",
+    "bench": "Time calls on a GPU, beside cuBLAS and the estimate.",
     "diff": "Say what an edit changes: numerics, layout, interface or only the schedule.",
     "layout": "Describe and draw a scale layout, as text or SVG.",
     "recipes": "List the recipes of layers for PyTorch, or compile their kernels.",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fp4cc.codegen.context import SMEM, BufferText, Constant, Frame, frame
 from fp4cc.codegen.epilogue.hooks import EpilogueText
@@ -36,6 +36,8 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Fr
         band=0,
         place_template="common/place_by_rows.py.j2",
     )
+    if lowered.epilogue.by_lanes:
+        around = replace(around, uses=replace(around.uses, lane=True))
     walk = walk_of_rows(lowered.epilogue, epilogue, around.uses)
     return around, ElementwiseText(f"{place} = place(tile, {'tiles_m, ' if batched else ''}tiles_n)", walk)
 
@@ -47,7 +49,7 @@ def _title(lowered: LoweredKernel) -> str:
 
 
 def _plan(lowered: LoweredKernel) -> str:
-    return (
-        f"Tiles of {lowered.tile.m} x {lowered.tile.n}: a thread has a row, {lowered.epilogue.subtile} columns at a "
-        "time; persistent: a CTA takes every n-th tile."
-    )
+    wide = lowered.epilogue.subtile
+    rows = f"four lanes have a row, {wide} columns each" if lowered.epilogue.by_lanes else ""
+    rows = rows or f"a thread has a row, {wide} columns at a time"
+    return f"Tiles of {lowered.tile.m} x {lowered.tile.n}: {rows}; persistent: a CTA takes every n-th tile."

@@ -104,7 +104,7 @@ def plan_table(
 
     `taken` has a size for every dim; `roofline` is the time of a call at best.
     """
-    dim = _tabulated(lowered.kernel, given) if lowered.variants else None
+    dim = tabulated(lowered.kernel, given) if lowered.variants else None
     if dim is None:
         return None
     open_ = {d.name for d in lowered.kernel.dims if d.value is None and d.expr is None}
@@ -137,7 +137,7 @@ def call_time(plan: LoweredKernel, sizes: Mapping[str, int]) -> float | None:
     return LAUNCH + max(clocks, sum(traffic(plan.kernel, sizes)) / rates.dram_bytes_per_s)
 
 
-def _tabulated(kernel: Kernel, given: Mapping[str, int]) -> str | None:
+def tabulated(kernel: Kernel, given: Mapping[str, int]) -> str | None:
     """The dim of the table: one that is rows of a product, else one that is not given, else any that is open."""
     open_ = [d.name for d in kernel.dims if d.value is None and d.expr is None]
     extents = {str(axis.name): axis.extent for arg in kernel.args for axis in arg.axes if axis.name is not None}

@@ -8,14 +8,17 @@ from dataclasses import asdict, dataclass
 from fp4cc.backend.elf import ResourceUsage
 from fp4cc.explain.elementwise import ElementwiseFigures
 from fp4cc.explain.gemm import GemmFigures
+from fp4cc.explain.memory import memory_json, memory_rows
 from fp4cc.explain.plans import PlanTable, number_of, plan_table, used_where
 from fp4cc.explain.rows import Row
 from fp4cc.explain.tiles import TileFigures
 from fp4cc.explain.work import choose
 from fp4cc.ir.lowered import Decision, LoweredKernel
+from fp4cc.ir.serialize import to_typed
 from fp4cc.layout.padding import Padding
 from fp4cc.passes.engines.registry import ENGINES
 from fp4rt.sizes import evaluate
+from fp4rt.work import Memory, memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +33,14 @@ class Report:
     table: PlanTable | None
     figures: GemmFigures | TileFigures | ElementwiseFigures
     usage: ResourceUsage | None
+    memory: tuple[Memory, ...]
+    """Of a whole call; empty for its second launch."""
 
 
 def reports(lowered: LoweredKernel, given: Mapping[str, int], usage: Mapping[str, ResourceUsage]) -> list[Report]:
     """Explain what a call at the given sizes launches; `usage` is by entry name, from the cubin, and may be empty."""
     chosen = choose(lowered, given)
-    table = plan_table(lowered, given, chosen.sizes, lambda plan, sizes: _figures(plan, sizes).roofline_time)
+    table = plan_table(lowered, given, chosen.sizes, lambda plan, sizes: figures(plan, sizes).roofline_time)
     return [
         Report(
             plan=plan,
@@ -44,14 +49,17 @@ def reports(lowered: LoweredKernel, given: Mapping[str, int], usage: Mapping[str
             number=number_of(lowered, chosen.plan),
             others=len(lowered.variants),
             table=table if plan is chosen.plan else None,
-            figures=_figures(plan, chosen.sizes),
+            figures=figures(plan, chosen.sizes),
             usage=usage.get(plan.launch.entry),
+            memory=tuple(memory(to_typed(lowered.whole or lowered.kernel), chosen.sizes))
+            if plan is chosen.plan
+            else (),
         )
         for plan in (chosen.plan, *chosen.plan.after)
     ]
 
 
-def _figures(plan: LoweredKernel, sizes: Mapping[str, int]) -> GemmFigures | TileFigures | ElementwiseFigures:
+def figures(plan: LoweredKernel, sizes: Mapping[str, int]) -> GemmFigures | TileFigures | ElementwiseFigures:
     if plan.engine is None:
         return ElementwiseFigures.of(plan, sizes)
     timing = ENGINES.facts(plan).timing
@@ -82,6 +90,7 @@ def as_json(found: Report) -> dict[str, object]:
             "stack_bytes": None if found.usage is None else found.usage.stack,
             "code_bytes": None if found.usage is None else found.usage.code_bytes,
         },
+        "memory": memory_json(found.memory),
         **found.figures.json(),
         **({"plan": found.number, "plans": found.table.json()} if found.table is not None else {}),
     }
@@ -91,8 +100,9 @@ def sections(found: Report) -> list[tuple[str, list[Row]]]:
     """Titles and rows of the text report, after the choices."""
     return [
         ("resources of one CTA", _resources(found)),
-        ("shared memory", _buffers(found.plan)),
+        *([("shared memory", _buffers(found.plan))] if found.plan.smem.buffers else []),
         *([("scale buffers", _padding(found))] if _scale_buffers(found) else []),
+        *([("memory of a call, bytes", memory_rows(found.memory))] if found.memory else []),
         *found.figures.sections(),
         *([(_plans_title(found.table), found.table.rows())] if found.table is not None else []),
     ]

@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from math import lcm
 
 from fp4cc.explain.roofline import Work
-from fp4cc.ir.kernel import Arg, Expr, Kernel
+from fp4cc.ir.kernel import Expr, Kernel
 from fp4cc.ir.lowered import Conversion, LoweredKernel
 from fp4cc.ir.roles import batch_dims, group_dims
-from fp4cc.ir.serialize import to_constraint
+from fp4cc.ir.serialize import to_constraint, to_typed
 from fp4cc.ir.size_hints import suggested
 from fp4cc.passes.choice.facts import Timing
 from fp4cc.passes.choice.schedule import ASSUMED, ASSUMED_GROUPS
 from fp4cc.passes.feeds.converters import stage_clocks
 from fp4cc.sema.sizes import resolved
-from fp4rt.arrays import ITEM_SIZE
 from fp4rt.errors import DimensionError, RuntimeFault
 from fp4rt.resolve import check_constraints
 from fp4rt.sizes import SizeError, evaluate, text
+from fp4rt.work import memory
 
 #: Tried after it where the conditions of a kernel ask for something else.
 _OTHERS = (12288, 15360, 1024, 256, 128, 96, 64, 16, 1)
@@ -131,9 +131,10 @@ def work_of(plan: LoweredKernel, timing: Timing, sizes: Mapping[str, int]) -> Wo
 
 def traffic(kernel: Kernel, sizes: Mapping[str, int]) -> tuple[int, int]:
     """Bytes read and written, each tensor once."""
-    read = sum(bytes_of(arg, sizes) for arg in kernel.args if arg.direction in ("in", "inout"))
-    written = sum(bytes_of(arg, sizes) for arg in kernel.args if arg.direction in ("out", "inout"))
-    return read, written
+    ways = {arg.name: arg.direction for arg in kernel.args}
+    sized = [(ways[one.name], one.total) for one in memory(to_typed(kernel), sizes)]
+    read = sum(total for way, total in sized if way in ("in", "inout"))
+    return read, sum(total for way, total in sized if way in ("out", "inout"))
 
 
 def fill_bytes(plan: LoweredKernel) -> int:
@@ -154,16 +155,3 @@ def _conversions(plan: LoweredKernel) -> list[Conversion]:
 def _each_product(plan: LoweredKernel, of_all: float) -> float:
     """The average over the products of what is counted for all of them."""
     return of_all / len(plan.products.products)
-
-
-def bytes_of(arg: Arg, sizes: Mapping[str, int]) -> int:
-    """The bytes of an argument, scales with their padding included."""
-    shape = tuple(int(evaluate(axis.extent, sizes)) for axis in arg.axes)
-    count = 1
-    for n in shape:
-        count *= n
-    fmt = arg.format
-    if fmt is None:
-        return count * ITEM_SIZE[str(arg.dtype)]
-    scales = 0 if fmt.scale is None else fmt.scales_size(shape) * (4 if fmt.scale == "f32" else 1)
-    return count * fmt.bits // 8 + scales + (4 if fmt.tensor_scale else 0)

@@ -162,9 +162,10 @@ class StorePlan:
     """How a sub-tile reaches global memory.
 
     `tma`: registers -> `buffer` (a 32-row slab for each epilogue warp) -> TMA store; clipped at M and N by the
-    hardware. `direct`: stores by the warp, from `buffer` or, without one, from registers. `either`: `flag` (an i32
-    parameter) is 1 where the row pitch lets TMA do it, else as `direct`. `engine`: what multiplies stores it from its
-    own registers, through `buffer`, by TMA or, where there is a `flag` and it is 0, from there.
+    hardware. `direct`: stores by the warp, from `buffer` or, without one, from registers; of rows that lanes share 16
+    bytes at once, if there is no `flag` or it is 1. `either`: `flag` (an i32 parameter) is 1 where the row pitch lets
+    TMA do it, else as `direct`. `engine`: what multiplies stores it from its own registers, through `buffer`, by TMA
+    or, where there is a `flag` and it is 0, from there.
     """
 
     via: Literal["tma", "direct", "either", "engine"]
@@ -294,6 +295,16 @@ class EpiloguePart(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class ByLanes:
+    """The way over a tile in which four lanes have a row, 32 columns each, which they load and store themselves, and a
+    warp eight rows at a time. Else a thread has a row, and takes 32 columns after the other."""
+
+    clips: bool = True
+    buffers: tuple[str, ...] = ()
+    takes: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class EpilogueProgram:
     """The epilogue: leaves, the values in order (leaves and accumulators not repeated), and what is stored.
 
@@ -346,6 +357,11 @@ class EpilogueProgram:
         beside = {value for plan in plans for value in (plan.given, plan.known) if value is not None}
         stored = (output.value for output in self.outputs)
         return frozenset(beside).union(stored, *(part.takes for part in self.parts))
+
+    @property
+    def by_lanes(self) -> bool:
+        """Whether lanes share the rows of a tile: see `ByLanes`."""
+        return any(isinstance(part, ByLanes) for part in self.parts)
 
     def parts_of(self, kind: type[P]) -> list[P]:
         """The parts of a class, in order."""

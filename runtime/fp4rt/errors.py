@@ -56,7 +56,9 @@ CODES: dict[str, str] = {
     "FP6143": "layer cannot be converted",
     "FP6144": "layer does not take this input",
     "FP6145": "gradient of a gradient",
+    "FP6146": "weight cannot be cut into shards",
     "FP6147": "nothing is compiled for this device",
+    "FP6148": "layer cannot be transformed by torch.func",
     # sizes
     "FP6201": "constraint does not hold",
     "FP6202": "size cannot be computed",
@@ -71,6 +73,7 @@ CODES: dict[str, str] = {
     "FP6305": "kernel needs more than the device has",
     "FP6306": "emulated kernel faulted",
     "FP6307": "reference does not know an operation",
+    "FP6308": "kernel that is timed differs from the reference",
     # checkpoints
     "FP6401": "checkpoint cannot be read or written",
     "FP6402": "checkpoint lacks a tensor",
@@ -165,7 +168,8 @@ class CheckpointError(RuntimeFault):
 
 
 class TorchError(RuntimeFault):
-    """A kernel cannot do what torch is asked to do with it (FP6115 to FP6119, FP6123, FP6124, FP6142 to FP6145)."""
+    """A kernel cannot do what torch is asked to do with it (FP6115 to FP6119, FP6123, FP6124, FP6142 to FP6146,
+    FP6148)."""
 
     default_code = "FP6116"
 

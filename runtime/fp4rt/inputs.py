@@ -32,6 +32,7 @@ from fp4rt.reference.products import FAST_EXACT, FAST_STEP
 from fp4rt.reference.sums import sums
 from fp4rt.signature import complete_dims
 from fp4rt.typed import Arg, TypedKernel, shape_of
+from fp4rt.work import argument_of
 
 Generator = np.random.Generator
 #: Sums stay below this many units in the last place of the row.
@@ -116,7 +117,7 @@ def random_inputs(
 def _factors(kernel: TypedKernel) -> set[str]:
     """The arguments that are the tensor scale, amax or scale of a quantizer."""
     quantizers = [v for v in kernel.values if v.op == "quantize" and v.attrs.get("mode", "none") != "none"]
-    found = [_argument(kernel, value.operands[1]) for value in quantizers]
+    found = [argument_of(kernel, value.operands[1]) for value in quantizers]
     return {arg.name for arg in found if arg is not None}
 
 
@@ -124,7 +125,7 @@ def _bounds(kernel: TypedKernel, dims: Mapping[str, int]) -> dict[str, tuple[int
     """For each operand of a product, the largest integer that an exact row may hold, and whether its unit is 1."""
     out: dict[str, tuple[int, bool]] = {}
     for products in sums(kernel):
-        args = [[_argument(kernel, i) for i in kernel.values[product].operands] for product in products]
+        args = [[argument_of(kernel, i) for i in kernel.values[product].operands] for product in products]
         depths = [shape_of(left, dims)[-1] for left, _ in args if left is not None]
         bound = max(1, math.isqrt((_EXACT - 1) // max(1, sum(depths))))
         if any(kernel.values[product].attrs.get("accumulate") == "fast" for product in products):
@@ -142,7 +143,7 @@ def _roles(kernel: TypedKernel, dims: Mapping[str, int], seed: int, converts: bo
     pairs: list[tuple[str, str]] = []
     for value in kernel.values:
         if value.op == "matmul":
-            sides = [_argument(kernel, i) for i in value.operands]
+            sides = [argument_of(kernel, i) for i in value.operands]
             pairs.extend([(sides[0].name, sides[1].name)] if sides[0] is not None and sides[1] is not None else [])
     plain = {name for pair in pairs for name in pair if any(args[other].format is None for other in pair)}
     shifts = _shifts(args, pairs, bounds.keys(), seed)
@@ -176,14 +177,6 @@ def _shifts(args: Mapping[str, Arg], pairs: list[tuple[str, str]], names: Iterab
         shift = int(np.random.default_rng((seed, len(found), 1 << 20)).integers(-reach, reach + 1)) if consistent else 0
         found.update({name: sign[name] * shift for name in group})
     return found
-
-
-def _argument(kernel: TypedKernel, index: int) -> Arg | None:
-    """The argument behind a product's operand, None if it is computed."""
-    value = kernel.values[index]
-    while value.op in ("transpose", "cast"):
-        value = kernel.values[value.operands[0]]
-    return kernel.arg(str(value.attrs["name"])) if value.op == "arg" else None
 
 
 def _tensor(

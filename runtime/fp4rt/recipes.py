@@ -21,21 +21,30 @@ _AMAX = f"{_LAYERS}/largest"
 class Recipe:
     """The kernels of a layer by what they do.
 
-    Inference: `linear` is the product, `weight` and `input` quantize its operands, `largest_weight` and
-    `largest_input` find the magnitude that these take. Training: `quantize_x`, `quantize_w`, `quantize_dy`, each of
-    which gives `q` and `qt`, `fprop`, `dgrad` and `wgrad`, and `largest` before quantizers that take `amax`.
-    `rows`: in training, x is filled up with rows of zeros to a multiple of it, because wgrad contracts rows in blocks.
+    Inference: `linear` is the product, `partial` that of a part of K in f32, `weight` and `input` quantize its
+    operands, `largest_weight` and `largest_input` find the magnitude that these take.
+    Training: `quantize_x`, `quantize_w`, `quantize_dy`, each of which gives `q` and `qt`, `fprop`, `dgrad` and
+    `wgrad`, and before quantizers that take `amax` `largest`, or `largest_w` for w. `rows`: x is filled up with rows of
+    zeros to a multiple of it, because wgrad contracts rows in blocks. Quartet has `quantize` for x and w, and makes
+    the operands of the backward pass of their values by `transpose`.
+    Quantization-aware training (qat): `fake`, which takes what `largest` finds, and for a given tensor scale
+    `fake_scaled` and `straight_through`.
     """
 
     name: str
-    kind: Literal["inference", "training"]
+    kind: Literal["inference", "training", "qat"]
     summary: str
     kernels: Mapping[str, str]
     rows: int = field(default=1)
 
 
 def _inference(name: str, summary: str, linear: str, weight: str, x: str | None, *amax: str) -> Recipe:
-    kernels = {"linear": linear, "weight": weight, **({} if x is None else {"input": x})}
+    kernels = {
+        "linear": linear,
+        "partial": f"{linear}_partial",
+        "weight": weight,
+        **({} if x is None else {"input": x}),
+    }
     return Recipe(name, "inference", summary, {**kernels, **{f"largest_{part}": _AMAX for part in amax}})
 
 
@@ -45,14 +54,14 @@ def _layer(name: str, summary: str, weight: str, x: str | None) -> Recipe:
     return _inference(name, summary, f"{_LAYERS}/{name}", of["weight"], of.get("input"), *amax)
 
 
-def _training(name: str, summary: str, file: str, rows: int, *more: str) -> Recipe:
+def _training(name: str, summary: str, file: str, rows: int, *more: str, **other: str) -> Recipe:
     roles = ("quantize_x", "quantize_w", "quantize_dy", "fprop", "dgrad", "wgrad", *more)
-    return Recipe(name, "training", summary, {role: f"{file}/{role}" for role in roles}, rows)
+    return Recipe(name, "training", summary, {**{role: f"{file}/{role}" for role in roles}, **other}, rows)
 
 
 def _without(part: str, summary: str, **other: str) -> Recipe:
     """NVFP4 training without a part of it: `other` kernels of nvfp4_ablations.fp4 by role, in place of the recipe's."""
-    whole = _training("", "", "nvfp4_training", 32, "largest")
+    whole = _training("", "", "nvfp4_training", 32, "largest", largest_w=_AMAX)
     kernels = {**whole.kernels, **{role: f"nvfp4_ablations/{kernel}" for role, kernel in other.items()}}
     return Recipe(f"nvfp4_training_{part}", "training", f"NVFP4 without a part: {summary}", kernels, whole.rows)
 
@@ -80,6 +89,7 @@ RECIPES: Mapping[str, Recipe] = {
             "nvfp4_training",
             32,
             "largest",
+            largest_w=_AMAX,
         ),
         _without(
             "no_hadamard",
@@ -95,6 +105,27 @@ RECIPES: Mapping[str, Recipe] = {
             quantize_w="quantize_w_rows",
             fprop="fprop_rows",
             dgrad="dgrad_rows",
+        ),
+        Recipe(
+            "quartet",
+            "training",
+            "MXFP4 forward and backward: Hadamard transforms, QuEST's scale forward, stochastic rounding backward",
+            {
+                role: f"quartet_training/{role}"
+                for role in ("quantize", "transpose", "quantize_dy", "fprop", "dgrad", "wgrad")
+            },
+            32,
+        ),
+        Recipe(
+            "nvfp4_qat",
+            "qat",
+            "bf16 products of values that went through NVFP4; the gradient passes straight through",
+            {
+                "fake": "qat_linear/fake_quantize_amax",
+                "largest": _AMAX,
+                "fake_scaled": "qat_linear/fake_quantize",
+                "straight_through": "qat_linear/straight_through",
+            },
         ),
     )
 }

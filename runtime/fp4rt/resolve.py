@@ -118,7 +118,7 @@ def resolve(manifest: Manifest, dims: Mapping[str, int]) -> Resolved:
     workspace = _number(plan.workspace, dims, "workspace")
     if workspace < 0:
         raise DimensionError(f"workspace: {sizes.text(plan.workspace)} is {workspace} bytes")
-    room = {name: size for arg in manifest.kernel.args for name, size in _buffer_sizes(manifest.kernel, arg, dims)}
+    room = {name: size for arg in manifest.kernel.args for name, size in buffer_sizes(manifest.kernel, arg, dims)}
     room[WORKSPACE] = workspace
     scalar_sized = {a.name: ITEM_SIZE[str(a.dtype)] for a in manifest.kernel.args if not a.axes and a.format is None}
     key = tuple(dims[d.name] for d in manifest.kernel.dims)
@@ -156,7 +156,7 @@ def _number(expr: Expr, dims: Mapping[str, int], what: str) -> int:
         raise DimensionError(f"{what}: {sizes.text(expr)}: {error}") from error
 
 
-def _buffer_sizes(kernel: TypedKernel, arg: Arg, dims: Mapping[str, int]) -> Iterable[tuple[str, int]]:
+def buffer_sizes(kernel: TypedKernel, arg: Arg, dims: Mapping[str, int]) -> Iterable[tuple[str, int]]:
     """The bytes of each buffer of an argument. DimensionError for an axis that kernels cannot count."""
     if arg.direction == "param":
         return

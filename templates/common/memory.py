@@ -234,6 +234,26 @@ def load_elements(load, address, pitch, left, valid, count=32):
     return [load(address + Int64(pitch) * j, both(valid, left > j)) for j in range(count)]
 
 
+def store_vectors(address, words, left, valid):
+    """Store words of a line, 16 bytes at once, those before byte `left`."""
+    for i in range(len(words) // 4):
+        store_4_words(address + 16 * i, words[4 * i : 4 * i + 4], both(valid, left > 16 * i))
+
+
+def store_units(address, words, width, left, valid):
+    """Store words of a line in units of `width` bytes, those before byte `left`."""
+    for i in range(len(words) * 4 // width):
+        unit = words[i * width // 4] >> 8 * (i * width % 4)
+        store_word({4: "b32", 2: "b16", 1: "b8"}[width], address + width * i, unit, both(valid, left > width * i))
+
+
+def store_4_words(address, words, valid):
+    """A predicated store of four words to global memory, 16-byte aligned."""
+    text = "{ .reg .pred p; setp.ne.b32 p, $5, 0; @p st.global.v4.b32 [$0], {$1, $2, $3, $4}; }"
+    values = [address.ir_value(), *[word.ir_value() for word in words], Int32(valid).ir_value()]
+    llvm.inline_asm(None, values, text, "l,r,r,r,r,r,~{memory}", has_side_effects=True)
+
+
 def stage_row(slab, lane, words):
     """Write this lane's row to a slab of 32 rows, its 16-byte chunks swizzled as TMA expects."""
     chunks = len(words) // 4

@@ -16,11 +16,11 @@ import fp4rt
 from fp4cc.driver import read_spec, spec_at
 from fp4cc.driver.interpret import interpreted
 from fp4cc.driver.request import Request
-from fp4cc.driver.trial import Trial, run_trial
 from fp4num import encode, quantize
 from fp4rt import Artifact, random_inputs
 from fp4rt.bounded import compare_within_bounds
 from fp4rt.reference.products import Terms, Wide
+from fp4rt.trial import Trial, run_trial
 
 SIZES = {"M": 33, "N": 64, "K": 256}
 

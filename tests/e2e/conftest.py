@@ -18,13 +18,13 @@ import pytest
 
 from fp4cc.codegen.emit import emit
 from fp4cc.codegen.manifest import manifest, plans
-from fp4cc.driver.trial import Trial, run_trial
 from fp4cc.ir.lowered import LoweredKernel
 from fp4cc.passes import lower
 from fp4cc.sema import analyze
 from fp4cc.source import Source
 from fp4rt import Artifact, random_inputs
 from fp4rt.devices.emulator import EmulatorDevice
+from fp4rt.trial import Trial, run_trial
 
 from ..unoptimized import unoptimized
 

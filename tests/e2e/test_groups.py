@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fp4cc.driver.trial import Trial, run_trial
 from fp4num import Quantized
 from fp4num.scale_arrays import to_buffer
 from fp4rt import Artifact, random_inputs
 from fp4rt.devices.emulator import EmulatorDevice
+from fp4rt.trial import Trial, run_trial
 from tests.e2e.conftest import Compiler
 
 HEAD = "kernel k(E, M, N, K) {\n in offsets : i32[E + 1]\n "

@@ -35,10 +35,23 @@ def test_the_kernels_of_a_recipe_fit_together(recipe: Recipe) -> None:
     formats = {role: {a.name: a.format for a in k.args if a.format is not None} for role, k in kernels.items()}
     if recipe.kind == "inference":
         assert formats["linear"]["w"] == formats["weight"]["q"]
+        assert formats["partial"] == formats["linear"]
+        assert [k.args[-1].dtype for k in (kernels["linear"], kernels["partial"])] == ["bf16", "f32"]
         assert formats["linear"].get("x") == formats.get("input", {}).get("q")
         for part in ("weight", "input"):
             takes = {a.name for a in kernels[part].args} if part in kernels else set[str]()
             assert ("amax" in takes) == (f"largest_{part}" in kernels)
+        return
+    if recipe.kind == "qat":
+        names = {role: {a.name for a in k.args} for role, k in kernels.items()}
+        assert names["fake"] == {"x", "amax", "y"} and names["largest"] == {"x", "amax"}
+        assert names["fake_scaled"] == {"x", "ts", "y"} and names["straight_through"] == {"x", "ts", "dq", "dx"}
+        return
+    if "transpose" in kernels:
+        back = formats["transpose"]["qt"]
+        assert formats["fprop"] == dict.fromkeys("xw", formats["quantize"]["q"])
+        assert formats["quantize_dy"] == {"q": back, "qt": back}
+        assert formats["dgrad"] == {"dy": back, "wt": back} and formats["wgrad"] == {"dyt": back, "xt": back}
         return
     for product, operands in {
         "fprop": {"x": ("x", "q"), "w": ("w", "q")},
@@ -54,6 +67,7 @@ def test_recipes_are_found_by_name() -> None:
         find("mxfp8_trainig")
     assert kernels_of([RECIPES["mxfp8"], RECIPES["mxfp8"]]) == [
         ("linear_layers", "mxfp8"),
+        ("linear_layers", "mxfp8_partial"),
         ("linear_layers", "quantize_mxfp8"),
     ]
 

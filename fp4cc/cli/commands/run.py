@@ -26,8 +26,8 @@ from fp4cc.cli.terminal import progress, table
 
 if TYPE_CHECKING:
     from fp4cc.cli.terminal import Progress
-    from fp4cc.driver.trial import Trial
     from fp4rt import Artifact, Comparison
+    from fp4rt.trial import Trial
     from fp4rt.typed import Arg, TypedKernel
 
 _EPILOG = """\b
@@ -130,8 +130,8 @@ def _try(
     artifact: Artifact, device: str, dims: dict[str, int], seed: int, given: dict[str, Any], line: Progress
 ) -> Trial:
     """One run of an artifact, compared with the reference unless that is the device."""
-    from fp4cc.driver.trial import run_alone, run_trial
     from fp4rt.inputs import random_inputs
+    from fp4rt.trial import run_alone, run_trial
 
     line.step(f"loading on {device}")
     loaded = artifact.load_kernel(device)

@@ -26,8 +26,8 @@ from fp4cc.cli.terminal import Progress, progress, table
 
 if TYPE_CHECKING:
     from fp4cc.driver import BuiltKernel
-    from fp4cc.driver.trial import Trial
     from fp4rt import Artifact, Kernel
+    from fp4rt.trial import Trial
 
 #: SMs of the emulated GPU: few, so that persistent clusters take several tiles each.
 _FEW_SMS = 8
@@ -140,9 +140,9 @@ def _runs(
     built: BuiltKernel, device: str, shapes: list[dict[str, int]], delays: int, seed: int, line: Progress
 ) -> Iterator[_Run]:
     from fp4cc.driver import artifact_of
-    from fp4cc.driver.trial import run_trial
     from fp4rt.errors import KernelFault
     from fp4rt.inputs import random_inputs
+    from fp4rt.trial import run_trial
 
     artifact = artifact_of(built)
     reference = artifact.load_kernel("reference")

@@ -189,19 +189,39 @@ def quantized_place(lowered: LoweredKernel, output: EpilogueOutput) -> list[str]
     plan, fmt = output.quantization, output.format
     _, rows, start, length = extent_of(plan)
     first = "column" if plan.along == "rows" else "m0 + 32 * warp"
-    pitch = packed_bytes(length, fmt.bits)
-    number = f"Int64({first}) + Int64(batch) * {rows}" if lowered.epilogue.problem.batch_axes else f"Int64({first})"
-    where = f"{_parens(number)} * {_parens(pitch)} + {_parens(packed_bytes(_parens(start), fmt.bits))}"
     left, unit = packed_bytes(f"({length} - {_parens(start)})", fmt.bits), _unit(fmt)
     return [
-        f"global_address({output.param_name}, {where}, 1)",
-        pitch,
+        _codes_address(lowered, output, first),
+        packed_bytes(length, fmt.bits),
         "lane",
         f"row_bytes={output.store.row_bytes}",
         f"width={unit}",
         f"rows={rows_end(lowered) if plan.along == 'columns' else rows} - {_parens(first)}",
         f"units={left if unit == 1 else divided(_parens(left), unit)}",
     ]
+
+
+def _codes_address(lowered: LoweredKernel, output: EpilogueOutput, line: str) -> str:
+    """Where the codes of a sub-tile start on a line."""
+    plan, bits = output.quantization, output.format.bits
+    _, rows, start, length = extent_of(plan)
+    pitch = packed_bytes(length, bits)
+    number = f"Int64({line}) + Int64(batch) * {rows}" if lowered.epilogue.problem.batch_axes else f"Int64({line})"
+    where = f"{_parens(number)} * {_parens(pitch)} + {_parens(packed_bytes(_parens(start), bits))}"
+    return f"global_address({output.param_name}, {where}, 1)"
+
+
+def lane_stores(lowered: LoweredKernel, output: EpilogueOutput) -> Fragment:
+    """Store the codes of this thread's 32 columns of its row: 16 bytes at once where rows start on 16 bytes."""
+    name, bits = output.arg, output.format.bits
+    line, rows, start, length = extent_of(output.quantization)
+    address, words = _codes_address(lowered, output, line), f"{name}_words"
+    left = packed_bytes(f"({length} - {start})", bits)
+    vectors = Call("store_vectors", (address, words, left, f"{line} < {rows}"))
+    if output.store.flag is None:
+        return (vectors,)
+    units = Call("store_units", (address, words, str(_unit(output.format)), left, f"{line} < {rows}"))
+    return (Block(f"if {output.store.flag} != 0:", (vectors,), (units,)),)
 
 
 def _unit(fmt: BlockFormat) -> int:

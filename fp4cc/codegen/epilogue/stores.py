@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from fp4cc.codegen.epilogue.construct import Construct, Epilogue
-from fp4cc.codegen.epilogue.quantize import quantize_lines, quantized_coordinates, quantized_place, store_lines
+from fp4cc.codegen.epilogue.quantize import (
+    lane_stores,
+    quantize_lines,
+    quantized_coordinates,
+    quantized_place,
+    store_lines,
+)
 from fp4cc.codegen.epilogue.reading import WIDTHS
 from fp4cc.codegen.fragments import Block, Call, Fragment, Statement, fragment
 from fp4cc.codegen.placing import rows_end
@@ -44,6 +50,12 @@ class Stores(Construct):
     def per_subtile(self) -> Fragment:
         results, factors = self.epilogue.results, self.epilogue.factors
         found: list[str | Statement] = []
+        if self.program.by_lanes:
+            for output in self.program.outputs:
+                found += quantize_lines(self.lowered, output, results[output.value], factors.get(output.arg, ()))
+                found += lane_stores(self.lowered, output)
+                found += store_lines(self.lowered, output)
+            return fragment(*found)
         if self._by_tma:
             what = "the stage's last store has read it"
             wait = f"prims.cp_async_bulk_wait_group({self._stages - 1}, read=True)  # {what}"

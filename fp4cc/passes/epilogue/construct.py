@@ -136,6 +136,8 @@ class Construct:
 
     def explained(self, output: EpilogueOutput, program: EpilogueProgram) -> tuple[str, str]:
         """How an output reaches memory, and why: two phrases for `explain`."""
+        if program.by_lanes:
+            return "16 bytes a lane", "each lane has all that it needs of its 32 columns, and 128 columns fill sectors"
         if output.store.via == "direct" and output.store.buffer is None:
             return "plain stores", "its columns are not neighbors in memory, or shared memory has no room to stage it"
         chosen, why = _STORED[output.store.via]

@@ -16,6 +16,7 @@ from fp4cc.ir.lowered import KernelParam, NamedBarrier, SmemBuffer
 from fp4cc.ir.lowered_epilogue import EpilogueInput, EpilogueOutput, EpilogueProgram, EpilogueStatement, Scope, Space
 from fp4cc.ir.sizes import Sizes
 from fp4cc.passes.epilogue.blocks import panel
+from fp4cc.passes.epilogue.by_lanes import by_lanes
 from fp4cc.passes.epilogue.construct import GlobalMemory, Planning
 from fp4cc.passes.epilogue.inputs import Inputs, is_leaf
 from fp4cc.passes.epilogue.memory import LEVELS, STAGING_LIMIT, SUBTILE
@@ -55,6 +56,9 @@ def plan_epilogue(frame: Frame, sizes: Sizes, tile_n: int, limit: int = STAGING_
     for level in LEVELS[:-1]:
         planning = replace(planning, level=level)
         plan = _plan(planning, leaves)
+        program = by_lanes(plan.program)
+        if program is not None:
+            return _taking(program, planning, plan.barriers, ())
         used = sum(buffer.total for buffer in plan.staging)
         if used <= limit:
             if plan.program.panel:  # what is loaded ahead is there for one walk over a tile only
@@ -87,9 +91,19 @@ def _plan(planning: Planning, inputs: Sequence[EpilogueInput]) -> EpiloguePlan:
     program = replace(
         program, init=memory.init, workspace=memory.end, barriers=tuple(barrier.name for barrier in barriers)
     )
+    return _taking(program, planning, barriers, memory.params)
+
+
+def _taking(
+    program: EpilogueProgram,
+    planning: Planning,
+    barriers: tuple[NamedBarrier, ...],
+    memory: tuple[KernelParam, ...],
+) -> EpiloguePlan:
+    """A program with what it takes. `memory`: the parameters for global memory beside inputs and outputs."""
     return EpiloguePlan(
         program,
-        (*_params(program, planning), *memory.params),
+        (*_params(program, planning), *memory),
         _tensor_maps(program, planning.space),
         _buffers(program),
         barriers,

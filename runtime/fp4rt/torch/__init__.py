@@ -24,10 +24,25 @@ from fp4rt.torch.convert import convert
 from fp4rt.torch.linear import Linear
 from fp4rt.torch.modules import QuantizedBuffer
 from fp4rt.torch.operators import Operator, as_op
+from fp4rt.torch.parallel import RowParallelLinear, parallelize
+from fp4rt.torch.qat import FakeQuantize, QatLinear
 from fp4rt.torch.quantizing import quantize
 from fp4rt.torch.tensors import register, typed
 from fp4rt.torch.training import TrainingLinear
 
 register()
 
-__all__ = ["Linear", "Operator", "QuantizedBuffer", "TrainingLinear", "as_op", "convert", "quantize", "typed"]
+__all__ = [
+    "FakeQuantize",
+    "Linear",
+    "Operator",
+    "QatLinear",
+    "QuantizedBuffer",
+    "RowParallelLinear",
+    "TrainingLinear",
+    "as_op",
+    "convert",
+    "parallelize",
+    "quantize",
+    "typed",
+]

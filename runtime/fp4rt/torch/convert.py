@@ -13,10 +13,12 @@ from fp4rt.errors import ConstraintError, TorchError
 from fp4rt.recipes import Recipe
 from fp4rt.torch.kernels import RecipeKernels
 from fp4rt.torch.linear import Linear
-from fp4rt.torch.operators import Operator
+from fp4rt.torch.qat import QatLinear
 from fp4rt.torch.training import TrainingLinear
 
 Filter = Callable[[str, Any], bool]
+#: The kernels of each kind of recipe whose conditions say which sizes a layer may have.
+_SIZED = {"inference": ("linear",), "training": ("fprop", "dgrad", "wgrad"), "qat": ("fake",)}
 
 
 def convert(
@@ -34,7 +36,7 @@ def convert(
         model: a module. Its layers of exactly the class `torch.nn.Linear` are meant: what is derived from it may read
             its weight in ways of its own.
         recipe: a name of `fp4rt.recipes.RECIPES`. Inference: weights are quantized now, and no gradient passes.
-            Training: parameters stay the same objects, and are quantized in each step.
+            Training, quantization-aware or not: parameters stay the same objects, and are quantized in each step.
         filter: told the name and the module of each such layer, says whether it is converted; None: all are.
         device: where kernels run: "cuda", "reference", "emulator"; None: where each weight is, the reference for the
             CPU's. A model that is to run on a GPU is moved there first.
@@ -49,7 +51,7 @@ def convert(
     """
     chosen = recipes.find(recipe)
     kernels = RecipeKernels(chosen, device, target, artifacts)
-    places = list(_layers(model, filter))
+    places = list(linear_layers(model, filter))
     if not places:
         raise TorchError(
             "the model has no torch.nn.Linear" + ("" if filter is None else " that the filter takes"),
@@ -57,8 +59,8 @@ def convert(
             help="subclasses of torch.nn.Linear are left alone; a layer itself is converted within a module",
         )
     for name, layer, _ in places:
-        _check(name, layer, kernels)
-    make = _inference if chosen.kind == "inference" else _training
+        check_layer(name, layer, kernels)
+    make = {"inference": _inference, "training": _training, "qat": _aware}[chosen.kind]
     made = [make(name, layer, kernels) for name, layer, _ in places]
     for new, (_, _, owners) in zip(made, places, strict=True):
         for owner, attribute in owners:  # a layer with several names stays one layer
@@ -66,7 +68,7 @@ def convert(
     return model
 
 
-def _layers(model: Any, filter: Filter | None) -> Iterator[tuple[str, Any, list[tuple[Any, str]]]]:
+def linear_layers(model: Any, filter: Filter | None) -> Iterator[tuple[str, Any, list[tuple[Any, str]]]]:
     """Each linear layer that is to be converted: its first name, itself, and the places where it stands."""
     found: dict[int, tuple[str, Any, list[tuple[Any, str]]]] = {}
     for path, owner in model.named_modules():
@@ -79,56 +81,63 @@ def _layers(model: Any, filter: Filter | None) -> Iterator[tuple[str, Any, list[
             yield name, layer, owners
 
 
-def _check(name: str, layer: Any, kernels: RecipeKernels) -> None:
+def check_layer(name: str, layer: Any, kernels: RecipeKernels) -> None:
     """TorchError FP6143 for a layer that cannot be one of the recipe's."""
-    weight, training = layer.weight, kernels.recipe.kind == "training"
+    weight, training = layer.weight, kernels.recipe.kind != "inference"
     if weight.dtype != torch.bfloat16 and not (training and weight.dtype == torch.float32):
         allowed = "bfloat16 or float32" if training else "bfloat16"
-        raise _wrong(name, layer, f"its weight is {weight.dtype}, not {allowed}", "model.to(torch.bfloat16)")
+        raise wrong_layer(name, layer, f"its weight is {weight.dtype}, not {allowed}", "model.to(torch.bfloat16)")
     if weight.is_meta:
-        raise _wrong(name, layer, "its weight is on the device meta", "load the weights first")
+        raise wrong_layer(name, layer, "its weight is on the device meta", "load the weights first")
     hooks = [kind for kind in vars(layer) if kind.endswith("_hooks") and getattr(layer, kind)]
     if hooks:
-        raise _wrong(name, layer, f"it has {hooks[0].strip('_').replace('_', ' ')}", "remove them, or convert first")
+        raise wrong_layer(
+            name, layer, f"it has {hooks[0].strip('_').replace('_', ' ')}", "remove them, or convert first"
+        )
     n, k = weight.shape
-    products = (("fprop", n, k), ("dgrad", n, k), ("wgrad", n, k)) if training else (("linear", n, k),)
-    for role, columns, inner in products:
+    for role in _SIZED[kernels.recipe.kind]:
         operator = kernels.of(role, weight)
         assert operator is not None
+        sizes = {"M": 128, "N": n, "K": k}
         try:
-            operator.kernel.resolve({"M": 128, "N": columns, "K": inner})
+            operator.kernel.resolve({d.name: sizes[d.name] for d in operator.kernel.manifest.kernel.dims})
         except ConstraintError as error:
-            raise _wrong(name, layer, error.message, "leave it out by filter, or pad the layer") from error
+            raise wrong_layer(name, layer, error.message, "leave it out by filter, or pad the layer") from error
 
 
 def _inference(name: str, layer: Any, kernels: RecipeKernels) -> Linear:
-    weight = layer.weight.detach()
-    if not bool(torch.isfinite(weight).all()):
-        raise _wrong(name, layer, "its weight has values that are not finite", "leave it out by filter")
-    quantizer, product = kernels.of("weight", weight), kernels.of("linear", weight)
-    assert quantizer is not None and product is not None
+    weight, product = layer.weight.detach(), kernels.of("linear", layer.weight)
+    assert product is not None
     return Linear(
         product,
-        _quantized(quantizer, kernels.of("largest_weight", weight), weight.contiguous()),
+        quantized_weight(name, layer, kernels),
         bias=None if layer.bias is None else layer.bias.detach(),
         quantizer=kernels.of("input", weight),
         largest=kernels.of("largest_input", weight),
     ).train(layer.training)
 
 
-def _quantized(quantizer: Operator, largest: Operator | None, weight: Any) -> Quantized:
-    typed = quantizer.kernel.manifest.kernel
-    (source,) = (a.name for a in typed.args if a.direction == "in" and len(a.axes) == 2)
-    args = {source: weight}
-    if largest is not None:
-        args["amax"] = largest(x=weight)["amax"]
-    return quantizer(**args)["q"]
+def quantized_weight(name: str, layer: Any, kernels: RecipeKernels) -> Quantized:
+    """The weight of a layer as the recipe for inference has it. TorchError FP6143 for values that are not finite."""
+    weight = layer.weight.detach().contiguous()
+    if not bool(torch.isfinite(weight).all()):
+        raise wrong_layer(name, layer, "its weight has values that are not finite", "leave it out by filter")
+    quantizer, largest = kernels.of("weight", weight), kernels.of("largest_weight", weight)
+    assert quantizer is not None
+    (source,) = (a.name for a in quantizer.kernel.manifest.kernel.args if a.direction == "in" and len(a.axes) == 2)
+    given = {} if largest is None else {"amax": largest(x=weight)["amax"]}
+    return quantizer(**{source: weight}, **given)["q"]
 
 
 def _training(name: str, layer: Any, kernels: RecipeKernels) -> TrainingLinear:
     return TrainingLinear(layer.weight, layer.bias, kernels).train(layer.training)
 
 
-def _wrong(name: str, layer: Any, what: str, help: str) -> TorchError:
+def _aware(name: str, layer: Any, kernels: RecipeKernels) -> QatLinear:
+    return QatLinear(layer.weight, layer.bias, kernels).train(layer.training)
+
+
+def wrong_layer(name: str, layer: Any, what: str, help: str) -> TorchError:
+    """The error for a layer that cannot be converted."""
     n, k = layer.weight.shape
     return TorchError(f"{name}, a linear layer [{n}, {k}]: {what}", code="FP6143", help=help)

@@ -135,8 +135,12 @@ class Linear(torch.nn.Module):  # pyright: ignore[reportUntypedBaseClass]
         source, scale, out = self._quantizing
         given: dict[str, Any] = {} if scale is None else {scale: self.input_scale}
         if scale is not None and self._largest is not None and self._finding is not None:
-            given[scale] = self._largest(**{self._finding[0]: rows})[self._finding[1]]
+            given[scale] = self._found(self._largest(**{self._finding[0]: rows})[self._finding[1]])
         return self._quantizer(**{source: rows, **given})[out]
+
+    def _found(self, largest: Any) -> Any:
+        """What the quantizer is given for the largest magnitude of these rows."""
+        return largest
 
     def _apply(self, fn: Callable[[Any], Any], recurse: bool = True) -> Linear:
         return super()._apply(keeping_types(fn), recurse)

@@ -7,10 +7,11 @@ from typing import Any
 
 import torch  # pyright: ignore[reportMissingImports]
 
-from fp4rt.errors import TorchError
+from fp4rt.torch.inputs import in_bfloat16
 from fp4rt.torch.kernels import RecipeKernels
 from fp4rt.torch.modules import keeping_types
-from fp4rt.torch.step import SIGNS, LinearStep, Step
+from fp4rt.torch.quartet import step_of
+from fp4rt.torch.step import SIGNS, LinearStep
 
 
 class TrainingLinear(torch.nn.Module):  # pyright: ignore[reportUntypedBaseClass]
@@ -29,7 +30,7 @@ class TrainingLinear(torch.nn.Module):  # pyright: ignore[reportUntypedBaseClass
         self.weight, self.bias = weight, bias
         self.generator = generator
         self._kernels = kernels
-        self._step = Step(kernels.all_of(weight))
+        self._step = step_of(kernels.all_of(weight))
         self._signs = torch.tensor(SIGNS, dtype=torch.float32, device=weight.device)
 
     @property
@@ -47,43 +48,20 @@ class TrainingLinear(torch.nn.Module):  # pyright: ignore[reportUntypedBaseClass
 
     def forward(self, x: Any) -> Any:
         """[.., K] to [.., N] in bf16."""
-        x = self._input(x)
+        x = in_bfloat16(x, self._kernels.recipe.name)
         step = self._step
         rows = x.reshape(-1, x.shape[-1])
         more = -rows.shape[0] % self._kernels.recipe.rows
         filled = torch.nn.functional.pad(rows, (0, 0, 0, more)) if more else rows.contiguous()
-        rng = None
-        if step.draws:
-            least, most = -(2**63), 2**63 - 1
-            rng = torch.randint(least, most, (2,), dtype=torch.int64, device=x.device, generator=self.generator)
-        y = LinearStep.apply(filled, self.weight, self._signs, rng, step)
+        signs, rng = step.drawn(self._signs, self.generator)
+        y = LinearStep.apply(filled, self.weight, signs, rng, step)
         y = (y[: rows.shape[0]] if more else y).reshape(*x.shape[:-1], self.out_features)
         return y if self.bias is None else y + self.bias.to(y.dtype)
-
-    def _input(self, x: Any) -> Any:
-        """x in bf16, as it is or by autocast."""
-        kind = x.device.type
-        if torch.is_autocast_enabled(kind):
-            into = torch.get_autocast_dtype(kind)
-            if into != torch.bfloat16:
-                raise TorchError(
-                    f"autocast to {into}: {self._kernels.recipe.name} computes with bfloat16",
-                    code="FP6144",
-                    help="torch.autocast(device, dtype=torch.bfloat16)",
-                )
-            return x.to(into)
-        if x.dtype != torch.bfloat16:
-            raise TorchError(
-                f"x is {x.dtype}: {self._kernels.recipe.name} takes bfloat16",
-                code="FP6144",
-                help="x.to(torch.bfloat16), or call the model under torch.autocast(device, dtype=torch.bfloat16)",
-            )
-        return x
 
     def _apply(self, fn: Callable[[Any], Any], recurse: bool = True) -> TrainingLinear:
         before = self.weight.device
         super()._apply(fn, recurse)
         self._signs = keeping_types(fn)(self._signs)
         if self.weight.device not in (before, torch.device("meta")):
-            self._step = Step(self._kernels.all_of(self.weight))
+            self._step = step_of(self._kernels.all_of(self.weight))
         return self

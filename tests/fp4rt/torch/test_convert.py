@@ -219,3 +219,18 @@ def test_a_layer_on_the_emulator_is_the_references(recipe: str, target: str) -> 
         found.append([y.detach(), x.grad, net[0].weight.grad])
     for ours, theirs in zip(*found, strict=True):
         assert torch.equal(ours, theirs)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["sm_100a", "sm_90a"])
+@pytest.mark.parametrize("recipe", INFERENCE)
+def test_products_of_a_part_of_k_on_the_emulator_are_the_references(recipe: str, target: str) -> None:
+    file, _, name = RECIPES[recipe].kernels["partial"].partition("/")
+    typed = artifact(file, name, None).manifest.kernel
+    args = {}
+    for arg, x in (("x", whole(96, 128, seed=2)), ("w", whole(128, 128, seed=1))):
+        (found,) = (a for a in typed.args if a.name == arg)
+        args[arg] = x if found.format is None else fp4rt.quantize(x, found.format)
+    ours = artifact(file, name, target, plans=1).load_kernel("emulator")(**args)["y"]
+    assert ours.dtype == torch.float32
+    assert torch.equal(ours, artifact(file, name, None).load_kernel("reference")(**args)["y"])

@@ -179,11 +179,11 @@ def _value_with_row(value: Value) -> Value:
 
 def _decisions(lowered: LoweredKernel) -> tuple[Decision, ...]:
     space = lowered.epilogue.problem
+    rows = f"a thread takes a row of {space.m_axis}, 32 columns of {space.n_axis}"
+    if lowered.epilogue.by_lanes:
+        rows = f"four lanes take a row of {space.m_axis}, 32 columns of {space.n_axis} each"
     return (
         explain_schedule(lowered),
-        Decision(
-            "tile", f"{TILE_M} x {lowered.epilogue.tile_n}",
-            f"a thread takes a row of {space.m_axis}, 32 columns of {space.n_axis}; whole scale atoms in every format",
-        ),
+        Decision("tile", f"{TILE_M} x {lowered.epilogue.tile_n}", f"{rows}; whole scale atoms in every format"),
         *explain_stores(lowered),
     )  # fmt: skip

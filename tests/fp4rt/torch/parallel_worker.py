@@ -1,0 +1,118 @@
+"""One rank of a group over gloo: python parallel_worker.py RANK RANKS FILE. Prints what it found equal."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+import fp4rt
+import fp4rt.torch
+from fp4cc.supply import artifact
+from fp4rt.recipes import RECIPES
+from fp4rt.torch import RowParallelLinear, convert, parallelize
+
+
+def whole(*shape: int, seed: int, largest: float) -> torch.Tensor:
+    """Small numbers whose products have exact sums, and whose scales are powers of two: `largest` decides that."""
+    x = (torch.randn(*shape, generator=torch.Generator().manual_seed(seed)) * 2).round().clamp(-5, 5)
+    x[:, 0::128] = largest
+    return x.bfloat16()
+
+
+def check_recipe(recipe: str, rank: int, ranks: int) -> None:
+    """A column-parallel and a row-parallel layer are the whole ones, bit for bit."""
+    largest = 7.0 if recipe == "deepseek_fp8" else 5.25  # 448 and 2688 times a power of two
+    plain = torch.nn.ModuleDict({"up": torch.nn.Linear(256, 512), "down": torch.nn.Linear(512, 256)}).bfloat16()
+    plain["up"].weight.data = whole(512, 256, seed=1, largest=largest)
+    plain["down"].weight.data = whole(256, 512, seed=2, largest=largest)
+    for layer in plain.values():
+        layer.bias.data = whole(1, len(layer.bias), seed=3, largest=1.0)[0]
+    one = convert(copy.deepcopy(plain), recipe, artifacts=artifact)
+    cut = parallelize(plain, recipe, {"up": "column", "d*": "row"}, artifacts=artifact)
+    assert isinstance(cut["down"], RowParallelLinear)
+    x, h = whole(2, 5, 256, seed=4, largest=5.0), whole(10, 512, seed=5, largest=4.0)
+    x[0, 0, 3] = h[0, 3] = largest  # of one rank alone
+    if recipe == "deepseek_fp8":
+        h[:, 0::128] = largest
+        x[..., 0::128] = largest
+    width = 512 // ranks
+    mine = slice(rank * width, (rank + 1) * width)
+    with torch.no_grad():
+        assert torch.equal(cut["up"](x), one["up"](x)[..., mine]), recipe
+        assert torch.equal(cut["down"](h[:, mine]), one["down"](h)), recipe
+    both = cut["up"].weight.value, one["up"].weight.value
+    parts = [torch.zeros_like(both[0].codes) for _ in range(ranks)]
+    dist.all_gather(parts, both[0].codes)
+    assert torch.equal(torch.cat(parts), both[1].codes)
+
+
+def check_data_parallel(rank: int, ranks: int, wrap: str) -> None:
+    """Gradients over ranks are the mean of those of each rank's batch."""
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(64, 128), torch.nn.GELU(), torch.nn.Linear(128, 64))
+    convert(net, "nvfp4_training", artifacts=artifact)
+
+    def gradients(model: Any, who: int) -> list[torch.Tensor]:
+        model.zero_grad()
+        x = torch.randn(32, 64, generator=torch.Generator().manual_seed(who))
+        torch.manual_seed(100 + who)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            model(x).float().square().mean().backward()
+        return [p.grad.clone() for p in model.parameters()]
+
+    each = [gradients(copy.deepcopy(net), who) for who in range(ranks)]
+    if wrap == "DDP":
+        found = gradients(torch.nn.parallel.DistributedDataParallel(net), rank)
+    else:
+        from torch.distributed.fsdp import fully_shard
+
+        for layer in (net[0], net[2], net):
+            fully_shard(layer)
+        found = [g.full_tensor() for g in gradients(net, rank)]
+    for ours, *theirs in zip(found, *each, strict=True):
+        assert torch.allclose(ours, sum(t / ranks for t in theirs), rtol=1e-6, atol=0), wrap
+
+
+def check_errors(ranks: int) -> None:
+    def error(make: Any, recipe: str, plan: Any) -> str:
+        try:
+            parallelize(make, recipe, plan, artifacts=artifact)
+        except fp4rt.TorchError as found:
+            return str(found)
+        return "none"
+
+    def one(n: int, k: int) -> Any:
+        return torch.nn.ModuleDict({"a": torch.nn.Linear(k, n, dtype=torch.bfloat16)})
+
+    assert ranks == 2
+    assert error(one(384, 64), "nvfp4", {"a": "column"}).startswith(
+        "FP6146: a: 384 rows of nvfp4 cannot be cut for 2 ranks: each has a multiple of 128 of them, whole scale blocks"
+    )
+    assert "FP6146: a: 192 columns of nvfp4" in error(one(64, 192), "nvfp4", {"a": "row"})
+    assert "multiple of 64 of them" in error(one(64, 192), "nvfp4", {"a": "row"})
+    assert "FP6146: a: 128 columns of ds_weight" in error(one(128, 128), "deepseek_fp8", {"a": "row"})
+    assert "FP6143: no torch.nn.Linear of the model is called 'b'" in error(one(256, 64), "nvfp4", {"b": "row"})
+    assert "FP6142: nvfp4_training is a recipe for training" in error(one(256, 64), "nvfp4_training", {"a": "row"})
+
+
+def main() -> None:
+    rank, ranks, file = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=ranks)
+    for recipe in (name for name, r in RECIPES.items() if r.kind == "inference"):
+        check_recipe(recipe, rank, ranks)
+        print(f"{recipe} equal", flush=True)
+    for wrap in ("DDP", "FSDP2"):
+        check_data_parallel(rank, ranks, wrap)
+        print(f"{wrap} equal", flush=True)
+    check_errors(ranks)
+    print("errors equal", flush=True)
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
