@@ -77,6 +77,8 @@ _TITLES = {
     "FP2033": "two kernels would have the same files",
     "FP2034": "the name of a kernel is no name for a file",
     "FP2035": "a size is too complicated",
+    "FP2040": "unknown way of accumulating",
+    "FP2041": "fast sums of elements that have none",
     # Formats and layouts.
     "FP3001": "a field is missing",
     "FP3002": "a field is given twice",

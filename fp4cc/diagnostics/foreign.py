@@ -64,7 +64,7 @@ FUNCTIONS: Mapping[str, str] = {
     "rmsnorm": _NORM, "rms_norm": _NORM, "layernorm": _LAYER_NORM, "layer_norm": _LAYER_NORM,
     "softmax": _SOFTMAX, "dropout": _DROPOUT, "rand": _DRAW, "random": _DRAW, "randn": _DRAW, "rng": _DRAW,
     "transpose": _TRANSPOSED, "trans": _TRANSPOSED, "permute": _TRANSPOSED, "swapaxes": _TRANSPOSED, "t": _TRANSPOSED,
-    "matmul": _PRODUCT, "mm": _PRODUCT, "bmm": _PRODUCT, "dot": _PRODUCT, "gemm": _PRODUCT, "linear": _PRODUCT,
+    "mm": _PRODUCT, "bmm": _PRODUCT, "dot": _PRODUCT, "gemm": _PRODUCT, "linear": _PRODUCT,
     "einsum": _PRODUCT, "mma": _PRODUCT,
     "concat": _NO_VIEWS, "cat": _NO_VIEWS, "stack": _NO_VIEWS, "split": _NO_VIEWS, "chunk": _NO_VIEWS,
     "reshape": _NO_VIEWS, "view": _NO_VIEWS, "slice": _NO_VIEWS, "interleave": _NO_VIEWS,

@@ -27,6 +27,7 @@ class Signature:
 
 
 _SIGNATURES = {
+    "matmul": Signature(("a", "b"), 2, ("accumulate",), "matmul(a, b, accumulate = f32 | fast)"),
     "quantize": Signature(("x",), 1, ("tensor_scale", "amax", "scale", "rounding", "format"),
                           "quantize(x, tensor_scale = s | amax = a | scale = r, rounding = nearest, format = f)"),
     "dequantize": Signature(("q",), 1, (), "dequantize(q)"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fp4cc.frontend import ast
+from fp4cc.sema import products
 from fp4cc.sema.arguments import axes_named, bind, plain_arguments, whole_number, wrong_arguments
 from fp4cc.sema.context import Context
 from fp4cc.sema.evaluation import Evaluation, Names
@@ -43,6 +44,8 @@ def call(evaluator: Evaluation, name: str, node: ast.Call, names: Names) -> Oper
             help="write `quantize(x, rounding = stochastic(rng, stream = 0))`",
         )
     given = bind(context, name, node)
+    if name == "matmul":
+        return _matmul(evaluator, given, node, names)
     if name == "quantize":
         return quantize(evaluator, given, node, names, None)
     if name == "dequantize":
@@ -86,6 +89,25 @@ def _reduce(evaluator: Evaluation, name: str, node: ast.Call, names: Names) -> O
                 help=f"reduce over another axis, or take the rows as ragged: `{axis} by offsets`",
             )
     return context.add("reduce", (value,), "f32", rest, node.span, kind=name, over=over)
+
+
+def _matmul(evaluator: Evaluation, given: Mapping[str, ast.Expr], node: ast.Call, names: Names) -> Operand:
+    """`@` by its name, which may say how its sums are kept: in f32, or in the fewer bits of a tensor core for FP8."""
+    written = given.get("accumulate")
+    kept = "f32" if written is None else written.text if isinstance(written, ast.Name) else ""
+    if written is not None and kept not in products.ACCUMULATE:
+        raise evaluator.context.fail(
+            "FP2040",
+            "unknown way of accumulating",
+            written.span,
+            "not a way of accumulating",
+            help=f"write {' or '.join(f'`{way}`' for way in products.ACCUMULATE)}",
+        )
+    left, right = (evaluator.evaluate(given[side], names) for side in ("a", "b"))
+    if isinstance(left, Poison) or isinstance(right, Poison):
+        return POISON
+    operands = ((left, given["a"].span), (right, given["b"].span))
+    return products.matmul(evaluator.context, *operands, node, fast=kept == "fast")
 
 
 def _dequantize(evaluator: Evaluation, node: ast.Expr, names: Names) -> Operand:

@@ -9,6 +9,9 @@ from fp4cc.sema.operands import Operand, Val, dtype_name, type_text
 from fp4cc.source import Span
 from fp4num import BlockFormat
 
+#: How the sums of a product are kept: in f32, or as the tensor core for FP8 has them (docs/numerics.md).
+ACCUMULATE = ("f32", "fast")
+_NARROW = ("e4m3", "e5m2")
 _MULTIPLIED = ("f32", "bf16", "f16", "e4m3", "e5m2")
 
 
@@ -38,8 +41,15 @@ def transpose(context: Context, value: Val, span: Span) -> Val:
     return context.add("transpose", (value,), value.dtype, axes, span)
 
 
-def matmul(context: Context, left: tuple[Operand, Span], right: tuple[Operand, Span], node: ast.Binary) -> Val:
-    """The product of two operands, decoded, with their tensor scales applied."""
+def matmul(
+    context: Context,
+    left: tuple[Operand, Span],
+    right: tuple[Operand, Span],
+    node: ast.Binary | ast.Call,
+    *,
+    fast: bool = False,
+) -> Val:
+    """The product of two operands, decoded, with their tensor scales applied. `fast`: its sums may lose bits."""
     a, b = (_operand(context, operand, span) for operand, span in (left, right))
     k = a.axes[-1]
     if k != b.axes[-2] or not k:
@@ -49,6 +59,10 @@ def matmul(context: Context, left: tuple[Operand, Span], right: tuple[Operand, S
     m, n = a.axes[-2], b.axes[-1]
     batch = context.merged((a.axes[:-2], b.axes[:-2]))
     attrs: dict[str, object] = {"k": k}
+    if fast:
+        for operand, span in ((a, left[1]), (b, right[1])):
+            _check_narrow(context, operand, span)
+        attrs["accumulate"] = "fast"
     ragged = context.ragged.of_axis(a.axes[-2])
     if ragged is not None and ragged.groups in b.axes[:-2] and ragged.groups not in a.axes:
         batch = tuple(x for x in batch if x != ragged.groups)
@@ -111,7 +125,21 @@ def _operand(context: Context, operand: Operand, span: Span) -> Val:
     return value
 
 
-def _no_fit(context: Context, a: Val, b: Val, left: Span, right: Span, node: ast.Binary) -> Exception:
+def _check_narrow(context: Context, value: Val, span: Span) -> None:
+    """Sums of fewer bits are for elements of eight bits: only their tensor cores keep such sums."""
+    element = value.dtype.element if isinstance(value.dtype, BlockFormat) else value.dtype
+    if element not in _NARROW:
+        raise context.fail(
+            "FP2041",
+            f"`accumulate = fast` of {dtype_name(value.dtype)}",
+            span,
+            f"its elements are {element}",
+            notes=["fast sums are those of a tensor core for e4m3 and e5m2; for others there are none but f32"],
+            help="leave it out",
+        )
+
+
+def _no_fit(context: Context, a: Val, b: Val, left: Span, right: Span, node: ast.Binary | ast.Call) -> Exception:
     shown = f"{type_text(a.dtype, a.axes)} @ {type_text(b.dtype, b.axes)}"
     written = [((o, s.text), (_swapped(o), _flipped(s.text))) for o, s in ((a, left), (b, right))]
     fitting = [
@@ -154,7 +182,7 @@ def _blocks_across(context: Context, value: Val, k: str) -> bool:
     return arg is not None and arg.format is not None and arg.axes[-1].name != k
 
 
-def _check_blocks(context: Context, value: Val, span: Span, k: str, node: ast.Binary) -> None:
+def _check_blocks(context: Context, value: Val, span: Span, k: str, node: ast.Binary | ast.Call) -> None:
     """A quantized operand can be contracted only along the axis its scale blocks lie on."""
     arg = _argument(context, value)
     if arg is None or arg.format is None or not _blocks_across(context, value, k):

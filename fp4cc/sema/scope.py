@@ -23,7 +23,7 @@ ELEMENTWISE = (
     "isnan", "fma", "where", "min", "max",
 )  # fmt: skip
 REDUCTIONS = ("max", "min", "sum", "mean", "mean_square")
-TENSOR_FUNCTIONS = ("quantize", "dequantize", "hadamard", "unzip", "uniform", "stochastic")
+TENSOR_FUNCTIONS = ("matmul", "quantize", "dequantize", "hadamard", "unzip", "uniform", "stochastic")
 #: Every function that is not defined in the language itself.
 BUILT_INS = tuple(dict.fromkeys((*ELEMENTWISE, *REDUCTIONS, *TENSOR_FUNCTIONS, *CAST_TYPES)))
 

@@ -28,6 +28,7 @@ from fp4rt.arrays import Input
 from fp4rt.errors import DimensionError
 from fp4rt.limits import call_bytes, check_memory
 from fp4rt.manifest import Manifest
+from fp4rt.reference.products import FAST_EXACT, FAST_STEP
 from fp4rt.reference.sums import sums
 from fp4rt.signature import complete_dims
 from fp4rt.typed import Arg, TypedKernel, shape_of
@@ -127,6 +128,8 @@ def _bounds(kernel: TypedKernel, dims: Mapping[str, int]) -> dict[str, tuple[int
         args = [[argument_of(kernel, i) for i in kernel.values[product].operands] for product in products]
         depths = [shape_of(left, dims)[-1] for left, _ in args if left is not None]
         bound = max(1, math.isqrt((_EXACT - 1) // max(1, sum(depths))))
+        if any(kernel.values[product].attrs.get("accumulate") == "fast" for product in products):
+            bound = min(bound, max(1, math.isqrt((int(FAST_EXACT) - 1) // FAST_STEP)))
         for arg in (arg for pair in args for arg in pair if arg is not None):
             before, aligned = out.get(arg.name, (bound, False))
             out[arg.name] = min(bound, before), aligned or len(products) > 1

@@ -143,7 +143,8 @@ _TABLE = (
     # Tensor operations.
     _tensor("matmul", 2, 2, "Contracts the last axis of a with the second-last of b, batch axes by name. f32. Operands "
             "are decoded element * block scale, without tensor scale. attrs: k, the contracted axis; for a ragged "
-            "product also ragged (the offsets argument) and groups (the axis of b that it selects).", exact=False),
+            "product also ragged (the offsets argument) and groups (the axis of b that it selects); accumulate "
+            "(fast), where sums may have the bits of a tensor core for FP8.", exact=False),
     _tensor("of_group", 1, 1, "What the operand has for the group of each row of a ragged axis. attrs: groups, the "
             "axis that numbers them; rows, the ragged axis, which stands in its place; ragged, the offsets argument."),
     _tensor("transpose", 1, 1, "Swaps the last two axes."),

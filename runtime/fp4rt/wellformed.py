@@ -199,6 +199,8 @@ def _matmul(value: Value, operands: list[Value], scope: _Scope) -> Iterator[str]
         yield "it multiplies matrices and gives f32"
     elif a.axes[-1] != k or b.axes[-2] != k or k in value.axes or value.axes[-2:] != (a.axes[-2], b.axes[-1]):
         yield f"{list(a.axes)} @ {list(b.axes)} over {k!r} is not {list(value.axes)}"
+    elif value.attrs.get("accumulate", "fast") != "fast":
+        yield f"it accumulates {value.attrs['accumulate']!r}, which is not known"
     elif (ragged is None) != (groups is None):
         yield "a ragged product has the attributes ragged and groups"
     elif ragged is None and set(value.axes[:-2]) != {*a.axes[:-2], *b.axes[:-2]}:

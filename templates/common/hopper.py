@@ -54,6 +54,42 @@ def mma_64_rows(registers, first, columns, wide, a, b, keep=True):
         registers[first + i] = Float32(llvm.extractvalue(Float32.mlir_type, sums, [i]))
 
 
+def mma_64_rows_of_fp8(registers, first, columns, elements, a, b, keep=True):
+    """Registers first.. += A B for 64 rows, `columns` and 32 of K: `elements` are those of A and of B, as e4m3.e5m2."""
+    count = columns // 2
+    outputs = ", ".join(f"${i}" for i in range(count))
+    text = "wgmma.mma_async.sync.aligned.m64n%dk32.f32.%s {%s}, $%d, $%d, %d, 1, 1;"
+    sums = llvm.inline_asm(
+        llvm.StructType.get_literal([Float32.mlir_type] * count),
+        [x.ir_value() for x in (*[registers[first + i] for i in range(count)], a, b)],
+        text % (columns, elements, outputs, 2 * count, 2 * count + 1, keep),
+        ",".join([*["=f"] * count, *[str(i) for i in range(count)], "l", "l"]),
+        has_side_effects=True,
+    )
+    for i in range(count):
+        registers[first + i] = Float32(llvm.extractvalue(Float32.mlir_type, sums, [i]))
+
+
+def held_sums(registers, first, count):
+    """Registers first.. where they stand: nothing that reads them moves up before the wait for their product."""
+    sums = llvm.inline_asm(
+        llvm.StructType.get_literal([Float32.mlir_type] * count),
+        [registers[first + i].ir_value() for i in range(count)],
+        "// sums are there",
+        ",".join([*["=f"] * count, *[str(i) for i in range(count)]]),
+        has_side_effects=True,
+    )
+    for i in range(count):
+        registers[first + i] = Float32(llvm.extractvalue(Float32.mlir_type, sums, [i]))
+    return [registers[first + i] for i in range(count)]
+
+
+def add_64_rows(registers, first, partial, count):
+    """Add a thread's `count` partial sums to registers first..: one rounding each."""
+    for i in range(count):
+        registers[first + i] = add(registers[first + i], partial[i])
+
+
 def column_factors(factors, lane, columns):
     """Factors of the columns that this thread's wgmma sums are of, out of those of all: two in each eight."""
     found = []

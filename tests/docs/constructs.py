@@ -103,6 +103,12 @@ def arguments() -> Iterator[Construct]:
         dims="E, M, N, K",
     )
     yield product(
+        "fast sums of FP8 `matmul(x, w.T, accumulate = fast)`",
+        "y = matmul(x, w.T, accumulate = fast)",
+        args="in x : e4m3[M, K]; in w : e4m3[N, K]",
+        out="out y : bf16[M, N]",
+    )
+    yield product(
         "masked axis `M upto counts`",
         "y = x @ w.T",
         args="in counts : i32[E]; in x : nvfp4[E, M upto counts, K]; in w : nvfp4[E, N, K]",

@@ -61,6 +61,9 @@ SPECS = {
     "promoted": "format four extends ds_act { element e2m1 pack low_first }\n"
     "kernel gemm(M, N, K) { in a : four[M, K]; in b : four[N, K]; out c : f32[M, N]; c = a @ b.T }\n"
     "schedule gemm on sm_90a { cluster 1 x 1; stages 2 }",
+    "fp8": "kernel gemm(M, N, K) { in a : ds_act[M, K]; in b : ds_weight[N, K]; out c : f32[M, N]\n"
+    "c = matmul(a, b.T, accumulate = fast) }\n"
+    "schedule gemm on sm_90a { cluster 2 x 1; stages 2 }",
 }
 
 
@@ -73,6 +76,8 @@ def without_run(address: Any) -> ast.AST:
 WARPS = role("epilogue")
 MEETING = meeting("epilogue", "OPERAND_BARRIER")
 MULTIPLIED = call(WARPS, "mma_64_rows")
+OF_FP8 = call(WARPS, "mma_64_rows_of_fp8")
+OF_LATER = call(WARPS, "mma_64_rows_of_fp8", 1)
 AHEAD = call(WARPS, "b_scales_ahead", 1)
 SECOND_READ = at(argument(assigned(WARPS, "acc2"), 0), without_term())
 IN = {
@@ -122,6 +127,21 @@ IN = {
         Mutation("factors of other columns", at(binary(function("column_factors"), ast.Mod), to("lane % 4 // 2"))),
         Mutation("operands overwritten before all warps have multiplied", without(MEETING), mode=DELAYED),
         Mutation("quarter of other columns", at(assigned(WARPS, "b_part"), instead("side", 0))),
+    ],
+    "fp8": [
+        Mutation("fp8: sums of a quarter kept over a step", at(keyword(OF_FP8, "keep"), to("True"))),
+        Mutation("fp8: every quarter multiplied into the same registers", at(argument(OF_LATER, 1), to("0"))),
+        Mutation("fp8: wrong step along K", at(assigned(WARPS, "a_part"), instead(32, 16))),
+        Mutation(
+            "fp8: factors of the first half of the rows", at(assigned(WARPS, "rows", 1), to("[factors[0], factors[1]]"))
+        ),
+        Mutation("fp8: product before its data are there", without(wait("epilogue", "ab_full")), mode=DELAYED),
+        Mutation("fp8: stage never released", without(arrival("epilogue", "ab_empty"))),
+        Mutation("fp8: last stage of a tile never released", without(arrival("epilogue", "ab_empty", 1))),
+        Mutation(
+            "fp8: stage released for one CTA only",
+            at(around(arrival("epilogue", "ab_empty"), ast.For, "epilogue"), to("[0]")),
+        ),
     ],
 }
 CASES = [(spec, mutation) for spec, mutations in IN.items() for mutation in mutations]

@@ -10,7 +10,7 @@ from fp4cc.codegen.halves import whole_index
 from fp4cc.codegen.mainloops import numbered
 from fp4cc.codegen.multicast import mask_text
 from fp4cc.codegen.wgmma.places import bytes_name, rows_of, slot
-from fp4cc.ir.lowered import TILE_K, Load, LoweredKernel, Mainloop, Scales, Wgmma, Wide
+from fp4cc.ir.lowered import Load, LoweredKernel, Mainloop, Multiplied, Scales, Wgmma
 from fp4cc.ir.lowered.wgmma import slot_of
 from fp4cc.ir.part import Part
 
@@ -25,13 +25,17 @@ class ProductText:
 
 @dataclass(frozen=True, slots=True)
 class LoopText:
-    """A mainloop. `what` says which one, where there are several; `read` what a finished product has read."""
+    """A mainloop. `what` says which one, where there are several; `read` what a finished product has read.
+
+    `narrow`: of FP8, the elements of A and of B.
+    """
 
     what: str | None
     k_tiles: str
     stages: str  # of all of K
     tx_bytes: str
     wide: str
+    narrow: str
     converts: bool
     direct: bool
     read: str
@@ -52,8 +56,9 @@ def descriptor(part: Part) -> str:
     return f"{part.name}_desc"
 
 
-def _loop(lowered: LoweredKernel, mainloop: Mainloop, wide: Wide, number: int) -> LoopText:
+def _loop(lowered: LoweredKernel, mainloop: Mainloop, wide: Multiplied, number: int) -> LoopText:
     several = len(lowered.products.products) > 1
+    steps = mainloop.tile_k // lowered.tile.k  # stages of a step
     names = " and ".join(product.b.title for product in mainloop.products)
     read = [
         *(["its stage"] if mainloop.direct else []),
@@ -62,9 +67,10 @@ def _loop(lowered: LoweredKernel, mainloop: Mainloop, wide: Wide, number: int) -
     return LoopText(
         what=f"{mainloop.products[0].a.arg} times {names}" if several else None,
         k_tiles=f"k_tiles{numbered(number)}",
-        stages=f"{f'{mainloop.tile_k // TILE_K} * ' if mainloop.tile_k > TILE_K else ''}k_tiles{numbered(number)}",
+        stages=f"{f'{steps} * ' if steps > 1 else ''}k_tiles{numbered(number)}",
         tx_bytes=f"STAGE_TX_BYTES{numbered(number)}",
         wide=wide,
+        narrow=f"{mainloop.products[0].a.element}.{mainloop.products[0].b.element}",
         converts=bool(mainloop.slotted),
         direct=mainloop.direct,
         read=" and ".join(read),
@@ -97,7 +103,7 @@ def _load(lowered: LoweredKernel, mainloop: Mainloop, load: Load) -> CallText:
             rows = "atoms_before + (m0 - group_first) // 128"
         coordinates = f"{first}, {rows}, {atom}{batch}"
     else:
-        unit = slotted.row_bytes if slotted is not None else TILE_K
+        unit = slotted.row_bytes if slotted is not None else lowered.tile.k
         rows = f" + cta_m * {all_rows // load.slices}" if share else ""
         coordinates = f"k_tile * {unit}, {row}{rows}{batch}"
     arguments = [f"{load.buffer}.subview({offset})", f"{load.tensor_map}.get_ptr()", f"({coordinates})", "full"]
@@ -124,8 +130,9 @@ def _part(lowered: LoweredKernel, mainloop: Mainloop, part: Part, more: str = ""
 
 
 def _half_of_b(lowered: LoweredKernel) -> str:
-    """Promoted sums are made of half of B's rows at a time."""
-    return "" if lowered.promotion is None else f"side * {lowered.tile.n // 2 * 128} + "
+    """Partial sums are made of half of B's rows at a time."""
+    whole = lowered.promotion is None and not lowered.engine_as(Wgmma).fp8
+    return "" if whole else f"side * {lowered.tile.n // 2 * 128} + "
 
 
 def _first(lowered: LoweredKernel, slot: int) -> str:

@@ -2,7 +2,8 @@
 
 Only the order of a product's additions is left open (docs/numerics.md). A sum of n terms in f32 is within
 gamma(n - 1) * sum |x| of the true one, gamma(n) = n u / (1 - n u), u = 2^-24 (Higham, Accuracy and Stability, 4.2), so
-two orders are within twice that of each other; a sum that is exact in every order has no room at all. All other
+two orders are within twice that of each other; a sum that is exact in every order has no room at all.
+Fast sums of FP8 lose more, within each 128 along K (`products.FAST_LOSS`). All other
 operations have one meaning to the bit and carry the interval on. What a bound cannot be carried through is named.
 """
 
@@ -67,11 +68,15 @@ class _Carrier:
         with np.errstate(all="ignore"):
             total = sum(part.magnitudes() for part in parts)
             exact = products.exact(parts, np.asarray(total))
+            fast = value.attrs.get("accumulate") == "fast"
+            if fast:
+                exact = exact & (products.fast_exact(parts) | ~np.isfinite(total))
             if exact.all():
                 return None
             depth = sum(part.depth for part in parts) + _FACTORS
             gamma = depth * _UNIT / (1 - depth * _UNIT)
-            room = np.where(exact, 0.0, 2 * gamma * own.magnitudes() + depth * 2.0**-149)
+            loss = 2 * gamma + (products.FAST_LOSS if fast else 0.0)
+            room = np.where(exact, 0.0, loss * own.magnitudes() + depth * 2.0**-149)
             sums = own.sums()
             reference = self._tensor(index).data
             low, high = _outward(sums - room, down=True), _outward(sums + room, down=False)

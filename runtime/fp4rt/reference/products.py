@@ -18,6 +18,10 @@ Wide: TypeAlias = NDArray[np.float64]
 
 #: An f32 sum is exact while it is a multiple of one unit and below this many of it, and no unit is below 2^-149.
 _SIGNIFICANT, _LOWEST, _HIGHEST = 2.0**24, -149, 2.0**128
+#: Sums of `accumulate = fast` (docs/numerics.md): within each `FAST_STEP` along K a multiple of one unit is exact below
+#: FAST_EXACT of it, and all that is lost of them is within `FAST_LOSS` of the sum of the terms' magnitudes.
+FAST_STEP, FAST_EXACT = 128, 2.0**13
+FAST_LOSS = FAST_STEP // 32 * (32 + 2) / FAST_EXACT
 _NOTHING = 1 << 12  # the unit's exponent of a row of zeros
 
 
@@ -62,6 +66,18 @@ class Terms:
             spread[int(self.rows[0]) : int(self.rows[-1])] = np.repeat(right, lengths, axis=0)
             return left[:, None] + spread
         return left[..., :, None] + right[..., None, :]
+
+
+def fast_exact(parts: list[Terms]) -> NDArray[np.bool_]:
+    """Where sums are exact within `FAST_EXACT` units, whatever is added first within each `FAST_STEP` along K."""
+    found: NDArray[np.bool_] | None = None
+    for part in parts:
+        limit = np.ldexp(FAST_EXACT, np.clip(part.units(), -400, 400).astype(np.int32))
+        for first in range(0, part.depth, FAST_STEP):
+            chunk = slice(first, first + FAST_STEP)
+            small = Terms(part.left[..., chunk], part.right[..., chunk, :], part.rows).magnitudes() <= limit
+            found = small if found is None else found & small
+    return np.asarray(True) if found is None else found
 
 
 def terms(a: Factor, b: Factor, value: Value, arrays: Mapping[str, Any]) -> Terms:

@@ -14,6 +14,7 @@ from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
 from fp4cc.ir.kernel import Constraint, Expr, Kernel, Schedule
 from fp4cc.ir.lowered import (
     CONSUMERS,
+    FP8_TILE_K,
     TILE_K,
     Cluster,
     Launch,
@@ -32,6 +33,7 @@ from fp4cc.passes.choice.cases import Candidate, Case
 from fp4cc.passes.choice.stages import choose_stages
 from fp4cc.passes.engines.wgmma.decisions import explain_choices
 from fp4cc.passes.engines.wgmma.estimate import clocks
+from fp4cc.passes.engines.wgmma.fp8 import fp8_work
 from fp4cc.passes.engines.wgmma.memory import (
     OPERAND_BARRIER,
     PROMOTED_SLOTS,
@@ -80,9 +82,14 @@ class _Work:
     promotion: Promotion | None = None
 
     @property
+    def fp8(self) -> bool:
+        """Whether FP8 is multiplied as it is."""
+        return self.steps[0].wide == "fp8"
+
+    @property
     def tile(self) -> Tile:
         """A tile."""
-        return Tile(SM90A.tile_m, self.columns, TILE_K, SM90A.tile_m)
+        return Tile(SM90A.tile_m, self.columns, FP8_TILE_K if self.fp8 else TILE_K, SM90A.tile_m)
 
     @property
     def slots(self) -> int:
@@ -103,13 +110,21 @@ def wgmma_candidates(kernel: Kernel) -> list[Candidate]:
     if work.problem.groups is not None:  # how many rows a group has is not known when a plan is taken
         return []
     tile = work.tile
-    time = clocks(work.problem, work.steps, work.columns, promoted=work.promotion is not None)
+    time = _clocks(work)
     return [Candidate(f"{tile.m} x {tile.n} x {tile.k}", time)]
+
+
+def _clocks(work: _Work) -> Expr:
+    return clocks(work.problem, work.steps, work.columns, promoted=work.promotion is not None)
 
 
 def _work_on(kernel: Kernel) -> _Work:
     check_groups(kernel)
     sizes = Sizes.of(kernel.dims)
+    fast = fp8_work(kernel)
+    if not isinstance(fast, str):
+        steps, columns = (fast.steps,), SM90A.tile_n
+        return _Work(fast.kernel, sizes, fast.problem, fast.frame, steps, fast.needs, columns, fast.promotion)
     return _promoted(kernel, sizes) if is_promoted(kernel) else _work(split_row_scales(kernel), sizes)
 
 
@@ -138,7 +153,7 @@ def _lower_with(
     cluster = Cluster(_cluster_m(schedule, tile), 1)
     mainloops, maps = plan_mainloops(problem, work.steps, tile, cluster)
     engine = Wgmma(tuple(steps.wide for steps in work.steps), work.slots, SLOT_BYTES)
-    factors = () if work.promotion is None else factors_buffer(work.promotion)
+    factors = () if work.promotion is None or work.fp8 else factors_buffer(work.promotion)
     left = SM90A.smem_bytes - plan_smem(mainloops, engine, _least_stages(mainloops), factors).total
     epilogue = plan_epilogue(work.frame, work.sizes, tile.n, min(STAGING_LIMIT, left - ALIGNMENT))
     buffers = (*factors, *epilogue.staging)
@@ -171,7 +186,7 @@ def _lower_with(
         mainloops=mainloops,
         engine=engine,
         promotion=work.promotion,
-        clocks=clocks(problem, work.steps, work.columns, promoted=work.promotion is not None),
+        clocks=_clocks(work),
         tile=tile,
         pipeline=plan_pipeline(mainloops, cluster, stages),
         exchange=exchange(mainloops),

@@ -48,7 +48,7 @@ OPERAND_BARRIER = NamedBarrier("OPERAND_BARRIER", 2, "epilogue", "the named barr
 #: A row of a tile's sums in shared memory; 4 floats of padding keep both sides of the exchange free of bank conflicts.
 EXCHANGE_PITCH = 4 * (SM90A.tile_n + 4)
 _EXCHANGE_BYTES = SM90A.tile_m * EXCHANGE_PITCH
-_MAP_TYPES = {"bf16": "BF16", "f16": "F16"}
+_MAP_TYPES = {"bf16": "BF16", "f16": "F16", "e4m3": "U8", "e5m2": "U8"}
 
 
 def plan_mainloops(
@@ -90,7 +90,7 @@ class _Loads:
             box, swizzle = (row_bytes, rows), "none"
         else:
             width, dtype, row_bytes = problem.k, _MAP_TYPES[operand.element], 2 * TILE_K
-            box, swizzle = (TILE_K, rows), "128B"
+            box, swizzle = (self.tile.k, rows), "128B"
         wanted = codes_map(f"{operand.arg}_codes", problem, operand, dtype, width, box, swizzle)
         return self._load(wanted, part, all_rows * row_bytes)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
 from fp4cc.ir.kernel import Arg, Constraint, Kernel
-from fp4cc.ir.lowered import TILE_K, Feed, Operand, Problem, Product, Wide
+from fp4cc.ir.lowered import TILE_K, Feed, Multiplied, Operand, Problem, Product, Wide
 from fp4cc.ir.part import Part
 from fp4cc.ir.sizes import fold
 from fp4cc.passes.feeds.holding import why_not_dequantized
@@ -31,7 +31,7 @@ class Steps:
     """A mainloop without its loads: products that share A, the type they are multiplied in, what threads make of it."""
 
     products: tuple[Product, ...]
-    wide: Wide
+    wide: Multiplied
     slotted: tuple[Feed, ...]
     tile_k: int = TILE_K
 
