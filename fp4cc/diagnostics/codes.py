@@ -122,6 +122,8 @@ _TITLES = {
     "FP4024": "an input has axes that the epilogue cannot read yet",
     "FP4025": "an output cannot be quantized in an epilogue yet",
     "FP4026": "a size is beyond what a kernel can count",
+    "FP4060": "the operands of these products cannot be swapped",
+    "FP4061": "an operation cannot be made with swapped operands",
     "FP4202": "the target takes no scale blocks of this size",
     "FP4203": "the target takes another scale type with blocks of this size",
     "FP4204": "the operands' scales differ",

@@ -28,7 +28,8 @@ class Field:
     words: tuple[str, ...] = ()
 
 
-_YES_NO = ("yes", "no")
+_BOOLS = {"yes": True, "no": False}
+_YES_NO = tuple(_BOOLS)
 
 #: The fields of a schedule, and how each is written.
 FIELDS: Mapping[str, Field] = {
@@ -38,7 +39,7 @@ FIELDS: Mapping[str, Field] = {
     "stages": Field("stages auto", number=True, words=("auto",)),
     "accumulators": Field("accumulators auto", number=True, words=("auto",)),
     "split_k": Field("split_k 4", number=True, words=("auto",)),
-    "swap_ab": Field("swap_ab yes", words=_YES_NO),
+    "swap_ab": Field("swap_ab yes", words=(*_YES_NO, "auto")),
     "raster": Field("raster along_n", number=True, words=("auto", "along_m", "along_n")),
     "reduce": Field("reduce ordered", words=("ordered", "atomic")),
     "store": Field("store tma", words=("auto", "tma", "direct")),
@@ -152,7 +153,7 @@ def _value(field: ast.ScheduleField, spec: Field) -> tuple[Attr, ...] | None:
         return (value.value,) if spec.number and whole else None
     if value.text not in spec.words:
         return None
-    return (value.text == "yes",) if spec.words == _YES_NO else (value.text,)
+    return (_BOOLS.get(value.text, value.text),)
 
 
 def refuse_unreachable(schedules: list[Schedule], collector: Collector) -> None:

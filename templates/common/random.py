@@ -45,6 +45,16 @@ def uniform_columns(state, stream, first, aligned):
     return [mul(f32_of_word("cvt.rn.f32.u32 $0, $1;", high_bits(word)), 5.9604644775390625e-08) for word in words[:32]]
 
 
+def uniform_across(state, stream, first, step):
+    """Numbers in [0, 1) for 32 elements whose logical indices are `step` apart, from `first` on."""
+    numbers = []
+    for i in range(32):
+        index = first + Int64(step) * i
+        word = one_of(Int32(index & 3), random_words(state, stream, index >> 2, 1))
+        numbers.append(mul(f32_of_word("cvt.rn.f32.u32 $0, $1;", high_bits(word)), 5.9604644775390625e-08))
+    return numbers
+
+
 def high_bits(word):
     """The high 24 bits of a word."""
     return word_asm("shr.u32 $0, $1, 8;", "=r,r", word)

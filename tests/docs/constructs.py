@@ -381,6 +381,7 @@ def schedules() -> Iterator[Construct]:
         "split_k 4",
         "swap_ab no",
         "swap_ab yes",
+        "swap_ab auto",
         "raster along_m",
         "raster along_n",
         "raster 4",

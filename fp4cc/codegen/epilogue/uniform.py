@@ -36,6 +36,10 @@ class Uniform(Construct):
 
     def _random(self, leaf: EpilogueInput, first: str) -> str:
         """32 random numbers of this row, the first of them of column `first`."""
+        if leaf.row_stride == 1:  # drawn for the transposed axes: an element's neighbors are in other rows
+            batch = "Int64(batch) * n_size + " if self.program.problem.batch_axes else "Int64(0) + "
+            index = f"({batch}{first}) * m_size + row"
+            return f"uniform_across({leaf.param_name}_words, {leaf.stream}, {index}, m_size)"
         batch = "Int64(batch) * m_size + row" if self.program.problem.batch_axes else "Int64(row)"
         index = f"({batch}) * {'n_size' if leaf.half is None else '2 * n_size'} + {first}"
         return f"uniform_columns({leaf.param_name}_words, {leaf.stream}, {index}, {leaf.vector is True})"

@@ -29,6 +29,7 @@ class Request:
     stages: int | None = None
     accumulators: int | None = None
     band: int | None = None  # 0: no bands, along N
+    swap: bool | None = False  # None: whichever is better
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +78,12 @@ def read(schedule: Schedule | None, tile_k: int, target: Target) -> Request:
     raster = schedule.fields.get("raster", ("auto",))[0]
     band = {"along_n": 0, "along_m": 1}.get(str(raster), raster if isinstance(raster, int) else None)
     _not_built(schedule, "split_k", (1, "auto"), "splitting K over CTAs", errors)
-    _not_built(schedule, "swap_ab", (False,), "swapping the operands", errors)
     _not_built(schedule, "reduce", ("ordered",), "reducing with atomics", errors)
     _not_built(schedule, "store", ("auto",), "choosing how results are stored", errors)
     if errors:
         raise DiagnosticError(sorted(errors, key=lambda d: d.span.start if d.span else 0))
-    return Request(schedule, tile, group, cluster, stages, accumulators, band)
+    swap = schedule.fields.get("swap_ab", (False,))[0]
+    return Request(schedule, tile, group, cluster, stages, accumulators, band, swap if isinstance(swap, bool) else None)
 
 
 def options(request: Request, shape: Shape, target: Target, *, fitting: bool = True) -> Iterator[Option]:

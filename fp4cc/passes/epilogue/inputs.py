@@ -99,9 +99,12 @@ class Inputs:
         rng = str(self.kernel.values[value.operands[0]].attrs["name"])
         stream = value.attrs["stream"]
         name = str(value.attrs.get("name", "random"))
-        aligned = True if self._holds(self.problem.n, 4) is True else None
         number = stream if isinstance(stream, int) else 0
-        return EpilogueInput(name, f"{rng}_ptr", "uniform", "f32", index, vector=aligned, stream=number, arg=rng)
+        leaf = EpilogueInput(name, f"{rng}_ptr", "uniform", "f32", index, stream=number, arg=rng)
+        if value.axes[-1:] == (self.problem.m_axis,):
+            return replace(leaf, column_stride=self.problem.m, row_stride=1)
+        aligned = True if self._holds(self.problem.n, 4) is True else None
+        return replace(leaf, vector=aligned)
 
     def _tensor_input(self, arg: Arg, dtype: Scalar, index: int) -> EpilogueInput:
         problem = self.problem

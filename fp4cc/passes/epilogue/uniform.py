@@ -24,7 +24,9 @@ class Uniform(Construct):
     def refusals(self, index: int, frame: Frame) -> Iterable[Diagnostic]:
         value, problem = frame.kernel.values[index], frame.problem
         product = (*problem.batch_axes, problem.m_axis, problem.n_axis)
-        if value.axes != product:
+        across = (*problem.batch_axes, problem.n_axis, problem.m_axis)  # as the rows of swapped operands see them
+        halved = any(other.op == "unzip" for other in frame.kernel.values)
+        if value.axes != product and (value.axes != across or halved or not frame.accumulators):
             yield error("FP4020", "random numbers without all axes of the product cannot be compiled yet", value.span,
                         f"this has the axes [{', '.join(value.axes)}]",
                         help=f"draw them for [{', '.join(product)}]")  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from fp4cc.diagnostics import DiagnosticError
 from fp4cc.ir.kernel import Kernel
 from fp4cc.ir.lowered import (
     Cluster,
@@ -17,41 +18,44 @@ from fp4cc.ir.lowered import (
     WarpRole,
 )
 from fp4cc.ir.lowered_converters import Converters
-from fp4cc.ir.sizes import Sizes
-from fp4cc.passes.choice.cases import Candidate, Case
-from fp4cc.passes.choice.estimate import Shape, clocks, estimate
-from fp4cc.passes.choice.schedule import Ranked, Request, assumed_shape, label, possible, problem_sizes, rank, read
+from fp4cc.passes.choice.cases import Bounds, Candidate, Case
+from fp4cc.passes.choice.estimate import clocks
+from fp4cc.passes.choice.schedule import assumed_shape, label, possible, problem_sizes, read
 from fp4cc.passes.choice.stages import choose_stages
+from fp4cc.passes.engines.tcgen05.choosing import (
+    SWAPPED_ROWS,
+    choose,
+    explain_operands,
+    make_offer,
+    plain_work,
+    refuse_promoted_swap,
+    swapped_work,
+)
 from fp4cc.passes.engines.tcgen05.decisions import explain_choices
 from fp4cc.passes.engines.tcgen05.legality import tile_k
-from fp4cc.passes.engines.tcgen05.mainloops import Fit, constraints, group_products
 from fp4cc.passes.engines.tcgen05.memory import fitting_stages, plan_smem
 from fp4cc.passes.engines.tcgen05.pipeline import EPILOGUE_WARPS, acc_ring_stages, plan_pipeline
 from fp4cc.passes.engines.tcgen05.promoted import (
     EXCHANGE,
     FACTOR_BARRIER,
     promoted_buffers,
-    promoted_choice,
     promoted_decisions,
     promoted_work,
 )
 from fp4cc.passes.engines.tcgen05.tensor_maps import mainloop_maps
-from fp4cc.passes.engines.tcgen05.traffic import global_bytes, plan_traffic
-from fp4cc.passes.engines.tcgen05.work import Choice, Offer, Picked, Work
+from fp4cc.passes.engines.tcgen05.work import Choice, Picked, Work
 from fp4cc.passes.epilogue.plan import plan_epilogue
 from fp4cc.passes.feeds.converters import plan_conversions, plan_converters
 from fp4cc.passes.feeds.promoted_scales import is_promoted
 from fp4cc.passes.problem.emptiness import not_empty
 from fp4cc.passes.problem.groups import check_groups, grouped
-from fp4cc.passes.problem.unzip import find_products, released
+from fp4cc.passes.problem.unzip import released
 from fp4cc.passes.resources.params import group_params, plan_params, product_sizes
 from fp4cc.passes.resources.residency import bounded, explain_residency
 from fp4cc.passes.resources.walk import plan_walk
-from fp4cc.passes.rewrites.row_scales import split_row_scales
+from fp4cc.passes.rewrites.swap import can_swap
 from fp4cc.targets import Target
 
-#: Beside accumulators tensor memory holds scales: at least as many columns as tiles are multiples of.
-SCALE_COLUMNS = 64
 #: What a dynamic dim counts as when candidates are listed: any tile may be filled.
 _LARGE = 1 << 20
 
@@ -59,11 +63,13 @@ _LARGE = 1 << 20
 def lower_tcgen05(kernel: Kernel, target: Target, cases: Sequence[Case]) -> list[LoweredKernel]:
     """A plan for each case. Raises DiagnosticError for what cannot be built."""
     check_groups(kernel)
-    picks = [case.pick for case in cases if isinstance(case.pick, Picked)]
-    if picks:
-        work = picks[0].work
+    picks = [case.pick for case in cases if isinstance(case.pick, Picked) and not case.pick.work.swapped]
+    if is_promoted(kernel):
+        for case in cases:
+            refuse_promoted_swap(case.schedule)
+        work = promoted_work(kernel, target)
     else:
-        work = promoted_work(kernel, target) if is_promoted(kernel) else _work(kernel, target)
+        work = picks[0].work if picks else plain_work(kernel, target)
     return [_lower_with(work, target, case) for case in cases]
 
 
@@ -71,62 +77,46 @@ def tcgen05_candidates(kernel: Kernel, target: Target) -> list[Candidate]:
     """Every tile and cluster that the kernel could have, with what each costs. Raises what `lower_tcgen05` does."""
     if is_promoted(kernel) or grouped(kernel):  # one plan for every size
         return []
-    work = _work(kernel, target)
-    problem, request = work.problem, read(None, tile_k(work.shared[0].pair, target), target)
-    if problem.groups is not None:  # how many rows a group has is not known when a plan is taken
+    work = plain_work(kernel, target)
+    if work.problem.groups is not None:  # how many rows a group has is not known when a plan is taken
         return []
+    return [*_candidates_of(work, target, None), *_swapped_candidates(work, target)]
+
+
+def _candidates_of(work: Work, target: Target, rows: int | None) -> list[Candidate]:
+    """The candidates of a work; `rows`: of swapped operands, the rows of x for which they are."""
+    problem, request = work.problem, read(None, tile_k(work.shared[0].pair, target), target)
     shape, _ = assumed_shape(problem, None, assumed=_LARGE)
-    offer, sizes = _offer(work, target, request, shape), problem_sizes(problem)
+    offer, sizes = make_offer(work, target, request, shape), problem_sizes(problem)
+    options = possible(request, shape, offer.target)
+    if rows is not None:
+        options = [option for option in options if option.tile_n == rows and option.cluster_n == 1]
     return [
         Candidate(
-            label(option, offer.traffic.tile_k),
+            f"{'swapped, ' if work.swapped else ''}{label(option, offer.traffic.tile_k)}",
             clocks(option, sizes, offer.traffic, target),
             Picked(work, option, offer),
+            None if rows is None else ("le", problem.n, rows),
         )
-        for option in possible(request, shape, offer.target)
+        for option in options
     ]
 
 
-def _work(kernel: Kernel, target: Target) -> Work:
-    """What is decided before the schedule."""
-    sizes, parts = Sizes.of(kernel.dims), split_row_scales(kernel)
-    problem, frame = find_products(parts, sizes, target.tmem_columns - SCALE_COLUMNS)
-    shared = group_products(parts, problem, target)
-    return Work(kernel, parts, sizes, problem, frame, shared, constraints(parts, shared))
-
-
-def _offer(work: Work, target: Target, request: Request, shape: Shape) -> Offer:
-    problem, shared = work.problem, work.shared
-    fit = Fit(problem, shared, target)
-    traffic = plan_traffic(work.parts, problem, shared, fit, target, shape, work.sizes, work.required)
-    return Offer(fit, traffic, replace(target, tile_n=fit.widths(work.frame, work.sizes, request)))
-
-
-def _choice(work: Work, target: Target, case: Case) -> Choice:
-    """The tile and the cluster: those asked for, those that the table over sizes has, or those of the best estimate."""
-    problem = work.problem
-    request = read(case.schedule, tile_k(work.shared[0].pair, target), target)
-    shape, assumed = assumed_shape(problem, case.when, case.at)
-    if isinstance(case.pick, Picked):  # what else there was is in the table
-        offer, option = case.pick.offer, case.pick.option
-        traffic = replace(offer.traffic, global_bytes=global_bytes(work.parts, work.shared, shape))
-        ranked = [Ranked(option, estimate(option, shape, traffic, target))]
-    else:
-        offer = _offer(work, target, request, shape)
-        ranked = rank(request, shape, offer.traffic, offer.target)
-    option = ranked[0].option
-    memory = offer.fit.memory(option.cta_group, option.tile_n, request.accumulators)
-    if memory is None:
-        raise RuntimeError(f"a tile of {option.tile_n} columns was chosen and does not fit")
-    return Choice(
-        request, option, memory, ranked, assumed, clocks(option, problem_sizes(problem), offer.traffic, target)
-    )
+def _swapped_candidates(work: Work, target: Target) -> list[Candidate]:
+    """Those with weights as A: a tile holds all rows of x, so no scale atom of theirs is cut."""
+    if not can_swap(work.kernel) or Bounds.of(work.kernel).least(work.problem.m) > SWAPPED_ROWS:
+        return []
+    try:
+        turned = swapped_work(work.kernel, target, ("le", work.problem.m, SWAPPED_ROWS))
+        return _candidates_of(turned, target, SWAPPED_ROWS)
+    except DiagnosticError:  # what the epilogue does takes more columns than such tiles have
+        return []
 
 
 def _lower_with(work: Work, target: Target, case: Case) -> LoweredKernel:
+    work, choice = choose(work, target, case)
     promotion, problem, sizes = work.promotion, work.problem, work.sizes
     promoted = promotion is not None
-    choice = promoted_choice(work, case.schedule, target) if promoted else _choice(work, target, case)
     option, memory = choice.option, choice.memory
     mmas, tmem = tuple(step.mmas for step in memory.steps), memory.tmem
     if work.frame.group is not None:
@@ -182,12 +172,13 @@ def _lower_with(work: Work, target: Target, case: Case) -> LoweredKernel:
         when=case.when,
         clocks=choice.clocks,
     )
-    return replace(lowered, decisions=_decisions(lowered, choice, target))
+    return replace(lowered, decisions=_decisions(lowered, choice, target, swapped=work.swapped))
 
 
-def _decisions(lowered: LoweredKernel, choice: Choice, target: Target) -> tuple[Decision, ...]:
+def _decisions(lowered: LoweredKernel, choice: Choice, target: Target, *, swapped: bool) -> tuple[Decision, ...]:
     if lowered.promotion is None:
-        return explain_choices(lowered, choice.request, choice.ranked, choice.assumed, target)
+        found = explain_choices(lowered, choice.request, choice.ranked, choice.assumed, target)
+        return (found[0], *explain_operands(lowered, choice.request, swapped=swapped), *found[1:])
     columns = lowered.engine_as(Tcgen05).tmem.columns
     return (*promoted_decisions(lowered), *explain_residency(lowered.smem, columns, target))
 

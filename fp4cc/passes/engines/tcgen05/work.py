@@ -18,7 +18,10 @@ from fp4cc.targets import Target
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What is decided before the schedule. `parts` is the kernel with the scales of rows apart from the codes."""
+    """What is decided before the schedule. `parts` is the kernel with the scales of rows apart from the codes.
+
+    `kernel` has its operands swapped where `swapped`; `parts` then also knows the condition of the plan.
+    """
 
     kernel: Kernel
     parts: Kernel
@@ -29,6 +32,7 @@ class Work:
     required: tuple[Constraint, ...]
     promotion: Promotion | None = None
     needs: Needs | None = None  # of the promoted scales
+    swapped: bool = False
 
 
 @dataclass(frozen=True, slots=True)

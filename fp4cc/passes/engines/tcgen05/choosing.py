@@ -1,0 +1,136 @@
+"""Which operand is the instruction's A, and which tile and cluster there are then."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from fp4cc.diagnostics import DiagnosticError, error
+from fp4cc.ir.kernel import Expr, Kernel, Schedule
+from fp4cc.ir.lowered import Decision, LoweredKernel
+from fp4cc.ir.sizes import Sizes
+from fp4cc.passes.choice.cases import Bounds, Case
+from fp4cc.passes.choice.estimate import Shape, clocks, estimate
+from fp4cc.passes.choice.schedule import Ranked, Request, assumed_shape, problem_sizes, rank, read
+from fp4cc.passes.engines.tcgen05.legality import tile_k
+from fp4cc.passes.engines.tcgen05.mainloops import Fit, constraints, group_products
+from fp4cc.passes.engines.tcgen05.promoted import promoted_choice
+from fp4cc.passes.engines.tcgen05.traffic import global_bytes, plan_traffic
+from fp4cc.passes.engines.tcgen05.work import Choice, Offer, Picked, Work
+from fp4cc.passes.problem.unzip import find_products
+from fp4cc.passes.rewrites.row_scales import split_row_scales
+from fp4cc.passes.rewrites.swap import can_swap, swap_operands, where
+from fp4cc.source import Span
+from fp4cc.targets import Target
+
+#: Beside accumulators tensor memory holds scales: at least as many columns as tiles are multiples of.
+SCALE_COLUMNS = 64
+#: The rows of x up to which the compiler offers tiles with swapped operands, which hold all of them. A tile of 64 rows
+#: of x by 128 of weights takes what one of 128 by 64 does, so swapping gains nothing there in the model.
+SWAPPED_ROWS = 32
+
+
+def plain_work(kernel: Kernel, target: Target) -> Work:
+    """What is decided before the schedule, with the operands as they are written."""
+    return _work(kernel, kernel, target, swapped=False)
+
+
+def swapped_work(kernel: Kernel, target: Target, when: Expr | None, asked: Span | None = None) -> Work:
+    """The same with swapped operands, for calls that fulfil `when`. Raises DiagnosticError where it cannot be."""
+    turned = swap_operands(kernel, asked)
+    return _work(turned, where(turned, when), target, swapped=True)
+
+
+def _work(kernel: Kernel, known: Kernel, target: Target, *, swapped: bool) -> Work:
+    sizes, parts = Sizes.of(kernel.dims), split_row_scales(known)
+    problem, frame = find_products(parts, sizes, target.tmem_columns - SCALE_COLUMNS)
+    shared = group_products(parts, problem, target)
+    return Work(kernel, parts, sizes, problem, frame, shared, constraints(parts, shared), swapped=swapped)
+
+
+def make_offer(work: Work, target: Target, request: Request, shape: Shape) -> Offer:
+    """What tiles need, and which there can be. Raises DiagnosticError where there is none, or not the one asked for."""
+    problem, shared = work.problem, work.shared
+    fit = Fit(problem, shared, target)
+    traffic = plan_traffic(work.parts, problem, shared, fit, target, shape, work.sizes, work.required)
+    return Offer(fit, traffic, replace(target, tile_n=fit.widths(work.frame, work.sizes, request)))
+
+
+def choose(plain: Work, target: Target, case: Case) -> tuple[Work, Choice]:
+    """The operands, the tile and the cluster: those asked for, those of the table, or those of the best estimate."""
+    if plain.promotion is not None:
+        return plain, promoted_choice(plain, case.schedule, target)
+    request = read(case.schedule, tile_k(plain.shared[0].pair, target), target)
+    if isinstance(case.pick, Picked):  # what else there was is in the table
+        work, offer, option = case.pick.work, case.pick.offer, case.pick.option
+        shape, _ = assumed_shape(work.problem, case.when, case.at)
+        traffic = replace(offer.traffic, global_bytes=global_bytes(work.parts, work.shared, shape))
+        return work, _chosen(
+            work, target, case, request, offer, [Ranked(option, estimate(option, shape, traffic, target))]
+        )
+    found: list[tuple[Work, Choice]] = []
+    refused: list[DiagnosticError] = []
+    works = list(_works(plain, target, case, request))
+    for make in works:
+        try:
+            work = make if isinstance(make, Work) else swapped_work(plain.kernel, target, case.when, make)
+            shape, _ = assumed_shape(work.problem, case.when, case.at)
+            offer = make_offer(work, target, request, shape)
+            found.append(
+                (work, _chosen(work, target, case, request, offer, rank(request, shape, offer.traffic, offer.target)))
+            )
+        except DiagnosticError as failed:
+            refused.append(failed)
+    if not found:
+        raise refused[0]
+    # Differences under 2 % are below what the model knows: then operands stay as they are written.
+    return min(found, key=lambda each: each[1].ranked[0].estimate.clocks * (1.02 if each[0].swapped else 1.0))
+
+
+def _works(plain: Work, target: Target, case: Case, request: Request) -> Iterator[Work | Span | None]:
+    """The works to choose from; of swapped operands, where they are asked for."""
+    asked = None if case.schedule is None else case.schedule.field_spans.get("swap_ab")
+    if request.swap is not True:
+        yield plain
+    few = Bounds.of(plain.kernel, case.when).most(plain.problem.m)
+    wanted = request.swap is None or (case.schedule is None and few is not None and few <= SWAPPED_ROWS)
+    if request.swap is True or (wanted and can_swap(plain.kernel)):
+        yield asked
+
+
+def _chosen(work: Work, target: Target, case: Case, request: Request, offer: Offer, ranked: list[Ranked]) -> Choice:
+    option = ranked[0].option
+    memory = offer.fit.memory(option.cta_group, option.tile_n, request.accumulators)
+    if memory is None:
+        raise RuntimeError(f"a tile of {option.tile_n} columns was chosen and does not fit")
+    _, assumed = assumed_shape(work.problem, case.when, case.at)
+    time = clocks(option, problem_sizes(work.problem), offer.traffic, target)
+    return Choice(request, option, memory, ranked, assumed, time)
+
+
+def refuse_promoted_swap(schedule: Schedule | None) -> None:
+    """FP8 with f32 scales along K: the epilogue warps keep 128 sums of a row of x in registers."""
+    if schedule is None or schedule.fields.get("swap_ab", (False,))[0] is not True:
+        return
+    raise DiagnosticError([
+        error("FP4060", "the operands of FP8 products with f32 scales along K cannot be swapped",
+              schedule.field_spans["swap_ab"], "asked for here",
+              notes=["their partial sums are scaled in registers, 128 columns of a row at a time, with a scale of x "
+                     "for each row and one of w for 128 rows"],
+              help="write `swap_ab no`, or leave it out"),
+    ])  # fmt: skip
+
+
+def explain_operands(lowered: LoweredKernel, request: Request, *, swapped: bool) -> Iterator[Decision]:
+    """Which operand is A, where that is not as it is written or was to be chosen."""
+    problem, by = lowered.products, "schedule" if request.swap is True else "compiler"
+    if swapped:
+        why = (
+            f"asked for by `swap_ab {'yes' if request.swap else 'auto'}`" if request.schedule is not None else
+            "few rows: an instruction has 128 lanes for weights, and as few columns as there are rows"
+        )  # fmt: skip
+        chosen = f"swapped: {problem.m_axis} along the lanes, {problem.n_axis} along the columns of a tile"
+        yield Decision("operands", chosen, why, ("as written: tiles of 128 rows of the left operand",), by)
+    elif request.swap is None:
+        why = "swapping them is no faster in the model"
+        yield Decision("operands", "as written", why, ("swapped: tiles of 128 rows of the right operand",))
