@@ -9,6 +9,7 @@ from fp4cc.codegen.feeds.spec import CallText, FeedCalls, Stage
 from fp4cc.codegen.halves import whole_index
 from fp4cc.codegen.mainloops import numbered
 from fp4cc.codegen.multicast import mask_text
+from fp4cc.codegen.splitting import steps_text
 from fp4cc.codegen.wgmma.places import bytes_name, rows_of, slot
 from fp4cc.ir.lowered import TILE_K, Load, LoweredKernel, Mainloop, Scales, Wgmma, Wide
 from fp4cc.ir.lowered.wgmma import slot_of
@@ -29,6 +30,7 @@ class LoopText:
 
     what: str | None
     k_tiles: str
+    some: str  # whether there are any
     stages: str  # of all of K
     tx_bytes: str
     wide: str
@@ -61,8 +63,9 @@ def _loop(lowered: LoweredKernel, mainloop: Mainloop, wide: Wide, number: int) -
     ]
     return LoopText(
         what=f"{mainloop.products[0].a.arg} times {names}" if several else None,
-        k_tiles=f"k_tiles{numbered(number)}",
-        stages=f"{f'{mainloop.tile_k // TILE_K} * ' if mainloop.tile_k > TILE_K else ''}k_tiles{numbered(number)}",
+        k_tiles=steps_text(lowered, f"k_tiles{numbered(number)}"),
+        some=f"k_tiles{numbered(number)} > 0" if lowered.split is None else "k_end > k_first",
+        stages=steps_text(lowered, f"k_tiles{numbered(number)}", mainloop.tile_k // TILE_K),
         tx_bytes=f"STAGE_TX_BYTES{numbered(number)}",
         wide=wide,
         converts=bool(mainloop.slotted),

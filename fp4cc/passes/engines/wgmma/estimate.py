@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from fp4cc.ir.kernel import Expr
 from fp4cc.ir.lowered import TILE_K, Problem
 from fp4cc.ir.sizes import ceildiv, fold, mul
+from fp4cc.passes.choice.split import meeting_clocks
 from fp4cc.passes.engines.wgmma.operands import Steps
 from fp4cc.targets.sm90 import SM90A
 
@@ -32,11 +33,14 @@ def step_clocks(steps: Steps, columns: int, *, promoted: bool) -> int:
     return round(clocks)
 
 
-def clocks(problem: Problem, steps: Sequence[Steps], columns: int, *, promoted: bool) -> Expr:
-    """The time as a formula of the sizes: waves of tiles, one an SM."""
+def clocks(problem: Problem, steps: Sequence[Steps], columns: int, parts: int = 1, *, promoted: bool) -> Expr:
+    """The time as a formula of the sizes: waves of tiles, one an SM, or of so many `parts` of K of each tile."""
     mainloops = [
-        mul(ceildiv(each.products[0].k, TILE_K), step_clocks(each, columns, promoted=promoted)) for each in steps
+        mul(ceildiv(ceildiv(each.products[0].k, TILE_K), parts), step_clocks(each, columns, promoted=promoted))
+        for each in steps
     ]
     tile = fold("add", *mainloops, len(problem.accumulators) * columns * _COLUMN)
     tiles = mul(ceildiv(problem.m, SM90A.tile_m), ceildiv(problem.n, columns), problem.batch)
-    return fold("add", mul(ceildiv(tiles, SM90A.rates.sms), tile), _RAMP)
+    if parts > 1:
+        tile = fold("add", tile, meeting_clocks(parts, 4 * SM90A.tile_m * len(problem.accumulators) * columns))
+    return fold("add", mul(ceildiv(mul(tiles, parts), SM90A.rates.sms), tile), _RAMP)
