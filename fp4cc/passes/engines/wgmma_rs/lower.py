@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
-from fp4cc.ir.kernel import Constraint, Expr, Kernel
+from fp4cc.ir.kernel import Constraint, Expr, Kernel, Schedule
 from fp4cc.ir.lowered import (
     Cluster,
     Launch,
     LoweredKernel,
+    Mainloop,
     NamedBarrier,
     Problem,
     Tile,
@@ -212,9 +213,7 @@ def _lower_with(work: Work, case: Case, required: tuple[Constraint, ...]) -> Low
     own = stored_by_engine(epilogue, rows, 1 if engine.turns else WARPGROUPS)
     epilogue, exchange = (epilogue, EXCHANGE) if own is None else (own, None)
     engine = replace(engine, stores=own is not None)
-    parts = parts_of(schedule, lambda parts: work.clocks(chosen, parts))
-    k_tiles = ceildiv(problem.products[0].k, mainloop.tile_k)
-    split = plan_split(parts, k_tiles, _WARP * engine.multiplying, rows // 2)
+    split = _split(work, schedule, chosen, mainloop, engine)
     others = (*partial_sums(engine), *split_words(split), *epilogue.staging)
     fits = fitting(mainloop, others, exchange)
     stages = choose_stages(kernel, schedule, lambda _: fits, most, least=2, even=engine.turns)
@@ -255,6 +254,14 @@ def _lower_with(work: Work, case: Case, required: tuple[Constraint, ...]) -> Low
         exchange=exchange,
     )
     return replace(lowered, decisions=explain_choices(lowered))
+
+
+def _split(
+    work: Work, schedule: Schedule | None, tile: tuple[int, int, int], mainloop: Mainloop, engine: WgmmaRS
+) -> Split | None:
+    parts = parts_of(schedule, lambda parts: work.clocks(tile, parts))
+    k_tiles = ceildiv(work.problem.products[0].k, mainloop.tile_k)
+    return plan_split(parts, k_tiles, _WARP * engine.multiplying, engine.rows // 2)
 
 
 def _barriers(engine: WgmmaRS, epilogue: EpiloguePlan, split: Split | None) -> tuple[NamedBarrier, ...]:
