@@ -81,10 +81,12 @@ def cell(kernels: dict[str, Any], m: int, n: int, k: int) -> None:
     sample = torch.randperm(m, device="cuda")[:64]
     exact = x[sample].double() @ dequantized(*quantized[0]).T
     errors: dict[str, float] = {}
+    held: list[list[Call]] = []  # a graph does not keep the workspaces of its calls
     for name, kernel in kernels.items():
         packed = [fp4rt.Quantized.from_parts(*parts, one, "nvfp4", (n, k)) for parts in quantized]
         calls = [kernel.bind(x=x, w=w, out={"y": y}) for w in packed]
         y.zero_()
+        held.append(calls)
         calls[0]()
         torch.cuda.synchronize()
         errors[name] = float((y[sample].double() - exact).abs().max() / exact.abs().max())

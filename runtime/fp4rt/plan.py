@@ -100,13 +100,18 @@ class TensorMap:
 
 @dataclass(frozen=True, slots=True)
 class Init:
-    """Fill before the first launch: `count` words of `width` bytes (1, 2 or 4) at `source` + `byte_offset`."""
+    """Fill before the first launch: `count` words of `width` bytes (1, 2 or 4) at `source` + `byte_offset`.
+
+    `kept`: the kernels leave these words as they found them, so that memory that is used again for the same call, and
+    for nothing else, need not be filled again.
+    """
 
     source: str
     count: Expr
     value: int = 0
     width: int = 1
     byte_offset: Expr = 0
+    kept: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +164,7 @@ def dump_plan(plan: Plan) -> dict[str, Json]:
                 "count": dump_expr(i.count),
                 "value": i.value,
                 "width": i.width,
+                **({"kept": 1} if i.kept else {}),
             }
             for i in plan.init
         ],
@@ -168,13 +174,14 @@ def dump_plan(plan: Plan) -> dict[str, Json]:
 
 
 def _parse_init(node: Node) -> Init:
-    f = node.fields(("source", "count"), ("value", "width", "byte_offset"))
+    f = node.fields(("source", "count"), ("value", "width", "byte_offset", "kept"))
     width = f["width"].integer() if "width" in f else 1
     if width not in (1, 2, 4):
         raise f["width"].fail("width is 1, 2 or 4 bytes")
     value = f["value"].integer(0, 256**width - 1) if "value" in f else 0
     byte_offset = f["byte_offset"].expr() if "byte_offset" in f else 0
-    return Init(f["source"].string(), f["count"].expr(), value, width, byte_offset)
+    kept = "kept" in f and f["kept"].integer(0, 1) == 1
+    return Init(f["source"].string(), f["count"].expr(), value, width, byte_offset, kept)
 
 
 def _parse_launch(node: Node) -> Launch:

@@ -15,7 +15,7 @@ from fp4rt import sizes
 from fp4rt.arrays import ITEM_SIZE
 from fp4rt.errors import ArtifactError, ConstraintError, DimensionError
 from fp4rt.manifest import MAP_DTYPES, Manifest, Param, PersistentGrid, Plan, TensorMap
-from fp4rt.plan import WORKSPACE
+from fp4rt.plan import WORKSPACE, Init
 from fp4rt.strict import Expr
 from fp4rt.typed import Arg, Constraint, TypedKernel, shape_of
 
@@ -81,13 +81,14 @@ class ResolvedLaunch:
 
 @dataclass(frozen=True, slots=True)
 class ResolvedInit:
-    """A fill of `count` words of `width` bytes."""
+    """A fill of `count` words of `width` bytes. `kept`: the kernels leave them as they found them."""
 
     source: str
     byte_offset: int
     count: int
     value: int
     width: int
+    kept: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,7 @@ def resolve(manifest: Manifest, dims: Mapping[str, int]) -> Resolved:
         variant,
         key,
         workspace,
-        tuple(_init(i.source, i.byte_offset, i.count, i.value, i.width, dims, room) for i in plan.init),
+        tuple(_init(i, dims, room) for i in plan.init),
         _launches(manifest, plan, dims, scalar_sized, room),
         tuple(_map(m, dims, room) for m in plan.tensor_maps),
     )
@@ -264,13 +265,12 @@ def _resolved_param(
     return ResolvedParam(p.kind, p.offset, p.size, source, 0, byte_offset, align)
 
 
-def _init(
-    source: str, offset: Expr, count: Expr, value: int, width: int, dims: Mapping[str, int], room: Mapping[str, int]
-) -> ResolvedInit:
-    start, words = _number(offset, dims, f"init of {source}"), _number(count, dims, f"init of {source}")
+def _init(init: Init, dims: Mapping[str, int], room: Mapping[str, int]) -> ResolvedInit:
+    source, width = init.source, init.width
+    start, words = (_number(size, dims, f"init of {source}") for size in (init.byte_offset, init.count))
     if start < 0 or words < 0 or start % width or start + words * width > room[source]:
         raise ArtifactError(f"init: {words * width} bytes at {start} leave {source}, which has {room[source]}")
-    return ResolvedInit(source, start, words, value, width)
+    return ResolvedInit(source, start, words, init.value, width, init.kept)
 
 
 def _map(m: TensorMap, dims: Mapping[str, int], room: Mapping[str, int]) -> ResolvedMap:

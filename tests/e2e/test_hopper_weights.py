@@ -27,7 +27,7 @@ F16 = ("nvfp4", "lines", "nvfp6_e3m2", "nvfp6_e2m3", "e4m3", "e5m2")
 #: By name: arguments beside x and w, outputs, statements. What is stored from registers, and what an epilogue does.
 EPILOGUES = {
     "plain": ("", "out y : {wide}[{lead}M, N]", "y = x @ w.T"),
-    "scalars": ("in s : f32[]; alpha : f32", "out y : bf16[{lead}M, N]", "y = relu(x @ w.T * s) * alpha"),
+    "scalars": ("in s : f32[]; param alpha : f32", "out y : bf16[{lead}M, N]", "y = relu(x @ w.T * s) * alpha"),
     "f32": ("", "out y : f32[{lead}M, N]", "y = x @ w.T"),
     "bias": ("in bias : bf16[N]; in r : bf16[{lead}M, N]", "out y : bf16[{lead}M, N]", "y = gelu(x @ w.T + bias) + r"),
     "two": ("in v : f32[{lead}M]", "out y : bf16[{lead}M, N]; out z : f32[{lead}M, N]", "y = x @ w.T; z = x @ w.T * v"),

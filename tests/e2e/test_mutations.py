@@ -341,8 +341,10 @@ def spec(schedule: str) -> tuple[str, int]:
     return f"{FORMATS}kernel gemm({dims}){where} {{ {args}; {statements} }}\n{block}", n
 
 
-def assert_caught(compiler: Any, run: Run, text: str, target: str, mutation: Mutation, **dims: int) -> None:
-    """One cluster takes all tiles of a kernel with a mistake: a fault or a wrong result for one of a few seeds."""
+def assert_caught(
+    compiler: Any, run: Run, text: str, target: str, mutation: Mutation, *, sms: int | None = None, **dims: int
+) -> None:
+    """A kernel with a mistake on so many SMs, or with one cluster: a fault or a wrong result for one of a few seeds."""
     lowered = compiler.lowered(text, target)
     sources = {name: emit(plan) for name, plan in plans(lowered).items()}
     name = list(sources)[mutation.launch]
@@ -356,7 +358,7 @@ def assert_caught(compiler: Any, run: Run, text: str, target: str, mutation: Mut
     for seed in range(8):
         try:
             order = "strict" if mutation.ordered else None
-            trial = run(artifact, **dims, sms=lowered.cluster.size, mode=mutation.mode, seed=seed, order=order)
+            trial = run(artifact, **dims, sms=sms or lowered.cluster.size, mode=mutation.mode, seed=seed, order=order)
         except KernelFault:
             return
         if not trial.equal:

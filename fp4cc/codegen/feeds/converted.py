@@ -33,7 +33,9 @@ def _calls(feed: Converted, stage: Stage) -> FeedCalls:
         else:
             first = "m0" if part.role == "A" else first_of_b(lowered)
             registers = ((_ahead_name(feed), feed.scales.per_step),)
-            ahead.append(_read_ahead(feed, feed.scales, reader, f"{first} + {row}", "0"))
+            ahead.append(
+                _read_ahead(feed, feed.scales, reader, f"{first} + {row}", "0" if lowered.split is None else "k_first")
+            )
             after.append(CallText("scales = bytes_of", (_ahead_name(feed), str(feed.scales.per_step))))
             after.append(_read_ahead(feed, feed.scales, reader, f"{first} + {row}", "k_tile + 1"))
             arguments.append("scales")

@@ -22,6 +22,7 @@ from fp4cc.codegen.fragments import Function
 from fp4cc.codegen.mainloops import numbered
 from fp4cc.codegen.placing import PlacesText, of_group, places_text, rows_end
 from fp4cc.codegen.promoted_scales import FactorsText, factor_functions, factors_by_batch, factors_text
+from fp4cc.codegen.splitting import SplitText, split_text
 from fp4cc.codegen.walking import WalkText, walk_of_exchanged
 from fp4cc.codegen.wgmma.loops import LoopText, descriptor, loops
 from fp4cc.codegen.wgmma.places import both_slotted, bytes_name
@@ -64,6 +65,7 @@ class WgmmaText:
     m0: str
     n0: str
     walk: WalkText
+    split: SplitText | None
 
 
 def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Frame, WgmmaText]:
@@ -107,6 +109,7 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Fr
         places=places_text(lowered, epilogue.uses, scales_by_batch),
         m0=of_group(lowered, "(tile_m * CLUSTER_M + cta_m) * TILE_M" if cluster.m > 1 else "tile_m * TILE_M"),
         n0=_n0(lowered),
+        split=split_text(lowered, "thread", "warp == 0"),
         walk=walk_of_exchanged(lowered.epilogue, epilogue, around.uses, reads, rows_end(lowered)),
     )
 

@@ -9,6 +9,7 @@ from fp4cc.codegen.feeds.spec import CallText, FeedCalls, Stage
 from fp4cc.codegen.halves import whole_index
 from fp4cc.codegen.mainloops import numbered
 from fp4cc.codegen.multicast import mask_text
+from fp4cc.codegen.splitting import steps_text
 from fp4cc.codegen.wgmma.places import bytes_name, rows_of, slot
 from fp4cc.ir.lowered import Load, LoweredKernel, Mainloop, Multiplied, Scales, Wgmma
 from fp4cc.ir.lowered.wgmma import slot_of
@@ -32,6 +33,7 @@ class LoopText:
 
     what: str | None
     k_tiles: str
+    some: str  # whether there are any
     stages: str  # of all of K
     tx_bytes: str
     wide: str
@@ -58,7 +60,6 @@ def descriptor(part: Part) -> str:
 
 def _loop(lowered: LoweredKernel, mainloop: Mainloop, wide: Multiplied, number: int) -> LoopText:
     several = len(lowered.products.products) > 1
-    steps = mainloop.tile_k // lowered.tile.k  # stages of a step
     names = " and ".join(product.b.title for product in mainloop.products)
     read = [
         *(["its stage"] if mainloop.direct else []),
@@ -66,8 +67,9 @@ def _loop(lowered: LoweredKernel, mainloop: Mainloop, wide: Multiplied, number: 
     ]
     return LoopText(
         what=f"{mainloop.products[0].a.arg} times {names}" if several else None,
-        k_tiles=f"k_tiles{numbered(number)}",
-        stages=f"{f'{steps} * ' if steps > 1 else ''}k_tiles{numbered(number)}",
+        k_tiles=steps_text(lowered, f"k_tiles{numbered(number)}"),
+        some=f"k_tiles{numbered(number)} > 0" if lowered.split is None else "k_end > k_first",
+        stages=steps_text(lowered, f"k_tiles{numbered(number)}", mainloop.tile_k // lowered.tile.k),
         tx_bytes=f"STAGE_TX_BYTES{numbered(number)}",
         wide=wide,
         narrow=f"{mainloop.products[0].a.element}.{mainloop.products[0].b.element}",

@@ -19,6 +19,7 @@ from fp4cc.codegen.epilogue.exchanged import exchanged_reads
 from fp4cc.codegen.epilogue.hooks import EpilogueText
 from fp4cc.codegen.fragments import Call, Fragment
 from fp4cc.codegen.parts import bytes_name
+from fp4cc.codegen.splitting import SplitText, split_text
 from fp4cc.codegen.walking import WalkText, walk_of_exchanged
 from fp4cc.codegen.wgmma_rs.stores import StoreText, store_text
 from fp4cc.codegen.wgmma_rs.weights import WeightsText, atom_rows, first_row, weights_text
@@ -60,6 +61,7 @@ class WgmmaRSText:
     epilogue_n0: str
     mma_needs: frozenset[str]
     walk: WalkText
+    split: SplitText | None
 
 
 def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Frame, WgmmaRSText]:
@@ -115,6 +117,7 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Fr
                 *(["n0"] if readers or rows_of_atoms or engine.stores else []),
             ]
         ),
+        split=split_text(lowered, "(mma_warp * 32 + lane)", "mma_warp == 0"),
         walk=walk_of_exchanged(lowered.epilogue, epilogue, around.uses, reads),
     )
 

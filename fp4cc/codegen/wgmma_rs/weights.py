@@ -61,11 +61,19 @@ def weights_text(lowered: LoweredKernel) -> WeightsText:
     stage = fragment(f"scales = [{made} for word in [scale_words[0], scale_words[1]]]")
     return WeightsText(
         fragment(*setup, "scale_words = cutlass.Array(Int32, 2, space=cutlass.AddressSpace.rmem)  # the next stage's"),
-        _read(lowered, engine, row, "warpgroup" if engine.turns else "0"),
+        _read(lowered, engine, row, _first_stage(lowered, engine)),
         stage,
         scaled,
         _read(lowered, engine, row, f"k_stage + {2 if engine.turns else 1}"),
     )
+
+
+def _first_stage(lowered: LoweredKernel, engine: WgmmaRS) -> str:
+    """The first stage along K of a work item that a warp multiplies."""
+    own = "warpgroup" if engine.turns else "0"
+    if lowered.split is None:
+        return own
+    return f"4 * k_first + {own}" if engine.turns else "2 * k_first"
 
 
 def _chosen(texts: list[str]) -> str:

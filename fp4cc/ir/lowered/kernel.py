@@ -11,6 +11,7 @@ from fp4cc.ir.lowered.problem import Problem
 from fp4cc.ir.lowered.promotion import Promotion
 from fp4cc.ir.lowered.resources import Cluster, Launch, Smem, Tile, Walk
 from fp4cc.ir.lowered.rings import NamedBarrier, Pipeline, RoleName, WarpRole
+from fp4cc.ir.lowered.split import Split
 from fp4cc.ir.lowered_converters import Converters
 from fp4cc.ir.lowered_epilogue import EpilogueProgram
 from fp4cc.ir.part import Part
@@ -70,8 +71,8 @@ class LoweredKernel:
 
     `problem` and `engine`: what is multiplied, and what multiplies it; None where nothing is. A tile's `mainloops` run
     one after the other through the same ring of stages. `promotion`: where f32 scales meet the sums, whatever the
-    engine. `walk`: the way over the tiles. `exchange`: where a tile's sums cross to the epilogue, if they do not stay
-    where the engine has made them.
+    engine. `split`: how K is shared by CTAs, if it is. `walk`: the way over the tiles. `exchange`: where a tile's
+    sums cross to the epilogue, if they do not stay where the engine has made them.
 
     `when`: this plan applies where it holds (None: always). `variants`, first match first, come before this plan; each
     is complete, has a `when`, and no variants of its own. `constraints` are the ones derived here, beyond `kernel`'s.
@@ -98,6 +99,7 @@ class LoweredKernel:
     mainloops: tuple[Mainloop, ...] = ()
     engine: Engine | None = None
     promotion: Promotion | None = None
+    split: Split | None = None
     pipeline: Pipeline | None = None
     converters: Converters | None = None
     exchange: Exchange | None = None

@@ -93,7 +93,12 @@ class Template:
         cu = cuda.driver()
         self._launch = cu.cuLaunchKernelEx
         fills = {1: cu.cuMemsetD8Async, 2: cu.cuMemsetD16Async, 4: cu.cuMemsetD32Async}
-        self._fills = [(fills[i.width], place[i.source], i.byte_offset, i.value, i.count) for i in plan.init if i.count]
+        wanted = [
+            (i.kept, (fills[i.width], place[i.source], i.byte_offset, i.value, i.count)) for i in plan.init if i.count
+        ]
+        self._fills = [fill for _, fill in wanted]
+        #: Those of memory that was prepared, and of what has to be only there: see `prepare`.
+        self._again = [fill for kept, fill in wanted if not kept]
         self._aligned = _alignments(self._active, [m for _, _, m in self._maps if m.active], used, place, parts)
         # Where every address is a multiple of all of these, one look at all of them together is enough.
         self._mask = max((align for _, _, align, _ in self._aligned), default=1) - 1
@@ -140,6 +145,34 @@ class Template:
             self._fill(block, addresses, scalars)
         return block
 
+    def prepare(self, addresses: Sequence[int]) -> bool:
+        """Fill now, once, what the kernels leave as they find it, in memory that only calls of this template use.
+
+        Whether it was done and `queue` may be told so: not while torch's current stream is captured, because what a
+        graph fills is not filled yet.
+        """
+        cu, handle = cuda.driver(), cuda.torch_stream(self._context.ordinal)
+        with self._context.current():
+            (result, capturing) = cu.cuStreamIsCapturing(handle)
+            if result or int(capturing):
+                return False
+            self._queue_fills([fill for fill in self._fills if fill not in self._again], addresses, handle)
+            (result,) = cu.cuStreamSynchronize(handle)
+            if result:
+                raise failure(result, "cuStreamSynchronize")
+        return True
+
+    def _queue_fills(self, fills: Sequence[tuple[Any, int, int, int, int]], addresses: Sequence[int], to: int) -> None:
+        for fill, part, offset, value, count in fills:
+            (result,) = fill(addresses[part] + offset, value, count, to)
+            if result:
+                raise failure(result, "cuMemsetAsync")
+
+    @property
+    def keeps(self) -> bool:
+        """Whether there is something to `prepare`."""
+        return len(self._again) < len(self._fills)
+
     def _encode(self, m: ResolvedMap, address: int) -> bytes:
         """A map for some address: other sizes of a call may leave it as it is."""
         found = self._known_maps.get(m)
@@ -151,11 +184,17 @@ class Template:
         return found
 
     def queue(
-        self, addresses: Sequence[int], scalars: Sequence[float], stream: object | None, block: Block | None = None
+        self,
+        addresses: Sequence[int],
+        scalars: Sequence[float],
+        stream: object | None,
+        block: Block | None = None,
+        *,
+        prepared: bool = False,
     ) -> None:
         """Queue a call on buffers at these addresses, which were checked; without a stream, on torch's current one.
 
-        With a block, its parameters are those of the call, and nothing of it is written.
+        With a block, its parameters are those of the call, and nothing of it is written. `prepared`: so was the memory.
         """
         cuda.check_fork()
         context = self._context
@@ -168,10 +207,8 @@ class Template:
             ready = self._ready.get(handle)
             if ready is None:
                 ready = self._configure(handle)
-            for fill, part, offset, value, count in self._fills:
-                (result,) = fill(addresses[part] + offset, value, count, handle)
-                if result:
-                    raise failure(result, "cuMemsetAsync")
+            if self._fills:
+                self._queue_fills(self._again if prepared else self._fills, addresses, handle)
             launch, base = self._launch, block.base
             for config, function, table in ready:
                 (result,) = launch(config, function, base + table, 0)

@@ -133,6 +133,7 @@ class EmulatorExecutable:
                     if not launch.empty:
                         deadline.check(f"emulating {launch.entry}")
                         self._launch(launch, plan, call.scalars, addresses, deadline)
+                self._check_kept(plan, addresses)
                 self._copy_out(call, addresses)
             except TimeOver as over:
                 raise DeviceError(
@@ -159,6 +160,21 @@ class EmulatorExecutable:
         for init in plan.init:
             pattern = np.full(init.count, init.value, f"<u{init.width}")
             gpu.write(addresses[init.source] + init.byte_offset, pattern.view(np.uint8))
+
+    def _check_kept(self, plan: Resolved, addresses: Mapping[str, int]) -> None:
+        """KernelFault for a word that the kernels should have left as they found it."""
+        for init in plan.init:
+            if not (init.kept and init.count):
+                continue
+            content = self._gpu.read(addresses[init.source] + init.byte_offset, init.count * init.width)
+            found = np.frombuffer(content, f"<u{init.width}")
+            changed = np.flatnonzero(found != init.value)
+            if changed.size:
+                first = int(changed[0])
+                raise KernelFault(
+                    f"the kernel left {found[first]} in word {first} of {init.source} + {init.byte_offset}, where the "
+                    f"next launch needs {init.value}"
+                )
 
     def _copy_out(self, call: Call, addresses: Mapping[str, int]) -> None:
         from fp4emu.errors import Fault

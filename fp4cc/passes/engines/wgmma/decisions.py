@@ -10,6 +10,7 @@ from fp4cc.passes.choice.decisions import explain_products, explain_schedule
 from fp4cc.passes.engines.wgmma.fp8 import fp8_work
 from fp4cc.passes.feeds.registry import FEEDS
 from fp4cc.passes.feeds.spec import Arrival
+from fp4cc.passes.resources.split import explain_split
 
 
 def explain_choices(lowered: LoweredKernel) -> tuple[Decision, ...]:
@@ -34,6 +35,7 @@ def explain_choices(lowered: LoweredKernel) -> tuple[Decision, ...]:
                  "schedule" if "cluster" in asked else "compiler"),
         Decision("stages", str(lowered.rings.stages), f"{smem.total} of {smem.limit} bytes used", (),
                  "schedule" if written and isinstance(asked.get("stages", ("auto",))[0], int) else "compiler"),
+        *explain_split(lowered),
     )  # fmt: skip
 
 

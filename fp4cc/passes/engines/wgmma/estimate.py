@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from fp4cc.ir.kernel import Expr
 from fp4cc.ir.lowered import FP8_TILE_K, TILE_K, Problem
 from fp4cc.ir.sizes import ceildiv, fold, mul
+from fp4cc.passes.choice.split import meeting_clocks
 from fp4cc.passes.engines.wgmma.operands import Steps
 from fp4cc.targets.sm90 import SM90A
 
@@ -35,13 +36,15 @@ def step_clocks(steps: Steps, columns: int, *, promoted: bool) -> int:
     return round(clocks)
 
 
-def clocks(problem: Problem, steps: Sequence[Steps], columns: int, *, promoted: bool) -> Expr:
-    """The time as a formula of the sizes: waves of tiles, one an SM."""
+def clocks(problem: Problem, steps: Sequence[Steps], columns: int, parts: int = 1, *, promoted: bool) -> Expr:
+    """The time as a formula of the sizes: waves of tiles, one an SM, or of so many `parts` of K of each tile."""
     depths = (FP8_TILE_K if each.wide == "fp8" else TILE_K for each in steps)
     mainloops = [
-        mul(ceildiv(each.products[0].k, depth), step_clocks(each, columns, promoted=promoted))
+        mul(ceildiv(ceildiv(each.products[0].k, depth), parts), step_clocks(each, columns, promoted=promoted))
         for each, depth in zip(steps, depths, strict=True)
     ]
     tile = fold("add", *mainloops, len(problem.accumulators) * columns * _COLUMN)
     tiles = mul(ceildiv(problem.m, SM90A.tile_m), ceildiv(problem.n, columns), problem.batch)
-    return fold("add", mul(ceildiv(tiles, SM90A.rates.sms), tile), _RAMP)
+    if parts > 1:
+        tile = fold("add", tile, meeting_clocks(parts, 4 * SM90A.tile_m * len(problem.accumulators) * columns))
+    return fold("add", mul(ceildiv(mul(tiles, parts), SM90A.rates.sms), tile), _RAMP)

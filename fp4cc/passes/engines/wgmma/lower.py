@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
-from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
+from fp4cc.diagnostics import DiagnosticError, error
 from fp4cc.ir.kernel import Constraint, Expr, Kernel, Schedule
 from fp4cc.ir.lowered import (
     CONSUMERS,
@@ -28,8 +28,9 @@ from fp4cc.ir.lowered import (
     Wgmma,
 )
 from fp4cc.ir.lowered.wgmma import slotted
-from fp4cc.ir.sizes import Sizes
+from fp4cc.ir.sizes import Sizes, ceildiv, mul
 from fp4cc.passes.choice.cases import Candidate, Case
+from fp4cc.passes.choice.split import least_clocks, parts_of, split_refusals
 from fp4cc.passes.choice.stages import choose_stages
 from fp4cc.passes.engines.wgmma.decisions import explain_choices
 from fp4cc.passes.engines.wgmma.estimate import clocks
@@ -56,6 +57,14 @@ from fp4cc.passes.problem.groups import check_groups
 from fp4cc.passes.problem.halves import refusal
 from fp4cc.passes.problem.unzip import Frame, find_products, tile_widths
 from fp4cc.passes.resources.params import group_params, plan_params, product_sizes
+from fp4cc.passes.resources.split import (
+    over_parts,
+    plan_split,
+    split_barriers,
+    split_sizes,
+    split_words,
+    with_parts,
+)
 from fp4cc.passes.resources.walk import plan_walk
 from fp4cc.passes.rewrites.row_scales import split_row_scales
 from fp4cc.targets.sm90 import SM90A
@@ -96,6 +105,10 @@ class _Work:
         """Converted operands in shared memory."""
         return SLOTS if self.promotion is None else PROMOTED_SLOTS
 
+    def clocks(self, parts: int) -> Expr:
+        """The time with K in so many parts, but for DRAM."""
+        return clocks(self.problem, self.steps, self.columns, parts, promoted=self.promotion is not None)
+
 
 def lower_wgmma(kernel: Kernel, cases: Sequence[Case]) -> list[LoweredKernel]:
     """A plan for each case. Raises DiagnosticError for what cannot be built on sm_90a."""
@@ -110,12 +123,7 @@ def wgmma_candidates(kernel: Kernel) -> list[Candidate]:
     if work.problem.groups is not None:  # how many rows a group has is not known when a plan is taken
         return []
     tile = work.tile
-    time = _clocks(work)
-    return [Candidate(f"{tile.m} x {tile.n} x {tile.k}", time)]
-
-
-def _clocks(work: _Work) -> Expr:
-    return clocks(work.problem, work.steps, work.columns, promoted=work.promotion is not None)
+    return [Candidate(f"{tile.m} x {tile.n} x {tile.k}", work.clocks(1))]
 
 
 def _work_on(kernel: Kernel) -> _Work:
@@ -150,17 +158,22 @@ def _lower_with(
     work: _Work, when: Expr | None, schedule: Schedule | None, required: tuple[Constraint, ...]
 ) -> LoweredKernel:
     kernel, problem, tile = work.kernel, work.problem, work.tile
-    cluster = Cluster(_cluster_m(schedule, tile), 1)
+    cluster = Cluster(_cluster_m(work, schedule), 1)
     mainloops, maps = plan_mainloops(problem, work.steps, tile, cluster)
     engine = Wgmma(tuple(steps.wide for steps in work.steps), work.slots, SLOT_BYTES)
     factors = () if work.promotion is None or work.fp8 else factors_buffer(work.promotion)
     left = SM90A.smem_bytes - plan_smem(mainloops, engine, _least_stages(mainloops), factors).total
     epilogue = plan_epilogue(work.frame, work.sizes, tile.n, min(STAGING_LIMIT, left - ALIGNMENT))
-    buffers = (*factors, *epilogue.staging)
+    parts = parts_of(schedule, work.clocks)
+    k_tiles = ceildiv(mainloops[0].products[0].k, mainloops[0].tile_k)
+    split = plan_split(parts, k_tiles, 32 * CONSUMERS, len(problem.accumulators) * tile.n)
+    buffers = (*factors, *split_words(split), *epilogue.staging)
     stages = _stages(work, schedule, mainloops, engine, buffers)
     walk = plan_walk(problem, tile, cluster, None)
+    program, split_params = with_parts(epilogue.program, mul(walk.tiles, cluster.size), split)
+    walk = over_parts(walk, split)
     maps = (*maps, *epilogue.tensor_maps)
-    lengths = product_sizes(problem, walk, epilogue.program, mainloops)
+    lengths = [*product_sizes(problem, walk, program, mainloops), *split_sizes(split)]
     lowered = LoweredKernel(
         name=kernel.name,
         target=SM90A.name,
@@ -169,14 +182,14 @@ def _lower_with(
         cluster=cluster,
         walk=walk,
         roles=_roles(mainloops),
-        named_barriers=(*epilogue.barriers, OPERAND_BARRIER),
+        named_barriers=(*epilogue.barriers, OPERAND_BARRIER, *split_barriers(split, "epilogue")),
         smem=plan_smem(mainloops, engine, stages, buffers),
         tensor_maps=maps,
-        epilogue=epilogue.program,
+        epilogue=program,
         launch=Launch(
             f"{kernel.name}_0",
             THREADS,
-            plan_params(maps, lengths, (*group_params(walk), *epilogue.params, *work.needs.params())),
+            plan_params(maps, lengths, (*group_params(walk), *epilogue.params, *split_params, *work.needs.params())),
             (*lengths, *work.needs.lengths()),
         ),
         constraints=(*required, *not_empty(kernel, epilogue.program, work.sizes)),
@@ -186,7 +199,8 @@ def _lower_with(
         mainloops=mainloops,
         engine=engine,
         promotion=work.promotion,
-        clocks=_clocks(work),
+        clocks=least_clocks(schedule, work.clocks),
+        split=split,
         tile=tile,
         pipeline=plan_pipeline(mainloops, cluster, stages),
         exchange=exchange(mainloops),
@@ -226,11 +240,11 @@ def _columns(kernel: Kernel, frame: Frame, problem: Problem) -> int:
     return found[0]
 
 
-def _cluster_m(schedule: Schedule | None, tile: Tile) -> int:
+def _cluster_m(work: _Work, schedule: Schedule | None) -> int:
     """CTAs along M that share B: what the block asks for, else one (benchmarks/hopper.md says why)."""
     if schedule is None:
         return 1
-    errors: list[Diagnostic] = []
+    errors, tile = split_refusals(schedule, work.problem, len(work.steps)), work.tile
     cluster = (1, 1)
     for field, values in schedule.fields.items():
         span = schedule.field_spans[field]
@@ -246,7 +260,7 @@ def _cluster_m(schedule: Schedule | None, tile: Tile) -> int:
                     error("FP5011", "sm_90a takes clusters of 1 x 1 or 2 x 1", span, "another cluster",
                           help="write `cluster 2 x 1`"),
                 )  # fmt: skip
-        elif field not in ("tile", "stages"):
+        elif field not in ("tile", "stages", "split_k"):
             errors.append(
                 error("FP5013", f"`{field}` cannot be chosen on sm_90a yet", span, "asked for here",
                       help="leave it out"),

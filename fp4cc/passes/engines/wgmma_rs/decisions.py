@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fp4cc.ir.lowered import Decision, LoweredKernel, Weights, WgmmaRS
 from fp4cc.passes.choice.decisions import explain_products, explain_schedule, explain_stores
+from fp4cc.passes.resources.split import explain_split
 
 
 def explain_choices(lowered: LoweredKernel) -> tuple[Decision, ...]:
@@ -30,6 +31,7 @@ def explain_choices(lowered: LoweredKernel) -> tuple[Decision, ...]:
                  "schedule" if "tile" in asked else "compiler"),
         Decision("stages", str(lowered.rings.stages), f"{smem.total} of {smem.limit} bytes used", (),
                  "schedule" if isinstance(asked.get("stages", ("auto",))[0], int) else "compiler"),
+        *explain_split(lowered),
         *explain_stores(lowered),
     )  # fmt: skip
 

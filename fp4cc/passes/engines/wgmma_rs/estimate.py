@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from fp4cc.ir.kernel import Expr
 from fp4cc.ir.lowered import Problem
-from fp4cc.ir.lowered.wgmma_rs import STAGE_K
+from fp4cc.ir.lowered.wgmma_rs import STAGE_K, WEIGHT_ROWS
 from fp4cc.ir.sizes import ceildiv, fold, mul
+from fp4cc.passes.choice.split import meeting_clocks
 from fp4cc.targets.sm90 import SM90A
 
 #: Clocks of a stage by the rows of x of a tile, and whether warpgroups take stages in turns, with 64 weight rows.
@@ -22,12 +23,21 @@ _FILL_CLOCKS, _MISSING, _QUARTERS = 300, 25, 4
 _RAMP = 2500
 
 
-def clocks(problem: Problem, columns: int, kind: tuple[int, bool]) -> Expr:
-    """With tiles of so many rows of x, in turns or not; `columns` of each accumulator share its weight rows."""
-    rows, _ = kind
+def clocks(problem: Problem, columns: int, kind: tuple[int, bool], parts: int = 1) -> Expr:
+    """With tiles of so many rows of x, in turns or not; `columns` of each accumulator share its weight rows.
+
+    `parts`: of K, each made by a CTA.
+    """
+    rows, turns = kind
     tiles = mul(ceildiv(problem.m, rows), ceildiv(problem.n, columns), problem.batch)
     missing = fold("sub", rows, fold("min", problem.m, rows))
     filled = fold("add", fold("floordiv", fold("mul", missing, _MISSING), _QUARTERS), _FILL_CLOCKS)
     stage = fold("max", STAGE_CLOCKS[kind], filled)
-    stages = fold("add", ceildiv(problem.products[0].k, STAGE_K), _TILE_STAGES)
-    return fold("add", mul(ceildiv(tiles, SM90A.rates.sms), stages, stage), _RAMP)
+    step = STAGE_K * (4 if turns else 2)
+    steps = ceildiv(ceildiv(problem.products[0].k, step), parts)
+    stages = ceildiv(problem.products[0].k, STAGE_K) if parts == 1 else mul(steps, step // STAGE_K)
+    each = mul(fold("add", stages, _TILE_STAGES), stage)
+    if parts > 1:
+        moved = 4 * rows * (WEIGHT_ROWS // 2 if turns else WEIGHT_ROWS)
+        each = fold("add", each, meeting_clocks(parts, moved))
+    return fold("add", mul(ceildiv(mul(tiles, parts), SM90A.rates.sms), each), _RAMP)

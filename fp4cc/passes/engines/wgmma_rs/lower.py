@@ -12,22 +12,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
-from fp4cc.ir.kernel import Constraint, Expr, Kernel
+from fp4cc.ir.kernel import Constraint, Expr, Kernel, Schedule
 from fp4cc.ir.lowered import (
     Cluster,
     Launch,
     LoweredKernel,
+    Mainloop,
     NamedBarrier,
     Problem,
     Tile,
     WarpRole,
     WgmmaRS,
 )
+from fp4cc.ir.lowered.split import Split
 from fp4cc.ir.lowered.wgmma_rs import MMA_WARPS, STAGE_K, WARPGROUP_WARPS, WEIGHT_ROWS
 from fp4cc.ir.lowered_epilogue import CTA_ROWS
-from fp4cc.ir.sizes import Sizes
+from fp4cc.ir.sizes import Sizes, ceildiv
 from fp4cc.passes.choice.cases import Bounds, Candidate, Case
 from fp4cc.passes.choice.schedule import assumed_shape
+from fp4cc.passes.choice.split import least_clocks, parts_of
 from fp4cc.passes.choice.stages import asked_stages, choose_stages
 from fp4cc.passes.engines.wgmma_rs.decisions import explain_choices
 from fp4cc.passes.engines.wgmma_rs.estimate import clocks
@@ -50,6 +53,14 @@ from fp4cc.passes.feeds.scale_reading import Needs, Readers
 from fp4cc.passes.problem.emptiness import not_empty
 from fp4cc.passes.problem.unzip import Frame, find_products, tile_widths
 from fp4cc.passes.resources.params import plan_params, product_sizes
+from fp4cc.passes.resources.split import (
+    over_parts,
+    plan_split,
+    split_barriers,
+    split_sizes,
+    split_words,
+    with_parts,
+)
 from fp4cc.passes.resources.walk import plan_walk
 from fp4cc.passes.rewrites.row_scales import split_row_scales
 from fp4cc.targets.sm90 import SM90A
@@ -95,9 +106,9 @@ class Work:
             found |= {(each, self.columns // 2, STAGE_K): (each, True) for each in rows}
         return found
 
-    def clocks(self, tile: tuple[int, int, int]) -> Expr:
-        """The time with one of the tiles, but for DRAM."""
-        return clocks(self.problem, tile[1], self.tiles[tile])
+    def clocks(self, tile: tuple[int, int, int], parts: int = 1) -> Expr:
+        """The time with one of the tiles and K in so many parts, but for DRAM."""
+        return clocks(self.problem, tile[1], self.tiles[tile], parts)
 
 
 def work_of(kernel: Kernel) -> Work | list[Diagnostic]:
@@ -202,12 +213,15 @@ def _lower_with(work: Work, case: Case, required: tuple[Constraint, ...]) -> Low
     own = stored_by_engine(epilogue, rows, 1 if engine.turns else WARPGROUPS)
     epilogue, exchange = (epilogue, EXCHANGE) if own is None else (own, None)
     engine = replace(engine, stores=own is not None)
-    others = (*partial_sums(engine), *epilogue.staging)
+    split = _split(work, schedule, chosen, mainloop, engine)
+    others = (*partial_sums(engine), *split_words(split), *epilogue.staging)
     fits = fitting(mainloop, others, exchange)
     stages = choose_stages(kernel, schedule, lambda _: fits, most, least=2, even=engine.turns)
     walk = plan_walk(problem, tile, cluster, _BAND)
+    program, split_params = with_parts(epilogue.program, walk.tiles, split)
+    walk = over_parts(walk, split)
     maps = (*maps, *epilogue.tensor_maps)
-    lengths = product_sizes(problem, walk, epilogue.program, (mainloop,))
+    lengths = [*product_sizes(problem, walk, program, (mainloop,)), *split_sizes(split)]
     lowered = LoweredKernel(
         name=kernel.name,
         target=SM90A.name,
@@ -216,24 +230,25 @@ def _lower_with(work: Work, case: Case, required: tuple[Constraint, ...]) -> Low
         cluster=cluster,
         walk=walk,
         roles=_roles(engine),
-        named_barriers=_barriers(engine, epilogue),
+        named_barriers=_barriers(engine, epilogue, split),
         smem=plan_smem(mainloop, stages, others, exchange),
         tensor_maps=maps,
-        epilogue=epilogue.program,
+        epilogue=program,
         launch=Launch(
             f"{kernel.name}_0",
             _WARP * sum(role.warps for role in _roles(engine)),
-            plan_params(maps, lengths, (*epilogue.params, *needs.params())),
+            plan_params(maps, lengths, (*epilogue.params, *split_params, *needs.params())),
             (*lengths, *needs.lengths()),
             STORING_REGISTERS if engine.stores else REGISTERS,
         ),
         constraints=(*required, *not_empty(kernel, epilogue.program, work.sizes)),
         decisions=(),
         when=case.when,
-        clocks=work.clocks(chosen),
+        clocks=least_clocks(schedule, lambda parts: work.clocks(chosen, parts)),
         problem=problem,
         mainloops=(mainloop,),
         engine=engine,
+        split=split,
         tile=tile,
         pipeline=plan_pipeline(mainloop, stages, exchange, engine.multiplying),
         exchange=exchange,
@@ -241,9 +256,18 @@ def _lower_with(work: Work, case: Case, required: tuple[Constraint, ...]) -> Low
     return replace(lowered, decisions=explain_choices(lowered))
 
 
-def _barriers(engine: WgmmaRS, epilogue: EpiloguePlan) -> tuple[NamedBarrier, ...]:
+def _split(
+    work: Work, schedule: Schedule | None, tile: tuple[int, int, int], mainloop: Mainloop, engine: WgmmaRS
+) -> Split | None:
+    parts = parts_of(schedule, lambda parts: work.clocks(tile, parts))
+    k_tiles = ceildiv(work.problem.products[0].k, mainloop.tile_k)
+    return plan_split(parts, k_tiles, _WARP * engine.multiplying, engine.rows // 2)
+
+
+def _barriers(engine: WgmmaRS, epilogue: EpiloguePlan, split: Split | None) -> tuple[NamedBarrier, ...]:
     own = STORE_BARRIERS if engine.stores else epilogue.barriers
-    return (*own, PARTIAL_BARRIER) if engine.turns else own
+    turns = (PARTIAL_BARRIER,) if engine.turns else ()
+    return (*own, *turns, *split_barriers(split, "mma"))
 
 
 def _roles(engine: WgmmaRS) -> tuple[WarpRole, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from fp4cc.diagnostics import Diagnostic, error
 from fp4cc.ir.kernel import Schedule
+from fp4cc.passes.choice.split import split_refusals
 
 #: The rows of x of a tile that no other engine has.
 _OWN_ROWS = 256
@@ -16,7 +17,7 @@ def obeys(schedule: Schedule | None) -> bool:
     if schedule is None or asks_for_it(schedule):
         return True
     alone = schedule.fields.get("cluster", (1, 1)) in ((1, 1), ("auto",))
-    return alone and schedule.fields.keys() <= {"tile", "cluster", "stages"}
+    return alone and schedule.fields.keys() <= {"tile", "cluster", "stages", "split_k"}
 
 
 def asks_for_it(schedule: Schedule) -> bool:
@@ -41,6 +42,8 @@ def asked_wrongly(schedule: Schedule, tiles: Sequence[tuple[int, ...]]) -> list[
                       notes=["tiles of 256 rows are made with weights in registers"],
                       help="write `cluster 1 x 1`, or a tile of 128 rows"),
             )  # fmt: skip
+        elif field == "split_k":
+            found += split_refusals(schedule)
         elif field not in ("tile", "cluster", "stages"):
             found.append(
                 error("FP5013", f"`{field}` cannot be chosen on sm_90a yet", span, "asked for here",

@@ -1,0 +1,87 @@
+"""Into how many parts K is split: what a schedule block asks for, or what takes the least time in an engine's model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from fp4cc.diagnostics import Diagnostic, error
+from fp4cc.ir.kernel import Expr, Schedule
+from fp4cc.ir.lowered import Problem
+from fp4cc.ir.sizes import fold
+
+#: Parts of K at most: the last CTA of a tile reads the sums of all of them.
+MOST_PARTS = 16
+#: What `split_k auto` chooses from.
+PARTS = (1, 2, 3, 4, 6, 8)
+#: Where parts meet: two trips to L2, and the bytes that an SM moves to or from it in a clock.
+_MEETING, _BYTES_PER_CLOCK = 2000, 32
+
+
+def asked_split(schedule: Schedule | None) -> int | Literal["auto"]:
+    """The parts that a block asks for: 1 where it says nothing."""
+    asked = schedule.fields.get("split_k", (1,))[0] if schedule is not None else 1
+    return asked if isinstance(asked, int) else "auto"
+
+
+def split_refusals(schedule: Schedule, problem: Problem | None = None, mainloops: int = 1) -> list[Diagnostic]:
+    """Why K cannot be split as a block asks: too many parts, rows in groups, or more than one way along K."""
+    asked = asked_split(schedule)
+    if asked == 1:
+        return []
+    span, found = schedule.field_spans["split_k"], list[Diagnostic]()
+    if asked != "auto" and asked > MOST_PARTS:
+        found.append(
+            error("FP4030", f"K is not split into {asked} parts", span, f"at most {MOST_PARTS}",
+                  notes=["the last CTA to arrive at a tile adds up the sums of all parts, in their order"],
+                  help=f"write `split_k {MOST_PARTS}` or `split_k auto`"),
+        )  # fmt: skip
+    if problem is not None and problem.groups is not None:
+        found.append(
+            error("FP4031", "K is not split for rows in groups", span, "asked for here",
+                  notes=["how many tiles there are is known on the device alone, and a tile's parts meet in memory "
+                         "that is counted before"],
+                  help="leave `split_k` out"),
+        )  # fmt: skip
+    if mainloops > 1:
+        found.append(
+            error("FP4032", "K is not split where products have different left operands", span, "asked for here",
+                  notes=["each has a way of its own along K, one after the other"], help="leave `split_k` out"),
+        )  # fmt: skip
+    return found
+
+
+def meeting_clocks(parts: int, part_bytes: int) -> int:
+    """About how long a CTA takes to store its part's sums and, of the last one, to add up those of all parts."""
+    return _MEETING + part_bytes * (1 + parts) // _BYTES_PER_CLOCK
+
+
+def parts_of(schedule: Schedule | None, clocks: Callable[[int], Expr]) -> Expr:
+    """The parts of K, as a size: of `auto` those that take the fewest clocks, of equal ones the fewest parts."""
+    asked = asked_split(schedule)
+    if asked != "auto":
+        return asked
+    found: Expr = 1
+    least = clocks(1)
+    for parts in PARTS[1:]:
+        taken = clocks(parts)
+        found = _where(fold("lt", taken, least), parts, found)
+        least = fold("min", least, taken)
+    return found
+
+
+def least_clocks(schedule: Schedule | None, clocks: Callable[[int], Expr]) -> Expr:
+    """The time with the parts that `parts_of` has chosen."""
+    asked = asked_split(schedule)
+    if asked != "auto":
+        return clocks(asked)
+    least = clocks(1)
+    for parts in PARTS[1:]:
+        least = fold("min", least, clocks(parts))
+    return least
+
+
+def _where(condition: Expr, yes: Expr, no: Expr) -> Expr:
+    if isinstance(condition, bool):
+        return yes if condition else no
+    return ("where", condition, yes, no)

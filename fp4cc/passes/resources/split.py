@@ -1,0 +1,94 @@
+"""What K shared by CTAs takes: a longer way over the tiles, sizes, and partial sums and arrivals in the workspace."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from fp4cc.ir.kernel import Expr
+from fp4cc.ir.lowered import Decision, KernelParam, LoweredKernel, NamedBarrier, RoleName, Size, SmemBuffer, Walk
+from fp4cc.ir.lowered.split import ARRIVALS_PARAM, SPLIT_WORDS, SUMS_PARAM, Split
+from fp4cc.ir.lowered_epilogue import EpilogueProgram
+from fp4cc.ir.sizes import ceildiv, fold, mul
+from fp4cc.passes.choice.split import PARTS
+from fp4rt.manifest import Init, Param
+from fp4rt.plan import WORKSPACE
+
+#: Where the threads that have sums meet, before and after one of them counts the arrival of their part.
+_BARRIER = "SPLIT_BARRIER"
+_ALIGNMENT = 256
+
+
+def plan_split(parts: Expr, k_tiles: Expr, threads: int, sums: int) -> Split | None:
+    """How K is shared; None where a CTA has all of it."""
+    return None if parts == 1 else Split(parts, fold("ceildiv", k_tiles, parts), threads, sums)
+
+
+def over_parts(walk: Walk, split: Split | None) -> Walk:
+    """The way over the tiles, or over all parts of each."""
+    return walk if split is None else replace(walk, tiles=mul(walk.tiles, split.parts))
+
+
+def split_sizes(split: Split | None) -> list[Size]:
+    """The sizes that a kernel uses."""
+    if split is None:
+        return []
+    return [Size("splits", split.parts, "parts of K"), Size("k_part", split.steps, "steps of a part")]
+
+
+def split_barriers(split: Split | None, role: RoleName) -> tuple[NamedBarrier, ...]:
+    """Where those threads of a role meet."""
+    if split is None:
+        return ()
+    return (NamedBarrier(_BARRIER, 5, role, "of the threads with a part's sums"),)
+
+
+def split_words(split: Split | None) -> tuple[SmemBuffer, ...]:
+    """What it takes of shared memory."""
+    if split is None:
+        return ()
+    return (SmemBuffer(SPLIT_WORDS, 0, 8, 1, 8, "whether a part of K was the last of its tile to arrive"),)
+
+
+def with_parts(
+    program: EpilogueProgram, tiles: Expr, split: Split | None
+) -> tuple[EpilogueProgram, tuple[KernelParam, ...]]:
+    """The program with partial sums and arrivals in its workspace, and the parameters. `tiles`: not counting parts."""
+    if split is None:
+        return program, ()
+    several: Expr = fold("lt", 1, split.parts)
+    start = mul(ceildiv(program.workspace, _ALIGNMENT), _ALIGNMENT)
+    sums = _if(several, mul(tiles, split.parts, split.part_bytes))
+    at = _sum(start, sums)
+    arrivals = _if(several, tiles)
+    params = (
+        KernelParam(SUMS_PARAM, Param("pointer", WORKSPACE, start), "sums of each part of each tile"),
+        KernelParam(ARRIVALS_PARAM, Param("pointer", WORKSPACE, at), "parts that have arrived, by tile"),
+    )
+    init = (*program.init, Init(WORKSPACE, arrivals, 0, 4, at, kept=True))
+    return replace(program, workspace=_sum(at, mul(arrivals, 4)), init=init), params
+
+
+def explain_split(lowered: LoweredKernel) -> Iterator[Decision]:
+    """Why K is shared, and what that takes."""
+    split = lowered.split
+    if split is None:
+        return
+    chosen = f"{', '.join(map(str, PARTS))} parts, by a call's sizes" if split.may_be_whole else f"{split.parts} parts"
+    why = (
+        f"a CTA makes one part of a tile; the last to arrive adds up all, in their order, and runs the epilogue: "
+        f"{split.part_bytes} bytes of f32 sums in the workspace for each part of a tile"
+    )
+    if split.may_be_whole:
+        why = f"as many as take the least time in the model; {why}"
+    yield Decision("split of K", chosen, why, (), "schedule" if lowered.schedule is not None else "compiler")
+
+
+def _if(condition: Expr, size: Expr) -> Expr:
+    if isinstance(condition, bool):
+        return size if condition else 0
+    return ("where", condition, size, 0)
+
+
+def _sum(a: Expr, b: Expr) -> Expr:
+    return b if a == 0 else a if b == 0 else fold("add", a, b)
