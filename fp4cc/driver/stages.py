@@ -59,7 +59,8 @@ def check_target(request: Request) -> None:
     from fp4cc.targets import NAMES, target_help
 
     if request.target not in NAMES:
-        raise RequestError(f"kernels cannot be compiled for {request.target}; {target_help(request.target)}")
+        asked = request.target or "a target without a name"
+        raise RequestError(f"kernels cannot be compiled for {asked}; {target_help(request.target)}")
 
 
 def lower_kernels(request: Request) -> tuple[tuple[LoweredKernel, ...], Warnings]:

@@ -100,7 +100,7 @@ def sections(found: Report) -> list[tuple[str, list[Row]]]:
     """Titles and rows of the text report, after the choices."""
     return [
         ("resources of one CTA", _resources(found)),
-        ("shared memory", _buffers(found.plan)),
+        *([("shared memory", _buffers(found.plan))] if found.plan.smem.buffers else []),
         *([("scale buffers", _padding(found))] if _scale_buffers(found) else []),
         *([("memory of a call, bytes", memory_rows(found.memory))] if found.memory else []),
         *found.figures.sections(),

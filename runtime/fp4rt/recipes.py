@@ -25,7 +25,8 @@ class Recipe:
     operands, `largest_weight` and `largest_input` find the magnitude that these take.
     Training: `quantize_x`, `quantize_w`, `quantize_dy`, each of which gives `q` and `qt`, `fprop`, `dgrad` and
     `wgrad`, and before quantizers that take `amax` `largest`, or `largest_w` for w. `rows`: x is filled up with rows of
-    zeros to a multiple of it, because wgrad contracts rows in blocks.
+    zeros to a multiple of it, because wgrad contracts rows in blocks. Quartet has `quantize` for x and w, and makes
+    the operands of the backward pass of their values by `transpose`.
     Quantization-aware training (qat): `fake`, which takes what `largest` finds, and for a given tensor scale
     `fake_scaled` and `straight_through`.
     """
@@ -104,6 +105,16 @@ RECIPES: Mapping[str, Recipe] = {
             quantize_w="quantize_w_rows",
             fprop="fprop_rows",
             dgrad="dgrad_rows",
+        ),
+        Recipe(
+            "quartet",
+            "training",
+            "MXFP4 forward and backward: Hadamard transforms, QuEST's scale forward, stochastic rounding backward",
+            {
+                role: f"quartet_training/{role}"
+                for role in ("quantize", "transpose", "quantize_dy", "fprop", "dgrad", "wgrad")
+            },
+            32,
         ),
         Recipe(
             "nvfp4_qat",

@@ -31,8 +31,8 @@ kernel k(M, N) {
 """
 #: Blocks of one row and 32, 16 or 8 columns, in plain layouts.
 FORMATS = """
-format small { element e2m1; scale e4m3 per 1 x 8; layout row_major; quantizer mx_rceil }
-format eights { element e5m2; scale e8m0 per 1 x 16; layout row_major; quantizer mx_rceil }
+format small { element e2m1 pack low_first; scale e8m0 per 1 x 8; layout linear; quantizer mx_rceil }
+format eights { element e5m2; scale e8m0 per 1 x 16; layout linear; quantizer mx_rceil }
 kernel k(M, N) {
     in x : bf16[M, N]
     out a : eights[M, N]; out b : small[M, N]

@@ -149,7 +149,10 @@ def test_targets() -> None:
     for name in ("sm_100", "sm100", "compute_100a", "blackwell", "B200"):
         assert target_help(name).startswith("did you mean sm_100a?")
     assert target_help("hopper").startswith("did you mean sm_90a?")
-    assert target_help("sm_120a") == "targets: sm_100a, sm_90a"
+    for name, gpu in (("sm_120a", "GeForce RTX 50"), ("sm_103", "B300"), ("SM_110f", "Jetson Thor"), ("sm_80", "A100")):
+        assert target_help(name).startswith(gpu)
+        assert target_help(name).endswith("cannot run kernels of other architectures; targets: sm_100a, sm_90a")
+    assert target_help("sm_42") == "targets: sm_100a, sm_90a"
 
 
 # Statements of other languages: one error, which says what to write.

@@ -154,6 +154,21 @@ def test_maps_are_encoded_once_for_their_sizes(launched: Launching, double: Driv
     ]
 
 
+def test_a_map_that_other_sizes_leave_as_it_is_is_not_encoded_again(packer: CallPacker, double: DriverDouble) -> None:
+    """Nor a configuration made again; each call's map has its own address all the same."""
+    manifest = Artifact.load(DATA).manifest
+    double.sizes[FUNCTION] = [128, 128, 8, 8, 4, 4, 4]
+    for n, place in ((100, 0x1000), (104, 0x2000), (100, 0x3000)):
+        for order in (list(ADDRESSES), list(reversed(ADDRESSES))):
+            addresses = {name: {**ADDRESSES, "x": place}[name] for name in order}
+            double.launched.clear()
+            bound(packer, resolve(manifest, {"M": 130, "N": n}), addresses, 1.0)(0)
+            assert int.from_bytes(double.launched[0].parameters[0][:8], "little") == place
+    assert [m[2][0] for m in double.encoded] == [100, 100, 104, 104]
+    configs = {place for place, *_ in double.named("cuLaunchKernelEx")}
+    assert len(configs) == 1
+
+
 def test_map_numbers_are_those_of_cuda() -> None:
     for ours, theirs, names in (
         (

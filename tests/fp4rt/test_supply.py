@@ -47,6 +47,12 @@ def test_the_kernels_of_a_recipe_fit_together(recipe: Recipe) -> None:
         assert names["fake"] == {"x", "amax", "y"} and names["largest"] == {"x", "amax"}
         assert names["fake_scaled"] == {"x", "ts", "y"} and names["straight_through"] == {"x", "ts", "dq", "dx"}
         return
+    if "transpose" in kernels:
+        back = formats["transpose"]["qt"]
+        assert formats["fprop"] == dict.fromkeys("xw", formats["quantize"]["q"])
+        assert formats["quantize_dy"] == {"q": back, "qt": back}
+        assert formats["dgrad"] == {"dy": back, "wt": back} and formats["wgrad"] == {"dyt": back, "xt": back}
+        return
     for product, operands in {
         "fprop": {"x": ("x", "q"), "w": ("w", "q")},
         "dgrad": {"dy": ("dy", "q"), "wt": ("w", "qt")},

@@ -109,6 +109,20 @@ def test_an_installed_wheel_finds_its_own_resources(installed: Path) -> None:
     assert all(line.startswith(str(installed)) for line in done.stdout.splitlines())
 
 
+def test_an_installed_wheel_is_found_as_the_compiler_and_has_the_recipes(installed: Path) -> None:
+    """By the entry point in its metadata: fp4rt imports no compiler by name."""
+    done = _python(
+        "import sys\n"
+        "from fp4rt import supply\n"
+        "assert supply.known() and 'fp4cc' not in sys.modules\n"
+        "artifact = supply.supplier()('linear_layers', 'mxfp8', None)\n"
+        "print(sys.modules['fp4cc'].__file__, artifact.manifest.name)\n",
+        installed,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(str(installed)) and done.stdout.endswith("mxfp8\n")
+
+
 COMPILER_ONLY = ("lark", "jinja2", "cutlass", "nvidia_cutlass_dsl", "click", "platformdirs", "filelock", "torch")
 
 

@@ -20,12 +20,13 @@ from fp4rt.cuda import tensormaps
 from fp4rt.cuda.driver import Context, failure
 from fp4rt.cuda.module import Entry, launch_config
 from fp4rt.errors import ArgumentError
-from fp4rt.resolve import Resolved, ResolvedLaunch, ResolvedParam
+from fp4rt.resolve import Resolved, ResolvedLaunch, ResolvedMap, ResolvedParam
 
 _WORD, _MAP = 8, 128
 #: The alignment of a tensor map in memory (CUDA driver API, CUtensorMap).
 _MAP_ALIGN = 64
 _MAX_STREAMS = 64
+_MAX_MAPS = 1024
 #: Addresses that have each of 47 bits on in one and off in another.
 _PROBES = (0x2AAA_AAAA_AAAA, 0x5555_5555_5555, 0x7FFF_FFFF_FFFF)
 
@@ -51,8 +52,15 @@ class Template:
     """
 
     def __init__(
-        self, plan: Resolved, entries: Sequence[Entry], context: Context, parts: Sequence[str], params: Sequence[str]
+        self,
+        plan: Resolved,
+        entries: Sequence[Entry],
+        context: Context,
+        parts: Sequence[str],
+        params: Sequence[str],
+        maps: dict[ResolvedMap, bytes],
     ) -> None:
+        self._known_maps = maps
         self._native = cuda.native()
         self._context = context
         self._launches = [(x, entries[x.index]) for x in plan.launches if not x.empty]
@@ -64,9 +72,9 @@ class Template:
         self._dynamic = struct.Struct(f"<{len(parts) + len(self._shifted)}Q{len(params)}f")
         integers = list(dict.fromkeys((p.kind, p.value) for p in used if p.kind in ("i32", "i64")))
         constants = _up(self._dynamic.size, _WORD)
-        maps = _up(constants + _WORD * len(integers), _MAP_ALIGN)
+        first_map = _up(constants + _WORD * len(integers), _MAP_ALIGN)
         self._constants = (constants, struct.pack(f"<{len(integers)}q", *[value for _, value in integers]))
-        self._maps = [(maps + _MAP * i, place[m.source], m) for i, m in enumerate(plan.tensor_maps)]
+        self._maps = [(first_map + _MAP * i, place[m.source], m) for i, m in enumerate(plan.tensor_maps)]
         #: (offset in the block, buffer, offset in it) of each map that has an address.
         self._active = [(offset, part, m.byte_offset) for offset, part, m in self._maps if m.active]
         words = {
@@ -77,7 +85,7 @@ class Template:
             **{("tensor_map", m.name): offset for offset, _, m in self._maps},
         }
         self._tables: list[tuple[int, list[int]]] = []
-        end = maps + _MAP * len(self._maps)
+        end = first_map + _MAP * len(self._maps)
         for launch, _ in self._launches:
             self._tables.append((end, [words[_key(p, place)] for p in launch.params]))
             end += _WORD * len(launch.params)
@@ -112,6 +120,7 @@ class Template:
 
     def block(self, addresses: Sequence[int], scalars: Sequence[float]) -> Block:
         """A block of its own for buffers at these addresses, which were checked."""
+        cuda.check_fork()
         memory = np.zeros(self._size + _MAP_ALIGN, np.uint8)
         base: int = memory.__array_interface__["data"][0]
         start = -base % _MAP_ALIGN
@@ -122,9 +131,7 @@ class Template:
         with self._context.current():  # what makes and changes maps asks for a context, which a new thread may not have
             encoded = self._encoded
             if encoded is None:
-                encoded = [
-                    tensormaps.encode(m, addresses[part] + m.byte_offset) for _, part, m in self._maps if m.active
-                ]
+                encoded = [self._encode(m, addresses[part] + m.byte_offset) for _, part, m in self._maps if m.active]
                 self._encoded = encoded
             for (offset, _, _), data in zip(self._active, encoded, strict=True):
                 block.memory[start + offset : start + offset + _MAP] = data
@@ -132,6 +139,16 @@ class Template:
                 struct.pack_into(f"<{len(words)}Q", block.memory, start + offset, *[base + word for word in words])
             self._fill(block, addresses, scalars)
         return block
+
+    def _encode(self, m: ResolvedMap, address: int) -> bytes:
+        """A map for some address: other sizes of a call may leave it as it is."""
+        found = self._known_maps.get(m)
+        if found is None:
+            found = tensormaps.encode(m, address)
+            if len(self._known_maps) >= _MAX_MAPS:
+                self._known_maps.clear()
+            self._known_maps[m] = found
+        return found
 
     def queue(
         self, addresses: Sequence[int], scalars: Sequence[float], stream: object | None, block: Block | None = None

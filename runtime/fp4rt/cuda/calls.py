@@ -12,7 +12,7 @@ from fp4rt.cuda.driver import Context, check, check_fork, driver
 from fp4rt.cuda.module import Entry
 from fp4rt.manifest import Launch, Manifest
 from fp4rt.plan import WORKSPACE
-from fp4rt.resolve import Resolved
+from fp4rt.resolve import Resolved, ResolvedMap
 from fp4rt.signature import Call
 
 #: CU_STREAM_PER_THREAD: calls with numpy arrays from several threads do not wait for each other.
@@ -27,6 +27,7 @@ class CallPacker:
         self.context = context
         plans = {"": manifest.plan, **{v.name: v.plan for v in manifest.variants}}
         self._entries = {name: [entries[x] for x in plan.launches] for name, plan in plans.items()}
+        self._maps: dict[ResolvedMap, bytes] = {}
         self._templates: dict[tuple[object, ...], Template] = {}
 
     def template(self, plan: Resolved, parts: tuple[str, ...], params: tuple[str, ...]) -> Template:
@@ -34,7 +35,7 @@ class CallPacker:
         key = (plan.variant, plan.key, parts, params)
         found = self._templates.get(key)
         if found is None:
-            found = Template(plan, self._entries[plan.variant], self.context, parts, params)
+            found = Template(plan, self._entries[plan.variant], self.context, parts, params, self._maps)
             if len(self._templates) >= _MAX_TEMPLATES:
                 self._templates.clear()
             self._templates[key] = found

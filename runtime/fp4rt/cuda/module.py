@@ -7,6 +7,7 @@ import re
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from fp4rt.artifact import Artifact
@@ -140,9 +141,10 @@ def _check_params(module: str, launch: Launch, found: list[int]) -> None:
         )
 
 
+@lru_cache(maxsize=1024)
 def launch_config(launch_block: tuple[int, int, int], cluster: tuple[int, int, int], smem: int,
                   grid: tuple[int, int, int], stream: int) -> Any:  # fmt: skip
-    """A CUlaunchConfig; the cluster shape is an attribute, since a cubin does not hold it."""
+    """A CUlaunchConfig, which all share; the cluster shape is an attribute, since a cubin does not hold it."""
     cu = driver()
     config = cu.CUlaunchConfig()
     config.gridDimX, config.gridDimY, config.gridDimZ = grid

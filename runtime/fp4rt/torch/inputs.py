@@ -10,7 +10,14 @@ from fp4rt.errors import TorchError
 
 
 def in_bfloat16(x: Any, recipe: str) -> Any:
-    """x, which is bf16 or becomes it by autocast. TorchError FP6144 for any other."""
+    """x, which is bf16 or becomes it by autocast. TorchError FP6144 for any other, FP6148 inside torch.func."""
+    functorch: Any = torch._C._functorch  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
+    if not torch.compiler.is_compiling() and functorch.peek_interpreter_stack() is not None:
+        raise TorchError(
+            f"a layer of {recipe} was called inside a transform of torch.func, such as vmap or grad",
+            code="FP6148",
+            help="its kernels have the axes of their specs, and a gradient that backward() finds: keep it outside",
+        )
     kind = x.device.type
     if torch.is_autocast_enabled(kind):
         into = torch.get_autocast_dtype(kind)

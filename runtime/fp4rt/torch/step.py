@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch  # pyright: ignore[reportMissingImports]
@@ -15,17 +16,48 @@ from fp4rt.torch.operators import Operator
 SIGNS = (1, 1, 1, -1, 1, -1, -1, -1, -1, -1, -1, 1, -1, 1, -1, -1)
 
 
+@dataclass(frozen=True, slots=True)
+class Operands:
+    """What the backward pass takes of the forward pass: x^T[K, M] and w^T[K, N], and masks [M, K] and [N, K] of bool
+    where gradients pass (None: everywhere)."""
+
+    xt: Quantized
+    wt: Quantized
+    x_mask: Any = None
+    w_mask: Any = None
+
+
 class Step:
     """The operators of a recipe for training, by role (`fp4rt.recipes`). Plain 2-D tensors of bf16 in."""
 
     def __init__(self, operators: Mapping[str, Operator]) -> None:
-        self._operators = dict(operators)
+        self.operators = dict(operators)
         self._names = {
             role: frozenset(a.name for a in operator.kernel.manifest.kernel.args)
-            for role, operator in self._operators.items()
+            for role, operator in self.operators.items()
         }
-        #: Whether gradients are rounded stochastically.
-        self.draws = "rng" in self._names["quantize_dy"]
+        #: How many states of the rounding a step takes.
+        self.states = 1 if "rng" in self._names["quantize_dy"] else 0
+
+    def drawn(self, signs: Any, generator: Any) -> tuple[Any, Any]:
+        """The signs of the Hadamard transform and the states of the rounding, i64[states, 2], of one step."""
+        if not self.states:
+            return signs, None
+        least, most = -(2**63), 2**63 - 1
+        shape = (self.states, 2)
+        return signs, torch.randint(least, most, shape, dtype=torch.int64, device=signs.device, generator=generator)
+
+    def forward(self, x: Any, w: Any, signs: Any, rng: Any) -> tuple[Any, Operands]:
+        """y[M, N] of x[M, K] and w[N, K] in bf16, and what the backward pass takes."""
+        qx, xt = self.quantize("x", x, signs)
+        qw, wt = self.quantize("w", w, signs)
+        return self.operators["fprop"](x=qx, w=qw)["y"], Operands(xt, wt)
+
+    def backward(self, dy: Any, operands: Operands, signs: Any, rng: Any, needs: tuple[bool, bool]) -> tuple[Any, Any]:
+        """dx[M, K] in bf16 and dw[N, K] in f32, each where it is needed."""
+        q, qt = self.quantize("dy", dy, signs, None if rng is None else rng[0])
+        dx = self.operators["dgrad"](dy=q, wt=operands.wt)["dx"] if needs[0] else None
+        return dx, self.operators["wgrad"](dyt=qt, xt=operands.xt)["dw"] if needs[1] else None
 
     def quantize(self, what: str, x: Any, signs: Any, rng: Any = None) -> tuple[Quantized, Quantized]:
         """x, w or dy quantized along its rows, for the product that contracts columns, and along its columns,
@@ -36,24 +68,12 @@ class Step:
         if "amax" in self._names[role]:
             known |= self._largest(what, x, signs)
         args |= {name: value for name, value in known.items() if name in self._names[role]}
-        found = self._operators[role](**args)
+        found = self.operators[role](**args)
         return found["q"], found["qt"]
 
-    def fprop(self, x: Quantized, w: Quantized) -> Any:
-        """y[M, N] of x[M, K] and w[N, K]."""
-        return self._operators["fprop"](x=x, w=w)["y"]
-
-    def dgrad(self, dy: Quantized, wt: Quantized) -> Any:
-        """dx[M, K] of dy[M, N] and w^T[K, N]."""
-        return self._operators["dgrad"](dy=dy, wt=wt)["dx"]
-
-    def wgrad(self, dyt: Quantized, xt: Quantized) -> Any:
-        """dw[N, K] in f32 of dy^T[N, M] and x^T[K, M]."""
-        return self._operators["wgrad"](dyt=dyt, xt=xt)["dw"]
-
     def _largest(self, what: str, x: Any, signs: Any) -> dict[str, Any]:
-        role = f"largest_{what}" if f"largest_{what}" in self._operators else "largest"
-        return self._operators[role](**{"x": x, **({"signs": signs} if "signs" in self._names[role] else {})})
+        role = f"largest_{what}" if f"largest_{what}" in self.operators else "largest"
+        return self.operators[role](**{"x": x, **({"signs": signs} if "signs" in self._names[role] else {})})
 
 
 class LinearStep(torch.autograd.Function):  # pyright: ignore[reportUntypedBaseClass]
@@ -61,33 +81,25 @@ class LinearStep(torch.autograd.Function):  # pyright: ignore[reportUntypedBaseC
 
     @staticmethod
     def forward(ctx: Any, x: Any, w: Any, signs: Any, rng: Any, step: Step) -> Any:  # pyright: ignore
-        qx, qxt = step.quantize("x", x, signs)
-        qw, qwt = step.quantize("w", w.to(torch.bfloat16), signs)
-        ctx.step, ctx.formats = step, (qxt.format, qxt.shape, qwt.format, qwt.shape)
-        saved = (qxt.codes, qxt.scales, qxt.tensor_scale, qwt.codes, qwt.scales, qwt.tensor_scale)
-        ctx.save_for_backward(*saved, signs, rng)
-        return step.fprop(qx, qw)
+        y, operands = step.forward(x, w.to(torch.bfloat16), signs, rng)
+        xt, wt = operands.xt, operands.wt
+        ctx.step, ctx.formats = step, (xt.format, xt.shape, wt.format, wt.shape)
+        saved = (xt.codes, xt.scales, xt.tensor_scale, wt.codes, wt.scales, wt.tensor_scale)
+        ctx.save_for_backward(*saved, operands.x_mask, operands.w_mask, signs, rng)
+        return y
 
     @staticmethod
     def backward(ctx: Any, dy: Any) -> Any:  # pyright: ignore
-        x_codes, x_scales, x_ts, w_codes, w_scales, w_ts, signs, rng = ctx.saved_tensors
+        x_codes, x_scales, x_ts, w_codes, w_scales, w_ts, x_mask, w_mask, signs, rng = ctx.saved_tensors
         x_format, x_shape, w_format, w_shape = ctx.formats
         xt = Quantized(x_codes, x_scales, x_ts, x_format, x_shape)
         wt = Quantized(w_codes, w_scales, w_ts, w_format, w_shape)
-        needs = ctx.needs_input_grad[:2]
+        operands, needs = Operands(xt, wt, x_mask, w_mask), ctx.needs_input_grad[:2]
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            dx, dw = _Once.apply(dy, lambda value: gradients(ctx.step, value, xt, wt, signs, rng, needs))
+            dx, dw = _Once.apply(dy, lambda value: ctx.step.backward(value.contiguous(), operands, signs, rng, needs))
         else:
-            dx, dw = gradients(ctx.step, dy, xt, wt, signs, rng, needs)
+            dx, dw = ctx.step.backward(dy.contiguous(), operands, signs, rng, needs)
         return dx, dw, None, None, None
-
-
-def gradients(
-    step: Step, dy: Any, xt: Quantized, wt: Quantized, signs: Any, rng: Any, needs: tuple[bool, bool]
-) -> tuple[Any, Any]:
-    """dx and dw, each where it is needed."""
-    qdy, qdyt = step.quantize("dy", dy.contiguous(), signs, rng)
-    return step.dgrad(qdy, wt) if needs[0] else None, step.wgrad(qdyt, xt) if needs[1] else None
 
 
 class _Once(torch.autograd.Function):  # pyright: ignore[reportUntypedBaseClass]

@@ -10,7 +10,8 @@ import torch  # pyright: ignore[reportMissingImports]
 from fp4rt.torch.inputs import in_bfloat16
 from fp4rt.torch.kernels import RecipeKernels
 from fp4rt.torch.modules import keeping_types
-from fp4rt.torch.step import SIGNS, LinearStep, Step
+from fp4rt.torch.quartet import step_of
+from fp4rt.torch.step import SIGNS, LinearStep
 
 
 class TrainingLinear(torch.nn.Module):  # pyright: ignore[reportUntypedBaseClass]
@@ -29,7 +30,7 @@ class TrainingLinear(torch.nn.Module):  # pyright: ignore[reportUntypedBaseClass
         self.weight, self.bias = weight, bias
         self.generator = generator
         self._kernels = kernels
-        self._step = Step(kernels.all_of(weight))
+        self._step = step_of(kernels.all_of(weight))
         self._signs = torch.tensor(SIGNS, dtype=torch.float32, device=weight.device)
 
     @property
@@ -52,11 +53,8 @@ class TrainingLinear(torch.nn.Module):  # pyright: ignore[reportUntypedBaseClass
         rows = x.reshape(-1, x.shape[-1])
         more = -rows.shape[0] % self._kernels.recipe.rows
         filled = torch.nn.functional.pad(rows, (0, 0, 0, more)) if more else rows.contiguous()
-        rng = None
-        if step.draws:
-            least, most = -(2**63), 2**63 - 1
-            rng = torch.randint(least, most, (2,), dtype=torch.int64, device=x.device, generator=self.generator)
-        y = LinearStep.apply(filled, self.weight, self._signs, rng, step)
+        signs, rng = step.drawn(self._signs, self.generator)
+        y = LinearStep.apply(filled, self.weight, signs, rng, step)
         y = (y[: rows.shape[0]] if more else y).reshape(*x.shape[:-1], self.out_features)
         return y if self.bias is None else y + self.bias.to(y.dtype)
 
@@ -65,5 +63,5 @@ class TrainingLinear(torch.nn.Module):  # pyright: ignore[reportUntypedBaseClass
         super()._apply(fn, recurse)
         self._signs = keeping_types(fn)(self._signs)
         if self.weight.device not in (before, torch.device("meta")):
-            self._step = Step(self._kernels.all_of(self.weight))
+            self._step = step_of(self._kernels.all_of(self.weight))
         return self

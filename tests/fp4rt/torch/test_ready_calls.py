@@ -178,3 +178,19 @@ def test_threads_share_what_is_kept(double: DriverDouble) -> None:
         thread.join()
     found = [x.parameters for x in double.launched]
     assert len(found) == 320 and all(found.count(x) == 160 for x in wanted)
+
+
+def test_a_fork_is_named_whatever_is_known_of_a_call(double: DriverDouble, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls that need new parameters, that fill used ones, and whose parameters are kept."""
+    quick, checked, _ = pair("scaler")
+    for times in range(6):
+        args = good("scaler", 16, 32)
+        options = {"out": outputs_for(checked, args)}
+        for _ in range(times):
+            quick(**args, **options)
+        double.calls.clear()
+        with monkeypatch.context() as forked:
+            forked.setattr(driver, "_forked", True)
+            with pytest.raises(fp4rt.ForkError):
+                quick(**args, **options)
+        assert not double.calls

@@ -21,9 +21,11 @@ from fp4rt.torch.step import SIGNS
 pytestmark = pytest.mark.torch
 
 TRAINING = [name for name, recipe in RECIPES.items() if recipe.kind == "training"]
+#: Those of which `step_by_hand` knows the order of kernels; test_quartet.py has the other.
+BY_HAND = [name for name in TRAINING if "quantize_x" in RECIPES[name].kernels]
 #: Those that differ in more than one of their kernels from each other.
 WHOLE = ["mxfp8_training", "nvfp4_training"]
-STOCHASTIC = [name for name in TRAINING if name.startswith("nvfp4") and not name.endswith("nearest")]
+STOCHASTIC = [name for name in TRAINING if name not in ("mxfp8_training", "nvfp4_training_nearest")]
 M, N, K = 64, 128, 96
 
 
@@ -72,7 +74,7 @@ def step_by_hand(recipe: str, x: Any, w: Any, dy: Any, rng: Any) -> dict[str, An
     }
 
 
-@pytest.mark.parametrize("recipe", TRAINING)
+@pytest.mark.parametrize("recipe", BY_HAND)
 def test_the_three_products_are_the_recipes_kernels(recipe: str) -> None:
     x, dy = normal(M, K).requires_grad_(), normal(M, N, seed=2)
     module = layer(recipe, dtype=torch.float32)
@@ -98,7 +100,7 @@ def near_float64(found: torch.Tensor, left: Any, right: Any) -> None:
     assert ((found.double() - exact).abs() <= 2 * unit * exact.abs() + (k + 4) * 2.0**-24 * total).all()
 
 
-@pytest.mark.parametrize("recipe", TRAINING)
+@pytest.mark.parametrize("recipe", BY_HAND)
 def test_gradients_are_near_those_of_the_products_that_were_meant(recipe: str) -> None:
     """On average: the quantized step points where the exact one does, and its errors are those of its formats."""
     x, dy, module = normal(256, K).requires_grad_(), normal(256, N, seed=2), layer(recipe)
@@ -152,7 +154,7 @@ def test_a_seed_repeats_a_step_and_checkpointing_does_not_change_it(recipe: str)
         assert same(plain, again)
 
 
-@pytest.mark.parametrize("recipe", WHOLE)
+@pytest.mark.parametrize("recipe", [*WHOLE, "quartet"])
 def test_a_compiled_step_repeats_itself(recipe: str) -> None:
     def compiled(net: Any, x: Any) -> Any:
         return torch.compile(net, fullgraph=True, backend="aot_eager")(x)
@@ -212,7 +214,19 @@ def test_a_gradient_of_a_gradient_is_refused() -> None:
         first.sum().backward()
 
 
-@pytest.mark.parametrize("recipe", WHOLE)
+@pytest.mark.parametrize("recipe", ["mxfp8_training", "quartet", "nvfp4_qat"])
+def test_transforms_of_torch_func_are_refused(recipe: str) -> None:
+    net, x = model(recipe), normal(2, 32, 64)
+    for transformed in (
+        lambda: torch.vmap(net)(x),
+        lambda: torch.func.grad(lambda x: net(x).float().sum())(x),
+        lambda: torch.func.jvp(net, (x,), (x,)),
+    ):
+        with pytest.raises(fp4rt.TorchError, match=rf"FP6148: a layer of {recipe} was called inside a transform"):
+            transformed()
+
+
+@pytest.mark.parametrize("recipe", [*WHOLE, "quartet"])
 def test_training_lowers_the_loss(recipe: str) -> None:
     torch.manual_seed(1)
     net, x = model(recipe), normal(128, 64)
