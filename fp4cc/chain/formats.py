@@ -68,10 +68,15 @@ def _format_differences(link: Link, ours: BlockFormat, theirs: BlockFormat) -> I
         a, b = (f"scales lie in {f.layout.name}" for f in (ours, theirs))
         notes = _layout_notes(ours.layout, theirs.layout)
         yield _difference(link, "FP3505", "the scale layouts differ", a, b, notes=notes, help=help)
-    if ours.tensor_scale != theirs.tensor_scale:
-        a, b = (f"the tensor scale {f.tensor_scale}" if f.tensor_scale else "no tensor scale" for f in (ours, theirs))
+    if (ours.tensor_scale, ours.each_batch) != (theirs.tensor_scale, theirs.each_batch):
+        a, b = (
+            f"the tensor scale{' of each batch' * f.each_batch} {f.tensor_scale}"
+            if f.tensor_scale
+            else "no tensor scale"
+            for f in (ours, theirs)
+        )
         notes = []
-        if ours.tensor_scale and theirs.tensor_scale:
+        if ours.tensor_scale and theirs.tensor_scale and ours.tensor_scale != theirs.tensor_scale:
             notes = ["value = element * scale * tensor_scale where it multiplies, and / tensor_scale where it divides"]
         yield _difference(link, "FP3506", "the tensor scales differ", a, b, notes=notes, help=help)
 

@@ -94,6 +94,7 @@ _TITLES = {
     "FP3012": "the destination has no such scale",
     "FP3013": "a quantized output depends on a reduction of the same kernel",
     "FP3014": "a quantized output needs quantize, and quantize a quantized output",
+    "FP3020": "a quantized output with a tensor scale for each batch",
     "FP3080": "a tensor has ragged rows and the axis of their groups",
     "FP3081": "a product has ragged rows and the axis of their groups",
     "FP3082": "a reduction over a masked axis",

@@ -119,7 +119,7 @@ def _size(attr: Attr) -> Expr:
 
 
 def _format(fmt: BlockFormat) -> Key:
-    return (fmt.element, fmt.scale, fmt.block, fmt.tensor_scale, fmt.quantizer)
+    return (fmt.element, fmt.scale, fmt.block, fmt.tensor_scale, fmt.each_batch, fmt.quantizer)
 
 
 def _plain_type(value: Value) -> Key:

@@ -21,6 +21,7 @@ _PROPERTIES: dict[str, tuple[Aspect, ...]] = {
     "block": ("numerics",),
     "stored": ("layout",),
     "tensor_scale": ("interface", "numerics"),
+    "each_batch": ("interface", "numerics"),
 }
 
 

@@ -176,7 +176,8 @@ class Builder:
         return ast.LayoutNameField(self._ident(c[1]), self._span(c))
 
     def tensor_scale(self, c: list[Any]) -> ast.TensorScaleField:
-        return ast.TensorScaleField(self._ident(c[1]), self._ident(c[2]), self._span(c))
+        per = self._ident(c[4]) if len(c) > 4 else None
+        return ast.TensorScaleField(self._ident(c[1]), self._ident(c[2]), per, self._span(c))
 
     def quantizer(self, c: list[Any]) -> ast.QuantizerField:
         return ast.QuantizerField(self._ident(c[1]), self._span(c))

@@ -32,7 +32,7 @@ _FIELDS = {
         "element": "`element e2m1 pack low_first`",
         "scale": "`scale e4m3 per 1 x 16` or `scale e4m3 per 16 x 16 stored 1 x 16`",
         "layout": "`layout blocked_128x4`",
-        "tensor_scale": "`tensor_scale f32 multiplies` (or `divides`)",
+        "tensor_scale": "`tensor_scale f32 multiplies` (or `divides`), perhaps with `per batch`",
         "quantizer": "`quantizer nvfp4_amax`",
     },
 }

@@ -28,6 +28,8 @@ def describe_format(fmt: BlockFormat) -> list[Row]:
         value += " * tensor_scale"
     elif fmt.tensor_scale == "divides":
         value += " / tensor_scale"
+    if fmt.each_batch:
+        value += ", one tensor scale for each batch"
     rows.append(("value", value))
     rows.append(("quantizer", fmt.quantizer))
     return rows
@@ -102,5 +104,6 @@ def describe_tensor(fmt: BlockFormat, shape: tuple[int, ...]) -> list[Row]:
         rows.append(("padding", f"{padding.padding} scales"))
         rows.append(("", f"{padding.share:.0%} of the buffer" + (f": {padding.remark}" if padding.remark else "")))
     if fmt.tensor_scale is not None:
-        rows.append(("tensor_scale", "float32 scalar on the device"))
+        lead = fmt.tensor_scale_shape(shape)
+        rows.append(("tensor_scale", f"float32 {list(lead)} on the device" if lead else "float32 scalar on the device"))
     return rows

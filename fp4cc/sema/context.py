@@ -238,6 +238,10 @@ class Context:
         orders = frozenset[tuple[str, ...]]().union(*(self.orders(p) for p in prepared))
         return Deferred(result, self.merged(orders), build, first.span, orders)
 
+    def combined(self, op: str, a: Val, b: Val, span: Span) -> Val:
+        """An operation on two numbers that broadcast by axis name."""
+        return self._met(op, (a, b), "f32", span)
+
     def _met(self, op: str, operands: Sequence[Val], dtype: DType, span: Span) -> Val:
         """The operation on values, its axes those of all of them."""
         operands = self.of_rows(operands, span)

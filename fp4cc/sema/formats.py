@@ -106,6 +106,9 @@ class _Fields:
             case ast.TensorScaleField():
                 if self._known(field.element, ("f32",), "tensor scale type"):
                     self.properties["tensor_scale"] = field.sense.text
+                    self.properties["each_batch"] = field.per is not None
+                if field.per is not None:
+                    self._known(field.per, ("batch",), "owner of tensor scales")
             case ast.QuantizerField():
                 if self._known(field.quantizer, RULES, "quantizer"):
                     self.properties["quantizer"] = field.quantizer.text
@@ -114,7 +117,7 @@ class _Fields:
 
     def build(self, base: BlockFormat | None, fields: Mapping[str, ast.FormatField]) -> BlockFormat | None:
         kept = {} if base is None else {name: getattr(base, name) for name in BlockFormat.__slots__}
-        made = {"tensor_scale": None, **kept, **self.properties, "name": self.node.name.text}
+        made = {"tensor_scale": None, "each_batch": False, **kept, **self.properties, "name": self.node.name.text}
         whole = self.node.name.span
         try:
             fmt = BlockFormat(**made)  # type: ignore[arg-type]  # each property was checked by its field

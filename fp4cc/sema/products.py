@@ -224,8 +224,9 @@ def _scaled(context: Context, product: Val, a: Val, b: Val, span: Span) -> Val:
         for operand in (a, b):
             arg = _argument(context, operand)
             if arg is not None and arg.format is not None and arg.format.tensor_scale == sense:
-                scale = context.add("tensor_scale", (), "f32", (), span, name=arg.name)
-                factor = scale if factor is None else context.add("mul", (factor, scale), "f32", (), span)
+                batches = tuple(axis.name or "" for axis in arg.axes[:-2]) if arg.format.each_batch else ()
+                scale = context.add("tensor_scale", (), "f32", batches, span, name=arg.name)
+                factor = scale if factor is None else context.combined("mul", factor, scale, span)
         if factor is not None:
-            value = context.add(op, (value, factor), "f32", value.axes, span)
+            value = context.combined(op, value, factor, span)
     return value

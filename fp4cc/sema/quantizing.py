@@ -36,6 +36,7 @@ def quantize(
         )
     operands = [value]
     mode = _mode(context, fmt, given, node)
+    _refuse_batches(context, fmt, value, node)
     if mode != "none":
         operands.append(_scale(evaluator, mode, fmt, given[mode], names, value))
     attrs: dict[str, object] = {"mode": mode, "rounding": "nearest"}
@@ -124,6 +125,17 @@ def _mode(context: Context, fmt: BlockFormat, given: Mapping[str, ast.Expr], nod
             "largest magnitude",
         )
     return mode
+
+
+def _refuse_batches(context: Context, fmt: BlockFormat, value: Val, node: ast.Call) -> None:
+    if fmt.each_batch and len(value.axes) > 2:
+        raise context.fail(
+            "FP3020",
+            f"{fmt.name} has a tensor scale for each batch, and a kernel does not quantize to it yet",
+            node.span,
+            f"batches of {type_text(value.dtype, value.axes)}: [{', '.join(value.axes[:-2])}]",
+            help="give all of them one tensor scale: a format with `tensor_scale f32 multiplies`, without `per batch`",
+        )
 
 
 def _scale(evaluator: Evaluation, mode: str, fmt: BlockFormat, node: ast.Expr, names: Names, value: Val) -> Val:

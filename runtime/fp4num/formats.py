@@ -39,8 +39,8 @@ class BlockFormat:
 
     `block` (rows, columns) is what shares a scale; columns lie on the tensor's last axis; "all" is the whole axis.
     `stored` is what one stored scale covers: smaller than `block` where a scale is repeated (16 x 16 blocks stored
-    1 x 16). `layout` places the stored scales; `quantizer` names the exact rule (docs/numerics.md). Raises
-    `FormatError`.
+    1 x 16). `layout` places the stored scales; `quantizer` names the exact rule (docs/numerics.md). With `each_batch`
+    there is a tensor scale for each index of all axes but the last two, as of stacked experts. Raises `FormatError`.
     """
 
     name: str
@@ -52,6 +52,7 @@ class BlockFormat:
     layout: ScaleLayout
     tensor_scale: Sense | None
     quantizer: str
+    each_batch: bool = False
 
     def __post_init__(self) -> None:
         if self.element not in BLOCK_ELEMENTS:
@@ -64,6 +65,10 @@ class BlockFormat:
             raise FormatError(f"format {self.name}: {self.element} has pack {wanted}, not {self.pack}")
         if self.tensor_scale not in (None, "multiplies", "divides"):
             raise FormatError(f"format {self.name}: a tensor scale multiplies or divides, not {self.tensor_scale!r}")
+        if not isinstance(self.each_batch, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise FormatError(f"format {self.name}: each_batch is true or false, not {self.each_batch!r}")
+        if self.each_batch and self.tensor_scale is None:
+            raise FormatError(f"format {self.name}: it has no tensor scale, so none for each batch")
         for block, stored, axis in zip(self.block, self.stored, ("rows", "columns"), strict=True):
             for extent in (block, stored):
                 if not _is_extent(extent):
@@ -113,6 +118,10 @@ class BlockFormat:
         """Elements of the scale buffer, padding included; 0 without scales."""
         return 0 if self.scale is None else self.layout.size(*self.scale_grid(shape))
 
+    def tensor_scale_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """The shape of the tensor scale of a tensor of shape `shape`: (), or its batches."""
+        return tuple(shape[:-2]) if self.each_batch else ()
+
     def _grid(self, shape: Sequence[int], block: Block) -> Grid:
         self.check_shape(shape)
         batches = 1
@@ -125,6 +134,7 @@ class BlockFormat:
         """Where bytes of this format mean something else in `other`. Names and quantizers do not matter."""
         mine, theirs = (" x ".join(map(str, f.block)) for f in (self, other))
         stored = tuple(" x ".join(map(str, f.stored)) for f in (self, other))
+        owners = tuple("each batch" if f.each_batch else "the whole tensor" for f in (self, other))
         pairs = (
             (self.element, other.element, "element {} is not {}"),
             (self.scale, other.scale, "scale {} is not {}"),
@@ -132,12 +142,13 @@ class BlockFormat:
             (*stored, "scale stored {}, not {}"),
             (replace(self.layout, name=""), replace(other.layout, name=""), None),
             (self.tensor_scale, other.tensor_scale, "tensor scale {}, not {}"),
+            *([(*owners, "tensor scale of {}, not of {}")] if owners[0] != owners[1] else []),
         )
         layouts = f"layout {self.layout.name} is not {other.layout.name}"
         return tuple(layouts if text is None else text.format(a, b) for a, b, text in pairs if a != b)
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object that `from_json` reads; it names every property, nothing is implied."""
+        """A JSON object that `from_json` reads; every property, but for `each_batch` where it is false."""
         return {
             "name": self.name,
             "element": self.element,
@@ -148,6 +159,7 @@ class BlockFormat:
             "layout": self.layout.to_json(),
             "tensor_scale": self.tensor_scale,
             "quantizer": self.quantizer,
+            **({"each_batch": True} if self.each_batch else {}),
         }
 
     @staticmethod
@@ -155,7 +167,7 @@ class BlockFormat:
         """A format of `to_json`'s object or its text; `FormatError` or `LayoutError` for what is malformed."""
         fields: Mapping[str, Any] = json.loads(data) if isinstance(data, str) else data
         known = set(BlockFormat.__slots__)
-        if set(fields) != known:
+        if {*fields, "each_batch"} != known:
             raise FormatError(f"a format has the fields {sorted(known)}, not {sorted(fields)}")
         block, stored = (tuple(fields[k]) for k in ("block", "stored"))
         if len(block) != 2 or len(stored) != 2:
@@ -190,6 +202,7 @@ NVFP4 = _format("nvfp4", "e2m1", "e4m3", (1, 16), "nvfp4_amax", tensor_scale="mu
 
 _STANDARD = (
     NVFP4,
+    replace(NVFP4, name="nvfp4_experts", each_batch=True),
     replace(NVFP4, name="nvfp4_2d", block=(16, 16), stored=(1, 16)),
     _format("mxfp4", "e2m1", "e8m0", (1, 32), "mx_floor"),
     _format("mxfp6_e3m2", "e3m2", "e8m0", (1, 32), "mx_floor"),

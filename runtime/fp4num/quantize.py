@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fp4num import stats, tensors
+from fp4num.batches import each_batch
 from fp4num.blocks import Job
 from fp4num.codecs import Floats, decode, decode_table
 from fp4num.dtypes import numbers
@@ -40,15 +42,22 @@ def quantize(
     `x` is an array of floats, or of bf16 or fp8 codes that says so by its dtype (a kernel's output); an array of
     integers is refused (`fp4num.dtypes`). The rule is `quantizer`, or the format's own (docs/numerics.md). For a format
     with a tensor scale give that scale, in the format's own sense, or the tensor's `amax`, or neither: then `amax` is
-    taken from `x`. `scale` gives the block scales instead of computing them: float32, one a block (in the block grid's
-    order) or one number, for a format with f32 scales. Stochastic rounding needs `rng` = (seed, offset) and draws by
-    logical element index (`fp4num.philox`). `offsets` [groups + 1] makes the tensor ragged: each group of rows has
-    blocks of its own and starts a new atom row of scales. Raises `DataError` for a shape, and for a tensor scale that
-    is no positive number or under which the tensor would vanish; `FormatError` for a format that the rule cannot make.
+    taken from `x`. Of a format with one tensor scale a batch both have the shape of the batches. `scale` gives the
+    block scales instead of computing them: float32, one a block (in the block grid's order) or one number, for a format
+    with f32 scales. Stochastic rounding needs `rng` = (seed, offset) and draws by logical element index
+    (`fp4num.philox`). `offsets` [groups + 1] makes the tensor ragged: each group of rows has blocks of its own and
+    starts a new atom row of scales. Raises `DataError` for a shape, and for a tensor scale that is no positive number
+    or under which the tensor would vanish; `FormatError` for a format that the rule cannot make.
     """
     f = block_format(fmt)
     values = _as_f32(x, "x")
     the_rule = rule(quantizer or f.quantizer)
+    if f.tensor_scale_shape(values.shape):
+        if rounding != "nearest":
+            raise DataError(f"{f.name} has a tensor scale for each batch: it is not rounded stochastically yet")
+        given = {"tensor_scale": tensor_scale, "amax": amax}
+        made = each_batch(partial(quantize, scale=scale, quantizer=quantizer, offsets=offsets), values, f, given)
+        return made.to(cast("Any", x).device) if tensors.is_tensor(x) else made
     if f.tensor_scale is not None and scale is None:
         f.check_shape(values.shape)
         the_rule.check(f)
@@ -154,6 +163,8 @@ def dequantize(q: Quantized, *, tensor_scale: bool = True) -> Floats:
     if tensor_scale and q.tensor_scale is not None:
         with np.errstate(all="ignore"):
             ts = np.asarray(tensors.to_array(q.tensor_scale), np.float32)
+            if q.format.tensor_scale_shape(q.shape):
+                ts = ts.reshape((*q.shape[:-2], 1, 1))
             values = values * ts if q.format.tensor_scale == "multiplies" else values / ts
     return _where(np.asarray(values, np.float32), q)
 

@@ -22,9 +22,10 @@ class Quantized:
     """A quantized tensor of logical shape `shape`.
 
     `codes` uint8 [.., K*bits/8], packed along the last axis; `scales` a 1-D buffer in the format's layout (uint8, or
-    float32 for f32 scales, or empty without scales); `tensor_scale` a 0-d float32 array, or None for a format without
-    one. `offsets` [groups + 1] are those of a ragged tensor (`fp4num.groups`), else None. The arrays are all numpy's,
-    or all torch tensors on one device. `q[rows, columns]` slices along whole blocks.
+    float32 for f32 scales, or empty without scales); `tensor_scale` a 0-d float32 array, [..] of one a batch where the
+    format has `each_batch`, or None for a format without one. `offsets` [groups + 1] are those of a ragged tensor
+    (`fp4num.groups`), else None. The arrays are all numpy's, or all torch tensors on one device. `q[rows, columns]`
+    slices along whole blocks.
     """
 
     codes: Any
@@ -43,7 +44,7 @@ class Quantized:
         # The rest is checked where it is used: this alone would never be missed there.
         given = self.tensor_scale
         if given is not None and (self.format.tensor_scale is None or not hasattr(given, "dtype")):
-            _tensor_scale(given, self.format)
+            _tensor_scale(given, self.format, tuple(self.shape))
 
     def __repr__(self) -> str:
         shape = ", ".join(map(str, self.shape))
@@ -63,10 +64,11 @@ class Quantized:
         """The part of the tensor at integers (not on the last axis), slices of step 1 and `...`.
 
         Bounds lie between blocks; codes are contiguous, copied only where they are not, and scales are laid anew. The
-        tensor scale is shared. `DataError` for a bound within a block, and for a ragged tensor.
+        tensor scale is shared, or those of the batches are kept. `DataError` for a bound within a block, and for a
+        ragged tensor.
         """
         codes, scales, shape = slices.sliced(self, key)
-        return Quantized(codes, scales, self.tensor_scale, self.format, shape)
+        return Quantized(codes, scales, slices.tensor_scale(self, key), self.format, shape)
 
     def to(self, device: Any, *, non_blocking: bool = False) -> Quantized:
         """The same tensor as torch tensors on a device ("cpu", "cuda:1", a `torch.device`); numpy arrays, too.
@@ -133,7 +135,7 @@ class Quantized:
             else:
                 scales = scale_arrays.converted(scales, layout, f, dims, offsets)
             scale_arrays.check_bytes(scales, f, dims, offsets, nan_blocks=nan_blocks)
-        return Quantized(codes, scales, _beside(_tensor_scale(tensor_scale, f), codes), f, dims, offsets)
+        return Quantized(codes, scales, _beside(_tensor_scale(tensor_scale, f, dims), codes), f, dims, offsets)
 
     @staticmethod
     def from_linear(
@@ -254,13 +256,22 @@ def _offsets(offsets: Any, shape: tuple[int, ...], codes: Any) -> Any:
     return _beside(offsets if hasattr(offsets, "shape") else checked.astype(np.int32), codes)
 
 
-def _tensor_scale(value: Any, f: BlockFormat) -> Any:
+def _tensor_scale(value: Any, f: BlockFormat, shape: tuple[int, ...]) -> Any:
     if f.tensor_scale is None:
         if value is not None:
             raise DataError(f"{f.name} has no tensor scale, but one was given")
         return None
     if value is None:
         raise DataError(f"{f.name} has a tensor scale that {f.tensor_scale}: none was given")
+    wanted = f.tensor_scale_shape(shape)
+    if wanted:
+        dtype, found = _dtype(value, "the tensor scale"), tuple(value.shape)
+        if dtype != "float32" or (*wanted, *(1,) * (len(found) - len(wanted))) != found:
+            raise DataError(
+                f"the tensor scale of {f.name}{list(shape)} is float32, one for each batch: of shape {wanted}, not "
+                f"{dtype} of shape {found}"
+            )
+        return value.reshape(wanted)
     if isinstance(value, Real) and not isinstance(value, (bool, np.integer)):
         try:
             with np.errstate(over="raise"):

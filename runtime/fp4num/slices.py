@@ -23,6 +23,8 @@ class Whole(Protocol):
     @property
     def scales(self) -> Any: ...
     @property
+    def tensor_scale(self) -> Any: ...
+    @property
     def format(self) -> BlockFormat: ...
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -62,6 +64,21 @@ def sliced(q: Whole, key: object) -> tuple[Any, Any, tuple[int, ...]]:
     last = slice(ranges[-1][0] * f.bits // 8, ranges[-1][1] * f.bits // 8)
     codes = _contiguous(q.codes[(*cut, last)].reshape(f.codes_shape(new)))
     return codes, _scales(q, ranges, tuple(kept), new), new
+
+
+def tensor_scale(q: Whole, key: object) -> Any:
+    """The tensor scale of `q[key]`: the whole tensor's, or those of its batches."""
+    if not q.format.tensor_scale_shape(q.shape):
+        return q.tensor_scale
+    keys = _expanded(key, q.shape)
+    if not isinstance(keys[-2], slice):
+        raise DataError(
+            f"{q.format.name}{list(q.shape)}: each batch has a tensor scale, so rows are sliced, not indexed by "
+            f"{keys[-2]}"
+        )
+    found = q.tensor_scale[tuple(slice(*_range(k, n, 0)) if isinstance(k, slice) else k
+                                 for k, n in zip(keys[:-2], q.shape, strict=False))]  # fmt: skip
+    return np.asarray(found) if isinstance(found, np.generic) else found
 
 
 def _scales(q: Whole, ranges: list[Range], kept: tuple[int, ...], new: tuple[int, ...]) -> Any:

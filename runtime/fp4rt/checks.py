@@ -132,9 +132,11 @@ class Slot:
                     help="pass one to Quantized.from_parts (1.0 if there is none)",
                 )
             scale = self._piece("tensor_scale", value.tensor_scale, "f32", parts)
-            if scale.shape not in ((), (1,)):
+            wanted = fmt.tensor_scale_shape(shape)
+            if scale.shape not in ((wanted,) if wanted else ((), (1,))):
+                one = f"one number a batch, of shape {wanted}" if wanted else "one number"
                 raise ArgumentError(
-                    f"{arg.name}.tensor_scale has shape {scale.shape}; it is one number",
+                    f"{arg.name}.tensor_scale has shape {scale.shape}; it is {one}",
                     argument=arg.name,
                     code="FP6105",
                 )
@@ -353,6 +355,9 @@ def format_difference(expected: BlockFormat, found: BlockFormat) -> str:
         a, b = getattr(expected, attribute), getattr(found, attribute)
         if a != b:
             return f"{attribute} {a} is expected, {b} found"
+    if expected.each_batch != found.each_batch:
+        a, b = ("of each batch" if f.each_batch else "of the whole tensor" for f in (expected, found))
+        return f"a tensor scale {a} is expected, one {b} found"
     if expected.scale is not None:
         for attribute in ("coords", "atom_shape", "atom_stride", "order", "pad"):
             a, b = getattr(expected.layout, attribute), getattr(found.layout, attribute)

@@ -132,7 +132,7 @@ def _compare_quantized(name: str, fmt: BlockFormat, found: Quantized, expected: 
         else:
             out.append(_compare_scale_bytes(name, expected, str(fmt.scale), sa.view(np.uint8), sb.view(np.uint8)))
     if fmt.tensor_scale is not None:
-        ta, tb = (arrays.to_host(q.tensor_scale).reshape(()) for q in (found, expected))
+        ta, tb = (arrays.to_host(q.tensor_scale).reshape(fmt.tensor_scale_shape(q.shape)) for q in (found, expected))
         out.append(compare_arrays(f"{name}.tensor_scale", "f32", ta, tb))
     return out
 

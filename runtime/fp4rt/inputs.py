@@ -234,8 +234,12 @@ def _quantized(fmt: BlockFormat, shape: tuple[int, ...], role: Role, rng: Genera
         _special_rows(fmt, codes, stored, role, rng)
         scales = fmt.layout.to_buffer(stored)
     packed = pack(codes, fmt.bits).reshape(fmt.codes_shape(shape))
-    tensor_scale = None if fmt.tensor_scale is None else np.asarray(rng.uniform(0.25, 4.0), np.float32)
+    tensor_scale = None if fmt.tensor_scale is None else _tensor_scale(fmt, shape, rng)
     return Quantized(packed, scales, tensor_scale, fmt, shape)
+
+
+def _tensor_scale(fmt: BlockFormat, shape: tuple[int, ...], rng: Generator) -> NDArray[np.float32]:
+    return np.asarray(rng.uniform(0.25, 4.0, fmt.tensor_scale_shape(shape)), np.float32)
 
 
 def grouped(q: Quantized, offsets: Any) -> Quantized:

@@ -6,6 +6,7 @@ pointer reaches outside its buffer.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
@@ -190,7 +191,7 @@ def buffer_sizes(kernel: TypedKernel, arg: Arg, dims: Mapping[str, int]) -> Iter
             scales = buffer_size(arg.format, shape, groups)
         yield f"{arg.name}.scales", scales * (4 if arg.format.scale == "f32" else 1)
     if arg.format.tensor_scale is not None:
-        yield f"{arg.name}.tensor_scale", 4
+        yield f"{arg.name}.tensor_scale", 4 * math.prod(arg.format.tensor_scale_shape(shape))
 
 
 def _launches(

@@ -214,7 +214,8 @@ class Signature:
             codes_shape, scale_count = slot.buffers(fmt, shape, None if offsets is None else offsets.shape[0] - 1)
             codes = arrays.empty(codes_shape, "u8", call.family, self.device)
             scales = arrays.empty((scale_count,), "f32" if fmt.scale == "f32" else "u8", call.family, self.device)
-            tensor_scale = arrays.empty((), "f32", call.family, self.device) if own_scale else None
+            lead = fmt.tensor_scale_shape(shape)
+            tensor_scale = arrays.empty(lead, "f32", call.family, self.device) if own_scale else None
             value = Quantized(codes, scales, tensor_scale, fmt, shape, offsets)
         found = slot.read(value, call.parts, tensor_scale=own_scale)
         self._check_output(call, slot, found, shape)

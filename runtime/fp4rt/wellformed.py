@@ -160,8 +160,11 @@ def _argument(kernel: TypedKernel, value: Value) -> Iterator[str]:
     if arg is None or arg.direction == "out":
         yield f"{name!r} is no argument that can be read"
     elif value.op == "tensor_scale":
-        if arg.format is None or arg.format.tensor_scale is None or value.axes or value.dtype != "f32":
+        batches = tuple(axis.name or "" for axis in arg.axes[:-2]) if arg.format and arg.format.each_batch else ()
+        if arg.format is None or arg.format.tensor_scale is None or value.dtype != "f32":
             yield f"{name!r} has no tensor scale"
+        elif value.axes != batches:
+            yield f"the tensor scale of {name!r} has the axes {list(batches)}, not {list(value.axes)}"
     elif value.dtype != arg.dtype or value.axes != tuple(axis.name or "" for axis in arg.axes):
         yield f"its type or its axes are not those of {name!r}"
 
@@ -238,6 +241,8 @@ def _quantize(value: Value, operands: list[Value], scope: _Scope) -> Iterator[st
         yield "its type is not a format, or its axes are not its operand's"
     elif any(isinstance(operand.dtype, BlockFormat) for operand in operands):
         yield "its operands are numbers"
+    elif value.dtype.each_batch and len(value.axes) > 2:
+        yield f"{value.dtype.name} has a tensor scale for each batch, which no quantizer makes"
     elif mode not in scope.dialect.modes or rounding not in ("nearest", "stochastic"):
         yield f"mode {mode!r} and rounding {rounding!r} are not known"
     elif len(operands) != 1 + (mode != "none") + (rounding == "stochastic"):

@@ -22,9 +22,13 @@ def formats() -> str:
     for name, f in FORMATS.items():
         if name == f.name:
             block, stored = (" x ".join(map(str, extents)) for extents in (f.block, f.stored))
-            cells = (name, f.element, f.scale, block, stored, f.layout.name, f.tensor_scale or "", f.quantizer)
+            cells = (name, f.element, f.scale, block, stored, f.layout.name, _tensor_scale(f), f.quantizer)
             rows.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(rows)
+
+
+def _tensor_scale(f: BlockFormat) -> str:
+    return f"{f.tensor_scale or ''}{', one a batch' if f.each_batch else ''}"
 
 
 def example(name: str) -> BlockFormat:

@@ -113,10 +113,11 @@ class LayoutNameField:
 
 @node
 class TensorScaleField:
-    """`tensor_scale f32 multiplies`."""
+    """`tensor_scale f32 multiplies`, or `tensor_scale f32 multiplies per batch`."""
 
     element: Ident
     sense: Ident
+    per: Ident | None
     span: Span
 
 

@@ -58,6 +58,10 @@ class Inputs:
             return self._uniform(index, value)
         if value.op == "tensor_scale":
             arg = str(value.attrs["name"])
+            if value.axes:
+                whole = self.kernel.arg(arg)
+                of_batches = replace(whole, name=f"{arg}_scale", dtype="f32", axes=whole.axes[:-2])
+                return self._tensor_input(of_batches, "f32", index)
             return EpilogueInput(f"{arg}_scale", f"{arg}_scale_ptr", "device_scalar", "f32", index)
         return self._argument(self.kernel.arg(str(value.attrs["name"])), index)
 

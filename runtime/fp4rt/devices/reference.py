@@ -105,10 +105,9 @@ class ReferenceExecutable:
         scales = np.empty(0, np.uint8)
         if fmt.scale is not None:
             scales = _typed(call, f"{arg.name}.scales", "f32" if fmt.scale == "f32" else "u8")
-        tensor_scale = None
+        shape, tensor_scale = shape_of(arg, call.dims), None
         if fmt.tensor_scale is not None:
-            tensor_scale = _typed(call, f"{arg.name}.tensor_scale", "f32").reshape(())
-        shape = shape_of(arg, call.dims)
+            tensor_scale = _typed(call, f"{arg.name}.tensor_scale", "f32").reshape(fmt.tensor_scale_shape(shape))
         by = arg.axes[-2].by if len(arg.axes) > 1 else None
         offsets = None if by is None else _typed(call, by, "i32")
         return Quantized(codes.reshape(fmt.codes_shape(shape)), scales, tensor_scale, fmt, shape, offsets)

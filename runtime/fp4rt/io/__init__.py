@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from fp4rt.io.compressed_tensors import from_compressed_tensors, to_compressed_tensors
 from fp4rt.io.convert import Linear
+from fp4rt.io.experts import stack_experts
 from fp4rt.io.gpt_oss import from_gpt_oss, to_gpt_oss
 from fp4rt.io.modelopt import from_modelopt, to_modelopt
 from fp4rt.io.safetensors import Checkpoint, open_checkpoint, save_checkpoint
@@ -29,6 +30,7 @@ __all__ = [
     "from_torchao",
     "open_checkpoint",
     "save_checkpoint",
+    "stack_experts",
     "swizzled_in",
     "to_compressed_tensors",
     "to_gpt_oss",

@@ -14,7 +14,7 @@ from fp4num import BlockFormat, Quantized
 from fp4rt.errors import CheckpointError
 from fp4rt.io import convert
 from fp4rt.io.convert import Family, Linear
-from fp4rt.io.tensors import Tensor, get, only, scalar, vector
+from fp4rt.io.tensors import Tensor, get, only, overall, scalar, vector
 
 #: The `format` of the checkpoint's quantization config.
 Scheme = Literal["nvfp4-pack-quantized", "mxfp4-pack-quantized", "mxfp8-quantized"]
@@ -64,9 +64,9 @@ def from_compressed_tensors(
         layer = Linear(convert.assemble(codes.data, scales.data, f, None, key), bias=bias)
         return convert.delivered(layer, tensors[packed], family)
     sense = convert.sense_of(f, scheme)
-    overall = scalar(tensors, f"{name}.weight_global_scale")
-    overall = convert.change_sense(overall, "divides", sense, f"{name}.weight_global_scale")
-    weight = convert.assemble(codes.data, scales.data, f, overall, key)
+    factor = overall(tensors, f"{name}.weight_global_scale", f.tensor_scale_shape(codes.shape))
+    factor = convert.change_sense(factor, "divides", sense, f"{name}.weight_global_scale")
+    weight = convert.assemble(codes.data, scales.data, f, factor, key)
     given_key = f"{name}.input_global_scale"
     given = scalar(tensors, given_key) if given_key in tensors else None
     if given is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,8 @@ from fp4rt.errors import ArgumentError, CheckpointError
 #: Whose arrays a reader hands out; None: torch's where the checkpoint's tensors are, else numpy's.
 Family = Literal["numpy", "torch"]
 _Layer = TypeVar("_Layer", "Linear", Quantized)
+#: A tensor scale, or those of the batches.
+_Scale = TypeVar("_Scale", np.float32, "np.float32 | NDArray[np.float32]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ def sense_of(f: BlockFormat, what: str) -> Sense:
     return f.tensor_scale
 
 
-def change_sense(value: np.float32, have: Sense, want: Sense, what: str) -> np.float32:
+def change_sense(value: _Scale, have: Sense, want: Sense, what: str) -> _Scale:
     """A tensor scale in the other convention: the reciprocal, rounded once. The same convention changes nothing.
 
     `CheckpointError` FP6408 where the reciprocal is no normal float32: it would be infinite or lose digits.
@@ -81,11 +83,14 @@ def change_sense(value: np.float32, have: Sense, want: Sense, what: str) -> np.f
     if have == want:
         return value
     with np.errstate(all="ignore"):
-        reciprocal = np.float32(np.float32(1) / value)
-    if not np.isfinite(reciprocal) or reciprocal < np.finfo(np.float32).smallest_normal:
+        reciprocal = cast("_Scale", np.float32(1) / value)
+    wrong = np.argwhere(~(np.isfinite(reciprocal) & (reciprocal >= np.finfo(np.float32).smallest_normal)))
+    if len(wrong):
+        place = tuple(int(i) for i in wrong[0])
+        at = f"{what}{list(place)}" if place else what
         raise CheckpointError(
-            f"{what} is {value} and {have}, where one that {want} is wanted: its reciprocal {reciprocal} is no "
-            "normal float32",
+            f"{at} is {np.asarray(value)[place]} and {have}, where one that {want} is wanted: its reciprocal "
+            f"{np.asarray(reciprocal)[place]} is no normal float32",
             code="FP6408",
             help=f"ask for a format whose tensor scale {have}",
         )
@@ -94,18 +99,34 @@ def change_sense(value: np.float32, have: Sense, want: Sense, what: str) -> np.f
 
 def positive(value: Any, what: str) -> np.float32:
     """A scale to be written, which readers take to be positive and finite."""
-    number = np.float32(arrays.to_host(value).reshape(())[()])
+    numbers = arrays.to_host(value)
+    if numbers.size != 1:
+        raise CheckpointError(
+            f"{what} has one tensor scale, not one for each batch of shape {list(numbers.shape)}",
+            code="FP6405",
+            help="write each batch by itself: q[i]",
+        )
+    number = np.float32(numbers.reshape(())[()])
     if not np.isfinite(number) or number <= 0:
         raise CheckpointError(f"{what} is a positive scale, not {number}", code="FP6405")
     return number
 
 
 def assemble(
-    codes: NDArray[np.uint8], scales: NDArray[np.uint8], f: BlockFormat, tensor_scale: np.float32 | None, name: str
+    codes: NDArray[np.uint8],
+    scales: NDArray[np.uint8],
+    f: BlockFormat,
+    tensor_scale: np.float32 | NDArray[np.float32] | None,
+    name: str,
 ) -> Quantized:
-    """A `Quantized` of packed codes [.., N, K*bits/8] and row-major scales [.., N, K/block], the tensor `name`."""
+    """A `Quantized` of packed codes [.., N, K*bits/8] and row-major scales [.., N, K/block], the tensor `name`.
+
+    A checkpoint's one tensor scale is each batch's, where the format has one for each.
+    """
     shape = (*codes.shape[:-1], codes.shape[-1] * 8 // f.bits)
     check_scales(scales, f, name)
+    if (batches := f.tensor_scale_shape(shape)) and tensor_scale is not None:
+        tensor_scale = np.array(np.broadcast_to(tensor_scale, batches), np.float32)
     return Quantized.from_linear(np.ascontiguousarray(codes), scales, tensor_scale, f, shape)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from fp4num import BlockFormat, Quantized
 from fp4rt.io import convert
 from fp4rt.io.convert import Family, Linear
-from fp4rt.io.tensors import Tensor, get, only, scalar, vector
+from fp4rt.io.tensors import Tensor, get, only, overall, scalar, vector
 
 _WHAT = "a ModelOpt NVFP4 checkpoint"
 _KNOWN = ("weight", "weight_scale", "weight_scale_2", "input_scale", "pre_quant_scale", "bias")
@@ -33,18 +33,20 @@ def from_modelopt(
     and, if there, .input_scale F32, .pre_quant_scale [K] and .bias [N] of floats.
 
     `fmt` is the type that the kernel wants: any layout, and a tensor scale of either sense (the reciprocal is taken for
-    `divides`, rounded once). `family` is "numpy" or "torch", by default what the tensors are. Raises `CheckpointError`
-    for what is missing or of another dtype or shape, and for any other tensor NAME... that is not named in `ignoring`.
+    `divides`, rounded once). Stacked experts [E, N, K/2] may have .weight_scale_2 [E], which a format with a tensor
+    scale for each batch keeps (`nvfp4_experts`). `family` is "numpy" or "torch", by default what the tensors are.
+    Raises `CheckpointError` for what is missing or of another dtype or shape, and for any other tensor NAME... that is
+    not named in `ignoring`.
     """
     f = convert.checked_format(fmt, "e2m1", "e4m3", 16, _WHAT)
     codes = get(tensors, f"{name}.weight", ("U8",))
     scales = get(tensors, f"{name}.weight_scale", ("F8_E4M3",), (*codes.shape[:-1], codes.shape[-1] // 8))
     only(tensors, f"{name}.", (*_KNOWN, *_CACHE), ignoring)
-    second, key = scalar(tensors, f"{name}.weight_scale_2"), f"{name}.input_scale"
+    second, key = overall(tensors, f"{name}.weight_scale_2", f.tensor_scale_shape(codes.shape)), f"{name}.input_scale"
     given = scalar(tensors, key) if key in tensors else None
     sense = convert.sense_of(f, _WHAT)
-    overall = convert.change_sense(second, "multiplies", sense, f"{name}.weight_scale_2")
-    weight = convert.assemble(codes.data, scales.data, f, overall, f"{name}.weight_scale")
+    factor = convert.change_sense(second, "multiplies", sense, f"{name}.weight_scale_2")
+    weight = convert.assemble(codes.data, scales.data, f, factor, f"{name}.weight_scale")
     layer = Linear(
         weight,
         None if given is None else convert.change_sense(given, "multiplies", sense, key),

@@ -86,7 +86,10 @@ def quantized_from(parts: Mapping[str, Array], fmt: BlockFormat, what: str, offs
         if given.ndim != 1 or given.dtype.kind not in "iu" or given.size > MAX_AXES:
             raise _bad(what, f"its shape is {given.dtype} of shape {given.shape}; expected one integer for each axis")
         shape = tuple(int(n) for n in given)
-    if overall is not None and (overall.size != 1 or overall.dtype.kind != "f"):
+    batches = fmt.tensor_scale_shape(shape)
+    if overall is not None and overall.dtype.kind == "f" and batches:
+        overall = overall.astype(np.float32)
+    elif overall is not None and (overall.size != 1 or overall.dtype.kind != "f"):
         raise _bad(what, f"its tensor_scale is {overall.dtype} of shape {overall.shape}; it is one float")
     layout, nan_blocks = parts.get("layout"), parts.get("nan_blocks")
     if layout is not None and layout.dtype.kind != "U":
@@ -97,7 +100,7 @@ def quantized_from(parts: Mapping[str, Array], fmt: BlockFormat, what: str, offs
         return Quantized.from_parts(
             codes,
             parts.get("scales"),
-            None if overall is None else float(overall.reshape(())[()]),
+            overall if overall is None or batches else float(overall.reshape(())[()]),
             fmt,
             shape,
             layout=None if layout is None else str(layout),

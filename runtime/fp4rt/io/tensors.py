@@ -119,6 +119,23 @@ def scalar(tensors: Mapping[str, Any], name: str) -> np.float32:
     return value
 
 
+def overall(tensors: Mapping[str, Any], name: str, batches: tuple[int, ...]) -> np.float32 | NDArray[np.float32]:
+    """A tensor scale that stands for all `batches` of a weight, or one for each: F32, positive and finite."""
+    tensor = get(tensors, name, ("F32", "BF16", "F16"))
+    shape = tuple(tensor.shape)
+    if not batches or tensor.data.size == 1:
+        return scalar(tensors, name)
+    if shape != (*batches, *(1,) * (len(shape) - len(batches))):
+        raise CheckpointError(f"{name} holds one number, or one a batch {list(batches)}, not the shape {shape}",
+                              code="FP6404")  # fmt: skip
+    values = _floats(tensor).reshape(batches)
+    wrong = np.argwhere(~(np.isfinite(values) & (values > 0)))
+    if len(wrong):
+        place = tuple(int(i) for i in wrong[0])
+        raise CheckpointError(f"{name}{list(place)} is a positive scale, not {values[place]}", code="FP6405")
+    return values
+
+
 def vector(tensors: Mapping[str, Any], name: str, size: int) -> NDArray[np.float32] | None:
     """The F32 (or BF16 or F16) tensor of `size` finite numbers, as float32; None if there is none of that name."""
     if name not in tensors:

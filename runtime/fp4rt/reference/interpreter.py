@@ -127,7 +127,7 @@ def _dim(kernel: TypedKernel, value: Value, env: Environment) -> Tensor:
 
 def _tensor_scale(kernel: TypedKernel, value: Value, env: Environment) -> Tensor:
     array = env.arrays[str(value.attrs["name"])]
-    return Tensor(np.asarray(array.tensor_scale, np.float32).reshape(()), ())
+    return Tensor(np.asarray(array.tensor_scale, np.float32).reshape(array.shape[: len(value.axes)]), value.axes)
 
 
 _LEAVES: dict[str, Callable[[TypedKernel, Value, Environment], Operand]] = {

@@ -22,7 +22,8 @@ _library = torch.library.Library(_SPACE, "FRAGMENT")
 def quantize(x: Any, fmt: BlockFormat | str, *, tensor_scale: Any = None) -> Quantized:
     """`fp4rt.quantize` of a tensor, to nearest, which torch.compile and torch.export take as one operator.
 
-    `tensor_scale` is a tensor of one float32, or None: then the largest magnitude decides. No gradient passes.
+    `tensor_scale` is a tensor of one float32 (or one a batch, as the format says), or None: then the largest magnitude
+    decides. No gradient passes.
     """
     return quantize_as(x, block_format(fmt), fmt if isinstance(fmt, str) else format_text(fmt), tensor_scale)
 
@@ -57,7 +58,8 @@ def _fake(x: Any, tensor_scale: Any, text: str) -> tuple[Any, Any, Any]:
     codes = x.new_empty([*x.shape[:-1], x.shape[-1] * f.bits // 8], dtype=torch.uint8)
     count = 0 if f.scale is None else symbolic.scale_count(f, x.shape, None)
     scales = x.new_empty([count], dtype=torch.float32 if f.scale == "f32" else torch.uint8)
-    return codes, scales, x.new_empty([] if f.tensor_scale is not None else [0], dtype=torch.float32)
+    overall = [0] if f.tensor_scale is None else f.tensor_scale_shape(x.shape)
+    return codes, scales, x.new_empty(overall, dtype=torch.float32)
 
 
 _library.define(_SCHEMA, tags=(torch.Tag.pt2_compliant_tag,))
