@@ -8,6 +8,8 @@ from fp4cc.ir.kernel import Expr
 
 #: The word in shared memory by which one thread tells the others whether their part was the last to arrive.
 SPLIT_WORDS = "split_words"
+#: What `split_k auto` chooses from.
+PARTS = (1, 2, 3, 4, 6, 8)
 SUMS_PARAM = "split_sums_ptr"
 ARRIVALS_PARAM = "split_arrivals_ptr"
 

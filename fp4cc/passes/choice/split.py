@@ -8,12 +8,11 @@ from typing import Literal
 from fp4cc.diagnostics import Diagnostic, error
 from fp4cc.ir.kernel import Expr, Schedule
 from fp4cc.ir.lowered import Problem
+from fp4cc.ir.lowered.split import PARTS
 from fp4cc.ir.sizes import fold
 
 #: Parts of K at most: the last CTA of a tile reads the sums of all of them.
 MOST_PARTS = 16
-#: What `split_k auto` chooses from.
-PARTS = (1, 2, 3, 4, 6, 8)
 #: Where parts meet: two trips to L2, and the bytes that an SM moves to or from it in a clock.
 _MEETING, _BYTES_PER_CLOCK = 2000, 32
 

@@ -7,10 +7,9 @@ from dataclasses import replace
 
 from fp4cc.ir.kernel import Expr
 from fp4cc.ir.lowered import Decision, KernelParam, LoweredKernel, NamedBarrier, RoleName, Size, SmemBuffer, Walk
-from fp4cc.ir.lowered.split import ARRIVALS_PARAM, SPLIT_WORDS, SUMS_PARAM, Split
+from fp4cc.ir.lowered.split import ARRIVALS_PARAM, PARTS, SPLIT_WORDS, SUMS_PARAM, Split
 from fp4cc.ir.lowered_epilogue import EpilogueProgram
 from fp4cc.ir.sizes import ceildiv, fold, mul
-from fp4cc.passes.choice.split import PARTS
 from fp4rt.manifest import Init, Param
 from fp4rt.plan import WORKSPACE
 
