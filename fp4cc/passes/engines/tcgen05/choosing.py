@@ -125,10 +125,8 @@ def explain_operands(lowered: LoweredKernel, request: Request, *, swapped: bool)
     """Which operand is A, where that is not as it is written or was to be chosen."""
     problem, by = lowered.products, "schedule" if request.swap is True else "compiler"
     if swapped:
-        why = (
-            f"asked for by `swap_ab {'yes' if request.swap else 'auto'}`" if request.schedule is not None else
-            "few rows: an instruction has 128 lanes for weights, and as few columns as there are rows"
-        )  # fmt: skip
+        few = "an instruction has 128 lanes for weights, and as few columns as there are rows"
+        why = "asked for by `swap_ab yes`" if request.swap else f"faster in the model: {few}"
         chosen = f"swapped: {problem.m_axis} along the lanes, {problem.n_axis} along the columns of a tile"
         yield Decision("operands", chosen, why, ("as written: tiles of 128 rows of the left operand",), by)
     elif request.swap is None:
