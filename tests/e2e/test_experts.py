@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cache
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ BATCHED = (
 )
 
 
-def loop(inputs: dict[str, object], offsets: np.ndarray) -> np.ndarray:
+def loop(inputs: dict[str, Any], offsets: np.ndarray) -> np.ndarray:
     """bf16 of x[rows] @ w[e].T times the tensor scales of both, one expert after another."""
     x, w = (inputs[name] for name in "xw")
     assert isinstance(x, fp4num.Quantized) and isinstance(w, fp4num.Quantized)
@@ -50,12 +51,15 @@ def test_the_reference_is_a_loop_over_experts(counts: list[int], seed: int, text
     kernel = reference(text)
     offsets = np.cumsum([0, *counts]).astype(np.int32)
     dims = {"E": len(counts), "M": int(offsets[-1]), "N": 8, "K": 32}
-    inputs = {**random_inputs(kernel.manifest, dims, seed, given={"offsets": offsets}), "offsets": offsets}
+    inputs: dict[str, Any] = {
+        **random_inputs(kernel.manifest, dims, seed, given={"offsets": offsets}),
+        "offsets": offsets,
+    }
     assert (kernel(**inputs)["y"].view(np.uint16) == loop(inputs, offsets).view(np.uint16)).all()
 
 
 @cache
-def reference(text: str) -> fp4rt.Kernel:
+def reference(text: str) -> Any:
     """The kernel of a spec that only the reference runs."""
     typed = to_typed(analyze(Source("k.fp4", text), None).raise_errors().kernels[0])
     return Artifact.build(Manifest(typed.name, "sm_100a", typed, Plan(())), {}).load_kernel("reference")
@@ -63,7 +67,7 @@ def reference(text: str) -> fp4rt.Kernel:
 
 def test_a_call_names_the_wrong_tensor_scale() -> None:
     kernel = reference(EXPERTS)
-    inputs = random_inputs(kernel.manifest, {"E": 2, "M": 3, "N": 8, "K": 32})
+    inputs: dict[str, Any] = dict(random_inputs(kernel.manifest, {"E": 2, "M": 3, "N": 8, "K": 32}))
     w = inputs["w"]
     assert isinstance(w, fp4num.Quantized)
     with pytest.raises(ArgumentError, match=r"one number a batch, of shape \(2,\)"):
@@ -99,6 +103,7 @@ def test_batches(compiler: Compiler, target: str, schedule: str, a: str) -> None
     artifact = compiler.artifact(BATCHED.replace("A[", f"{a}[") + schedule, target)
     for seed, m in enumerate((5, 130)):
         dims = {"E": 3, "M": m, "N": 72, "K": 128}
-        inputs = random_inputs(artifact.manifest, dims, seed=seed)
-        found, want = (artifact.load_kernel(device)(**inputs)["y"] for device in ("emulator", "reference"))
+        inputs: dict[str, Any] = dict(random_inputs(artifact.manifest, dims, seed=seed))
+        kernels: list[Any] = [artifact.load_kernel(device) for device in ("emulator", "reference")]
+        found, want = (kernel(**inputs)["y"] for kernel in kernels)
         assert (found.view(np.uint16) == want.view(np.uint16)).all()
