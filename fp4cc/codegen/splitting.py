@@ -25,6 +25,11 @@ class SplitText:
     sums: int
     may_be_whole: bool
 
+    @property
+    def step_bytes(self) -> int:
+        """From four sums of a thread to its next four: all threads' lie side by side."""
+        return 16 * self.threads
+
 
 def split_text(lowered: LoweredKernel, thread: str, first: str, rank: str = "cta_m") -> SplitText | None:
     """What the templates say; None where a CTA has all of K. `rank`: the CTA's number in a cluster of several."""

@@ -59,7 +59,7 @@ def schedule(name: str, m: int, n: int, k: int, cluster: tuple[int, int], more: 
     return f"schedule {name} on sm_100a {{ {fields} }}\n"
 
 
-@pytest.mark.parametrize(("m", "n", "cluster", "options"), some(((*s, o) for o in MODES for s in SCHEDULES), 8))
+@pytest.mark.parametrize(("m", "n", "cluster", "options"), some(((*s, o) for o in MODES for s in SCHEDULES), 11))
 def test_gated(check: Check, m: int, n: int, cluster: tuple[int, int], options: dict[str, object]) -> None:
     """Residues in every size; one cluster takes all tiles, so that the rings wrap."""
     text = gated() + schedule("gated", m, n, 256, cluster)
@@ -68,7 +68,7 @@ def test_gated(check: Check, m: int, n: int, cluster: tuple[int, int], options: 
 
 @pytest.mark.parametrize(
     ("fmt", "m", "n", "cluster", "options"),
-    some(((fmt, *s, o) for fmt in ("nvfp4", "mxfp4") for o in MODES for s in SCHEDULES), 5),
+    some(((fmt, *s, o) for fmt in ("nvfp4", "mxfp4") for o in MODES for s in SCHEDULES), 11),
 )
 def test_low_rank(check: Check, fmt: str, m: int, n: int, cluster: tuple[int, int], options: dict[str, object]) -> None:
     """NVFP4 has a tensor scale, so there are two accumulators; MXFP4 has none, so there is one."""
@@ -165,7 +165,7 @@ def test_a_product_with_itself(check: Check) -> None:
 
 @pytest.mark.parametrize(
     ("fmt", "m", "n", "cluster"),
-    some(((f, *s) for f in ("bf16", "e4m3") for s in [*SCHEDULES, (128, 256, (1, 1)), (256, 256, (2, 2))]), 3),
+    some(((f, *s) for f in ("bf16", "e4m3") for s in [*SCHEDULES, (128, 256, (1, 1)), (256, 256, (2, 2))]), 5),
 )
 def test_plain_operands(check: Check, fmt: str, m: int, n: int, cluster: tuple[int, int]) -> None:
     deep = 64 if fmt == "bf16" else 128

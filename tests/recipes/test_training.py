@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pytest
 
 from fp4num import FORMATS, dequantize, quantize
 from fp4num.hadamard import TE_SIGNS, matrix
@@ -72,6 +73,7 @@ def test_nvfp4_step(recipe: Callable[[str], Recipe]) -> None:
     assert close(found["dw"], f32(dy).T @ f32(x), 0.3)
 
 
+@pytest.mark.slow
 def test_mx_step(recipe: Callable[[str], Recipe]) -> None:
     rng = np.random.default_rng(1)
     x, w, dy = (bf16(rng.integers(-100, 101, shape) / 64) for shape in ((M, K), (N, K), (M, N)))
