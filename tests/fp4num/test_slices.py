@@ -37,6 +37,13 @@ def cut(draw: st.DrawFn) -> tuple[Quantized, tuple[Any, ...]]:
     return quantize(x, fmt), tuple(key)
 
 
+def test_a_slice_without_columns_has_no_block_to_cut() -> None:
+    q = quantize(np.ones((2, 1, 32), np.float32), TALL)
+    assert q[:, 0, :0].shape == (2, 0)
+    with pytest.raises(DataError, match="blocks of 4 rows keep their axis"):
+        q[:, 0, :16]
+
+
 @settings(max_examples=60, deadline=None)
 @given(case=cut())
 def test_a_slice_decodes_to_the_slice_of_what_is_decoded(case: tuple[Quantized, tuple[Any, ...]]) -> None:
@@ -58,7 +65,8 @@ def test_a_slice_decodes_to_the_slice_of_what_is_decoded(case: tuple[Quantized, 
 
 
 def cuts_a_block(q: Quantized, key: tuple[Any, ...]) -> bool:
-    """Whether a bound lies within a block, or rows that share a scale lose their axis while another takes its place."""
+    """Whether a bound lies within a block, or rows that share a scale lose their axis while another takes its place,
+    which does not matter where nothing is left."""
     keys = [k for k in key if k is not Ellipsis]
     keys += [slice(None)] * (len(q.shape) - len(keys))
     tall, wide = q.format.block
@@ -68,7 +76,9 @@ def cuts_a_block(q: Quantized, key: tuple[Any, ...]) -> bool:
         if any(bound % step and bound != n for bound in (low, max(low, high))):
             return True
     rows = [len(range(*k.indices(n))) for k, n in zip(keys[:-1], q.shape[:-1], strict=True) if isinstance(k, slice)]
-    return isinstance(keys[-2], int) and tall != 1 and bool(rows) and q.format.stored[0] != 1 and rows[-1] > 1
+    columns = len(range(*keys[-1].indices(q.shape[-1])))
+    shared = isinstance(keys[-2], int) and tall != 1 and q.format.stored[0] != 1
+    return shared and bool(rows) and all(rows) and columns > 0 and rows[-1] > 1
 
 
 def test_refusals_name_the_bounds_that_work() -> None:
