@@ -33,7 +33,7 @@ def test_a_scale_for_each_column_and_delays(check: Check) -> None:
     check(text, "sm_90a", mode="delayed", sms=2, M=200, N=72, K=256)
 
 
-@pytest.mark.parametrize("target", ["sm_90a", "sm_100a"])
+@pytest.mark.parametrize("target", ["sm_90a", pytest.param("sm_100a", marks=pytest.mark.slow)])
 def test_scales_in_another_layout(check: Check, target: str) -> None:
     check(gemm("turned_act", "turned_weight", lead="L, "), target, L=2, M=140, N=264, K=384)
     check(gemm("ds_act", "turned_act"), target, M=40, N=72, K=256)
