@@ -50,4 +50,8 @@ def memory_json(found: Sequence[Memory]) -> list[dict[str, object]]:
 
 
 def _ratios(total: int, bf16: int, fp8: int) -> tuple[str, str]:
-    return tuple("-" if not other else f"{100 * total / other:.1f} %" for other in (bf16, fp8))  # type: ignore[return-value]
+    return _ratio(total, bf16), _ratio(total, fp8)
+
+
+def _ratio(total: int, other: int) -> str:
+    return f"{100 * total / other:.1f} %" if other else "-"

@@ -93,6 +93,11 @@ def _rounded_down(expr: Expr) -> Expr:
     return ("floordiv" if operator == "div" else operator, *map(_rounded_down, operands))
 
 
+def where(condition: Expr, yes: Expr, no: Expr) -> Expr:
+    """`yes` where the condition holds, else `no`; one of them where it is known."""
+    return ("where", condition, yes, no) if isinstance(condition, tuple) else yes if condition else no
+
+
 def ceildiv(value: Expr, divisor: int) -> Expr:
     """value / divisor rounded up."""
     return value if divisor == 1 else fold("ceildiv", value, divisor)

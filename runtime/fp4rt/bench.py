@@ -187,8 +187,7 @@ def check(kernel: Kernel, dims: Mapping[str, int]) -> dict[str, int] | None:
     trial = run_trial(kernel, kernel.artifact.load_kernel("reference"), arguments, sizes)
     wrong = [str(c) for c in trial.comparisons if not c.equal]
     if wrong:
-        at = ", ".join(f"{name} = {size}" for name, size in sizes.items())
-        raise Different(f"{kernel.name} at {at} differs from the reference: {'; '.join(wrong)}")
+        raise Different(f"{kernel.name} at {_text(sizes)} differs from the reference: {'; '.join(wrong)}")
     return {d.name: sizes[d.name] for d in kernel.manifest.kernel.dims}
 
 
@@ -243,8 +242,11 @@ def row(found: Measured, peers: Sequence[str]) -> list[str]:
 
 def unchecked(found: Measured) -> str:
     """What is said of a call that was not compared."""
-    sizes = ", ".join(f"{name} = {size}" for name, size in found.sizes.items())
-    return f"not compared with the reference, which would take too long: {sizes}"
+    return f"not compared with the reference, which would take too long: {_text(found.sizes)}"
+
+
+def _text(sizes: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} = {size}" for name, size in sizes.items())
 
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -144,12 +144,12 @@ def _scalar(x: Any, f: BlockFormat, tensor_scale: Any, amax: Any) -> Any:
 
 def _kernel(name: str, device: str, source: supply.Source) -> Kernel | None:
     """The quantizer on a device, loaded once; None where nobody has it."""
-    if source is None and not supply.known():
-        return None
     key = (name, device)
     with _lock:
         if source is None and key in _loaded:
             return _loaded[key]
+        if source is None and not supply.known():  # a look at all installed packages
+            return None
         try:
             selector, target = supply.device_and_target(device, device)
             kernel = supply.supplier(source)(FILE, name, target).load_kernel(selector)

@@ -38,6 +38,9 @@ PRODUCTS = {
     "plain": "in x : bf16[M, K]; in w : bf16[N, K]; in r : bf16[M, N]; out y : bf16[M, N]; y = x @ w.T + r",
     "two": "in x : mxfp8[M, K]; in w : mxfp4[N, K]; in d : mxfp4[N, K]; out y : f32[M, N]; y = (x @ w.T) * (x @ d.T)",
     "promoted": "in x : ds_act[M, K]; in w : ds_weight[N, K]; out y : bf16[M, N]; y = x @ w.T",
+    "fast": "in x : e4m3[M, K]; in w : e5m2[N, K]; out y : f32[M, N]; y = relu(matmul(x, w.T, accumulate = fast))",
+    "fast_scaled": "in x : ds_act[M, K]; in w : ds_weight[N, K]; out y : bf16[M, N]\n"
+    "y = matmul(x, w.T, accumulate = fast)",
     "quantized": "in x : nvfp4[M, K]; in w : nvfp4[N, K]; in ts : f32[]; out y : nvfp4[M, N]\n"
     "y = quantize(x @ w.T, tensor_scale = ts)",
     "reduced": "in x : bf16[M, K]; in w : bf16[N, K]; out y : f32[M]; y = max(abs(x @ w.T), over = N)",
@@ -90,7 +93,7 @@ def test_the_other_engine(check: Check, name: str, parts: str) -> None:
     seed = sum(map(ord, name + parts))
     numbers = random.Random(seed)
     text = product(name, parts, numbers.choice(["1 x 1", "2 x 1"]) if name != "promoted" else "1 x 1")
-    k = 128 * numbers.choice([1, 3, 5]) if name == "promoted" else 32 * numbers.choice([1, 5, 17, 23])
+    k = 128 * numbers.choice([1, 3, 5]) if name in ("promoted", "fast_scaled") else 32 * numbers.choice([1, 5, 17, 23])
     sizes = {"M": numbers.randint(1, 140), "N": 16 * numbers.randint(1, 9), "K": k}
     for sms in numbers.sample((2, 8, 148), 2):
         check(text, "sm_90a", seed=seed, mode="delayed", sms=sms, order="strict", **sizes)

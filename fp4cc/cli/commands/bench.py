@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from fp4cc.cli.failures import fail, failure_of
+from fp4cc.cli.commands.run import sizes_text
+from fp4cc.cli.failures import Status, fail, failure_of
 from fp4cc.cli.options import (
     cache_option,
     json_option,
@@ -99,13 +100,13 @@ def command(
             gpu = Gpu(device)
         except DeviceError as error:
             _print_estimates(manifest.name, target, expected, as_json=as_json, error=error)
-            return fail(failure_of(error), as_json=False) if not as_json else 3
+            return Status.NO_DEVICE if as_json else fail(failure_of(error), as_json=False)
         each = {lowered.name: [one.sizes for one in expected]}
         built = build_for(request, each, [lowered], use_cache=not no_cache, step=line.step)
         loaded = artifact_of(only_kernel(built.kernels)).load_kernel(gpu.device)
         found: list[Measured] = []
         for one in expected:
-            line.step(f"timing {_sizes(one.sizes)} on {gpu.name}")
+            line.step(f"timing {sizes_text(one.sizes)} on {gpu.name}")
             found.append(measure(loaded, one.sizes, gpu))
     if draw is not None:
         draw(f"{manifest.name} on {gpu.name}", found)
@@ -161,12 +162,8 @@ def _print_memory(expected: Sequence[Estimate]) -> None:
 
     largest = max(expected, key=lambda one: sum(m.total for m in one.memory))
     rows, head = memory_table(largest.memory)
-    click.echo(f"\nmemory at {_sizes(largest.sizes)}, bytes")
+    click.echo(f"\nmemory at {sizes_text(largest.sizes)}, bytes")
     click.echo("\n".join(table(rows, head, indent="  ")))
-
-
-def _sizes(sizes: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} = {size}" for name, size in sizes.items()) or "fixed sizes"
 
 
 def _us(seconds: float | None) -> str:

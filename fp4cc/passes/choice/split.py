@@ -9,7 +9,7 @@ from fp4cc.diagnostics import Diagnostic, error
 from fp4cc.ir.kernel import Expr, Schedule
 from fp4cc.ir.lowered import Problem
 from fp4cc.ir.lowered.split import PARTS
-from fp4cc.ir.sizes import fold
+from fp4cc.ir.sizes import fold, where
 
 #: Parts of K at most: the last CTA of a tile reads the sums of all of them.
 MOST_PARTS = 16
@@ -64,7 +64,7 @@ def parts_of(schedule: Schedule | None, clocks: Callable[[int], Expr]) -> Expr:
     least = clocks(1)
     for parts in PARTS[1:]:
         taken = clocks(parts)
-        found = _where(fold("lt", taken, least), parts, found)
+        found = where(fold("lt", taken, least), parts, found)
         least = fold("min", least, taken)
     return found
 
@@ -78,9 +78,3 @@ def least_clocks(schedule: Schedule | None, clocks: Callable[[int], Expr]) -> Ex
     for parts in PARTS[1:]:
         least = fold("min", least, clocks(parts))
     return least
-
-
-def _where(condition: Expr, yes: Expr, no: Expr) -> Expr:
-    if isinstance(condition, bool):
-        return yes if condition else no
-    return ("where", condition, yes, no)

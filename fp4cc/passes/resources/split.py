@@ -9,7 +9,7 @@ from fp4cc.ir.kernel import Expr
 from fp4cc.ir.lowered import Decision, KernelParam, LoweredKernel, NamedBarrier, RoleName, Size, SmemBuffer, Walk
 from fp4cc.ir.lowered.split import ARRIVALS_PARAM, PARTS, SPLIT_WORDS, SUMS_PARAM, Split
 from fp4cc.ir.lowered_epilogue import EpilogueProgram
-from fp4cc.ir.sizes import ceildiv, fold, mul
+from fp4cc.ir.sizes import ceildiv, fold, mul, where
 from fp4rt.manifest import Init, Param
 from fp4rt.plan import WORKSPACE
 
@@ -57,9 +57,9 @@ def with_parts(
         return program, ()
     several: Expr = fold("lt", 1, split.parts)
     start = mul(ceildiv(program.workspace, _ALIGNMENT), _ALIGNMENT)
-    sums = _if(several, mul(tiles, split.parts, split.part_bytes))
+    sums = where(several, mul(tiles, split.parts, split.part_bytes), 0)
     at = _sum(start, sums)
-    arrivals = _if(several, tiles)
+    arrivals = where(several, tiles, 0)
     params = (
         KernelParam(SUMS_PARAM, Param("pointer", WORKSPACE, start), "sums of each part of each tile"),
         KernelParam(ARRIVALS_PARAM, Param("pointer", WORKSPACE, at), "parts that have arrived, by tile"),
@@ -81,12 +81,6 @@ def explain_split(lowered: LoweredKernel) -> Iterator[Decision]:
     if split.may_be_whole:
         why = f"as many as take the least time in the model; {why}"
     yield Decision("split of K", chosen, why, (), "schedule" if lowered.schedule is not None else "compiler")
-
-
-def _if(condition: Expr, size: Expr) -> Expr:
-    if isinstance(condition, bool):
-        return size if condition else 0
-    return ("where", condition, size, 0)
 
 
 def _sum(a: Expr, b: Expr) -> Expr:

@@ -97,7 +97,8 @@ class Template:
             (i.kept, (fills[i.width], place[i.source], i.byte_offset, i.value, i.count)) for i in plan.init if i.count
         ]
         self._fills = [fill for _, fill in wanted]
-        #: Those of memory that was prepared, and of what has to be only there: see `prepare`.
+        #: Those that memory needs once, and those that every call does: see `prepare`.
+        self._once = [fill for kept, fill in wanted if kept]
         self._again = [fill for kept, fill in wanted if not kept]
         self._aligned = _alignments(self._active, [m for _, _, m in self._maps if m.active], used, place, parts)
         # Where every address is a multiple of all of these, one look at all of them together is enough.
@@ -156,7 +157,7 @@ class Template:
             (result, capturing) = cu.cuStreamIsCapturing(handle)
             if result or int(capturing):
                 return False
-            self._queue_fills([fill for fill in self._fills if fill not in self._again], addresses, handle)
+            self._queue_fills(self._once, addresses, handle)
             (result,) = cu.cuStreamSynchronize(handle)
             if result:
                 raise failure(result, "cuStreamSynchronize")
@@ -171,7 +172,7 @@ class Template:
     @property
     def keeps(self) -> bool:
         """Whether there is something to `prepare`."""
-        return len(self._again) < len(self._fills)
+        return bool(self._once)
 
     def _encode(self, m: ResolvedMap, address: int) -> bytes:
         """A map for some address: other sizes of a call may leave it as it is."""

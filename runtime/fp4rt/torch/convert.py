@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeAlias
 
 import torch  # pyright: ignore[reportMissingImports]
 
@@ -17,6 +17,7 @@ from fp4rt.torch.qat import QatLinear
 from fp4rt.torch.training import TrainingLinear
 
 Filter = Callable[[str, Any], bool]
+Place: TypeAlias = "tuple[str, Any, list[tuple[Any, str]]]"
 #: The kernels of each kind of recipe whose conditions say which sizes a layer may have.
 _SIZED = {"inference": ("linear",), "training": ("fprop", "dgrad", "wgrad"), "qat": ("fake",)}
 
@@ -62,15 +63,20 @@ def convert(
         check_layer(name, layer, kernels)
     make = {"inference": _inference, "training": _training, "qat": _aware}[chosen.kind]
     made = [make(name, layer, kernels) for name, layer, _ in places]
-    for new, (_, _, owners) in zip(made, places, strict=True):
-        for owner, attribute in owners:  # a layer with several names stays one layer
-            setattr(owner, attribute, new)
+    put_layers(places, made)
     return model
 
 
-def linear_layers(model: Any, filter: Filter | None) -> Iterator[tuple[str, Any, list[tuple[Any, str]]]]:
+def put_layers(places: Sequence[Place], made: Sequence[Any]) -> None:
+    """Put new layers where those of `linear_layers` stand: a layer with several names stays one layer."""
+    for new, (_, _, owners) in zip(made, places, strict=True):
+        for owner, attribute in owners:
+            setattr(owner, attribute, new)
+
+
+def linear_layers(model: Any, filter: Filter | None) -> Iterator[Place]:
     """Each linear layer that is to be converted: its first name, itself, and the places where it stands."""
-    found: dict[int, tuple[str, Any, list[tuple[Any, str]]]] = {}
+    found: dict[int, Place] = {}
     for path, owner in model.named_modules():
         for attribute, layer in owner._modules.items():  # named_children has each module once
             if type(layer) is torch.nn.Linear:

@@ -14,7 +14,7 @@ from fp4num import BlockFormat, Quantized
 from fp4rt import recipes, supply
 from fp4rt.errors import TorchError
 from fp4rt.recipes import Recipe
-from fp4rt.torch.convert import check_layer, linear_layers, quantized_weight
+from fp4rt.torch.convert import check_layer, linear_layers, put_layers, quantized_weight
 from fp4rt.torch.kernels import RecipeKernels
 from fp4rt.torch.linear import Linear
 
@@ -85,9 +85,7 @@ def parallelize(
     for name, layer, _ in places:
         check_layer(name, layer, kernels)
     made = [_cut(name, layer, _how(name, plan), kernels, rank, ranks, group) for name, layer, _ in places]
-    for new, (_, _, owners) in zip(made, places, strict=True):
-        for owner, attribute in owners:
-            setattr(owner, attribute, new)
+    put_layers(places, made)
     return model
 
 

@@ -12,9 +12,6 @@ from fp4num import Quantized
 from fp4rt.errors import TorchError
 from fp4rt.torch.operators import Operator
 
-#: The signs of Transformer Engine's random Hadamard transform of 16.
-SIGNS = (1, 1, 1, -1, 1, -1, -1, -1, -1, -1, -1, 1, -1, 1, -1, -1)
-
 
 @dataclass(frozen=True, slots=True)
 class Operands:

@@ -7,11 +7,12 @@ from typing import Any
 
 import torch  # pyright: ignore[reportMissingImports]
 
+from fp4num.hadamard import TE_SIGNS
 from fp4rt.torch.inputs import in_bfloat16
 from fp4rt.torch.kernels import RecipeKernels
 from fp4rt.torch.modules import keeping_types
 from fp4rt.torch.quartet import step_of
-from fp4rt.torch.step import SIGNS, LinearStep
+from fp4rt.torch.step import LinearStep
 
 
 class TrainingLinear(torch.nn.Module):  # pyright: ignore[reportUntypedBaseClass]
@@ -31,7 +32,7 @@ class TrainingLinear(torch.nn.Module):  # pyright: ignore[reportUntypedBaseClass
         self.generator = generator
         self._kernels = kernels
         self._step = step_of(kernels.all_of(weight))
-        self._signs = torch.tensor(SIGNS, dtype=torch.float32, device=weight.device)
+        self._signs = torch.tensor(TE_SIGNS, dtype=torch.float32, device=weight.device)
 
     @property
     def in_features(self) -> int:

@@ -14,9 +14,9 @@ from torch.utils.checkpoint import checkpoint
 import fp4rt
 import fp4rt.torch
 from fp4cc.supply import artifact
+from fp4num.hadamard import TE_SIGNS
 from fp4rt.recipes import RECIPES
 from fp4rt.torch import TrainingLinear
-from fp4rt.torch.step import SIGNS
 
 pytestmark = pytest.mark.torch
 
@@ -53,7 +53,7 @@ def model(recipe: str, dtype: torch.dtype = torch.bfloat16) -> Any:
 
 def step_by_hand(recipe: str, x: Any, w: Any, dy: Any, rng: Any) -> dict[str, Any]:
     """The recipe's typed kernels on the reference, one after another, and the operands between them."""
-    signs = torch.tensor(SIGNS, dtype=torch.float32)
+    signs = torch.tensor(TE_SIGNS, dtype=torch.float32)
 
     def quantized(what: str, value: Any) -> tuple[Any, Any]:
         args = {what: value}
