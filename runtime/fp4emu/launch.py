@@ -14,6 +14,7 @@ from fp4emu.errors import Deadlock, Fault, TimeOver
 from fp4emu.grid import Extent, Grid
 from fp4emu.group import Group
 from fp4emu.isa.barriers import warps_exited
+from fp4emu.isa.register_pool import at_launch
 from fp4emu.machine import Machine, WarpContext
 from fp4emu.memory import GlobalMemory
 from fp4emu.order import exits
@@ -57,6 +58,7 @@ class Launch:
         self.configuration = configuration
         self.machine = Machine(target, memory, AsyncQueue(configuration.mode, configuration.seed))
         self.grid = Grid(self.machine, program.symbols, extent, param_address, configuration.sm_count)
+        self.grid.registers = at_launch(program.function)
         self.random = random.Random(configuration.seed)
         self.groups: list[Group] = []
         self.meeting: set[int] = set()
