@@ -20,6 +20,7 @@ except ImportError as error:
         "fp4rt.torch needs torch, which is not installed", code="FP6115", help="pip install 'fp4cc[torch]'"
     ) from error
 
+from fp4rt.torch.checkpoints import load_quantized
 from fp4rt.torch.convert import convert
 from fp4rt.torch.linear import Linear
 from fp4rt.torch.modules import QuantizedBuffer
@@ -42,6 +43,7 @@ __all__ = [
     "TrainingLinear",
     "as_op",
     "convert",
+    "load_quantized",
     "parallelize",
     "quantize",
     "typed",

@@ -102,8 +102,7 @@ class Linear(torch.nn.Module):  # pyright: ignore[reportUntypedBaseClass]
     @staticmethod
     def from_float(linear: Any, kernel: Kernel | Operator, **options: Any) -> Linear:
         """Of a `torch.nn.Linear`: its weight is quantized by the rule of the kernel's format; `options` of `Linear`."""
-        fmt = _roles(operator_of(kernel).kernel.manifest.kernel).weight.format
-        assert fmt is not None  # a weight is quantized
+        fmt = weight_format(operator_of(kernel))
         bias = None if linear.bias is None else linear.bias.detach()
         return Linear(kernel, quantizing.quantize(linear.weight.detach(), fmt), **{"bias": bias, **options})
 
@@ -144,6 +143,13 @@ class Linear(torch.nn.Module):  # pyright: ignore[reportUntypedBaseClass]
 
     def _apply(self, fn: Callable[[Any], Any], recurse: bool = True) -> Linear:
         return super()._apply(keeping_types(fn), recurse)
+
+
+def weight_format(product: Operator) -> BlockFormat:
+    """The format that a linear layer's kernel wants its weight in. TorchError FP6123 for a kernel of another form."""
+    fmt = _roles(product.kernel.manifest.kernel).weight.format
+    assert fmt is not None  # a weight is quantized
+    return fmt
 
 
 def operator_of(kernel: Kernel | Operator) -> Operator:
