@@ -25,7 +25,7 @@ from fp4rt.torch.convert import convert
 from fp4rt.torch.linear import Linear
 from fp4rt.torch.modules import QuantizedBuffer
 from fp4rt.torch.operators import Operator, as_op
-from fp4rt.torch.parallel import RowParallelLinear, parallelize
+from fp4rt.torch.parallel import GatheredLinear, RowParallelLinear, gather_rows, parallelize
 from fp4rt.torch.qat import FakeQuantize, QatLinear
 from fp4rt.torch.quantizing import quantize
 from fp4rt.torch.tensors import register, typed
@@ -35,6 +35,7 @@ register()
 
 __all__ = [
     "FakeQuantize",
+    "GatheredLinear",
     "Linear",
     "Operator",
     "QatLinear",
@@ -43,6 +44,7 @@ __all__ = [
     "TrainingLinear",
     "as_op",
     "convert",
+    "gather_rows",
     "load_quantized",
     "parallelize",
     "quantize",

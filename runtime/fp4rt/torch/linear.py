@@ -115,14 +115,21 @@ class Linear(torch.nn.Module):  # pyright: ignore[reportUntypedBaseClass]
         rows = x.reshape(-1, x.shape[-1])
         if self.pre_quant_scale is not None:
             rows = (rows * self.pre_quant_scale).to(x.dtype)
-        value = rows.contiguous() if roles.x.format is None else self._quantized(rows.contiguous(), roles.x.format)
-        args = {roles.x.name: value, roles.weight.name: self.weight.value}
+        args = {roles.x.name: self._operand(rows.contiguous(), roles.x.format), roles.weight.name: self.weight.value}
         if roles.bias is not None:
             args[roles.bias.name] = self._bias(_type(roles.bias))
         y = self._product(**args)[roles.out.name]
         if roles.bias is None and self.bias is not None:
             y = y + self.bias
-        return y.reshape(*x.shape[:-1], self.out_features)
+        return y.reshape(*self._leading(x), self.out_features)
+
+    def _leading(self, x: Any) -> tuple[int, ...]:
+        """The axes of y before the last."""
+        return tuple(x.shape[:-1])
+
+    def _operand(self, rows: Any, f: BlockFormat | None) -> Any:
+        """What the kernel multiplies by the weight."""
+        return rows if f is None else self._quantized(rows, f)
 
     def _bias(self, dtype: Any) -> Any:
         """The bias of a kernel that takes one: zeros where the layer has none."""

@@ -13,7 +13,7 @@ import fp4rt
 import fp4rt.torch
 from fp4cc.supply import artifact
 from fp4rt.recipes import RECIPES
-from fp4rt.torch import RowParallelLinear, convert, parallelize
+from fp4rt.torch import GatheredLinear, RowParallelLinear, convert, parallelize
 
 
 def whole(*shape: int, seed: int, largest: float) -> torch.Tensor:
@@ -31,6 +31,7 @@ def check_recipe(recipe: str, rank: int, ranks: int) -> None:
     plain["down"].weight.data = whole(256, 512, seed=2, largest=largest)
     for layer in plain.values():
         layer.bias.data = whole(1, len(layer.bias), seed=3, largest=1.0)[0]
+    plain_up = torch.nn.ModuleList([copy.deepcopy(plain["up"])])
     one = convert(copy.deepcopy(plain), recipe, artifacts=artifact)
     cut = parallelize(plain, recipe, {"up": "column", "d*": "row"}, artifacts=artifact)
     assert isinstance(cut["down"], RowParallelLinear)
@@ -44,10 +45,25 @@ def check_recipe(recipe: str, rank: int, ranks: int) -> None:
     with torch.no_grad():
         assert torch.equal(cut["up"](x), one["up"](x)[..., mine]), recipe
         assert torch.equal(cut["down"](h[:, mine]), one["down"](h)), recipe
+        check_gathered(recipe, plain_up, one["up"], rank, ranks, largest)
     both = cut["up"].weight.value, one["up"].weight.value
     parts = [torch.zeros_like(both[0].codes) for _ in range(ranks)]
     dist.all_gather(parts, both[0].codes)
     assert torch.equal(torch.cat(parts), both[1].codes)
+
+
+def check_gathered(recipe: str, plain: Any, one: Any, rank: int, ranks: int, largest: float) -> None:
+    """A column-parallel layer of rows that ranks share is the whole one, at whole atoms of rows and elsewhere."""
+    layer = parallelize(plain, recipe, {"0": "gathered"}, artifacts=artifact)[0]
+    assert isinstance(layer, GatheredLinear)
+    width = 512 // ranks
+    for rows in (128, 5):
+        x = whole(ranks * rows, 3 * 256, seed=rows, largest=4.0).reshape(ranks * rows, 3, 256)
+        x[0, 0, 3] = largest  # of one rank alone
+        if recipe == "deepseek_fp8":
+            x[..., 0::128] = largest
+        found = layer(x[rank * rows : (rank + 1) * rows])
+        assert torch.equal(found, one(x)[..., rank * width : (rank + 1) * width]), (recipe, rows)
 
 
 def check_data_parallel(rank: int, ranks: int, wrap: str) -> None:
