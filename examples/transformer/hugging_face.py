@@ -66,7 +66,7 @@ def load(folder: Path, recipe: str, convention: str | None, device: str, artifac
 def written(model: Any, start: list[int], count: int) -> list[int]:
     """`start` and the `count` most likely tokens after it."""
     tokens = torch.tensor([start], device=model.device)
-    ids = model.generate(tokens, max_new_tokens=count, do_sample=False, pad_token_id=0, eos_token_id=-1)
+    ids = model.generate(tokens, min_new_tokens=count, max_new_tokens=count, do_sample=False, pad_token_id=0)
     return ids[0].tolist()
 
 
