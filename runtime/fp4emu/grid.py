@@ -41,6 +41,8 @@ class Grid:
         """Bytes of the arena for each CTA."""
         self.local_address = 0
         self.local_stride = -(-symbols.local_bytes // 16) * 16
+        self.registers = 0
+        """Registers that each thread has at the launch, where `setmaxnreg` may count on a number."""
         self.turn = 0
         """Turns of the scheduler: what clocks show."""
         self.resident: list[Cta] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +15,11 @@ from fp4emu.errors import Deadlock, Fault, TimeOver
 from fp4emu.grid import Extent, Grid
 from fp4emu.group import Group
 from fp4emu.isa.barriers import warps_exited
+from fp4emu.isa.register_pool import at_launch
 from fp4emu.machine import Machine, WarpContext
 from fp4emu.memory import GlobalMemory
 from fp4emu.order import exits
-from fp4emu.order.checks import Order
+from fp4emu.order.checks import Level, Order
 from fp4emu.order.observer import Observer
 from fp4emu.program import Program
 from fp4emu.stuck import place_of, placed, stuck, waiting
@@ -57,6 +59,7 @@ class Launch:
         self.configuration = configuration
         self.machine = Machine(target, memory, AsyncQueue(configuration.mode, configuration.seed))
         self.grid = Grid(self.machine, program.symbols, extent, param_address, configuration.sm_count)
+        self.grid.registers = at_launch(program.function)
         self.random = random.Random(configuration.seed)
         self.groups: list[Group] = []
         self.meeting: set[int] = set()
@@ -65,9 +68,9 @@ class Launch:
         self._signature: Any = None
         self._turns_used_up = 0
 
-    def observe(self, order: Order) -> Observer:
-        """Has the launch prove that its accesses are ordered."""
-        observer = self.machine.order = Observer(order)
+    def observe(self, order: Order, changed: Mapping[str, Level] | None = None) -> Observer:
+        """Has the launch prove that its accesses are ordered; `changed` are levels of checks that differ."""
+        observer = self.machine.order = Observer(order, changed)
         return observer
 
     # --- what groups ask ---
