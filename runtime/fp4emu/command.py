@@ -154,6 +154,7 @@ def _run(options: Any) -> int:
             params=params, seconds=options.seconds, order=order, checks=dict(options.check),
         )  # fmt: skip
     finally:
+        sys.stdout.write(gpu.printed)
         for warning in gpu.warnings:
             sys.stdout.write(f"warning: {warning}\n")
     for argument, path in saved:

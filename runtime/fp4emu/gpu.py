@@ -83,6 +83,8 @@ class Gpu:
         self.target = target
         self.memory = GlobalMemory()
         self.warnings: tuple[str, ...] = ()
+        self.printed = ""
+        """What the threads of the last launch printed."""
         self._before: launches.Accesses | None = None
         self.configuration = Configuration(mode, seed, lockstep or ("grid" if mode == "immediate" else "warp"))
 
@@ -166,12 +168,13 @@ class Gpu:
         g, b, c = _triple(grid, "grid"), _triple(block, "block"), _triple(cluster, "cluster")
         shared_bytes = _whole(shared_bytes, "shared_bytes")
         self._check(function, program, g, b, c, shared_bytes)
+        self.printed = ""
         packed = self._pack(function, program.symbols, params)
         address = self.memory.allocate(max(len(packed), 1), alignment=64)
         self.memory.write(address, packed)
         start = address - GLOBAL_BASE
         self.memory.state[start : start + len(packed)] |= READ_ONLY
-        observer = None
+        observer = launch = None
         try:
             extent = Extent(g, b, c, shared_bytes)
             launch = Launch(program, self.memory, self.target, extent, address, self.configuration)
@@ -184,6 +187,7 @@ class Gpu:
                 self._before = launches.Accesses.of(observer)
         finally:
             self.warnings = () if observer is None else tuple(observer.warnings)
+            self.printed = launch.printed if launch is not None else ""
             self.memory.touch = None
             self.memory.free(address)
 
