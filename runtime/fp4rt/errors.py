@@ -59,6 +59,7 @@ CODES: dict[str, str] = {
     "FP6146": "weight cannot be cut into shards",
     "FP6147": "nothing is compiled for this device",
     "FP6148": "layer cannot be transformed by torch.func",
+    "FP6149": "checkpoint does not fit the model",
     # sizes
     "FP6201": "constraint does not hold",
     "FP6202": "size cannot be computed",
@@ -169,7 +170,7 @@ class CheckpointError(RuntimeFault):
 
 class TorchError(RuntimeFault):
     """A kernel cannot do what torch is asked to do with it (FP6115 to FP6119, FP6123, FP6124, FP6142 to FP6146,
-    FP6148)."""
+    FP6148, FP6149)."""
 
     default_code = "FP6116"
 

@@ -20,11 +20,12 @@ except ImportError as error:
         "fp4rt.torch needs torch, which is not installed", code="FP6115", help="pip install 'fp4cc[torch]'"
     ) from error
 
+from fp4rt.torch.checkpoints import load_quantized
 from fp4rt.torch.convert import convert
 from fp4rt.torch.linear import Linear
 from fp4rt.torch.modules import QuantizedBuffer
 from fp4rt.torch.operators import Operator, as_op
-from fp4rt.torch.parallel import RowParallelLinear, parallelize
+from fp4rt.torch.parallel import GatheredLinear, RowParallelLinear, gather_rows, parallelize
 from fp4rt.torch.qat import FakeQuantize, QatLinear
 from fp4rt.torch.quantizing import quantize
 from fp4rt.torch.tensors import register, typed
@@ -34,6 +35,7 @@ register()
 
 __all__ = [
     "FakeQuantize",
+    "GatheredLinear",
     "Linear",
     "Operator",
     "QatLinear",
@@ -42,6 +44,8 @@ __all__ = [
     "TrainingLinear",
     "as_op",
     "convert",
+    "gather_rows",
+    "load_quantized",
     "parallelize",
     "quantize",
     "typed",
