@@ -26,8 +26,10 @@ from fp4cc.ir.lowered_epilogue import EpilogueProgram, Space
 from fp4cc.ir.sizes import Sizes, ceildiv, mul
 from fp4cc.passes.choice.cases import Case
 from fp4cc.passes.choice.decisions import explain_schedule, explain_stores
+from fp4cc.passes.engines.none.decoded import decoded_inputs
 from fp4cc.passes.epilogue.blocks import panel
 from fp4cc.passes.epilogue.plan import plan_epilogue
+from fp4cc.passes.feeds.scale_reading import Needs
 from fp4cc.passes.problem.emptiness import not_empty
 from fp4cc.passes.problem.groups import without_groups
 from fp4cc.passes.problem.halves import halved, sink, unzipped
@@ -59,26 +61,31 @@ def _lower(
 ) -> LoweredKernel:
     space = frame.problem
     epilogue = plan_epilogue(frame, sizes, max(TILE_N, panel(frame)))
-    tiles_m, tiles_n = ceildiv(space.m, TILE_M), ceildiv(space.n, epilogue.program.tile_n)
+    steps = epilogue.program.steps
+    rows = TILE_M if steps is None else 32 * steps
+    tiles_m, tiles_n = ceildiv(space.m, rows), ceildiv(space.n, epilogue.program.tile_n)
     # A CTA has little to set up: with one for each tile, none waits for a last wave. Where CTAs meet in the workspace,
     # all are resident.
     kind = OneEach if epilogue.program.workspace == 0 else Persistent
     walk = kind(0, tiles_m, tiles_n, mul(tiles_m, tiles_n, space.batch))
-    lengths = _sizes(epilogue.program, walk)
-    params = plan_params(epilogue.tensor_maps, lengths, epilogue.params)
+    needs = Needs(kernel.args)
+    decoded = decoded_inputs(epilogue.program, frame.kernel, sizes, needs)
+    program = replace(epilogue.program, parts=(*epilogue.program.parts, *decoded))
+    lengths = (*_sizes(program, walk), *needs.lengths())
+    params = plan_params(epilogue.tensor_maps, lengths, (*epilogue.params, *needs.addresses()))
     lowered = LoweredKernel(
         name=kernel.name,
         target=target.name,
         kernel=kernel,
         schedule=schedule,
-        tile=Tile(TILE_M, epilogue.program.tile_n, 0, TILE_M),
+        tile=Tile(rows, epilogue.program.tile_n, 0, rows),
         cluster=Cluster(1, 1),
         walk=walk,
         roles=(WarpRole("epilogue", 0, THREADS // 32, "for the epilogue"),),
         named_barriers=epilogue.barriers,
         smem=place_buffers(epilogue.staging, target.smem_bytes),
         tensor_maps=epilogue.tensor_maps,
-        epilogue=epilogue.program,
+        epilogue=program,
         launch=Launch(f"{kernel.name}_0", THREADS, params, lengths),
         constraints=not_empty(kernel, epilogue.program, sizes),
         decisions=(),
@@ -184,6 +191,7 @@ def _decisions(lowered: LoweredKernel) -> tuple[Decision, ...]:
         rows = f"four lanes take a row of {space.m_axis}, 32 columns of {space.n_axis} each"
     return (
         explain_schedule(lowered),
-        Decision("tile", f"{TILE_M} x {lowered.epilogue.tile_n}", f"{rows}; whole scale atoms in every format"),
+        Decision("tile", f"{lowered.tile.m} x {lowered.epilogue.tile_n}",
+                 rows if lowered.tile.m < TILE_M else f"{rows}; whole scale atoms in every format"),
         *explain_stores(lowered),
     )  # fmt: skip
