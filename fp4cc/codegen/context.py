@@ -69,6 +69,8 @@ class Panels:
     @classmethod
     def of(cls, program: EpilogueProgram, epilogue: EpilogueText) -> Panels:
         """The panels of an epilogue's columns."""
+        if program.steps is not None:
+            return cls(1, program.steps, program.steps - 1)
         columns = program.panel if program.panel and epilogue.walks else program.tile_n
         subtiles = columns // program.subtile
         return cls(program.tile_n // columns, subtiles, subtiles - 1)

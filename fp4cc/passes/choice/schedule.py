@@ -78,6 +78,12 @@ def read(schedule: Schedule | None, tile_k: int, target: Target) -> Request:
     raster = schedule.fields.get("raster", ("auto",))[0]
     band = {"along_n": 0, "along_m": 1}.get(str(raster), raster if isinstance(raster, int) else None)
     _not_built(schedule, "split_k", (1, "auto"), "splitting K over CTAs", errors)
+    if "convert" in schedule.fields:
+        errors.append(
+            error("FP5013", f"`convert` cannot be chosen on {target.name}", schedule.field_spans["convert"],
+                  "asked for here", notes=["operands with block scales are multiplied as they are"],
+                  help="remove `convert`")
+        )  # fmt: skip
     _not_built(schedule, "reduce", ("ordered",), "reducing with atomics", errors)
     _not_built(schedule, "store", ("auto",), "choosing how results are stored", errors)
     if errors:
