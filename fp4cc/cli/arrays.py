@@ -11,6 +11,7 @@ import numpy as np
 
 from fp4cc.cli.files import replacing
 from fp4rt.errors import ArgumentError
+from fp4rt.sizes import shifted
 
 if TYPE_CHECKING:
     from fp4num import BlockFormat, Quantized
@@ -47,9 +48,10 @@ def _offsets(arg: Arg, found: Mapping[str, Any]) -> Any:
 
 
 def sizes_from(kernel: TypedKernel, arrays: Mapping[str, Any]) -> dict[str, int]:
-    """The dynamic dims that the shapes of the given arrays decide: axes whose extent is a bare dim."""
+    """The dynamic dims that the shapes of the given arrays decide: axes that are a dim, or a dim and a number."""
     names = {dim.name for dim in kernel.dims if dim.value is None and dim.expr is None}
     found: dict[str, int] = {}
+    sums: list[tuple[tuple[str, int], int]] = []
     for name, array in arrays.items():
         axes = kernel.arg(name).axes
         shape = tuple(getattr(array, "shape", ()))
@@ -58,6 +60,9 @@ def sizes_from(kernel: TypedKernel, arrays: Mapping[str, Any]) -> dict[str, int]
         for axis, size in zip(axes, shape, strict=True):
             if isinstance(axis.extent, str) and axis.extent in names:
                 found.setdefault(axis.extent, int(size))
+            sums += [(of, int(size)) for of in [shifted(axis.extent)] if of is not None and of[0] in names]
+    for (name, number), size in sums:
+        found.setdefault(name, size - number)
     return found
 
 

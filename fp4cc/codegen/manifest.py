@@ -26,13 +26,19 @@ def plans_by_stem(lowered: LoweredKernel) -> dict[str, LoweredKernel]:
     return {lowered.name: lowered, **{f"{lowered.name}_v{i}": v for i, v in enumerate(lowered.variants, 1)}}
 
 
-def manifest(lowered: LoweredKernel, files: Mapping[str, str], toolchain: Mapping[str, str]) -> Manifest:
+def manifest(
+    lowered: LoweredKernel,
+    files: Mapping[str, str],
+    toolchain: Mapping[str, str],
+    sources: Mapping[str, str] | None = None,
+) -> Manifest:
     """Build the manifest.
 
     Args:
         lowered: the kernel with its variants.
         files: sha256 of each file by base name: the .cubin and .ptx of every plan.
         toolchain: versions of what compiled it.
+        sources: sha256 of each file that the spec uses, by its path from the spec's folder.
     """
     named = plans_by_stem(lowered)
     variants = tuple(
@@ -55,6 +61,7 @@ def manifest(lowered: LoweredKernel, files: Mapping[str, str], toolchain: Mappin
         variants=variants,
         files=dict(files),
         toolchain=dict(toolchain),
+        sources=dict(sources or {}),
     )
 
 

@@ -91,7 +91,7 @@ def first_used(lowered: LoweredKernel) -> tuple[str, ...]:
 
 def used_by_a(lowered: LoweredKernel) -> set[str]:
     """What the loads of A use of a tile's group."""
-    if not lowered.products.ragged:
+    if not lowered.mainloops or not lowered.products.ragged:
         return set()
     scales = any(load.part.role == "A" and load.part.scales for load in lowered.loads)
     return {"group_first", *(["atoms_before"] if scales else [])}

@@ -21,20 +21,20 @@ class WalkText:
     subtile: Fragment
 
 
-def walk_of_rows(program: EpilogueProgram, epilogue: EpilogueText, uses: Uses) -> WalkText:
-    """Where nothing was multiplied: sub-tiles one after the other."""
+def walk_of_rows(program: EpilogueProgram, epilogue: EpilogueText, uses: Uses, end: str = "m_size") -> WalkText:
+    """Where nothing was multiplied: sub-tiles one after the other. `end`: as of `start`."""
     wide = program.subtile
     if program.by_lanes:
-        return _walk_of_lanes(epilogue, uses, wide)
+        return _walk_of_lanes(epilogue, uses, wide, end)
     column = f"panel0 + {wide} * step" if epilogue.walks else f"n0 + {wide} * subtile"
-    return WalkText(_counter(epilogue), start(uses, wide), _panel(program), fragment(f"column = {column}"))
+    return WalkText(_counter(epilogue), start(uses, wide, end=end), _panel(program), fragment(f"column = {column}"))
 
 
-def _walk_of_lanes(epilogue: EpilogueText, uses: Uses, wide: int) -> WalkText:
+def _walk_of_lanes(epilogue: EpilogueText, uses: Uses, wide: int, end: str) -> WalkText:
     """Where four lanes have a row: a quarter of the tile's rows in each sub-tile, at the same columns."""
     rows = fragment(
         "row = m0 + 32 * subtile + 8 * warp + lane // 4",
-        *(["row_valid = row < m_size"] if uses.row_valid else []),
+        *([f"row_valid = row < {end}"] if uses.row_valid else []),
     )
     return WalkText(_counter(epilogue), fragment(f"column = n0 + {wide} * (lane % 4)"), (), rows)
 

@@ -147,6 +147,7 @@ _TITLES = {
     "FP5004": "a schedule field has the wrong value",
     "FP5005": "a schedule field is given twice",
     "FP5006": "a schedule can never be chosen",
+    "FP5007": "two used files have schedules of one kernel",
     "FP5010": "no such tile on this target",
     "FP5011": "no such cluster on this target",
     "FP5012": "the stages do not fit in shared memory",

@@ -22,7 +22,7 @@ from fp4cc.backend.toolchain import toolchain
 from fp4cc.cache import Entry, Store, compiler_fingerprint, digest
 from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
 from fp4cc.driver.request import NO_KERNEL, Request, RequestError
-from fp4cc.driver.spec import used_files
+from fp4cc.driver.spec import used_files, used_hashes
 
 if TYPE_CHECKING:
     from fp4cc.cache.keys import Json
@@ -85,7 +85,7 @@ def build(request: Request, *, store: Store | None = None, use_cache: bool = Tru
             return _from_entry(found)
         built = _build(request, cache, step, worker)
         if not built.warnings:  # a cached build could not repeat them
-            _put(cache, key, *_to_entry(built))
+            put_entry(cache, key, *_to_entry(built))
     return built
 
 
@@ -111,9 +111,10 @@ def request_key(request: Request) -> str | None:
 
 
 def _build(request: Request, cache: Store | None, step: Step, worker: Worker | None = None) -> Built:
-    from fp4cc.driver.stages import emit_kernel, lower_kernels, manifest_text, only_plans, plan_uses, plans_of
+    from fp4cc.driver.stages import emit_kernel, lower_kernels, only_plans, plans_of
 
     step("checking and lowering the spec")
+    sources = used_hashes(request.spec)
     lowered, warnings = lower_kernels(request)
     if not lowered:
         raise RequestError(NO_KERNEL)
@@ -123,17 +124,36 @@ def _build(request: Request, cache: Store | None, step: Step, worker: Worker | N
     step("compiling with the CuTe DSL")
     jobs = {text: None for modules in texts for text in modules.values()}
     compiled = _compile_all(list(jobs), request.target, cache, worker)
-    kernels: list[BuiltKernel] = []
-    for kernel, modules in zip(lowered, texts, strict=True):
-        files: dict[str, bytes] = {}
-        for name, text in modules.items():
-            files[f"{name}.cubin"] = compiled[text].cubin
-            files[f"{name}.ptx"] = compiled[text].ptx.encode("ascii")
-        hashes = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
-        files[f"{kernel.name}.json"] = manifest_text(kernel, hashes).encode()
-        python = {f"{name}.py": text.encode() for name, text in modules.items()}
-        kernels.append(BuiltKernel(kernel.name, files, python, plan_uses(kernel)))
+    kernels = [_built(kernel, made, compiled, sources) for kernel, made in zip(lowered, texts, strict=True)]
     return Built(tuple(kernels), warnings, cached=False)
+
+
+def _built(
+    kernel: LoweredKernel, modules: Mapping[str, str], compiled: Mapping[str, Compiled], sources: Mapping[str, str]
+) -> BuiltKernel:
+    from fp4cc.driver.stages import manifest_text, plan_uses
+
+    files: dict[str, bytes] = {}
+    for name, text in modules.items():
+        files[f"{name}.cubin"] = compiled[text].cubin
+        files[f"{name}.ptx"] = compiled[text].ptx.encode("ascii")
+    hashes = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+    files[f"{kernel.name}.json"] = manifest_text(kernel, hashes, sources).encode()
+    python = {f"{name}.py": text.encode() for name, text in modules.items()}
+    return BuiltKernel(kernel.name, files, python, plan_uses(kernel))
+
+
+def build_lowered(kernels: Sequence[LoweredKernel], target: str, cache: Store | None) -> list[BuiltKernel]:
+    """Build kernels that were lowered one by one, each for itself; they may be versions of one kernel, of one name.
+
+    Raises DiagnosticError (FP9002) where one did not compile.
+    """
+    from fp4cc.driver.stages import emit_kernel, plans_of
+
+    texts = [{stem: emit_kernel(plan) for stem, plan in plans_of(kernel).items()} for kernel in kernels]
+    jobs = {text: None for modules in texts for text in modules.values()}
+    compiled = _compile_all(list(jobs), target, cache, None)
+    return [_built(kernel, made, compiled, {}) for kernel, made in zip(kernels, texts, strict=True)]
 
 
 def _refuse_one_name_for_two(kernels: Sequence[LoweredKernel], texts: Sequence[Mapping[str, str]]) -> None:
@@ -167,7 +187,7 @@ def _compile_all(texts: list[str], arch: str, cache: Store | None, worker: Worke
     for (key, text), result in zip(missing, results, strict=True):
         found[text] = result
         if cache is not None:
-            _put(cache, key, {"kernel.ptx": result.ptx.encode("ascii"), "kernel.cubin": result.cubin}, {})
+            put_entry(cache, key, {"kernel.ptx": result.ptx.encode("ascii"), "kernel.cubin": result.cubin}, {})
     return found
 
 
@@ -267,7 +287,7 @@ def _locked(cache: Store, key: str) -> ExitStack:
     return stack
 
 
-def _put(cache: Store, key: str, files: Mapping[str, bytes], info: Mapping[str, Json]) -> None:
+def put_entry(cache: Store, key: str, files: Mapping[str, bytes], info: Mapping[str, Json]) -> None:
     """Store an entry if the folder can be written; a cache that cannot be kept is not a failed build."""
     try:
         cache.put(key, files, info)

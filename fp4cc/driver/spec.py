@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from fp4cc.files import MAX_BYTES, MAX_FILES, read_limited, used_path, uses_in
 
@@ -57,6 +58,13 @@ def _decode(data: bytes, name: str) -> str:
     from fp4cc.frontend.program import decode
 
     return decode(data, name).text  # raises, with the place
+
+
+def used_hashes(spec: Spec) -> dict[str, str]:
+    """The SHA-256 of every file that `use` reaches, by its path from the spec's folder; none where one is not there."""
+    return {
+        PurePath(name).as_posix(): hashlib.sha256(data).hexdigest() for name, data in (used_files(spec) or {}).items()
+    }
 
 
 def used_files(spec: Spec) -> dict[str, bytes] | None:

@@ -125,8 +125,11 @@ def plan_uses(kernel: LoweredKernel) -> dict[str, str]:
     return {**found, kernel.name: used_where(None) if found else "always"}
 
 
-def manifest_text(kernel: LoweredKernel, files: Mapping[str, str]) -> str:
-    """The manifest, with places named without folders, so that it does not depend on where it was built."""
+def manifest_text(kernel: LoweredKernel, files: Mapping[str, str], sources: Mapping[str, str] | None = None) -> str:
+    """The manifest, with places named without folders, so that it does not depend on where it was built.
+
+    `sources`: the SHA-256 of each file that the spec uses.
+    """
     from fp4cc.backend.toolchain import toolchain
     from fp4cc.codegen.manifest import manifest
     from fp4rt.manifest import dumps
@@ -135,7 +138,7 @@ def manifest_text(kernel: LoweredKernel, files: Mapping[str, str]) -> str:
     def located(constraints: tuple[Constraint, ...]) -> tuple[Constraint, ...]:
         return tuple(replace(c, span=PurePath(c.span).name) for c in constraints)
 
-    made = manifest(kernel, files, toolchain())
+    made = manifest(kernel, files, toolchain(), sources)
     return dumps(
         replace(
             made,

@@ -47,7 +47,9 @@ def read_source(path: Path, name: str, at: Span | None = None) -> Source:
         data = read_limited(path)
     except (OSError, ValueError) as problem:
         reason = (problem.strerror if isinstance(problem, OSError) else None) or "it cannot be read"
-        raise DiagnosticError([error("FP2030", f"cannot read `{name}`: {reason}", at, "used here")]) from problem
+        help = [f"`fp4cc tune` writes it: -o {PurePosixPath(name).name}"] if name.endswith(".tuned.fp4") else []
+        unread = error("FP2030", f"cannot read `{name}`: {reason}", at, "used here", help=help)
+        raise DiagnosticError([unread]) from problem
     return decode(data, name, at)
 
 

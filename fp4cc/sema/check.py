@@ -10,19 +10,16 @@ from pathlib import Path
 from fp4cc.diagnostics import Collector, Diagnostic, DiagnosticError, error
 from fp4cc.frontend import Program, ast, load, prelude
 from fp4cc.frontend.units import MAX_ERRORS
-from fp4cc.ir.kernel import Kernel, Schedule
+from fp4cc.ir.kernel import Kernel
 from fp4cc.sema.file_names import check_file_names
 from fp4cc.sema.formats import FormatNames, check_format
 from fp4cc.sema.functions import check_functions
 from fp4cc.sema.kernels import check_kernel
 from fp4cc.sema.layouts import check_layout
-from fp4cc.sema.schedules import check_schedule, refuse_unreachable
+from fp4cc.sema.scheduling import check_schedules
 from fp4cc.sema.scope import Scope, define
 from fp4cc.source import Source, Span
 from fp4num import BlockFormat, ScaleLayout
-
-#: A kernel with more schedules is refused (FP2029): each may become a plan, which is compiled.
-MAX_SCHEDULES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +87,10 @@ def _check(program: Program, collector: Collector) -> tuple[Scope, tuple[Kernel,
         for index, item in {index: item for item, index in reversed(uses)}.items():
             scope.take(scopes[index], item.span, collector)
         scopes.append(_definitions(module, scope, collector))
-    kernels = _kernels(program.main, scopes[-1], collector)
-    for module, scope in zip(program.modules[:-1], scopes[:-1], strict=True):
-        _kernels(module, scope, collector)
-    return scopes[-1], kernels
+    nodes, kernels = _kernels(program.main, scopes[-1], collector)
+    used = [_kernels(m, s, collector)[0] for m, s in zip(program.modules[:-1], scopes[:-1], strict=True)]
+    schedules = check_schedules(program, [*used, nodes], collector)[-1]
+    return scopes[-1], tuple(replace(k, schedules=schedules.get(k.name, ())) for k in kernels)
 
 
 def _definitions(module: ast.Module, scope: Scope, collector: Collector) -> Scope:
@@ -179,9 +176,10 @@ def _circle(item: ast.Format, waiting: list[ast.Format]) -> list[str]:
     return [*path[path.index(back) if back in path else 0 :], back]
 
 
-def _kernels(module: ast.Module, scope: Scope, collector: Collector) -> tuple[Kernel, ...]:
+def _kernels(module: ast.Module, scope: Scope, collector: Collector) -> tuple[dict[str, ast.Kernel], list[Kernel]]:
+    """The kernels of a file as they are written, by name, and those without errors, typed but without schedules."""
     nodes: dict[str, ast.Kernel] = {}
-    kernels: dict[str, Kernel] = {}
+    kernels: list[Kernel] = []
     for item in module.items:
         if not isinstance(item, ast.Kernel):
             continue
@@ -201,18 +199,6 @@ def _kernels(module: ast.Module, scope: Scope, collector: Collector) -> tuple[Ke
             )
         kernel = check_kernel(item, scope, collector)
         if nodes.setdefault(name, item) is item and kernel is not None:
-            kernels[name] = kernel
+            kernels.append(kernel)
     check_file_names({name: node.name.span for name, node in nodes.items()}, collector)
-    schedules: dict[str, list[Schedule]] = {}
-    for item in module.items:
-        if isinstance(item, ast.Schedule):
-            written = schedules.setdefault(item.kernel.text, [])
-            schedule = check_schedule(item, nodes, module.broken, collector) if len(written) <= MAX_SCHEDULES else None
-            if schedule is not None:
-                written.append(schedule)
-                if len(written) > MAX_SCHEDULES:
-                    title = f"the kernel `{item.kernel.text}` has more than {MAX_SCHEDULES} schedules"
-                    collector.report(error("FP2029", title, item.kernel.span, "one too many"))
-    for written in schedules.values():
-        refuse_unreachable(written, collector)
-    return tuple(replace(k, schedules=tuple(schedules.get(n, ()))) for n, k in kernels.items())
+    return nodes, kernels

@@ -12,6 +12,7 @@ from fp4cc.sema.scope import BUILT_IN_TYPES, Scope
 from fp4cc.sema.sizes import SizeReader
 from fp4cc.source import Span
 from fp4num import BlockFormat
+from fp4rt.sizes import shifted
 from fp4rt.sizes import text as size_text
 
 _OUTPUTS = ("f32", "bf16", "f16", "e4m3", "e5m2")
@@ -293,10 +294,11 @@ def _axis_text(axis: Axis) -> str:
 def check_determined(
     dims: tuple[Dim, ...], args: Mapping[str, Arg | None], sound: Mapping[str, bool], collector: Collector
 ) -> None:
-    """Every dynamic dim stands bare in some input, so that the arguments of a call say what it is."""
+    """Every dynamic dim is an axis of some input, by itself or with a number, so that a call's arguments say it."""
     if any(arg is None for arg in args.values()):
         return
-    found = {a.name for arg in args.values() if arg is not None and arg.direction in ("in", "inout") for a in arg.axes}
+    axes = [a for arg in args.values() if arg is not None and arg.direction in ("in", "inout") for a in arg.axes]
+    found = {a.name for a in axes} | {of[0] for of in (shifted(a.extent) for a in axes) if of is not None}
     for dim in dims:
         if dim.value is None and dim.expr is None and sound[dim.name] and dim.name not in found:
             collector.report(

@@ -5,12 +5,12 @@ Whether a target can do what a schedule asks is judged later, by the passes of t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fp4cc.diagnostics import Collector, did_you_mean, error, listed
 from fp4cc.frontend import ast
-from fp4cc.ir.kernel import Attr, Schedule
+from fp4cc.ir.kernel import Attr, Expr, Schedule
 from fp4cc.sema.sizes import SizeReader, read_dims
 from fp4cc.source import Span
 
@@ -48,11 +48,16 @@ FIELDS: Mapping[str, Field] = {
 
 
 def check_schedule(
-    node: ast.Schedule, kernels: Mapping[str, ast.Kernel], known: frozenset[str], collector: Collector
+    node: ast.Schedule,
+    kernels: Mapping[str, ast.Kernel],
+    known: frozenset[str],
+    collector: Collector,
+    uses: Sequence[tuple[ast.Use, Mapping[str, ast.Kernel]]] = (),
 ) -> Schedule | None:
     """The schedule, its values typed; None after reporting why there is none.
 
-    `known` are names of kernels whose head did not parse: a schedule for one of them is not judged.
+    `known` are names of kernels whose head did not parse: a schedule for one of them is not judged. `uses` are the
+    places where its file is used, with the kernels there.
     """
     before = len(collector)
     if node.target.text not in TARGETS:
@@ -73,7 +78,11 @@ def check_schedule(
                 f"no kernel is called `{node.kernel.text}`",
                 node.kernel.span,
                 "unknown kernel",
-                help=(did_you_mean(node.kernel.text, kernels), "a schedule stands in the same file as its kernel"),
+                also=[(use.path.span, "its file is used here, where no kernel is called so either") for use, _ in uses],
+                help=(
+                    did_you_mean(node.kernel.text, [*kernels, *(name for _, others in uses for name in others)]),
+                    "a schedule stands in the file of its kernel, or in one that this file uses",
+                ),
             )
         )
     when = None
@@ -157,20 +166,32 @@ def _value(field: ast.ScheduleField, spec: Field) -> tuple[Attr, ...] | None:
     return (_BOOLS.get(value.text, value.text),)
 
 
-def refuse_unreachable(schedules: list[Schedule], collector: Collector) -> None:
-    """The first schedule that matches wins: one after an unconditional one of the same target can never be chosen."""
-    always: dict[str, Schedule] = {}
+def refuse_unreachable(schedules: Sequence[Schedule], collector: Collector) -> None:
+    """The first schedule that matches wins: one after another with no condition, or the same one, is never chosen.
+
+    Of the blocks of a used file that all come after one of the spec the first is reported.
+    """
+    before: dict[tuple[str, Expr | None], Schedule] = {}
+    reported: set[tuple[str, str]] = set()
     for schedule in schedules:
-        if schedule.target in always:
-            collector.report(
-                error(
-                    "FP5006",
-                    "this schedule can never be chosen",
-                    schedule.span,
-                    "an earlier one always matches",
-                    also=[(always[schedule.target].span, "it has no `when`")],
-                    help="put the one without `when` last",
-                )
+        always = before.get((schedule.target, None))
+        earlier = always or before.get((schedule.target, schedule.when))
+        if earlier is None:
+            before[schedule.target, schedule.when] = schedule
+            continue
+        own, other = schedule.span.source.name, earlier.span.source.name
+        if own != other:
+            if (schedule.target, own) in reported:
+                continue
+            reported.add((schedule.target, own))
+        collector.report(
+            error(
+                "FP5006",
+                "this schedule can never be chosen",
+                schedule.span,
+                "an earlier one always matches" if earlier is always else "an earlier one has the same condition",
+                also=[(earlier.span, "it has no `when`" if earlier is always else "the earlier one")],
+                notes=[] if own == other else ["blocks of the spec itself come before those of the files it uses"],
+                help="put the one without `when` last" if earlier is always and own == other else "remove one of them",
             )
-        elif schedule.when is None:
-            always[schedule.target] = schedule
+        )

@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from fp4emu.arguments import FORMS, Argument, ArgumentError, extent, parse
 from fp4emu.asynchronous import Mode
 from fp4emu.errors import Fault, PtxError
 from fp4emu.gpu import TARGETS, Gpu, LoadedModule, runs_on
-from fp4emu.order.checks import Order
+from fp4emu.order.checks import CHECKS, Level, Order
 from fp4emu.ptx.tree import Function
 
 FINE, WRONG, USAGE = 0, 1, 2
@@ -85,6 +85,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--order", choices=("strict", "default", "off"), default="default",
                      help="how the order of accesses is judged: the letter of the PTX ISA, with what CUTLASS and "
                      "DeepGEMM do on purpose as warnings (default), or not at all")  # fmt: skip
+    run.add_argument("--check", action="append", default=[], type=_check, metavar="NAME=LEVEL",
+                     help="the level of one check of order: fault, warn or off; the checks are "
+                     + ", ".join(CHECKS))  # fmt: skip
     run.add_argument("--seed", type=_whole, metavar="N",
                      help="complete asynchronous work late and run warps in random order, by this seed")  # fmt: skip
     run.add_argument("--seconds", type=_seconds, metavar="S", help="stop, with status 1, when the time is over")
@@ -104,6 +107,15 @@ def _triple(text: str) -> tuple[int, ...]:
     if found is None or len(found) > 3 or 0 in found:
         raise argparse.ArgumentTypeError(f"{text!r} is not one to three positive numbers, such as 4,2,1")
     return found
+
+
+def _check(text: str) -> tuple[str, Level]:
+    name, _, level = text.partition("=")
+    if name not in CHECKS or level not in get_args(Level):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not NAME=LEVEL; levels are fault, warn and off, checks {', '.join(CHECKS)}"
+        )
+    return name, cast("Level", level)
 
 
 def _whole(text: str) -> int:
@@ -139,9 +151,10 @@ def _run(options: Any) -> int:
     try:
         gpu.launch(
             module, options.entry, options.grid, options.block, cluster=options.cluster, shared_bytes=options.smem,
-            params=params, seconds=options.seconds, order=order,
+            params=params, seconds=options.seconds, order=order, checks=dict(options.check),
         )  # fmt: skip
     finally:
+        sys.stdout.write(gpu.printed)
         for warning in gpu.warnings:
             sys.stdout.write(f"warning: {warning}\n")
     for argument, path in saved:

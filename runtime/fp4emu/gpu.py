@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -18,7 +18,7 @@ from fp4emu.isa import load_families
 from fp4emu.launch import MAX_SHARED, Configuration, Launch
 from fp4emu.memory import GLOBAL_BASE, READ_ONLY, GlobalMemory
 from fp4emu.order import launches
-from fp4emu.order.checks import Order
+from fp4emu.order.checks import Level, Order, levels
 from fp4emu.program import Program
 from fp4emu.ptx import parse
 from fp4emu.ptx.inline import inline
@@ -83,6 +83,8 @@ class Gpu:
         self.target = target
         self.memory = GlobalMemory()
         self.warnings: tuple[str, ...] = ()
+        self.printed = ""
+        """What the threads of the last launch printed."""
         self._before: launches.Accesses | None = None
         self.configuration = Configuration(mode, seed, lockstep or ("grid" if mode == "immediate" else "warp"))
 
@@ -149,31 +151,34 @@ class Gpu:
         params: Sequence[Encodable | bytes | bytearray | memoryview] = (),
         seconds: float | None = None,
         order: Order | None = None,
+        checks: Mapping[str, Level] | None = None,
     ) -> None:
         """Runs a kernel to its end, or for `seconds`.
 
         `params` are the bytes of the entry's parameters in order, a `TensorMap` (or its 128 bytes) for a tensor map.
         `shared_bytes` is the dynamic
         shared memory. With `order` "strict" or "default" the launch proves that its accesses are ordered
-        (`fp4emu.order`); what it only warns of is in `warnings` afterwards. Raises `Fault`, `Deadlock` or `TimeOver`.
+        (`fp4emu.order`); what it only warns of is in `warnings` afterwards. `checks` changes the levels of checks by
+        name ("fault", "warn", "off"). Raises `Fault`, `Deadlock` or `TimeOver`.
         """
-        if order not in (None, "strict", "default"):
-            raise Fault(f"unknown order {order!r}", hint='"strict", "default" or None')
+        if order is not None:
+            levels(order, checks)
         program = module.program(entry, observed=order is not None)
         function = program.function
         g, b, c = _triple(grid, "grid"), _triple(block, "block"), _triple(cluster, "cluster")
         shared_bytes = _whole(shared_bytes, "shared_bytes")
         self._check(function, program, g, b, c, shared_bytes)
+        self.printed = ""
         packed = self._pack(function, program.symbols, params)
         address = self.memory.allocate(max(len(packed), 1), alignment=64)
         self.memory.write(address, packed)
         start = address - GLOBAL_BASE
         self.memory.state[start : start + len(packed)] |= READ_ONLY
-        observer = None
+        observer = launch = None
         try:
             extent = Extent(g, b, c, shared_bytes)
             launch = Launch(program, self.memory, self.target, extent, address, self.configuration)
-            observer = launch.observe(order) if order is not None else None
+            observer = launch.observe(order, checks) if order is not None else None
             if observer is not None and self._before is not None and launches.depends(function):
                 launches.follow(observer, self._before, slice(start, start + len(packed)))
             self._before = None
@@ -182,6 +187,7 @@ class Gpu:
                 self._before = launches.Accesses.of(observer)
         finally:
             self.warnings = () if observer is None else tuple(observer.warnings)
+            self.printed = launch.printed if launch is not None else ""
             self.memory.touch = None
             self.memory.free(address)
 

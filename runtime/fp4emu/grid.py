@@ -11,6 +11,7 @@ from fp4emu.memory import GLOBAL_BASE, SharedMemory, TensorMemory, Views
 from fp4emu.symbols import Symbols
 
 Triple = tuple[int, int, int]
+WORKSPACE_BYTES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,11 @@ class Grid:
         """Bytes of the arena for each CTA."""
         self.local_address = 0
         self.local_stride = -(-symbols.local_bytes // 16) * 16
+        self.workspace = 0
+        """Address of a cooperative launch's workspace: its size in bytes and the counter of its barrier, 32 bits each;
+        0 if the launch has none."""
+        self.registers = 0
+        """Registers that each thread has at the launch, where `setmaxnreg` may count on a number."""
         self.turn = 0
         """Turns of the scheduler: what clocks show."""
         self.resident: list[Cta] = []
@@ -50,13 +56,16 @@ class Grid:
 
     # --- memories ---
 
-    def open(self, ctas: int) -> None:
-        """Memory for so many resident CTAs."""
+    def open(self, ctas: int, *, workspace: bool = False) -> None:
+        """Memory for so many resident CTAs, and a cooperative launch's `workspace`."""
         memory = self.machine.memory
         self.arena = np.zeros(ctas * self.stride, np.uint8)
         self.arena_state = np.zeros(ctas * self.stride, np.uint8)
         if self.local_stride:
             self.local_address = memory.allocate(ctas * self.warps_per_cta * 32 * self.local_stride)
+        if workspace:
+            self.workspace = memory.allocate(WORKSPACE_BYTES)
+            memory.write(self.workspace, WORKSPACE_BYTES.to_bytes(4, "little") + bytes(WORKSPACE_BYTES - 4))
         if self.machine.order is not None:
             self.machine.order.watch_global(memory)
         self.global_views = Views(memory.data, memory.state)
@@ -68,6 +77,8 @@ class Grid:
         """Gives back what `open` took of global memory."""
         if self.local_stride:
             self.machine.memory.free(self.local_address)
+        if self.workspace:
+            self.machine.memory.free(self.workspace)
 
     # --- CTAs ---
 

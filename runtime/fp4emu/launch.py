@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,13 +15,17 @@ from fp4emu.asynchronous import AsyncQueue, Mode
 from fp4emu.errors import Deadlock, Fault, TimeOver
 from fp4emu.grid import Extent, Grid
 from fp4emu.group import Group
+from fp4emu.instruction import Operand, Symbol, Vector
 from fp4emu.isa.barriers import warps_exited
+from fp4emu.isa.register_pool import at_launch
 from fp4emu.machine import Machine, WarpContext
 from fp4emu.memory import GlobalMemory
 from fp4emu.order import exits
-from fp4emu.order.checks import Order
+from fp4emu.order.checks import Level, Order
 from fp4emu.order.observer import Observer
 from fp4emu.program import Program
+from fp4emu.ptx.tree import Function
+from fp4emu.special import WORKSPACE
 from fp4emu.stuck import place_of, placed, stuck, waiting
 
 MAX_SHARED = 232_448
@@ -41,6 +47,18 @@ class Configuration:
     sm_count: int = 148
 
 
+def reads_workspace(function: Function) -> bool:
+    """Whether an entry asks the driver for the workspace of a cooperative launch, as cooperative groups' grid does."""
+    symbols = (o for ins in function.body for operand in ins.operands for o in _symbols(operand))
+    return any(name in WORKSPACE for name in symbols)
+
+
+def _symbols(operand: Operand) -> list[str]:
+    if isinstance(operand, Vector):
+        return [name for item in operand.items for name in _symbols(item)]
+    return [operand.name] if isinstance(operand, Symbol) else []
+
+
 class Launch:
     """Runs an entry over a grid; the public entry point is `Gpu.launch`."""
 
@@ -57,6 +75,8 @@ class Launch:
         self.configuration = configuration
         self.machine = Machine(target, memory, AsyncQueue(configuration.mode, configuration.seed))
         self.grid = Grid(self.machine, program.symbols, extent, param_address, configuration.sm_count)
+        self.grid.registers = at_launch(program.function)
+        self.cooperative = reads_workspace(program.function)
         self.random = random.Random(configuration.seed)
         self.groups: list[Group] = []
         self.meeting: set[int] = set()
@@ -65,10 +85,15 @@ class Launch:
         self._signature: Any = None
         self._turns_used_up = 0
 
-    def observe(self, order: Order) -> Observer:
-        """Has the launch prove that its accesses are ordered."""
-        observer = self.machine.order = Observer(order)
+    def observe(self, order: Order, changed: Mapping[str, Level] | None = None) -> Observer:
+        """Has the launch prove that its accesses are ordered; `changed` are levels of checks that differ."""
+        observer = self.machine.order = Observer(order, changed)
         return observer
+
+    @property
+    def printed(self) -> str:
+        """What threads have printed so far, in the order of CTAs and threads."""
+        return "".join(text for _, text in sorted(self.machine.printed, key=lambda entry: entry[0]))
 
     # --- what groups ask ---
 
@@ -97,7 +122,13 @@ class Launch:
         grid = self.grid
         resident = max(grid.cluster_size, min(MAX_RESIDENT_CTAS, RESIDENT_THREADS // max(grid.threads, 1)))
         wave = max(1, resident // grid.cluster_size)
-        grid.open(wave * grid.cluster_size)
+        if self.cooperative and math.prod(grid.size) > wave * grid.cluster_size:
+            raise Fault(
+                f"cooperative launch: the grid has {math.prod(grid.size)} CTAs, of which {wave * grid.cluster_size} "
+                "are resident at once",
+                hint="a kernel that synchronises its grid needs all of its CTAs resident: launch fewer",
+            )
+        grid.open(wave * grid.cluster_size, workspace=self.cooperative)
         try:
             with np.errstate(all="ignore"):
                 self._waves(wave)

@@ -26,6 +26,8 @@ class Machine:
     """The first CTA of each cluster that has not been launched yet."""
     watch: Watch | None = None
     """What looks at the reads of the running group, if it may be spinning."""
+    printed: list[tuple[tuple[int, ...], str]] = field(default_factory=list["tuple[tuple[int, ...], str]"])
+    """What threads have printed: (CTA along z, y and x and thread, text)."""
     order: Any = None
     """What watches the order of accesses (`fp4emu.order.observer.Observer`), if asked for."""
 

@@ -37,6 +37,8 @@ Further marks:
 - `once=True`: a thread handler runs once for the lanes of a warp that have equal operands, because repeating it would
   change nothing (a store by TMA that a whole warp issues).
 - `any_order`: ptxas takes the modifiers in any order, and so does the emulator; PTX's own goes first.
+- `carry`: the instruction writes ("out"), reads ("in") or both reads and writes ("both") the condition code register,
+  which is then its second output and its last source.
 - `targets`: the architectures that have the instruction, () for all that are emulated.
 
 Forms are strings of slots in PTX's order; a slot is `name=alternative|alternative` or just `alternative|alternative`
@@ -58,6 +60,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Style = Literal["thread", "warp", "group", "lane", "emit"]
+Carry = Literal["", "in", "out", "both"]
 Handler = Callable[..., Any]
 
 
@@ -151,6 +154,7 @@ class Rule:
     quiet: bool = False
     members: int | None = None
     any_order: bool = False
+    carry: Carry = ""
 
     @property
     def first_source(self) -> int:
@@ -175,6 +179,7 @@ def instruction(
     quiet: bool | None = None,
     members: int | None = None,
     any_order: bool = False,
+    carry: Carry = "",
 ) -> Callable[[Handler], Handler]:
     """Registers a handler for `opcode` with the modifiers that `forms` allow. Several rules may share an opcode: the
     first form that fits wins."""
@@ -199,6 +204,7 @@ def instruction(
             style in ("lane", "emit") if quiet is None else quiet,
             members,
             any_order,
+            carry,
         )
         RULES.setdefault(opcode, []).append(rule)
         return handler

@@ -30,7 +30,11 @@ UNIFORM = {
     "%total_smem_size",
     "%aggr_smem_size",
     "%is_explicit_cluster",
+    "%envreg1",
+    "%envreg2",
 }
+WORKSPACE = {"%envreg1", "%envreg2"}
+"""The high and the low half of the address of a cooperative launch's workspace, as cooperative groups reads it."""
 VOLATILE = {"%clock", "%clock_hi", "%clock64", "%globaltimer", "%globaltimer_lo", "%globaltimer_hi"}
 WIDE = {"%clock64", "%globaltimer", "%gridid"}
 SPECIAL = PER_LANE | PER_WARP | PER_CTA | PER_RANK | UNIFORM
@@ -95,6 +99,10 @@ def _value(g: Lockstep, name: str) -> Any:
         return grid.warps_per_cta
     if base == "%is_explicit_cluster":
         return grid.cluster != (1, 1, 1)
+    if base == "%envreg1":
+        return grid.workspace >> 32
+    if base == "%envreg2":
+        return grid.workspace & 0xFFFF_FFFF
     if base == "%dynamic_smem_size":
         return grid.dynamic_shared
     if base in ("%total_smem_size", "%aggr_smem_size"):

@@ -40,7 +40,7 @@ def hadamard(x: ArrayLike, size: int, axis: int = -1, signs: ArrayLike | None = 
     values = np.moveaxis(np.asarray(numbers(x, "x"), np.float32), axis, -1)
     if values.shape[-1] % size:
         raise DataError(f"a Hadamard transform of {size} does not divide the axis of {values.shape[-1]}")
-    groups = values.reshape(*values.shape[:-1], -1, size)
+    groups = values.reshape(*values.shape[:-1], values.shape[-1] // size, size)
     if signs is not None:
         s = np.asarray(signs, np.float32)
         if s.shape != (size,):

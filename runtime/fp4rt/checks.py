@@ -32,6 +32,9 @@ class Slot:
         self.extents = tuple(x.extent for x in arg.axes)
         #: For (axis, name) of each extent that is one dim, and whether there are others to compute.
         self.bare = tuple((i, e) for i, e in enumerate(self.extents) if isinstance(e, str))
+        #: (axis, name, number) of each extent that is a dim and a number.
+        found = ((i, sizes.shifted(e)) for i, e in enumerate(self.extents))
+        self.shifted = tuple((i, *sum_) for i, sum_ in found if sum_ is not None)
         self.computed = len(self.bare) < len(self.extents)
         self.grouped = any(x.by or x.upto for x in arg.axes)
         #: The offsets argument of a quantized argument whose rows are ragged: its scales lie group by group.

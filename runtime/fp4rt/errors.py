@@ -49,6 +49,9 @@ CODES: dict[str, str] = {
     # layers
     "FP6123": "kernels do not make this layer",
     "FP6124": "weight or scale is not the layer's",
+    # experts
+    "FP6125": "tokens cannot be sent to experts",
+    "FP6126": "layer of experts lacks a scale or a bias",
     # models
     "FP6140": "no compiled kernels and no compiler",
     "FP6141": "artifacts lack a kernel",
@@ -59,6 +62,7 @@ CODES: dict[str, str] = {
     "FP6146": "weight cannot be cut into shards",
     "FP6147": "nothing is compiled for this device",
     "FP6148": "layer cannot be transformed by torch.func",
+    "FP6149": "checkpoint does not fit the model",
     # sizes
     "FP6201": "constraint does not hold",
     "FP6202": "size cannot be computed",
@@ -169,7 +173,7 @@ class CheckpointError(RuntimeFault):
 
 class TorchError(RuntimeFault):
     """A kernel cannot do what torch is asked to do with it (FP6115 to FP6119, FP6123, FP6124, FP6142 to FP6146,
-    FP6148)."""
+    FP6148, FP6149)."""
 
     default_code = "FP6116"
 

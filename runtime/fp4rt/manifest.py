@@ -10,6 +10,7 @@ A buffer is named by its argument: "c" for a plain tensor or a device scalar, "a
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -59,6 +60,8 @@ __all__ = [
 
 SCHEMA = 1
 
+_SHA256 = re.compile("[0-9a-f]{64}")
+
 
 @dataclass(frozen=True, slots=True)
 class Variant:
@@ -75,6 +78,7 @@ class Manifest:
     """One compiled kernel. `plan` applies where no variant does; a plan without launches runs on the reference only.
 
     `constraints` hold at every call; `plan_constraints` only where `plan` applies. `files` maps base names to sha256.
+    `sources` does the same for the files that the spec uses (`use "x.fp4"`), by their paths from its folder.
     """
 
     name: str
@@ -86,6 +90,7 @@ class Manifest:
     variants: tuple[Variant, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict[str, str])
     toolchain: Mapping[str, str] = field(default_factory=dict[str, str])
+    sources: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def __repr__(self) -> str:
         launches = sum(len(plan.launches) for plan in (self.plan, *(v.plan for v in self.variants)))
@@ -123,7 +128,7 @@ def parse(value: Json) -> Manifest:
         )
     f = node.fields(
         ("schema", "name", "target", "toolchain", "files", "kernel", "constraints", *PLAN_FIELDS),
-        ("plan_constraints", "variants"),
+        ("plan_constraints", "variants", "sources"),
     )
     manifest = Manifest(
         name=f["name"].string(),
@@ -135,6 +140,7 @@ def parse(value: Json) -> Manifest:
         variants=tuple(_parse_variant(n) for n in f["variants"].items()) if "variants" in f else (),
         files={key: n.string() for key, n in f["files"].members()},
         toolchain={key: n.string() for key, n in f["toolchain"].members()},
+        sources={key: _hash(key, n.string()) for key, n in f["sources"].members()} if "sources" in f else {},
     )
     check_kernel(manifest.kernel)
     _check_references(manifest)
@@ -150,6 +156,7 @@ def dump(manifest: Manifest) -> dict[str, Json]:
         "target": manifest.target,
         "toolchain": dict(sorted(manifest.toolchain.items())),
         "files": dict(sorted(manifest.files.items())),
+        **({"sources": dict(sorted(manifest.sources.items()))} if manifest.sources else {}),
         "kernel": dump_kernel(manifest.kernel),
         "constraints": [dump_constraint(c) for c in manifest.constraints],
         "plan_constraints": [dump_constraint(c) for c in manifest.plan_constraints],
@@ -168,6 +175,12 @@ def dump(manifest: Manifest) -> dict[str, Json]:
 
 def _constraints(f: Mapping[str, Node], key: str) -> tuple[Constraint, ...]:
     return tuple(parse_constraint(n) for n in f[key].items()) if key in f else ()
+
+
+def _hash(name: str, text: str) -> str:
+    if not _SHA256.fullmatch(text):
+        raise ArtifactError(f"manifest: sources: {text!r:.80} is no SHA-256 of {name!r:.80}")
+    return text
 
 
 def _parse_variant(node: Node) -> Variant:

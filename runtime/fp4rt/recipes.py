@@ -7,7 +7,7 @@ artifacts has it as TARGET/FILE/KERNEL.json (`fp4rt.supply`).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Literal
 
@@ -22,17 +22,19 @@ class Recipe:
     """The kernels of a layer by what they do.
 
     Inference: `linear` is the product, `partial` that of a part of K in f32, `weight` and `input` quantize its
-    operands, `largest_weight` and `largest_input` find the magnitude that these take.
+    operands, `largest_weight` and `largest_input` find the magnitude that these take; `scaled_input` quantizes x by a
+    tensor scale that is given, from calibration.
     Training: `quantize_x`, `quantize_w`, `quantize_dy`, each of which gives `q` and `qt`, `fprop`, `dgrad` and
     `wgrad`, and before quantizers that take `amax` `largest`, or `largest_w` for w. `rows`: x is filled up with rows of
     zeros to a multiple of it, because wgrad contracts rows in blocks. Quartet has `quantize` for x and w, and makes
     the operands of the backward pass of their values by `transpose`.
     Quantization-aware training (qat): `fake`, which takes what `largest` finds, and for a given tensor scale
     `fake_scaled` and `straight_through`.
+    Layers of experts (`fp4rt.torch.experts`): `gate_up` and `down`, and `quantize` where they take quantized rows.
     """
 
     name: str
-    kind: Literal["inference", "training", "qat"]
+    kind: Literal["inference", "training", "qat", "experts"]
     summary: str
     kernels: Mapping[str, str]
     rows: int = field(default=1)
@@ -51,12 +53,20 @@ def _inference(name: str, summary: str, linear: str, weight: str, x: str | None,
 def _layer(name: str, summary: str, weight: str, x: str | None) -> Recipe:
     of = {part: f"{_LAYERS}/quantize_{fmt}" for part, fmt in (("weight", weight), ("input", x)) if fmt is not None}
     amax = [part for part, kernel in of.items() if kernel.endswith("_nvfp4")]
-    return _inference(name, summary, f"{_LAYERS}/{name}", of["weight"], of.get("input"), *amax)
+    found = _inference(name, summary, f"{_LAYERS}/{name}", of["weight"], of.get("input"), *amax)
+    if "input" not in amax:
+        return found
+    return replace(found, kernels={**found.kernels, "scaled_input": "ptq_linear/quantize_input"})
 
 
 def _training(name: str, summary: str, file: str, rows: int, *more: str, **other: str) -> Recipe:
     roles = ("quantize_x", "quantize_w", "quantize_dy", "fprop", "dgrad", "wgrad", *more)
     return Recipe(name, "training", summary, {**{role: f"{file}/{role}" for role in roles}, **other}, rows)
+
+
+def _experts(name: str, summary: str, file: str, suffix: str = "") -> Recipe:
+    quantize = {} if suffix else {"quantize": f"{file}/quantize_input"}
+    return Recipe(name, "experts", summary, {**quantize, **{r: f"{file}/{r}{suffix}" for r in ("gate_up", "down")}})
 
 
 def _without(part: str, summary: str, **other: str) -> Recipe:
@@ -126,6 +136,13 @@ RECIPES: Mapping[str, Recipe] = {
                 "fake_scaled": "qat_linear/fake_quantize",
                 "straight_through": "qat_linear/straight_through",
             },
+        ),
+        _experts("nvfp4_experts", "experts: NVFP4 weights, a tensor scale each; NVFP4 activations", "nvfp4_experts"),
+        _experts(
+            "w4a16_nvfp4_experts",
+            "experts: NVFP4 weights, a tensor scale each; bf16 activations",
+            "nvfp4_experts",
+            "_w4a16",
         ),
     )
 }

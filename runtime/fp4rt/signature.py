@@ -64,6 +64,14 @@ class Signature:
         self._known = frozenset((*(s.name for s in self.ins), *(a.name for a in self.params)))
         self._required = frozenset((*(s.name for s in self.ins), *(a.name for a in self.params if a.default is None)))
         self._static = {d.name: d.value for d in kernel.dims if d.value is not None}
+        bare = {*self._static, *(name for slot in self.ins for _, name in slot.bare)}
+        #: Where dims that no axis is by itself are found: the input, its axis, the dim, the number that is added.
+        self._shifted = [
+            (place, axis, name, number)
+            for place, slot in enumerate(self.ins)
+            for axis, name, number in slot.shifted
+            if name not in bare
+        ]
         self._derived = any(d.expr is not None for d in kernel.dims)
         #: Quantized output -> the input that is its tensor scale.
         self.aliases = {s.name: source for s in self.outs if (source := scale_source(kernel, s.arg)) is not None}
@@ -149,7 +157,7 @@ class Signature:
         return "numpy" if first is None else first[1].family
 
     def _solve(self, shapes: list[tuple[int, ...]]) -> Dims:
-        """The dims that stand bare in the inputs' shapes, then the derived ones."""
+        """The dims that stand bare in the inputs' shapes, those that stand there with a number, the derived ones."""
         dims: Dims = dict(self._static)
         for slot, shape in zip(self.ins, shapes, strict=True):
             if len(shape) != len(slot.extents):
@@ -157,6 +165,15 @@ class Signature:
             for axis, name in slot.bare:
                 if dims.setdefault(name, shape[axis]) != shape[axis]:
                     raise self._disagreement(slot, shape, name, dims[name])
+        for place, axis, name, number in self._shifted:
+            if dims.setdefault(name, shapes[place][axis] - number) < 0:
+                slot, shape = self.ins[place], shapes[place]
+                raise ArgumentError(
+                    f"{slot.name!r} would have {name} = {dims[name]}: its type is {describe_axes(slot.arg)}, its shape "
+                    f"{shape}",
+                    argument=slot.name,
+                    code="FP6105",
+                )
         if self._derived or len(dims) < len(self.kernel.dims):
             return complete_dims(self.kernel, dims)
         return dims

@@ -236,6 +236,17 @@ def names(expr: Expr) -> Iterator[str]:
             yield from names(operand)
 
 
+def shifted(expr: Expr) -> tuple[str, int] | None:
+    """The dimension and the number of a sum of the two (`E + 1`): an axis so long says what the dimension is.
+
+    None for any other expression.
+    """
+    if isinstance(expr, (int, str)) or len(expr) != 3 or expr[0] != "add":
+        return None
+    name, number = expr[1:] if isinstance(expr[1], str) else (expr[2], expr[1])
+    return (name, number) if isinstance(name, str) and type(number) is int else None
+
+
 def substitute(expr: Expr, known: Mapping[str, Expr]) -> Expr:
     """`expr` with the names in `known` replaced."""
     if isinstance(expr, int):

@@ -85,6 +85,15 @@ def sum_in_order(address, pitch, count, valid):
 
 
 @cute.jit
+def fold_in_order(join: cutlass.Constexpr, address, pitch, count, valid):
+    """`count` floats, `pitch` bytes apart, joined to one, the first first."""
+    total = from_bits(load_b32(address, valid))
+    for i in cutlass.range(1, count, unroll=1):
+        total = join(total, from_bits(load_b32(address + Int64(pitch) * i, valid)))
+    return total
+
+
+@cute.jit
 def sum_of_blocks(address, rows, columns, lane):
     """The sum of rows x columns floats: each row in order, rows in groups of 32 by halves, the groups in order."""
     total = Float32(0.0)

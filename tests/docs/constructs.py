@@ -152,6 +152,20 @@ def arguments() -> Iterator[Construct]:
         dims="E, M, N, K",
     )
     yield product(
+        "`sum` over ragged rows",
+        "column = sum(x @ w.T, over = M)",
+        args=ragged,
+        out="out column : f32[N]",
+        dims="E, M, N, K",
+    )
+    yield product(
+        "`max` along masked rows",
+        "row = max(x @ w.T, over = N)",
+        args="in counts : i32[E]; in x : nvfp4[E, M upto counts, K]; in w : nvfp4[E, N, K]",
+        out="out row : f32[E, M upto counts]",
+        dims="E, M, N, K",
+    )
+    yield product(
         "ragged axis contracted",
         "c = a @ b.T",
         args="in offsets : i32[E + 1]; in a : bf16[N, M by offsets]; in b : bf16[K, M by offsets]",
@@ -163,7 +177,14 @@ def arguments() -> Iterator[Construct]:
         "y = silu(x)",
         args="in offsets : i32[E + 1]; in x : bf16[M by offsets, N]",
         out="out y : bf16[M by offsets, N]",
-        dims="E = 8, M, N",
+        dims="E, M, N",
+    )
+    yield plain(
+        "quantizer of masked rows",
+        "q = quantize(x)",
+        args="in counts : i32[E]; in x : bf16[E, M upto counts, N]",
+        out="out q : mxfp8[E, M upto counts, N]",
+        dims="E, M, N",
     )
     yield product("static dims", dims="M, N = 512, K = 1024")
     yield product("transposed output", "c = (a @ b.T).T", out="out c : bf16[N, M]")

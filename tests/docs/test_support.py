@@ -23,9 +23,8 @@ PLACES = {
     "**Ragged** and **masked** axes": ("ragged axis `M by offsets`", "masked axis `M upto counts`"),
     "Groups may be empty.": (
         "quantized output with ragged columns",
-        "`sum` along ragged rows",
+        "`sum` over ragged rows",
         "ragged axis contracted",
-        "elementwise over ragged rows",
     ),
     "**Products.**": (
         "product of a computed operand",

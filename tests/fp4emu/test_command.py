@@ -160,6 +160,11 @@ def test_warnings_come_before_the_verdict(fp4emu: Folder) -> None:
     assert ran.status == 0
     assert ran.out.startswith("warning: [lanes] ")
     assert fp4emu("run l.ptx k --grid 1 --block 32 --order strict").status == 1
+    assert fp4emu("run l.ptx k --grid 1 --block 32 --check lanes=fault").status == 1
+    assert fp4emu("run l.ptx k --grid 1 --block 32 --order strict --check lanes=warn").out.startswith(
+        "warning: [lanes] "
+    )
+    assert "warning" not in fp4emu("run l.ptx k --grid 1 --block 32 --check lanes=off --check race=warn").out
 
 
 def test_entries_say_what_is_not_emulated(fp4emu: Folder) -> None:
@@ -182,6 +187,9 @@ WRONG = [
     (f"{S} --smem -1", 2, "--smem"),
     (f"{S} --seconds 0", 2, "not a positive number"),
     (f"{S} --order loose", 2, "invalid choice"),
+    (f"{S} --check lane=off", 2, "'lane=off' is not NAME=LEVEL"),
+    (f"{S} --check lanes=loud", 2, "levels are fault, warn and off, checks race, "),
+    (f"{S} --check lanes", 2, "is not NAME=LEVEL"),
     (S, 2, "takes 4 arguments, 0 were given: a (4 bytes)"),
     (f"{SAXPY_LINE.replace('f32:2', 'f64:2')}", 2, "the parameter a of saxpy has 4 bytes, --arg f64:2 has 8"),
     (f"{S} --arg i32:5.5", 2, "'5.5' is no i32"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -243,6 +244,24 @@ def test_workspace_size_needs_all_dims(plain: Kernel) -> None:
     for wrong in ("4", 4.0, True, None):
         with pytest.raises(ArgumentError, match="FP6110: M is .*: a dim is a whole number"):
             plain.workspace_size(M=cast("int", wrong))
+
+
+def test_a_dim_that_stands_with_a_number_alone(reference: Load) -> None:
+    """`offsets : i32[E + 1]` says how many groups there are where nothing else does."""
+    m, e = Axis("M", "M", by="offsets"), Axis(None, ("add", "E", 1))
+    args = (Arg("offsets", "in", "i32", (e,)), Arg("x", "in", "f32", (m,)), Arg("y", "out", "f32", (m,)))
+    values = (Value("arg", (), "f32", ("M",), {"name": "x"}),)
+    kernel = TypedKernel("groups", (Dim("E"), Dim("M")), args, values, (Store("y", 0),))
+    loaded = reference(kernel)
+    for groups in (1, 2, 5):
+        offsets = np.linspace(0, 20, groups + 1).astype(np.int32)
+        call = loaded.signature.inputs({"offsets": offsets, "x": np.ones(20, np.float32)})
+        assert call.dims == {"E": groups, "M": 20}
+    with pytest.raises(ArgumentError, match=r"FP6105: 'offsets' would have E = -1: .*i32\[E \+ 1\]"):
+        loaded(offsets=np.zeros(0, np.int32), x=np.zeros(20, np.float32))
+    twice = replace(kernel, args=(*args, Arg("g", "in", "f32", (e,))))
+    with pytest.raises(ArgumentError, match=r"FP6105: 'g'"):
+        reference(twice)(offsets=np.array([0, 20], np.int32), x=np.ones(20, np.float32), g=np.ones(3, np.float32))
 
 
 def test_a_workspace_that_is_too_small(plain: Kernel) -> None:

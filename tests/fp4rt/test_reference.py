@@ -485,3 +485,19 @@ def test_quantized_values_turned(reference: Load, name: str, times: int) -> None
     q = fp4num.quantize(normal(40, 128), fmt)
     expected = fp4num.dequantize(q)
     np.testing.assert_array_equal(reference(kernel)(q=q)["y"], expected if times % 2 == 0 else expected.T)
+
+
+@pytest.mark.parametrize("shape", [(0, 64), (64, 0), (0, 0)], ids=str)
+def test_sums_and_transforms_of_nothing(reference: Load, shape: tuple[int, int]) -> None:
+    axes, x = ("M", "N"), Arg("x", "in", "f32", (Axis("M", "M"), Axis("N", "N")))
+    leaf = Value("arg", (), "f32", axes, {"name": "x"})
+    turned = Value("hadamard", (0,), "f32", axes, {"axis": "N", "size": 16})
+    values = (leaf, turned, *(Value("reduce", (1,), "f32", kept, {"kind": "sum", "over": over})
+                              for kept, over in ((("M",), "N"), (("N",), "M"), ((), axes))))  # fmt: skip
+    outs = (Arg("h", "out", "f32", x.axes), Arg("r", "out", "f32", x.axes[:1]), Arg("c", "out", "f32", x.axes[1:]),
+            Arg("t", "out", "f32", ()))  # fmt: skip
+    stores = tuple(Store(arg.name, i) for i, arg in enumerate(outs, 1))
+    kernel = TypedKernel("sums", (Dim("M"), Dim("N")), (x, *outs), values, stores)
+    found = reference(kernel)(x=np.zeros(shape, np.float32))
+    assert [found[a.name].shape for a in outs] == [shape, shape[:1], shape[1:], ()]
+    assert all((found[name] == 0).all() for name in "rct")

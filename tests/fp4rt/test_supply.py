@@ -42,6 +42,11 @@ def test_the_kernels_of_a_recipe_fit_together(recipe: Recipe) -> None:
             takes = {a.name for a in kernels[part].args} if part in kernels else set[str]()
             assert ("amax" in takes) == (f"largest_{part}" in kernels)
         return
+    if recipe.kind == "experts":
+        assert formats["down"].get("x") == formats["gate_up"].get("h") == formats.get("quantize", {}).get("q")
+        assert formats["gate_up"].get("x") == formats["down"].get("x")
+        assert formats["down"]["w"] == formats["gate_up"]["w"]
+        return
     if recipe.kind == "qat":
         names = {role: {a.name for a in k.args} for role, k in kernels.items()}
         assert names["fake"] == {"x", "amax", "y"} and names["largest"] == {"x", "amax"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -41,7 +41,41 @@ Examples:
 
 On the emulator each shape runs once with asynchronous work done at once, and the
 first shapes again with random delays, which finds missing waits.
+
+--order and --check say how severe a failed check of the order of accesses is:
+strict is the letter of the PTX ISA, default warns of what published kernels do on
+purpose. --check race=warn changes one check: fault, warn or off.
 """
+
+
+Level = Literal["fault", "warn", "off"]
+
+
+class _Check(click.ParamType):
+    """`NAME=LEVEL`."""
+
+    name = "NAME=LEVEL"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Level]:
+        from fp4rt.devices.emulator import unknown_check
+
+        if isinstance(value, tuple):
+            return value
+        name, equals, level = str(value).partition("=")
+        if not equals:
+            self.fail(f"{value!r} is not NAME=LEVEL; write for example --check race=warn", param, ctx)
+        if wrong := unknown_check(name, level):
+            self.fail(wrong, param, ctx)
+        return name, level  # type: ignore[return-value]
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """How the order of accesses is judged, and what it was only warned of."""
+
+    order: Literal["strict", "default"]
+    checks: dict[str, Level]
+    warned: dict[str, None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +115,14 @@ class _Run:
 @click.option(
     "--delays", default=2, show_default=True, type=click.IntRange(0, 1000), help="Runs with random completion delays."
 )
+@click.option(
+    "--order",
+    default="strict",
+    show_default=True,
+    type=click.Choice(["strict", "default"]),
+    help="How the order of accesses is judged on the emulator.",
+)
+@click.option("--check", "checks", multiple=True, type=_Check(), help="The level of one of its checks.")
 @seed_option
 @target_option
 @kernel_option
@@ -92,6 +134,8 @@ def command(
     sizes: dict[str, int],
     call: dict[str, int],
     delays: int,
+    order: Literal["strict", "default"],
+    checks: tuple[tuple[str, Level], ...],
     seed: int,
     target: str,
     kernel: str | None,
@@ -109,6 +153,7 @@ def command(
 
     started = time.perf_counter()
     results: dict[str, list[_Run]] = {}
+    warned: dict[str, None] = {}
     with progress(enabled=not as_json) as line:
         request = Request(spec_at(spec), target, sizes, kernel)
         call = at_sizes(request, call)
@@ -118,17 +163,21 @@ def command(
         for built in build_for(
             request, shapes, [kernel for kernel, _ in found], use_cache=not no_cache, step=line.step
         ).kernels:
-            results[built.name] = list(_runs(built, device, shapes[built.name], delays, seed, line))
+            results[built.name] = list(
+                _runs(built, device, shapes[built.name], delays, seed, line, _Judged(order, dict(checks), warned))
+            )
     equal = all(run.equal for runs in results.values() for run in runs)
     if as_json:
         kernels = {name: [run.json() for run in runs] for name, runs in results.items()}
-        print_json({"ok": equal, "target": target, "kernels": kernels})
+        print_json({"ok": equal, "target": target, "kernels": kernels, "warnings": list(warned)})
         return 0 if equal else 1
     for name, runs in results.items():
         click.echo(f"{name} for {target}")
         click.echo("\n".join(table([r.row for r in runs], ["sizes", "mode", "time", "result"], indent="  ")))
         for problem in (text for r in runs for text in r.problems):
             click.echo(f"  {problem}")
+    for warning in warned if order != "strict" or checks else ():
+        click.echo(f"warning: {warning}")
     count = sum(map(len, results.values()))
     seconds = time.perf_counter() - started
     verdict = "every run equals the reference, bit for bit" if equal else "NOT verified"
@@ -137,7 +186,13 @@ def command(
 
 
 def _runs(
-    built: BuiltKernel, device: str, shapes: list[dict[str, int]], delays: int, seed: int, line: Progress
+    built: BuiltKernel,
+    device: str,
+    shapes: list[dict[str, int]],
+    delays: int,
+    seed: int,
+    line: Progress,
+    judged: _Judged,
 ) -> Iterator[_Run]:
     from fp4cc.driver import artifact_of
     from fp4rt.errors import KernelFault
@@ -150,11 +205,12 @@ def _runs(
     emulated = kernel.device == "emulator"
     plans: list[tuple[str, Kernel, list[dict[str, int]]]]
     if emulated:
-        plans = [("emulator, at once", _emulated(artifact, "immediate", 0), shapes)]
+        plans = [("emulator, at once", _emulated(artifact, "immediate", 0, judged), shapes)]
         for i in range(delays):
             # A shape or two for each seed: the delays matter, not the residues again.
             chosen = [shapes[0], shapes[1 + i % (len(shapes) - 1)]] if len(shapes) > 1 else shapes
-            plans.append((f"emulator, delays of seed {seed + i}", _emulated(artifact, "delayed", seed + i), chosen))
+            delayed = _emulated(artifact, "delayed", seed + i, judged)
+            plans.append((f"emulator, delays of seed {seed + i}", delayed, chosen))
     else:
         plans = [(kernel.device, kernel, shapes)]
     total, done = sum(len(chosen) for _, _, chosen in plans), 0
@@ -170,8 +226,10 @@ def _runs(
                 yield _Run(mode, dims, trial)
 
 
-def _emulated(artifact: Artifact, mode: Literal["immediate", "delayed"], seed: int) -> Kernel:
+def _emulated(artifact: Artifact, mode: Literal["immediate", "delayed"], seed: int, judged: _Judged) -> Kernel:
     from fp4rt.devices.emulator import EmulatorDevice
     from fp4rt.kernel import Kernel
 
-    return Kernel(artifact, EmulatorDevice(mode=mode, seed=seed, sms=_FEW_SMS, order="strict"))
+    device = EmulatorDevice(mode=mode, seed=seed, sms=_FEW_SMS, order=judged.order, checks=judged.checks)
+    device.warnings = judged.warned
+    return Kernel(artifact, device)

@@ -214,13 +214,13 @@ def _codes_address(lowered: LoweredKernel, output: EpilogueOutput, line: str) ->
 def lane_stores(lowered: LoweredKernel, output: EpilogueOutput) -> Fragment:
     """Store the codes of this thread's 32 columns of its row: 16 bytes at once where rows start on 16 bytes."""
     name, bits = output.arg, output.format.bits
-    line, rows, start, length = extent_of(output.quantization)
+    line, _, start, length = extent_of(output.quantization)
     address, words = _codes_address(lowered, output, line), f"{name}_words"
-    left = packed_bytes(f"({length} - {start})", bits)
-    vectors = Call("store_vectors", (address, words, left, f"{line} < {rows}"))
+    left, inside = packed_bytes(f"({length} - {start})", bits), f"{line} < {rows_end(lowered)}"
+    vectors = Call("store_vectors", (address, words, left, inside))
     if output.store.flag is None:
         return (vectors,)
-    units = Call("store_units", (address, words, str(_unit(output.format)), left, f"{line} < {rows}"))
+    units = Call("store_units", (address, words, str(_unit(output.format)), left, inside))
     return (Block(f"if {output.store.flag} != 0:", (vectors,), (units,)),)
 
 

@@ -63,8 +63,8 @@ def reductions(lowered: LoweredKernel, results: Mapping[int, str]) -> ReduceText
         if plan.kind in _MAGNITUDES:
             _magnitude(lowered, output, plan, results[output.value], text)
             continue
-        if plan.kind not in _FOLD:
-            _sum(lowered, output, plan, results[output.value], text)
+        if plan.partials_param is not None:
+            _in_parts(lowered, output, plan, results[output.value], text)
             continue
         if plan.over == "rows":
             text.subtile.extend(_over_rows(lowered, output, plan, results[output.value]))
@@ -111,21 +111,26 @@ def _over_rows(lowered: LoweredKernel, output: EpilogueOutput, plan: ReducePlan,
     ]
 
 
-def _sum(lowered: LoweredKernel, output: EpilogueOutput, plan: ReducePlan, values: str, text: ReduceText) -> None:
-    """Partial sums of blocks go to the workspace; the warp that arrives last adds them up in order."""
+def _in_parts(lowered: LoweredKernel, output: EpilogueOutput, plan: ReducePlan, values: str, text: ReduceText) -> None:
+    """What is known of blocks goes to the workspace; the warp that arrives last joins it in order."""
     name, tile_n = output.arg, lowered.epilogue.tile_n
     tiles = _rounded_up("n_size", tile_n)
     blocks = {"m": f"{name}_row_blocks", "n": f"{name}_column_blocks"}
     squared = ", square=True" if plan.kind == "mean_square" else ""
-    text.kernel.append(f"{name}_row_blocks = {_rounded_up('m_size', _BLOCK)}  # partial sums along the rows")
+    grouped = lowered.epilogue.problem.groups is not None
+    if not grouped:
+        text.kernel.append(f"{name}_row_blocks = {_rounded_up('m_size', _BLOCK)}  # partial sums along the rows")
     text.kernel.append(f"{name}_column_blocks = {_rounded_up('n_size', _BLOCK)}")
     block_row, block_column = "(m0 >> 5) + warp", "column >> 5"
     batch = "batch" if lowered.epilogue.problem.batch_axes else "0"
     inside = "both(m0 + 32 * warp < m_size, column < n_size)"
     if plan.over == "columns":
         part = f"halved(within({values}, n_size - column{squared}))"
+        if plan.kind in _FOLD:
+            part = f"fold({_FOLD[plan.kind]}, from_bits(-1), {values}, n_size - column)"
         place = f"(Int64({batch}) * {blocks['n']} + ({block_column})) * m_size + row"
-        valid, ticket, wanted = "both(row_valid, column < n_size)", f"{batch} * {blocks['m']} + {block_row}", tiles
+        ticket = f"{batch} * m_size + m0 + 32 * warp" if grouped else f"{batch} * {blocks['m']} + {block_row}"
+        valid, wanted = "both(row_valid, column < n_size)", tiles
     elif plan.over == "rows":
         text.subtile.append(f"{name}_line = transpose_in_warp(slab_to_transpose, lane, {values})")
         part = f"halved(within({name}_line, m_size - m0 - 32 * warp{squared}))"
@@ -137,11 +142,12 @@ def _sum(lowered: LoweredKernel, output: EpilogueOutput, plan: ReducePlan, value
         place = f"(Int64({batch}) * {blocks['m']} + ({block_row})) * {blocks['n']} + ({block_column})"
         valid, ticket, wanted = f"both(lane == 0, {inside})", batch, f"{blocks['m']} * ({tiles})"
     address = f"global_address({plan.partials_param}, {place}, 4)"
-    text.subtile.extend(["# A block's partial sum.", f'store_word("b32", {address}, bits({part}), {valid})'])
+    what = "# A block's partial sum." if plan.kind not in _FOLD else f"# The {plan.kind} of a block's row."
+    text.subtile.extend([what, f'store_word("b32", {address}, bits({part}), {valid})'])
     arrived = f"arrive_last(global_address({plan.tickets_param}, {ticket}, 4), {wanted}, lane, {name}_arrives)"
     text.tile_end.extend(
         [
-            f"{name}_arrives = both(m0 + 32 * warp < m_size, n0 < n_size)",
+            f"{name}_arrives = both(m0 + 32 * warp < {rows_end(lowered)}, n0 < n_size)",
             Block(f"if {arrived}:", _finish(lowered, output, plan, batch)),
         ]
     )
@@ -151,7 +157,7 @@ def _finish(lowered: LoweredKernel, output: EpilogueOutput, plan: ReducePlan, ba
     """What the last warp does: the sums of its lanes' rows or columns, or the one of all."""
     name, rows, columns = output.arg, f"{output.arg}_row_blocks", f"{output.arg}_column_blocks"
     count = {"columns": "n_size", "rows": "m_size", "all": "m_size * n_size"}[plan.over]
-    mean = plan.kind != "sum"
+    mean = plan.kind in ("mean", "mean_square")
 
     def stored(total: str, where: str, valid: str) -> str:
         value = f"div({total}, Float32({count}))" if mean else total
@@ -160,7 +166,9 @@ def _finish(lowered: LoweredKernel, output: EpilogueOutput, plan: ReducePlan, ba
     first = f"Int64({batch}) * {{}} * {{}}"
     if plan.over == "columns":
         address = f"global_address({plan.partials_param}, {first.format(columns, 'm_size')} + row, 4)"
-        total = f"{name}_total = sum_in_order({address}, 4 * m_size, {columns}, row_valid)"
+        joined = "sum_in_order" if plan.kind not in _FOLD else "fold_in_order"
+        join = f"{_FOLD[plan.kind]}, " if plan.kind in _FOLD else ""
+        total = f"{name}_total = {joined}({join}{address}, 4 * m_size, {columns}, row_valid)"
         return fragment(total, stored(f"{name}_total", _offset(lowered, output, "row"), "row_valid"))
     if plan.over == "rows":
         steps = lowered.epilogue.tile_n // _BLOCK

@@ -92,10 +92,8 @@ def refusals(arg: Arg, value: Value, frame: Frame) -> list[Diagnostic]:
         return [_refusal(arg, place, f"{kind} over an axis of the product")]
     if kind in SUMS and set(_names(value)) & set(frame.problem.batch_axes):
         return [_refusal(arg, place, "a sum over batches")]
-    if kind in SUMS and frame.problem.groups is not None:
-        return [_in_groups(arg, place, "a sum")]
-    if frame.problem.groups is not None and not frame.problem.ragged:
-        return [_in_groups(arg, place, "a reduction of masked rows")]
+    if kind in SUMS and frame.problem.groups is not None and _over(value, frame.problem) != "columns":
+        return [_in_groups(arg, place, f"a sum over {' and '.join(_names(value))}")]
     if arg.dtype != "f32":
         return [_refusal(arg, place, f"a reduction stored as {arg.dtype}: its type is f32")]
     if not product <= set(reduced.axes):
@@ -137,13 +135,15 @@ def plan_reduced(arg: Arg, value: Value, problem: Space) -> EpilogueOutput:
         row_stride=1 if over == "columns" else 0,
         column_stride=1 if over == "rows" else 0,
         store=StorePlan("direct"),
-        reduce=_plan(arg.name, cast("Kind", value.attrs["kind"]), over),
+        reduce=_plan(arg.name, cast("Kind", value.attrs["kind"]), over, problem),
         beyond=reduced if batched or not problem.batch_axes else (*problem.batch_axes, *reduced),
     )
 
 
-def _plan(name: str, kind: Kind, over: Over) -> ReducePlan:
-    if kind not in SUMS:
+def _plan(name: str, kind: Kind, over: Over, space: Space) -> ReducePlan:
+    """Atomics start from a value that is filled in, which rows past a masked group may not get."""
+    masked = space.groups is not None and not space.ragged
+    if kind not in SUMS and not (masked and kind in ("max", "min")):
         return ReducePlan(kind, over)
     return ReducePlan(kind, over, f"{name}_partials_ptr", f"{name}_tickets_ptr")
 
@@ -174,7 +174,9 @@ def _counts(plan: ReducePlan, problem: Space, tile_n: int) -> tuple[Expr, Expr]:
     """Partial sums and tickets."""
     rows, columns = ceildiv(problem.m, BLOCK), ceildiv(problem.n, BLOCK)
     if plan.over == "columns":
-        return mul(problem.batch, columns, problem.m), mul(problem.batch, rows)
+        # A warp's rows start at any row of a tensor where a group does: it counts itself at its first.
+        tickets = rows if problem.groups is None else problem.m
+        return mul(problem.batch, columns, problem.m), mul(problem.batch, tickets)
     if plan.over == "rows":
         return mul(problem.batch, rows, problem.n), mul(problem.batch, ceildiv(problem.n, tile_n))
     return mul(problem.batch, rows, columns), problem.batch

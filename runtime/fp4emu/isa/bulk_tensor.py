@@ -11,6 +11,7 @@ from fp4emu.errors import Fault
 from fp4emu.instruction import Instruction
 from fp4emu.machine import ThreadContext, signed
 from fp4emu.memory import RANK_SHIFT
+from fp4emu.order import tensor_maps
 from fp4emu.registry import instruction
 from fp4emu.tensormap import MAP_BYTES, USED_BYTES, TensorMap
 
@@ -33,8 +34,12 @@ def _map(thread: ThreadContext, ins: Instruction, operand: TensorOperand) -> tup
     address, coordinates = operand
     if address % 64:
         raise Fault(f"tensor map address {address:#x} is not a multiple of 64")
-    with nullcontext() if thread.machine.order is None else thread.machine.order.aside():
-        tmap = tma.decode_map(_read_map(thread, address))
+    order = thread.machine.order
+    with nullcontext() if order is None else order.aside():
+        raw = _read_map(thread, address)
+    if order is not None:
+        tensor_maps.read(order, address)
+    tmap = tma.decode_map(raw)
     dims = int(ins.mod("dim")[0])
     if dims != tmap.rank:
         raise Fault(f"a .{dims}d instruction with a tensor map of rank {tmap.rank}")

@@ -23,7 +23,6 @@ instruction("trap", "", style="emit", section="9.7.19.4")(_ending)
 instruction("brkpt", "", style="emit", section="9.7.19.1")(_nothing)
 instruction("pmevent", "[mask]", style="emit", section="9.7.19.3")(_nothing)
 instruction("nanosleep", "u32", style="emit", section="9.7.19.2")(_nothing)
-instruction("setmaxnreg", "action=inc|dec sync aligned u32", style="emit", section="9.7.19.5")(_nothing)
 instruction("griddepcontrol", "action=launch_dependents|wait", style="emit", section="9.7.13.13")(_nothing)
 
 

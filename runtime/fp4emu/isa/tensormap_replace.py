@@ -11,6 +11,7 @@ from fp4emu.errors import Fault
 from fp4emu.instruction import Instruction
 from fp4emu.machine import ThreadContext, WarpContext
 from fp4emu.memory import RANK_SHIFT
+from fp4emu.order import tensor_maps
 from fp4emu.registry import instruction
 from fp4emu.tensormap import MAP_BYTES, MAX_RANK, USED_BYTES
 
@@ -135,3 +136,6 @@ def copy_with_fence(warp: WarpContext, ins: Instruction, dst: Any, src: Any, siz
     warp.cta.shared.check_read(offset, USED_BYTES)
     warp.memory.offset(target, MAP_BYTES)
     warp.memory.write(target, warp.cta.shared.data[offset : offset + USED_BYTES])
+    observer = warp.machine.order
+    if observer is not None:
+        tensor_maps.released(observer.warp(warp), warp.active, together=True)

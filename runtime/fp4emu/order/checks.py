@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
+
+from fp4emu.errors import Fault
 
 Level = Literal["fault", "warn", "off"]
 Order = Literal["strict", "default"]
@@ -23,6 +26,7 @@ CHECKS = {
     check.name: check
     for check in (
         Check("race", "fault", "fault", "accesses that no synchronisation orders"),
+        Check("tensormap", "fault", "fault", "a tensor map written with no fences of its proxy before a copy by it"),
         Check("proxy", "fault", "fault", "a generic write with no fence.proxy.async before the async proxy's access"),
         Check(
             "refill", "fault", "warn", "a generic read with no fence.proxy.async before the async proxy writes there"
@@ -40,7 +44,15 @@ CHECKS = {
 }
 
 
-def level(name: str, order: Order) -> Level:
-    """What happens when a check fails."""
-    check = CHECKS[name]
-    return check.strict if order == "strict" else check.default
+def levels(order: Order, changed: Mapping[str, Level] | None = None) -> dict[str, Level]:
+    """What happens when a check fails, by its name: as the profile says, but for what is `changed`. `Fault` for a name
+    or a level that there is not."""
+    if order not in get_args(Order):
+        raise Fault(f"unknown order {order!r}", hint='"strict", "default" or None')
+    for name, level in (changed or {}).items():
+        if name not in CHECKS:
+            raise Fault(f"unknown check {name!r}", hint=f"the checks of order are {', '.join(CHECKS)}")
+        if level not in get_args(Level):
+            raise Fault(f"unknown level {level!r} of the check {name}", hint="fault, warn or off")
+    own: dict[str, Level] = {c.name: c.strict if order == "strict" else c.default for c in CHECKS.values()}
+    return {**own, **(changed or {})}

@@ -22,6 +22,9 @@ from fp4emu.machine import Cluster, Cta
 Times = NDArray[np.int32]
 NOTHING: Times = np.zeros(0, np.int32)
 LANES = 32
+SCOPES = ("", "cta", "cluster", "gpu", "sys")
+"""Scopes of the memory consistency model, the narrow ones first; a number is an index of this."""
+CTA, CLUSTER, GPU = 1, 2, 3
 
 
 def _nothing() -> Times:
@@ -46,14 +49,44 @@ def at(times: Times, place: int) -> int:
     return int(times[place]) if place < len(times) else 0
 
 
+Far = tuple[tuple[int, Times, Times], ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Maps:
+    """The tensor-map proxy (PTX ISA 9.7.13.4, fence.proxy.tensormap): accesses that a release fence covers, and those
+    that an acquire fence has made visible at the address of a tensor map."""
+
+    released: Times = field(default_factory=_nothing)
+    acquired: tuple[tuple[int, Times], ...] = ()
+
+    def acquire(self, other: Maps | None) -> Maps:
+        """Both, joined."""
+        if other is None or self is other:
+            return self
+        maps = self
+        for address, times in other.acquired:
+            maps = maps.seen(address, times)
+        return replace(maps, released=joined(self.released, other.released))
+
+    def seen(self, address: int, times: Times) -> Maps:
+        """With what an acquire fence makes visible at an address."""
+        found = dict(self.acquired)
+        found[address] = joined(found.get(address, NOTHING), times)
+        return replace(self, acquired=tuple(found.items()))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Clock:
     """What a thread knows to have happened. Arrays are never changed.
 
     `known`: all accesses. `shared`, `other`: those of shared and of global memory that a `fence.proxy.async` has made
     visible to the async proxy. `carried`, `taken`: tcgen05 operations that a `fence::before_thread_sync` published and
-    that a `fence::after_thread_sync` took up. `inits`: batches of fenced `mbarrier.init`. `released`: what a release
-    fence lets relaxed arrivals publish; `waiting`: what relaxed waits leave to an acquire fence.
+    that a `fence::after_thread_sync` took up. `inits`: batches of fenced `mbarrier.init`. `met`: by thread, the last
+    wait for an mbarrier that came before, by whatever synchronisation. `far`: (domain, accesses, those that the async
+    proxy sees) of other clusters. `released`: what release fences let relaxed operations publish, each with the scope
+    of its fence; `waiting`: what relaxed operations leave to an acquire fence, each with the scope it needs. `maps`:
+    what the tensor-map proxy sees, if anything was written for it.
     """
 
     known: Times = field(default_factory=_nothing)
@@ -62,9 +95,11 @@ class Clock:
     carried: Times = field(default_factory=_nothing)
     taken: Times = field(default_factory=_nothing)
     inits: frozenset[int] = frozenset()
-    far: tuple[tuple[int, Times], ...] = ()
-    released: Clock | None = None
-    waiting: tuple[Clock, ...] = ()
+    met: Times = field(default_factory=_nothing)
+    far: Far = ()
+    released: tuple[tuple[int, Clock], ...] = ()
+    waiting: tuple[tuple[int, Clock], ...] = ()
+    maps: Maps | None = None
 
     def acquire(self, other: Clock) -> Clock:
         """This clock after an acquire of what another published; `taken` stays a thread's own."""
@@ -75,22 +110,30 @@ class Clock:
             other=joined(self.other, other.other),
             carried=joined(self.carried, other.carried),
             inits=self.inits if other.inits <= self.inits else self.inits | other.inits,
+            met=joined(self.met, other.met),
             far=merged(self.far, other.far),
+            maps=self.maps if other.maps is None else other.maps.acquire(self.maps),
         )
 
     def unordered_part(self) -> Clock:
-        """What even a relaxed arrival carries: tcgen05's own order and fenced inits."""
-        return Clock(carried=self.carried, inits=self.inits)
+        """What even a relaxed arrival carries: tcgen05's own order, fenced inits, and the waits before it."""
+        return Clock(carried=self.carried, inits=self.inits, met=self.met)
+
+    def fenced(self, scope: int, published: Clock) -> Clock:
+        """This clock after a release fence: it covers what fences of narrower scope did."""
+        wider = tuple(entry for entry in self.released if entry[0] > scope)
+        return replace(self, released=(*wider, (scope, published)))
 
 
-def merged(a: tuple[tuple[int, Times], ...], b: tuple[tuple[int, Times], ...]) -> tuple[tuple[int, Times], ...]:
+def merged(a: Far, b: Far) -> Far:
     """What is known of other clusters, joined."""
     if a is b or not b:
         return a
-    both = dict(a)
-    for domain, times in b:
-        both[domain] = joined(both.get(domain, NOTHING), times)
-    return tuple(both.items())
+    both = {domain: (known, seen) for domain, known, seen in a}
+    for domain, known, seen in b:
+        old = both.get(domain, (NOTHING, NOTHING))
+        both[domain] = (joined(old[0], known), joined(old[1], seen))
+    return tuple((domain, known, seen) for domain, (known, seen) in both.items())
 
 
 @dataclass(slots=True, eq=False)
@@ -175,7 +218,20 @@ class WarpClock:
                 carried[2 * domain.threads + places], self.before[1, lanes]
             )
         self.now += 1
-        return Clock(known, shared, other, carried, inits=whole.inits, far=whole.far)
+        return Clock(known, shared, other, carried, inits=whole.inits, met=whole.met, far=whole.far, maps=whole.maps)
+
+    def waited(self, word: int) -> tuple[int, int]:
+        """Notes that lanes have waited for an mbarrier: (place, time) of the wait in `met`."""
+        place = self.base + (word & -word).bit_length() - 1
+
+        def change(clock: Clock) -> Clock:
+            met = np.zeros(self.domain.threads, np.int32)
+            met[: len(clock.met)] = clock.met
+            met[place] = self.now
+            return replace(clock, met=met)
+
+        self.update(word, change)
+        return place, self.now
 
 
 @dataclass(slots=True, eq=False)

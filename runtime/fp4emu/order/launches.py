@@ -72,4 +72,4 @@ def waited(warp: WarpClock, word: int) -> None:
 
 
 def _after(clock: Clock) -> Clock:
-    return replace(clock, far=merged(clock.far, ((BEFORE, _ALL),)))
+    return replace(clock, far=merged(clock.far, ((BEFORE, _ALL, _ALL),)))

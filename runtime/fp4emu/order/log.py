@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,8 +10,8 @@ from fp4emu.errors import Fault
 from fp4emu.instruction import Instruction
 from fp4emu.machine import WarpContext
 from fp4emu.order.agents import CP_ASYNC, Agent, Lanes, issue
-from fp4emu.order.checks import Order, level
-from fp4emu.order.clocks import Clock, Domain, WarpClock
+from fp4emu.order.checks import Level, Order, levels
+from fp4emu.order.clocks import CTA, SCOPES, Clock, Domain, WarpClock
 from fp4emu.order.events import Event, Events
 
 
@@ -19,8 +19,8 @@ class Log:
     """`acting` is who makes the accesses that memories report, `ins` what runs. `quiet`: accesses are not the
     program's."""
 
-    def __init__(self, order: Order) -> None:
-        self.order: Order = order
+    def __init__(self, order: Order, changed: Mapping[str, Level] | None = None) -> None:
+        self.levels = levels(order, changed)
         self.strict = order == "strict"
         self.events = Events()
         self.domain_of: dict[int, Domain] = {}
@@ -66,22 +66,26 @@ class Log:
 
     def fail(self, check: str, text: str, hint: str = "") -> None:
         """A check has failed: a fault, a warning or nothing."""
-        what = level(check, self.order)
+        what = self.levels[check]
         if what == "fault":
             raise Fault(f"[{check}] {text}", hint=hint)
         if what == "warn":
             self.warnings.setdefault(f"[{check}] {text}")
 
-    def published(self, agent: Lanes) -> tuple[Clock, Clock]:
-        """(what an arrival publishes, what it is ordered after). A relaxed one publishes what a release fence before it
-        lets it, and what tcgen05.fence and fence.mbarrier_init have published for themselves."""
+    def published(self, agent: Lanes, needed: int = CTA) -> tuple[Clock, Clock]:
+        """(what an arrival publishes to threads for which it must have the scope `needed`, what it is ordered after). A
+        relaxed one publishes what a release fence before it lets it, and what tcgen05.fence and fence.mbarrier_init
+        have published for themselves."""
         whole = agent.warp.publish(agent.word)
-        if agent.ins.mod("sem") != "relaxed":
+        scope = agent.ins.mod("scope")
+        narrow = bool(scope) and SCOPES.index(scope) < needed
+        if agent.ins.mod("sem") != "relaxed" and not narrow:
             return whole, whole
         part = whole.unordered_part()
         for clock, _ in agent.warp.distinct(agent.word):
-            if clock.released is not None:
-                part = part.acquire(clock.released)
+            for fence, released in clock.released:
+                if fence >= needed and not narrow:
+                    part = part.acquire(released)
         return part, whole
 
     def number(self, agent: Agent, space: str) -> int:

@@ -6,7 +6,8 @@ The executor tells it which instruction runs and who acts (`acts`, `begin`); mem
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from fp4emu.machine import Cluster, Cta, WarpContext
 from fp4emu.memory import GlobalMemory
 from fp4emu.order import tensor
 from fp4emu.order.agents import Agent, Lanes, Operation
-from fp4emu.order.checks import Order
+from fp4emu.order.checks import Level, Order
 from fp4emu.order.clocks import Clock, Domain, WarpClock, bits
 from fp4emu.order.events import WHOLE, Numbers
 from fp4emu.order.log import Log
@@ -30,12 +31,22 @@ class RemoteAccesses(dict[int, tuple[int, Agent]]):
     """(time, agent) of who touched a CTA's shared memory from outside, or by a copy, by the agent's place."""
 
 
+@dataclass(frozen=True, slots=True)
+class Release:
+    """What a strong write at an address lets others acquire: the writer's clock, CTA, and the scope that it has."""
+
+    scope: int
+    domain: Domain
+    cta: Cta
+    clock: Clock
+
+
 class Observer(Log):
     """Happens-before of one launch: the accesses to its memories, and what strong ones have released where."""
 
-    def __init__(self, order: Order) -> None:
-        super().__init__(order)
-        self.locations: dict[tuple[int, int], tuple[Clock, str]] = {}
+    def __init__(self, order: Order, changed: Mapping[str, Level] | None = None) -> None:
+        super().__init__(order, changed)
+        self.locations: dict[tuple[int, int], tuple[Release, ...]] = {}
         self.global_shadow: Shadow | None = None
         self.shared: dict[int, Shadow] = {}
         self.batches = 0
@@ -154,7 +165,7 @@ class Observer(Log):
                 bad = unordered(event, lane, sight, lanes, numbers == number)
                 if bad is None:
                     continue
-                check = failed_check(event, lane, agent, was)
+                check = failed_check(event, lane, sight, was)
                 element, count = shadow.first(where, bad)
                 text = access_text(agent, write, shadow.name(element), count, "bytes", event, lane, was)
                 self.fail(check, text, missing(check, agent, event))

@@ -9,13 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fp4emu.order.agents import CP_ASYNC, Agent, Lanes, Operation
-from fp4emu.order.clocks import NOTHING, Clock, Times, at, bits
+from fp4emu.order.clocks import CLUSTER, CTA, GPU, NOTHING, SCOPES, Clock, Times, at, bits
 from fp4emu.order.events import SPREAD, WHOLE, Event, Events, Numbers, distinct
 from fp4emu.order.log import strong_scope
 
 MANY = 256
 """Accesses that are compared one by one; more of them, as arrays."""
-_SCOPES = ("", "cta", "cluster", "gpu", "sys")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +41,21 @@ class Sight:
         """Whether an access of another cluster happened before."""
         if event.domain is self.agent.warp.domain:
             return False
-        times = dict(self.clock.far).get(event.domain.index, NOTHING)
-        return at(times, event.place) >= event.time
+        return at(self._far(event, seen=self._fenced(event)), event.place) >= event.time
+
+    def _fenced(self, event: Event) -> bool:
+        """Whether the access must be visible to the async proxy."""
+        return isinstance(self.agent, Operation) and not self.agent.generic and not event.asynchronous
+
+    def _far(self, event: Event, *, seen: bool) -> Times:
+        for domain, known, visible in self.clock.far:
+            if domain == event.domain.index:
+                return visible if seen else known
+        return NOTHING
+
+    def unfenced_far(self, event: Event) -> bool:
+        """Whether an access of another cluster happened before, but nothing made it visible to the async proxy."""
+        return self._fenced(event) and at(self._far(event, seen=False), event.place) >= event.time
 
 
 def _known(events: Events, numbers: Numbers, sight: Sight) -> NDArray[np.bool_]:
@@ -132,12 +144,15 @@ def _morally_strong(event: Event, agent: Agent) -> bool:
     if not mine:
         return False
     warp = agent.warp
-    needed = "gpu" if event.domain is not warp.domain else "cta" if event.cta == warp.cta.id else "cluster"
-    return min(_SCOPES.index(mine), _SCOPES.index(event.strong)) >= _SCOPES.index(needed)
+    needed = GPU if event.domain is not warp.domain else CTA if event.cta == warp.cta.id else CLUSTER
+    return min(SCOPES.index(mine), SCOPES.index(event.strong)) >= needed
 
 
-def failed_check(event: Event, lane: int, agent: Agent, was: str) -> str:
+def failed_check(event: Event, lane: int, sight: Sight, was: str) -> str:
     """The name of the check that two unordered accesses fail."""
+    agent = sight.agent
+    if event.domain is not agent.warp.domain and sight.unfenced_far(event):
+        return "proxy" if was == "wrote" else "refill"
     if isinstance(agent, Operation) and not event.asynchronous and event.domain is agent.warp.domain:
         members = bits(event.mask) if lane == WHOLE else [lane]
         if all(at(agent.clock.known, event.place + m) >= event.time for m in members):

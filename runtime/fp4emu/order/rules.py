@@ -11,17 +11,21 @@ import numpy as np
 from fp4emu.instruction import Instruction
 from fp4emu.lockstep import Lockstep
 from fp4emu.machine import Cta, WarpContext
-from fp4emu.order import launches
+from fp4emu.order import launches, tensor_maps
 from fp4emu.order.agents import Lanes, Operation
 from fp4emu.order.barriers import BarrierClock, Carried, both
-from fp4emu.order.clocks import Clock, WarpClock, bits, joined
-from fp4emu.order.observer import Observer
+from fp4emu.order.clocks import CLUSTER, CTA, GPU, NOTHING, SCOPES, Clock, WarpClock, bits, joined, merged
+from fp4emu.order.log import strong_scope
+from fp4emu.order.observer import Observer, Release
 from fp4emu.order.report import who
 
 
 class _Unfenced(list[BarrierClock]):
     """The mbarriers of a CTA that no `fence.mbarrier_init` has published yet."""
 
+
+KEPT = 32
+"""How many relaxed reads a thread may take up by one acquire fence."""
 
 Rule = Callable[[Observer, WarpClock, int, Instruction], None]
 
@@ -32,20 +36,31 @@ def _fence(observer: Observer, warp: WarpClock, word: int, ins: Instruction) -> 
     if ins.has("mbarrier_init"):
         _fence_inits(observer, warp, word)
         return
-    sem, scope = ins.mod("sem") or "acq_rel", ins.mod("scope") or ("cluster" if ins.has("cluster") else "gpu")
+    sem = ins.mod("sem") or "acq_rel"
+    scope = SCOPES.index(_scope(ins))
     if sem != "release":
         warp.update(word, lambda clock: _taken_in(clock, scope))
     if sem != "acquire":
         for lane in bits(word):
             published = warp.publish(1 << lane)
-            warp.lanes[lane] = replace(warp.lanes[lane], released=published)
+            warp.lanes[lane] = warp.lanes[lane].fenced(scope, published)
 
 
-def _taken_in(clock: Clock, scope: str) -> Clock:
-    for i, part in enumerate(clock.waiting):
-        if i % 2 == 0 or scope != "cta":
+def _scope(ins: Instruction) -> str:
+    """The scope of a fence or a membar."""
+    level = {"cta": "cta", "gl": "gpu", "sys": "sys"}.get(ins.mod("level"))
+    return level or ins.mod("scope") or ("cluster" if ins.has("cluster") else "gpu")
+
+
+def _taken_in(clock: Clock, scope: int) -> Clock:
+    """After an acquire fence: what relaxed operations before it have read, where its scope holds the other thread."""
+    left: list[tuple[int, Clock]] = []
+    for needed, part in clock.waiting:
+        if needed <= scope:
             clock = clock.acquire(part)
-    return replace(clock, waiting=())
+        else:
+            left.append((needed, part))
+    return replace(clock, waiting=tuple(left))
 
 
 def _fence_inits(observer: Observer, warp: WarpClock, word: int) -> None:
@@ -64,7 +79,11 @@ def _fence_proxy(observer: Observer, warp: WarpClock, word: int, ins: Instructio
     """fence.proxy.async (9.7.13.4): all that happened before it, own accesses and acquired ones, is visible to the
     async proxy."""
     kind, space = ins.mod("kind"), ins.mod("space") or ""
-    if kind == "alias" or ins.has("tensormap::generic"):
+    if kind == "alias":
+        return
+    if ins.has("tensormap::generic"):  # an acquire needs its operands: fp4emu.isa.fences
+        if ins.mod("sem") == "release":
+            tensor_maps.released(warp, word)
         return
     lanes = np.array(bits(word))
     here, there = "global" not in f"{kind} {space}", "shared" not in f"{kind} {space}"
@@ -78,7 +97,10 @@ def _fence_proxy(observer: Observer, warp: WarpClock, word: int, ins: Instructio
     warp.update(
         word,
         lambda clock: replace(
-            clock, shared=clock.known if here else clock.shared, other=clock.known if there else clock.other
+            clock,
+            shared=clock.known if here else clock.shared,
+            other=clock.known if there else clock.other,
+            far=tuple((domain, known, known) for domain, known, _ in clock.far) if there else clock.far,
         ),
     )
 
@@ -186,7 +208,7 @@ def waited(observer: Observer, barrier: BarrierClock, warp: WarpContext, word: i
     scope = ins.mod("scope") or "cta"
     barrier.used(Lanes(clock, word, ins))
     relaxed = ins.mod("sem") == "relaxed"
-    own, remote = barrier.wait("cluster" if not observer.strict else scope)
+    own, remote = barrier.wait("cluster" if not observer.strict else scope, clock.waited(word))
     if not observer.strict and scope == "cta" and remote is not None:
         text = f"{who(Lanes(clock, word, ins))}: waits at CTA scope for an arrival from another CTA"
         observer.fail("scope", text, "use .acquire.cluster")
@@ -196,8 +218,9 @@ def waited(observer: Observer, barrier: BarrierClock, warp: WarpContext, word: i
         return
     if relaxed:
         light = (both(own, remote) or Clock()).unordered_part()
-        parts = (own or Clock(), (remote or Clock()) if wide else Clock())
-        clock.update(word, lambda c: replace(c.acquire(light), waiting=(*c.waiting, *parts)[-64:]))
+        parts = [(CTA, own)] if own is not None else []
+        parts += [(CLUSTER, remote)] if remote is not None and wide else []
+        clock.update(word, lambda c: replace(c.acquire(light), waiting=(*c.waiting, *parts)[-KEPT:]))
         return
     clock.acquire(word, got if got is not None else Clock())
     if remote is not None and not wide:
@@ -228,40 +251,47 @@ def released(observer: Observer, warp: WarpContext, lane: int, ins: Instruction,
     """A strong access writes: what it releases waits at its address for who acquires it (PTX ISA, "Release and Acquire
     Patterns")."""
     clock = observer.warp(warp)
-    sem = ins.mod("sem")
-    if sem in ("release", "acq_rel"):
-        whole: Clock | None = clock.publish(1 << lane)
-        assert whole is not None
-        whole = replace(whole, far=(*whole.far, (clock.domain.index, whole.known)))
+    scope = SCOPES.index(strong_scope(ins))
+    if ins.mod("sem") in ("release", "acq_rel"):
+        parts = ((scope, clock.publish(1 << lane)),)
     else:
-        whole = clock.lanes[lane].released
-        if whole is not None:
-            whole = replace(whole, far=(*whole.far, (clock.domain.index, whole.known)))
-    old = observer.locations.get(key)
-    chain = old[0] if old is not None and ins.rule.opcode in ("atom", "red") else None
-    found = both(chain, whole)
-    if found is None:
+        parts = clock.lanes[lane].released
+    old = observer.locations.get(key, ()) if ins.rule.opcode in ("atom", "red") else ()
+    found = {(r.scope, id(r.cta)): r for r in old}
+    for fence, part in parts:
+        mine = min(fence, scope), id(warp.cta)
+        before = found.get(mine)
+        whole = part if before is None else before.clock.acquire(part)
+        found[mine] = Release(mine[0], clock.domain, warp.cta, whole)
+    if found:
+        observer.locations[key] = tuple(found.values())
+    else:
         observer.locations.pop(key, None)
-    else:
-        observer.locations[key] = (found, ins.mod("scope") or "gpu")
 
 
 def acquired(observer: Observer, warp: WarpContext, lane: int, ins: Instruction, key: tuple[int, int]) -> None:
     """A strong access reads what was released at its address."""
-    found = observer.locations.get(key)
-    if found is None:
-        return
     clock = observer.warp(warp)
-    mine = clock.domain.index
-    other = Clock(far=found[0].far)
-    near = next((times for domain, times in found[0].far if domain == mine), None)
-    if near is not None:
-        alone = all(domain in (mine, launches.BEFORE) for domain, _ in found[0].far)
-        other = replace(found[0], known=near) if alone else replace(other, known=near)
-    if ins.mod("sem") in ("acquire", "acq_rel"):
-        clock.acquire(1 << lane, other)
-    else:
-        clock.update(1 << lane, lambda c: replace(c, waiting=(*c.waiting, other, Clock())[-64:]))
+    scope = SCOPES.index(strong_scope(ins))
+    for release in observer.locations.get(key, ()):
+        near = release.domain is clock.domain
+        needed = CTA if release.cta is warp.cta else CLUSTER if near else GPU
+        if min(scope, release.scope) < needed:
+            continue
+        other = release.clock if near else _from_far(release, clock.domain.index)
+        if ins.mod("sem") in ("acquire", "acq_rel"):
+            clock.acquire(1 << lane, other)
+        else:
+            clock.update(1 << lane, lambda c, n=needed, o=other: replace(c, waiting=(*c.waiting, (n, o))[-KEPT:]))
+
+
+def _from_far(release: Release, mine: int) -> Clock:
+    """What a thread of another cluster acquires: of its own cluster, what the releasing thread knew."""
+    clock = release.clock
+    known, other = next(((k, o) for domain, k, o in clock.far if domain == mine), (NOTHING, NOTHING))
+    far = tuple(entry for entry in clock.far if entry[0] != mine)
+    times = (release.domain.index, clock.known, clock.other)
+    return Clock(known, other=other, far=merged(far, (times,)), maps=None)
 
 
 def _ins(observer: Observer) -> Instruction:

@@ -39,6 +39,17 @@ _NAME = re.compile(r"[A-Za-z_$%][\w$]*(?:\.[\w$]+)*")
 _SUM = re.compile(r"(?P<base>[^+\-\s][^+\s]*?)\s*(?:\+\s*(?P<plus>-?\s*[\w]+)|-\s*(?P<minus>\w+))?")
 
 
+_CARRY = Register("CC.CF", "pred")
+"""The condition code register, which has no name in PTX (PTX ISA 9.7.2)."""
+
+
+def _with_carry(operands: list[Operand], carry: str) -> list[Operand]:
+    """The operands with the condition code register where it is written and read."""
+    written = [_CARRY] if carry != "in" else []
+    read = [_CARRY] if carry != "out" else []
+    return [*operands[:1], *written, *operands[1:], *read]
+
+
 @dataclass(slots=True)
 class Scope:
     """Names declared between braces. `suffix` makes the names of inner scopes unique in the function."""
@@ -160,6 +171,8 @@ class BodyParser:
             if operand is None:
                 operand = cache[key] = self._operand(key, offset)
             operands.append(operand)
+        if rule[0].carry:
+            operands = _with_carry(operands, rule[0].carry)
         if rule[0].opcode in ("bra", "brx.idx", "call"):
             self.pending.append((len(self.function.body), list(self.scopes)))
         self.function.body.append(

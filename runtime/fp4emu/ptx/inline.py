@@ -1,8 +1,9 @@
 """Calls are expanded into their callers (PTX ISA 9.7.12.5): the emulated warps have no stack.
 
 A `.param` variable of a call sequence becomes a register for each place in it that is stored to or loaded from.
-Recursion and calls through a register are refused by line; a call of a function that the module does not define (an
-assertion's report, `vprintf`) is kept, and is a fault if it is executed.
+Recursion and calls through a register are refused by line. Of the functions that a module calls and does not define,
+those of CUDA's runtime that are emulated (`fp4emu.isa.library`) become instructions; a call of any other is kept, and
+is a fault if it is executed.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ class _Inliner:
         if not isinstance(callee, Symbol):
             raise PtxError("a call through a register is not emulated", place=place)
         if target is None or not target.defined:
-            self.result.body.append(replace(ins, operands=(callee,)))
+            self.result.body.append(self._runtime_call(ins, callee.name, results, arguments))
             return
         if ins.guard is not None:
             raise PtxError("a guarded call is not emulated", place=place)
@@ -105,6 +106,25 @@ class _Inliner:
         end = f"$call_end_{self.serial}"
         self._copy(target, f"{suffix}#{self.serial}", params, end, (*stack, target.name))
         self.result.labels[end] = len(self.result.body)
+
+    def _runtime_call(
+        self, ins: Instruction, name: str, results: tuple[Operand, ...], arguments: tuple[Operand, ...]
+    ) -> Instruction:
+        """A call of a function of the runtime as an instruction of its own; of any other, a fault if it runs."""
+        try:
+            rule, mods = find_rule(f"call {name}", self.target)
+        except LookupError:
+            return replace(ins, operands=(Symbol(name),))
+        homes = tuple(self._home(operand) for operand in (*results[: rule.outputs], *arguments))
+        missing = (Sink(),) * (rule.outputs - len(results[: rule.outputs]))
+        return replace(ins, name=f"call {name}", rule=rule, mods=mods, operands=(*missing, *homes))
+
+    def _home(self, operand: Operand) -> Operand:
+        """The register that stands for a whole parameter of a call."""
+        if not isinstance(operand, Symbol):
+            return operand
+        size = self.result.variables[operand.name].size if operand.name in self.result.variables else 8
+        return Register(f"{operand.name}+0", f"b{8 * size}")
 
     def _rename(self, ins: Instruction, suffix: str, names: dict[str, str], labels: dict[str, str]) -> Instruction:
         if not suffix and not names:

@@ -126,3 +126,7 @@ def _tune(function: Function, directive: str, numbers: list[int]) -> None:
         function.max_block = (padded[0], padded[1], padded[2])
     elif directive == "reqnctapercluster":
         function.required_cluster = (padded[0], padded[1], padded[2])
+    elif directive == "maxnreg":
+        function.max_registers = numbers[0]
+    elif directive == "minnctapersm":
+        function.min_blocks = numbers[0]

@@ -65,6 +65,8 @@ class Function:
     required_block: tuple[int, int, int] | None = None
     max_block: tuple[int, int, int] | None = None
     required_cluster: tuple[int, int, int] | None = None
+    max_registers: int | None = None
+    min_blocks: int = 0
     defined: bool = True
     refusals: list[PtxError] = field(default_factory=list[PtxError])
 

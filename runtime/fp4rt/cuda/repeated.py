@@ -292,7 +292,7 @@ def _buffers(values: list[Pieces]) -> list[str]:
 
 
 def _telling(signature: Signature) -> list[str]:
-    """Inputs whose shapes have every dim that an input's axis is."""
+    """Inputs whose shapes have every dim that an input's axis is, or an axis and a number."""
     open_dims = {d.name for d in signature.kernel.dims if d.value is None}
     found: list[str] = []
     for slot in signature.ins:
@@ -300,4 +300,9 @@ def _telling(signature: Signature) -> list[str]:
         if own:
             found.append(slot.name)
             open_dims -= own
+    for slot in signature.ins:
+        own = {name for _, name, _ in slot.shifted} & open_dims
+        if own and slot.name not in found:
+            found.append(slot.name)
+        open_dims -= own
     return found

@@ -39,7 +39,8 @@ class EmulatorDevice:
     bounds persistent grids: few make each cluster take many tiles. `memory_limit` is the bytes of the GPU's memory
     (None: what this machine has), `time_limit` the seconds that a call may take (None: any): beyond them, a call ends
     with DeviceError FP6120 or FP6121. `order` "strict" or "default" has every launch prove that its accesses are
-    ordered (docs/emulator.md, "Order").
+    ordered (docs/emulator.md, "Order"), with the levels of `checks` where they differ; `warnings` are what the launches
+    since have only warned of, each once.
     """
 
     name = "emulator"
@@ -54,6 +55,7 @@ class EmulatorDevice:
         memory_limit: int | None = None,
         time_limit: float | None = None,
         order: Literal["strict", "default"] | None = None,
+        checks: Mapping[str, Literal["fault", "warn", "off"]] | None = None,
     ) -> None:
         if ordinal:
             raise DeviceError(f"there is one emulator, not emulator:{ordinal}", code="FP6301")
@@ -67,6 +69,8 @@ class EmulatorDevice:
         self.memory_limit = memory_limit
         self.time_limit = time_limit
         self.order: Literal["strict", "default"] | None = order
+        self.checks = dict(checks or {})
+        self.warnings: dict[str, None] = {}
 
     def supports(self, target: str) -> bool:
         """Whether the emulator has the target's instructions."""
@@ -98,7 +102,7 @@ class EmulatorExecutable:
         self._sms = device.sms
         self._memory_limit, self._time_limit = device.memory_limit, device.time_limit
         self._name = artifact.manifest.name
-        self._order: Literal["strict", "default"] | None = device.order
+        self._device = device
         self._lock = threading.Lock()
         self._gpu: Gpu = Gpu(artifact.manifest.target, mode=device.mode, seed=device.seed)
         #: Outputs of which rows past the count of their group stay as they are.
@@ -216,17 +220,33 @@ class EmulatorExecutable:
                 params.append(struct.pack("<f", scalars[p.source]))
             else:
                 params.append(struct.pack("<i" if p.kind == "i32" else "<q", p.value))
-        self._gpu.launch(
-            self._modules[launch.module],
-            launch.entry,
-            grid,
-            launch.block,
-            cluster=launch.cluster,
-            shared_bytes=launch.smem,
-            params=params,
-            seconds=deadline.left,
-            order=self._order,
-        )
+        try:
+            self._gpu.launch(
+                self._modules[launch.module],
+                launch.entry,
+                grid,
+                launch.block,
+                cluster=launch.cluster,
+                shared_bytes=launch.smem,
+                params=params,
+                seconds=deadline.left,
+                order=self._device.order,
+                checks=self._device.checks,
+            )
+        finally:
+            self._device.warnings.update(dict.fromkeys(self._gpu.warnings))
+
+
+def unknown_check(name: str, level: str) -> str:
+    """What is wrong with a check of order or with a level for it (docs/emulator.md, "Order"); "" if nothing is."""
+    from fp4emu.errors import Fault
+    from fp4emu.order.checks import levels
+
+    try:
+        levels("strict", {name: level})  # type: ignore[dict-item]
+    except Fault as wrong:
+        return f"{wrong.message}: {wrong.hint}"
+    return ""
 
 
 def _tensor_map(m: ResolvedMap, addresses: Mapping[str, int]) -> bytes | TensorMap:

@@ -118,7 +118,7 @@ def _blocks(x: NDArray[np.float32]) -> NDArray[np.float32]:
     """The sums of blocks of 32 of the last axis, by halves."""
     pad = -x.shape[-1] % 32
     padded = np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, pad)])
-    parts = padded.reshape(*x.shape[:-1], -1, 32)
+    parts = padded.reshape(*x.shape[:-1], padded.shape[-1] // 32, 32)  # -1 cannot be found of no elements
     half = 16
     while half:
         parts = parts[..., :half] + parts[..., half : 2 * half]
@@ -164,12 +164,12 @@ def hadamard(value: Value, operands: list[Tensor], dims: Mapping[str, int]) -> T
     if not isinstance(size, int) or size < 2 or size & (size - 1) or x.extent(axis) % size:
         raise DeviceError(f"hadamard of size {size} along {axis} = {x.extent(axis)}", code="FP6307")
     data = np.moveaxis(x.data, x.axes.index(axis), -1)
-    runs = data.astype(np.float32).reshape(*data.shape[:-1], -1, size)
+    runs = data.astype(np.float32).reshape(*data.shape[:-1], data.shape[-1] // size, size)
     if len(operands) > 1:
         runs = f32.mul(runs, operands[1].data.reshape(-1))
     distance = 1
     while distance < size:
-        pairs = runs.reshape(*runs.shape[:-1], -1, 2, distance)
+        pairs = runs.reshape(*runs.shape[:-1], size // (2 * distance), 2, distance)
         low, high = pairs[..., 0, :], pairs[..., 1, :]
         runs = np.stack([f32.add(low, high), f32.sub(low, high)], axis=-2).reshape(runs.shape)
         distance *= 2

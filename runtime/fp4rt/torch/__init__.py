@@ -20,13 +20,16 @@ except ImportError as error:
         "fp4rt.torch needs torch, which is not installed", code="FP6115", help="pip install 'fp4cc[torch]'"
     ) from error
 
+from fp4rt.torch.checkpoints import load_quantized
 from fp4rt.torch.convert import convert
+from fp4rt.torch.experts import experts
 from fp4rt.torch.linear import Linear
 from fp4rt.torch.modules import QuantizedBuffer
 from fp4rt.torch.operators import Operator, as_op
-from fp4rt.torch.parallel import RowParallelLinear, parallelize
+from fp4rt.torch.parallel import GatheredLinear, RowParallelLinear, gather_rows, parallelize
 from fp4rt.torch.qat import FakeQuantize, QatLinear
 from fp4rt.torch.quantizing import quantize
+from fp4rt.torch.routing import by_expert, combine, route
 from fp4rt.torch.tensors import register, typed
 from fp4rt.torch.training import TrainingLinear
 
@@ -34,6 +37,7 @@ register()
 
 __all__ = [
     "FakeQuantize",
+    "GatheredLinear",
     "Linear",
     "Operator",
     "QatLinear",
@@ -41,8 +45,14 @@ __all__ = [
     "RowParallelLinear",
     "TrainingLinear",
     "as_op",
+    "by_expert",
+    "combine",
     "convert",
+    "experts",
+    "gather_rows",
+    "load_quantized",
     "parallelize",
     "quantize",
+    "route",
     "typed",
 ]

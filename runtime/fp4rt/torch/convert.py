@@ -51,6 +51,12 @@ def convert(
         DeviceError: FP6147 for a GPU for which nothing is compiled.
     """
     chosen = recipes.find(recipe)
+    if chosen.kind == "experts":
+        raise TorchError(
+            f"{chosen.name} is a recipe for layers of experts, and `convert` makes linear layers",
+            code="FP6142",
+            help=f"call fp4rt.torch.experts(..., recipe={chosen.name!r})",
+        )
     kernels = RecipeKernels(chosen, device, target, artifacts)
     places = list(linear_layers(model, filter))
     if not places:
@@ -93,16 +99,21 @@ def check_layer(name: str, layer: Any, kernels: RecipeKernels) -> None:
     if weight.dtype != torch.bfloat16 and not (training and weight.dtype == torch.float32):
         allowed = "bfloat16 or float32" if training else "bfloat16"
         raise wrong_layer(name, layer, f"its weight is {weight.dtype}, not {allowed}", "model.to(torch.bfloat16)")
-    if weight.is_meta:
+    check_place(name, layer, kernels)
+
+
+def check_place(name: str, layer: Any, kernels: RecipeKernels) -> None:
+    """TorchError FP6143 for a layer that cannot be replaced by one of the recipe's, whatever its weight holds."""
+    if layer.weight.is_meta:
         raise wrong_layer(name, layer, "its weight is on the device meta", "load the weights first")
     hooks = [kind for kind in vars(layer) if kind.endswith("_hooks") and getattr(layer, kind)]
     if hooks:
         raise wrong_layer(
             name, layer, f"it has {hooks[0].strip('_').replace('_', ' ')}", "remove them, or convert first"
         )
-    n, k = weight.shape
+    n, k = layer.weight.shape
     for role in _SIZED[kernels.recipe.kind]:
-        operator = kernels.of(role, weight)
+        operator = kernels.of(role, layer.weight)
         assert operator is not None
         sizes = {"M": 128, "N": n, "K": k}
         try:

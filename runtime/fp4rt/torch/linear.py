@@ -102,8 +102,7 @@ class Linear(torch.nn.Module):  # pyright: ignore[reportUntypedBaseClass]
     @staticmethod
     def from_float(linear: Any, kernel: Kernel | Operator, **options: Any) -> Linear:
         """Of a `torch.nn.Linear`: its weight is quantized by the rule of the kernel's format; `options` of `Linear`."""
-        fmt = _roles(operator_of(kernel).kernel.manifest.kernel).weight.format
-        assert fmt is not None  # a weight is quantized
+        fmt = weight_format(operator_of(kernel))
         bias = None if linear.bias is None else linear.bias.detach()
         return Linear(kernel, quantizing.quantize(linear.weight.detach(), fmt), **{"bias": bias, **options})
 
@@ -116,14 +115,21 @@ class Linear(torch.nn.Module):  # pyright: ignore[reportUntypedBaseClass]
         rows = x.reshape(-1, x.shape[-1])
         if self.pre_quant_scale is not None:
             rows = (rows * self.pre_quant_scale).to(x.dtype)
-        value = rows.contiguous() if roles.x.format is None else self._quantized(rows.contiguous(), roles.x.format)
-        args = {roles.x.name: value, roles.weight.name: self.weight.value}
+        args = {roles.x.name: self._operand(rows.contiguous(), roles.x.format), roles.weight.name: self.weight.value}
         if roles.bias is not None:
             args[roles.bias.name] = self._bias(_type(roles.bias))
         y = self._product(**args)[roles.out.name]
         if roles.bias is None and self.bias is not None:
             y = y + self.bias
-        return y.reshape(*x.shape[:-1], self.out_features)
+        return y.reshape(*self._leading(x), self.out_features)
+
+    def _leading(self, x: Any) -> tuple[int, ...]:
+        """The axes of y before the last."""
+        return tuple(x.shape[:-1])
+
+    def _operand(self, rows: Any, f: BlockFormat | None) -> Any:
+        """What the kernel multiplies by the weight."""
+        return rows if f is None else self._quantized(rows, f)
 
     def _bias(self, dtype: Any) -> Any:
         """The bias of a kernel that takes one: zeros where the layer has none."""
@@ -144,6 +150,13 @@ class Linear(torch.nn.Module):  # pyright: ignore[reportUntypedBaseClass]
 
     def _apply(self, fn: Callable[[Any], Any], recurse: bool = True) -> Linear:
         return super()._apply(keeping_types(fn), recurse)
+
+
+def weight_format(product: Operator) -> BlockFormat:
+    """The format that a linear layer's kernel wants its weight in. TorchError FP6123 for a kernel of another form."""
+    fmt = _roles(product.kernel.manifest.kernel).weight.format
+    assert fmt is not None  # a weight is quantized
+    return fmt
 
 
 def operator_of(kernel: Kernel | Operator) -> Operator:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Any, Literal
 
+import numpy as np
 import torch  # pyright: ignore[reportMissingImports]
 import torch.distributed as dist  # pyright: ignore[reportMissingImports]
 
-from fp4num import BlockFormat, Quantized
+from fp4num import BlockFormat, Quantized, scale_arrays
+from fp4num.tensors import to_tensor
 from fp4rt import recipes, supply
 from fp4rt.errors import TorchError
 from fp4rt.recipes import Recipe
@@ -18,7 +21,7 @@ from fp4rt.torch.convert import check_layer, linear_layers, put_layers, quantize
 from fp4rt.torch.kernels import RecipeKernels
 from fp4rt.torch.linear import Linear
 
-How = Literal["column", "row"]
+How = Literal["column", "gathered", "row"]
 
 
 class RowParallelLinear(torch.nn.Module):  # pyright: ignore[reportUntypedBaseClass]
@@ -30,7 +33,7 @@ class RowParallelLinear(torch.nn.Module):  # pyright: ignore[reportUntypedBaseCl
 
     bias: Any
 
-    def __init__(self, local: _Partial, bias: Any, group: Any = None) -> None:
+    def __init__(self, local: _OneScale, bias: Any, group: Any = None) -> None:
         super().__init__()
         self.local = local
         self.group = group
@@ -60,7 +63,8 @@ def parallelize(
         model: the whole model, the same on every rank.
         recipe: one for inference.
         plan: patterns of names (`blocks.*.up`) and how these layers are cut: "column" gives each rank some outputs and
-            takes the whole of x; "row" takes the part of x that such a layer gives, and adds up the outputs. A layer
+            takes the whole of x; "gathered" is the same of an x whose first axis is cut over the ranks, and gathers it
+            in quantized form; "row" takes the part of x that such a layer gives, and adds up the outputs. A layer
             that no pattern names stays as it is; the first pattern that does decides.
         group: a process group of torch.distributed; None: the default one.
         device, target, artifacts: as `convert` takes them.
@@ -89,8 +93,8 @@ def parallelize(
     return model
 
 
-class _Partial(Linear):
-    """A part of a row-parallel layer: its activations are quantized as those of all ranks together."""
+class _OneScale(Linear):
+    """A layer whose activations are quantized by one tensor scale for all ranks, as those of a whole layer are."""
 
     def __init__(self, *args: Any, group: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -101,6 +105,64 @@ class _Partial(Linear):
         return largest
 
 
+class GatheredLinear(_OneScale):
+    """A column-parallel layer of which each rank has some rows of x: x [S / ranks, .., K] to y [S, .., N / ranks].
+
+    The ranks exchange codes and scales, not bf16, and x is quantized by the largest magnitude of all of them: so y is
+    that of the whole x. All ranks have the same number of rows. Where the recipe does not quantize x, it is gathered
+    as it is.
+    """
+
+    def _leading(self, x: Any) -> tuple[int, ...]:
+        if x.ndim < 2:
+            raise TorchError(
+                f"x of shape {list(x.shape)} has no axis of rows that ranks could share", code="FP6144",
+                help='x [S / ranks, .., K]; a layer that takes the whole of x is cut by "column"',
+            )  # fmt: skip
+        return (x.shape[0] * dist.get_world_size(self._group), *x.shape[1:-1])
+
+    def _operand(self, rows: Any, f: BlockFormat | None) -> Any:
+        own = super()._operand(rows, f)
+        return _joined(rows, self._group) if f is None else gather_rows(own, self._group)
+
+
+def gather_rows(q: Quantized, group: Any = None) -> Quantized:
+    """The matrices [M, K] of all ranks, one below another: [ranks * M, K], the same on all of them.
+
+    Codes and scales are exchanged as they are. All ranks have the same M, and the same tensor scale: that of the
+    largest magnitude of all.
+    """
+    ranks, (rows, columns) = dist.get_world_size(group), q.shape
+    whole = (ranks * rows, columns)
+    codes, scales = _joined(q.codes, group), _joined(q.scales, group)
+    if (moves := _moves(q.format, (rows, columns), ranks, str(scales.device))) is not None:
+        have, want = moves
+        laid = scales.new_full((q.format.scales_size(whole),), q.format.layout.pad)
+        laid[want] = scales[have]
+        scales = laid
+    return Quantized(codes, scales, q.tensor_scale, q.format, whole)
+
+
+@lru_cache(maxsize=256)
+def _moves(f: BlockFormat, shape: tuple[int, int], ranks: int, device: str) -> tuple[Any, Any] | None:
+    """Where scales of ranks' matrices, buffer after buffer, lie in that of the whole; None: at the same places."""
+    if f.scale is None:
+        return None
+    own = scale_arrays.places(f, shape, None).reshape(-1)
+    want = scale_arrays.places(f, (ranks * shape[0], shape[1]), None).reshape(-1)
+    have = np.concatenate([own + rank * f.scales_size(shape) for rank in range(ranks)])
+    if f.scales_size((ranks * shape[0], shape[1])) == ranks * f.scales_size(shape) and np.array_equal(have, want):
+        return None
+    return to_tensor(have, device), to_tensor(want, device)
+
+
+def _joined(part: Any, group: Any) -> Any:
+    """A tensor of all ranks, along the first axis."""
+    whole = part.new_empty((dist.get_world_size(group) * part.shape[0], *part.shape[1:]))
+    dist.all_gather_into_tensor(whole, part.contiguous(), group=group)
+    return whole
+
+
 def _how(name: str, plan: Mapping[str, How]) -> How | None:
     return next((how for pattern, how in plan.items() if fnmatchcase(name, pattern)), None)
 
@@ -108,17 +170,23 @@ def _how(name: str, plan: Mapping[str, How]) -> How | None:
 def _cut(name: str, layer: Any, how: How | None, kernels: RecipeKernels, rank: int, ranks: int, group: Any) -> Any:
     """This rank's part of a layer, whose weight was quantized whole: so it is the whole's bytes."""
     weight = quantized_weight(name, layer, kernels)
-    size = _share(name, weight, 0 if how == "column" else 1, ranks)
+    size = _share(name, weight, 1 if how == "row" else 0, ranks)
     part = slice(rank * size, (rank + 1) * size)
-    options = {"quantizer": kernels.of("input", layer.weight), "largest": kernels.of("largest_input", layer.weight)}
+    options: dict[str, Any] = {
+        "quantizer": kernels.of("input", layer.weight),
+        "largest": kernels.of("largest_input", layer.weight),
+    }
     bias = None if layer.bias is None else layer.bias.detach()
-    if how == "column":
+    if how != "row":
         product = kernels.of("linear", layer.weight)
         assert product is not None
-        return Linear(product, weight[part], bias=None if bias is None else bias[part], **options).train(layer.training)
+        options["bias"] = None if bias is None else bias[part]
+        if how == "gathered":
+            return GatheredLinear(product, weight[part], group=group, **options).train(layer.training)
+        return Linear(product, weight[part], **options).train(layer.training)
     product = kernels.of("partial", layer.weight)
     assert product is not None
-    local = _Partial(product, weight[:, part], group=group, **options)
+    local = _OneScale(product, weight[:, part], group=group, **options)
     return RowParallelLinear(local, bias, group).train(layer.training)
 
 

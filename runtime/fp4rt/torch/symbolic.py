@@ -12,6 +12,7 @@ import torch  # pyright: ignore[reportMissingImports]
 from fp4num import BlockFormat
 from fp4num.formats import Extent
 from fp4rt.errors import ArgumentError
+from fp4rt.sizes import shifted
 from fp4rt.strict import Expr
 from fp4rt.typed import Arg, TypedKernel
 
@@ -73,6 +74,11 @@ def dims_of(kernel: TypedKernel, shapes: Mapping[str, Sequence[Size]]) -> dict[s
         for axis, size in zip(arg.axes, shape, strict=True):
             if isinstance(axis.extent, str):
                 dims.setdefault(axis.extent, size)
+    for arg in kernel.args:
+        for axis, size in zip(arg.axes, shapes.get(arg.name, ()), strict=False):
+            found = shifted(axis.extent)
+            if found is not None:
+                dims.setdefault(found[0], size - found[1])
     left = [d for d in kernel.dims if d.name not in dims]
     while left:
         ready = [d for d in left if d.expr is not None and _known(d.expr, dims)]

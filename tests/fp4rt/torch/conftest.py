@@ -1,4 +1,4 @@
-"""Tests with torch tensors, on the CPU. Without torch none is collected."""
+"""Tests with torch tensors, on the CPU: none without torch, and of the example that needs transformers none without."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import pytest
 
 if find_spec("torch") is None:
     collect_ignore_glob = ["test_*.py"]
+elif find_spec("transformers") is None:
+    collect_ignore_glob = ["test_hugging_face.py"]
 
 
 @pytest.fixture(autouse=True)

@@ -1,9 +1,14 @@
-"""One rank of a group over gloo: python parallel_worker.py RANK RANKS FILE. Prints what it found equal."""
+"""One rank of a group: python parallel_worker.py RANK RANKS FILE [KERNELS]. Prints what it found equal.
+
+Over gloo, on the CPU; or, with a folder made by `fp4cc recipes build`, over NCCL, each rank on a GPU of its own.
+"""
 
 from __future__ import annotations
 
 import copy
 import sys
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,9 +16,21 @@ import torch.distributed as dist
 
 import fp4rt
 import fp4rt.torch
-from fp4cc.supply import artifact
 from fp4rt.recipes import RECIPES
-from fp4rt.torch import RowParallelLinear, convert, parallelize
+from fp4rt.torch import GatheredLinear, RowParallelLinear, convert, parallelize
+
+
+@dataclass(frozen=True)
+class Rank:
+    rank: int
+    ranks: int
+    device: torch.device
+    #: What makes or holds kernels.
+    artifacts: Any
+
+    def part(self, size: int) -> slice:
+        """This rank's part of an axis."""
+        return slice(self.rank * size // self.ranks, (self.rank + 1) * size // self.ranks)
 
 
 def whole(*shape: int, seed: int, largest: float) -> torch.Tensor:
@@ -23,7 +40,7 @@ def whole(*shape: int, seed: int, largest: float) -> torch.Tensor:
     return x.bfloat16()
 
 
-def check_recipe(recipe: str, rank: int, ranks: int) -> None:
+def check_recipe(recipe: str, me: Rank) -> None:
     """A column-parallel and a row-parallel layer are the whole ones, bit for bit."""
     largest = 7.0 if recipe == "deepseek_fp8" else 5.25  # 448 and 2688 times a power of two
     plain = torch.nn.ModuleDict({"up": torch.nn.Linear(256, 512), "down": torch.nn.Linear(512, 256)}).bfloat16()
@@ -31,56 +48,71 @@ def check_recipe(recipe: str, rank: int, ranks: int) -> None:
     plain["down"].weight.data = whole(256, 512, seed=2, largest=largest)
     for layer in plain.values():
         layer.bias.data = whole(1, len(layer.bias), seed=3, largest=1.0)[0]
-    one = convert(copy.deepcopy(plain), recipe, artifacts=artifact)
-    cut = parallelize(plain, recipe, {"up": "column", "d*": "row"}, artifacts=artifact)
+    plain.to(me.device)
+    plain_up = torch.nn.ModuleList([copy.deepcopy(plain["up"])])
+    one = convert(copy.deepcopy(plain), recipe, artifacts=me.artifacts)
+    cut = parallelize(plain, recipe, {"up": "column", "d*": "row"}, artifacts=me.artifacts)
     assert isinstance(cut["down"], RowParallelLinear)
     x, h = whole(2, 5, 256, seed=4, largest=5.0), whole(10, 512, seed=5, largest=4.0)
     x[0, 0, 3] = h[0, 3] = largest  # of one rank alone
     if recipe == "deepseek_fp8":
         h[:, 0::128] = largest
         x[..., 0::128] = largest
-    width = 512 // ranks
-    mine = slice(rank * width, (rank + 1) * width)
+    x, h, mine = x.to(me.device), h.to(me.device), me.part(512)
     with torch.no_grad():
         assert torch.equal(cut["up"](x), one["up"](x)[..., mine]), recipe
         assert torch.equal(cut["down"](h[:, mine]), one["down"](h)), recipe
+        check_gathered(recipe, plain_up, one["up"], me, largest)
     both = cut["up"].weight.value, one["up"].weight.value
-    parts = [torch.zeros_like(both[0].codes) for _ in range(ranks)]
+    parts = [torch.zeros_like(both[0].codes) for _ in range(me.ranks)]
     dist.all_gather(parts, both[0].codes)
     assert torch.equal(torch.cat(parts), both[1].codes)
 
 
-def check_data_parallel(rank: int, ranks: int, wrap: str) -> None:
+def check_gathered(recipe: str, plain: Any, one: Any, me: Rank, largest: float) -> None:
+    """A column-parallel layer of rows that ranks share is the whole one, at whole atoms of rows and elsewhere."""
+    layer = parallelize(plain, recipe, {"0": "gathered"}, artifacts=me.artifacts)[0]
+    assert isinstance(layer, GatheredLinear)
+    for rows in (128, 5):
+        x = whole(me.ranks * rows, 3 * 256, seed=rows, largest=4.0).reshape(me.ranks * rows, 3, 256)
+        x[0, 0, 3] = largest  # of one rank alone
+        if recipe == "deepseek_fp8":
+            x[..., 0::128] = largest
+        x = x.to(me.device)
+        assert torch.equal(layer(x[me.part(len(x))]), one(x)[..., me.part(512)]), (recipe, rows)
+
+
+def check_data_parallel(me: Rank, wrap: str) -> None:
     """Gradients over ranks are the mean of those of each rank's batch."""
     torch.manual_seed(0)
-    net = torch.nn.Sequential(torch.nn.Linear(64, 128), torch.nn.GELU(), torch.nn.Linear(128, 64))
-    convert(net, "nvfp4_training", artifacts=artifact)
+    net = torch.nn.Sequential(torch.nn.Linear(64, 128), torch.nn.GELU(), torch.nn.Linear(128, 64)).to(me.device)
+    convert(net, "nvfp4_training", artifacts=me.artifacts)
 
     def gradients(model: Any, who: int) -> list[torch.Tensor]:
         model.zero_grad()
-        x = torch.randn(32, 64, generator=torch.Generator().manual_seed(who))
+        x = torch.randn(32, 64, generator=torch.Generator().manual_seed(who)).to(me.device)
         torch.manual_seed(100 + who)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast(me.device.type, dtype=torch.bfloat16):
             model(x).float().square().mean().backward()
         return [p.grad.clone() for p in model.parameters()]
 
-    each = [gradients(copy.deepcopy(net), who) for who in range(ranks)]
+    each = [gradients(copy.deepcopy(net), who) for who in range(me.ranks)]
     if wrap == "DDP":
-        found = gradients(torch.nn.parallel.DistributedDataParallel(net), rank)
+        found = gradients(torch.nn.parallel.DistributedDataParallel(net), me.rank)
     else:
         from torch.distributed.fsdp import fully_shard
 
         for layer in (net[0], net[2], net):
             fully_shard(layer)
-        found = [g.full_tensor() for g in gradients(net, rank)]
+        found = [g.full_tensor() for g in gradients(net, me.rank)]
     for ours, *theirs in zip(found, *each, strict=True):
-        assert torch.allclose(ours, sum(t / ranks for t in theirs), rtol=1e-6, atol=0), wrap
+        assert torch.allclose(ours, sum(t / me.ranks for t in theirs), rtol=1e-6, atol=0), wrap
 
 
-def check_errors(ranks: int) -> None:
+def check_errors(me: Rank) -> None:
     def error(make: Any, recipe: str, plan: Any) -> str:
         try:
-            parallelize(make, recipe, plan, artifacts=artifact)
+            parallelize(make, recipe, plan, artifacts=me.artifacts)
         except fp4rt.TorchError as found:
             return str(found)
         return "none"
@@ -88,7 +120,7 @@ def check_errors(ranks: int) -> None:
     def one(n: int, k: int) -> Any:
         return torch.nn.ModuleDict({"a": torch.nn.Linear(k, n, dtype=torch.bfloat16)})
 
-    assert ranks == 2
+    assert me.ranks == 2
     assert error(one(384, 64), "nvfp4", {"a": "column"}).startswith(
         "FP6146: a: 384 rows of nvfp4 cannot be cut for 2 ranks: each has a multiple of 128 of them, whole scale blocks"
     )
@@ -100,16 +132,24 @@ def check_errors(ranks: int) -> None:
 
 
 def main() -> None:
-    rank, ranks, file = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+    rank, ranks, file, *kernels = int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=ranks)
+    if kernels:
+        me = Rank(rank, ranks, torch.device("cuda", rank), Path(kernels[0]))
+        torch.cuda.set_device(me.device)
+    else:
+        from fp4cc.supply import artifact
+
+        me = Rank(rank, ranks, torch.device("cpu"), artifact)
+    backend = "nccl" if kernels else "gloo"
+    dist.init_process_group(backend, init_method=f"file://{file}", rank=rank, world_size=ranks)
     for recipe in (name for name, r in RECIPES.items() if r.kind == "inference"):
-        check_recipe(recipe, rank, ranks)
+        check_recipe(recipe, me)
         print(f"{recipe} equal", flush=True)
     for wrap in ("DDP", "FSDP2"):
-        check_data_parallel(rank, ranks, wrap)
+        check_data_parallel(me, wrap)
         print(f"{wrap} equal", flush=True)
-    check_errors(ranks)
+    check_errors(me)
     print("errors equal", flush=True)
     dist.destroy_process_group()
 

@@ -11,6 +11,7 @@ import torch
 import fp4cc
 import fp4rt
 import fp4rt.torch
+from fp4cc.supply import artifact
 from fp4rt.torch import Linear
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
@@ -53,3 +54,26 @@ def test_a_compiled_kernel_is_an_operator() -> None:
     results = torch.library.opcheck(operator.overload, operator.tensors(a=a, b=b))
     assert set(results.values()) == {"SUCCESS"}
     assert torch.equal(operator(a=a, b=b)["c"], kernel(a=a, b=b)["c"])
+
+
+def test_a_kernel_in_an_ahead_of_time_package(tmp_path: Path) -> None:
+    """AOTInductor calls the operator that is registered in the process."""
+    kernel = artifact("linear_layers", "nvfp4", None).load_kernel("reference")
+    gemm = kernel.as_torch_op("ahead::gemm")
+    weight = fp4rt.quantize(torch.randn(256, 128), "nvfp4")
+
+    class Layer(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = fp4rt.torch.QuantizedBuffer(weight)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return gemm(x=fp4rt.torch.quantize(x, "nvfp4"), w=self.weight.value)["y"] * 2
+
+    layer, rows = Layer(), torch.export.Dim("rows", min=2, max=4096)
+    exported = torch.export.export(layer, (torch.randn(8, 128),), dynamic_shapes={"x": {0: rows}})
+    path = torch._inductor.aoti_compile_and_package(exported, package_path=str(tmp_path / "layer.pt2"))
+    loaded = torch._inductor.aoti_load_package(path)
+    for count in (8, 33):
+        x = torch.randn(count, 128)
+        assert torch.equal(loaded(x), layer(x))

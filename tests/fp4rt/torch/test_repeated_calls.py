@@ -88,6 +88,13 @@ def in_place() -> TypedKernel:
     )
 
 
+def groups_by_offsets_alone() -> TypedKernel:
+    """`ragged` of the operators' tests, the length of whose offsets alone says how many groups there are."""
+    whole = ragged(FORMATS["nvfp4"])
+    args = tuple(a for a in whole.args if a.name != "w")
+    return TypedKernel("ragged_alone", whole.dims, args, whole.values, whole.stores)
+
+
 KERNELS: dict[str, Callable[[], Artifact]] = {
     "scaler": lambda: planned(scaler()),
     "scaler_with_workspace": lambda: planned(scaler(), workspace=("mul", "M", 16), offset=16),
@@ -95,6 +102,7 @@ KERNELS: dict[str, Callable[[], Artifact]] = {
     "own_scale": lambda: planned(quantizer(FORMATS["mxfp8"])),
     "updater": lambda: planned(in_place()),
     "ragged": lambda: planned(ragged(FORMATS["nvfp4"])),
+    "ragged_alone": lambda: planned(groups_by_offsets_alone()),
 }
 
 
@@ -114,10 +122,10 @@ def good(name: str, m: int, n: int) -> dict[str, Any]:
         return {"x": torch.zeros(m, n), "shift": torch.zeros(())}
     if name == "updater":
         return {"c": torch.zeros(m, n), "x": torch.zeros(m, n)}
-    if name == "ragged":
+    if name.startswith("ragged"):
         offsets = torch.tensor([0, 16, m], dtype=torch.int32)
         q = fp4rt.quantize(bf16(m, n).float(), "nvfp4", offsets=offsets)
-        return {"offsets": offsets, "x": q, "w": torch.zeros(2)}
+        return {"offsets": offsets, "x": q} | ({"w": torch.zeros(2)} if name == "ragged" else {})
     return {"x": bf16(m, n), "s": torch.ones(())}
 
 
