@@ -6,6 +6,7 @@ form; a block says `convert once` or, as if it said nothing of it, `convert tile
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -13,6 +14,7 @@ from fp4cc.diagnostics import DiagnosticError, error
 from fp4cc.ir.kernel import Expr, Kernel, Schedule
 from fp4cc.ir.lowered import Decision, LoweredKernel
 from fp4cc.ir.sizes import Sizes, ceildiv, fold, mul
+from fp4cc.passes.choice.cases import Fields
 from fp4cc.passes.rewrites.converted import converted, why_not_converted
 from fp4cc.passes.rewrites.launches import precede
 from fp4cc.passes.rewrites.split import Split
@@ -114,6 +116,13 @@ class Forms:
                       schedule.field_spans[FIELD], "asked for here", help="leave it out"),
             ])  # fmt: skip
         return self.once, _without(schedule)
+
+
+def blocks(kernel: Kernel, target: str, of: Callable[[Kernel, str], list[Fields]]) -> list[Fields]:
+    """What schedule blocks can ask of a kernel in either form; `of`: what they can ask of one as it is written."""
+    once = Forms.of(kernel, target).once
+    asked: Fields = {FIELD: (ONCE,)}
+    return [*of(kernel, target), *([] if once is None else [{**asked, **more} for more in of(once.kernel, target)])]
 
 
 def _asks(schedule: Schedule) -> bool:

@@ -67,6 +67,8 @@ def why_not_decoded(arg: Arg, frame: Frame) -> str | None:
     axes, sizes = tuple(axis.name for axis in arg.axes), Sizes.of(frame.kernel.dims)
     if axes not in ((*space.batch_axes, space.m_axis, space.n_axis), (space.m_axis, space.n_axis)):
         return f"of an argument whose blocks do not lie along the columns, {space.n_axis}"
+    if space.groups is not None:
+        return "of rows in groups"
     if not whole_blocks(fmt):
         return f"of blocks of {fmt.stored[1]} columns"
     if not divides(WHOLE[fmt.bits], space.n, frame.kernel.constraints, sizes):

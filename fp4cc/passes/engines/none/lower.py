@@ -61,14 +61,13 @@ def _lower(
     kernel: Kernel, frame: Frame, sizes: Sizes, target: Chip, when: Expr | None, schedule: Schedule | None
 ) -> LoweredKernel:
     epilogue = plan_epilogue(frame, sizes, max(TILE_N, panel(frame)))
-    steps = epilogue.program.steps
-    rows = TILE_M if steps is None else 32 * steps
+    rows = _rows(epilogue.program)
+    walk = _walk(epilogue.program)
     needs = Needs(kernel.args)
     decoded = decoded_inputs(epilogue.program, frame.kernel, sizes, needs)
     program = replace(epilogue.program, parts=(*epilogue.program.parts, *decoded))
-    walk = _walk(program, rows)
     lengths = (*_sizes(program, walk), *needs.lengths())
-    params = plan_params(epilogue.tensor_maps, lengths, (*epilogue.params, *needs.addresses(), *group_params(walk)))
+    params = plan_params(epilogue.tensor_maps, lengths, (*epilogue.params, *group_params(walk), *needs.addresses()))
     lowered = LoweredKernel(
         name=kernel.name,
         target=target.name,
@@ -90,7 +89,12 @@ def _lower(
     return replace(lowered, decisions=_decisions(lowered))
 
 
-def _walk(epilogue: EpilogueProgram, rows: int) -> Walk:
+def _rows(epilogue: EpilogueProgram) -> int:
+    """Rows of a tile."""
+    return TILE_M if epilogue.steps is None else 32 * epilogue.steps
+
+
+def _walk(epilogue: EpilogueProgram) -> Walk:
     """A CTA has little to set up: with one for each tile, none waits for a last wave.
 
     Where CTAs meet in the workspace, all are resident. They are few, too, where each counts the tiles of all groups.
@@ -98,9 +102,9 @@ def _walk(epilogue: EpilogueProgram, rows: int) -> Walk:
     space = epilogue.problem
     tiles_n = ceildiv(space.n, epilogue.tile_n)
     if space.groups is not None:
-        tiles_m = most_tiles(space.m, rows, space.groups)
-        return Grouped(0, tiles_m, tiles_n, mul(tiles_m, tiles_n), rows, space.groups)
-    tiles_m = ceildiv(space.m, rows)
+        tiles_m = most_tiles(space.m, TILE_M, space.groups)
+        return Grouped(0, tiles_m, tiles_n, mul(tiles_m, tiles_n), TILE_M, space.groups)
+    tiles_m = ceildiv(space.m, _rows(epilogue))
     kind = OneEach if epilogue.workspace == 0 else Persistent
     return kind(0, tiles_m, tiles_n, mul(tiles_m, tiles_n, space.batch))
 
