@@ -124,7 +124,11 @@ def second_kernel(
     return replace(
         kernel,
         name=f"{kernel.name}_2",
-        args=(*(arg for arg in kernel.args if arg.name in groups), *args, *(replace(arg, direction="in") for arg in hidden)),
+        args=(
+            *(arg for arg in kernel.args if arg.name in groups),
+            *args,
+            *(replace(arg, direction="in") for arg in hidden),
+        ),
         values=tuple(values),
         stores=tuple(stores),
         schedules=(),
