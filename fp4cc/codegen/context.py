@@ -69,6 +69,8 @@ class Panels:
     @classmethod
     def of(cls, program: EpilogueProgram, epilogue: EpilogueText) -> Panels:
         """The panels of an epilogue's columns."""
+        if program.steps is not None:
+            return cls(1, program.steps, program.steps - 1)
         columns = program.panel if program.panel and epilogue.walks else program.tile_n
         subtiles = columns // program.subtile
         return cls(program.tile_n // columns, subtiles, subtiles - 1)
@@ -165,6 +167,10 @@ class Frame:
     ctas_per_sm: int
 
 
+#: Where a tile lies, by the way over them.
+BY_TILES = "common/place.py.j2"
+
+
 def frame(
     lowered: LoweredKernel,
     epilogue: EpilogueText,
@@ -176,7 +182,7 @@ def frame(
     buffers: list[BufferText],
     batched: bool,
     band: int,
-    place_template: str = "common/place.py.j2",
+    place_template: str = BY_TILES,
     ctas_per_sm: int = 0,
 ) -> Frame:
     """The frame of a kernel."""

@@ -34,7 +34,7 @@ class Report:
     figures: GemmFigures | TileFigures | ElementwiseFigures
     usage: ResourceUsage | None
     memory: tuple[Memory, ...]
-    """Of a whole call; empty for its second launch."""
+    """Of a whole call; empty for what is launched before and after its plan."""
 
 
 def reports(
@@ -65,7 +65,7 @@ def reports(
             if plan is chosen.plan
             else (),
         )
-        for plan in (chosen.plan, *chosen.plan.after)
+        for plan in chosen.plan.launches
     ]
 
 
@@ -137,7 +137,7 @@ def headline(found: Report) -> list[str]:
     if found.assumed:
         first = found.assumed[0]
         lines.append(f"{_taken(found)} here; --at {first}=... asks for another size, --set {first}=... fixes it")
-    if found.others and (plan.after or not plan.role):
+    if found.others and (plan.before or plan.after or not plan.role):
         number = f" ({found.number})" if found.number else ""
         lines.append(f"one of {found.others + 1} plans{number}: used {used_where(plan.when)}")
     return lines

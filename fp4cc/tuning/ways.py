@@ -18,6 +18,7 @@ from fp4cc.explain.work import choose, plan_for
 from fp4cc.ir.kernel import Kernel, Schedule
 from fp4cc.ir.lowered import LoweredKernel
 from fp4cc.passes import lower
+from fp4cc.passes.choice import forms
 from fp4cc.passes.choice.cases import Fields
 from fp4cc.passes.engines.registry import ENGINES
 from fp4cc.plans import MOST_PLANS
@@ -111,7 +112,7 @@ class Ways:
         return (float("inf") if time is None else time), clocks
 
     def _everything(self, kernel: Kernel) -> list[_Ranked]:
-        blocks = ENGINES.blocks(kernel, self.target)
+        blocks = forms.blocks(kernel, self.target, ENGINES.blocks)
         found: list[_Ranked] = []
         for number, fields in enumerate(blocks, 1):
             self.say(f"lowering schedule {number} of {len(blocks)}")
@@ -156,7 +157,8 @@ def named(plan: LoweredKernel) -> str:
     engine = plan.engine.name if plan.engine is not None else "none"
     split = "" if plan.split is None else f", K in {plan.split.parts}"
     stages = "" if plan.pipeline is None else f", {plan.pipeline.stages} stages"
-    return f"{engine}, {label(plan)}{split}{stages}"
+    once = ", converted once" if plan.before else ""
+    return f"{engine}, {label(plan)}{split}{stages}{once}"
 
 
 def _with(kernel: Kernel, target: str, fields: Fields, asked: Asked | None) -> Kernel:

@@ -49,6 +49,9 @@ CODES: dict[str, str] = {
     # layers
     "FP6123": "kernels do not make this layer",
     "FP6124": "weight or scale is not the layer's",
+    # experts
+    "FP6125": "tokens cannot be sent to experts",
+    "FP6126": "layer of experts lacks a scale or a bias",
     # models
     "FP6140": "no compiled kernels and no compiler",
     "FP6141": "artifacts lack a kernel",

@@ -30,10 +30,12 @@ class Recipe:
     the operands of the backward pass of their values by `transpose`.
     Quantization-aware training (qat): `fake`, which takes what `largest` finds, and for a given tensor scale
     `fake_scaled` and `straight_through`.
+    Layers of experts (`fp4rt.torch.experts`): `gate_up` and `down`, `quantize` where they take quantized rows, and
+    `activation` where `gate_up` does not end in it.
     """
 
     name: str
-    kind: Literal["inference", "training", "qat"]
+    kind: Literal["inference", "training", "qat", "experts"]
     summary: str
     kernels: Mapping[str, str]
     rows: int = field(default=1)
@@ -61,6 +63,11 @@ def _layer(name: str, summary: str, weight: str, x: str | None) -> Recipe:
 def _training(name: str, summary: str, file: str, rows: int, *more: str, **other: str) -> Recipe:
     roles = ("quantize_x", "quantize_w", "quantize_dy", "fprop", "dgrad", "wgrad", *more)
     return Recipe(name, "training", summary, {**{role: f"{file}/{role}" for role in roles}, **other}, rows)
+
+
+def _experts(name: str, summary: str, file: str, suffix: str = "") -> Recipe:
+    quantize = {} if suffix else {"quantize": f"{file}/quantize_input"}
+    return Recipe(name, "experts", summary, {**quantize, **{r: f"{file}/{r}{suffix}" for r in ("gate_up", "down")}})
 
 
 def _without(part: str, summary: str, **other: str) -> Recipe:
@@ -129,6 +136,30 @@ RECIPES: Mapping[str, Recipe] = {
                 "largest": _AMAX,
                 "fake_scaled": "qat_linear/fake_quantize",
                 "straight_through": "qat_linear/straight_through",
+            },
+        ),
+        _experts("nvfp4_experts", "experts: NVFP4 weights, a tensor scale each; NVFP4 activations", "nvfp4_experts"),
+        _experts(
+            "w4a16_nvfp4_experts",
+            "experts: NVFP4 weights, a tensor scale each; bf16 activations",
+            "nvfp4_experts",
+            "_w4a16",
+        ),
+        Recipe(
+            "gpt_oss_experts",
+            "experts",
+            "experts of gpt-oss: MXFP4 weights, biases, clamped SwiGLU; bf16 activations",
+            {role: f"gpt_oss_experts/{role}" for role in ("gate_up", "down")},
+        ),
+        Recipe(
+            "deepseek_experts",
+            "experts",
+            "experts of DeepSeek-V3: e4m3 in blocks of 1 x 128 and 128 x 128, f32 scales",
+            {
+                "quantize": "deepseek_experts/quantize_input",
+                "gate_up": "deepseek_experts/gate_up",
+                "activation": "deepseek_experts/activation",
+                "down": "deepseek_experts/down",
             },
         ),
     )

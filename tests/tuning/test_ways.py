@@ -77,7 +77,7 @@ def test_few_rows_are_offered_to_the_engine_that_takes_them() -> None:
 
 
 def test_legality_is_the_engines_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    kernel = kernel_of(GEMM)
+    kernel = kernel_of(HEAD.format(dims="M, N, K", a="bf16"))
     named: list[Fields] = [{"tile": (128, 96, 64)}, {"split_k": (99,)}, {"tile": (128, 128, 64), "split_k": (2,)}]
     (engine,) = [engine for engine in ENGINES.known if engine.name == "wgmma"]
     more = EngineSpec("more", lambda *_: False, engine.plan, blocks=lambda *_: named)
@@ -137,3 +137,12 @@ def test_the_model_alone_writes_what_gains(tmp_path: Path) -> None:
     assert one.own_seconds is not None and one.best_seconds is not None
     assert one.best_seconds * 1.02 < one.own_seconds
     assert set(ways.plans) == {way.artifact for way in one.call.ways}
+
+
+def test_an_operand_converted_once_is_a_way() -> None:
+    """Blocks of both forms on Hopper; the one that converts once is written with its tile."""
+    kernel = kernel_of(HEAD.format(dims="M, N = 4096, K = 4096", a="nvfp4"))
+    _, (call,) = ways_of(kernel, "sm_90a", "M=2048")
+    found = [(way.fields, way.label) for way in call.ways if way.fields is not None]
+    assert any("convert once" in fields and any(f.startswith("tile ") for f in fields) for fields, _ in found)
+    assert all(("convert once" in fields) == ("converted once" in label) for fields, label in found)

@@ -48,11 +48,11 @@ def left_to_hopper(schedule: Schedule, own: Collection[str]) -> list[Diagnostic]
     for field, values in schedule.fields.items():
         if field in own or is_harmless(field, values):
             continue
-        fine, why = _HOPPER[field]
-        words = " or ".join(f"`{field} {_word(value[0])}`" for value in fine)
+        fine, why = _HOPPER.get(field, ((), "no engine that multiplies on sm_90a has anything to choose there"))
+        words = " or ".join(["leave it out", *(f"write `{field} {_word(value[0])}`" for value in fine)])
         found.append(
             error("FP5013", f"`{field}` cannot be chosen on sm_90a yet", schedule.field_spans[field],
-                  "asked for here", notes=[why], help=f"leave it out, or write {words}"),
+                  "asked for here", notes=[why], help=words),
         )  # fmt: skip
     return found
 

@@ -84,6 +84,12 @@ def read(schedule: Schedule | None, tile_k: int, target: Target) -> Request:
                "the bits never depend on who comes first", errors)  # fmt: skip
     _not_built(schedule, "store", ("auto",), "choosing how results are stored", "it follows from an output's type, "
                "layout and alignment (`explain` says how)", errors)  # fmt: skip
+    if "convert" in schedule.fields:
+        errors.append(
+            error("FP5013", f"`convert` cannot be chosen on {target.name}", schedule.field_spans["convert"],
+                  "asked for here", notes=["operands with block scales are multiplied as they are"],
+                  help="remove `convert`")
+        )  # fmt: skip
     if errors:
         raise DiagnosticError(sorted(errors, key=lambda d: d.span.start if d.span else 0))
     swap = schedule.fields.get("swap_ab", (False,))[0]

@@ -22,12 +22,14 @@ except ImportError as error:
 
 from fp4rt.torch.checkpoints import load_quantized
 from fp4rt.torch.convert import convert
+from fp4rt.torch.experts import experts
 from fp4rt.torch.linear import Linear
 from fp4rt.torch.modules import QuantizedBuffer
 from fp4rt.torch.operators import Operator, as_op
 from fp4rt.torch.parallel import GatheredLinear, RowParallelLinear, gather_rows, parallelize
 from fp4rt.torch.qat import FakeQuantize, QatLinear
 from fp4rt.torch.quantizing import quantize
+from fp4rt.torch.routing import by_expert, combine, route
 from fp4rt.torch.tensors import register, typed
 from fp4rt.torch.training import TrainingLinear
 
@@ -43,10 +45,14 @@ __all__ = [
     "RowParallelLinear",
     "TrainingLinear",
     "as_op",
+    "by_expert",
+    "combine",
     "convert",
+    "experts",
     "gather_rows",
     "load_quantized",
     "parallelize",
     "quantize",
+    "route",
     "typed",
 ]

@@ -51,6 +51,12 @@ def convert(
         DeviceError: FP6147 for a GPU for which nothing is compiled.
     """
     chosen = recipes.find(recipe)
+    if chosen.kind == "experts":
+        raise TorchError(
+            f"{chosen.name} is a recipe for layers of experts, and `convert` makes linear layers",
+            code="FP6142",
+            help=f"call fp4rt.torch.experts(..., recipe={chosen.name!r})",
+        )
     kernels = RecipeKernels(chosen, device, target, artifacts)
     places = list(linear_layers(model, filter))
     if not places:
