@@ -167,6 +167,10 @@ class Frame:
     ctas_per_sm: int
 
 
+#: Where a tile lies, by the way over them.
+BY_TILES = "common/place.py.j2"
+
+
 def frame(
     lowered: LoweredKernel,
     epilogue: EpilogueText,
@@ -178,7 +182,7 @@ def frame(
     buffers: list[BufferText],
     batched: bool,
     band: int,
-    place_template: str = "common/place.py.j2",
+    place_template: str = BY_TILES,
     ctas_per_sm: int = 0,
 ) -> Frame:
     """The frame of a kernel."""

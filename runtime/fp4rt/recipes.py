@@ -30,7 +30,8 @@ class Recipe:
     the operands of the backward pass of their values by `transpose`.
     Quantization-aware training (qat): `fake`, which takes what `largest` finds, and for a given tensor scale
     `fake_scaled` and `straight_through`.
-    Layers of experts (`fp4rt.torch.experts`): `gate_up` and `down`, and `quantize` where they take quantized rows.
+    Layers of experts (`fp4rt.torch.experts`): `gate_up` and `down`, `quantize` where they take quantized rows, and
+    `activation` where `gate_up` does not end in it.
     """
 
     name: str
@@ -143,6 +144,23 @@ RECIPES: Mapping[str, Recipe] = {
             "experts: NVFP4 weights, a tensor scale each; bf16 activations",
             "nvfp4_experts",
             "_w4a16",
+        ),
+        Recipe(
+            "gpt_oss_experts",
+            "experts",
+            "experts of gpt-oss: MXFP4 weights, biases, clamped SwiGLU; bf16 activations",
+            {role: f"gpt_oss_experts/{role}" for role in ("gate_up", "down")},
+        ),
+        Recipe(
+            "deepseek_experts",
+            "experts",
+            "experts of DeepSeek-V3: e4m3 in blocks of 1 x 128 and 128 x 128, f32 scales",
+            {
+                "quantize": "deepseek_experts/quantize_input",
+                "gate_up": "deepseek_experts/gate_up",
+                "activation": "deepseek_experts/activation",
+                "down": "deepseek_experts/down",
+            },
         ),
     )
 }

@@ -48,6 +48,19 @@ SUMS = (
     " t = max(abs(h), over = N)\n}\n"
 )
 
+GEMM = "kernel k(E, M, N, K) {\n in offsets : i32[E + 1]\n "
+SECOND = {
+    "a scale for a row": GEMM + "in x : nvfp4[M by offsets, K]; in w : nvfp4[E, N, K]; in bias : bf16[E, N]\n"
+    " out q : fp8_token[M by offsets, N]; out y : bf16[M by offsets, N]\n h = x @ w.T + bias\n q = quantize(h)\n"
+    " y = h\n}\n",
+    "wide blocks": "kernel k(E, M, F, K) {\n in offsets : i32[E + 1]\n in x : nvfp4[M by offsets, K]\n"
+    " in wg : nvfp4[E, F, K]; in wu : nvfp4[E, F, K]\n out q : ds_act[M by offsets, F]\n"
+    " q = quantize(swiglu(x @ wg.T, x @ wu.T))\n}\n",
+    "gated FP8": "kernel k(E, M, N, F = N / 2, K) where N % 256 == 0 and K % 128 == 0 {\n in offsets : i32[E + 1]\n"
+    " in x : ds_act[M by offsets, K]; in w : ds_weight[E, N, K]\n out q : ds_act[M by offsets, F]\n"
+    " g, u = unzip(x @ w.T, N -> F, group = 64)\n q = quantize(swiglu(g, u))\n}\n",
+}
+
 
 def test_quantizes_in_the_layout_that_a_grouped_product_reads(compiler: Compiler) -> None:
     check(compiler, QUANTIZER, [(1, 0, 129)], N=96)
@@ -76,6 +89,16 @@ def test_rows_that_lie_across_and_reductions_over_them(compiler: Compiler, targe
 def test_sums_along_the_rows_of_grouped_products(compiler: Compiler, target: str) -> None:
     check(compiler, SUMS, FEW, target, N=300, K=128)
     check_masked(compiler, masked(SUMS), target, N=300, K=128)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["sm_100a", "sm_90a"])
+@pytest.mark.parametrize("name", SECOND)
+def test_grouped_products_in_two_launches(compiler: Compiler, target: str, name: str) -> None:
+    """The second launch has no product, and finds the groups as the first does."""
+    dims = {"F": 256} if name == "wide blocks" else {"N": 512}
+    check(compiler, SECOND[name], FEW, target, K=256, **dims)
+    check_masked(compiler, masked(SECOND[name]), target, K=256, **dims)
 
 
 @pytest.mark.slow

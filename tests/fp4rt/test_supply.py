@@ -43,7 +43,8 @@ def test_the_kernels_of_a_recipe_fit_together(recipe: Recipe) -> None:
             assert ("amax" in takes) == (f"largest_{part}" in kernels)
         return
     if recipe.kind == "experts":
-        assert formats["down"].get("x") == formats["gate_up"].get("h") == formats.get("quantize", {}).get("q")
+        hidden = formats.get("activation", formats["gate_up"])
+        assert formats["down"].get("x") == hidden.get("q", hidden.get("h")) == formats.get("quantize", {}).get("q")
         assert formats["gate_up"].get("x") == formats["down"].get("x")
         assert formats["down"]["w"] == formats["gate_up"]["w"]
         return
@@ -152,7 +153,7 @@ def test_a_quantizers_name_is_its_spec() -> None:
 @pytest.mark.parametrize(
     "file, kernel, text",
     [
-        ("no", "x", "there is no file of recipes 'no'; there are deepseek_linear, "),
+        ("no", "x", "there is no file of recipes 'no'; there are deepseek_experts, "),
         ("../recipes/mx_training", "fprop", "there is no file of recipes '../recipes/mx_training'; "),
         ("mx_training", "fpro", "mx_training.fp4 has no kernel fpro; did you mean `fprop`?"),
         (FILE, "nvfp4_f64_amax", "has no kernel nvfp4_f64_amax"),

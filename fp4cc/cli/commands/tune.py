@@ -69,7 +69,7 @@ Exit status 1: a schedule differs from the reference. 130: Ctrl-C; what was done
 )  # fmt: skip
 @click.option("--prepare", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
               help="Compile the schedules into a folder for python -m fp4rt.tune, and measure nothing.")  # fmt: skip
-@click.option("--from", "measured", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="DIR",
+@click.option("--from", "measured", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
               help="Write what python -m fp4rt.tune has measured in this folder.")  # fmt: skip
 @click.option("--device", default="cuda", show_default=True, metavar="cuda[:N]", help="Which GPU.")
 @target_option

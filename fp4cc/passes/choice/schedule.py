@@ -100,7 +100,7 @@ def options(request: Request, shape: Shape, target: Target, *, fitting: bool = T
         group = m // target.cta_rows
         if request.cta_group not in (None, group):
             continue
-        if fitting and request.tile is None and request.cta_group is None and not _fills_tile(m, n, shape):
+        if fitting and request.tile is None and request.cta_group is None and not _fills_tile(n, shape):
             continue
         for cluster in sorted(clusters, key=lambda c: c[0] * c[1]):
             if cluster_problem(cluster, group, n, target) is not None:
@@ -189,9 +189,10 @@ def _fills_cluster(cluster: tuple[int, int], group: int, tile_n: int, shape: Sha
     return cluster[0] <= max(group, -(-shape.m // 128)) and cluster[1] <= -(-shape.n // tile_n)
 
 
-def _fills_tile(m: int, n: int, shape: Shape) -> bool:
-    """Whether a tile is no larger than the problem, but for the smallest tile."""
-    return (m == 128 or shape.m > 128) and n <= max(64, -(-shape.n // 64) * 64)
+def _fills_tile(n: int, shape: Shape) -> bool:
+    """Whether a tile is no wider than the problem, but for the smallest tile. Rows past its end cost a pair little: its
+    CTAs load half of B each."""
+    return n <= max(64, -(-shape.n // 64) * 64)
 
 
 def _bound(name: str, when: Expr | None) -> int | None:

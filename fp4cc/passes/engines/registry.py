@@ -7,7 +7,7 @@ from fp4cc.passes.choice.stages import fewer_stages
 from fp4cc.passes.engines.decode.facts import decode_facts
 from fp4cc.passes.engines.decode.lower import decode_candidates, lower_decode, only_auto, takes_few_rows
 from fp4cc.passes.engines.none.lower import lower_elementwise
-from fp4cc.passes.engines.spec import Engines, EngineSpec, multiplies
+from fp4cc.passes.engines.spec import Engines, EngineSpec
 from fp4cc.passes.engines.tcgen05.facts import tcgen05_facts
 from fp4cc.passes.engines.tcgen05.lower import lower_tcgen05, tcgen05_blocks, tcgen05_candidates, tcgen05_variations
 from fp4cc.passes.engines.wgmma.facts import wgmma_facts
@@ -15,6 +15,7 @@ from fp4cc.passes.engines.wgmma.lower import lower_wgmma, wgmma_blocks, wgmma_ca
 from fp4cc.passes.engines.wgmma_rs.facts import wgmma_rs_facts
 from fp4cc.passes.engines.wgmma_rs.lower import lower_wgmma_rs, takes_weights, wgmma_rs_blocks, wgmma_rs_candidates
 from fp4cc.passes.engines.wgmma_rs.schedule import obeys
+from fp4cc.passes.problem.roles import multiplies
 from fp4cc.targets import CHIPS, SM90A, TARGETS
 
 

@@ -147,8 +147,3 @@ def most_rows(kernel: Kernel, bounds: Bounds) -> int | None:
     extents = {str(axis.name): axis.extent for arg in kernel.args for axis in arg.axes if axis.name is not None}
     rows = [bounds.most(extents[value.axes[-2]]) for value in kernel.values if value.op == "matmul"]
     return None if None in rows else max((n for n in rows if n is not None), default=None)
-
-
-def multiplies(kernel: Kernel) -> bool:
-    """Whether there is a product in it."""
-    return any(value.op == "matmul" for value in kernel.values)

@@ -118,11 +118,17 @@ def _carried(kernel: Kernel, late: Sequence[Store]) -> Split:
 def second_kernel(
     kernel: Kernel, args: Sequence[Arg], hidden: Sequence[Arg], values: Sequence[Value], stores: Sequence[Store]
 ) -> Kernel:
-    """The kernel of the second launch."""
+    """The kernel of the second launch, with what says where the groups of its rows are."""
+    axes = (axis for arg in (*args, *hidden) for axis in arg.axes)
+    groups = {axis.by or axis.upto for axis in axes} - {arg.name for arg in args}
     return replace(
         kernel,
         name=f"{kernel.name}_2",
-        args=(*args, *(replace(arg, direction="in") for arg in hidden)),
+        args=(
+            *(arg for arg in kernel.args if arg.name in groups),
+            *args,
+            *(replace(arg, direction="in") for arg in hidden),
+        ),
         values=tuple(values),
         stores=tuple(stores),
         schedules=(),

@@ -51,10 +51,11 @@ def experts(
     Args:
         x: bf16[T, D].
         routing: that of x's tokens (`fp4rt.torch.route` or `by_expert`): E experts, k for each token.
-        gate_up: [E, 2 F, D] in the recipe's format, row 2 i of an expert gate i and row 2 i + 1 up i.
+        gate_up: [E, 2 F, D] in the recipe's format, row 2 i of an expert gate i and row 2 i + 1 up i; for
+            `deepseek_experts` all of gate before all of up.
         down: [E, D, F].
         recipe: one of kind "experts". Its kernels take arguments by their names: `offsets`, `x`, `w`, and where they
-            have them `ts` and `bias`; `quantize` gives `q`, `gate_up` gives `h`, `down` gives `y`.
+            have them `ts` and `bias`. Each gives one output.
         scales: the tensor scales of x and of the hidden tensor, f32[] from calibration, of a recipe that takes them.
         biases: those of both products, [E, 2 F] and [E, D] in the type that the kernels take, of a recipe with them.
         device, target, artifacts: as of `fp4rt.torch.convert`.
@@ -76,9 +77,16 @@ def experts(
     offsets = routing.offsets
     rows = x.index_select(0, routing.rows)
     if "quantize" in kernels:
-        rows = kernels["quantize"](offsets=offsets, x=rows, **given["quantize"])["q"]
-    hidden = kernels["gate_up"](offsets=offsets, x=rows, w=gate_up, **given["gate_up"])["h"]
-    return combine(kernels["down"](offsets=offsets, x=hidden, w=down, **given["down"])["y"], routing)
+        rows = _one(kernels["quantize"](offsets=offsets, x=rows, **given["quantize"]))
+    hidden = _one(kernels["gate_up"](offsets=offsets, x=rows, w=gate_up, **given["gate_up"]))
+    if "activation" in kernels:
+        hidden = _one(kernels["activation"](offsets=offsets, x=hidden))
+    return combine(_one(kernels["down"](offsets=offsets, x=hidden, w=down, **given["down"])), routing)
+
+
+def _one(outputs: Mapping[str, Any]) -> Any:
+    (output,) = outputs.values()
+    return output
 
 
 def _given(

@@ -73,10 +73,10 @@ def layer(seed: int) -> tuple[torch.Tensor, torch.Tensor, Quantized, Quantized]:
     return x, logits, quantize(up, "nvfp4_experts"), quantize(down, "nvfp4_experts")
 
 
-def loop(x: torch.Tensor, routing: Any, up: Quantized, down: Quantized) -> torch.Tensor:
+def loop(x: torch.Tensor, routing: Any, up: Any, down: Any) -> torch.Tensor:
     """The layer for one token and expert after another, in f32."""
-    gates, downs = (torch.as_tensor(np.asarray(dequantize(w))) for w in (up, down))
-    out = torch.zeros(len(x), D)
+    gates, downs = (dequantize(w) if isinstance(w, Quantized) else w for w in (up, down))
+    out = torch.zeros(x.shape)
     for t, token in enumerate(x.float()):
         for j, e in enumerate(routing.experts[t].tolist()):
             h = gates[e] @ token
@@ -94,6 +94,30 @@ def test_a_layer_is_near_the_loop(recipe: str, seed: int) -> None:
     wanted = loop(x, routing, up, down)
     assert y.dtype == torch.bfloat16
     assert torch.linalg.norm(y.float() - wanted) < (0.01 if scales is None else 0.2) * torch.linalg.norm(wanted)
+
+
+def test_a_layer_of_deepseek_is_near_the_loop() -> None:
+    """All of gate before all of up, an activation in a kernel of its own, and sigmoids of the logits."""
+    rng = torch.Generator().manual_seed(2)
+    x = torch.randn(5, 128, generator=rng).bfloat16()
+    up, down = (torch.randn(shape, generator=rng) / 11 for shape in ((3, 256, 128), (3, 128, 128)))
+    routing = fp4rt.torch.route(torch.randn(5, 3, generator=rng), TOP, scores="sigmoid", scale=2.5)
+    weights = quantize(up, "ds_weight"), quantize(down, "ds_weight")
+    y = fp4rt.torch.experts(x, routing, *weights, recipe="deepseek_experts", artifacts=artifact)
+    turns = up.reshape(3, 2, 128, 128).transpose(1, 2).reshape(3, 256, 128)  # gate and up by turns, as `loop` has them
+    wanted = loop(x, routing, turns, down)
+    assert torch.linalg.norm(y.float() - wanted) < 0.1 * torch.linalg.norm(wanted)
+
+
+@pytest.mark.slow
+def test_a_layer_of_gpt_oss_takes_biases() -> None:
+    """Weights of zero leave the biases alone: those of the hidden tensor meet the clamped SwiGLU and then nothing."""
+    x, zeros = torch.randn(2, 2880).bfloat16(), (quantize(torch.zeros(3, n, 2880), "mxfp4") for n in (5760, 2880))
+    routing = fp4rt.torch.route(torch.randn(2, 3), TOP)
+    biases = torch.randn(3, 5760).bfloat16(), torch.randn(3, 2880).bfloat16()
+    y = fp4rt.torch.experts(x, routing, *zeros, recipe="gpt_oss_experts", biases=biases, artifacts=artifact)
+    wanted = (routing.weights[:, :, None] * biases[1].float()[routing.experts.long()]).sum(1)
+    torch.testing.assert_close(y.float(), wanted, rtol=0.02, atol=0.02)
 
 
 @pytest.mark.slow

@@ -32,7 +32,6 @@ from fp4cc.ir.sizes import Sizes, ceildiv, mul
 from fp4cc.passes.choice.cases import Candidate, Case, Fields
 from fp4cc.passes.choice.split import least_clocks, parts_of, split_blocks, split_refusals
 from fp4cc.passes.choice.stages import choose_stages, fewer_stages
-from fp4cc.passes.engines.spec import multiplies
 from fp4cc.passes.engines.wgmma.decisions import explain_choices
 from fp4cc.passes.engines.wgmma.estimate import clocks
 from fp4cc.passes.engines.wgmma.fp8 import fp8_work
@@ -56,6 +55,7 @@ from fp4cc.passes.feeds.scale_reading import Needs, Readers
 from fp4cc.passes.problem.emptiness import not_empty
 from fp4cc.passes.problem.groups import check_groups
 from fp4cc.passes.problem.halves import refusal
+from fp4cc.passes.problem.roles import multiplies
 from fp4cc.passes.problem.unzip import Frame, find_products, tile_widths
 from fp4cc.passes.resources.params import group_params, plan_params, product_sizes
 from fp4cc.passes.resources.split import (
