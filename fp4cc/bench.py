@@ -62,15 +62,15 @@ def estimates(lowered: LoweredKernel, typed: TypedKernel, calls: Sequence[Mappin
     found: list[Estimate] = []
     for call in calls:
         chosen = choose(lowered, call)
-        launches = (chosen.plan, *chosen.plan.after)
-        times = [call_time(plan, chosen.sizes) for plan in launches]
+        # The time of a plan has what is launched before it.
+        times = [call_time(plan, chosen.sizes) for plan in (chosen.plan, *chosen.plan.after)]
         known = [time for time in times if time is not None]
         found.append(
             Estimate(
                 {d.name: chosen.sizes[d.name] for d in typed.dims if d.expr is None},
                 label(chosen.plan),
                 sum(known) if len(known) == len(times) else None,
-                sum(figures(plan, chosen.sizes).roofline_time for plan in launches),
+                sum(figures(plan, chosen.sizes).roofline_time for plan in chosen.plan.launches),
                 memory(typed, chosen.sizes),
             )
         )

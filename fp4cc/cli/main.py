@@ -24,6 +24,7 @@ COMMANDS = {
     "verify": "Run several shapes and completion orders against the reference.",
     "explain": "Say what was chosen, why, and what it costs.",
     "bench": "Time calls on a GPU, beside cuBLAS and the estimate.",
+    "tune": "Find the fastest schedule for each size on a GPU, and write it as schedule blocks.",
     "diff": "Say what an edit changes: numerics, layout, interface or only the schedule.",
     "layout": "Describe and draw a scale layout, as text or SVG.",
     "recipes": "List the recipes of layers for PyTorch, or compile their kernels.",

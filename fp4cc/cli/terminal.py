@@ -18,6 +18,7 @@ from typing import IO
 _PATIENCE = 0.7
 _FRAME = 0.1
 _SIGNS = "|/-\\"
+_BAR = 20
 
 
 def ready_streams() -> None:
@@ -46,6 +47,12 @@ def wants_color(stream: IO[str]) -> bool:
 def width_of(stream: IO[str]) -> int | None:
     """Columns to wrap at: those of the terminal; None (no wrapping) where the stream is none."""
     return shutil.get_terminal_size((120, 24)).columns if stream.isatty() else None
+
+
+def bar(done: int, total: int) -> str:
+    """How far it is: `[######..............] 12 of 40`."""
+    full = _BAR * done // max(total, 1)
+    return f"[{'#' * full}{'.' * (_BAR - full)}] {done} of {total}"
 
 
 class Progress:

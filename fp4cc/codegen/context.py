@@ -40,6 +40,8 @@ _OPTIONAL = (
     "from cutlass._mlir.dialects import llvm",
 )
 
+#: The template of the function that finds a tile's place among those of clusters.
+PLACE = "common/place.py.j2"
 #: The lines that name the address space of shared memory, and (`cta_group`) the CTAs that make a tile.
 SMEM = "SMEM = cutlass.AddressSpace.smem"
 
@@ -69,6 +71,8 @@ class Panels:
     @classmethod
     def of(cls, program: EpilogueProgram, epilogue: EpilogueText) -> Panels:
         """The panels of an epilogue's columns."""
+        if program.steps is not None:
+            return cls(1, program.steps, program.steps - 1)
         columns = program.panel if program.panel and epilogue.walks else program.tile_n
         subtiles = columns // program.subtile
         return cls(program.tile_n // columns, subtiles, subtiles - 1)
@@ -176,7 +180,7 @@ def frame(
     buffers: list[BufferText],
     batched: bool,
     band: int,
-    place_template: str = "common/place.py.j2",
+    place_template: str = PLACE,
     ctas_per_sm: int = 0,
 ) -> Frame:
     """The frame of a kernel."""

@@ -12,10 +12,12 @@ from fp4rt.manifest import Launch, Manifest, PersistentGrid, Plan, Variant, plac
 def plans(lowered: LoweredKernel) -> dict[str, LoweredKernel]:
     """Each kernel by the stem of its files.
 
-    NAME is the one that always applies, NAME_v1, NAME_v2, ... are variants, NAME_2 is launched after any of them.
+    NAME is the one that always applies, NAME_v1, NAME_v2, ... are variants; NAME_2 is launched after any of them,
+    NAME_bf16 before some.
     """
     named = plans_by_stem(lowered)
-    named.update((later.name, later) for plan in (lowered, *lowered.variants) for later in plan.after)
+    for plan in (lowered, *lowered.variants):
+        named.update((other.name, other) for other in (*plan.before, *plan.after))
     return named
 
 
@@ -64,10 +66,9 @@ def manifest(
 
 
 def _plan(lowered: LoweredKernel, module: str) -> Plan:
-    maps = [m for kernel in (lowered, *lowered.after) for m in kernel.tensor_maps]
     return Plan(
-        launches=(_launch(lowered, module), *(_launch(later, later.name) for later in lowered.after)),
-        tensor_maps=tuple(maps),
+        launches=tuple(_launch(each, module if each is lowered else each.name) for each in lowered.launches),
+        tensor_maps=tuple(m for each in lowered.launches for m in each.tensor_maps),
         workspace=lowered.epilogue.workspace,
         init=lowered.epilogue.init,
     )

@@ -22,10 +22,12 @@ _READABLE = 160
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What a call of one size takes. Times in seconds; none where there is no model of the engine."""
+    """What a call of one size takes: the plan, when it is used, its engine. Times in seconds; none without a model."""
 
     size: int
     plan: int
+    used: str
+    engine: str
     label: str
     time: float | None
     roofline: float
@@ -33,20 +35,42 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class PlanTable:
-    """The plans over sizes of `dim`, the others as in `others`. `sizes` is what is shown in full elsewhere."""
+    """The plans over sizes of `dim`, the others as in `others`.
+
+    `asked`: the size of the call that is explained. `fixed`: the size that `--set` gives the dim, which the spec leaves
+    open: the table is of the kernel that does, and what is shown in full elsewhere is the kernel for this size alone.
+    """
 
     dim: str
     others: Mapping[str, int]
     lines: tuple[Line, ...]
+    asked: int | None = None
+    fixed: int | None = None
+
+    @property
+    def title(self) -> str:
+        """What the table is of."""
+        others = ", ".join(f"{name} = {size}" for name, size in self.others.items())
+        opened = "" if self.fixed is None else f" where a kernel leaves it open (--at {self.dim}={self.fixed})"
+        return f"plans over {self.dim}{opened}, estimated" + (f", at {others}" if others else "")
+
+    @property
+    def several(self) -> bool:
+        """Whether there is more than one plan in it."""
+        return any(line.plan for line in self.lines)
 
     def rows(self) -> list[Row]:
-        """The table as text: sizes with the same plan side by side."""
+        """The table as text, the call that is explained marked, and when each plan is used."""
         found: list[Row] = []
+        used: dict[str, str] = {}
         for line in self.lines:
             time = "" if line.time is None else f"{us(line.time)}, "
-            name = f"plan {line.plan}" if line.plan else "the other"
-            found.append((f"{self.dim} = {line.size}", f"{name}: {line.label}; {time}roofline {us(line.roofline)}"))
-        return found
+            name = f"plan {line.plan}" if line.plan else "the other" if self.several else "the one plan"
+            mark = " <- this call" if line.size == self.asked else ""
+            plan = f"{name}: {line.engine}, {line.label}; {time}roofline {us(line.roofline)}{mark}"
+            found.append((f"{self.dim} = {line.size}", plan))
+            used[name] = line.used if self.several else "for every size"
+        return [*found, *((name, line) for name, line in sorted(used.items()))]
 
     def json(self) -> list[dict[str, object]]:
         """The table for machines."""
@@ -54,6 +78,8 @@ class PlanTable:
             {
                 "sizes": {**self.others, self.dim: line.size},
                 "plan": line.plan,
+                "used": line.used,
+                "engine": line.engine,
                 "schedule": line.label,
                 "time": line.time,
                 "roofline_time": line.roofline,
@@ -99,12 +125,14 @@ def plan_table(
     given: Mapping[str, int],
     taken: Mapping[str, int],
     roofline: Callable[[LoweredKernel, Mapping[str, int]], float],
+    fixed: str | None = None,
 ) -> PlanTable | None:
     """The plans over the rows, or whatever dim is open and not `given`; None for a kernel with one plan.
 
-    `taken` has a size for every dim; `roofline` is the time of a call at best.
+    `taken` has a size for every dim; `roofline` is the time of a call at best. `fixed`: a dim that is open here and
+    `given`, and fixed in what is explained; then the table is over this one, also of one plan.
     """
-    dim = tabulated(lowered.kernel, given) if lowered.variants else None
+    dim = fixed or (tabulated(lowered.kernel, given) if lowered.variants else None)
     if dim is None:
         return None
     open_ = {d.name for d in lowered.kernel.dims if d.value is None and d.expr is None}
@@ -117,8 +145,10 @@ def plan_table(
             continue
         number = number_of(lowered, chosen.plan)
         time = call_time(chosen.plan, chosen.sizes)
-        lines.append(Line(size, number, label(chosen.plan), time, roofline(chosen.plan, chosen.sizes)))
-    return PlanTable(dim, others, tuple(lines))
+        plan, best = chosen.plan, roofline(chosen.plan, chosen.sizes)
+        engine = plan.engine.name if plan.engine is not None else "no product"
+        lines.append(Line(size, number, f"used {used_where(plan.when)}", engine, label(plan), time, best))
+    return PlanTable(dim, others, tuple(lines), given.get(dim), given[dim] if fixed else None)
 
 
 def label(plan: LoweredKernel) -> str:
@@ -140,12 +170,17 @@ def call_time(plan: LoweredKernel, sizes: Mapping[str, int]) -> float | None:
 def tabulated(kernel: Kernel, given: Mapping[str, int]) -> str | None:
     """The dim of the table: one that is rows of a product, else one that is not given, else any that is open."""
     open_ = [d.name for d in kernel.dims if d.value is None and d.expr is None]
+    return next(iter((*open_rows(kernel), *(name for name in open_ if name not in given), *open_)), None)
+
+
+def open_rows(kernel: Kernel) -> list[str]:
+    """The dims left open that are rows of a product."""
+    open_ = {d.name for d in kernel.dims if d.value is None and d.expr is None}
     extents = {str(axis.name): axis.extent for arg in kernel.args for axis in arg.axes if axis.name is not None}
-    rows = [
+    return [
         name
         for value in kernel.values
         if value.op == "matmul" and value.axes[-2] in extents
         for name in names(extents[value.axes[-2]])
         if name in open_
     ]
-    return next(iter((*rows, *(name for name in open_ if name not in given), *open_)), None)

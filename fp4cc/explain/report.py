@@ -34,13 +34,23 @@ class Report:
     figures: GemmFigures | TileFigures | ElementwiseFigures
     usage: ResourceUsage | None
     memory: tuple[Memory, ...]
-    """Of a whole call; empty for its second launch."""
+    """Of a whole call; empty for what is launched before and after its plan."""
 
 
-def reports(lowered: LoweredKernel, given: Mapping[str, int], usage: Mapping[str, ResourceUsage]) -> list[Report]:
-    """Explain what a call at the given sizes launches; `usage` is by entry name, from the cubin, and may be empty."""
+def reports(
+    lowered: LoweredKernel,
+    given: Mapping[str, int],
+    usage: Mapping[str, ResourceUsage],
+    opened: tuple[LoweredKernel, str] | None = None,
+) -> list[Report]:
+    """Explain what a call at the given sizes launches; `usage` is by entry name, from the cubin, and may be empty.
+
+    `opened`: the same kernel with a dim left open that is fixed in `lowered`, and the dim: the table of plans is its.
+    """
     chosen = choose(lowered, given)
-    table = plan_table(lowered, given, chosen.sizes, lambda plan, sizes: figures(plan, sizes).roofline_time)
+    other, dim = (lowered, None) if opened is None else opened
+    known = given if dim is None else {**given, dim: chosen.sizes[dim]}
+    table = plan_table(other, known, chosen.sizes, lambda plan, sizes: figures(plan, sizes).roofline_time, dim)
     return [
         Report(
             plan=plan,
@@ -55,7 +65,7 @@ def reports(lowered: LoweredKernel, given: Mapping[str, int], usage: Mapping[str
             if plan is chosen.plan
             else (),
         )
-        for plan in (chosen.plan, *chosen.plan.after)
+        for plan in chosen.plan.launches
     ]
 
 
@@ -92,8 +102,17 @@ def as_json(found: Report) -> dict[str, object]:
         },
         "memory": memory_json(found.memory),
         **found.figures.json(),
-        **({"plan": found.number, "plans": found.table.json()} if found.table is not None else {}),
+        **(_plans(found.number, found.table) if found.table is not None else {}),
     }
+
+
+def _plans(number: int, table: PlanTable) -> dict[str, object]:
+    """The table for machines: `plan` is the one that is explained, `open_plan` the one that a kernel with the dim left
+    open takes instead."""
+    if table.fixed is None:
+        return {"plan": number, "plans": table.json()}
+    taken = next((line.plan for line in table.lines if line.size == table.fixed), None)
+    return {"open_plan": taken, "plans": table.json()}
 
 
 def sections(found: Report) -> list[tuple[str, list[Row]]]:
@@ -104,13 +123,8 @@ def sections(found: Report) -> list[tuple[str, list[Row]]]:
         *([("scale buffers", _padding(found))] if _scale_buffers(found) else []),
         *([("memory of a call, bytes", memory_rows(found.memory))] if found.memory else []),
         *found.figures.sections(),
-        *([(_plans_title(found.table), found.table.rows())] if found.table is not None else []),
+        *([(found.table.title, found.table.rows())] if found.table is not None else []),
     ]
-
-
-def _plans_title(table: PlanTable) -> str:
-    others = ", ".join(f"{name} = {size}" for name, size in table.others.items())
-    return f"plans over {table.dim}, estimated" + (f", at {others}" if others else "")
 
 
 def headline(found: Report) -> list[str]:
@@ -123,7 +137,7 @@ def headline(found: Report) -> list[str]:
     if found.assumed:
         first = found.assumed[0]
         lines.append(f"{_taken(found)} here; --at {first}=... asks for another size, --set {first}=... fixes it")
-    if found.others and (plan.after or not plan.role):
+    if found.others and (plan.before or plan.after or not plan.role):
         number = f" ({found.number})" if found.number else ""
         lines.append(f"one of {found.others + 1} plans{number}: used {used_where(plan.when)}")
     return lines

@@ -54,6 +54,7 @@ class Arg:
     """A tensor (or, for `param`, a scalar by value) in the kernel's signature. No axes: a device scalar.
 
     `source` is the buffer that a pass has made an argument of its own; None where it is the argument of that name.
+    `stands_for`: the format of a quantized argument whose numbers, made by a launch before, it has as a plain type.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Arg:
     span: Span
     default: float | None = None
     source: str | None = None
+    stands_for: BlockFormat | None = None
 
     @property
     def format(self) -> BlockFormat | None:

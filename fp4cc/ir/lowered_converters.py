@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from fp4cc.ir.lowered_epilogue import Half
+from fp4cc.ir.lowered_epilogue import SUBTILE, Half
 from fp4cc.ir.part import Part
 from fp4num import ScaleLayout
 
@@ -49,6 +49,39 @@ class ScaleReader:
     batches: str | None
     rows: str | None
     blocks: str
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedInput:
+    """An input of a kernel without a product that is read as numbers: `value` is its leaf, `arg` its argument.
+
+    32 codes of a row are `loads` loads of `words` words each; `block` of them have one scale (0: all of a row).
+    """
+
+    value: int
+    arg: str
+    element: str
+    bits: int
+    block: int
+    scales: ScaleReader
+    clips: bool = True
+    buffers: tuple[str, ...] = ()
+    takes: tuple[int, ...] = ()
+
+    @property
+    def words(self) -> int:
+        """Words that a load takes."""
+        return 2 if self.bits == 6 else 4
+
+    @property
+    def loads(self) -> int:
+        """Loads of a run of 32."""
+        return self.bits // self.words
+
+    @property
+    def run_scales(self) -> int:
+        """Scales of a run of 32."""
+        return max(1, SUBTILE // self.block) if self.block else 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,6 +112,7 @@ class EpilogueInput:
     points         a pointer: the signs of a Hadamard transform, along no axis of the product
     uniform        a pointer to a random state: a number in [0, 1) an element, of random stream `stream`
     dim            an i32: a size used as a number
+    codes          a pointer to the codes of a quantized argument; offsets are of elements, `dtype` is what they become
 
     Any other is known to the construct that reads it.
 
@@ -297,8 +298,12 @@ class EpiloguePart(Protocol):
 @dataclass(frozen=True, slots=True)
 class ByLanes:
     """The way over a tile in which four lanes have a row, 32 columns each, which they load and store themselves, and a
-    warp eight rows at a time. Else a thread has a row, and takes 32 columns after the other."""
+    warp eight rows at a time. Else a thread has a row, and takes 32 columns after the other.
 
+    A tile has `steps` times the 32 rows that its warps have at a time.
+    """
+
+    steps: int = 4
     clips: bool = True
     buffers: tuple[str, ...] = ()
     takes: tuple[int, ...] = ()
@@ -361,7 +366,12 @@ class EpilogueProgram:
     @property
     def by_lanes(self) -> bool:
         """Whether lanes share the rows of a tile: see `ByLanes`."""
-        return any(isinstance(part, ByLanes) for part in self.parts)
+        return self.steps is not None
+
+    @property
+    def steps(self) -> int | None:
+        """Steps of a tile whose rows lanes share (`ByLanes`); None of others."""
+        return next((part.steps for part in self.parts if isinstance(part, ByLanes)), None)
 
     def parts_of(self, kind: type[P]) -> list[P]:
         """The parts of a class, in order."""

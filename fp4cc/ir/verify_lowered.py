@@ -19,14 +19,14 @@ _MOST_THREADS, _REGISTERS = 1024, 64 * 1024
 
 
 def verify_lowered(lowered: LoweredKernel) -> LoweredKernel:
-    """The kernel itself, once it, its variants and what is launched after it hold every invariant.
+    """The kernel itself, once it, its variants and what is launched with it hold every invariant.
 
     Raises DiagnosticError (FP9001) naming all that are broken.
     """
     found = [
         found_in(plan.kernel, "lowering", text)
         for each in (lowered, *lowered.variants)
-        for plan in (each, *each.after)
+        for plan in each.launches
         for text in problems(plan)
     ]
     if found:

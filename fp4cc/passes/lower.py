@@ -5,6 +5,7 @@ The steps, each of which is a function of its own:
     limits      sizes that no kernel can count are refused          problem.limits
     marks       names of the user give way to marks                 rewrites.symbols
     launches    one or two typed kernels, each lowered by itself    rewrites.split, rewrites.wide, rewrites.launches
+    forms       an operand converted once, by a launch before       choice.forms, rewrites.converted
     plan        what multiplies plans a launch                      engines.registry
     verify      parts and whole hold together                       fp4cc.ir.verify_lowered
 """
@@ -12,14 +13,15 @@ The steps, each of which is a function of its own:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from fp4cc.diagnostics import DiagnosticError, error
-from fp4cc.ir.kernel import Kernel
+from fp4cc.ir.kernel import Kernel, Schedule
 from fp4cc.ir.lowered import LoweredKernel
-from fp4cc.ir.sizes import Sizes
+from fp4cc.ir.sizes import Sizes, fold
 from fp4cc.ir.verify_lowered import verify_lowered
 from fp4cc.passes.choice.cases import Bounds, Candidate, Case
+from fp4cc.passes.choice.forms import Form, Forms
 from fp4cc.passes.choice.schedule import applicable
 from fp4cc.passes.choice.table import table
 from fp4cc.passes.engines.registry import ENGINES
@@ -70,45 +72,70 @@ def _launches(kernel: Kernel, target: str, plans: int) -> LoweredKernel:
 
 def _planned(kernel: Kernel, target: str, plans: int) -> LoweredKernel:
     """A launch as its engine plans it: the plan that always applies, with those of other schedules as variants."""
-    written = [Case(when, schedule) for when, schedule in applicable(kernel, Sizes.of(kernel.dims), target)]
-    wanted = [(ENGINES.of(kernel, target, Bounds.of(kernel, case.when), case.schedule), case) for case in written]
-    if written[-1].schedule is None:
-        wanted[-1:] = _by_size(kernel, target, plans, *wanted[-1])
+    forms = Forms.of(kernel, target)
+    wanted: list[Wanted] = []
+    for when, written in applicable(kernel, Sizes.of(kernel.dims), target):
+        form, schedule = forms.of_block(written)
+        engine = ENGINES.of(form.kernel, target, Bounds.of(form.kernel, when), schedule)
+        wanted.append(Wanted(form, engine, Case(when, schedule), written))
+    if wanted[-1].case.schedule is None:
+        wanted[-1:] = _by_size(forms, target, plans, wanted[-1])
     *variants, plan = _each_by_its_engine(kernel, target, wanted)
     return replace(plan, variants=tuple(variants))
 
 
-def _by_size(kernel: Kernel, target: str, plans: int, engine: EngineSpec, case: Case) -> list[tuple[EngineSpec, Case]]:
-    """The compiler's own plans, with their engines: those of the table over sizes, where engines have a model."""
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A plan that is wanted of an engine, for a form of the kernel; `written`: the block that asks for it."""
+
+    form: Form
+    engine: EngineSpec
+    case: Case
+    written: Schedule | None = None
+
+
+def _by_size(forms: Forms, target: str, plans: int, plain: Wanted) -> list[Wanted]:
+    """The compiler's own plans: those of the table over sizes, where engines have a model. `plain`: without one."""
+    kernel = plain.form.kernel
     open_ = any(dim.value is None and dim.expr is None for dim in kernel.dims)
     if plans == 1 and open_:
-        return [(engine, case)]
-    others = [other for other in ENGINES.known if other is not engine]
-    offers = [(other, candidate) for other in others for candidate in _offered(other, kernel, target)]
+        return [plain]
+    others = [other for other in ENGINES.known if other is not plain.engine]
+    offers = [(plain.form, other, candidate) for other in others for candidate in _offered(other, kernel, target)]
+    if forms.once is not None:
+        once = forms.once
+        found = ((other, each) for other in ENGINES.known for each in _offered(other, once.kernel, target))
+        offers += [(once, other, replace(c, clocks=fold("add", c.clocks, once.clocks))) for other, c in found]
     if not (open_ or offers):
-        return [(engine, case)]
-    own = engine.candidates(kernel, target)
+        return [plain]
+    own = plain.engine.candidates(kernel, target)
     if not own:
-        return [(engine, case)]
-    offers = [*((engine, candidate) for candidate in own), *offers]
-    chosen = table(kernel, CHIPS[target], [candidate for _, candidate in offers], plans)
-    found = [(offers[each.number][0], each.case) for each in chosen]
-    # Of sizes that are all known an engine makes the best plan itself.
-    return found if open_ else [(other, case) for other, _ in found]
+        return [plain]
+    offers = [*((plain.form, plain.engine, candidate) for candidate in own), *offers]
+    chosen = table(kernel, CHIPS[target], [candidate for *_, candidate in offers], plans)
+    if not open_:  # of sizes that are all known an engine makes the best plan itself
+        return [Wanted(*offers[each.number][:2], plain.case) for each in chosen]
+    return [Wanted(*offers[each.number][:2], each.case) for each in chosen]
 
 
 def _offered(engine: EngineSpec, kernel: Kernel, target: str) -> list[Candidate]:
     """The candidates of an engine beside the one that takes the kernel: none where it refuses what that one builds."""
     try:
         return engine.candidates(kernel, target)
-    except DiagnosticError:
+    except (DiagnosticError, TooNarrow):
         return []
 
 
-def _each_by_its_engine(kernel: Kernel, target: str, wanted: Sequence[tuple[EngineSpec, Case]]) -> list[LoweredKernel]:
+def _each_by_its_engine(kernel: Kernel, target: str, wanted: Sequence[Wanted]) -> list[LoweredKernel]:
     """A plan for each case: an engine gets all of its cases at once, for it does much of its work once."""
     plans: dict[int, LoweredKernel] = {}
-    for engine in dict.fromkeys(engine for engine, _ in wanted):
-        own = [i for i, (other, _) in enumerate(wanted) if other is engine]
-        plans.update(zip(own, engine.plan(kernel, target, [wanted[i][1] for i in own]), strict=True))
-    return [plans[i] for i in range(len(wanted))]
+    parts = next((each.form.parts for each in wanted if each.form.parts is not None), None)
+    first = None if parts is None else _planned(parts.first, target, 1)
+    for engine in dict.fromkeys(each.engine for each in wanted):
+        for once in (False, True):
+            own = [i for i, one in enumerate(wanted) if one.engine is engine and (one.form.parts is not None) is once]
+            if own:
+                form = wanted[own[0]].form
+                found = engine.plan(form.kernel, target, [wanted[i].case for i in own])
+                plans.update(zip(own, found, strict=True))
+    return [each.form.plan(kernel, plans[i], each.written, first) for i, each in enumerate(wanted)]

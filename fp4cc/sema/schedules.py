@@ -39,6 +39,7 @@ FIELDS: Mapping[str, Field] = {
     "stages": Field("stages auto", number=True, words=("auto",)),
     "accumulators": Field("accumulators auto", number=True, words=("auto",)),
     "split_k": Field("split_k 4", number=True, words=("auto",)),
+    "convert": Field("convert once", words=("once", "tile")),
     "swap_ab": Field("swap_ab yes", words=(*_YES_NO, "auto")),
     "raster": Field("raster along_n", number=True, words=("auto", "along_m", "along_n")),
     "reduce": Field("reduce ordered", words=("ordered", "atomic")),

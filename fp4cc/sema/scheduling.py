@@ -109,25 +109,28 @@ class _Files:
 
     def in_order(self, file: int) -> list[tuple[int, ast.Use | None]]:
         """The files whose blocks may be for kernels of this one: itself, then those it uses, each once."""
-        uses = {used: item for item, used in reversed(self.program.uses[file])}
-        return [(file, None), *sorted(uses.items(), key=lambda each: each[1].span.start)]
+        found: dict[int, ast.Use | None] = {file: None}
+        for item, used in self.program.uses[file]:
+            found.setdefault(used, item)
+        return list(found.items())
 
 
 def _refuse_two_files(blocks: Sequence[_Block], collector: Collector) -> bool:
     """Whether two used files have schedules of a kernel for one target: neither could be said to come first."""
-    first: dict[str, _Block] = {}
+    first: dict[str, tuple[int, ast.Use, Schedule]] = {}
     for block in blocks:
+        schedule = block.schedule
         if block.use is None:
             continue
-        before = first.setdefault(block.schedule.target, block)
-        if before.file != block.file and before.use is not None:
-            target = block.schedule.target
-            title = f"two used files have schedules of one kernel for {target}"
-            also = [(before.schedule.span, "the first of the other file"), (before.use.span, "used here"),
-                    (block.use.span, "and here")]  # fmt: skip
-            collector.report(
-                error("FP5007", title, block.schedule.span, "one of them", also=also,
-                      help=f"use one of the files, or keep the blocks for {target} in one")
-            )  # fmt: skip
+        file, use, earlier = first.setdefault(schedule.target, (block.file, block.use, schedule))
+        if file != block.file:
+            title = f"two used files have schedules of one kernel for {schedule.target}"
+            also = [
+                (earlier.span, "the first of the other file"),
+                (use.span, "used here"),
+                (block.use.span, "and here"),
+            ]
+            help = f"use one of the files, or keep the blocks for {schedule.target} in one"
+            collector.report(error("FP5007", title, schedule.span, "one of them", also=also, help=help))
             return True
     return False

@@ -35,6 +35,8 @@ from fp4rt.typed import TypedKernel
 from fp4rt.work import Product, memory, products
 
 PASSES, LAUNCHES = 9, 20
+#: What another plan of the same call is called among the peers.
+BESIDE = "beside"
 #: Multiplications and additions up to which the reference is waited for.
 _REFERENCE = 2e10
 #: Sizes that open dims get for the comparison where the call itself is too large for the reference.
@@ -132,10 +134,34 @@ class Bench(Protocol):
         ...
 
 
+class Data:
+    """Random arguments of a call, and the reference that it is compared with: made anew each time."""
+
+    def arguments(self, kernel: Kernel, dims: Mapping[str, int], *, exact: bool) -> dict[str, Any]:
+        """The arguments; with `exact` sums are the same in any order."""
+        return random_inputs(kernel.manifest, dims, 0, exact=exact)
+
+    def reference(self, kernel: Kernel, dims: Mapping[str, int]) -> Kernel:
+        """The kernel on the reference device."""
+        del dims
+        return kernel.artifact.load_kernel("reference")
+
+
 def measure(
-    kernel: Kernel, sizes: Mapping[str, int], bench: Bench, *, launches: int = LAUNCHES, passes: int = PASSES
+    kernel: Kernel,
+    sizes: Mapping[str, int],
+    bench: Bench,
+    *,
+    launches: int = LAUNCHES,
+    passes: int = PASSES,
+    peers: bool = True,
+    beside: Kernel | None = None,
+    data: Data | None = None,
 ) -> Measured:
     """Compare a call with the reference, then time it; `sizes` has each dim that the artifact leaves open.
+
+    `peers`: whether cuBLAS is timed too. `beside`: another plan of the same call, not compared, which takes turns with
+    this one; its time is that of the peer `BESIDE`. `data`: where arguments and the reference come from.
 
     Raises Different where an output is not the reference's, and what a call raises for sizes that do not fit.
     """
@@ -143,11 +169,16 @@ def measure(
     dims = full_sizes(kernel, sizes)
     plan = kernel.resolve(dims).variant
     parts = products(typed, dims)
-    checked = check(kernel, dims)
+    data = data or Data()
+    checked = check(kernel, dims, data)
     moved = sum(one.total for one in memory(typed, dims))
-    arguments = random_inputs(kernel.manifest, dims, 0, exact=False)
+    arguments = data.arguments(kernel, dims, exact=False)
     bound = [kernel.bind(**bench.placed(typed, arguments)) for _ in range(bench.sets(moved))]
-    work: dict[str, tuple[Work, int]] = {"": (lambda i: bound[i](), len(bound)), **bench.peers(parts)}
+    work: dict[str, tuple[Work, int]] = {"": (lambda i: bound[i](), len(bound))}
+    if beside is not None:
+        others = [beside.bind(**bench.placed(typed, arguments)) for _ in bound]
+        work[BESIDE] = (lambda i: others[i](), len(others))
+    work |= bench.peers(parts) if peers else {}
     found = {name: Time.of(times) for name, times in bench.times(work, launches, passes).items()}
     return Measured(
         {d.name: dims[d.name] for d in typed.dims},
@@ -175,7 +206,7 @@ def full_sizes(kernel: Kernel, sizes: Mapping[str, int]) -> dict[str, int]:
     return complete_dims(typed, own)
 
 
-def check(kernel: Kernel, dims: Mapping[str, int]) -> dict[str, int] | None:
+def check(kernel: Kernel, dims: Mapping[str, int], data: Data | None = None) -> dict[str, int] | None:
     """Compare a call of the plan that these dims take with the reference: these dims, or smaller ones of the same plan.
 
     The sizes compared; None where all such calls take the reference too long. Raises Different.
@@ -183,8 +214,9 @@ def check(kernel: Kernel, dims: Mapping[str, int]) -> dict[str, int] | None:
     sizes = _sizes_to_check(kernel, dims)
     if sizes is None:
         return None
-    arguments = random_inputs(kernel.manifest, sizes, 0)
-    trial = run_trial(kernel, kernel.artifact.load_kernel("reference"), arguments, sizes)
+    data = data or Data()
+    arguments = data.arguments(kernel, sizes, exact=True)
+    trial = run_trial(kernel, data.reference(kernel, sizes), arguments, sizes)
     wrong = [str(c) for c in trial.comparisons if not c.equal]
     if wrong:
         raise Different(f"{kernel.name} at {_text(sizes)} differs from the reference: {'; '.join(wrong)}")

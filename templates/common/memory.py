@@ -240,6 +240,30 @@ def store_vectors(address, words, left, valid):
         store_4_words(address + 16 * i, words[4 * i : 4 * i + 4], both(valid, left > 16 * i))
 
 
+def turned(words, lane):
+    """Four chunks of four words of each of four lanes turned around: lane i has chunk i of each, in their order."""
+    chunks = [words[4 * i : 4 * i + 4] for i in range(4)]
+    for distance in (1, 2):
+        later = lane & distance != 0
+        for i in (0, 1) if distance == 2 else (0, 2):
+            mine, other = chunks[i], chunks[i + distance]
+            sent = [where_int(later, a, b) for a, b in zip(mine, other)]
+            got = [bits(lane_across(from_bits(word), distance)) for word in sent]
+            chunks[i] = [where_int(later, new, old) for new, old in zip(got, mine)]
+            chunks[i + distance] = [where_int(later, old, new) for new, old in zip(got, other)]
+    return [word for chunk in chunks for word in chunk]
+
+
+def store_turned(address, words, lane, left, valid):
+    """Store 64 bytes of each of four lanes that share a row, each time 64 next to each other: whole sectors.
+
+    `address` is that of the row's 256 bytes, of which `left` may be written, in units of 16 bytes.
+    """
+    words, place = turned(words, lane), 16 * (lane % 4)
+    for i in range(4):
+        store_4_words(address + place + 64 * i, words[4 * i : 4 * i + 4], both(valid, left - place > 64 * i))
+
+
 def store_units(address, words, width, left, valid):
     """Store words of a line in units of `width` bytes, those before byte `left`."""
     for i in range(len(words) * 4 // width):

@@ -367,6 +367,8 @@ def quantizing() -> Iterator[Construct]:
     )
     yield plain("`quantize` stored nowhere, then dequantized", "y = dequantize(quantize(x, format = mxfp8))")
     yield plain("quantized input elementwise, `dequantize(q)`", "y = dequantize(q)", args="in q : nvfp4[M, N]")
+    yield plain("`dequantize(q)` of an input without a tensor scale", "y = dequantize(q)", args="in q : mxfp8[M, N]",
+                dims="M, N = 256")  # fmt: skip
     yield product("quantized input in an epilogue", "c = a @ b.T + q", more="in q : mxfp8[M, N]")
     yield plain(
         "one format to another", "q = quantize(dequantize(x))", args="in x : nvfp4[M, N]", out="out q : mxfp8[M, N]"
@@ -398,6 +400,8 @@ def schedules() -> Iterator[Construct]:
         "stages 3",
         "stages auto",
         "accumulators 1",
+        "convert once",
+        "convert tile",
         "split_k 1",
         "split_k 4",
         "swap_ab no",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,13 @@ from fp4cc.explain.report import reports, sections
 from fp4cc.ir.kernel import Expr
 from fp4cc.ir.lowered import LoweredKernel
 from fp4cc.passes import lower
+from fp4cc.passes.engines.tcgen05.lower import tcgen05_candidates
 from fp4cc.sema import analyze, specialize
 from fp4cc.source import Source
+from fp4cc.targets import TARGETS
 from fp4rt.manifest import loads
 from fp4rt.resolve import resolve
+from fp4rt.sizes import evaluate
 
 GEMM = "kernel k(M, N, K) { in a : nvfp4[M, K]; in b : nvfp4[N, K]; out c : bf16[M, N]; c = a @ b.T }\n"
 
@@ -103,6 +107,55 @@ def test_compile_says_how_large_each_plan_is(tmp_path: Path) -> None:
     assert f"{total} bytes of cubin" in ran.stderr
     answer = json.loads(CliRunner().invoke(cli, [*command, "--json"]).stdout)
     assert [plan["cubin"] for plan in answer["plans"]["k"]] == [*(f"{v.name}.cubin" for v in made.variants), "k.cubin"]
+
+
+@pytest.mark.parametrize("target", ["sm_90a", "sm_100a"])
+@pytest.mark.parametrize("way", ["--set", "--at"])
+def test_the_plans_over_rows_with_their_conditions(
+    target: str, way: str, tmp_path: Path, golden: Callable[[Path, str], None]
+) -> None:
+    """The size of the call is marked; with `--set` the table is of the kernel that leaves it open."""
+    (tmp_path / "k.fp4").write_text(GEMM)
+    sizes = ["--set", "N=4096", "--set", "K=4096", way, "M=24", "--target", target]
+    ran = CliRunner().invoke(cli, ["explain", str(tmp_path / "k.fp4"), "--no-compile", *sizes])
+    assert ran.exit_code == 0, ran.output
+    shown = ran.output[ran.output.index("plans over M") :]
+    assert "M = 24 " in next(line for line in shown.splitlines() if line.endswith(" <- this call"))
+    golden(Path(__file__).parent / "tables" / f"{target}_{way.strip('-')}.txt", shown)
+
+
+def test_what_set_fixes_is_the_plan_that_is_shown_and_built(tmp_path: Path) -> None:
+    (tmp_path / "k.fp4").write_text(GEMM)
+    sizes = ["--set", "M=24", "--set", "N=4096", "--set", "K=4096", "--no-compile", "--json"]
+    (found,) = json.loads(CliRunner().invoke(cli, ["explain", str(tmp_path / "k.fp4"), *sizes]).output)["kernels"]
+    built = lowered(M=24, N=4096, K=4096)
+    assert built.variants == ()
+    tile = next(d["chosen"] for d in found["decisions"] if d["what"] == "tile")
+    assert tile == f"{built.tile.m} x {built.tile.n} x {built.tile.k}"
+    line = next(line for line in found["plans"] if line["sizes"]["M"] == 24)
+    assert line["plan"] == found["open_plan"]
+    assert line["engine"] == "tcgen05"
+
+
+def test_where_the_spec_fixes_the_rows_there_is_no_table(tmp_path: Path) -> None:
+    (tmp_path / "k.fp4").write_text(GEMM.replace("k(M,", "k(M = 64,"))
+    command = ["explain", str(tmp_path / "k.fp4"), "--no-compile", "--set", "M=24", "--set", "N=256", "--set", "K=256"]
+    assert "plans over" not in CliRunner().invoke(cli, command).output
+
+
+def test_fixed_sizes_get_the_best_plan_of_the_model() -> None:
+    """Against every candidate of the same model: also few rows by a pair of CTAs, which loads half of B each."""
+    kernel = analyze(Source("k.fp4", GEMM)).raise_errors().kernels[0]
+    candidates = tcgen05_candidates(kernel, TARGETS["sm_100a"])
+    for sizes in (
+        {"M": 12, "N": 1920, "K": 15104}, {"M": 1, "N": 4096, "K": 11520}, {"M": 98, "N": 2048, "K": 5632},
+        {"M": 300, "N": 768, "K": 2048}, {"M": 4096, "N": 4096, "K": 4096}, {"M": 6, "N": 15488, "K": 5888},
+    ):  # fmt: skip
+        legal = [c for c in candidates if c.within is None or evaluate(c.within, sizes)]
+        best = min(int(evaluate(c.clocks, sizes)) for c in legal)
+        made = lowered(1, **sizes)
+        assert made.clocks is not None
+        assert int(evaluate(made.clocks, sizes)) <= 1.15 * best, sizes
 
 
 @pytest.mark.parametrize("plans", [0, -1, 7])

@@ -103,6 +103,7 @@ EXCLUDED = {
     "clusterlaunchcontrol.query_cancel.is_canceled": "128-bit responses",
     "clusterlaunchcontrol.query_cancel.get_first_ctaid clusterlaunchcontrol.query_cancel.get_first_ctaid::x "
     "clusterlaunchcontrol.query_cancel.get_first_ctaid::y clusterlaunchcontrol.query_cancel.get_first_ctaid::z": "",
+    "wmma.load.a wmma.load.b wmma.load.c wmma.store.d wmma.mma": "whole warps: tensor/test_wmma.py",
     "ldmatrix stmatrix mma wgmma.mma_async wgmma.fence wgmma.commit_group wgmma.wait_group setmaxnreg": "whole warps",
     "tcgen05.alloc tcgen05.dealloc tcgen05.relinquish_alloc_permit tcgen05.ld tcgen05.st tcgen05.cp tcgen05.mma "
     "tcgen05.mma.ws tcgen05.commit tcgen05.wait::ld tcgen05.wait::st tcgen05.fence::after_thread_sync "

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 _EPILOG = """\b
 Examples:
   fp4cc explain gemm.fp4
-  fp4cc explain gemm.fp4 --set M=16 --set N=7168 --set K=16384   the kernel for these sizes alone
+  fp4cc explain gemm.fp4 --set M=16 --set N=7168 --set K=16384   the kernel for these sizes alone, and the
+                                                                 plans over M of the one for any M
   fp4cc explain gemm.fp4 --at M=16                             the kernel for any M, in a call with 16
   fp4cc explain gemm.fp4 --no-compile --json
 
@@ -56,6 +57,7 @@ def command(
     as_json: bool,
 ) -> None:
     """Say what the compiler chose and why, what each resource costs, and what the alternatives were."""
+    from fp4cc.driver.opened import opened_kernels
     from fp4cc.driver.request import NO_KERNEL, Request, RequestError
     from fp4cc.driver.sizes import at_sizes
     from fp4cc.driver.spec import spec_at
@@ -70,8 +72,9 @@ def command(
         lowered, _ = lower_kernels(request)
         if not lowered:
             raise RequestError(NO_KERNEL)
+        opened = opened_kernels(request)
         usage: dict[str, ResourceUsage] = {} if no_compile else _usage(request, lowered, call, line.step)
-    found = [one for kernel in lowered for one in reports(kernel, call, usage)]
+    found = [one for kernel in lowered for one in reports(kernel, call, usage, opened.get(kernel.name))]
     if as_json:
         print_json({"ok": True, "kernels": [report_json(one) for one in found]})
         return

@@ -41,7 +41,9 @@ class FakeQuantize(Transform):
 
 def fakes(program: EpilogueProgram) -> list[int]:
     """The `dequantize`s, in the order in which they are computed."""
-    return [s.value for s in program.statements if program.kernel.values[s.value].op == "dequantize"]
+    values = program.kernel.values
+    found = (s.value for s in program.statements if values[s.value].op == "dequantize")
+    return [value for value in found if values[values[value].operands[0]].op == "quantize"]
 
 
 def fake_given(program: EpilogueProgram, value: int) -> int | None:

@@ -52,6 +52,9 @@ class Stores(Construct):
         found: list[str | Statement] = []
         if self.program.by_lanes:
             for output in self.program.outputs:
+                if output.kind == "plain":
+                    found += _by_lanes(self.lowered, output, results[output.value])
+                    continue
                 found += quantize_lines(self.lowered, output, results[output.value], factors.get(output.arg, ()))
                 found += lane_stores(self.lowered, output)
                 found += store_lines(self.lowered, output)
@@ -163,12 +166,22 @@ def _registers(lowered: LoweredKernel, output: EpilogueOutput, values: str) -> F
     )
 
 
-def _address(lowered: LoweredKernel, output: EpilogueOutput, row: str) -> str:
+def _by_lanes(lowered: LoweredKernel, output: EpilogueOutput, values: str) -> Fragment:
+    """Pack this lane's columns, and store those of the lanes that share its row."""
+    words, step, width = f"{output.arg}_words", _PER_WORD[_width(output)], _width(output)
+    arguments = (_address(lowered, output, "row", "n0"), words, "lane", f"{width} * (n_size - n0)", "row_valid")
+    return fragment(
+        f"{words} = [pack_{output.dtype}({values}[j : j + {step}]) for j in range(0, 32, {step})]",
+        Call("store_turned", arguments),
+    )
+
+
+def _address(lowered: LoweredKernel, output: EpilogueOutput, row: str, column: str = "column") -> str:
     where = offset(
         lowered.epilogue.problem,
         batch=(output.batch_stride, "batch"),
         row=(output.row_stride, row),
-        column=(output.column_stride, "column"),
+        column=(output.column_stride, column),
     )
     return f"global_address({output.param_name}, {where}, {_width(output)})"
 

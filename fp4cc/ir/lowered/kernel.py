@@ -76,8 +76,9 @@ class LoweredKernel:
 
     `when`: this plan applies where it holds (None: always). `variants`, first match first, come before this plan; each
     is complete, has a `when`, and no variants of its own. `constraints` are the ones derived here, beyond `kernel`'s.
-    `after`: what the same call launches next; `role` then says in words what this part of the kernel does. `whole` is
-    the kernel as it is in the spec. `marked`: the same plan with marks for the user's names, for those who print it.
+    `before` and `after`: what the same call launches first, and what next; `role` then says in words what this part of
+    the kernel does. `whole` is the kernel as it is in the spec. `marked`: the same plan with marks for the user's
+    names, for those who print it.
     `clocks`: its time in the model but for DRAM, in clocks of an SM (None where there is no model of the engine).
     """
 
@@ -106,11 +107,17 @@ class LoweredKernel:
     named_barriers: tuple[NamedBarrier, ...] = ()
     when: Expr | None = None
     variants: tuple[LoweredKernel, ...] = ()
+    before: tuple[LoweredKernel, ...] = ()
     after: tuple[LoweredKernel, ...] = ()
     whole: Kernel | None = None
     role: str = ""
     marked: Marked | None = None
     clocks: Expr | None = field(default=None, repr=False)
+
+    @property
+    def launches(self) -> tuple[LoweredKernel, ...]:
+        """What a call of this plan launches, in order."""
+        return (*self.before, self, *self.after)
 
     @property
     def products(self) -> Problem:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from fp4cc.ir.kernel import Expr, Kernel, Schedule
+from fp4cc.ir.kernel import Attr, Expr, Kernel, Schedule
 from fp4cc.ir.sizes import Sizes
 from fp4rt.sizes import SizeError, evaluate
 
@@ -19,6 +19,8 @@ from fp4rt.sizes import SizeError, evaluate
 _TURNED = {"lt": "gt", "le": "ge", "gt": "lt", "ge": "le", "eq": "eq"}
 
 Range = tuple[int, int | None]
+#: The fields of a schedule block.
+Fields = Mapping[str, tuple[Attr, ...]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,6 +78,12 @@ def read(schedule: Schedule | None, tile_k: int, target: Target) -> Request:
     raster = schedule.fields.get("raster", ("auto",))[0]
     band = {"along_n": 0, "along_m": 1}.get(str(raster), raster if isinstance(raster, int) else None)
     _not_built(schedule, "split_k", (1, "auto"), "splitting K over CTAs", errors)
+    if "convert" in schedule.fields:
+        errors.append(
+            error("FP5013", f"`convert` cannot be chosen on {target.name}", schedule.field_spans["convert"],
+                  "asked for here", notes=["operands with block scales are multiplied as they are"],
+                  help="remove `convert`")
+        )  # fmt: skip
     _not_built(schedule, "reduce", ("ordered",), "reducing with atomics", errors)
     _not_built(schedule, "store", ("auto",), "choosing how results are stored", errors)
     if errors:
@@ -94,7 +100,7 @@ def options(request: Request, shape: Shape, target: Target, *, fitting: bool = T
         group = m // target.cta_rows
         if request.cta_group not in (None, group):
             continue
-        if fitting and request.tile is None and request.cta_group is None and not _fills_tile(m, n, shape):
+        if fitting and request.tile is None and request.cta_group is None and not _fills_tile(n, shape):
             continue
         for cluster in sorted(clusters, key=lambda c: c[0] * c[1]):
             if cluster_problem(cluster, group, n, target) is not None:
@@ -183,9 +189,10 @@ def _fills_cluster(cluster: tuple[int, int], group: int, tile_n: int, shape: Sha
     return cluster[0] <= max(group, -(-shape.m // 128)) and cluster[1] <= -(-shape.n // tile_n)
 
 
-def _fills_tile(m: int, n: int, shape: Shape) -> bool:
-    """Whether a tile is no larger than the problem, but for the smallest tile."""
-    return (m == 128 or shape.m > 128) and n <= max(64, -(-shape.n // 64) * 64)
+def _fills_tile(n: int, shape: Shape) -> bool:
+    """Whether a tile is no wider than the problem, but for the smallest tile. Rows past its end cost a pair little: its
+    CTAs load half of B each."""
+    return n <= max(64, -(-shape.n // 64) * 64)
 
 
 def _bound(name: str, when: Expr | None) -> int | None:

@@ -10,6 +10,7 @@ from fp4cc.ir.kernel import Expr, Schedule
 from fp4cc.ir.lowered import Problem
 from fp4cc.ir.lowered.split import PARTS
 from fp4cc.ir.sizes import fold, where
+from fp4cc.passes.choice.cases import Fields
 
 #: Parts of K at most: the last CTA of a tile reads the sums of all of them.
 MOST_PARTS = 16
@@ -21,6 +22,11 @@ def asked_split(schedule: Schedule | None) -> int | Literal["auto"]:
     """The parts that a block asks for: 1 where it says nothing."""
     asked = schedule.fields.get("split_k", (1,))[0] if schedule is not None else 1
     return asked if isinstance(asked, int) else "auto"
+
+
+def split_blocks() -> list[Fields]:
+    """The fields by which blocks ask for each number of parts that `auto` knows; none for one part."""
+    return [{} if parts == 1 else {"split_k": (parts,)} for parts in PARTS]
 
 
 def split_refusals(schedule: Schedule, problem: Problem | None = None, mainloops: int = 1) -> list[Diagnostic]:

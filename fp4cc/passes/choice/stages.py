@@ -6,12 +6,20 @@ from collections.abc import Callable
 
 from fp4cc.diagnostics import DiagnosticError, error
 from fp4cc.ir.kernel import Kernel, Schedule
+from fp4cc.ir.lowered import LoweredKernel
+from fp4cc.passes.choice.cases import Fields
 
 
 def asked_stages(schedule: Schedule | None) -> int | None:
     """The stages that a schedule block asks for; None where it leaves them to the compiler."""
     asked = schedule.fields.get("stages", ("auto",))[0] if schedule is not None else "auto"
     return asked if isinstance(asked, int) else None
+
+
+def fewer_stages(plan: LoweredKernel) -> list[Fields]:
+    """The fields by which blocks ask for one or two stages fewer than a plan has: what is saved another CTA may use."""
+    stages = 0 if plan.pipeline is None else plan.pipeline.stages
+    return [{"stages": (count,)} for count in (stages - 1, stages - 2) if count >= 1]
 
 
 def choose_stages(

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from fp4cc.ir.kernel import Kernel
+from fp4cc.passes.choice.stages import fewer_stages
 from fp4cc.passes.engines.decode.facts import decode_facts
 from fp4cc.passes.engines.decode.lower import decode_candidates, lower_decode, only_auto, takes_few_rows
 from fp4cc.passes.engines.none.lower import lower_elementwise
-from fp4cc.passes.engines.spec import Engines, EngineSpec, multiplies
+from fp4cc.passes.engines.spec import Engines, EngineSpec
 from fp4cc.passes.engines.tcgen05.facts import tcgen05_facts
-from fp4cc.passes.engines.tcgen05.lower import lower_tcgen05, tcgen05_candidates
+from fp4cc.passes.engines.tcgen05.lower import lower_tcgen05, tcgen05_blocks, tcgen05_candidates, tcgen05_variations
 from fp4cc.passes.engines.wgmma.facts import wgmma_facts
-from fp4cc.passes.engines.wgmma.lower import lower_wgmma, wgmma_candidates
+from fp4cc.passes.engines.wgmma.lower import lower_wgmma, wgmma_blocks, wgmma_candidates, wgmma_variations
 from fp4cc.passes.engines.wgmma_rs.facts import wgmma_rs_facts
-from fp4cc.passes.engines.wgmma_rs.lower import lower_wgmma_rs, takes_weights, wgmma_rs_candidates
+from fp4cc.passes.engines.wgmma_rs.lower import lower_wgmma_rs, takes_weights, wgmma_rs_blocks, wgmma_rs_candidates
 from fp4cc.passes.engines.wgmma_rs.schedule import obeys
+from fp4cc.passes.problem.roles import multiplies
 from fp4cc.targets import CHIPS, SM90A, TARGETS
 
 
@@ -33,6 +35,8 @@ ENGINES = Engines([
         lambda kernel, target, cases: lower_tcgen05(kernel, TARGETS[target], cases),
         lambda kernel, target: tcgen05_candidates(kernel, TARGETS[target]) if _on_tcgen05(kernel, target) else [],
         facts=tcgen05_facts,
+        blocks=lambda kernel, target: tcgen05_blocks(kernel, TARGETS[target]) if _on_tcgen05(kernel, target) else [],
+        variations=tcgen05_variations,
     ),
     EngineSpec(
         "decode",
@@ -49,6 +53,8 @@ ENGINES = Engines([
         wgmma_rs_candidates,
         wgmma_rs_facts,
         obeys,
+        wgmma_rs_blocks,
+        fewer_stages,
     ),
     EngineSpec(
         "wgmma",
@@ -56,5 +62,7 @@ ENGINES = Engines([
         lambda kernel, _target, cases: lower_wgmma(kernel, cases),
         lambda kernel, target: wgmma_candidates(kernel) if target == SM90A.name and multiplies(kernel) else [],
         facts=wgmma_facts,
+        blocks=wgmma_blocks,
+        variations=wgmma_variations,
     ),
 ])  # fmt: skip

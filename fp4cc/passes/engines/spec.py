@@ -6,15 +6,28 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from fp4cc.diagnostics import DiagnosticError
 from fp4cc.ir.kernel import Kernel, Schedule
 from fp4cc.ir.lowered import LoweredKernel
-from fp4cc.passes.choice.cases import Bounds, Candidate, Case
+from fp4cc.passes.choice.cases import Bounds, Candidate, Case, Fields
 from fp4cc.passes.choice.facts import Facts
 
 
 def no_candidates(kernel: Kernel, target: str) -> list[Candidate]:
     """Of an engine without a model: one plan for every size."""
     del kernel, target
+    return []
+
+
+def no_blocks(kernel: Kernel, target: str) -> list[Fields]:
+    """Of an engine that takes a block without fields alone."""
+    del kernel, target
+    return []
+
+
+def no_variations(plan: LoweredKernel) -> list[Fields]:
+    """Of an engine where a block decides nothing that its model does not know."""
+    del plan
     return []
 
 
@@ -52,6 +65,10 @@ class EngineSpec:
 
     `facts(plan)`: what `explain` says of one. `obeys(schedule)`: whether it can do what a block asks for, or has it
     judged by the next engine that accepts the kernel.
+
+    `blocks(kernel, target)`: the fields of schedule blocks that ask for each thing it can do, as far as its model tells
+    them apart; whether one is legal `plan` alone says, by refusing it. `variations(plan)`: what a block may ask for
+    besides, where the model says nothing, so that it has to be measured. Both are for `fp4cc tune`.
     """
 
     name: str
@@ -60,6 +77,8 @@ class EngineSpec:
     candidates: Callable[[Kernel, str], list[Candidate]] = no_candidates
     facts: Callable[[LoweredKernel], Facts] = no_facts
     obeys: Callable[[Schedule | None], bool] = obeys_all
+    blocks: Callable[[Kernel, str], list[Fields]] = no_blocks
+    variations: Callable[[LoweredKernel], list[Fields]] = no_variations
 
 
 @dataclass
@@ -77,8 +96,27 @@ class Engines:
 
     def facts(self, lowered: LoweredKernel) -> Facts:
         """What the engine of a plan says of it; nothing where no engine has its name."""
+        engine = self._made(lowered)
+        return Facts() if engine is None else engine.facts(lowered)
+
+    def blocks(self, kernel: Kernel, target: str) -> list[Fields]:
+        """What schedule blocks can ask of any engine, and first a block without fields; some may be refused."""
+        found: list[Fields] = [{}]
+        for engine in self.known:
+            try:
+                found += engine.blocks(kernel, target)
+            except DiagnosticError:  # it takes no such kernel, which another engine does
+                continue
+        return found
+
+    def variations(self, plan: LoweredKernel) -> list[Fields]:
+        """What a block may ask of the plan's engine besides; some may be refused."""
+        engine = self._made(plan)
+        return [] if engine is None else engine.variations(plan)
+
+    def _made(self, lowered: LoweredKernel) -> EngineSpec | None:
         name = lowered.engine.name if lowered.engine is not None else "none"
-        return next((engine.facts(lowered) for engine in self.known if engine.name == name), Facts())
+        return next((engine for engine in self.known if engine.name == name), None)
 
     @contextmanager
     def also(self, engine: EngineSpec) -> Generator[None]:
@@ -109,8 +147,3 @@ def most_rows(kernel: Kernel, bounds: Bounds) -> int | None:
     extents = {str(axis.name): axis.extent for arg in kernel.args for axis in arg.axes if axis.name is not None}
     rows = [bounds.most(extents[value.axes[-2]]) for value in kernel.values if value.op == "matmul"]
     return None if None in rows else max((n for n in rows if n is not None), default=None)
-
-
-def multiplies(kernel: Kernel) -> bool:
-    """Whether there is a product in it."""
-    return any(value.op == "matmul" for value in kernel.values)

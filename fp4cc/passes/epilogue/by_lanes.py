@@ -2,6 +2,7 @@
 
 Four lanes have 128 columns of a row, 32 each, and a warp eight rows at a time. A lane loads its 64 bytes of bf16 and
 stores its 16 or 32 bytes of codes; whole sectors of 32 bytes are used, and scales of neighboring blocks leave together.
+The reverse is `dequantize` of an input: 16 or 32 bytes of codes in, and the 256 bytes of a row out by the four lanes.
 Only what a thread knows of its own 32 columns may be stored. Kernels that need more, such as reductions or blocks along
 the rows, give a thread a row (benchmarks/hopper.md has both).
 """
@@ -15,9 +16,11 @@ from fp4cc.passes.epilogue.memory import ELEMENT_BYTES
 
 #: Columns of a tile.
 COLUMNS = 128
-_CONSTRUCTS = frozenset(("hoisted", "tile_inputs", "uniform", "elements", "quantize", "hadamard", "stores"))
+_CONSTRUCTS = frozenset(("hoisted", "tile_inputs", "decoded", "uniform", "elements", "quantize", "hadamard", "stores"))
 _SCOPES = frozenset(("kernel", "tile", "element"))
-_KINDS = frozenset(("scalar_param", "device_scalar", "batch", "tile", "uniform", "dim", "points"))
+_KINDS = frozenset(("scalar_param", "device_scalar", "batch", "tile", "uniform", "dim", "points", "codes"))
+#: Types of which a lane's columns are 64 bytes.
+_HALVES = ("bf16", "f16")
 
 
 def by_lanes(program: EpilogueProgram) -> EpilogueProgram | None:
@@ -30,11 +33,15 @@ def by_lanes(program: EpilogueProgram) -> EpilogueProgram | None:
     transforms = (program.kernel.values[s.value] for s in program.statements)
     if any(v.op == "hadamard" and v.attrs["axis"] == program.problem.m_axis for v in transforms):
         return None
-    if not all(_readable(leaf) for leaf in program.inputs) or not all(_storable(x) for x in program.outputs):
+    decodes = any(leaf.kind == "codes" for leaf in program.inputs)
+    if not all(_readable(leaf) for leaf in program.inputs):
+        return None
+    if not all(_storable(x) or (decodes and _widens(x)) for x in program.outputs):
         return None
     return replace(
         program,
-        parts=(ByLanes(),),
+        # What is only made wide needs no whole scale atoms of a tile: many small tiles start sooner.
+        parts=(ByLanes(steps=1 if all(x.kind == "plain" for x in program.outputs) else ByLanes().steps),),
         inputs=tuple(replace(leaf, load=None) for leaf in program.inputs),
         outputs=tuple(replace(output, store=_stored(output)) for output in program.outputs),
     )
@@ -53,6 +60,12 @@ def _storable(output: EpilogueOutput) -> bool:
     if plan is None or plan.along != "columns" or plan.measure != "line" or plan.known is not None:
         return False
     return output.format.block[0] == output.format.stored[0] == 1 and output.store.tensor_map is not None
+
+
+def _widens(output: EpilogueOutput) -> bool:
+    """Whether it is a plain output whose rows lanes store whole: such as that of numbers made of codes."""
+    plain = output.kind == "plain" and output.dtype in _HALVES and output.column_stride == 1
+    return plain and output.store.via == "tma"
 
 
 def _stored(output: EpilogueOutput) -> StorePlan:

@@ -19,14 +19,13 @@ class FakeQuantize(Construct):
     name = "fake_quantize"
 
     def makes(self, index: int, frame: Frame) -> bool:
-        return frame.kernel.values[index].op in ("quantize", "dequantize")
+        value = frame.kernel.values[index]
+        fake = value.op == "dequantize" and frame.kernel.values[value.operands[0]].op == "quantize"
+        return fake or value.op == "quantize"
 
     def refusals(self, index: int, frame: Frame) -> Iterable[Diagnostic]:
-        value, what = frame.kernel.values[index], None
-        if value.op == "quantize":
-            what = why_not_in_place(value, frame.problem)
-        elif frame.kernel.values[value.operands[0]].op != "quantize":
-            what = "of an argument"
+        value = frame.kernel.values[index]
+        what = why_not_in_place(value, frame.problem) if value.op == "quantize" else None
         if what is not None:
             yield error("FP4020", f"this `{value.op}` cannot be compiled in an epilogue yet: {what}", value.span,
                         "computed here", help="it runs on the reference: `fp4cc run --device reference`")  # fmt: skip

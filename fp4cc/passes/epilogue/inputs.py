@@ -67,6 +67,9 @@ class Inputs:
 
     def _argument(self, arg: Arg, index: int) -> EpilogueInput:
         dtype = arg.dtype
+        if arg.format is not None:
+            leaf = self._tensor_input(replace(arg, dtype="f32"), "f32", index)
+            return replace(leaf, kind="codes", param_name=f"{arg.name}_codes_ptr", vector=None)
         if not isinstance(dtype, str) or dtype not in ELEMENT_BYTES:
             what = dtype if isinstance(dtype, str) else dtype.name
             self.errors.append(

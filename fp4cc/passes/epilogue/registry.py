@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from fp4cc.ir.kernel import Arg, Value
 from fp4cc.ir.lowered_epilogue import EpilogueInput, EpilogueOutput
 from fp4cc.passes.epilogue.construct import Construct
+from fp4cc.passes.epilogue.decoded import Decoded
 from fp4cc.passes.epilogue.element_functions import Elements
 from fp4cc.passes.epilogue.fake import FakeQuantize
 from fp4cc.passes.epilogue.hadamard import Hadamard
@@ -75,6 +76,6 @@ class Constructs:
 
 #: In the order of their buffers in shared memory.
 CONSTRUCTS = Constructs([
-    Hoisted(), Unzipped(), TileInputs(), Uniform(), Elements(), FakeQuantize(), Quantize(), Reduce(), Measure(),
-    StagedColumns(), Hadamard(), Stores(),
+    Hoisted(), Unzipped(), TileInputs(), Decoded(), Uniform(), Elements(), FakeQuantize(), Quantize(), Reduce(),
+    Measure(), StagedColumns(), Hadamard(), Stores(),
 ])  # fmt: skip

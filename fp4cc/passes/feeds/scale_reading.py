@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from fp4cc.ir.kernel import Arg, Constraint, Expr, Kernel
-from fp4cc.ir.lowered import KernelParam, Operand, Problem, Size
+from fp4cc.ir.lowered import KernelParam, Operand, Size
 from fp4cc.ir.lowered_converters import Rows, ScaleReader
+from fp4cc.ir.lowered_epilogue import Space
 from fp4cc.ir.sizes import Sizes, ceildiv
 from fp4cc.passes.problem.divides import divides
 from fp4cc.passes.problem.placement import along
@@ -64,11 +65,14 @@ class Needs:
 
 @dataclass(frozen=True, slots=True)
 class Readers:
-    """Plans readers for the operands of a kernel's products. `facts` are conditions that hold at every call."""
+    """Plans readers for the operands of a kernel's products, or of what has none but rows, columns and batches.
+
+    `facts` are conditions that hold at every call.
+    """
 
     kernel: Kernel
     sizes: Sizes
-    problem: Problem
+    problem: Space
     facts: Sequence[Constraint]
     needs: Needs
 

@@ -30,7 +30,7 @@ def too_large(kernel: Kernel, problem: SizeError) -> DiagnosticError:
 
 def check_tiles(plan: LoweredKernel) -> LoweredKernel:
     """The plan, if it can count its tiles. Raises DiagnosticError (FP4026)."""
-    for one in (plan, *plan.variants, *plan.after):
+    for one in (launch for each in (plan, *plan.variants) for launch in each.launches):
         tiles = one.walk.tiles
         if isinstance(tiles, int) and tiles > LONGEST_AXIS:
             raise DiagnosticError([

@@ -144,3 +144,8 @@ def _axis_errors(arg: Arg, batch_axes: tuple[str, ...], rows: str) -> list[Diagn
                   help=f"give it all of [{wanted}] in that order, or none: then every batch shares it"),
         ]  # fmt: skip
     return []
+
+
+def multiplies(kernel: Kernel) -> bool:
+    """Whether there is a product in it."""
+    return any(value.op == "matmul" for value in kernel.values)

@@ -20,30 +20,74 @@ _ALIGNMENT = 256
 def join(kernel: Kernel, parts: Split, first: LoweredKernel, second: LoweredKernel) -> LoweredKernel:
     """The first kernel and its variants, each followed by the second.
 
-    The workspace has the carried tensors, then what the second kernel needs of its own, then what the first does: so
-    that the second is the same kernel after every variant.
+    The workspace has the carried tensors, then what the second kernel needs of its own, then what the first does, with
+    what is launched before it: so that the second is the same kernel after every variant.
     """
     places, end = _places(parts.carried, Sizes.of(kernel.dims))
-    then = _moved(second, places, end)
-    then = replace(then, tensor_maps=tuple(_renamed(m, then.name) for m in then.tensor_maps),
-                   launch=replace(then.launch, params=tuple(_renamed_param(p, then.name) for p in then.launch.params)),
-                   whole=kernel, role=_role("second", parts.carried))  # fmt: skip
+    counts = {len(plan.before) + 2 for plan in (first, *first.variants)}
+    place = _place(max(counts), max(counts)) if len(counts) == 1 else "The last launch"
+    role = _role(place, "reads", parts.carried)
+    then = replace(_with_own_maps(_moved(second, places, end)), whole=kernel, role=role)
     end = _sum(end, _aligned(second.epilogue.workspace))
 
     def followed(plan: LoweredKernel) -> LoweredKernel:
-        made = _moved(plan, places, end)
-        workspace = _sum(end, plan.epilogue.workspace)
+        made, count = _moved(plan, places, end), len(plan.before) + 2
+        before = (replace(_moved(each, places, end), role=each.role.replace("two", "three")) for each in plan.before)
         return replace(
             made,
-            epilogue=replace(made.epilogue, workspace=workspace, init=(*made.epilogue.init, *then.epilogue.init)),
+            epilogue=replace(
+                made.epilogue,
+                workspace=_sum(end, plan.epilogue.workspace),
+                init=(*made.epilogue.init, *then.epilogue.init),
+            ),
             constraints=_joined(made.constraints, then.constraints),
-            decisions=(*made.decisions, _decision(parts)),
+            decisions=(*made.decisions, _decision(parts, count)),
             whole=kernel,
-            role=_role("first", parts.carried),
+            role=_role(_place(count - 1, count), "leaves", parts.carried),
+            before=tuple(replace(each, whole=kernel) for each in before),
             after=(then,),
         )
 
     return replace(followed(first), variants=tuple(followed(variant) for variant in first.variants))
+
+
+def precede(kernel: Kernel, parts: Split, first: LoweredKernel, second: LoweredKernel) -> LoweredKernel:
+    """A plan of the second kernel, with the first launched before it.
+
+    The workspace has the carried tensors, then what the first kernel needs of its own, then what the second does.
+    """
+    places, end = _places(parts.carried, Sizes.of(kernel.dims))
+    role = _role(_place(1, 2), "leaves", parts.carried)
+    lead = replace(_with_own_maps(_moved(first, places, end)), whole=kernel, role=role)
+    end = _sum(end, _aligned(first.epilogue.workspace))
+    made = _moved(second, places, end)
+    return replace(
+        made,
+        epilogue=replace(
+            made.epilogue,
+            workspace=_sum(end, second.epilogue.workspace),
+            init=(*lead.epilogue.init, *made.epilogue.init),
+        ),
+        constraints=_joined((*lead.constraints, *_new(parts.first, kernel)), made.constraints),
+        whole=kernel,
+        role=_role(_place(2, 2), "reads", parts.carried),
+        before=(lead,),
+    )
+
+
+def _new(kernel: Kernel, whole: Kernel) -> tuple[Constraint, ...]:
+    """The conditions of a kernel that the whole one does not have."""
+    sizes = Sizes.of(kernel.dims)
+    return tuple(c for c in kernel.constraints if c not in whole.constraints and sizes(c.expr) is not True)
+
+
+def _with_own_maps(plan: LoweredKernel) -> LoweredKernel:
+    """The plan with its name before those of its tensor maps: the maps of a call have names of their own."""
+    return replace(
+        plan,
+        tensor_maps=tuple(replace(m, name=f"{plan.name}.{m.name}") for m in plan.tensor_maps),
+        launch=replace(plan.launch, params=tuple(_renamed_param(p, plan.name) for p in plan.launch.params)),
+    )
 
 
 def _joined(ours: tuple[Constraint, ...], theirs: tuple[Constraint, ...]) -> tuple[Constraint, ...]:
@@ -82,7 +126,9 @@ def _moved(plan: LoweredKernel, places: Mapping[str, Expr], base: Expr) -> Lower
         return replace(p, param=moved)
 
     def tensor_map(m: TensorMap) -> TensorMap:
-        return replace(m, source=WORKSPACE, byte_offset=starts[m.source]) if m.source in starts else m
+        if m.source not in starts:
+            return m
+        return replace(m, source=WORKSPACE, byte_offset=_sum(starts[m.source], m.byte_offset))
 
     def init(i: Init) -> Init:
         if i.source not in starts:
@@ -97,24 +143,27 @@ def _moved(plan: LoweredKernel, places: Mapping[str, Expr], base: Expr) -> Lower
     )
 
 
-def _renamed(m: TensorMap, kernel: str) -> TensorMap:
-    """The maps of a call have names of their own, so those of the second launch have its name before theirs."""
-    return replace(m, name=f"{kernel}.{m.name}")
-
-
 def _renamed_param(p: KernelParam, kernel: str) -> KernelParam:
     if p.param.kind != "tensor_map":
         return p
     return replace(p, param=Param("tensor_map", f"{kernel}.{p.param.source}"))
 
 
-def _role(which: str, carried: tuple[Arg, ...]) -> str:
-    names = ", ".join(arg.name for arg in carried)
-    does = "leaves" if which == "first" else "reads"
-    return f"The {which} of two launches: it {does} {names} in the workspace."
+_ORDINALS, _COUNTS = ("first", "second", "third"), {2: "two", 3: "three"}
 
 
-def _decision(parts: Split) -> Decision:
+def _place(number: int, count: int) -> str:
+    return f"The {_ORDINALS[number - 1]} of {_COUNTS[count]} launches"
+
+
+def _role(place: str, does: str, carried: tuple[Arg, ...]) -> str:
+    """What a launch of a call does with the carried tensors."""
+    return f"{place}: it {does} {', '.join(arg.name for arg in carried)} in the workspace."
+
+
+def _decision(parts: Split, count: int) -> Decision:
     values = [arg.name for arg in parts.carried if len(arg.axes) > 1]
     how = "the first leaves the values in the workspace" if values else "the second computes the values again"
-    return Decision("launches", "2", f"{parts.why}; {how}", parts.instead)
+    if count > 2 and values:
+        how = "the one before leaves the values in the workspace"
+    return Decision("launches", str(count), f"{parts.why}; {how}", parts.instead)

@@ -79,7 +79,7 @@ def _map_names(marked: LoweredKernel, spelled: LoweredKernel) -> dict[str, str]:
 
 def _named(plan: LoweredKernel, kernel: Kernel, names: tuple[str, ...]) -> LoweredKernel:
     """The plan with the names of the spec, and each plan in it with itself by marks."""
-    alone = replace(plan, variants=(), after=())
+    alone = replace(plan, variants=(), before=(), after=())
     spelled = spelled_in(alone, names.__getitem__)
     maps = _map_names(alone, spelled)
     params = [
@@ -94,6 +94,7 @@ def _named(plan: LoweredKernel, kernel: Kernel, names: tuple[str, ...]) -> Lower
         launch=replace(spelled.launch, params=tuple(params)),
         whole=kernel,
         variants=tuple(_named(variant, kernel, names) for variant in plan.variants),
+        before=tuple(_named(earlier, kernel, names) for earlier in plan.before),
         after=tuple(_named(later, kernel, names) for later in plan.after),
         marked=Marked(alone, names),
     )

@@ -45,7 +45,7 @@ def split_wide(kernel: Kernel, n_axis: str, columns: int) -> Split | None:
     )
     what = ", ".join(store.arg for store in late)
     made = Split(
-        _pruned(first),
+        pruned(first),
         second_kernel(kernel, second.args(outputs), hidden, second.values, stores),
         hidden,
         f"what {what} takes at a time is wider than the {columns} columns of a tile of the product",
@@ -96,7 +96,7 @@ class _Second:
         ]
 
 
-def _pruned(kernel: Kernel) -> Kernel:
+def pruned(kernel: Kernel) -> Kernel:
     """The kernel without values that no store needs."""
     needed: set[int] = set()
     pending = [store.value for store in kernel.stores]

@@ -39,32 +39,32 @@ _NONE = np.zeros((1, 1), np.bool_)
 
 @instruction("add.cc", TYPES, style="lane", section="9.7.2.1", outputs=2, carry="out")
 def add_cc(ins: Instruction, a: Any, b: Any) -> tuple[Array, Array]:
-    return _sum(*np.broadcast_arrays(a, b), _NONE)
+    return _sum(a, b, _NONE)
 
 
 @instruction("addc", TYPES, style="lane", section="9.7.2.2", outputs=1, carry="in")
 def addc(ins: Instruction, a: Any, b: Any, carry: Any) -> Array:
-    return _sum(*np.broadcast_arrays(a, b), carry)[0]
+    return _sum(a, b, carry)[0]
 
 
 @instruction("addc", f"cc {TYPES}", style="lane", section="9.7.2.2", outputs=2, carry="both")
 def addc_cc(ins: Instruction, a: Any, b: Any, carry: Any) -> tuple[Array, Array]:
-    return _sum(*np.broadcast_arrays(a, b), carry)
+    return _sum(a, b, carry)
 
 
 @instruction("sub.cc", TYPES, style="lane", section="9.7.2.3", outputs=2, carry="out")
 def sub_cc(ins: Instruction, a: Any, b: Any) -> tuple[Array, Array]:
-    return _difference(*np.broadcast_arrays(a, b), _NONE)
+    return _difference(a, b, _NONE)
 
 
 @instruction("subc", TYPES, style="lane", section="9.7.2.4", outputs=1, carry="in")
 def subc(ins: Instruction, a: Any, b: Any, borrow: Any) -> Array:
-    return _difference(*np.broadcast_arrays(a, b), borrow)[0]
+    return _difference(a, b, borrow)[0]
 
 
 @instruction("subc", f"cc {TYPES}", style="lane", section="9.7.2.4", outputs=2, carry="both")
 def subc_cc(ins: Instruction, a: Any, b: Any, borrow: Any) -> tuple[Array, Array]:
-    return _difference(*np.broadcast_arrays(a, b), borrow)
+    return _difference(a, b, borrow)
 
 
 def _product(ins: Instruction, a: Any, b: Any) -> Array:
@@ -83,14 +83,14 @@ def _product(ins: Instruction, a: Any, b: Any) -> Array:
 
 @instruction("mad", f"{PART} cc {TYPES}", style="lane", section="9.7.2.5", outputs=2, carry="out")
 def mad_cc(ins: Instruction, a: Any, b: Any, c: Any) -> tuple[Array, Array]:
-    return _sum(*np.broadcast_arrays(_product(ins, a, b), c), _NONE)
+    return _sum(_product(ins, a, b), c, _NONE)
 
 
 @instruction("madc", f"{PART} {TYPES}", style="lane", section="9.7.2.6", outputs=1, carry="in")
 def madc(ins: Instruction, a: Any, b: Any, c: Any, carry: Any) -> Array:
-    return _sum(*np.broadcast_arrays(_product(ins, a, b), c), carry)[0]
+    return _sum(_product(ins, a, b), c, carry)[0]
 
 
 @instruction("madc", f"{PART} cc {TYPES}", style="lane", section="9.7.2.6", outputs=2, carry="both")
 def madc_cc(ins: Instruction, a: Any, b: Any, c: Any, carry: Any) -> tuple[Array, Array]:
-    return _sum(*np.broadcast_arrays(_product(ins, a, b), c), carry)
+    return _sum(_product(ins, a, b), c, carry)

@@ -196,6 +196,10 @@ def initialised(observer: Observer, cta: Cta, *, again: bool) -> BarrierClock:
     assert isinstance(agent, Lanes)
     if again:
         observer.fail("phase", f"mbarrier.init of a live mbarrier: {who(agent)}", "mbarrier.inval it first")
+    elif agent.word & (agent.word - 1):
+        lanes = agent.word.bit_count()
+        text = f"mbarrier.init of one mbarrier by {lanes} lanes, for all but the first a live one: {who(agent)}"
+        observer.fail("phase", text, "let one thread initialise it: elect.sync, or a test of %tid")
     line = f"PTX line {agent.ins.line}"
     barrier = BarrierClock(observer, cta, agent.warp, agent.word, agent.warp.now, line)
     cta.state.of(_Unfenced).append(barrier)

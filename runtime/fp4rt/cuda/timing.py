@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fp4num import Quantized
+from fp4rt.cuda.driver import check, driver
 from fp4rt.errors import DeviceError
 from fp4rt.typed import Arg, TypedKernel
 from fp4rt.work import Product
@@ -65,6 +69,16 @@ class Gpu:
     def name(self) -> str:
         """The product's name."""
         return str(self._properties.name)
+
+    @property
+    def driver(self) -> str:
+        """The version of the driver, or of the CUDA that it speaks where it does not say."""
+        with suppress(OSError):
+            found = re.search(r"\b\d+\.\d+(\.\d+)?\b", Path("/proc/driver/nvidia/version").read_text("utf-8"))
+            if found is not None:
+                return found.group()
+        number = check(driver().cuDriverGetVersion(), "cuDriverGetVersion")
+        return f"CUDA {number // 1000}.{number % 1000 // 10}"
 
     def sets(self, size: int) -> int:
         """How many buffers of so many bytes exceed the L2 cache twice, and fit."""

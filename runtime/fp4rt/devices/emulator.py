@@ -69,7 +69,7 @@ class EmulatorDevice:
         self.memory_limit = memory_limit
         self.time_limit = time_limit
         self.order: Literal["strict", "default"] | None = order
-        self.checks = dict(checks or {})
+        self.checks: dict[str, Literal["fault", "warn", "off"]] = dict(checks or {})
         self.warnings: dict[str, None] = {}
 
     def supports(self, target: str) -> bool:

@@ -76,6 +76,15 @@ def test_a_live_barrier_is_not_initialised_again(kernel: Any) -> None:
         kernel(again.format(""), head=HEAD, order="strict")
 
 
+def test_one_lane_initialises_a_barrier(kernel: Any) -> None:
+    """A warp that does so together initialises a live one."""
+    one = "mov.b32 %r1, full; elect.sync _|%p0, -1; {} mbarrier.init.shared.b64 [%r1], 1;"
+    kernel(one.format("@%p0"), head=HEAD, order="strict")
+    with pytest.raises(Fault, match=r"\[phase\] mbarrier.init of one mbarrier by 32 lanes"):
+        kernel(one.format(""), head=HEAD, order="strict")
+    kernel(one.format(""), head=HEAD, order="default")
+
+
 def test_levels_by_name() -> None:
     assert levels("strict")["phase"] == "fault"
     assert levels("default")["phase"] == "warn"

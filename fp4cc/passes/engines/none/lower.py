@@ -28,8 +28,10 @@ from fp4cc.ir.lowered_epilogue import EpilogueProgram, Space
 from fp4cc.ir.sizes import Sizes, ceildiv, mul
 from fp4cc.passes.choice.cases import Case
 from fp4cc.passes.choice.decisions import explain_groups, explain_schedule, explain_stores
+from fp4cc.passes.engines.none.decoded import decoded_inputs
 from fp4cc.passes.epilogue.blocks import panel
 from fp4cc.passes.epilogue.plan import plan_epilogue
+from fp4cc.passes.feeds.scale_reading import Needs
 from fp4cc.passes.problem.emptiness import not_empty
 from fp4cc.passes.problem.groups import groups_of, in_groups, most_tiles, refused
 from fp4cc.passes.problem.halves import halved, sink, unzipped
@@ -59,28 +61,37 @@ def _lower(
     kernel: Kernel, frame: Frame, sizes: Sizes, target: Chip, when: Expr | None, schedule: Schedule | None
 ) -> LoweredKernel:
     epilogue = plan_epilogue(frame, sizes, max(TILE_N, panel(frame)))
+    rows = _rows(epilogue.program)
     walk = _walk(epilogue.program)
-    lengths = _sizes(epilogue.program, walk)
-    params = plan_params(epilogue.tensor_maps, lengths, [*epilogue.params, *group_params(walk)])
+    needs = Needs(kernel.args)
+    decoded = decoded_inputs(epilogue.program, frame.kernel, sizes, needs)
+    program = replace(epilogue.program, parts=(*epilogue.program.parts, *decoded))
+    lengths = (*_sizes(program, walk), *needs.lengths())
+    params = plan_params(epilogue.tensor_maps, lengths, (*epilogue.params, *group_params(walk), *needs.addresses()))
     lowered = LoweredKernel(
         name=kernel.name,
         target=target.name,
         kernel=kernel,
         schedule=schedule,
-        tile=Tile(TILE_M, epilogue.program.tile_n, 0, TILE_M),
+        tile=Tile(rows, epilogue.program.tile_n, 0, rows),
         cluster=Cluster(1, 1),
         walk=walk,
         roles=(WarpRole("epilogue", 0, THREADS // 32, "for the epilogue"),),
         named_barriers=epilogue.barriers,
         smem=place_buffers(epilogue.staging, target.smem_bytes),
         tensor_maps=epilogue.tensor_maps,
-        epilogue=epilogue.program,
+        epilogue=program,
         launch=Launch(f"{kernel.name}_0", THREADS, params, lengths),
         constraints=not_empty(kernel, epilogue.program, sizes),
         decisions=(),
         when=when,
     )
     return replace(lowered, decisions=_decisions(lowered))
+
+
+def _rows(epilogue: EpilogueProgram) -> int:
+    """Rows of a tile."""
+    return TILE_M if epilogue.steps is None else 32 * epilogue.steps
 
 
 def _walk(epilogue: EpilogueProgram) -> Walk:
@@ -93,7 +104,7 @@ def _walk(epilogue: EpilogueProgram) -> Walk:
     if space.groups is not None:
         tiles_m = most_tiles(space.m, TILE_M, space.groups)
         return Grouped(0, tiles_m, tiles_n, mul(tiles_m, tiles_n), TILE_M, space.groups)
-    tiles_m = ceildiv(space.m, TILE_M)
+    tiles_m = ceildiv(space.m, _rows(epilogue))
     kind = OneEach if epilogue.workspace == 0 else Persistent
     return kind(0, tiles_m, tiles_n, mul(tiles_m, tiles_n, space.batch))
 
@@ -221,7 +232,8 @@ def _decisions(lowered: LoweredKernel) -> tuple[Decision, ...]:
         rows = f"four lanes take a row of {space.m_axis}, 32 columns of {space.n_axis} each"
     return (
         explain_schedule(lowered),
-        Decision("tile", f"{TILE_M} x {lowered.epilogue.tile_n}", f"{rows}; whole scale atoms in every format"),
+        Decision("tile", f"{lowered.tile.m} x {lowered.epilogue.tile_n}",
+                 rows if lowered.tile.m < TILE_M else f"{rows}; whole scale atoms in every format"),
         *explain_groups(lowered),
         *explain_stores(lowered),
     )  # fmt: skip

@@ -18,10 +18,10 @@ from fp4cc.ir.lowered import (
     WarpRole,
 )
 from fp4cc.ir.lowered_converters import Converters
-from fp4cc.passes.choice.cases import Bounds, Candidate, Case
-from fp4cc.passes.choice.estimate import clocks
+from fp4cc.passes.choice.cases import Bounds, Candidate, Case, Fields
+from fp4cc.passes.choice.estimate import Option, clocks
 from fp4cc.passes.choice.schedule import assumed_shape, label, possible, problem_sizes, read
-from fp4cc.passes.choice.stages import choose_stages
+from fp4cc.passes.choice.stages import choose_stages, fewer_stages
 from fp4cc.passes.engines.tcgen05.choosing import (
     SWAPPED_ROWS,
     choose,
@@ -43,7 +43,7 @@ from fp4cc.passes.engines.tcgen05.promoted import (
     promoted_work,
 )
 from fp4cc.passes.engines.tcgen05.tensor_maps import mainloop_maps
-from fp4cc.passes.engines.tcgen05.work import Choice, Picked, Work
+from fp4cc.passes.engines.tcgen05.work import Choice, Offer, Picked, Work
 from fp4cc.passes.epilogue.plan import plan_epilogue
 from fp4cc.passes.feeds.converters import plan_conversions, plan_converters
 from fp4cc.passes.feeds.promoted_scales import is_promoted
@@ -58,6 +58,8 @@ from fp4cc.targets import Target
 
 #: What a dynamic dim counts as when candidates are listed: any tile may be filled.
 _LARGE = 1 << 20
+#: Widths of bands of tiles that are worth measuring.
+_BANDS = (4, 8, 16)
 
 
 def lower_tcgen05(kernel: Kernel, target: Target, cases: Sequence[Case]) -> list[LoweredKernel]:
@@ -83,12 +85,39 @@ def tcgen05_candidates(kernel: Kernel, target: Target) -> list[Candidate]:
     return [*_candidates_of(work, target, None), *_swapped_candidates(work, target)]
 
 
+def tcgen05_blocks(kernel: Kernel, target: Target) -> list[Fields]:
+    """Blocks for every tile and cluster there is, with the operands as they are written and swapped."""
+    if is_promoted(kernel):
+        return []
+    found: list[Fields] = []
+    works = [plain_work(kernel, target), *([swapped_work(kernel, target, None)] if can_swap(kernel) else [])]
+    for work in works:
+        offer, options = _offered(work, target)
+        swap: Fields = {"swap_ab": (True,)} if work.swapped else {}
+        for option in options:
+            tile = (target.cta_rows * option.cta_group, option.tile_n, offer.traffic.tile_k)
+            found.append({"tile": tile, "cluster": (option.cluster_m, option.cluster_n), **swap})
+    return found
+
+
+def tcgen05_variations(plan: LoweredKernel) -> list[Fields]:
+    """The order of tiles, which changes what L2 holds, and accumulators and stages, which change what overlaps."""
+    orders: list[Fields] = [{"raster": (order,)} for order in ("along_m", "along_n", *_BANDS)]
+    return [*orders, *({"accumulators": (count,)} for count in (1, 2)), *fewer_stages(plan)]
+
+
+def _offered(work: Work, target: Target) -> tuple[Offer, list[Option]]:
+    """Every tile and cluster that any number of rows could fill."""
+    request = read(None, tile_k(work.shared[0].pair, target), target)
+    shape, _ = assumed_shape(work.problem, None, assumed=_LARGE)
+    offer = make_offer(work, target, request, shape)
+    return offer, possible(request, shape, offer.target)
+
+
 def _candidates_of(work: Work, target: Target, rows: int | None) -> list[Candidate]:
     """The candidates of a work; `rows`: of swapped operands, the rows of x for which they are."""
-    problem, request = work.problem, read(None, tile_k(work.shared[0].pair, target), target)
-    shape, _ = assumed_shape(problem, None, assumed=_LARGE)
-    offer, sizes = make_offer(work, target, request, shape), problem_sizes(problem)
-    options = possible(request, shape, offer.target)
+    problem, sizes = work.problem, problem_sizes(work.problem)
+    offer, options = _offered(work, target)
     if rows is not None:
         options = [option for option in options if option.tile_n == rows and option.cluster_n == 1]
     return [

@@ -29,9 +29,9 @@ from fp4cc.ir.lowered import (
 )
 from fp4cc.ir.lowered.wgmma import slotted
 from fp4cc.ir.sizes import Sizes, ceildiv, mul
-from fp4cc.passes.choice.cases import Candidate, Case
-from fp4cc.passes.choice.split import least_clocks, parts_of, split_refusals
-from fp4cc.passes.choice.stages import choose_stages
+from fp4cc.passes.choice.cases import Candidate, Case, Fields
+from fp4cc.passes.choice.split import least_clocks, parts_of, split_blocks, split_refusals
+from fp4cc.passes.choice.stages import choose_stages, fewer_stages
 from fp4cc.passes.engines.wgmma.decisions import explain_choices
 from fp4cc.passes.engines.wgmma.estimate import clocks
 from fp4cc.passes.engines.wgmma.fp8 import fp8_work
@@ -55,6 +55,7 @@ from fp4cc.passes.feeds.scale_reading import Needs, Readers
 from fp4cc.passes.problem.emptiness import not_empty
 from fp4cc.passes.problem.groups import check_groups
 from fp4cc.passes.problem.halves import refusal
+from fp4cc.passes.problem.roles import multiplies
 from fp4cc.passes.problem.unzip import Frame, find_products, tile_widths
 from fp4cc.passes.resources.params import group_params, plan_params, product_sizes
 from fp4cc.passes.resources.split import (
@@ -75,6 +76,8 @@ LEAST_COLUMNS = 32
 _WIDTHS = (SM90A.tile_n, 64, LEAST_COLUMNS)
 #: Bytes that may be lost before the epilogue's buffers.
 ALIGNMENT = 1024
+#: CTAs along M and N.
+CLUSTERS = ((1, 1), (2, 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +127,19 @@ def wgmma_candidates(kernel: Kernel) -> list[Candidate]:
         return []
     tile = work.tile
     return [Candidate(f"{tile.m} x {tile.n} x {tile.k}", work.clocks(1))]
+
+
+def wgmma_blocks(kernel: Kernel, target: str) -> list[Fields]:
+    """Blocks for the tile with K in one and in several parts."""
+    if target != SM90A.name or not multiplies(kernel):
+        return []
+    tile = _work_on(kernel).tile
+    return [{"tile": (tile.m, tile.n, tile.k), **parts} for parts in split_blocks()]
+
+
+def wgmma_variations(plan: LoweredKernel) -> list[Fields]:
+    """Clusters, whose CTAs share B, and fewer stages."""
+    return [*({"cluster": cluster} for cluster in CLUSTERS), *fewer_stages(plan)]
 
 
 def _work_on(kernel: Kernel) -> _Work:
@@ -255,7 +271,7 @@ def _cluster_m(work: _Work, schedule: Schedule | None) -> int:
             )  # fmt: skip
         elif field == "cluster":
             cluster = values
-            if values not in ((1, 1), (2, 1)):
+            if values not in CLUSTERS:
                 errors.append(
                     error("FP5011", "sm_90a takes clusters of 1 x 1 or 2 x 1", span, "another cluster",
                           help="write `cluster 2 x 1`"),

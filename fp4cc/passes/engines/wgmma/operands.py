@@ -138,7 +138,8 @@ def _wide(kernel: Kernel, product: Product) -> Wide:
     if plain - set(SM90A.plain) or plain >= {"bf16", "f16"}:
         raise DiagnosticError([_pair_error(args)])
     wide: Wide = "f16" if "f16" in plain else "bf16"
-    beside = next((operand.element for _, operand in args if not operand.scaled), None)
+    # What a launch before has made of an operand with block scales stands for it: a pair is a pair.
+    beside = next((o.element for arg, o in args if not o.scaled and arg.stands_for is None), None)
     errors = [e for arg, operand in args if operand.scaled for e in _operand_errors(arg, operand.format, wide, beside)]
     if errors:
         raise DiagnosticError(errors)

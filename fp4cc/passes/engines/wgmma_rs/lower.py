@@ -28,9 +28,9 @@ from fp4cc.ir.lowered.split import Split
 from fp4cc.ir.lowered.wgmma_rs import MMA_WARPS, STAGE_K, WARPGROUP_WARPS, WEIGHT_ROWS
 from fp4cc.ir.lowered_epilogue import CTA_ROWS
 from fp4cc.ir.sizes import Sizes, ceildiv
-from fp4cc.passes.choice.cases import Bounds, Candidate, Case
+from fp4cc.passes.choice.cases import Bounds, Candidate, Case, Fields
 from fp4cc.passes.choice.schedule import assumed_shape
-from fp4cc.passes.choice.split import least_clocks, parts_of
+from fp4cc.passes.choice.split import least_clocks, parts_of, split_blocks
 from fp4cc.passes.choice.stages import asked_stages, choose_stages
 from fp4cc.passes.engines.wgmma_rs.decisions import explain_choices
 from fp4cc.passes.engines.wgmma_rs.estimate import clocks
@@ -168,6 +168,12 @@ def wgmma_rs_candidates(kernel: Kernel, target: str) -> list[Candidate]:
         Candidate(f"weights in registers, {tile[0]} x {tile[1]} x {tile[2]}", work.clocks(tile), tile)
         for tile in work.tiles
     ]
+
+
+def wgmma_rs_blocks(kernel: Kernel, target: str) -> list[Fields]:
+    """Blocks for each tile with K in one and in several parts."""
+    work = _work_if_any(kernel) if target == SM90A.name else None
+    return [] if work is None else [{"tile": tile, **parts} for tile in work.tiles for parts in split_blocks()]
 
 
 def lower_wgmma_rs(kernel: Kernel, cases: Sequence[Case]) -> list[LoweredKernel]:

@@ -44,13 +44,13 @@ def _refusals(kernel: Kernel, problem: Problem) -> Iterator[Diagnostic]:
         yield _refused(kernel, "FP4290", first.a, f"the left operand is {first.a.name}, not bf16 or f16",
                        "give it bf16 or f16 elements")  # fmt: skip
         return
-    wide = wide_of(problem)
+    wide, paired = wide_of(problem), kernel.arg(first.a.arg).stands_for is not None
     for product in problem.products:
         b = product.b
         if b.element not in _NARROW:
             yield _refused(kernel, "FP4291", b, f"the right operand is {b.name}, which needs no conversion",
                            "quantize it")  # fmt: skip
-        elif (why := why_not_held(b, wide)) is not None:
+        elif not (paired and _taken_in_pairs(b)) and (why := why_not_held(b, wide)) is not None:
             yield _refused(kernel, "FP4292", b, f"{wide} does not hold it: {why}", "choose another format")
         elif b.scaled and _block_refused(b):
             covered = f"a scale covers {b.format.stored[1]} elements along K"
@@ -62,6 +62,11 @@ def _refusals(kernel: Kernel, problem: Problem) -> Iterator[Diagnostic]:
     if len({_kind(product.b) for product in problem.products}) > 1:
         yield _refused(kernel, "FP4295", others[-1].b, "right operands differ in elements or scales",
                        "give them one format")  # fmt: skip
+
+
+def _taken_in_pairs(operand: Operand) -> bool:
+    """Whether an operand beside another one with block scales becomes bf16, exactly while it stays in its range."""
+    return operand.scaled and operand.format.scale in ("e4m3", "e8m0")
 
 
 def _refused(kernel: Kernel, code: str, operand: Operand, why: str, help: str) -> Diagnostic:
