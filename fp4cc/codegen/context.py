@@ -40,8 +40,6 @@ _OPTIONAL = (
     "from cutlass._mlir.dialects import llvm",
 )
 
-#: The template of the function that finds a tile's place among those of clusters.
-PLACE = "common/place.py.j2"
 #: The lines that name the address space of shared memory, and (`cta_group`) the CTAs that make a tile.
 SMEM = "SMEM = cutlass.AddressSpace.smem"
 
@@ -169,6 +167,10 @@ class Frame:
     ctas_per_sm: int
 
 
+#: Where a tile lies, by the way over them.
+BY_TILES = "common/place.py.j2"
+
+
 def frame(
     lowered: LoweredKernel,
     epilogue: EpilogueText,
@@ -180,7 +182,7 @@ def frame(
     buffers: list[BufferText],
     batched: bool,
     band: int,
-    place_template: str = PLACE,
+    place_template: str = BY_TILES,
     ctas_per_sm: int = 0,
 ) -> Frame:
     """The frame of a kernel."""

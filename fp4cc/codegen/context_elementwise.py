@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from fp4cc.codegen.context import PLACE, SMEM, BufferText, Constant, Frame, frame
+from fp4cc.codegen.context import BY_TILES, SMEM, BufferText, Constant, Frame, frame
 from fp4cc.codegen.epilogue.hooks import EpilogueText
 from fp4cc.codegen.fragments import Fragment, fragment
 from fp4cc.codegen.placing import of_group, places_text, rows_end
@@ -39,7 +39,7 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Fr
         buffers=[BufferText.of_bytes(buffer) for buffer in lowered.smem.buffers],
         batched=batched,
         band=0,
-        place_template=PLACE if grouped else "common/place_by_rows.py.j2",
+        place_template=BY_TILES if grouped else "common/place_by_rows.py.j2",
     )
     if lowered.epilogue.by_lanes:
         around = replace(around, uses=replace(around.uses, lane=True))

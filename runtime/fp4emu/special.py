@@ -99,10 +99,6 @@ def _value(g: Lockstep, name: str) -> Any:
         return grid.warps_per_cta
     if base == "%is_explicit_cluster":
         return grid.cluster != (1, 1, 1)
-    if base == "%envreg1":
-        return grid.workspace >> 32
-    if base == "%envreg2":
-        return grid.workspace & 0xFFFF_FFFF
     if base == "%dynamic_smem_size":
         return grid.dynamic_shared
     if base in ("%total_smem_size", "%aggr_smem_size"):
@@ -110,7 +106,8 @@ def _value(g: Lockstep, name: str) -> Any:
     if base == "%smid":
         slots = [grid.warp_slot(warp) // grid.warps_per_cta for warp in warps]
         return _rows([slot % grid.sm_count for slot in slots], g.single_cta)
-    return {"%nsmid": grid.sm_count, "%gridid": 1}[base]
+    high, low = grid.workspace >> 32, grid.workspace & 0xFFFF_FFFF
+    return {"%nsmid": grid.sm_count, "%gridid": 1, "%envreg1": high, "%envreg2": low}[base]
 
 
 def _rows(values: list[int], uniform: bool) -> Any:

@@ -29,6 +29,11 @@ EQUIVALENT = (
         around=r"@ not bra mov mbarrier\.init",
     ),
     Equivalent(
+        "another lane may issue all copies of a step, with their expect_tx: the whole warp has waited for the stage",
+        kind="another lane",
+        around=r"mbarrier\.try_wait not bra (fence )?@ not bra",
+    ),
+    Equivalent(
         "another lane may release an accumulator or a stage: the warp has met at bar.warp.sync before",
         kind="another lane",
         around=r"bar\.warp\.sync @ not bra",
@@ -66,8 +71,8 @@ EQUIVALENT = (
         around=r"@ elect\.sync",
     ),
     Equivalent(
-        "an arrival of the thread that copies: who waits needs nothing of it but its copies, and each copy's completion "
-        "carries what its thread had done",
+        "an arrival of the thread that copies: who waits needs nothing of it but its copies, and each copy's "
+        "completion carries what its thread had done",
         kind="relaxed",
         title=r"arrive\.expect_tx",
     ),
