@@ -55,6 +55,7 @@ class Arg:
 
     `source` is the buffer that a pass has made an argument of its own; None where it is the argument of that name.
     `stands_for`: the format of a quantized argument whose numbers, made by a launch before, it has as a plain type.
+    `turned`: of each 32 columns they lie in the order of `fp4cc.ir.turned`.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Arg:
     default: float | None = None
     source: str | None = None
     stands_for: BlockFormat | None = None
+    turned: bool = False
 
     @property
     def format(self) -> BlockFormat | None:

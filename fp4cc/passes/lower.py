@@ -77,7 +77,7 @@ def _planned(kernel: Kernel, target: str, plans: int) -> LoweredKernel:
     for when, written in applicable(kernel, Sizes.of(kernel.dims), target):
         form, schedule = forms.of_block(written)
         engine = ENGINES.of(form.kernel, target, Bounds.of(form.kernel, when), schedule)
-        wanted.append(Wanted(form, engine, Case(when, schedule), written))
+        wanted.append(_turned(forms, target, Wanted(form, engine, Case(when, schedule), written)))
     if wanted[-1].case.schedule is None:
         wanted[-1:] = _by_size(forms, target, plans, wanted[-1])
     *variants, plan = _each_by_its_engine(kernel, target, wanted)
@@ -94,6 +94,15 @@ class Wanted:
     written: Schedule | None = None
 
 
+def _turned(forms: Forms, target: str, wanted: Wanted) -> Wanted:
+    """The same with the converted operand's columns in the order that an engine may want, where it takes that."""
+    other, case = forms.turned, wanted.case
+    if other is None or wanted.form is not forms.once:
+        return wanted
+    engine = ENGINES.of(other.kernel, target, Bounds.of(other.kernel, case.when), case.schedule)
+    return replace(wanted, form=other, engine=engine) if _offered(engine, other.kernel, target) else wanted
+
+
 def _by_size(forms: Forms, target: str, plans: int, plain: Wanted) -> list[Wanted]:
     """The compiler's own plans: those of the table over sizes, where engines have a model. `plain`: without one."""
     kernel = plain.form.kernel
@@ -102,10 +111,11 @@ def _by_size(forms: Forms, target: str, plans: int, plain: Wanted) -> list[Wante
         return [plain]
     others = [other for other in ENGINES.known if other is not plain.engine]
     offers = [(plain.form, other, candidate) for other in others for candidate in _offered(other, kernel, target)]
-    if forms.once is not None:
-        once = forms.once
-        found = ((other, each) for other in ENGINES.known for each in _offered(other, once.kernel, target))
-        offers += [(once, other, replace(c, clocks=fold("add", c.clocks, once.clocks))) for other, c in found]
+    for form in (each for each in (forms.turned, forms.once) if each is not None):
+        found = [(other, each) for other in ENGINES.known for each in _offered(other, form.kernel, target)]
+        offers += [(form, other, replace(c, clocks=fold("add", c.clocks, form.clocks))) for other, c in found]
+        if found:
+            break
     if not (open_ or offers):
         return [plain]
     own = plain.engine.candidates(kernel, target)
@@ -129,13 +139,11 @@ def _offered(engine: EngineSpec, kernel: Kernel, target: str) -> list[Candidate]
 def _each_by_its_engine(kernel: Kernel, target: str, wanted: Sequence[Wanted]) -> list[LoweredKernel]:
     """A plan for each case: an engine gets all of its cases at once, for it does much of its work once."""
     plans: dict[int, LoweredKernel] = {}
-    parts = next((each.form.parts for each in wanted if each.form.parts is not None), None)
-    first = None if parts is None else _planned(parts.first, target, 1)
-    for engine in dict.fromkeys(each.engine for each in wanted):
-        for once in (False, True):
-            own = [i for i, one in enumerate(wanted) if one.engine is engine and (one.form.parts is not None) is once]
-            if own:
-                form = wanted[own[0]].form
-                found = engine.plan(form.kernel, target, [wanted[i].case for i in own])
-                plans.update(zip(own, found, strict=True))
-    return [each.form.plan(kernel, plans[i], each.written, first) for i, each in enumerate(wanted)]
+    forms = {id(each.form): each.form for each in wanted}
+    first = {key: None if form.parts is None else _planned(form.parts.first, target, 1) for key, form in forms.items()}
+    for form in forms.values():
+        for engine in dict.fromkeys(each.engine for each in wanted if each.form is form):
+            own = [i for i, one in enumerate(wanted) if one.engine is engine and one.form is form]
+            found = engine.plan(form.kernel, target, [wanted[i].case for i in own])
+            plans.update(zip(own, found, strict=True))
+    return [each.form.plan(kernel, plans[i], each.written, first[id(each.form)]) for i, each in enumerate(wanted)]

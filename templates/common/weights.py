@@ -99,6 +99,30 @@ def weight_fragments(address, further, chunks, lane_pairs, wide, selector, scale
     return [[rows[0][j], rows[1][j], rows[0][j + 1], rows[1][j + 1]] for j in range(0, 8, 2)]
 
 
+def turned_fragments(address, further, pairs, wide, scales, per_scale):
+    """The same where the other operand's columns are turned: of each 32 a lane has eight bytes next to each other."""
+    rows = []
+    for i in range(2):
+        words = [word for run in range(2) for word in shared_load_2_words(address + further * i + 32 * run)]
+        made = pairs(words, wide)
+        if scales is not None:
+            made = [scaled(pair, scales[i][8 * j // per_scale], wide) for j, pair in enumerate(made)]
+        rows.append(made)
+    return [[rows[0][j], rows[1][j], rows[0][j + 1], rows[1][j + 1]] for j in range(0, 8, 2)]
+
+
+def shared_load_2_words(address):
+    """Eight bytes of shared memory, aligned as a whole."""
+    words = llvm.inline_asm(
+        llvm.StructType.get_literal([Int32.mlir_type] * 2),
+        [address.ir_value()],
+        "ld.shared.v2.b32 {$0, $1}, [$2];",
+        "=r,=r,r,~{memory}",
+        has_side_effects=True,
+    )
+    return [Int32(llvm.extractvalue(Int32.mlir_type, words, [i])) for i in range(2)]
+
+
 def settled(fragments):
     """The same words, all of them made before what follows: wgmma.fence orders what was written before it."""
     words = [word for fragment in fragments for word in fragment]

@@ -16,6 +16,7 @@ from fp4cc.codegen.placing import rows_end
 from fp4cc.codegen.strides import bytes_text, offset, stride_text
 from fp4cc.ir.lowered import LoweredKernel
 from fp4cc.ir.lowered_epilogue import EpilogueOutput, StorePlan
+from fp4cc.ir.turned import TURNED
 
 _PER_WORD = {4: 1, 2: 2, 1: 4}
 _ONE_LANE = "if lane == 0:"
@@ -93,6 +94,8 @@ class Stores(Construct):
 
 def _stage(lowered: LoweredKernel, output: EpilogueOutput, values: str, factor: Fragment) -> Fragment:
     """Pack a line of 32 values and write it to the slab."""
+    if lowered.kernel.arg(output.arg).turned:
+        raise TypeError(f"{output.arg} is stored in another order by lanes alone")
     words = f"{output.arg}_words"
     if output.quantize is not None:
         lines = quantize_lines(lowered, output, values, factor)
@@ -170,8 +173,11 @@ def _by_lanes(lowered: LoweredKernel, output: EpilogueOutput, values: str) -> Fr
     """Pack this lane's columns, and store those of the lanes that share its row."""
     words, step, width = f"{output.arg}_words", _PER_WORD[_width(output)], _width(output)
     arguments = (_address(lowered, output, "row", "n0"), words, "lane", f"{width} * (n_size - n0)", "row_valid")
+    first: object = f"range(0, 32, {step})"
+    if lowered.kernel.arg(output.arg).turned:
+        first = TURNED[::step]
     return fragment(
-        f"{words} = [pack_{output.dtype}({values}[j : j + {step}]) for j in range(0, 32, {step})]",
+        f"{words} = [pack_{output.dtype}({values}[j : j + {step}]) for j in {first}]",
         Call("store_turned", arguments),
     )
 

@@ -42,18 +42,19 @@ def weights_text(lowered: LoweredKernel) -> WeightsText:
                   f"operand_row = weight_row % {like.rows}"]  # fmt: skip
     row = "operand_row" if several else "weight_row"
     bases = [f"shared_address({each.part.buffer})" for each in engine.weights]
-    setup.append(f"codes_of_lane = {_chosen(bases)} + {row} * {like.row_bytes}")
-    setup.append(f"selector = lane_selector(lane % 4, {like.operand.bits})")
-    codes = f"codes_of_lane + stage * {bytes_name(like.part)}"
-    arguments = [codes, str(8 * like.row_bytes), str(like.row_bytes // 16), f"lane_pairs_of_{like.operand.element}",
-                 f'"{engine.wide}"', "selector"]  # fmt: skip
+    turned = lowered.kernel.arg(lowered.products.a.arg).turned
+    of_lane = " + 8 * (lane % 4)" if turned else ""
+    setup.append(f"codes_of_lane = {_chosen(bases)} + {row} * {like.row_bytes}{of_lane}")
+    function, arguments = _fragments(engine, turned=turned)
+    if not turned:
+        setup.append(f"selector = lane_selector(lane % 4, {like.operand.bits})")
     if like.scales is None:
-        return WeightsText(fragment(*setup), (), (), Call("weights = weight_fragments", (*arguments, "None", "8")), ())
+        return WeightsText(fragment(*setup), (), (), Call(function, (*arguments, "None", "8")), ())
     per_scale = str(like.scales.block) if like.scales.per_stage > 1 else str(STAGE_K)
     made = (
         f'equal_pairs(pairs_of_e4m3([word], "{engine.wide}"))' if like.scales.type == "e4m3" else "scales_of_e8m0(word)"
     )
-    scaled = Call("weights = weight_fragments", (*arguments, "scales", per_scale))
+    scaled = Call(function, (*arguments, "scales", per_scale))
     if like.scales.reader is None:
         setup_atoms, words = _atoms(lowered, engine, like.scales, row)
         stage = fragment(*words, f"scales = [{made} for word in words]")
@@ -66,6 +67,17 @@ def weights_text(lowered: LoweredKernel) -> WeightsText:
         scaled,
         _read(lowered, engine, row, f"k_stage + {2 if engine.turns else 1}"),
     )
+
+
+def _fragments(engine: WgmmaRS, *, turned: bool) -> tuple[str, list[str]]:
+    """The function that makes A of a stage, and its arguments but for the scales."""
+    like = engine.like
+    codes = f"codes_of_lane + stage * {bytes_name(like.part)}"
+    further, element, wide = str(8 * like.row_bytes), like.operand.element, f'"{engine.wide}"'
+    if turned:
+        return "weights = turned_fragments", [codes, further, f"pairs_of_{element}", wide]
+    chunks = str(like.row_bytes // 16)
+    return "weights = weight_fragments", [codes, further, chunks, f"lane_pairs_of_{element}", wide, "selector"]
 
 
 def _first_stage(lowered: LoweredKernel, engine: WgmmaRS) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from fp4cc.ir.lowered import Decision, Grouped, LoweredKernel, Problem
+from fp4cc.passes.choice.schedule import asked_band
 from fp4cc.passes.epilogue.registry import CONSTRUCTS
 from fp4cc.passes.resources.params import Loop
 from fp4rt.sizes import text
@@ -22,6 +23,25 @@ def explain_schedule(lowered: LoweredKernel) -> Decision:
     if lowered.when is None:
         return Decision("schedule", span, "the first block that holds for the static sizes", chosen_by="schedule")
     return Decision("schedule", span, f"used at a call where {text(lowered.when)}", chosen_by="schedule")
+
+
+def explain_order(lowered: LoweredKernel, asked: int | None) -> Decision:
+    """The order in which clusters take tiles; `asked`: the width of bands that a block asks for."""
+    band, problem = lowered.walk.band, lowered.products
+    chosen = f"bands of {band} cluster tiles along {problem.n_axis}"
+    if band < 2:
+        chosen = f"along {problem.m_axis if band else problem.n_axis} first"
+    if asked is not None:
+        return Decision("order of tiles", chosen, "asked for", chosen_by="schedule")
+    why = "clusters that run together share rows of A and columns of B in L2"
+    return Decision("order of tiles", chosen, why if band else f"one band holds all of {problem.n_axis}")
+
+
+def explain_asked_order(lowered: LoweredKernel) -> Iterator[Decision]:
+    """The same where a block asks for one."""
+    asked = asked_band(lowered.schedule)
+    if asked is not None:
+        yield explain_order(lowered, asked)
 
 
 def explain_products(problem: Problem, mainloops: Sequence[Loop]) -> Iterator[Decision]:

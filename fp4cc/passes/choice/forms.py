@@ -15,7 +15,7 @@ from fp4cc.ir.kernel import Expr, Kernel, Schedule
 from fp4cc.ir.lowered import Decision, LoweredKernel
 from fp4cc.ir.sizes import Sizes, ceildiv, fold, mul
 from fp4cc.passes.choice.cases import Fields
-from fp4cc.passes.rewrites.converted import converted, why_not_converted
+from fp4cc.passes.rewrites.converted import can_turn, converted, why_not_converted
 from fp4cc.passes.rewrites.launches import precede
 from fp4cc.passes.rewrites.split import Split
 from fp4cc.targets.sm90 import SM90A
@@ -73,17 +73,23 @@ def _decision(kernel: Kernel, parts: Split, chosen_by: Literal["schedule", "comp
         f"every tile of a row of tiles would convert the same rows{'' if fmt is None else f' of {fmt.name}'}; a launch "
         f"before the product does it for all of them, and leaves {wide.name} in the workspace: {size} bytes"
     )
+    if wide.turned:
+        why += ", of each 32 columns in the order in which lanes read eight-bit weights"
     return Decision("conversion", "once a call", why, ("`convert tile`: one launch, no workspace",), chosen_by)
 
 
 @dataclass(frozen=True, slots=True)
 class Forms:
-    """Those of a kernel for a target. `why_not`: why there is none that converts an operand once."""
+    """Those of a kernel for a target. `why_not`: why there is none that converts an operand once.
+
+    `turned`: the same with the operand's columns as an engine may want them (`fp4cc.ir.turned`); others refuse it.
+    """
 
     kernel: Kernel
     written: Form
     once: Form | None
     why_not: str
+    turned: Form | None = None
 
     @classmethod
     def of(cls, kernel: Kernel, target: str) -> Forms:
@@ -98,8 +104,10 @@ class Forms:
         why_not = why_not_converted(kernel)
         if why_not is not None:
             return cls(kernel, Form(written), None, why_not)
-        parts = converted(replace(kernel, schedules=tuple(_without(schedule) for schedule in asked)))
-        return cls(kernel, Form(written), Form(parts.second, parts), "")
+        source = replace(kernel, schedules=tuple(_without(schedule) for schedule in asked))
+        once, turned = converted(source), converted(source, turned=True) if can_turn(source) else None
+        return cls(kernel, Form(written), Form(once.second, once), "",
+                   None if turned is None else Form(turned.second, turned))  # fmt: skip
 
     def of_block(self, schedule: Schedule | None) -> tuple[Form, Schedule | None]:
         """The form that a block asks for, and the block without saying so.

@@ -14,6 +14,8 @@ from fp4cc.targets import Target
 
 #: What a dynamic dim counts as when the compiler ranks schedules: large, so that the choice is one for throughput.
 ASSUMED = 4096
+#: Orders of tiles that are worth measuring: what L2 holds depends on them, of which the model knows nothing.
+ORDERS = tuple({"raster": (order,)} for order in ("along_m", "along_n", 8))
 #: What a dynamic number of groups of ragged rows counts as.
 ASSUMED_GROUPS = 8
 
@@ -75,21 +77,29 @@ def read(schedule: Schedule | None, tile_k: int, target: Target) -> Request:
     cluster = _cluster(schedule, group or 1, tile[1] if tile else max(target.tile_n), target, errors)
     stages = _count(schedule, "stages")
     accumulators = _one_of(schedule, "accumulators", (1, 2), errors)
-    raster = schedule.fields.get("raster", ("auto",))[0]
-    band = {"along_n": 0, "along_m": 1}.get(str(raster), raster if isinstance(raster, int) else None)
-    _not_built(schedule, "split_k", (1, "auto"), "splitting K over CTAs", errors)
+    band = asked_band(schedule)
+    _not_built(schedule, "split_k", (1, "auto"), "splitting K over CTAs", "sums are in tensor memory here; parts of K "
+               "meet in registers, which is built on sm_90a", errors)  # fmt: skip
+    _not_built(schedule, "reduce", ("ordered",), "reducing with atomics", "parts are added up in their order, so that "
+               "the bits never depend on who comes first", errors)  # fmt: skip
+    _not_built(schedule, "store", ("auto",), "choosing how results are stored", "it follows from an output's type, "
+               "layout and alignment (`explain` says how)", errors)  # fmt: skip
     if "convert" in schedule.fields:
         errors.append(
             error("FP5013", f"`convert` cannot be chosen on {target.name}", schedule.field_spans["convert"],
                   "asked for here", notes=["operands with block scales are multiplied as they are"],
                   help="remove `convert`")
         )  # fmt: skip
-    _not_built(schedule, "reduce", ("ordered",), "reducing with atomics", errors)
-    _not_built(schedule, "store", ("auto",), "choosing how results are stored", errors)
     if errors:
         raise DiagnosticError(sorted(errors, key=lambda d: d.span.start if d.span else 0))
     swap = schedule.fields.get("swap_ab", (False,))[0]
     return Request(schedule, tile, group, cluster, stages, accumulators, band, swap if isinstance(swap, bool) else None)
+
+
+def asked_band(schedule: Schedule | None) -> int | None:
+    """The width of a band of tiles that a block asks for (0: no bands, along N); None: the compiler chooses."""
+    raster = "auto" if schedule is None else schedule.fields.get("raster", ("auto",))[0]
+    return {"along_n": 0, "along_m": 1}.get(str(raster), raster if isinstance(raster, int) else None)
 
 
 def options(request: Request, shape: Shape, target: Target, *, fitting: bool = True) -> Iterator[Option]:
@@ -272,9 +282,11 @@ def _one_of(schedule: Schedule, field: str, legal: tuple[int, ...], errors: list
     return None
 
 
-def _not_built(schedule: Schedule, field: str, harmless: tuple[Attr, ...], what: str, errors: list[Diagnostic]) -> None:
+def _not_built(
+    schedule: Schedule, field: str, harmless: tuple[Attr, ...], what: str, why: str, errors: list[Diagnostic]
+) -> None:
     if schedule.fields.get(field, harmless)[0] not in harmless:
         errors.append(
             error("FP5013", f"{what} is not built yet", schedule.field_spans[field], f"`{field}`",
-                  help=f"remove `{field}`")
+                  notes=[why], help=f"remove `{field}`")
         )  # fmt: skip

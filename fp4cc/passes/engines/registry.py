@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from fp4cc.ir.kernel import Kernel
-from fp4cc.passes.choice.stages import fewer_stages
 from fp4cc.passes.engines.decode.facts import decode_facts
 from fp4cc.passes.engines.decode.lower import decode_candidates, lower_decode, only_auto, takes_few_rows
 from fp4cc.passes.engines.none.lower import lower_elementwise
@@ -13,7 +12,13 @@ from fp4cc.passes.engines.tcgen05.lower import lower_tcgen05, tcgen05_blocks, tc
 from fp4cc.passes.engines.wgmma.facts import wgmma_facts
 from fp4cc.passes.engines.wgmma.lower import lower_wgmma, wgmma_blocks, wgmma_candidates, wgmma_variations
 from fp4cc.passes.engines.wgmma_rs.facts import wgmma_rs_facts
-from fp4cc.passes.engines.wgmma_rs.lower import lower_wgmma_rs, takes_weights, wgmma_rs_blocks, wgmma_rs_candidates
+from fp4cc.passes.engines.wgmma_rs.lower import (
+    lower_wgmma_rs,
+    takes_weights,
+    wgmma_rs_blocks,
+    wgmma_rs_candidates,
+    wgmma_rs_variations,
+)
 from fp4cc.passes.engines.wgmma_rs.schedule import obeys
 from fp4cc.passes.problem.roles import multiplies
 from fp4cc.targets import CHIPS, SM90A, TARGETS
@@ -54,7 +59,7 @@ ENGINES = Engines([
         wgmma_rs_facts,
         obeys,
         wgmma_rs_blocks,
-        fewer_stages,
+        wgmma_rs_variations,
     ),
     EngineSpec(
         "wgmma",

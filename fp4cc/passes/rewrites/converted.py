@@ -20,6 +20,8 @@ from fp4num import BlockFormat
 
 _WIDE = "bf16"
 _SCALES = ("e4m3", "e8m0")
+#: Columns that a lane of the first launch has.
+_RUN = 32
 
 
 def why_not_converted(kernel: Kernel) -> str | None:
@@ -45,12 +47,30 @@ def why_not_converted(kernel: Kernel) -> str | None:
     return None
 
 
-def converted(kernel: Kernel) -> Split:
+def can_turn(kernel: Kernel) -> bool:
+    """Whether the columns can lie in the order of `fp4cc.ir.turned`: whole runs of 32, each of one scale of weights.
+
+    That is of use to weights of eight bits, of which there are most to read. `why_not_converted` has no word against
+    the kernel.
+    """
+    products = [value for value in kernel.values if value.op == "matmul"]
+    left = kernel.arg(str(kernel.values[products[0].operands[0]].attrs["name"])).format
+    rights = [_right(kernel, value) for value in products]
+    whole = left is not None and (WHOLE[left.bits] % _RUN == 0 or _long(left.block[1]))
+    return whole and all(right is not None and right.bits == 8 and _long(right.stored[1]) for right in rights)
+
+
+def _long(columns: int | str) -> bool:
+    """Whether blocks are whole runs."""
+    return columns == "all" or (isinstance(columns, int) and columns % _RUN == 0)
+
+
+def converted(kernel: Kernel, *, turned: bool = False) -> Split:
     """The two kernels of one that `why_not_converted` has no word against; the second has the name of it."""
     left = next(kernel.values[value.operands[0]] for value in kernel.values if value.op == "matmul")
     arg = kernel.arg(str(left.attrs["name"]))
     axes = tuple(Axis(axis.name, axis.extent) for axis in arg.axes)
-    wide = Arg(FreshNames(kernel).new(f"{arg.name}_{_WIDE}"), "out", _WIDE, axes, arg.span)
+    wide = Arg(FreshNames(kernel).new(f"{arg.name}_{_WIDE}"), "out", _WIDE, axes, arg.span, turned=turned)
     first = _first(kernel, arg, wide, left)
     second = _second(kernel, arg, replace(wide, direction="in", stands_for=arg.format))
     verify(first, "converting an operand")
@@ -76,7 +96,7 @@ def _first(kernel: Kernel, arg: Arg, wide: Arg, left: Value) -> Kernel:
     condition = Constraint(("eq", ("mod", k_axis.extent, whole), 0), f"{k_axis.name} % {whole} == 0", arg.span, reason)
     return replace(
         kernel,
-        name=f"{kernel.name}_{_WIDE}",
+        name=f"{kernel.name}_{_WIDE}{'_turned' if wide.turned else ''}",
         args=(replace(arg, dtype=fmt), wide),
         values=(replace(left, dtype=fmt), Value("dequantize", (0,), "f32", left.axes, left.span)),
         stores=(Store(wide.name, 1, arg.span),),

@@ -40,7 +40,11 @@ def _submit(thread: ThreadContext, ins: Instruction, mma: Mma, group: int) -> No
             require_live(cta, "tcgen05.mma")
         mma.run()
 
-    submit(thread, ins, effect, order=pipeline(thread.cta, group))
+    observer, operation = thread.machine.order, None
+    if observer is not None:
+        operation = observer.begin(thread.warp, thread.lane, ins)
+        operation.accumulator = (mma.d, mma.shape.m, mma.shape.n, group)
+    submit(thread, ins, effect, order=pipeline(thread.cta, group), operation=operation)
 
 
 @instruction(

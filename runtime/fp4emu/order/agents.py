@@ -17,6 +17,10 @@ class Lanes:
     ins: Instruction
 
 
+Accumulator = tuple[int, ...]
+"""Of a tcgen05.mma, where its D lies and its shape; () of all else."""
+
+
 @dataclass(slots=True, eq=False)
 class Operation:
     """An asynchronous operation. `clock` is what its thread knew when it issued it, `taken` the tcgen05 operations
@@ -36,6 +40,7 @@ class Operation:
     covers: list[Operation] = field(default_factory=list["Operation"])
     loaded: int = 0
     stored: int = 0
+    accumulator: Accumulator = ()
     numbers: dict[str, int] = field(default_factory=dict[str, int])
     """Its events, by memory."""
 

@@ -35,6 +35,7 @@ CHECKS = {
         Check("tcgen05", "fault", "fault", "tcgen05 operations without completion, or without tcgen05.fence"),
         Check("alloc", "fault", "warn", "tensor memory used with no tcgen05.fence since another warp allocated it"),
         Check("mma-cp", "warn", "warn", "tcgen05.cp over what an earlier operation of its thread still uses"),
+        Check("mma-mma", "fault", "warn", "tcgen05.mma over cells of an earlier one with another accumulator or shape"),
         Check("init-fence", "fault", "warn", "an mbarrier used asynchronously or remotely without fence.mbarrier_init"),
         Check("scope", "fault", "warn", "a wait of CTA scope on an arrival from another CTA"),
         Check("phase", "fault", "warn", "mbarrier phases that run ahead of those who wait for them"),

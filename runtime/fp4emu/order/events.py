@@ -23,7 +23,7 @@ Flags = NDArray[np.bool_]
 @dataclass(frozen=True, slots=True)
 class Event:
     """`place` and `time` of the access in its domain's clocks; `mask` its lanes; `asynchronous`, by the async proxy;
-    `strong`, the scope of a strong access ("" if weak); `kind` of a tcgen05 operation."""
+    `strong`, the scope of a strong access ("" if weak); `kind` of a tcgen05 operation, `accumulator` of an MMA."""
 
     domain: Domain
     place: int
@@ -36,6 +36,7 @@ class Event:
     cta: tuple[int, int, int]
     warp: int
     rank: int
+    accumulator: tuple[int, ...] = ()
 
     def who(self, lane: int) -> str:
         """The instruction and its thread, for a report."""

@@ -105,8 +105,9 @@ class Log:
                 self._current.clear()
             beside = not isinstance(agent, Lanes) and kind != CP_ASYNC
             event = Event(
-                warp.domain, place, time, mask, beside, strong, kind, agent.ins, warp.cta.id, warp.index, warp.cta.rank
-            )
+                warp.domain, place, time, mask, beside, strong, kind, agent.ins, warp.cta.id, warp.index, warp.cta.rank,
+                () if isinstance(agent, Lanes) else agent.accumulator,
+            )  # fmt: skip
             found = known[key] = self.events.add(event)
         return found
 

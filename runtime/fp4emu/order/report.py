@@ -32,6 +32,8 @@ def missing(check: str, agent: Agent, event: Event) -> str:
         return "missing: fence.proxy.async after the generic access, by its thread or by one that waited for it"
     if check == "lanes":
         return "missing: bar.warp.sync between the lanes of the warp"
+    if check == "mma-mma":
+        return "missing: tcgen05.commit, a wait for it and tcgen05.fence::after_thread_sync before the second MMA"
     if check == "mma-cp":
         return "missing: tcgen05.commit, a wait for it and tcgen05.fence::after_thread_sync before tcgen05.cp"
     if check == "alloc":

@@ -6,7 +6,8 @@ A load or store of a warp is over for its own threads after `tcgen05.wait`, an M
 `fence::after_thread_sync`. Of one thread's operations mma -> mma and cp -> mma run in order (9.7.16.6.2, "Pipelined
 tcgen05 Instructions", which lists the pairs: mma -> mma of the same accumulator and shape, cp -> mma, shift -> mma,
 shift -> cp.4x256b, mma -> shift). mma -> cp and cp -> cp are not in the list: a copy over
-scale factors that an earlier MMA of the same thread may still read is not ordered by the ISA (`mma-cp`).
+scale factors that an earlier MMA of the same thread may still read is not ordered by the ISA (`mma-cp`), nor is an MMA
+that reads or writes what one with another accumulator or shape has written (`mma-mma`).
 """
 
 from __future__ import annotations
@@ -121,7 +122,10 @@ def _failed_operation(event: Event, agent: Operation) -> str | None:
     if event.kind in ("mma", "cp"):
         if at(agent.taken, event.place) >= event.time or event.place != agent.place:
             return None if at(agent.taken, event.place) >= event.time else "tcgen05"
-        return None if agent.kind == "mma" else "mma-cp" if event.time != agent.time else None
+        if agent.kind == "mma":
+            other = event.kind == "mma" and event.time != agent.time and event.accumulator != agent.accumulator
+            return "mma-mma" if other else None
+        return "mma-cp" if event.time != agent.time else None
     if event.kind == "dealloc":
         return None
     own = _own_index(event, threads) == agent.warp.base

@@ -8,6 +8,7 @@ import pytest
 
 from fp4cc.diagnostics import DiagnosticError
 from fp4cc.ir.lowered import LoweredKernel
+from fp4cc.ir.turned import TURNED
 from fp4cc.passes import lower
 from fp4cc.passes.rewrites.converted import converted, why_not_converted
 from fp4cc.sema import analyze, specialize
@@ -106,3 +107,38 @@ def test_what_is_not_converted_once(lower_text: Lower, text: str, why: str) -> N
     assert why in (why_not_converted(kernel) or "")
     with pytest.raises(DiagnosticError, match="FP5013"):
         lower_text(text + ONCE, "sm_90a")
+
+
+def test_the_order_that_lanes_of_a_quarter_of_weights_take() -> None:
+    """Lane t has places 2t, 2t + 1, 2t + 8, 2t + 9 of each 16 (PTX ISA): together eight neighbors of the weights."""
+    assert sorted(TURNED) == list(range(32))
+    for lane in range(4):
+        places = [16 * half + 8 * part + 2 * lane + i for half in (0, 1) for part in (0, 1) for i in (0, 1)]
+        assert [TURNED[place] for place in places] == list(range(8 * lane, 8 * lane + 8))
+
+
+@pytest.mark.parametrize(
+    ("x", "w", "turned"),
+    [
+        ("mxfp8", "mxfp8", True),
+        ("nvfp4", "mxfp8_e5m2", True),
+        ("mxfp8", "mxfp4", False),  # four bits: a lane reads little
+        ("nvfp4", "short", False),  # a lane's eight would have two scales' worth of words
+        ("short", "mxfp8", False),  # rows of x need not be whole runs of 32
+    ],
+)
+def test_eight_bit_weights_have_the_operand_turned(lower_text: Lower, x: str, w: str, turned: bool) -> None:
+    fmt = "format short extends nvfp4 { element e4m3; scale e4m3 per 1 x 16 }\n"
+    plan = lower_text(fmt + pair(x, w) + ONCE, "sm_90a")
+    assert plan.kernel.arg("x_bf16").turned == turned
+    assert [each.name for each in plan.before] == ["k_bf16_turned" if turned else "k_bf16"]
+
+
+def test_an_engine_that_does_not_know_the_order_gets_the_other_form(lower_text: Lower) -> None:
+    """Sums of products in one accumulator are not for weights in registers."""
+    text = ("kernel k(M, N, K) { in x : mxfp8[M, K]; in w : mxfp8[N, K]; in v : mxfp8[N, K]; out y : bf16[M, N]; "
+            "y = x @ w.T + x @ v.T }\n")  # fmt: skip
+    plan = lower_text(text + ONCE, "sm_90a")
+    assert plan.engine is not None
+    assert (plan.engine.name, plan.before[0].name) == ("wgmma", "k_bf16")
+    assert not any(arg.turned for arg in plan.kernel.args)

@@ -67,7 +67,7 @@ def test_what_it_leaves_to_others(body: str, schedule: str) -> None:
         ("bf16", "nvfp4", "tile 256 x 128 x 64; cluster 2 x 1", "FP5090"),
         ("bf16", "nvfp4", "tile 256 x 128 x 64; stages 9", "FP5012"),
         ("bf16", "nvfp4", "tile 64 x 64 x 64; stages 3", "FP5012"),
-        ("bf16", "nvfp4", "tile 256 x 128 x 64; raster along_m", "FP5013"),
+        ("bf16", "nvfp4", "tile 256 x 128 x 64; swap_ab yes", "FP5013"),
     ],
 )
 def test_refusals(a: str, b: str, schedule: str, code: str) -> None:

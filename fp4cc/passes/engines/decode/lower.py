@@ -28,6 +28,7 @@ from fp4cc.ir.lowered import (
 from fp4cc.ir.lowered.decode import LANES, ROWS
 from fp4cc.ir.sizes import Sizes, ceildiv, mul
 from fp4cc.passes.choice.cases import Bounds, Candidate, Case
+from fp4cc.passes.choice.refused import is_harmless
 from fp4cc.passes.engines.decode.decisions import explain_choices
 from fp4cc.passes.engines.decode.operands import constraints, plan_strips, run_of
 from fp4cc.passes.engines.decode.shape import AHEAD, EPILOGUE_WARPS, WARP_COLUMNS, Shape, choose, clocks_of
@@ -79,7 +80,9 @@ def takes_few_rows(kernel: Kernel, target: str, bounds: Bounds) -> bool:
 
 def only_auto(schedule: Schedule | None) -> bool:
     """Whether a block asks for nothing: tiles, stages and clusters are those of the other engine."""
-    return schedule is None or all(values == ("auto",) for values in schedule.fields.values())
+    if schedule is None:
+        return True
+    return all(values == ("auto",) or is_harmless(field, values) for field, values in schedule.fields.items())
 
 
 def decode_candidates(kernel: Kernel, target: str) -> list[Candidate]:

@@ -35,6 +35,8 @@ def run_of(problem: Problem) -> int:
 def plan_strips(problem: Problem, run: int, readers: Readers) -> tuple[tuple[Strip, Strip], ...] | None:
     """How lanes read the operands of each product; None where one cannot be multiplied here."""
     found: list[tuple[Strip, Strip]] = []
+    if any(readers.kernel.arg(product.a.arg).turned for product in problem.products):
+        return None
     for product in problem.products:
         wide = wide_of(product)
         if wide is None:

@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from fp4cc.ir.lowered import Decision, LoweredKernel, Tcgen05
-from fp4cc.passes.choice.decisions import explain_groups, explain_products, explain_schedule, explain_stores
+from fp4cc.passes.choice.decisions import (
+    explain_groups,
+    explain_order,
+    explain_products,
+    explain_schedule,
+    explain_stores,
+)
 from fp4cc.passes.choice.estimate import Option
 from fp4cc.passes.choice.schedule import Ranked, Request
 from fp4cc.passes.engines.tcgen05.arrivals import explain_arrivals
@@ -29,7 +35,7 @@ def explain_choices(
         _stages(lowered, request),
         _accumulators(lowered, request),
         *explain_residency(lowered.smem, lowered.engine_as(Tcgen05).tmem.columns, target),
-        _raster(lowered, request),
+        explain_order(lowered, request.band),
         *explain_groups(lowered),
         *explain_stores(lowered),
     )
@@ -135,14 +141,3 @@ def _accumulators(lowered: LoweredKernel, request: Request) -> Decision:
         return Decision("accumulators", "2, overlapping", why, ("1: the MMA waits for the whole epilogue",))
     return Decision("accumulators", "2", "the epilogue of one tile runs under the mainloop of the next",
                     ("1: the MMA waits for the whole epilogue",))  # fmt: skip
-
-
-def _raster(lowered: LoweredKernel, request: Request) -> Decision:
-    band, problem = lowered.walk.band, lowered.products
-    chosen = f"bands of {band} cluster tiles along {problem.n_axis}"
-    if band < 2:
-        chosen = f"along {problem.m_axis if band else problem.n_axis} first"
-    if request.band is not None:
-        return Decision("order of tiles", chosen, "asked for", chosen_by="schedule")
-    why = "clusters that run together share rows of A and columns of B in L2"
-    return Decision("order of tiles", chosen, why if band else f"one band holds all of {problem.n_axis}")

@@ -20,7 +20,7 @@ from fp4cc.ir.lowered import (
 from fp4cc.ir.lowered_converters import Converters
 from fp4cc.passes.choice.cases import Bounds, Candidate, Case, Fields
 from fp4cc.passes.choice.estimate import Option, clocks
-from fp4cc.passes.choice.schedule import assumed_shape, label, possible, problem_sizes, read
+from fp4cc.passes.choice.schedule import ORDERS, assumed_shape, label, possible, problem_sizes, read
 from fp4cc.passes.choice.stages import choose_stages, fewer_stages
 from fp4cc.passes.engines.tcgen05.choosing import (
     SWAPPED_ROWS,
@@ -58,8 +58,6 @@ from fp4cc.targets import Target
 
 #: What a dynamic dim counts as when candidates are listed: any tile may be filled.
 _LARGE = 1 << 20
-#: Widths of bands of tiles that are worth measuring.
-_BANDS = (4, 8, 16)
 
 
 def lower_tcgen05(kernel: Kernel, target: Target, cases: Sequence[Case]) -> list[LoweredKernel]:
@@ -102,8 +100,7 @@ def tcgen05_blocks(kernel: Kernel, target: Target) -> list[Fields]:
 
 def tcgen05_variations(plan: LoweredKernel) -> list[Fields]:
     """The order of tiles, which changes what L2 holds, and accumulators and stages, which change what overlaps."""
-    orders: list[Fields] = [{"raster": (order,)} for order in ("along_m", "along_n", *_BANDS)]
-    return [*orders, *({"accumulators": (count,)} for count in (1, 2)), *fewer_stages(plan)]
+    return [*ORDERS, *({"accumulators": (count,)} for count in (1, 2)), *fewer_stages(plan)]
 
 
 def _offered(work: Work, target: Target) -> tuple[Offer, list[Option]]:

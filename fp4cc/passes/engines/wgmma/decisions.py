@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from fp4cc.ir.lowered import Decision, LoweredKernel, Mainloop, Multiplied, Wgmma
 from fp4cc.ir.lowered.wgmma import slot_of, slotted
-from fp4cc.passes.choice.decisions import explain_products, explain_schedule
+from fp4cc.passes.choice.decisions import explain_asked_order, explain_products, explain_schedule
 from fp4cc.passes.engines.wgmma.fp8 import fp8_work
 from fp4cc.passes.feeds.registry import FEEDS
 from fp4cc.passes.feeds.spec import Arrival
@@ -36,6 +36,7 @@ def explain_choices(lowered: LoweredKernel) -> tuple[Decision, ...]:
         Decision("stages", str(lowered.rings.stages), f"{smem.total} of {smem.limit} bytes used", (),
                  "schedule" if written and isinstance(asked.get("stages", ("auto",))[0], int) else "compiler"),
         *explain_split(lowered),
+        *explain_asked_order(lowered),
     )  # fmt: skip
 
 

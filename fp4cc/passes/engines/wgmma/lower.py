@@ -30,6 +30,8 @@ from fp4cc.ir.lowered import (
 from fp4cc.ir.lowered.wgmma import slotted
 from fp4cc.ir.sizes import Sizes, ceildiv, mul
 from fp4cc.passes.choice.cases import Candidate, Case, Fields
+from fp4cc.passes.choice.refused import left_to_hopper
+from fp4cc.passes.choice.schedule import ORDERS, asked_band
 from fp4cc.passes.choice.split import least_clocks, parts_of, split_blocks, split_refusals
 from fp4cc.passes.choice.stages import choose_stages, fewer_stages
 from fp4cc.passes.engines.wgmma.decisions import explain_choices
@@ -78,6 +80,8 @@ _WIDTHS = (SM90A.tile_n, 64, LEAST_COLUMNS)
 ALIGNMENT = 1024
 #: CTAs along M and N.
 CLUSTERS = ((1, 1), (2, 1))
+#: What a block may choose.
+OWN_FIELDS = ("tile", "cluster", "stages", "split_k", "raster")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +142,8 @@ def wgmma_blocks(kernel: Kernel, target: str) -> list[Fields]:
 
 
 def wgmma_variations(plan: LoweredKernel) -> list[Fields]:
-    """Clusters, whose CTAs share B, and fewer stages."""
-    return [*({"cluster": cluster} for cluster in CLUSTERS), *fewer_stages(plan)]
+    """Clusters, whose CTAs share B, orders of tiles, and fewer stages."""
+    return [*({"cluster": cluster} for cluster in CLUSTERS), *ORDERS, *fewer_stages(plan)]
 
 
 def _work_on(kernel: Kernel) -> _Work:
@@ -185,7 +189,7 @@ def _lower_with(
     split = plan_split(parts, k_tiles, 32 * CONSUMERS, len(problem.accumulators) * tile.n)
     buffers = (*factors, *split_words(split), *epilogue.staging)
     stages = _stages(work, schedule, mainloops, engine, buffers)
-    walk = plan_walk(problem, tile, cluster, None)
+    walk = plan_walk(problem, tile, cluster, asked_band(schedule))
     program, split_params = with_parts(epilogue.program, mul(walk.tiles, cluster.size), split)
     walk = over_parts(walk, split)
     maps = (*maps, *epilogue.tensor_maps)
@@ -276,11 +280,7 @@ def _cluster_m(work: _Work, schedule: Schedule | None) -> int:
                     error("FP5011", "sm_90a takes clusters of 1 x 1 or 2 x 1", span, "another cluster",
                           help="write `cluster 2 x 1`"),
                 )  # fmt: skip
-        elif field not in ("tile", "stages", "split_k"):
-            errors.append(
-                error("FP5013", f"`{field}` cannot be chosen on sm_90a yet", span, "asked for here",
-                      help="leave it out"),
-            )  # fmt: skip
+    errors += left_to_hopper(schedule, OWN_FIELDS)
     if errors:
         raise DiagnosticError(errors)
     return cast("int", cluster[0])

@@ -135,7 +135,7 @@ def _wide(kernel: Kernel, product: Product) -> Wide:
     """The type a product's operands become. Raises DiagnosticError with every reason why they cannot."""
     args = [(kernel.arg(operand.arg), operand) for operand in (product.a, product.b)]
     plain = {operand.element for _, operand in args if not operand.scaled}
-    if plain - set(SM90A.plain) or plain >= {"bf16", "f16"}:
+    if plain - set(SM90A.plain) or plain >= {"bf16", "f16"} or args[0][0].turned:
         raise DiagnosticError([_pair_error(args)])
     wide: Wide = "f16" if "f16" in plain else "bf16"
     # What a launch before has made of an operand with block scales stands for it: a pair is a pair.

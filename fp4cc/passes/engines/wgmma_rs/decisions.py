@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fp4cc.ir.lowered import Decision, LoweredKernel, Weights, WgmmaRS
-from fp4cc.passes.choice.decisions import explain_products, explain_schedule, explain_stores
+from fp4cc.passes.choice.decisions import explain_asked_order, explain_products, explain_schedule, explain_stores
 from fp4cc.passes.resources.split import explain_split
 
 
@@ -32,6 +32,7 @@ def explain_choices(lowered: LoweredKernel) -> tuple[Decision, ...]:
         Decision("stages", str(lowered.rings.stages), f"{smem.total} of {smem.limit} bytes used", (),
                  "schedule" if isinstance(asked.get("stages", ("auto",))[0], int) else "compiler"),
         *explain_split(lowered),
+        *explain_asked_order(lowered),
         *explain_stores(lowered),
     )  # fmt: skip
 

@@ -29,9 +29,9 @@ from fp4cc.ir.lowered.wgmma_rs import MMA_WARPS, STAGE_K, WARPGROUP_WARPS, WEIGH
 from fp4cc.ir.lowered_epilogue import CTA_ROWS
 from fp4cc.ir.sizes import Sizes, ceildiv
 from fp4cc.passes.choice.cases import Bounds, Candidate, Case, Fields
-from fp4cc.passes.choice.schedule import assumed_shape
+from fp4cc.passes.choice.schedule import ORDERS, asked_band, assumed_shape
 from fp4cc.passes.choice.split import least_clocks, parts_of, split_blocks
-from fp4cc.passes.choice.stages import asked_stages, choose_stages
+from fp4cc.passes.choice.stages import asked_stages, choose_stages, fewer_stages
 from fp4cc.passes.engines.wgmma_rs.decisions import explain_choices
 from fp4cc.passes.engines.wgmma_rs.estimate import clocks
 from fp4cc.passes.engines.wgmma_rs.memory import (
@@ -176,6 +176,11 @@ def wgmma_rs_blocks(kernel: Kernel, target: str) -> list[Fields]:
     return [] if work is None else [{"tile": tile, **parts} for tile in work.tiles for parts in split_blocks()]
 
 
+def wgmma_rs_variations(plan: LoweredKernel) -> list[Fields]:
+    """Orders of tiles, and fewer stages."""
+    return [*ORDERS, *fewer_stages(plan)]
+
+
 def lower_wgmma_rs(kernel: Kernel, cases: Sequence[Case]) -> list[LoweredKernel]:
     """A plan for each case. Raises DiagnosticError for what cannot be built."""
     work = work_of(kernel)
@@ -223,7 +228,8 @@ def _lower_with(work: Work, case: Case, required: tuple[Constraint, ...]) -> Low
     others = (*partial_sums(engine), *split_words(split), *epilogue.staging)
     fits = fitting(mainloop, others, exchange)
     stages = choose_stages(kernel, schedule, lambda _: fits, most, least=2, even=engine.turns)
-    walk = plan_walk(problem, tile, cluster, _BAND)
+    band = asked_band(schedule)
+    walk = plan_walk(problem, tile, cluster, _BAND if band is None else band)
     program, split_params = with_parts(epilogue.program, walk.tiles, split)
     walk = over_parts(walk, split)
     maps = (*maps, *epilogue.tensor_maps)

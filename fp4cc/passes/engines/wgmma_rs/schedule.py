@@ -6,10 +6,13 @@ from collections.abc import Sequence
 
 from fp4cc.diagnostics import Diagnostic, error
 from fp4cc.ir.kernel import Schedule
+from fp4cc.passes.choice.refused import is_harmless, left_to_hopper
 from fp4cc.passes.choice.split import split_refusals
 
 #: The rows of x of a tile that no other engine has.
 _OWN_ROWS = 256
+#: What a block may choose.
+_OWN_FIELDS = ("tile", "stages", "split_k", "raster")
 
 
 def obeys(schedule: Schedule | None) -> bool:
@@ -17,7 +20,8 @@ def obeys(schedule: Schedule | None) -> bool:
     if schedule is None or asks_for_it(schedule):
         return True
     alone = schedule.fields.get("cluster", (1, 1)) in ((1, 1), ("auto",))
-    return alone and schedule.fields.keys() <= {"tile", "cluster", "stages", "split_k"}
+    own = (*_OWN_FIELDS, "cluster")
+    return alone and all(field in own or is_harmless(field, values) for field, values in schedule.fields.items())
 
 
 def asks_for_it(schedule: Schedule) -> bool:
@@ -44,9 +48,4 @@ def asked_wrongly(schedule: Schedule, tiles: Sequence[tuple[int, ...]]) -> list[
             )  # fmt: skip
         elif field == "split_k":
             found += split_refusals(schedule)
-        elif field not in ("tile", "cluster", "stages"):
-            found.append(
-                error("FP5013", f"`{field}` cannot be chosen on sm_90a yet", span, "asked for here",
-                      help="leave it out"),
-            )  # fmt: skip
-    return found
+    return [*found, *left_to_hopper(schedule, (*_OWN_FIELDS, "cluster"))]
