@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from fp4cc.driver.sizes import call_sizes, open_dims
 from fp4cc.ir.roles import batch_dims
+from fp4rt.sizes import shifted
 
 if TYPE_CHECKING:
     from fp4rt.manifest import Manifest
@@ -33,6 +34,8 @@ def interesting_shapes(manifest: Manifest, given: Mapping[str, int]) -> list[dic
             resolve(manifest, dims)
         except RuntimeFault:
             return None
+        if any(dims[rows] and not dims[groups] for rows, groups in _groups(manifest)):
+            return None  # rows that are in no group
         return {d.name: dims[d.name] for d in manifest.kernel.dims}
 
     start = {name: base[name] for name in free}
@@ -51,3 +54,11 @@ def interesting_shapes(manifest: Manifest, given: Mapping[str, int]) -> list[dic
         if dims is not None and dims not in found:
             found.append(dims)
     return found
+
+
+def _groups(manifest: Manifest) -> list[tuple[str, str]]:
+    """The dims of ragged rows, each with that of the number of their groups."""
+    kernel = manifest.kernel
+    ragged = [(axis.extent, axis.by) for arg in kernel.args for axis in arg.axes if axis.by is not None]
+    pairs = ((rows, shifted(kernel.arg(by).axes[0].extent)) for rows, by in ragged)
+    return [(rows, found[0]) for rows, found in pairs if isinstance(rows, str) and found is not None]

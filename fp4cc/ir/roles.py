@@ -15,7 +15,8 @@ def batch_dims(kernel: Kernel | TypedKernel) -> frozenset[str]:
     """The dims that count batches or experts: each of their elements costs as much as a whole matrix.
 
     A batch dim is somewhere in an axis before the last two, and is no row, column or contracted axis of a product. So
-    the E of `w : nvfp4[E, N, K]` is one although `bias : bf16[E, N]` has it in the place of rows.
+    the E of `w : nvfp4[E, N, K]` is one although `bias : bf16[E, N]` has it in the place of rows, and that of
+    `offsets : i32[E + 1]` where nothing else has it.
     """
     sides = {
         axis
@@ -27,10 +28,10 @@ def batch_dims(kernel: Kernel | TypedKernel) -> frozenset[str]:
     leading = {
         name for arg in kernel.args for axis in arg.axes[:-2] for name in names(axis.extent)
     }  # fmt: skip
-    return frozenset(leading - sides)
+    return frozenset(leading - sides) | group_dims(kernel)
 
 
-def group_dims(kernel: Kernel) -> frozenset[str]:
+def group_dims(kernel: Kernel | TypedKernel) -> frozenset[str]:
     """The dims that count the groups of ragged rows."""
     by = {axis.by for arg in kernel.args for axis in arg.axes if axis.by is not None}
     extents = (arg.axes[0].extent for arg in kernel.args if arg.name in by and arg.axes)

@@ -134,3 +134,17 @@ def test_conditions_that_nothing_meets_are_named() -> None:
     )
     with pytest.raises(ConstraintError, match="M % 4 == 1"):
         call_sizes(_manifest(text), {})
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_rows_that_are_in_no_group_are_not_tried(elsewhere: bool) -> None:
+    """Groups are few, as batches are, also where the length of offsets alone says how many there are."""
+    weights = "in w : f32[E, M, K]; " if elsewhere else ""
+    text = (
+        f"kernel k(E, T, N{', M, K' if elsewhere else ''}) {{ in offsets : i32[E + 1]; {weights}"
+        "in x : bf16[T by offsets, N]; out q : mxfp8[T by offsets, N]; q = quantize(x) }"
+    )
+    shapes = interesting_shapes(_manifest(text), {})
+    assert all(0 < shape["E"] <= 4 or shape["T"] == 0 for shape in shapes)
+    assert {shape["E"] for shape in shapes} > {1}
+    assert any(shape["T"] == 0 for shape in shapes)

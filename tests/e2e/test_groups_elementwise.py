@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -126,7 +128,10 @@ def test_the_reference_quantizes_each_group_by_itself(counts: list[int], seed: i
     kernel = reference(QUANTIZER)
     offsets = np.cumsum([0, *counts]).astype(np.int32)
     dims = {"E": len(counts), "M": int(offsets[-1]), "N": 64}
-    inputs = {**random_inputs(kernel.manifest, dims, seed, given={"offsets": offsets}), "offsets": offsets}
+    inputs: dict[str, Any] = {
+        **random_inputs(kernel.manifest, dims, seed, given={"offsets": offsets}),
+        "offsets": offsets,
+    }
     q = kernel(**inputs)["q"]
     x, atom = fp4num.decode(inputs["x"], "bf16"), 0
     for e, rows in enumerate(counts):

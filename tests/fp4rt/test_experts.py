@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -90,7 +90,7 @@ def test_rows_are_added_in_the_order_of_a_tokens_experts(dtype: str) -> None:
     (lambda x: route(x[0], 1), r"logits are \[tokens, experts\], not of shape \[4\]"),
     (lambda x: route(x, 5), "a token takes 1 to 4 of 4 experts, not 5"),
     (lambda x: route(x, True), "a token takes 1 to 4 of 4 experts, not True"),
-    (lambda x: route(x, 1, scores="max"), "scores are 'softmax' or 'sigmoid', not 'max'"),
+    (lambda x: route(x, 1, scores=cast("Scores", "max")), "scores are 'softmax' or 'sigmoid', not 'max'"),
     (lambda x: route(x, 1, bias=x), "bias has the shape"),
     (lambda x: by_expert(np.array([[0, 4]]), np.ones((1, 2)), 4), "experts are 0 to 4, and there are 4"),
     (lambda x: by_expert(np.array([[0, 1]]), np.ones((1, 3)), 4), r"\[tokens, top\], not of shape \[1, 2\], \[1, 3\]"),
