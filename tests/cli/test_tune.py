@@ -249,3 +249,10 @@ def test_a_kernel_without_products_has_nothing_to_tune(fp4cc: Run, tmp_path: Pat
     spec.write_text("kernel twice(M, N) { in x : bf16[M, N]; out y : bf16[M, N]; y = 2 * x }\n")
     ran = fp4cc("tune", spec, "--set", "M=1", "--set", "N=64")
     assert (ran.status, "twice has nothing to tune" in ran.err) == (2, True)
+
+
+def test_a_block_that_always_applies_leaves_nothing_to_tune(fp4cc: Run, gemm: Path, no_gpu: None) -> None:
+    gemm.write_text(gemm.read_text() + "schedule gemm on sm_90a { stages 4 }\n")
+    ran = fp4cc("tune", gemm, *FEW)
+    assert (ran.status, "without `when` for sm_90a in the spec itself" in ran.err) == (2, True)
+    assert not gemm.with_suffix(".tuned.fp4").exists()
