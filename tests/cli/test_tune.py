@@ -139,6 +139,7 @@ def test_the_fastest_is_written_and_taken_in_by_name(fp4cc: Run, gemm: Path, gpu
     assert choose(lowered, {"M": 40, "N": 64, "K": 128}).plan.schedule is None
 
 
+@pytest.mark.slow
 def test_what_was_measured_is_remembered(fp4cc: Run, gemm: Path, gpu: type[Gpu]) -> None:
     gpu.script, one = [8, 7, 3], (*SIZES, "--set", "M=1", "--top", "1")
     assert fp4cc("tune", gemm, *one).status == 0
@@ -155,6 +156,7 @@ def test_what_was_measured_is_remembered(fp4cc: Run, gemm: Path, gpu: type[Gpu])
     assert gpu.turns == 2 * turns
 
 
+@pytest.mark.slow
 def test_a_schedule_that_differs_is_dropped_and_reported(fp4cc: Run, gemm: Path, gpu: type[Gpu]) -> None:
     gpu.device = Wrong([4])  # loaded: the compiler's own, the second and that again, the third
     gpu.script = [8, 2, 7]
@@ -177,6 +179,7 @@ def test_ctrl_c_keeps_what_is_done(fp4cc: Run, gemm: Path, gpu: type[Gpu]) -> No
     assert "when M <= 1 and" in block
 
 
+@pytest.mark.slow
 def test_a_budget_ends_it_after_whole_rounds_for_all_sizes(
     fp4cc: Run, gemm: Path, gpu: type[Gpu], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,6 +202,7 @@ def test_without_a_gpu_the_model_decides_and_the_file_says_so(fp4cc: Run, gemm: 
     assert block.startswith("schedule gemm on sm_90a when M > 32 and M <= 64 and N == 64 and K == 8192 {")
 
 
+@pytest.mark.slow
 def test_compiled_here_measured_there_and_written_here(
     fp4cc: Run, gemm: Path, gpu: type[Gpu], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -249,3 +253,10 @@ def test_a_kernel_without_products_has_nothing_to_tune(fp4cc: Run, tmp_path: Pat
     spec.write_text("kernel twice(M, N) { in x : bf16[M, N]; out y : bf16[M, N]; y = 2 * x }\n")
     ran = fp4cc("tune", spec, "--set", "M=1", "--set", "N=64")
     assert (ran.status, "twice has nothing to tune" in ran.err) == (2, True)
+
+
+def test_a_block_that_always_applies_leaves_nothing_to_tune(fp4cc: Run, gemm: Path, no_gpu: None) -> None:
+    gemm.write_text(gemm.read_text() + "schedule gemm on sm_90a { stages 4 }\n")
+    ran = fp4cc("tune", gemm, *FEW)
+    assert (ran.status, "without `when` for sm_90a in the spec itself" in ran.err) == (2, True)
+    assert not gemm.with_suffix(".tuned.fp4").exists()

@@ -92,7 +92,7 @@ def test_legality_is_the_engines_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("spec", "target", "sizes"),
     [
-        (GEMM, "sm_90a", ["M=8,300", "N=256", "K=1024"]),
+        pytest.param(GEMM, "sm_90a", ["M=8,300", "N=256", "K=1024"], marks=pytest.mark.slow),
         pytest.param(W4A16, "sm_90a", ["M=1,16,64,300"], marks=pytest.mark.slow),
         pytest.param(GEMM, "sm_100a", ["M=1,300", "N=4096", "K=1024"], marks=pytest.mark.slow),
         pytest.param("mlp_up.fp4", "sm_100a", ["M=16,512", "N=4096", "K=1024"], marks=pytest.mark.slow),

@@ -131,11 +131,19 @@ def _output(spec: str, output: Path | None, force: bool) -> Path:
 
 
 def _kernel(request: Request) -> Kernel:
-    from fp4cc.driver import only_kernel
+    from fp4cc.driver import RequestError, only_kernel
     from fp4cc.driver.stages import check_target, typed_kernels
 
     check_target(request)
-    return only_kernel(typed_kernels(request)[0])
+    kernel = only_kernel(typed_kernels(request)[0])
+    for schedule in kernel.schedules:
+        own = schedule.span.source.name == request.spec.name
+        if own and schedule.target == request.target and schedule.when is None:
+            raise RequestError(
+                f"{kernel.name} has a schedule block without `when` for {request.target} in the spec itself, which "
+                "comes before those of a tuned file: remove it, or give it a condition"
+            )
+    return kernel
 
 
 def _ranked(typed: Kernel, request: Request, sizes: Sequence[str], top: int, line: Progress) -> tuple[Ways, Work]:
