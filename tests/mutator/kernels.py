@@ -81,7 +81,7 @@ SUBJECTS = (
     Subject(
         "decode",
         GEMM.format(a="bf16", b="nvfp4", c="bf16").replace("(M, N, K)", "(M = 8, N, K)"),
-        {"M": 8, "N": 40, "K": 288},
+        {"M": 8, "N": 40, "K": 2304},
         "sm_90a",
     ),
     Subject("amax", "kernel amax(M, N) { in x : bf16[M, N]; out top : f32[]; top = max(abs(x), over = (M, N)) }\n",

@@ -77,6 +77,12 @@ EQUIVALENT = (
         title=r"arrive\.expect_tx",
     ),
     Equivalent(
+        "a CTA makes one tile and stores from each slab once: no slab is written again while a store may read it",
+        kind="dropped|one group more pending",
+        title=r"wait_group\.read\s+1",
+        kernels="decode",
+    ),
+    Equivalent(
         "all threads of the CTA meet at this barrier and no other is in use: its number does not matter",
         kind="another barrier",
         title=r"barrier\.sync\s+0;|bar\.sync\s+0;",

@@ -66,19 +66,19 @@ class BarrierClock:
         """Another thread, or the async proxy, needs to know that the barrier was initialised; the async proxy and other
         CTAs by way of `fence.mbarrier_init` (PTX ISA 9.7.13.4)."""
         warp = agent.warp
-        clock = agent.clock if not isinstance(agent, Lanes) else warp.lanes[(agent.word & -agent.word).bit_length() - 1]
-        if self.batch in clock.inits:
-            return
         mine = warp is self.owner
         fenced = bool(self.batch) and mine
         generic = isinstance(agent, Lanes) or agent.kind == "arrival"
         if generic and warp.cta is self.cta:
             word = agent.word if isinstance(agent, Lanes) else 1 << agent.lane
             place = self.owner.base + (self.lanes & -self.lanes).bit_length() - 1
-            if not (mine and word & self.lanes) and not fenced and at(clock.known, place) < self.time:
-                self.observer.fail("race", _text(self, agent, "nothing orders it after the mbarrier.init"))
+            others = warp.distinct(word & ~self.lanes if mine else word)
+            if any(at(known.known, place) < self.time and self.batch not in known.inits for known, _ in others):
+                check = "lanes" if mine else "race"
+                self.observer.fail(check, _text(self, agent, "nothing orders it after the mbarrier.init"))
             return
-        if not fenced:
+        clock = agent.clock if not isinstance(agent, Lanes) else warp.lanes[(agent.word & -agent.word).bit_length() - 1]
+        if not fenced and self.batch not in clock.inits:
             why = "fence.mbarrier_init.release.cluster and a barrier must stand between"
             self.observer.fail("init-fence", _text(self, agent, why))
 

@@ -72,7 +72,10 @@ def _fence_inits(observer: Observer, warp: WarpClock, word: int) -> None:
     for barrier in mine:
         barrier.batch = batch
         warp.cta.state.of(_Unfenced).remove(barrier)
-    warp.update(word, lambda clock: replace(clock, inits=clock.inits | {batch}))
+    lanes = 0
+    for barrier in mine:
+        lanes |= barrier.lanes & word
+    warp.update(lanes, lambda clock: replace(clock, inits=clock.inits | {batch}))
 
 
 def _fence_proxy(observer: Observer, warp: WarpClock, word: int, ins: Instruction) -> None:

@@ -85,6 +85,17 @@ def test_one_lane_initialises_a_barrier(kernel: Any) -> None:
     kernel(one.format(""), head=HEAD, order="default")
 
 
+@pytest.mark.parametrize("fence", ["", "fence.mbarrier_init.release.cluster;"])
+def test_other_lanes_use_a_barrier_after_its_initialisation(fence: str, kernel: Any) -> None:
+    """The fence is for other CTAs and the async proxy: lanes of the warp need bar.warp.sync."""
+    body = "mov.b32 %r1, full; @%p0 mbarrier.init.shared.b64 [%r1], 32; {} {}\n" + ARRIVE + WAITS.format(0, 0)
+    body = "setp.eq.u32 %p0, %T, 0;" + body
+    kernel(body.format(fence, "bar.warp.sync -1;"), head=HEAD, order="strict")
+    with pytest.raises(Fault, match=r"\[lanes\].*nothing orders it after the mbarrier.init"):
+        kernel(body.format(fence, ""), head=HEAD, order="strict")
+    kernel(body.format(fence, ""), head=HEAD, order="default")
+
+
 def test_levels_by_name() -> None:
     assert levels("strict")["phase"] == "fault"
     assert levels("default")["phase"] == "warn"
