@@ -11,6 +11,8 @@ from fp4cc.passes.engines.tcgen05.facts import tcgen05_facts
 from fp4cc.passes.engines.tcgen05.lower import lower_tcgen05, tcgen05_candidates
 from fp4cc.passes.engines.wgmma.facts import wgmma_facts
 from fp4cc.passes.engines.wgmma.lower import lower_wgmma, wgmma_candidates
+from fp4cc.passes.engines.wgmma_fp8.facts import wgmma_fp8_facts
+from fp4cc.passes.engines.wgmma_fp8.lower import lower_wgmma_fp8, takes_fp8, wgmma_fp8_candidates
 from fp4cc.passes.engines.wgmma_rs.facts import wgmma_rs_facts
 from fp4cc.passes.engines.wgmma_rs.lower import lower_wgmma_rs, takes_weights, wgmma_rs_candidates
 from fp4cc.passes.engines.wgmma_rs.schedule import obeys
@@ -49,6 +51,13 @@ ENGINES = Engines([
         wgmma_rs_candidates,
         wgmma_rs_facts,
         obeys,
+    ),
+    EngineSpec(
+        "wgmma_fp8",
+        takes_fp8,
+        lambda kernel, _target, cases: lower_wgmma_fp8(kernel, cases),
+        wgmma_fp8_candidates,
+        wgmma_fp8_facts,
     ),
     EngineSpec(
         "wgmma",
