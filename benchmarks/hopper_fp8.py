@@ -23,8 +23,8 @@ from hopper_weights import PASSES, ROTATED, graph_of, in_turns
 import fp4rt
 
 BUILD = Path(__file__).resolve().parent.parent / "tests" / "gpu" / "build" / "hopper_fp8"
-SHAPES = ((8192, 8192), (28672, 4096), (4096, 14336))
-ROWS = (1024, 4096)
+SHAPES = ((8192, 8192), (28672, 4096), (4096, 14336), (7168, 2048))
+ROWS = (16, 64, 128, 1024, 4096, 8192)
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 

@@ -13,6 +13,7 @@ from fp4cc.codegen.epilogue.hooks import EpilogueText
 from fp4cc.codegen.fragments import Function
 from fp4cc.codegen.tcgen05 import context as context_tcgen05
 from fp4cc.codegen.wgmma import context as context_wgmma
+from fp4cc.codegen.wgmma_fp8 import context as context_wgmma_fp8
 from fp4cc.codegen.wgmma_rs import context as context_wgmma_rs
 from fp4cc.codegen.wgmma_rs.weights import scale_functions
 from fp4cc.ir.lowered import LoweredKernel
@@ -44,6 +45,9 @@ _TEXTS = {
     "tcgen05": EngineText("sm100/gemm.py.j2", context_tcgen05.template_context, context_tcgen05.functions),
     "decode": EngineText("sm90/decode.py.j2", context_decode.template_context, context_decode.strip_functions),
     "wgmma_rs": EngineText("sm90/wgmma_rs/gemm.py.j2", context_wgmma_rs.template_context, scale_functions),
+    "wgmma_fp8": EngineText(
+        "sm90/wgmma_fp8/gemm.py.j2", context_wgmma_fp8.template_context, context_wgmma_fp8.functions
+    ),
     "wgmma": EngineText("sm90/gemm.py.j2", context_wgmma.template_context, context_wgmma.functions),
 }
 

@@ -8,12 +8,14 @@ from fp4cc.ir.lowered import LoweredKernel
 from fp4cc.ir.verify_decode import decode_problems
 from fp4cc.ir.verify_tcgen05 import tcgen05_problems
 from fp4cc.ir.verify_wgmma import wgmma_problems
+from fp4cc.ir.verify_wgmma_fp8 import wgmma_fp8_problems
 from fp4cc.ir.verify_wgmma_rs import wgmma_rs_problems
 
 _PROBLEMS: dict[str, Callable[[LoweredKernel], Iterator[str]]] = {
     "decode": decode_problems,
     "tcgen05": tcgen05_problems,
     "wgmma": wgmma_problems,
+    "wgmma_fp8": wgmma_fp8_problems,
     "wgmma_rs": wgmma_rs_problems,
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fp4cc.ir.lowered import FP8_TILE_K, LoweredKernel, Wgmma
+from fp4cc.ir.lowered import LoweredKernel, Wgmma
 from fp4cc.ir.lowered.wgmma import slot_of, slotted_roles
 from fp4cc.ir.verify_arrivals import EPILOGUE_WARPS, counted
 
@@ -22,14 +22,10 @@ def wgmma_problems(lowered: LoweredKernel) -> Iterator[str]:
     room = next((buffer.total for buffer in lowered.smem.buffers if buffer.name == exchange), 0)
     if len(slotted_roles(lowered.mainloops)) * engine.slots * engine.slot_bytes > room:
         yield f"converted operands do not fit in {exchange}"
-    if engine.fp8 and (len(lowered.mainloops) > 1 or [loop.tile_k for loop in lowered.mainloops] != [FP8_TILE_K]):
-        yield f"FP8 is multiplied in one mainloop, and its sums are added every {FP8_TILE_K} along K"
     for mainloop, wide in zip(lowered.mainloops, engine.wides, strict=False):
         for part, operand in mainloop.operands:
             feed = slot_of(mainloop, part)
-            if wide == "fp8" and (feed is not None or operand.element not in ("e4m3", "e5m2")):
-                yield f"{operand.arg} is multiplied as the FP8 that it is, and it is {operand.element}"
-            if wide != "fp8" and feed is None and operand.element != wide:
+            if feed is None and operand.element != wide:
                 yield f"{operand.arg} is multiplied as {wide}, and nobody makes {operand.element} that"
             if feed is not None and feed.loaded_scales is not None and mainloop.feed(part.of_scales) is None:
                 yield f"scales of {operand.arg} are read in a stage, and nobody brings them"

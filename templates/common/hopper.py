@@ -120,3 +120,18 @@ def promote_64_rows(registers, first, partial, count, rows, columns):
 def operand_descriptor(buffer):
     """The wgmma descriptor of rows of 128 bytes, 128-byte swizzle, groups of 8 rows 1024 bytes apart."""
     return Int64(1 << 62 | 64 << 32 | 1 << 16) | Int64(shared_address(buffer) >> 4 & 0x3FFF)
+
+
+def has_ended(barrier, parity):
+    """1 where the barrier's phase of this parity has ended, else 0: nobody waits."""
+    text = "{ .reg .pred p; mbarrier.test_wait.parity.shared::cta.b64 p, [$1], $2; selp.b32 $0, 1, 0, p; }"
+    values = [shared_address(barrier).ir_value(), Int32(parity).ir_value()]
+    return Int32(llvm.inline_asm(Int32.mlir_type, values, text, "=r,r,r,~{memory}", has_side_effects=True))
+
+
+@cute.jit
+def clear_shared(address, count, thread, threads):
+    """Set `count` bytes of shared memory to 0, 16 at a time by all threads."""
+    zero = Int32(0)
+    for i in cutlass.range(thread, count // 16, threads, unroll=1):
+        shared_store_4_words(address + 16 * i, [zero, zero, zero, zero])

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from operator import and_
 from typing import Any, TypeVar
 
 from fp4cc.ir.lowered import LoweredKernel
@@ -62,7 +63,7 @@ class Emitted:
 
     def _warps(self, test: ast.expr) -> set[int]:
         """The warps of a leader CTA for which a condition holds."""
-        known: dict[str, Any] = {"cta_m": 0}
+        known: dict[str, Any] = {"cta_m": 0, "both": and_}
         for statement in self.tree.body:
             if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Constant | ast.UnaryOp):
                 known[ast.unparse(statement.targets[0])] = ast.literal_eval(statement.value)

@@ -76,8 +76,8 @@ def without_run(address: Any) -> ast.AST:
 WARPS = role("epilogue")
 MEETING = meeting("epilogue", "OPERAND_BARRIER")
 MULTIPLIED = call(WARPS, "mma_64_rows")
-OF_FP8 = call(WARPS, "mma_64_rows_of_fp8")
-OF_LATER = call(WARPS, "mma_64_rows_of_fp8", 1)
+ADDING = role("mma")
+OF_FP8 = call(ADDING, "mma_64_rows_of_fp8")
 AHEAD = call(WARPS, "b_scales_ahead", 1)
 SECOND_READ = at(argument(assigned(WARPS, "acc2"), 0), without_term())
 IN = {
@@ -129,18 +129,19 @@ IN = {
         Mutation("quarter of other columns", at(assigned(WARPS, "b_part"), instead("side", 0))),
     ],
     "fp8": [
-        Mutation("fp8: sums of a quarter kept over a step", at(keyword(OF_FP8, "keep"), to("True"))),
-        Mutation("fp8: every quarter multiplied into the same registers", at(argument(OF_LATER, 1), to("0"))),
-        Mutation("fp8: wrong step along K", at(assigned(WARPS, "a_part"), instead(32, 16))),
-        Mutation(
-            "fp8: factors of the first half of the rows", at(assigned(WARPS, "rows", 1), to("[factors[0], factors[1]]"))
-        ),
-        Mutation("fp8: product before its data are there", without(wait("epilogue", "ab_full")), mode=DELAYED),
-        Mutation("fp8: stage never released", without(arrival("epilogue", "ab_empty"))),
-        Mutation("fp8: last stage of a tile never released", without(arrival("epilogue", "ab_empty", 1))),
+        Mutation("fp8: sums of a step kept over the next", at(keyword(OF_FP8, "keep"), to("True"))),
+        Mutation("fp8: wrong step along K", at(assigned(ADDING, "a_part"), instead(32, 16))),
+        Mutation("fp8: both warpgroups multiply the same rows", at(assigned(ADDING, "a_desc"), left)),
+        Mutation("fp8: factors of other rows", at(assigned(ADDING, "row"), instead(8, 4))),
+        Mutation("fp8: factors of the next step", at(assigned(ADDING, "turn"), to("step + 1 & 3"))),
+        Mutation("fp8: product before its data are there", without(wait("mma", "ab_full")), mode=DELAYED),
+        Mutation("fp8: stage never released", without(arrival("mma", "ab_empty"))),
+        Mutation("fp8: sums written before the last tile's are read", without(wait("mma", "acc_empty")), mode=DELAYED),
+        Mutation("fp8: sums read before they are there", without(wait("epilogue", "acc_full")), mode=DELAYED),
+        Mutation("fp8: sums of other rows", at(assigned(ADDING, "lane_row"), instead(16, 8))),
         Mutation(
             "fp8: stage released for one CTA only",
-            at(around(arrival("epilogue", "ab_empty"), ast.For, "epilogue"), to("[0]")),
+            at(around(arrival("mma", "ab_empty"), ast.For, "mma"), to("[0]")),
         ),
     ],
 }

@@ -57,7 +57,6 @@ class WgmmaText:
     registers_of_quarter: int
     pairs: int
     promoted: FactorsText | None
-    fp8: bool
     arrivals: dict[str, int]
     sync: str
     waits: dict[str, str]
@@ -100,7 +99,6 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Fr
         registers_of_quarter=registers // 4,
         pairs=registers // 2 // 2,
         promoted=factors_text(lowered),
-        fp8=lowered.engine_as(Wgmma).fp8,
         arrivals=arrivals(lowered.rings),
         sync="prims.barrier_cluster_arrive()\n    prims.barrier_cluster_wait()"
         if cluster.size > 1
@@ -131,13 +129,7 @@ def plan(lowered: LoweredKernel) -> str:
     pairs = zip(lowered.mainloops, lowered.engine_as(Wgmma).wides, strict=True)
     converted = dict.fromkeys(f"{feed.operand.arg} to {wide}" for loop, wide in pairs for feed in slotted([loop]))
     convert = f"convert {' and '.join(converted)}, exactly, and multiply with wgmma"
-    if lowered.engine_as(Wgmma).fp8:
-        depth = lowered.mainloops[0].tile_k
-        scaled = "scaled and " if lowered.promotion is not None else ""
-        work = (
-            f"multiply a quarter of the tile with wgmma while that before, of {depth} along K, is {scaled}added in f32"
-        )
-    elif lowered.promotion is not None:
+    if lowered.promotion is not None:
         depth = lowered.promotion.step
         work = f"{convert}; they scale each partial sum of {depth} along K and add it to sums in registers"
     elif converted:

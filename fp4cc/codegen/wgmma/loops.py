@@ -11,7 +11,7 @@ from fp4cc.codegen.mainloops import numbered
 from fp4cc.codegen.multicast import mask_text
 from fp4cc.codegen.splitting import steps_text
 from fp4cc.codegen.wgmma.places import bytes_name, rows_of, slot
-from fp4cc.ir.lowered import Load, LoweredKernel, Mainloop, Multiplied, Scales, Wgmma
+from fp4cc.ir.lowered import Load, LoweredKernel, Mainloop, Scales, Wgmma, Wide
 from fp4cc.ir.lowered.wgmma import slot_of
 from fp4cc.ir.part import Part
 
@@ -26,10 +26,7 @@ class ProductText:
 
 @dataclass(frozen=True, slots=True)
 class LoopText:
-    """A mainloop. `what` says which one, where there are several; `read` what a finished product has read.
-
-    `narrow`: of FP8, the elements of A and of B.
-    """
+    """A mainloop. `what` says which one, where there are several; `read` what a finished product has read."""
 
     what: str | None
     k_tiles: str
@@ -37,7 +34,6 @@ class LoopText:
     stages: str  # of all of K
     tx_bytes: str
     wide: str
-    narrow: str
     converts: bool
     direct: bool
     read: str
@@ -58,7 +54,7 @@ def descriptor(part: Part) -> str:
     return f"{part.name}_desc"
 
 
-def _loop(lowered: LoweredKernel, mainloop: Mainloop, wide: Multiplied, number: int) -> LoopText:
+def _loop(lowered: LoweredKernel, mainloop: Mainloop, wide: Wide, number: int) -> LoopText:
     several = len(lowered.products.products) > 1
     names = " and ".join(product.b.title for product in mainloop.products)
     read = [
@@ -72,7 +68,6 @@ def _loop(lowered: LoweredKernel, mainloop: Mainloop, wide: Multiplied, number: 
         stages=steps_text(lowered, f"k_tiles{numbered(number)}", mainloop.tile_k // lowered.tile.k),
         tx_bytes=f"STAGE_TX_BYTES{numbered(number)}",
         wide=wide,
-        narrow=f"{mainloop.products[0].a.element}.{mainloop.products[0].b.element}",
         converts=bool(mainloop.slotted),
         direct=mainloop.direct,
         read=" and ".join(read),
@@ -133,8 +128,7 @@ def _part(lowered: LoweredKernel, mainloop: Mainloop, part: Part, more: str = ""
 
 def _half_of_b(lowered: LoweredKernel) -> str:
     """Partial sums are made of half of B's rows at a time."""
-    whole = lowered.promotion is None and not lowered.engine_as(Wgmma).fp8
-    return "" if whole else f"side * {lowered.tile.n // 2 * 128} + "
+    return "" if lowered.promotion is None else f"side * {lowered.tile.n // 2 * 128} + "
 
 
 def _first(lowered: LoweredKernel, slot: int) -> str:

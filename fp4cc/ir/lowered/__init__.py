@@ -36,7 +36,8 @@ from fp4cc.ir.lowered.resources import (
 )
 from fp4cc.ir.lowered.rings import EPILOGUE_BARRIER, Barrier, NamedBarrier, Pipeline, RoleName, WarpRole
 from fp4cc.ir.lowered.tcgen05 import Mma, MmaKind, Tcgen05, Tmem
-from fp4cc.ir.lowered.wgmma import CONSUMERS, FP8_TILE_K, TILE_K, Converted, Multiplied, Scales, Slotted, Wgmma, Wide
+from fp4cc.ir.lowered.wgmma import CONSUMERS, TILE_K, Converted, Scales, Slotted, Wgmma, Wide
+from fp4cc.ir.lowered.wgmma_fp8 import FP8_TILE_K, WgmmaFp8
 from fp4cc.ir.lowered.wgmma_rs import Weights, WeightScales, WgmmaRS
 from fp4cc.ir.part import Part
 
@@ -64,7 +65,6 @@ __all__ = [
     "Marked",
     "Mma",
     "MmaKind",
-    "Multiplied",
     "NamedBarrier",
     "OneEach",
     "Operand",
@@ -91,6 +91,7 @@ __all__ = [
     "WeightScales",
     "Weights",
     "Wgmma",
+    "WgmmaFp8",
     "WgmmaRS",
     "Wide",
 ]

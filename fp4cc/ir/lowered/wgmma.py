@@ -14,12 +14,7 @@ from fp4cc.ir.part import Part
 #: What wgmma multiplies here: both operands of an instruction are of one of these types.
 Wide = Literal["bf16", "f16"]
 
-#: What the instructions of a mainloop multiply: both operands as one of these types, or FP8 as each of them is.
-Multiplied = Literal["bf16", "f16", "fp8"]
-
 TILE_K = 64  # elements: a row of a wide operand is then one 128-byte swizzle row
-#: A row of FP8 of 128 bytes: its sums are added in f32, because the tensor core keeps fewer bits.
-FP8_TILE_K = 128
 #: Warps that convert, multiply and run the epilogue.
 CONSUMERS = 4
 
@@ -127,20 +122,13 @@ class Converted:
 class Wgmma:
     """Products on wgmma: `wides` has the type that each mainloop multiplies.
 
-    With "fp8" there is one mainloop, and the sums of each step along K are added in f32, scaled if they are promoted.
-
     `slots`: operands that threads write, in shared memory; `slot_bytes` of A and as many of all Bs of a loop.
     """
 
-    wides: tuple[Multiplied, ...]
+    wides: tuple[Wide, ...]
     slots: int
     slot_bytes: int
     name: str = "wgmma"
-
-    @property
-    def fp8(self) -> bool:
-        """Whether FP8 is multiplied as it is."""
-        return "fp8" in self.wides
 
 
 def slotted(mainloops: Iterable[Mainloop]) -> tuple[Slotted, ...]:

@@ -11,6 +11,14 @@ from fp4cc.passes.engines.tcgen05.facts import tcgen05_facts
 from fp4cc.passes.engines.tcgen05.lower import lower_tcgen05, tcgen05_blocks, tcgen05_candidates, tcgen05_variations
 from fp4cc.passes.engines.wgmma.facts import wgmma_facts
 from fp4cc.passes.engines.wgmma.lower import lower_wgmma, wgmma_blocks, wgmma_candidates, wgmma_variations
+from fp4cc.passes.engines.wgmma_fp8.facts import wgmma_fp8_facts
+from fp4cc.passes.engines.wgmma_fp8.lower import (
+    lower_wgmma_fp8,
+    takes_fp8,
+    wgmma_fp8_blocks,
+    wgmma_fp8_candidates,
+    wgmma_fp8_variations,
+)
 from fp4cc.passes.engines.wgmma_rs.facts import wgmma_rs_facts
 from fp4cc.passes.engines.wgmma_rs.lower import (
     lower_wgmma_rs,
@@ -60,6 +68,15 @@ ENGINES = Engines([
         obeys,
         wgmma_rs_blocks,
         wgmma_rs_variations,
+    ),
+    EngineSpec(
+        "wgmma_fp8",
+        takes_fp8,
+        lambda kernel, _target, cases: lower_wgmma_fp8(kernel, cases),
+        wgmma_fp8_candidates,
+        wgmma_fp8_facts,
+        blocks=wgmma_fp8_blocks,
+        variations=wgmma_fp8_variations,
     ),
     EngineSpec(
         "wgmma",

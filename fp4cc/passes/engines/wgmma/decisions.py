@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fp4cc.ir.lowered import Decision, LoweredKernel, Mainloop, Multiplied, Wgmma
+from fp4cc.ir.lowered import Decision, LoweredKernel, Wgmma
 from fp4cc.ir.lowered.wgmma import slot_of, slotted
 from fp4cc.passes.choice.decisions import explain_asked_order, explain_products, explain_schedule
-from fp4cc.passes.engines.wgmma.fp8 import fp8_work
+from fp4cc.passes.feeds.fp8 import fp8_work
 from fp4cc.passes.feeds.registry import FEEDS
 from fp4cc.passes.feeds.spec import Arrival
 from fp4cc.passes.resources.split import explain_split
@@ -44,10 +44,7 @@ def _instructions(lowered: LoweredKernel) -> Iterator[Decision]:
     """The instruction of each mainloop."""
     for number, (wide, loop) in enumerate(zip(lowered.engine_as(Wgmma).wides, lowered.mainloops, strict=True)):
         feeds = slotted([loop])
-        if wide == "fp8":
-            why = "`accumulate = fast`: the tensor core keeps fewer bits of sums, added in f32 every 128 along K"
-            others = ("conversion to bf16: sums of f32, at half the rate",)
-        elif any(feed.scaled for feed in feeds):
+        if any(feed.scaled for feed in feeds):
             why = f"Hopper has no block-scaled tensor core: operands are dequantized to {wide}, exactly"
             others = ("fp8 wgmma: e4m3 cannot hold an element times its scale",)
         elif feeds:
@@ -56,21 +53,14 @@ def _instructions(lowered: LoweredKernel) -> Iterator[Decision]:
         else:
             why, others = "both operands are of that type", ()
         what = f"instruction {number + 1}" if number else "instruction"
-        whole = lowered.promotion is None and wide != "fp8"
-        columns = lowered.tile.n if whole else lowered.tile.n // 2
-        name = f"wgmma.mma_async m64n{columns}k{32 if wide == 'fp8' else 16}, {_types(wide, loop)}"
-        yield Decision(what, name, why, others, "target")
-
-
-def _types(wide: Multiplied, loop: Mainloop) -> str:
-    """What an instruction multiplies."""
-    return " by ".join(operand.element for _, operand in loop.operands) if wide == "fp8" else wide
+        columns = lowered.tile.n if lowered.promotion is None else lowered.tile.n // 2
+        yield Decision(what, f"wgmma.mma_async m64n{columns}k16, {wide}", why, others, "target")
 
 
 def _not_fast(lowered: LoweredKernel) -> Iterator[Decision]:
     """Why a product that may be fast is not."""
     fast = any(value.attrs.get("accumulate") == "fast" for value in lowered.kernel.values)
-    if fast and not lowered.engine_as(Wgmma).fp8 and isinstance(why := fp8_work(lowered.kernel), str):
+    if fast and isinstance(why := fp8_work(lowered.kernel), str):
         yield Decision("accumulate", "f32", f"fp8 wgmma takes none of this kernel: {why}", (), "compiler")
 
 

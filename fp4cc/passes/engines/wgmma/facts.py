@@ -10,8 +10,6 @@ from fp4cc.targets.sm90 import SM90A
 
 def wgmma_facts(lowered: LoweredKernel) -> Facts:
     """Its rate is that of 16-bit operands, whatever they were."""
-    if lowered.engine_as(Wgmma).fp8:
-        return Facts(flop_per_clock=2 * SM90A.flop_per_clock, slower="the warps that multiply add the sums in f32 too")
     if not slotted(lowered.mainloops):
         return Facts(flop_per_clock=SM90A.flop_per_clock, slower="the warps that multiply run the epilogue too")
     return Facts(

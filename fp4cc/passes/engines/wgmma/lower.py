@@ -14,7 +14,6 @@ from fp4cc.diagnostics import DiagnosticError, error
 from fp4cc.ir.kernel import Constraint, Expr, Kernel, Schedule
 from fp4cc.ir.lowered import (
     CONSUMERS,
-    FP8_TILE_K,
     TILE_K,
     Cluster,
     Launch,
@@ -36,7 +35,6 @@ from fp4cc.passes.choice.split import least_clocks, parts_of, split_blocks, spli
 from fp4cc.passes.choice.stages import choose_stages, fewer_stages
 from fp4cc.passes.engines.wgmma.decisions import explain_choices
 from fp4cc.passes.engines.wgmma.estimate import clocks
-from fp4cc.passes.engines.wgmma.fp8 import fp8_work
 from fp4cc.passes.engines.wgmma.memory import (
     OPERAND_BARRIER,
     PROMOTED_SLOTS,
@@ -48,7 +46,7 @@ from fp4cc.passes.engines.wgmma.memory import (
     plan_pipeline,
     plan_smem,
 )
-from fp4cc.passes.engines.wgmma.operands import Steps, constraints, plan_steps, promoted_steps
+from fp4cc.passes.engines.wgmma.operands import Steps, plan_steps, promoted_steps
 from fp4cc.passes.epilogue.blocks import TooNarrow, whole_panels
 from fp4cc.passes.epilogue.memory import STAGING_LIMIT
 from fp4cc.passes.epilogue.plan import plan_epilogue
@@ -59,6 +57,7 @@ from fp4cc.passes.problem.groups import check_groups
 from fp4cc.passes.problem.halves import refusal
 from fp4cc.passes.problem.roles import multiplies
 from fp4cc.passes.problem.unzip import Frame, find_products, tile_widths
+from fp4cc.passes.problem.whole_loads import whole_loads
 from fp4cc.passes.resources.params import group_params, plan_params, product_sizes
 from fp4cc.passes.resources.split import (
     over_parts,
@@ -98,14 +97,9 @@ class _Work:
     promotion: Promotion | None = None
 
     @property
-    def fp8(self) -> bool:
-        """Whether FP8 is multiplied as it is."""
-        return self.steps[0].wide == "fp8"
-
-    @property
     def tile(self) -> Tile:
         """A tile."""
-        return Tile(SM90A.tile_m, self.columns, FP8_TILE_K if self.fp8 else TILE_K, SM90A.tile_m)
+        return Tile(SM90A.tile_m, self.columns, TILE_K, SM90A.tile_m)
 
     @property
     def slots(self) -> int:
@@ -120,7 +114,7 @@ class _Work:
 def lower_wgmma(kernel: Kernel, cases: Sequence[Case]) -> list[LoweredKernel]:
     """A plan for each case. Raises DiagnosticError for what cannot be built on sm_90a."""
     work = _work_on(kernel)
-    required = constraints(work.kernel, work.steps)
+    required = whole_loads(work.kernel, [steps.products for steps in work.steps])
     return [replace(_lower_with(work, case.when, case.schedule, required), kernel=kernel) for case in cases]
 
 
@@ -149,10 +143,6 @@ def wgmma_variations(plan: LoweredKernel) -> list[Fields]:
 def _work_on(kernel: Kernel) -> _Work:
     check_groups(kernel)
     sizes = Sizes.of(kernel.dims)
-    fast = fp8_work(kernel)
-    if not isinstance(fast, str):
-        steps, columns = (fast.steps,), SM90A.tile_n
-        return _Work(fast.kernel, sizes, fast.problem, fast.frame, steps, fast.needs, columns, fast.promotion)
     return _promoted(kernel, sizes) if is_promoted(kernel) else _work(split_row_scales(kernel), sizes)
 
 
@@ -181,7 +171,7 @@ def _lower_with(
     cluster = Cluster(_cluster_m(work, schedule), 1)
     mainloops, maps = plan_mainloops(problem, work.steps, tile, cluster)
     engine = Wgmma(tuple(steps.wide for steps in work.steps), work.slots, SLOT_BYTES)
-    factors = () if work.promotion is None or work.fp8 else factors_buffer(work.promotion)
+    factors = () if work.promotion is None else factors_buffer(work.promotion)
     left = SM90A.smem_bytes - plan_smem(mainloops, engine, _least_stages(mainloops), factors).total
     epilogue = plan_epilogue(work.frame, work.sizes, tile.n, min(STAGING_LIMIT, left - ALIGNMENT))
     parts = parts_of(schedule, work.clocks)

@@ -48,7 +48,7 @@ OPERAND_BARRIER = NamedBarrier("OPERAND_BARRIER", 2, "epilogue", "the named barr
 #: A row of a tile's sums in shared memory; 4 floats of padding keep both sides of the exchange free of bank conflicts.
 EXCHANGE_PITCH = 4 * (SM90A.tile_n + 4)
 _EXCHANGE_BYTES = SM90A.tile_m * EXCHANGE_PITCH
-_MAP_TYPES = {"bf16": "BF16", "f16": "F16", "e4m3": "U8", "e5m2": "U8"}
+_MAP_TYPES = {"bf16": "BF16", "f16": "F16"}
 
 
 def plan_mainloops(

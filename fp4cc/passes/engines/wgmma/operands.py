@@ -13,10 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
-from fp4cc.ir.kernel import Arg, Constraint, Kernel
-from fp4cc.ir.lowered import TILE_K, Feed, Multiplied, Operand, Problem, Product, Wide
+from fp4cc.ir.kernel import Arg, Kernel
+from fp4cc.ir.lowered import TILE_K, Feed, Operand, Problem, Product, Wide
 from fp4cc.ir.part import Part
-from fp4cc.ir.sizes import fold
 from fp4cc.passes.feeds.holding import why_not_dequantized
 from fp4cc.passes.feeds.promoted_scales import STEP
 from fp4cc.passes.feeds.registry import FEEDS
@@ -31,7 +30,7 @@ class Steps:
     """A mainloop without its loads: products that share A, the type they are multiplied in, what threads make of it."""
 
     products: tuple[Product, ...]
-    wide: Multiplied
+    wide: Wide
     slotted: tuple[Feed, ...]
     tile_k: int = TILE_K
 
@@ -100,32 +99,6 @@ def _joins(steps: Steps, product: Product, wide: Wide, columns: int) -> bool:
     first = steps.products[0]
     room = (len(steps.products) + 1) * columns <= SM90A.tile_n
     return room and (first.a, steps.wide, first.k) == (product.a, wide, product.k)
-
-
-def constraints(kernel: Kernel, loops: Sequence[Steps]) -> tuple[Constraint, ...]:
-    """What the loads ask of each K; what static sizes already break is an error here."""
-    found: dict[str, Constraint] = {}
-    for steps in loops:
-        product = steps.products[0]
-        span = next((d.span for d in kernel.dims if d.name == product.k_axis), kernel.arg(product.a.arg).span)
-        operand = max(steps.operands, key=_k_multiple)
-        multiple = _k_multiple(operand)
-        reason = f"a row of {operand.name} must start on 16 bytes for TMA"
-        condition = fold("eq", fold("mod", product.k, multiple), 0)
-        if condition is False:
-            raise DiagnosticError([
-                error("FP4011", f"{product.k_axis} = {product.k} is not a multiple of {multiple}", span, notes=[reason],
-                      help=f"pad {product.k_axis} with zeros"),
-            ])  # fmt: skip
-        if condition is not True:
-            text = f"{product.k_axis} % {multiple} == 0"
-            found[text] = Constraint(condition, text, span, reason)
-    return tuple(found.values())
-
-
-def _k_multiple(operand: Operand) -> int:
-    """The fewest elements that are whole units of 16 bytes."""
-    return 64 if operand.bits == 6 else 128 // operand.bits
 
 
 # What can be built.

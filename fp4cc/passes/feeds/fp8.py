@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from fp4cc.ir.kernel import Kernel
 from fp4cc.ir.lowered import FP8_TILE_K, Problem, Promotion
 from fp4cc.ir.sizes import Sizes
-from fp4cc.passes.engines.wgmma.operands import Steps
 from fp4cc.passes.epilogue.blocks import whole_panels
 from fp4cc.passes.feeds.promoted_scales import is_promoted, promoted_product, promoted_scales
 from fp4cc.passes.feeds.scale_reading import Needs, Readers
@@ -30,7 +29,6 @@ class Fp8Work:
     kernel: Kernel
     problem: Problem
     frame: Frame
-    steps: Steps
     needs: Needs
     promotion: Promotion | None
 
@@ -58,7 +56,7 @@ def _plain(kernel: Kernel, sizes: Sizes) -> Fp8Work | str:
         return "`unzip` makes two products of it"
     if not tile_widths(frame, problem, [SM90A.tile_n]) or not whole_panels(frame, (SM90A.tile_n,)):
         return f"its tile has fewer than {SM90A.tile_n} columns"
-    return Fp8Work(kernel, problem, frame, Steps(problem.products, "fp8", (), FP8_TILE_K), Needs(kernel.args), None)
+    return Fp8Work(kernel, problem, frame, Needs(kernel.args), None)
 
 
 def _promoted(kernel: Kernel, sizes: Sizes) -> Fp8Work | str:
@@ -67,5 +65,4 @@ def _promoted(kernel: Kernel, sizes: Sizes) -> Fp8Work | str:
     a, b = promoted_scales(problem, Readers(kernel, sizes, problem, kernel.constraints, needs))
     if b.each_row:
         return "scales of each column and step do not fit in registers"
-    steps = Steps(problem.products, "fp8", (), FP8_TILE_K)
-    return Fp8Work(kernel, problem, frame, steps, needs, Promotion(a, b, FP8_TILE_K))
+    return Fp8Work(kernel, problem, frame, needs, Promotion(a, b, FP8_TILE_K))

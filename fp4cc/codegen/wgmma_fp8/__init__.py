@@ -1,0 +1,1 @@
+"""The text of products of FP8 on Hopper."""

@@ -1,0 +1,1 @@
+"""FP8 multiplied as it is, where a kernel takes sums of fewer bits."""
