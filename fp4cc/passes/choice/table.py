@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from fp4cc.ir.kernel import Arg, Expr, Kernel
 from fp4cc.ir.roles import batch_dims
-from fp4cc.ir.sizes import Sizes, fold, free_names
+from fp4cc.ir.sizes import Sizes, fold, free_names, where
 from fp4cc.passes.choice.cases import Bounds, Candidate, Case
 from fp4cc.passes.choice.over import over
 from fp4cc.plans import MOST_PLANS
@@ -35,6 +35,8 @@ WITHIN = 1.15
 #: Sizes of rows, of other dims and of batches that the table is made for; beyond them the nearest plan goes on.
 _ROWS, _OTHERS, _BATCHES = (1, 16384), (256, 32768), (1, 64)
 _SAMPLES = 640
+#: Clocks that no plan takes.
+_NEVER = 1 << 60
 #: What a call may lose and still count as well served.
 _EASY = 1.1
 #: How much slower than the best plan an interval's may be before another takes over; more, where they get too many.
@@ -242,14 +244,19 @@ def _compared(
     used.sort(key=lambda number: (candidates[number].within is None, len(wins[number])))
     chosen: list[Chosen] = []
     for place, number in enumerate(used):
-        candidate, later = candidates[number], [candidates[other].clocks for other in used[place + 1 :]]
-        where = wins[number] if len(wins[number]) else np.arange(times.shape[1])
-        at = {name: round(exp(float(np.log(sizes[where]).mean()))) for name, sizes in dims.items()}
+        candidate, later = candidates[number], [_served(candidates[other]) for other in used[place + 1 :]]
+        won = wins[number] if len(wins[number]) else np.arange(times.shape[1])
+        at = {name: round(exp(float(np.log(sizes[won]).mean()))) for name, sizes in dims.items()}
         when = None if not later else fold("le", candidate.clocks, later[0] if len(later) == 1 else fold("min", *later))
         if when is not None and candidate.within is not None:
             when = fold("and", candidate.within, when)
         chosen.append(Chosen(number, Case(when, None, candidate.pick, at)))
     return chosen
+
+
+def _served(candidate: Candidate) -> Expr:
+    """The time of a plan as earlier ones are compared with it: none is slower than one that does not serve a size."""
+    return candidate.clocks if candidate.within is None else where(candidate.within, candidate.clocks, _NEVER)
 
 
 def _intervals(

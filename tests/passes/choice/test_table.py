@@ -200,6 +200,16 @@ def test_thresholds_between_engines_come_out_of_the_model() -> None:
         assert all(most_rows(of, Bounds.of(kernel("bf16", "bf16"), case.when)) == 16 for case in asked)
 
 
+@pytest.mark.parametrize("rows", [8, 9, 16])
+def test_plans_that_do_not_serve_a_size_keep_no_other_from_it(rows: int) -> None:
+    """With all dims open the plan for 16 rows is slower than that for 8 everywhere, and serves 9 to 16 nonetheless."""
+    of = lower(kernel("bf16", "nvfp4"), "sm_90a", 6)
+    call = {"M": rows, "N": 4096, "K": 4096}
+    plan = next((p for p in of.variants if p.when is not None and evaluate(p.when, call)), of)
+    assert plan.engine is not None
+    assert plan.engine.name == "decode"
+
+
 def test_a_candidates_condition_may_hold_always() -> None:
     bounds = Bounds.of(kernel(where="where M <= 16"))
     assert implied(("le", "M", 16), bounds)
