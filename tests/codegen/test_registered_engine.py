@@ -31,9 +31,10 @@ from fp4cc.ir.sizes import Sizes
 from fp4cc.passes import lower
 from fp4cc.passes.choice.cases import Bounds, Case
 from fp4cc.passes.engines.registry import ENGINES
-from fp4cc.passes.engines.spec import EngineSpec, most_rows, multiplies
+from fp4cc.passes.engines.spec import EngineSpec, most_rows
 from fp4cc.passes.epilogue.plan import plan_epilogue
 from fp4cc.passes.feeds.scale_reading import Needs
+from fp4cc.passes.problem.roles import multiplies
 from fp4cc.passes.problem.unzip import find_products
 from fp4cc.passes.resources.params import plan_params, product_sizes
 from fp4cc.passes.resources.smem import place_buffers

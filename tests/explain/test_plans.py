@@ -117,7 +117,8 @@ def test_the_plans_over_rows_with_their_conditions(
     """The size of the call is marked; with `--set` the table is of the kernel that leaves it open."""
     (tmp_path / "k.fp4").write_text(GEMM)
     sizes = ["--set", "N=4096", "--set", "K=4096", way, "M=24", "--target", target]
-    ran = CliRunner().invoke(cli, ["explain", str(tmp_path / "k.fp4"), "--no-compile", *sizes])
+    command = ["explain", str(tmp_path / "k.fp4"), "--no-compile", *sizes]
+    ran = CliRunner().invoke(cli, command, env={"COLUMNS": "120"})
     assert ran.exit_code == 0, ran.output
     shown = ran.output[ran.output.index("plans over M") :]
     assert "M = 24 " in next(line for line in shown.splitlines() if line.endswith(" <- this call"))

@@ -6,6 +6,7 @@ python tests/fp4num/test_docs.py      # writes the generated parts of the page a
 from __future__ import annotations
 
 import re
+import textwrap
 from pathlib import Path
 
 from fp4num import FORMATS, RULES, BlockFormat
@@ -54,7 +55,8 @@ def quantizer(name: str) -> str:
         assert given is not None
         lines += ["", "# the same from tensor_scale", *equations(given)]
     text = (rule.__doc__ or "").strip().splitlines()[0]
-    heading = f"### `{name}`\n\n{text} (Statistic: {WHAT[rule.statistic]}.)"
+    said = textwrap.fill(f"{text} (Statistic: {WHAT[rule.statistic]}.)", 120, break_on_hyphens=False)
+    heading = f"### `{name}`\n\n{said}"
     body = "\n".join(f"    {line}".rstrip() for line in lines)
     return f"{heading}\n\n{body}"
 

@@ -31,14 +31,15 @@ from fp4cc.ir.lowered import FP8_TILE_K, Load, LoweredKernel, SmemBuffer, WgmmaF
 class WgmmaFp8Text:
     """What the templates of templates/sm90/wgmma_fp8 substitute.
 
-    `columns`: of an instruction; `sums` those of a thread, and as many of a step. `few`: both warpgroups have the same
-    rows, and other columns; `rows` of A are loaded, and zeros follow them in a stage where they are `padded`.
+    `columns`: of an instruction; `sums` those of a thread, in pairs, and as many of a step. `few`: both warpgroups have
+    the same rows, and other columns; `rows` of A are loaded, and zeros follow them in a stage where they are `padded`.
     `registers`: setmaxnreg of the roles.
     """
 
     elements: str
     columns: int
     sums: int
+    sum_pairs: int
     few: bool
     rows: int
     padded: bool
@@ -82,6 +83,7 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Fr
         elements=f"{product.a.element}.{product.b.element}",
         columns=columns,
         sums=columns // 2,
+        sum_pairs=columns // 4,
         few=engine.few,
         rows=engine.rows,
         ordered=engine.ordered,

@@ -168,7 +168,7 @@ def test_tiles_of_few_rows_where_a_condition_bounds_them(when: int, tile: str) -
     ("when M <= 17 { tile 16 x 64 x 128 }", "FP5010", "at most 16 rows"),
     ("when M <= 64 { tile 64 x 64 x 128; cluster 2 x 1 }", "FP5011", "tiles of 128 rows"),
     ("{ cluster 1 x 2 }", "FP5011", "1 x 1 or 2 x 1"),
-    ("{ raster along_m }", "FP5013", "`raster`"),
+    ("{ accumulators 2 }", "FP5013", "`accumulators`"),
     ("{ stages 9 }", "FP5012", "9 stages"),
     ("{ split_k 17 }", "FP4030", "17 parts"),
 ])  # fmt: skip
