@@ -49,12 +49,12 @@ def run_trial(
     from fp4rt.bounded import compare_within_bounds
     from fp4rt.compare import compare_outputs
 
-    before = _masked_outputs(reference, inputs)
+    before = masked_outputs(reference, inputs)
     started = time.perf_counter()
-    found = kernel(**_copies(kernel, inputs), **_filled(before))
+    found = kernel(**_copies(kernel, inputs), **filled(before))
     device_seconds = time.perf_counter() - started
     started = time.perf_counter()
-    expected = reference(**_copies(kernel, inputs), **_filled(before))
+    expected = reference(**_copies(kernel, inputs), **filled(before))
     reference_seconds = time.perf_counter() - started
     typed = kernel.manifest.kernel
     if bounded:
@@ -79,7 +79,7 @@ def run_alone(reference: Kernel, inputs: Mapping[str, Any], dims: Mapping[str, i
     return Trial(reference.device, dict(dims), outputs, seconds, seconds, ())
 
 
-def _masked_outputs(reference: Kernel, inputs: Mapping[str, Any]) -> dict[str, Any]:
+def masked_outputs(reference: Kernel, inputs: Mapping[str, Any]) -> dict[str, Any]:
     """The outputs of which some rows are not to be written, in memory of their own."""
     kernel = reference.manifest.kernel
     masked = {arg.name for arg in kernel.args if arg.direction == "out" and any(axis.upto for axis in arg.axes)}
@@ -88,7 +88,7 @@ def _masked_outputs(reference: Kernel, inputs: Mapping[str, Any]) -> dict[str, A
     return {name: value for name, value in reference(**_copies(reference, inputs)).items() if name in masked}
 
 
-def _filled(outputs: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def filled(outputs: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Memory for these outputs with a pattern in it, which shows what is written: an argument of a call."""
     if not outputs:
         return {}

@@ -73,7 +73,8 @@ def test_the_first_is_the_compilers_own_and_the_others_are_in_the_models_order()
 
 def test_few_rows_are_offered_to_the_engine_that_takes_them() -> None:
     _, (call,) = ways_of(kernel_of(HEAD.format(dims="M, N, K", a="bf16")), "sm_90a", "M=16", "N=4096", "K=4096", top=1)
-    assert any(way.label.startswith("decode") and way.fields == () for way in call.ways)
+    own, *_ = call.ways  # the compiler's own plan
+    assert own.label.startswith("decode")
 
 
 def test_legality_is_the_engines_alone(monkeypatch: pytest.MonkeyPatch) -> None:
