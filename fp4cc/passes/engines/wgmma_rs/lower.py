@@ -43,7 +43,7 @@ from fp4cc.passes.engines.wgmma_rs.memory import (
     plan_smem,
     staging_limit,
 )
-from fp4cc.passes.engines.wgmma_rs.operands import columns_of, constraints, plan_weights, refusals, wide_of
+from fp4cc.passes.engines.wgmma_rs.operands import columns_of, plan_weights, refusals, wide_of
 from fp4cc.passes.engines.wgmma_rs.schedule import asked_wrongly, asks_for_it
 from fp4cc.passes.engines.wgmma_rs.stores import PARTIAL_BARRIER, STORE_BARRIERS, WARPGROUPS, stored_by_engine
 from fp4cc.passes.epilogue.blocks import whole_panels
@@ -52,6 +52,7 @@ from fp4cc.passes.epilogue.plan import EpiloguePlan, plan_epilogue
 from fp4cc.passes.feeds.scale_reading import Needs, Readers
 from fp4cc.passes.problem.emptiness import not_empty
 from fp4cc.passes.problem.unzip import Frame, find_products, tile_widths
+from fp4cc.passes.problem.whole_loads import whole_loads
 from fp4cc.passes.resources.params import plan_params, product_sizes
 from fp4cc.passes.resources.split import (
     over_parts,
@@ -190,7 +191,7 @@ def lower_wgmma_rs(kernel: Kernel, cases: Sequence[Case]) -> list[LoweredKernel]
     wrong = [each for schedule in blocks for each in asked_wrongly(schedule, list(work.tiles))]
     if wrong:
         raise DiagnosticError(wrong)
-    required = constraints(work.kernel, work.problem)
+    required = whole_loads(work.kernel, [work.problem.products])
     return [replace(_lower_with(work, case, required), kernel=kernel) for case in cases]
 
 

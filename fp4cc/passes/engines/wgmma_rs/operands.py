@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
-from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
-from fp4cc.ir.kernel import Constraint, Expr, Kernel
+from fp4cc.diagnostics import Diagnostic, error
+from fp4cc.ir.kernel import Expr, Kernel
 from fp4cc.ir.lowered import Operand, Problem, Weights, WeightScales, Wide
 from fp4cc.ir.lowered.wgmma_rs import STAGE_K, WEIGHT_ROWS
 from fp4cc.ir.part import Part
-from fp4cc.ir.sizes import fold
 from fp4cc.passes.feeds.holding import why_not_held
 from fp4cc.passes.feeds.scale_reading import Readers
 from fp4cc.passes.problem.divides import divides
@@ -128,28 +127,6 @@ def _in_one_atom(operand: Operand, rows: int, readers: Readers) -> bool:
     """Whether every tile is known to lie within an atom of 128 rows. Halves that take turns do it in whole tiles."""
     takes_turns = operand.half is not None and operand.half.group is not None
     return takes_turns or divides(rows, operand.first_row, readers.facts, readers.sizes)
-
-
-def constraints(kernel: Kernel, problem: Problem) -> tuple[Constraint, ...]:
-    """What the loads ask of K; what static sizes already break is an error here."""
-    product = problem.products[0]
-    span = next((d.span for d in kernel.dims if d.name == product.k_axis), kernel.arg(product.a.arg).span)
-    operand = max((product.a, product.b), key=_k_multiple)
-    multiple = _k_multiple(operand)
-    reason = f"a row of {operand.name} must start on 16 bytes for TMA"
-    condition = fold("eq", fold("mod", product.k, multiple), 0)
-    if condition is False:
-        raise DiagnosticError([
-            error("FP4011", f"{product.k_axis} = {product.k} is not a multiple of {multiple}", span, notes=[reason],
-                  help=f"pad {product.k_axis} with zeros"),
-        ])  # fmt: skip
-    text = f"{product.k_axis} % {multiple} == 0"
-    return () if condition is True else (Constraint(condition, text, span, reason),)
-
-
-def _k_multiple(operand: Operand) -> int:
-    """The fewest elements that are whole units of 16 bytes."""
-    return 64 if operand.bits == 6 else 128 // operand.bits
 
 
 def columns_of(slots: int) -> int | None:
