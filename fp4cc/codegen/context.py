@@ -6,6 +6,7 @@ from collections.abc import Container, Iterable
 from dataclasses import dataclass
 
 from fp4cc.codegen.epilogue.hooks import EpilogueText
+from fp4cc.codegen.parts import bytes_name
 from fp4cc.codegen.summary import summary
 from fp4cc.ir.lowered import Cluster, LoweredKernel, Pipeline, Size, SmemBuffer
 from fp4cc.ir.lowered_epilogue import EpilogueProgram
@@ -99,6 +100,17 @@ class BufferText:
     def of_bytes(cls, buffer: SmemBuffer) -> BufferText:
         """One without a type of its own."""
         return cls(buffer.name, "cutlass.Int8", buffer.total, buffer.align)
+
+    @classmethod
+    def of_ring(cls, buffer: SmemBuffer) -> BufferText:
+        """One of a kernel with one mainloop: parts of its stages, the barriers of stages and of sums, others."""
+        if buffer.part is not None:
+            return cls(buffer.name, "cutlass.Int8", f"STAGES * {bytes_name(buffer.part)}", buffer.align)
+        if buffer.name in ("ab_full", "ab_empty"):
+            return cls(buffer.name, "cutlass.Int64", "STAGES", 8)
+        if buffer.name in ("acc_full", "acc_empty"):
+            return cls(buffer.name, "cutlass.Int64", 1, 8)
+        return cls.of_bytes(buffer)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from fp4cc.codegen.placing import PlacesText, first_used, of_group, place_text, 
 from fp4cc.codegen.promoted_scales import FactorsText, factor_functions, factors_by_batch, factors_text
 from fp4cc.codegen.splitting import SplitText, split_text, steps_text
 from fp4cc.codegen.walking import WalkText, walk_of_exchanged
-from fp4cc.ir.lowered import FP8_TILE_K, Load, LoweredKernel, SmemBuffer, WgmmaFp8
+from fp4cc.ir.lowered import FP8_TILE_K, Load, LoweredKernel, WgmmaFp8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +73,7 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Fr
         plan=plan(lowered),
         constants=_constants(lowered),
         spaces=[SMEM],
-        buffers=[_buffer(buffer) for buffer in lowered.smem.buffers],
+        buffers=[BufferText.of_ring(buffer) for buffer in lowered.smem.buffers],
         batched=bool(problem.batch_axes) and problem.groups is None,  # `place` finds a tile in its group
         band=lowered.walk.band,
     )
@@ -152,16 +152,6 @@ def _constants(lowered: LoweredKernel) -> list[list[Constant]]:
         *named_barriers(lowered),
     ]
     return [shape, ring, warps]
-
-
-def _buffer(buffer: SmemBuffer) -> BufferText:
-    if buffer.part is not None:
-        return BufferText(buffer.name, "cutlass.Int8", f"STAGES * {bytes_name(buffer.part)}", buffer.align)
-    if buffer.name in ("ab_full", "ab_empty"):
-        return BufferText(buffer.name, "cutlass.Int64", "STAGES", 8)
-    if buffer.name in ("acc_full", "acc_empty"):
-        return BufferText(buffer.name, "cutlass.Int64", 1, 8)
-    return BufferText.of_bytes(buffer)
 
 
 def _load(lowered: LoweredKernel, load: Load) -> Call:

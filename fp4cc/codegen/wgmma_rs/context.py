@@ -23,7 +23,7 @@ from fp4cc.codegen.splitting import SplitText, split_text
 from fp4cc.codegen.walking import WalkText, walk_of_exchanged
 from fp4cc.codegen.wgmma_rs.stores import StoreText, store_text
 from fp4cc.codegen.wgmma_rs.weights import WeightsText, atom_rows, first_row, weights_text
-from fp4cc.ir.lowered import Load, LoweredKernel, SmemBuffer, WgmmaRS
+from fp4cc.ir.lowered import Load, LoweredKernel, WgmmaRS
 from fp4cc.ir.lowered.wgmma_rs import STAGE_K
 from fp4cc.ir.lowered_epilogue import CTA_ROWS
 
@@ -77,7 +77,7 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Fr
         plan=plan(lowered),
         constants=_constants(lowered),
         spaces=[SMEM],
-        buffers=[_buffer(buffer) for buffer in lowered.smem.buffers],
+        buffers=[BufferText.of_ring(buffer) for buffer in lowered.smem.buffers],
         batched=batched,
         band=lowered.walk.band,
     )
@@ -176,16 +176,6 @@ def _constants(lowered: LoweredKernel) -> list[list[Constant]]:
         *(b for b in named_barriers(lowered) if b.name != "STORE_BARRIER_2"),
     ]
     return [shape, ring, warps]
-
-
-def _buffer(buffer: SmemBuffer) -> BufferText:
-    if buffer.part is not None:
-        return BufferText(buffer.name, "cutlass.Int8", f"STAGES * {bytes_name(buffer.part)}", buffer.align)
-    if buffer.name in ("ab_full", "ab_empty"):
-        return BufferText(buffer.name, "cutlass.Int64", "STAGES", 8)
-    if buffer.name in ("acc_full", "acc_empty"):
-        return BufferText(buffer.name, "cutlass.Int64", 1, 8)
-    return BufferText.of_bytes(buffer)
 
 
 def _load(lowered: LoweredKernel, load: Load) -> Call:
