@@ -177,6 +177,18 @@ def find(name: str | Recipe) -> Recipe:
     raise TorchError(f"no recipe is called {name!r}", code="FP6142", help=f"{hint}one of {', '.join(RECIPES)}")
 
 
+def of_kind(name: str | Recipe, kind: str, purpose: str) -> Recipe:
+    """A recipe by its name, of a kind that serves a purpose; TorchError FP6142 for one of another kind too."""
+    found = find(name)
+    if found.kind != kind:
+        raise TorchError(
+            f"{found.name} is a recipe for {found.kind}, {purpose}",
+            code="FP6142",
+            help=f"one of {', '.join(r.name for r in RECIPES.values() if r.kind == kind)}",
+        )
+    return found
+
+
 def kernels_of(recipes: Iterable[Recipe]) -> list[tuple[str, str]]:
     """The (file, kernel) of recipes, each once."""
     names = dict.fromkeys(kernel for recipe in recipes for kernel in recipe.kernels.values())

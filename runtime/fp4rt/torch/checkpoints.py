@@ -79,13 +79,8 @@ def load_quantized(
         CheckpointError: FP6402 to FP6408 for a quantized layer that does not follow the convention.
         ArtifactError: FP6140 where nobody has kernels, FP6141 where a folder lacks one.
     """
-    chosen, reader = recipes.find(recipe), _reader(convention)
-    if chosen.kind != "inference":
-        raise TorchError(
-            f"{chosen.name} is a recipe for training, and a quantized checkpoint is for inference",
-            code="FP6142",
-            help=f"one of {', '.join(r.name for r in recipes.RECIPES.values() if r.kind == 'inference')}",
-        )
+    chosen = recipes.of_kind(recipe, "inference", "and a quantized checkpoint is for inference")
+    reader = _reader(convention)
     tensors = io.open_checkpoint(checkpoint) if isinstance(checkpoint, (str, os.PathLike)) else checkpoint
     kernels = RecipeKernels(chosen, device, target, artifacts)
     places = [place for place in linear_layers(model, filter) if f"{place[0]}.weight_scale" in tensors]

@@ -65,11 +65,7 @@ def experts(
             not given, or the other way around.
         ArgumentError: for tensors that do not fit the kernels or the routing.
     """
-    chosen = recipes.find(recipe)
-    if chosen.kind != "experts":
-        names = ", ".join(name for name, r in recipes.RECIPES.items() if r.kind == "experts")
-        raise TorchError(f"{chosen.name} is a recipe for {chosen.kind}, not for experts", code="FP6142",
-                         help=f"one of {names}")  # fmt: skip
+    chosen = recipes.of_kind(recipe, "experts", "not for experts")
     folders = os.environ.get(supply.FOLDERS)
     known = _loaded(tuple(chosen.kernels.items()), device, target, artifacts, folders)
     kernels = known.all_of(gate_up.codes)

@@ -73,13 +73,7 @@ def parallelize(
         TorchError: FP6142 for no such recipe or none for inference, FP6143 for a layer or a pattern that does not fit,
             FP6146 for a weight that cannot be cut at whole scale blocks and atoms of its scale layout.
     """
-    chosen = recipes.find(recipe)
-    if chosen.kind != "inference":
-        raise TorchError(
-            f"{chosen.name} is a recipe for {chosen.kind}, and layers are cut for inference",
-            code="FP6142",
-            help=f"one of {', '.join(name for name, r in recipes.RECIPES.items() if r.kind == 'inference')}",
-        )
+    chosen = recipes.of_kind(recipe, "inference", "and layers are cut for inference")
     ranks, rank = dist.get_world_size(group), dist.get_rank(group)
     kernels = RecipeKernels(chosen, device, target, artifacts)
     places = list(linear_layers(model, lambda name, _: _how(name, plan) is not None))
