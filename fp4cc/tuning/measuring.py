@@ -12,8 +12,9 @@ from fp4cc.cache.keys import Json
 from fp4cc.driver import artifact_of
 from fp4cc.driver.build import BuiltKernel, put_entry
 from fp4rt.artifact import Artifact
+from fp4rt.sizes import sizes_text
 from fp4rt.tune import Clock
-from fp4rt.tuning import Attempt, Call, Way, Work, parse_attempt, sizes_text
+from fp4rt.tuning import Attempt, Call, Way, Work, parse_attempt
 
 #: Compiles schedules by the name of their folder.
 Build = Callable[[Sequence[str]], Mapping[str, BuiltKernel]]
@@ -84,8 +85,7 @@ class Search:
         time is up. RuntimeFault where nothing can be measured here.
         """
         total = sum(len(call.ways) for call in self.work.calls)
-        for rank in range(max(len(call.ways) for call in self.work.calls)):
-            turn = [(call, call.ways[rank]) for call in self.work.calls if rank < len(call.ways)]
+        for turn in self.work.rounds():
             if self.clock.over:
                 return False
             self.report(f"compiling {len(turn)} schedules", len(self.attempts), total)

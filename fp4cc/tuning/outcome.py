@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fp4cc.tuning.calls import condition
-from fp4rt.sizes import text
-from fp4rt.tuning import Attempt, Call, Results, Way, Work, sizes_text
+from fp4rt.sizes import sizes_text, text
+from fp4rt.tuning import Attempt, Call, Results, Way, Work
 
 #: A block is written where it is faster than the compiler's own plan by this factor: less is the clock's noise.
 GAIN = 1.02

@@ -30,6 +30,7 @@ from fp4rt.inputs import random_inputs
 from fp4rt.kernel import Kernel
 from fp4rt.resolve import resolve
 from fp4rt.signature import complete_dims
+from fp4rt.sizes import sizes_text
 from fp4rt.trial import run_trial
 from fp4rt.typed import TypedKernel
 from fp4rt.work import Product, memory, products
@@ -219,7 +220,7 @@ def check(kernel: Kernel, dims: Mapping[str, int], data: Data | None = None) -> 
     trial = run_trial(kernel, data.reference(kernel, sizes), arguments, sizes)
     wrong = [str(c) for c in trial.comparisons if not c.equal]
     if wrong:
-        raise Different(f"{kernel.name} at {_text(sizes)} differs from the reference: {'; '.join(wrong)}")
+        raise Different(f"{kernel.name} at {sizes_text(sizes)} differs from the reference: {'; '.join(wrong)}")
     return {d.name: sizes[d.name] for d in kernel.manifest.kernel.dims}
 
 
@@ -274,11 +275,7 @@ def row(found: Measured, peers: Sequence[str]) -> list[str]:
 
 def unchecked(found: Measured) -> str:
     """What is said of a call that was not compared."""
-    return f"not compared with the reference, which would take too long: {_text(found.sizes)}"
-
-
-def _text(sizes: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} = {size}" for name, size in sizes.items())
+    return f"not compared with the reference, which would take too long: {sizes_text(found.sizes)}"
 
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:

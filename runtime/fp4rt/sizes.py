@@ -283,3 +283,8 @@ def _text(expr: Expr, outer: int) -> str:
     parts = [_text(operands[0], level), *(_text(e, level + 1) for e in operands[1:])]
     joined = f" {symbol} ".join(parts)
     return f"({joined})" if level < outer else joined
+
+
+def sizes_text(sizes: Mapping[str, int]) -> str:
+    """Sizes for people: `M = 256, N = 256`."""
+    return ", ".join(f"{name} = {size}" for name, size in sizes.items()) or "fixed sizes"

@@ -24,7 +24,8 @@ from fp4rt.artifact import Artifact
 from fp4rt.bench import BESIDE, Bench, Data, measure
 from fp4rt.errors import RuntimeFault
 from fp4rt.kernel import Kernel
-from fp4rt.tuning import RESULTS, WORK, Attempt, Results, parse_work, read, result_text, sizes_text, today
+from fp4rt.sizes import sizes_text
+from fp4rt.tuning import RESULTS, WORK, Attempt, Results, parse_work, read, result_text, today
 
 #: Calls whose arguments are kept at a time.
 _MOST_KEPT = 16
@@ -137,7 +138,7 @@ def measure_folder(
     """
     work, tuner = parse_work(read(folder, WORK)), Tuner(device)
     loaded: dict[str, Artifact] = {}
-    todo = list(work.order())
+    todo = [one for turn in work.rounds() for one in turn]
     try:
         for number, (call, way) in enumerate(todo, 1):
             if clock.over:

@@ -62,10 +62,10 @@ class Work:
     toolchain: Mapping[str, str]
     calls: tuple[Call, ...]
 
-    def order(self) -> Iterator[tuple[Call, Way]]:
+    def rounds(self) -> Iterator[list[tuple[Call, Way]]]:
         """Every call's first schedule, then every call's second, ...: whenever one stops, all calls had their turn."""
         for rank in range(max((len(call.ways) for call in self.calls), default=0)):
-            yield from ((call, call.ways[rank]) for call in self.calls if rank < len(call.ways))
+            yield [(call, call.ways[rank]) for call in self.calls if rank < len(call.ways)]
 
     def json(self) -> dict[str, object]:
         """The work for `parse_work`."""
@@ -123,11 +123,6 @@ def result_text(found: Attempt) -> str:
         return f"dropped: {found.wrong}"
     faster = "" if found.ratio is None else f", the compiler's own plan {1e6 * found.time.median / found.ratio:.2f} us"
     return f"{1e6 * found.time.median:.2f} us{faster}"
-
-
-def sizes_text(sizes: Mapping[str, int]) -> str:
-    """`M = 16, N = 4096`."""
-    return ", ".join(f"{name} = {size}" for name, size in sizes.items())
 
 
 # Files.

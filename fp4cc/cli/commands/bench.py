@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fp4cc.cli.commands.run import sizes_text
 from fp4cc.cli.failures import Status, fail, failure_of
 from fp4cc.cli.options import (
     cache_option,
@@ -21,6 +20,7 @@ from fp4cc.cli.options import (
     target_option,
 )
 from fp4cc.cli.terminal import progress, table
+from fp4rt.sizes import sizes_text
 
 if TYPE_CHECKING:
     from fp4cc.bench import Estimate

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +22,7 @@ from fp4cc.cli.options import (
     target_option,
 )
 from fp4cc.cli.terminal import progress, table
+from fp4rt.sizes import sizes_text
 
 if TYPE_CHECKING:
     from fp4cc.cli.terminal import Progress
@@ -153,11 +153,6 @@ def _print(trial: Trial, kernel: TypedKernel, target: str) -> None:
         click.echo("\n".join(table(*_alone(trial, types), indent="  ")))
         click.echo(f"reference {trial.reference_seconds:.2f} s")
     click.echo(verdict(trial))
-
-
-def sizes_text(dims: Mapping[str, int]) -> str:
-    """`M = 256, N = 256`."""
-    return ", ".join(f"{name} = {size}" for name, size in dims.items()) or "fixed sizes"
 
 
 def verdict(trial: Trial) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from fp4cc.cli.commands.run import sizes_text, trial_json
+from fp4cc.cli.commands.run import trial_json
 from fp4cc.cli.options import (
     at_option,
     cache_option,
@@ -23,6 +23,7 @@ from fp4cc.cli.options import (
     target_option,
 )
 from fp4cc.cli.terminal import Progress, progress, table
+from fp4rt.sizes import sizes_text
 
 if TYPE_CHECKING:
     from fp4cc.driver import BuiltKernel
