@@ -95,11 +95,11 @@ def test_what_torch_alone_cares_for_makes_no_other_kind(double: DriverDouble) ->
     sorts = [good("scaler", 16, 32), inside, grown, {**grown, "x": torch.nn.Parameter(torch.zeros(16, 32))}]
     for _ in range(2):
         quick(**sorts[0])
-    assert quick._quick is not None
+    assert quick.quick is not None
     for args in sorts * 2:
         with torch.no_grad():
             assert outcome(quick, double, args, {}) == outcome(checked, double, args, {})
-            assert quick._quick._last.run(args, None, None, None) is not None  # type: ignore[attr-defined]
+            assert quick.quick._last.run(args, None, None, None) is not None  # type: ignore[attr-defined]
 
 
 def test_a_torch_without_guards_has_its_keys(double: DriverDouble, monkeypatch: pytest.MonkeyPatch) -> None:
