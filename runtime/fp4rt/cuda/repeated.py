@@ -78,6 +78,8 @@ class Repeated:
             if found is None:
                 return None
             plan, tensors = found
+        if plan.fresh >= 0:
+            return dict(zip(plan.given, tensors[plan.fresh :], strict=False))  # a workspace may come last
         if plan.simple and out is not None:
             return {name: out[name] for name in plan.given}
         return self._outputs(plan, args, out, tensors)
@@ -215,6 +217,7 @@ class Repeated:
             new=new,
             given=given,
             simple=not new and not self._aliases and all(name in out for name in given),
+            fresh=len(names) if given == [entry.name for entry in new if entry.value is None] else -1,
         )
 
     @staticmethod

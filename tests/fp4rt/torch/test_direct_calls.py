@@ -23,7 +23,7 @@ pytestmark = pytest.mark.torch
 @pytest.fixture
 def double(monkeypatch: pytest.MonkeyPatch) -> DriverDouble:
     found = install(monkeypatch)
-    monkeypatch.setattr(driver, "_raw_stream", lambda device: 7)
+    monkeypatch.setattr(driver, "raw_stream", lambda device: 7)
     return found
 
 

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.torch
 @pytest.fixture
 def double(monkeypatch: pytest.MonkeyPatch) -> DriverDouble:
     found = install(monkeypatch)
-    monkeypatch.setattr(driver, "_raw_stream", lambda device: 7)
+    monkeypatch.setattr(driver, "raw_stream", lambda device: 7)
     return found
 
 
@@ -190,7 +190,7 @@ def test_a_fork_is_named_whatever_is_known_of_a_call(double: DriverDouble, monke
             quick(**args, **options)
         double.calls.clear()
         with monkeypatch.context() as forked:
-            forked.setattr(driver, "_forked", True)
+            forked.setattr(driver, "forked", True)
             with pytest.raises(fp4rt.ForkError):
                 quick(**args, **options)
         assert not double.calls

@@ -37,7 +37,7 @@ M, N = Axis("M", "M"), Axis("N", "N")
 @pytest.fixture
 def double(monkeypatch: pytest.MonkeyPatch) -> DriverDouble:
     found = install(monkeypatch)
-    monkeypatch.setattr(driver, "_raw_stream", lambda device: 7)
+    monkeypatch.setattr(driver, "raw_stream", lambda device: 7)
     return found
 
 
