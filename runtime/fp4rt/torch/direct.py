@@ -21,7 +21,6 @@ _function_modes = _C._len_torch_function_stack
 _transform = _C._functorch.peek_interpreter_stack
 _tracing = _C._get_tracing_state
 _profiling = torch.autograd._profiler_enabled  # pyright: ignore[reportPrivateUsage]
-_gradients = torch.is_grad_enabled
 #: Kinds of calls that were tried to be learned, and how often each is: the first time it is only noted.
 _MAX_TRIED, _TRIES = 512, 2
 
@@ -29,27 +28,25 @@ _MAX_TRIED, _TRIES = 512, 2
 class Direct:
     """Calls of a kernel that writes nothing in place, on the device that it was loaded for."""
 
-    __slots__ = ("_floats", "_kernel", "_names", "_quick", "_tried", "_values")
+    __slots__ = ("_kernel", "_names", "_quick", "_tried")
 
     def __init__(self, kernel: Kernel, schema: Schema, quick: Quick) -> None:
         self._kernel = kernel
         self._quick = quick
-        self._floats = [s.name for s in schema.inputs if s.format is None and s.dtype.is_floating_point]
-        self._values = [s.name for s in schema.inputs if s.format is not None]
         self._names = [s.name for s in schema.inputs]
         self._tried: dict[Any, int] = {}
 
     @staticmethod
     def of(kernel: Kernel, schema: Schema) -> Direct | None:
         """None for a kernel that has no quick way, or writes to an argument, of which autograd has to hear."""
-        quick = kernel.quick
-        return None if quick is None or schema.mutated else Direct(kernel, schema, quick)
+        quick = None if kernel.quick is None or schema.mutated else kernel.new_quick(gradients=False)
+        return None if quick is None else Direct(kernel, schema, quick)
 
     def __call__(self, args: Mapping[str, Any]) -> dict[str, Any] | None:
         """Queue the call and return its outputs; None where the dispatcher has to see it, and nothing was done."""
         if _dispatch_modes() or _function_modes() or _profiling() or _tracing() is not None:
             return None
-        if _transform() is not None or (_gradients() and self._require(args)):
+        if _transform() is not None:
             return None
         return self._quick(args, None, None, None)
 
@@ -70,18 +67,3 @@ class Direct:
         self._tried[key] = tried + 1
         call, _ = self._kernel.prepare(args)
         self._quick.learn(args, None, None, call, self._kernel.resolve(call.dims))
-
-    def _require(self, args: Mapping[str, Any]) -> bool:
-        """Whether a tensor requires a gradient; True too for what is no tensor."""
-        try:
-            for name in self._floats:
-                if args[name].requires_grad:
-                    return True
-            for name in self._values:
-                value = args[name]
-                scale = value.tensor_scale
-                if value.scales.requires_grad or (scale is not None and scale.requires_grad):
-                    return True
-        except (AttributeError, KeyError):
-            return True
-        return False
