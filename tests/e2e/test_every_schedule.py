@@ -30,7 +30,7 @@ from fp4rt.sizes import evaluate
 
 Run = Callable[..., Any]
 TARGETS = ("sm_90a", "sm_100a")
-DRAWN = 8
+DRAWN = 3
 SPECS = Path(__file__).parent.parent / "gpu"
 #: Two outputs of 32 bits, whose way out takes shared memory from the stages, and what looks along rows.
 MORE = """
