@@ -24,9 +24,8 @@ from fp4cc.passes.engines.registry import ENGINES
 from fp4cc.sema import analyze
 from fp4cc.source import Source
 from fp4cc.tuning.blocks import lines
-from fp4rt import Artifact
-from fp4rt.signature import complete_dims
-from fp4rt.sizes import evaluate
+
+from ..gpu.test_specs import sizes
 
 Run = Callable[..., Any]
 TARGETS = ("sm_90a", "sm_100a")
@@ -66,26 +65,10 @@ def with_block(kernel: Kernel, target: str, fields: Fields) -> Kernel:
     return replace(kernel, schedules=(block,))
 
 
-def dims_of(artifact: Artifact, wanted: dict[str, int]) -> dict[str, int]:
-    """The wanted sizes, or the next multiples that the kernel takes."""
-    kernel, constraints = (
-        artifact.manifest.kernel,
-        (*artifact.manifest.constraints, *artifact.manifest.plan_constraints),
-    )
-    static = {d.name: d.value for d in kernel.dims if d.value is not None}
-    free = [d.name for d in kernel.dims if d.value is None and d.expr is None]
-    for multiple in (1, 32, 128, 256):
-        dims = {name: -(-wanted.get(name, 3) // multiple) * multiple if name in wanted else 3 for name in free}
-        known = complete_dims(kernel, {**static, **dims})
-        if all(evaluate(c.expr, known) for c in constraints):
-            return dims
-    raise ValueError(f"no sizes for {kernel.name}")
-
-
 def check(compiler: Any, run: Run, kernel: Kernel, target: str, fields: Fields) -> None:
     artifact = compiler.built(lower(with_block(kernel, target, fields), target), target)
     for wanted in ({"M": 70, "N": 192, "K": 992}, {"M": 300, "N": 160, "K": 544}):
-        trial = run(artifact, sms=2, seed=3, **dims_of(artifact, wanted))
+        trial = run(artifact, sms=2, seed=3, **sizes(artifact, wanted))
         assert trial.identical, (lines(fields), wanted, [str(c) for c in trial.comparisons])
 
 
