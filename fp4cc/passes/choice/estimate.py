@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from fp4cc.ir.kernel import Expr
 from fp4cc.ir.sizes import ceildiv, fold, mul
+from fp4cc.passes.choice.split import meeting_clocks
 from fp4cc.targets import Target
 from fp4rt.sizes import evaluate
 
@@ -119,27 +120,30 @@ class Stage:
         return max(1, round(max(self.multiply, self.fill, self.convert)))
 
 
-def waves(option: Option, problem: Mapping[str, Expr], target: Target) -> Expr:
-    """How often each cluster takes a tile. `problem` has the sizes m, n and batch."""
+def waves(option: Option, problem: Mapping[str, Expr], target: Target, parts: int = 1) -> Expr:
+    """How often each cluster takes a tile, or one of so many parts of it. `problem` has the sizes m, n and batch."""
     size = option.cluster_m * option.cluster_n
     # CTAs of a cluster share a GPC, so not every SM can be used by large ones.
     clusters = max(1, int(target.rates.sms * (1.0 if size <= 2 else 0.97 if size <= 4 else 0.9)) // size)
     rows, columns = 128 * option.cluster_m, option.tile_n * option.cluster_n
-    tiles = mul(ceildiv(problem["m"], rows), ceildiv(problem["n"], columns), problem["batch"])
+    tiles = mul(ceildiv(problem["m"], rows), ceildiv(problem["n"], columns), problem["batch"], parts)
     return ceildiv(tiles, clusters)
 
 
-def clocks(option: Option, problem: Mapping[str, Expr], traffic: Traffic, target: Target) -> Expr:
+def clocks(option: Option, problem: Mapping[str, Expr], traffic: Traffic, target: Target, parts: int = 1) -> Expr:
     """The time of a problem under an option but for DRAM, in clocks of one SM: whole, a size expression.
 
-    `problem` has the sizes m, n, k and batch as expressions, or as numbers: then it is a number.
+    `problem` has the sizes m, n, k and batch as expressions, or as numbers: then it is a number. `parts`: those of K,
+    which meet after each; of the last one nothing is left to meet under.
     """
     size, width = option.cluster_m * option.cluster_n, option.tile_n * traffic.accumulators
-    mainloop = mul(ceildiv(problem["k"], traffic.tile_k), Stage.of(option, traffic, target).clocks)
-    epilogue = round(width * _EPILOGUE_PER_COLUMN)
+    steps = ceildiv(ceildiv(problem["k"], traffic.tile_k), parts)
+    mainloop = mul(steps, Stage.of(option, traffic, target).clocks)
+    meeting = meeting_clocks(parts, 4 * 128 * width) if parts > 1 else 0
+    epilogue = round(width * _EPILOGUE_PER_COLUMN) + meeting
     tile = fold("max" if option.tile_n <= traffic.overlapped_n else "add", mainloop, epilogue)
-    ramp = round(_RAMP + _CLUSTER_RAMP * (size.bit_length() - 1))
-    return fold("add", mul(waves(option, problem, target), tile), ramp)
+    ramp = round(_RAMP + _CLUSTER_RAMP * (size.bit_length() - 1)) + meeting
+    return fold("add", mul(waves(option, problem, target, parts), tile), ramp)
 
 
 def estimate(option: Option, shape: Shape, traffic: Traffic, target: Target) -> Estimate:

@@ -78,8 +78,6 @@ def read(schedule: Schedule | None, tile_k: int, target: Target) -> Request:
     stages = _count(schedule, "stages")
     accumulators = _one_of(schedule, "accumulators", (1, 2), errors)
     band = asked_band(schedule)
-    _not_built(schedule, "split_k", (1, "auto"), "splitting K over CTAs", "sums are in tensor memory here; parts of K "
-               "meet in registers, which is built on sm_90a", errors)  # fmt: skip
     _not_built(schedule, "reduce", ("ordered",), "reducing with atomics", "parts are added up in their order, so that "
                "the bits never depend on who comes first", errors)  # fmt: skip
     _not_built(schedule, "store", ("auto",), "choosing how results are stored", "it follows from an output's type, "

@@ -23,6 +23,14 @@ def plan_split(parts: Expr, k_tiles: Expr, threads: int, sums: int) -> Split | N
     return None if parts == 1 else Split(parts, fold("ceildiv", k_tiles, parts), threads, sums)
 
 
+def filled(parts: Expr, k_tiles: Expr) -> Expr:
+    """As many parts as have steps, of so many asked for: 5 steps in 4 parts are 2, 2 and 1. One where K is empty."""
+    if parts == 1:
+        return 1
+    steps = fold("max", fold("ceildiv", k_tiles, parts), 1)
+    return fold("max", fold("ceildiv", k_tiles, steps), 1)
+
+
 def over_parts(walk: Walk, split: Split | None) -> Walk:
     """The way over the tiles, or over all parts of each."""
     return walk if split is None else replace(walk, tiles=mul(walk.tiles, split.parts))

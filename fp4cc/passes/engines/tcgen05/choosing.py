@@ -12,6 +12,7 @@ from fp4cc.ir.sizes import Sizes
 from fp4cc.passes.choice.cases import Bounds, Case
 from fp4cc.passes.choice.estimate import Shape, clocks, estimate
 from fp4cc.passes.choice.schedule import Ranked, Request, assumed_shape, problem_sizes, rank, read
+from fp4cc.passes.choice.split import least_clocks, parts_of, split_refusals
 from fp4cc.passes.engines.tcgen05.legality import tile_k
 from fp4cc.passes.engines.tcgen05.mainloops import Fit, constraints, group_products
 from fp4cc.passes.engines.tcgen05.promoted import promoted_choice
@@ -61,8 +62,10 @@ def make_offer(work: Work, target: Target, request: Request, shape: Shape) -> Of
 def choose(plain: Work, target: Target, case: Case) -> tuple[Work, Choice]:
     """The operands, the tile and the cluster: those asked for, those of the table, or those of the best estimate."""
     if plain.promotion is not None:
+        refuse_split(plain, case.schedule)
         return plain, promoted_choice(plain, case.schedule, target)
     request = read(case.schedule, tile_k(plain.shared[0].pair, target), target)
+    refuse_split(plain, case.schedule)
     if isinstance(case.pick, Picked):  # what else there was is in the table
         work, offer, option = case.pick.work, case.pick.offer, case.pick.option
         shape, _ = assumed_shape(work.problem, case.when, case.at)
@@ -103,8 +106,19 @@ def _chosen(work: Work, target: Target, case: Case, request: Request, offer: Off
     if memory is None:
         raise RuntimeError(f"a tile of {option.tile_n} columns was chosen and does not fit")
     _, assumed = assumed_shape(work.problem, case.when, case.at)
-    time = clocks(option, problem_sizes(work.problem), offer.traffic, target)
-    return Choice(request, option, memory, ranked, assumed, time)
+
+    def time(parts: int) -> Expr:
+        return clocks(option, problem_sizes(work.problem), offer.traffic, target, parts)
+
+    found, parts = least_clocks(case.schedule, time), parts_of(case.schedule, time)
+    return Choice(request, option, memory, ranked, assumed, found, parts)
+
+
+def refuse_split(work: Work, schedule: Schedule | None) -> None:
+    """Raise DiagnosticError where K cannot be split as a block asks."""
+    errors = [] if schedule is None else split_refusals(schedule, work.problem, len(work.shared))
+    if errors:
+        raise DiagnosticError(errors)
 
 
 def refuse_promoted_swap(schedule: Schedule | None) -> None:

@@ -16,6 +16,7 @@ from fp4cc.passes.choice.estimate import Option
 from fp4cc.passes.choice.schedule import Ranked, Request
 from fp4cc.passes.engines.tcgen05.arrivals import explain_arrivals
 from fp4cc.passes.resources.residency import explain_residency
+from fp4cc.passes.resources.split import explain_split
 from fp4cc.targets import Target
 
 _LISTED = 3
@@ -35,6 +36,7 @@ def explain_choices(
         _stages(lowered, request),
         _accumulators(lowered, request),
         *explain_residency(lowered.smem, lowered.engine_as(Tcgen05).tmem.columns, target),
+        *explain_split(lowered),
         explain_order(lowered, request.band),
         *explain_groups(lowered),
         *explain_stores(lowered),

@@ -63,3 +63,4 @@ class Choice:
     ranked: list[Ranked] = field(default_factory=list[Ranked])
     assumed: Mapping[str, int] = field(default_factory=dict[str, int])
     clocks: Expr | None = None
+    parts: Expr = 1  # of K
