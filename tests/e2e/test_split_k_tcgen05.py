@@ -59,8 +59,8 @@ def legal(cell: Cell) -> bool:
         return False
     if cell["operands"] in ATOMS and cell["tile_n"] not in WHOLE:
         return False
-    if "gated" in epilogue and cell["tile_n"] > 128:
-        return False
+    if "gated" in epilogue and (cell["tile_n"] > 128 or (cell["swap"] == "yes" and cell["parts"] != "1")):
+        return False  # swapped, two weights are two left operands
     return not (swapped and cell["tile_n"] not in WHOLE)
 
 

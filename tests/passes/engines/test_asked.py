@@ -91,6 +91,23 @@ SPLIT = {
 }
 
 
+def test_swapped_weights_are_left_operands() -> None:
+    """Two products of one x have two ways along K where they are swapped; the compiler does not swap them unasked."""
+    text = (
+        "kernel gemm(M, N, K) { in a : nvfp4[M, K]; in b : nvfp4[N, K]; in d : nvfp4[N, K]; out c : bf16[M, N]\n"
+        "c = silu(a @ b.T) * (a @ d.T) }\nschedule gemm on sm_100a { split_k 2; swap_ab SWAP }\n"
+    )
+    for swap in ("auto", "no"):
+        (kernel,) = analyze(Source("gemm.fp4", text.replace("SWAP", swap))).raise_errors().kernels
+        assert lower(kernel, "sm_100a").split is not None
+    (kernel,) = analyze(Source("gemm.fp4", text.replace("SWAP", "yes"))).raise_errors().kernels
+    with pytest.raises(DiagnosticError) as caught:
+        lower(kernel, "sm_100a")
+    (found,) = caught.value.diagnostics
+    assert found.code == "FP4032"
+    assert "swapped" in found.notes[-1]
+
+
 @pytest.mark.parametrize("code", SPLIT)
 @pytest.mark.parametrize("target", ["sm_90a", "sm_100a"])
 def test_k_that_cannot_be_split(code: str, target: str) -> None:
@@ -123,15 +140,15 @@ def test_parts_have_steps(a: str, b: str) -> None:
     depth = 256 if a == "nvfp4" else 128
     plan = lowered("split_k 4", a, b, "sm_100a")
     assert plan.split is not None
-    for steps, parts, each in ((0, 1, 0), (1, 1, 1), (2, 2, 1), (5, 3, 2), (8, 4, 2), (9, 3, 3), (100, 4, 25)):
+    for steps, parts, each in ((0, 1, 1), (1, 1, 1), (2, 2, 1), (5, 3, 2), (8, 4, 2), (9, 3, 3), (100, 4, 25)):
         size = {"M": 1, "N": 1, "K": depth * steps}
         assert (evaluate(plan.split.parts, size), evaluate(plan.split.steps, size)) == (parts, each)
 
 
 def test_the_workspace_is_that_of_the_parts() -> None:
-    """A row of sums of each accumulator for each thread, part and CTA; counts of 4 bytes; nothing of one part."""
+    """A row of sums of each accumulator for each thread, part and CTA, after the counts; nothing of one part."""
     fields = "tile 256 x 128 x 256; cluster 2 x 1; split_k 4"
     plan = lowered(fields, "nvfp4", "nvfp4", "sm_100a")
-    clusters = 3 * 2
-    assert evaluate(plan.epilogue.workspace, {"M": 600, "N": 200, "K": 2048}) == clusters * 2 * (4 * 128 * 128 * 4 + 4)
+    ctas, counts = 3 * 2 * 2, 256
+    assert evaluate(plan.epilogue.workspace, {"M": 600, "N": 200, "K": 2048}) == counts + ctas * 4 * 128 * 128 * 4
     assert evaluate(plan.epilogue.workspace, {"M": 600, "N": 200, "K": 200}) == 0

@@ -23,8 +23,9 @@ from fp4cc.ir.lowered.split import Split
 from fp4cc.ir.lowered_converters import Converters
 from fp4cc.ir.sizes import ceildiv, mul
 from fp4cc.passes.choice.cases import Bounds, Candidate, Case, Fields
-from fp4cc.passes.choice.estimate import Option, clocks
+from fp4cc.passes.choice.estimate import Option, clocks_by_parts
 from fp4cc.passes.choice.schedule import ORDERS, assumed_shape, label, possible, problem_sizes, read
+from fp4cc.passes.choice.split import in_parts, split_blocks
 from fp4cc.passes.choice.stages import choose_stages, fewer_stages
 from fp4cc.passes.engines.tcgen05.choosing import (
     SWAPPED_ROWS,
@@ -58,7 +59,6 @@ from fp4cc.passes.problem.unzip import released
 from fp4cc.passes.resources.params import group_params, plan_params, product_sizes
 from fp4cc.passes.resources.residency import bounded, explain_residency
 from fp4cc.passes.resources.split import (
-    filled,
     over_parts,
     plan_split,
     split_barriers,
@@ -109,7 +109,9 @@ def tcgen05_blocks(kernel: Kernel, target: Target) -> list[Fields]:
         swap: Fields = {"swap_ab": (True,)} if work.swapped else {}
         for option in options:
             tile = (target.cta_rows * option.cta_group, option.tile_n, offer.traffic.tile_k)
-            found.append({"tile": tile, "cluster": (option.cluster_m, option.cluster_n), **swap})
+            fields: Fields = {"tile": tile, "cluster": (option.cluster_m, option.cluster_n), **swap}
+            few = option.ctas <= option.cta_group and len(work.shared) == 1
+            found += [{**fields, **parts} for parts in (split_blocks() if few else [{}])]
     return found
 
 
@@ -130,17 +132,18 @@ def _candidates_of(work: Work, target: Target, rows: int | None) -> list[Candida
     """The candidates of a work; `rows`: of swapped operands, the rows of x for which they are."""
     problem, sizes = work.problem, problem_sizes(work.problem)
     offer, options = _offered(work, target)
+    swapped = "swapped, " if work.swapped else ""
     if rows is not None:
         options = [option for option in options if option.tile_n == rows and option.cluster_n == 1]
-    return [
-        Candidate(
-            f"{'swapped, ' if work.swapped else ''}{label(option, offer.traffic.tile_k)}",
-            clocks(option, sizes, offer.traffic, target),
-            Picked(work, option, offer),
-            None if rows is None else ("le", problem.n, rows),
-        )
-        for option in options
-    ]
+    within = None if rows is None else ("le", problem.n, rows)
+    found: list[Candidate] = []
+    for option in options:
+        name = f"{swapped}{label(option, offer.traffic.tile_k)}"
+        time = clocks_by_parts(option, sizes, offer.traffic, target)
+        plain = Candidate(name, time(1), Picked(work, option, offer), within)
+        one_way = len(work.shared) == 1
+        found.append(in_parts(plain, time, Picked(work, option, offer, "auto")) if one_way else plain)
+    return found
 
 
 def _swapped_candidates(work: Work, target: Target) -> list[Candidate]:
@@ -220,7 +223,7 @@ def _split(work: Work, choice: Choice, tile: Tile) -> Split | None:
     """How K is shared by clusters; a thread has the sums of a row in all accumulators."""
     k_tiles = ceildiv(work.problem.products[0].k, tile.k)
     sums = len(work.problem.accumulators) * tile.n
-    return plan_split(filled(choice.parts, k_tiles), k_tiles, 32 * EPILOGUE_WARPS, sums)
+    return plan_split(choice.parts, k_tiles, 32 * EPILOGUE_WARPS, sums, filled=True)
 
 
 def _params(

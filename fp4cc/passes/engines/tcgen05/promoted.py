@@ -11,9 +11,9 @@ from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
 from fp4cc.ir.kernel import Expr, Kernel, Schedule
 from fp4cc.ir.lowered import Decision, Exchange, LoweredKernel, NamedBarrier, Promotion, SmemBuffer
 from fp4cc.ir.sizes import Sizes
-from fp4cc.passes.choice.estimate import Option, Stream, Traffic, clocks
+from fp4cc.passes.choice.estimate import Option, Stream, Traffic, clocks_by_parts
 from fp4cc.passes.choice.schedule import Request, problem_sizes
-from fp4cc.passes.choice.split import parts_of
+from fp4cc.passes.choice.split import asked_split, parts_of
 from fp4cc.passes.choice.stages import asked_stages
 from fp4cc.passes.engines.tcgen05.legality import Pair
 from fp4cc.passes.engines.tcgen05.mainloops import Fit, Shared
@@ -52,7 +52,7 @@ def promoted_work(kernel: Kernel, target: Target) -> Work:
 def _clocks(work: Work, parts: int, target: Target) -> Expr:
     """The time with K in so many parts, for `split_k auto`: of loads and MMAs, though the epilogue warps are slower."""
     traffic = Traffic(STEP, Stream(rows=STEP), (Stream(rows=STEP),), STEP // work.shared[0].pair.kind.k, 0.0)
-    return clocks(OPTION, problem_sizes(work.problem), traffic, target, parts)
+    return clocks_by_parts(OPTION, problem_sizes(work.problem), traffic, target)(parts)
 
 
 def promoted_choice(work: Work, schedule: Schedule | None, target: Target) -> Choice:
@@ -61,8 +61,8 @@ def promoted_choice(work: Work, schedule: Schedule | None, target: Target) -> Ch
     memory = Fit(work.problem, work.shared, target).memory(1, COLUMNS, PARTIAL_SUMS)
     if memory is None:
         raise RuntimeError("two partial sums do not fit in tensor memory")
-    request = Request(schedule, stages=asked_stages(schedule))
-    return Choice(request, OPTION, memory, parts=parts_of(schedule, lambda parts: _clocks(work, parts, target)))
+    request, asked = Request(schedule, stages=asked_stages(schedule)), asked_split(schedule)
+    return Choice(request, OPTION, memory, parts=parts_of(asked, lambda parts: _clocks(work, parts, target)))
 
 
 def promoted_barriers(promotion: Promotion | None) -> tuple[NamedBarrier, ...]:
