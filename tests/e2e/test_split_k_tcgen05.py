@@ -6,6 +6,7 @@ another one. Outputs equal the reference's bit for bit, with copies, CTAs and wa
 
 from __future__ import annotations
 
+import ast
 import os
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from .mutants import Mutation, argument, at, call, role, to, without
+from .mutants import Find, Mutation, argument, at, call, role, to, without
 from .test_mutations import assert_caught
 from .test_split_k import bits, counted, met
 from .test_swap import EPILOGUES, FORMATS, OPERANDS
@@ -189,9 +190,9 @@ def test_the_same_bits_on_one_sm(compiler: Any) -> None:
 EPILOGUE, MMA = role("epilogue"), role("mma")
 
 
-def waits(kind: str, which: int = 0) -> Any:
+def waits(kind: str, which: int = 0) -> Find:
     """A wait of the epilogue warps for their reads of tensor memory, or for what they put there."""
-    return call(EPILOGUE, "tcgen05_wait", which, lambda each: kind in {n.attr for n in each.args if hasattr(n, "attr")})
+    return call(EPILOGUE, "tcgen05_wait", which, lambda each: kind in ast.unparse(each))
 
 
 MUTATIONS = [
