@@ -5,8 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 
-import numpy as np
-
 from .program import Program, address
 from .values import Random
 
@@ -93,7 +91,7 @@ SENT:{POLL}{MEET}"""
 
 
 def _program(name: str, body: str, count: int) -> Program:
-    data = Random(f"cluster {name}").bits(2048, np.uint8)
+    data = Random(f"cluster {name}").bits(2048, "u1")
     grid = 2 * count
     return Program(f"cluster {name}", body + _end(), (data,), 2048 * grid, BLOCK, grid, count)
 

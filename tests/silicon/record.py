@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 import zlib
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +74,7 @@ class _Gpu:
     """A device with modules from a folder."""
 
     def __init__(self, cubins: Path) -> None:
-        from cuda.bindings import driver
-
+        driver: Any = import_module("cuda.bindings.driver")
         self.cu, self.cubins = driver, cubins
         self.check(driver.cuInit(0))
         device = self.check(driver.cuDeviceGet(0))
