@@ -102,25 +102,18 @@ class HostCall:
     def _run(self, memory: _DeviceMemory, handle: int) -> None:
         cu = driver()
         parts = {name: v for name, v in self._call.parts.items() if name != WORKSPACE}
-        written = set(self._call.written)
         addresses = {name: memory.allocate(v.nbytes) for name, v in parts.items()}
         addresses[WORKSPACE] = memory.allocate(self._plan.workspace)
-        read_first = self._read_before_written()
         for name, v in parts.items():
-            if v.nbytes and (name not in written or name in read_first):
+            if v.nbytes and self._call.copied_in(name):
                 check(cu.cuMemcpyHtoDAsync(addresses[name], v.address, v.nbytes, handle), "cuMemcpyHtoDAsync")
         template, places, block = self._packer.block(self._plan, addresses, self._call.scalars)
         template.queue(places, (), handle, block)
-        for name in written:
+        for name in self._call.written:
             v = self._call.parts[name]
             if v.nbytes and name in parts:
                 check(cu.cuMemcpyDtoHAsync(v.address, addresses[name], v.nbytes, handle), "cuMemcpyDtoHAsync")
         check(cu.cuStreamSynchronize(handle), "running the kernel")
-
-    def _read_before_written(self) -> set[str]:
-        """The buffers of `inout` arguments."""
-        inputs = self._call.inout
-        return {name for name in self._call.written if name.partition(".")[0] in inputs}
 
 
 class _DeviceMemory:

@@ -37,6 +37,7 @@ from fp4cc.passes.engines.wgmma_rs.estimate import clocks
 from fp4cc.passes.engines.wgmma_rs.memory import (
     EXCHANGE,
     fitting,
+    least_stages,
     partial_sums,
     plan_mainloop,
     plan_pipeline,
@@ -218,17 +219,19 @@ def _lower_with(work: Work, case: Case, required: tuple[Constraint, ...]) -> Low
     if rows > CTA_ROWS:
         needs.size("rows_of_x", problem.m, f"rows of {problem.a.arg}")
     mainloop, maps = plan_mainloop(problem, engine)
-    limits = [staging_limit(mainloop, stages) for stages in (_WANTED_STAGES, _WANTED_STAGES - 1, 2)]
+    least = least_stages(engine)
+    split = _split(work, schedule, chosen, mainloop, engine)
+    others = (*partial_sums(engine), *split_words(split))
+    limits = [staging_limit(mainloop, stages, others) for stages in range(_WANTED_STAGES, least - 1, -1)]
     limit = next((limit for limit in limits if limit >= _LEAST_STAGING), limits[-1])
     epilogue = plan_epilogue(work.frame, work.sizes, tile.n, min(STAGING_LIMIT, limit))
     most = SM90A.stages_max
     own = stored_by_engine(epilogue, rows, 1 if engine.turns else WARPGROUPS)
     epilogue, exchange = (epilogue, EXCHANGE) if own is None else (own, None)
     engine = replace(engine, stores=own is not None)
-    split = _split(work, schedule, chosen, mainloop, engine)
-    others = (*partial_sums(engine), *split_words(split), *epilogue.staging)
+    others = (*others, *epilogue.staging)
     fits = fitting(mainloop, others, exchange)
-    stages = choose_stages(kernel, schedule, lambda _: fits, most, least=2, even=engine.turns)
+    stages = choose_stages(kernel, schedule, lambda _: fits, most, least=least, even=engine.turns)
     band = asked_band(schedule)
     walk = plan_walk(problem, tile, cluster, _BAND if band is None else band)
     program, split_params = with_parts(epilogue.program, walk.tiles, split)
