@@ -36,6 +36,11 @@ class GemmFigures:
         """Seconds at best."""
         return self.estimate.roofline_time
 
+    @property
+    def time(self) -> float:
+        """Seconds in the model."""
+        return self.estimate.time
+
     def resources(self) -> list[Row]:
         """Resources beyond registers and shared memory."""
         plan, facts = self.plan, ENGINES.facts(self.plan)
