@@ -1,7 +1,7 @@
 """A timing model for one dense GEMM kernel: roofline, waves, and what a tile's main loop is limited by.
 
 An estimate, not a measurement: it says which resource a schedule runs into first, and by how much. Every rate is one of
-the target's `Rates` or of the constants below, which others measured on B200.
+the file of parameters (`fp4rt.timing`), which says where it comes from: others measured on B200.
 """
 
 from __future__ import annotations
@@ -11,14 +11,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fp4cc.targets import Rates
-from fp4cc.targets.base import LAUNCH
+from fp4rt.timing import values
 
+#: Seconds that a launch takes beside its clocks.
+LAUNCH = values("sm_100a")["closed_launch_seconds"]
 #: Clocks from a TMA load's issue to data that comes from DRAM, unloaded.
-DRAM_LATENCY = 789
+DRAM_LATENCY = round(values("sm_100a")["dram_latency"])
 #: Clocks from the last tcgen05.mma's issue through commit to a waiting warp: this plus half the tile's columns.
 MMA_DRAIN = {1: 137, 2: 173}
 #: Bytes a clock that the epilogue warps of an SM read from tensor memory (tcgen05.ld).
-TMEM_READ = 210.0
+TMEM_READ = values("sm_100a")["tmem_bytes_per_clock"]
 #: Fewest clocks between two 2-CTA MMAs, however narrow.
 PAIR_ISSUE = 43
 
@@ -54,7 +56,8 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Seconds unless said otherwise; `intensity` and `ridge` in FLOP a byte, cycles in SM clocks."""
+    """Seconds unless said otherwise; `intensity` and `ridge` in FLOP a byte, cycles in SM clocks; `clock`, in hertz, is
+    what power leaves of the target's."""
 
     flop: int
     bytes: int
@@ -71,6 +74,7 @@ class Estimate:
     fill_cycles: float
     mainloop_cycles: float
     epilogue_cycles: float
+    clock: float
     time: float
     limit: Limit
 
@@ -109,7 +113,9 @@ def estimate(work: Work, rates: Rates) -> Estimate:
     per_tile = max(mainloop, epilogue) if work.overlapped else mainloop + drain + epilogue
     tail = drain + epilogue if work.overlapped else 0.0
     cycles = DRAM_LATENCY + waves * per_tile + tail if clusters else 0.0
-    time = LAUNCH + max(cycles / clock, memory_time)
+    busy = waves * _ceil(work.k, work.tile_k) * mma / cycles if cycles else 0.0
+    left = rates.clock(busy)
+    time = LAUNCH + max(cycles / left, memory_time)
 
     return Estimate(
         flop=flop,
@@ -127,13 +133,14 @@ def estimate(work: Work, rates: Rates) -> Estimate:
         fill_cycles=fill,
         mainloop_cycles=mainloop,
         epilogue_cycles=epilogue,
+        clock=left,
         time=time,
         limit=_limit(
             {"tensor core": mma, "shared memory fill": fill, "converter warps": work.convert_cycles},
             waves * mainloop,
             waves * epilogue,
             DRAM_LATENCY + drain,
-            cycles / clock,
+            cycles / left,
             memory_time,
         ),
     )

@@ -11,7 +11,7 @@ from fp4cc.driver import artifact_of
 from fp4cc.driver.build import Step
 from fp4cc.driver.calls import build_for, planned_kernel
 from fp4cc.driver.request import Request, RequestError, only_kernel
-from fp4cc.explain.closed import call_seconds, roofline_seconds
+from fp4cc.explain.report import call_seconds, roofline_seconds
 from fp4cc.explain.work import Chosen, choose
 from fp4rt.timing import Parameter, parameters, values
 
@@ -57,6 +57,7 @@ class Traced:
             "roofline_seconds": self.roofline,
             "efficiency": self.efficiency,
             "closed_form_seconds": self.closed,
+            "median_error": self.parameters["trace_error"].value,
             "launches": [launch_json(one) for one in self.launches],
         }
 
