@@ -117,7 +117,11 @@ def _cost(found: GemmFigures) -> list[Row]:
         ("FLOP", f"{e.flop:.4g}"),
         ("bytes", f"{e.bytes:.4g}: {work.read_bytes} read, {work.written_bytes} written, each tensor once"),
         ("intensity", f"{e.intensity:.0f} FLOP a byte; the ridge is at {e.ridge:.0f}"),
-        ("tiles", f"{e.ctas // work.cta_group} of {work.tile_m} x {work.tile_n}, whole clusters counted"),
+        (
+            "tiles",
+            f"{e.ctas // work.cta_group // work.parts} of {work.tile_m} x {work.tile_n}, whole clusters counted"
+            f"{f', each in {work.parts} parts of K' if work.parts > 1 else ''}",
+        ),
         ("waves", f"{e.waves}, with {_slots(found)} CTAs at a time"),
         ("last wave", f"{e.last_wave:.0%} full"),
     ]
@@ -149,7 +153,11 @@ def _time(found: GemmFigures) -> list[Row]:
             f"at {rates.smem_fill_bytes_per_clock:g} bytes a clock"
             + (f", {found.work.convert_cycles:.0f} to convert" if plan.converters else ""),
         ),
-        ("one tile", f"{e.mainloop_cycles:.0f} clocks of main loop, {e.epilogue_cycles:.0f} to read the accumulator"),
+        (
+            "one tile" if found.work.parts == 1 else "one part",
+            f"{e.mainloop_cycles:.0f} clocks of main loop, {e.epilogue_cycles:.0f} to read the accumulator"
+            + (" and to meet the other parts" if found.work.parts > 1 else ""),
+        ),
         ("kernel", f"{us(e.time)}, {e.efficiency:.0%} of the roofline; limited by {e.limit}"),
         ("clock", f"{e.clock / 1e9:.2f} of {rates.clock_ghz:g} GHz, what power leaves of it"),
         *([("note", beyond)] if (beyond := _beyond(found)) else []),

@@ -62,7 +62,7 @@ def doubt(traced: Traced) -> str:
     error = traced.parameters["trace_error"]
     if traced.target == "sm_90a":
         return f"of calls on an H100 that nothing was fitted to, half are within {error.value:.0%} (docs/trace.md)"
-    return f"no kernel of fp4cc has run on {traced.target}: others' at such sizes differ by {error.value:.0%} in the median"
+    return f"no kernel of ours has run on {traced.target}; others' at such sizes differ by {error.value:.0%}, in median"
 
 
 def sample(one: Predicted) -> str:

@@ -109,8 +109,6 @@ class EmulatorExecutable:
         self._device = device
         self._lock = threading.Lock()
         self._gpu: Gpu = Gpu(artifact.manifest.target, mode=device.mode, seed=device.seed)
-        #: Outputs of which rows past the count of their group stay as they are.
-        self._partial = {a.name for a in artifact.manifest.kernel.outputs if any(x.upto for x in a.axes)}
         self._modules: dict[str, Any] = {}
         for module in artifact.manifest.modules():
             try:
@@ -162,8 +160,7 @@ class EmulatorExecutable:
             if name == WORKSPACE:
                 continue
             addresses[name] = gpu.alloc(max(v.nbytes, 1))
-            argument = name.partition(".")[0]
-            if v.nbytes and (name not in call.written or argument in call.inout or argument in self._partial):
+            if v.nbytes and call.copied_in(name):
                 gpu.write(addresses[name], arrays.host_bytes(v))
             elif v.nbytes and self._device.record is not None:
                 gpu.write(addresses[name], np.zeros(v.nbytes, np.uint8))
