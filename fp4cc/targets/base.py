@@ -40,6 +40,7 @@ class Rates:
     dram_bytes_per_s: float
     l2_bytes: int
     smem_fill_bytes_per_clock: float  # L2 to shared memory by TMA, one SM
+    choice_dram_bytes_per_s: float  # what plans are chosen by
     power: float = 0.0  # part of the clock that is lost where the tensor cores are busy all the time
     clock_floor: float = 1.0  # the least part of it that is left
 
@@ -57,6 +58,7 @@ class Rates:
             dram_bytes_per_s=found["dram_bytes_per_s"],
             l2_bytes=int(found["l2_size"]),
             smem_fill_bytes_per_clock=found["fill_bytes_per_clock"],
+            choice_dram_bytes_per_s=found["choice_dram_bytes_per_s"],
             power=found["closed_power"],
             clock_floor=found["clock_floor"],
         )
