@@ -109,15 +109,15 @@ def estimate(work: Work, rates: Rates) -> Estimate:
 
     mma = mma_cycles(work.tile_m, work.tile_n, work.cta_group) * (work.tile_k // work.mma_k)
     fill = work.fill_bytes / rates.smem_fill_bytes_per_clock
-    mainloop = _ceil(_ceil(work.k, work.tile_k), work.parts) * max(mma, fill, work.convert_cycles)
+    steps = _ceil(_ceil(work.k, work.tile_k), work.parts)
+    mainloop = steps * max(mma, fill, work.convert_cycles)
     # Each CTA reads its 128 lanes x tile_n columns of 32 bit.
     epilogue = 128 * work.tile_n * 4 / TMEM_READ + work.meeting_cycles
     drain = MMA_DRAIN[work.cta_group] + work.tile_n / 2
     per_tile = max(mainloop, epilogue) if work.overlapped else mainloop + drain + epilogue
     tail = drain + epilogue if work.overlapped else 0.0
     cycles = DRAM_LATENCY + waves * per_tile + tail if clusters else 0.0
-    busy = waves * _ceil(work.k, work.tile_k) * mma / cycles if cycles else 0.0
-    left = rates.clock(busy)
+    left = rates.clock(waves * steps * mma / cycles if cycles else 0.0)
     time = LAUNCH + max(cycles / left, memory_time)
 
     return Estimate(
