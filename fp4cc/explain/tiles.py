@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from fp4cc.explain.closed import launch_seconds
 from fp4cc.explain.gemm import pipeline_rows, tensor_memory, warps
 from fp4cc.explain.rows import Row, us
 from fp4cc.explain.work import traffic
@@ -24,6 +25,7 @@ class TileFigures:
     read_bytes: int
     written_bytes: int
     tiles: int
+    sizes: Mapping[str, int]
 
     @classmethod
     def of(cls, plan: LoweredKernel, sizes: Mapping[str, int]) -> TileFigures:
@@ -33,7 +35,7 @@ class TileFigures:
         k = sum(int(evaluate(product.k, sizes)) for product in problem.products)
         read, written = traffic(plan.kernel, sizes)
         tiles = int(evaluate(plan.walk.tiles, sizes)) * plan.cluster.size
-        return cls(plan, 2 * m * n * k * batch, read, written, tiles)
+        return cls(plan, 2 * m * n * k * batch, read, written, tiles, sizes)
 
     @property
     def facts(self) -> Facts:
@@ -83,10 +85,21 @@ class TileFigures:
         compute = f"compute {us(self.compute_time)}" if self.compute_time else "compute not known"
         time = [
             ("roofline", f"{us(self.roofline_time)}: {compute}, DRAM {us(self.memory_time)}"),
-            ("kernel", f"slower than that: {self._why}"),
+            ("kernel", self._kernel),
         ]
         rings = pipeline_rows(self.plan)
         return [*([("pipeline", rings)] if rings else []), ("cost", cost), ("time, estimated", time)]
+
+    @property
+    def time(self) -> float | None:
+        """Seconds by the closed form; None where there is none."""
+        return None if self.plan.clocks is None else launch_seconds(self.plan, self.sizes)
+
+    @property
+    def _kernel(self) -> str:
+        if self.time is None:
+            return f"slower than that: {self._why}"
+        return f"{us(self.time)}, {self.roofline_time / self.time:.0%} of the roofline: {self._why}"
 
     @property
     def _why(self) -> str:
@@ -107,5 +120,9 @@ class TileFigures:
         """Work and time, for machines."""
         return {
             "work": {"flop": self.flop, "read_bytes": self.read_bytes, "written_bytes": self.written_bytes},
-            "estimate": {"compute_time": self.compute_time, "memory_time": self.memory_time},
+            "estimate": {
+                "compute_time": self.compute_time,
+                "memory_time": self.memory_time,
+                **({} if self.time is None else {"time": self.time}),
+            },
         }

@@ -11,8 +11,9 @@ from fp4cc.driver import artifact_of
 from fp4cc.driver.build import Step
 from fp4cc.driver.calls import build_for, planned_kernel
 from fp4cc.driver.request import Request, RequestError, only_kernel
-from fp4cc.explain.closed import call_seconds, roofline_seconds
+from fp4cc.explain.report import call_seconds, roofline_seconds
 from fp4cc.explain.work import Chosen, choose
+from fp4rt.sizes import evaluate
 from fp4rt.timing import Parameter, parameters, values
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class Traced:
             "roofline_seconds": self.roofline,
             "efficiency": self.efficiency,
             "closed_form_seconds": self.closed,
+            "median_error": self.parameters["trace_error"].value,
             "launches": [launch_json(one) for one in self.launches],
         }
 
@@ -86,6 +88,8 @@ def traced(request: Request, call: Mapping[str, int], tiles: int, *, use_cache: 
     step("checking and lowering the spec")
     lowered, _ = planned_kernel(request)
     chosen = choose(lowered, call)
+    if not any(int(evaluate(one.walk.tiles, chosen.sizes)) for one in chosen.plan.launches):
+        raise RequestError(f"a call of {lowered.name} with these sizes launches nothing: there is no time to show")
     built = build_for(request, {lowered.name: [chosen.sizes]}, [lowered], use_cache=use_cache, step=step)
     kernel = only_kernel(built.kernels)
     usage = {entry: use for n, data in kernel.files.items() if n.endswith(".cubin")
@@ -94,8 +98,6 @@ def traced(request: Request, call: Mapping[str, int], tiles: int, *, use_cache: 
     step("running a part of it on the emulator")
     registers = {entry: use.registers for entry, use in usage.items()}
     recorded = record(artifact_of(kernel), chosen.sizes, rates, tiles=tiles, registers=registers)
-    if not recorded.launches:
-        raise RequestError(f"a call of {lowered.name} with these sizes launches nothing: there is no time to show")
     step("replaying it in time")
     found = tuple(predict(recorded, rates, keep=True))
     plan, sizes = chosen.plan, chosen.sizes

@@ -32,6 +32,7 @@ def show(traced: Traced, stream: IO[str], width: int | None) -> None:
     console.print(Text(f"{traced.kernel} for {traced.target} at {sizes_text(traced.chosen.sizes)}", "bold"))
     console.print(summary(traced))
     console.print(f"  {against(traced)}")
+    console.print(f"  {doubt(traced)}")
     for one in traced.launches:
         console.print()
         console.print(Text(f"{one.entry}: {us(one.seconds)}, limited by {one.timeline.limit}", "bold"))
@@ -54,6 +55,14 @@ def against(traced: Traced) -> str:
     if traced.closed is None:
         return "fp4cc explain has no formula for this kernel"
     return f"the closed form of fp4cc explain: {us(traced.closed)}, {traced.closed / traced.seconds - 1:+.0%}"
+
+
+def doubt(traced: Traced) -> str:
+    """How far such predictions have been off."""
+    error = traced.parameters["trace_error"]
+    if traced.target == "sm_90a":
+        return f"of calls on an H100 that nothing was fitted to, half are within {error.value:.0%} (docs/trace.md)"
+    return f"no kernel of ours has run on {traced.target}; others' at such sizes differ by {error.value:.0%}, in median"
 
 
 def sample(one: Predicted) -> str:

@@ -24,9 +24,9 @@ def test_a_call_in_time(fp4cc: Run, gemm: Path, tmp_path: Path) -> None:
     tracks = {e["args"]["name"] for e in found["traceEvents"] if e["name"] == "thread_name"}
     assert {"TMA", "tensor core", "warp 0", "DRAM share"} <= tracks
     assert all(e["dur"] > 0 for e in found["traceEvents"] if e["ph"] == "X")
-    machine = json.loads(fp4cc("trace", gemm, *SIZES, "--json").out)
-    assert machine["ok"]
-    assert machine["seconds"] == found["otherData"]["seconds"] > machine["roofline_seconds"] > 0
+    machine = found["otherData"]
+    assert machine["seconds"] > machine["roofline_seconds"] > 0
+    assert f"{machine['seconds'] * 1e6:.2f} us" in ran.out
     (launch,) = machine["launches"]
     assert not launch["sampled"]
     assert 0 < launch["busy"]["tensor core"] < 1
@@ -41,8 +41,8 @@ def test_a_call_of_no_rows_has_no_time(fp4cc: Run, gemm: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("target", ["sm_90a", "sm_100a"])
 def test_a_part_stands_for_the_whole(fp4cc: Run, gemm: Path, target: str) -> None:
-    """Of 2048^3 a CTA has several tiles: with all of them run, and with two, the time is about the same."""
-    sizes = ("--set", "M=2048", "--set", "N=4096", "--set", "K=1024", "--target", target, "--json")
+    """A CTA has several tiles: with all of them run, and with two, the time is about the same."""
+    sizes = ("--set", "M=4096", "--set", "N=4096", "--set", "K=512", "--target", target, "--json")
     every, few = (json.loads(fp4cc("trace", gemm, *sizes, "--tiles", n).out) for n in (64, 2))
     assert [one["launches"][-1]["sampled"] for one in (every, few)] == [False, True]
     assert few["seconds"] == pytest.approx(every["seconds"], rel=0.1)

@@ -10,8 +10,8 @@ class Rates:
     """Latencies in clocks of an SM, bandwidths in bytes a clock of one SM unless said otherwise.
 
     `issue`: slots that ptxas makes of a PTX instruction, on average, for one of the four schedulers of an SM, which
-    issues one a clock; `integer` and `special`: clocks that an instruction of the integer pipe and of the special
-    function unit takes of a scheduler's pipe.
+    issues one a clock; `integer`, `special`, `convert`: clocks that an instruction of the integer pipe, of the special
+    function unit, and a conversion take of a scheduler's pipe.
     """
 
     sms: int
@@ -24,6 +24,7 @@ class Rates:
     issue: float
     integer: float
     special: float
+    convert: float
     alu_latency: float
     special_latency: float
     shuffle_latency: float

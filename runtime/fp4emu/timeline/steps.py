@@ -39,14 +39,16 @@ class _Stretch:
     issue: float = 0.0
     integer: float = 0.0
     special: float = 0.0
+    convert: float = 0.0
     latency: float = 0.0
     ready: dict[int, float] = field(default_factory=dict[int, float])
 
     def add(self, ins: Instruction, reads: Iterable[int], writes: Iterable[int], rates: Rates) -> None:
-        issue, integer, special, latency = _cost(ins, rates)
+        issue, integer, special, convert, latency = _cost(ins, rates)
         self.issue += issue
         self.integer += integer
         self.special += special
+        self.convert += convert
         begin = max((self.ready[slot] for slot in reads if slot in self.ready), default=0.0)
         end = begin + latency
         for slot in writes:
@@ -54,25 +56,34 @@ class _Stretch:
         self.latency = max(self.latency, end)
 
     def steps(self, rates: Rates) -> list[Step]:
-        slots = max(self.issue * rates.issue, self.integer * rates.issue * rates.integer, self.special * rates.special)
+        pipes = self.integer * rates.issue * rates.integer, self.special * rates.special, self.convert * rates.convert
+        slots = max(self.issue * rates.issue, *pipes)
         return [("run", slots, max(slots, self.latency))] if slots or self.latency else []
 
 
-def _cost(ins: Instruction, rates: Rates) -> tuple[float, float, float, float]:
-    """(issue slots, those of the integer pipe, those of the special function unit, latency)."""
+def _cost(ins: Instruction, rates: Rates) -> tuple[float, float, float, float, float]:
+    """(issue slots, those of the integer pipe, of the special function unit and of conversions, latency)."""
     opcode, family = ins.rule.opcode, ins.rule.family
     if opcode in _FREE or (opcode == "ld" and ins.mod("space").startswith("param")):
-        return 0.0, 0.0, 0.0, 0.0
-    if opcode in _SPECIAL and family != "integer":
-        return 1.0, 0.0, 1.0, rates.special_latency
-    if opcode in _SHUFFLES:
-        return 1.0, 1.0, 0.0, rates.shuffle_latency
-    wide = 2.0 if ins.mod("type").endswith("64") and family in ("integer", "logic") else 1.0
-    if family in _FLOATS:
-        return wide, 0.0, 0.0, rates.alu_latency
+        return 0.0, 0.0, 0.0, 0.0, 0.0
     if opcode in _SPECIAL:
-        return 1.0, 0.0, 1.0, rates.special_latency
-    return wide, wide, 0.0, rates.alu_latency
+        return 1.0, 0.0, 1.0, 0.0, rates.special_latency
+    if opcode in _SHUFFLES:
+        return 1.0, 1.0, 0.0, 0.0, rates.shuffle_latency
+    if family == "convert" and _converts(ins):
+        return 1.0, 0.0, 0.0, 1.0, 2 * rates.alu_latency
+    wide = 2.0 if ins.mod("type").endswith("64") and family in ("integer", "logic") else 1.0
+    return wide, 0.0 if family in _FLOATS else wide, 0.0, 0.0, rates.alu_latency
+
+
+def _converts(ins: Instruction) -> bool:
+    """Whether a cvt is more than a move: one of its types is a float."""
+    kinds = ins.name.split(".")[1:]
+    return any(
+        kind[:1] in ("f", "b", "e", "t") or kind.startswith("ue8")
+        for kind in kinds
+        if kind[-1:].isdigit() or "x" in kind
+    )
 
 
 def steps_of(flow: Flow, block: Block, rates: Rates) -> list[Step]:

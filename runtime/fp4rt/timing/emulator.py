@@ -188,38 +188,46 @@ def predict(call: Call, rates: Mapping[str, float], *, keep: bool = False) -> li
 
     from fp4emu.timeline import Rates
 
-    names = {f.name for f in fields(Rates)}
-    taken = Rates(**{name: value for name, value in rates.items() if name in names} | {"sms": int(rates["sms"])})
+    numbers: dict[str, Any] = {f.name: rates[f.name] for f in fields(Rates)}
+    taken = Rates(**numbers | {"sms": int(rates["sms"])})
     # Each launch reads what the call's tensors have, at most; what it asks L2 for beyond that was there already.
     return [_predicted(one, call, taken, keep=keep) for one in call.launches]
 
 
 def _predicted(one: Recorded, call: Call, rates: Any, *, keep: bool) -> Predicted:
-    from fp4emu.timeline import Demand, replay
-
     timelines: list[tuple[int, Timeline]] = []
     for units, recording in one.samples:
         played = units if one.persistent else min(one.units, 3 * one.resident)
-        fraction = 1.0
-        for _ in range(2):  # what is asked of L2 is known once it has been played
-            demand = Demand(one.active, fraction, one.resident)
-            line = replay(recording, rates, demand, units=None if one.persistent else played, keep=keep)
-            asked = line.load_bytes * one.clusters / max(played, 1)
-            if fraction < 1.0 or asked <= call.read_bytes:
-                break
-            fraction = min(1.0, call.read_bytes / max(asked, 1.0))
+        line, demand = _played(one, recording, call, rates, played, keep=keep)
         timelines.append((played, line))
-        if not one.persistent and played < one.units and played > one.resident:
-            fewer = replay(recording, rates, demand, units=played - one.resident)
-            timelines.insert(0, (played - one.resident, fewer))
+        if not one.persistent and one.resident < played < one.units:
+            from fp4emu.timeline import replay
+
+            timelines.insert(0, (played - one.resident, replay(recording, rates, demand, units=played - one.resident)))
     units, last = timelines[-1]
     cycles = last.cycles
     if units < one.units:
-        before, first = timelines[0] if len(timelines) > 1 else (0, None)
-        start = first.cycles if first is not None else 0.0
+        before, start = (timelines[0][0], timelines[0][1].cycles) if len(timelines) > 1 else (0, 0.0)
         cycles += (one.units - units) * (cycles - start) / (units - before)
     clock = _clock(last, rates)
     return Predicted(one.entry, cycles, rates.launch_seconds + cycles / (clock * 1e9), clock, last, one)
+
+
+def _played(
+    one: Recorded, recording: Recording, call: Call, rates: Any, played: int, *, keep: bool
+) -> tuple[Timeline, Any]:
+    """The timeline of so many clusters, or of the tiles of one, and what they share with others. What is asked of L2 is
+    known once it has been played: the part of it that comes from DRAM is what the call's tensors have."""
+    from fp4emu.timeline import Demand, replay
+
+    units = None if one.persistent else played
+    demand = Demand(one.active, 1.0, one.resident)
+    line = replay(recording, rates, demand, units=units, keep=keep)
+    asked = line.load_bytes * one.clusters / max(played, 1)
+    if asked > call.read_bytes:
+        demand = Demand(one.active, min(1.0, call.read_bytes / asked), one.resident)
+        line = replay(recording, rates, demand, units=units, keep=keep)
+    return line, demand
 
 
 def _clock(line: Timeline, rates: Any) -> float:
