@@ -16,6 +16,7 @@ from fp4emu.errors import Fault
 from fp4emu.instruction import Instruction
 from fp4emu.machine import Cta, ThreadContext, WarpContext
 from fp4emu.memory import RANK_SHIFT
+from fp4emu.recording import note
 from fp4emu.registry import Wait, instruction
 from fp4emu.tcgen05 import TARGETS, cta_group, pipeline
 
@@ -180,6 +181,7 @@ def copy(thread: ThreadContext, ins: Instruction, address: int, descriptor: int)
     ctas = thread.cta.pair if group == 2 else (thread.cta,)
     key = ".".join(filter(None, (ins.mod("shape"), ins.mod("multicast"))))
     source, form = descriptors.tcgen05_descriptor(descriptor), ins.mod("source")
+    note(thread.warp, "tmem copy")
 
     def effect() -> None:
         for cta in ctas:
