@@ -54,20 +54,21 @@ class HostMemory:
     gpu: Gpu
     copies: dict[int, tuple[int, int]] = field(default_factory=dict[int, "tuple[int, int]"])
 
-    def address(self, tensor: Any) -> int:
+    def address(self, given: Any) -> int:
         """Where the GPU finds a tensor: a torch tensor of the CPU, an `Array`, or a numpy array."""
-        tensor = Array(tensor) if isinstance(tensor, np.ndarray) else tensor
+        tensor: Any = Array(given) if isinstance(given, np.ndarray) else given
         if getattr(getattr(tensor, "device", None), "type", "cpu") != "cpu":
             raise Fault(f"an argument is on {tensor.device}", hint="the emulator takes tensors of the CPU")
         if not hasattr(tensor, "data_ptr"):
             raise Fault(f"an argument is {tensor!r}", hint="a torch tensor, fp4emu.host.Array or a numpy array")
         storage: Any = tensor.untyped_storage() if hasattr(tensor, "untyped_storage") else tensor
-        start, size = int(storage.data_ptr()), storage.nbytes
-        size = int(size() if callable(size) else size)
+        whole: Any = storage.nbytes
+        size: Any = whole() if callable(whole) else whole
+        start = int(storage.data_ptr())
         if start not in self.copies:
-            place = self.gpu.alloc(max(size, 1))
-            self.gpu.write(place, ctypes.string_at(start, size) if size else b"\0")
-            self.copies[start] = place, size
+            place = self.gpu.alloc(max(int(size), 1))
+            self.gpu.write(place, ctypes.string_at(start, int(size)) if size else b"\0")
+            self.copies[start] = place, int(size)
         return self.copies[start][0] + int(tensor.data_ptr()) - start
 
     def back(self) -> None:
