@@ -111,6 +111,11 @@ def _conversions(plan: LoweredKernel) -> list[Row]:
     return rows
 
 
+def in_parts(parts: int) -> str:
+    """What is said of tiles whose K is shared by CTAs."""
+    return f", each in {parts} parts of K" if parts > 1 else ""
+
+
 def _cost(found: GemmFigures) -> list[Row]:
     e, work = found.estimate, found.work
     return [
@@ -120,7 +125,7 @@ def _cost(found: GemmFigures) -> list[Row]:
         (
             "tiles",
             f"{e.ctas // work.cta_group // work.parts} of {work.tile_m} x {work.tile_n}, whole clusters counted"
-            f"{f', each in {work.parts} parts of K' if work.parts > 1 else ''}",
+            + in_parts(work.parts),
         ),
         ("waves", f"{e.waves}, with {_slots(found)} CTAs at a time"),
         ("last wave", f"{e.last_wave:.0%} full"),

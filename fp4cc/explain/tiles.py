@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fp4cc.explain.closed import launch_seconds
-from fp4cc.explain.gemm import pipeline_rows, tensor_memory, warps
+from fp4cc.explain.gemm import in_parts, pipeline_rows, tensor_memory, warps
 from fp4cc.explain.rows import Row, us
 from fp4cc.explain.work import traffic
 from fp4cc.ir.lowered import LoweredKernel
@@ -18,7 +18,10 @@ from fp4rt.sizes import evaluate
 
 @dataclass(frozen=True, slots=True)
 class TileFigures:
-    """What a call with certain sizes does. Sizes in elements, traffic in bytes with each tensor once."""
+    """What a call with certain sizes does. Sizes in elements, traffic in bytes with each tensor once.
+
+    A CTA makes one of `parts` of K of a tile.
+    """
 
     plan: LoweredKernel
     flop: int
@@ -26,6 +29,7 @@ class TileFigures:
     written_bytes: int
     tiles: int
     sizes: Mapping[str, int]
+    parts: int = 1
 
     @classmethod
     def of(cls, plan: LoweredKernel, sizes: Mapping[str, int]) -> TileFigures:
@@ -34,8 +38,9 @@ class TileFigures:
         m, n, batch = (int(evaluate(e, sizes)) for e in (problem.m, problem.n, problem.batch))
         k = sum(int(evaluate(product.k, sizes)) for product in problem.products)
         read, written = traffic(plan.kernel, sizes)
-        tiles = int(evaluate(plan.walk.tiles, sizes)) * plan.cluster.size
-        return cls(plan, 2 * m * n * k * batch, read, written, tiles, sizes)
+        parts = 1 if plan.split is None else int(evaluate(plan.split.parts, sizes))
+        tiles = int(evaluate(plan.walk.tiles, sizes)) * plan.cluster.size // parts
+        return cls(plan, 2 * m * n * k * batch, read, written, tiles, sizes, parts)
 
     @property
     def facts(self) -> Facts:
@@ -74,13 +79,13 @@ class TileFigures:
 
     def sections(self) -> list[tuple[str, list[Row]]]:
         """Titles and rows of what is particular to a product."""
-        total = self.read_bytes + self.written_bytes
+        total, tile = self.read_bytes + self.written_bytes, self.plan.tile
         cost = [
             ("FLOP", f"{self.flop:.4g}"),
             ("bytes", f"{total:.4g}: {self.read_bytes} read, {self.written_bytes} written, each tensor once"),
             ("intensity", f"{self.flop / max(1, total):.0f} FLOP a byte"),
-            ("tiles", f"{self.tiles} of {self.plan.tile.m} x {self.plan.tile.n}, whole clusters counted"),
-            ("waves", f"{-(-self.tiles // self.rates.sms)}, with {self.rates.sms} CTAs at a time"),
+            ("tiles", f"{self.tiles} of {tile.m} x {tile.n}, whole clusters counted{in_parts(self.parts)}"),
+            ("waves", f"{-(-self.tiles * self.parts // self.rates.sms)}, with {self.rates.sms} CTAs at a time"),
         ]
         compute = f"compute {us(self.compute_time)}" if self.compute_time else "compute not known"
         time = [

@@ -163,3 +163,16 @@ def test_fixed_sizes_get_the_best_plan_of_the_model() -> None:
 def test_a_number_of_plans_that_no_kernel_has(plans: int) -> None:
     with pytest.raises(fp4cc.RequestError, match="1 to 6 plans"):
         fp4cc.compile(GEMM, plans=plans)
+
+
+@pytest.mark.parametrize("target", ["sm_90a", "sm_100a"])
+def test_parts_of_k_are_no_tiles(target: str) -> None:
+    """Tiles are counted by the output, waves by their parts."""
+    text = GEMM.replace("a : nvfp4", "a : bf16") + f"schedule k on {target} {{ split_k 4 }}\n"
+    kernel = analyze(Source("k.fp4", text)).raise_errors().kernels[0]
+    (report,) = reports(lower(specialize(kernel, {"M": 64, "N": 4096, "K": 14336}), target), {}, {})
+    rows = dict(dict(sections(report))["cost"])
+    tile = report.plan.tile
+    assert rows["tiles"].startswith(f"{4096 // tile.n} of {tile.m} x {tile.n}")
+    assert rows["tiles"].endswith("each in 4 parts of K")
+    assert int(rows["waves"].split(",")[0]) == -(-4 * (4096 // tile.n) // (132 if target == "sm_90a" else 148))

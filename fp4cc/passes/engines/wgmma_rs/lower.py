@@ -232,8 +232,7 @@ def _parts(work: Work, case: Case) -> Parts:
 
 def _lower_with(work: Work, case: Case, required: tuple[Constraint, ...]) -> LoweredKernel:
     kernel, problem, schedule = work.kernel, work.problem, case.schedule
-    chosen = _tile(work, case)
-    rows, columns, _ = chosen
+    chosen = rows, columns, _ = _tile(work, case)
     tile, cluster = Tile(rows, columns, STAGE_K, rows), Cluster(1, 1)
     needs = Needs(kernel.args)
     readers = Readers(kernel, work.sizes, problem, kernel.constraints, needs)
