@@ -32,7 +32,7 @@ TILES = {
     "64 x 64": " when M <= 64",
     "128 x 128 x 128; split_k 2": "",
     "64 x 64 x 128; split_k 3": " when M <= 64",
-    "128 x 64 x 128; stages 2": "",
+    "128 x 64 x 128; stages 4": "",
 }
 
 

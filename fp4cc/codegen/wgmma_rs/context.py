@@ -30,13 +30,24 @@ from fp4cc.ir.lowered_epilogue import CTA_ROWS
 _UNNAMED = ("STORE_BARRIER_2", "SPAN_BARRIER_2")
 
 
+@dataclass(frozen=True, slots=True)
+class FastText:
+    """What only products of FP8 substitute.
+
+    `ordered`: warpgroups take turns. `few`: x has fewer rows than a tile. `infinite`: weights of 2^128 and more are.
+    """
+
+    ordered: bool
+    few: bool
+    infinite: bool
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WgmmaRSText:
     """`sums`: those of a thread. `runs`, `copies`, `parts`: runs of 64, 32 and 128 rows of a tile.
 
     `columns`: those of an instruction. `registers`: setmaxnreg of the roles. `mma_needs`: which coordinates of a tile
-    the multiplying warps use. `fast`: it multiplies FP8, by `ordered` warpgroups; `few`: with half the rows of a tile;
-    `infinite`: weights of 2^128 are. `crossing`: has sums cross to the epilogue.
+    the multiplying warps use. `fast`: where it multiplies FP8.
     """
 
     rows: int
@@ -45,11 +56,7 @@ class WgmmaRSText:
     copies: int
     parts: int
     turns: bool
-    fast: bool
-    ordered: bool
-    few: bool
-    infinite: bool
-    crossing: str
+    fast: FastText | None
     numbered: bool
     stages: int
     wide: str
@@ -99,13 +106,7 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Fr
         copies=engine.rows // 32,
         parts=parts,
         turns=engine.turns,
-        fast=engine.fast,
-        ordered=engine.ordered,
-        few=engine.rows < tile.m,
-        infinite=lowered.kernel.arg(problem.a.arg).format is None,
-        crossing=f"store_transposed_rows(acc_registers, {engine.rows // 2}, exchange, EXCHANGE_PITCH)"
-        if engine.fast
-        else "store_transposed(acc_registers, 64 * part, exchange, EXCHANGE_PITCH)",
+        fast=_fast(lowered),
         numbered=bool(readers) or any(w.scales is not None and w.scales.stages_per_atom > 1 for w in engine.weights),
         stages=engine.step_stages,
         wide=engine.wide,
@@ -126,15 +127,22 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Fr
         epilogue_place=place_call(batched, "batch" in epilogue.uses),
         n0="tile_n * TILE_N",
         epilogue_n0="tile_n * TILE_N" if lowered.epilogue.group is None else "tile_n * (TILE_N // 2)",
-        mma_needs=frozenset(
-            [
-                *(["m0"] if parts > 1 or engine.stores else []),
-                *(["n0"] if readers or rows_of_atoms or engine.stores else []),
-            ]
-        ),
+        mma_needs=_mma_needs(engine, bool(readers or rows_of_atoms), parts),
         split=split_text(lowered, "(mma_warp * 32 + lane)", "mma_warp == 0"),
         walk=walk_of_exchanged(lowered.epilogue, epilogue, around.uses, reads),
     )
+
+
+def _fast(lowered: LoweredKernel) -> FastText | None:
+    engine = lowered.engine_as(WgmmaRS)
+    plain = lowered.kernel.arg(lowered.products.a.arg).format is None
+    return FastText(engine.ordered, engine.rows < lowered.tile.m, plain) if engine.fast else None
+
+
+def _mma_needs(engine: WgmmaRS, reads_by_row: bool, parts: int) -> frozenset[str]:
+    """Which coordinates of a tile the multiplying warps use."""
+    rows = ["m0"] if parts > 1 or engine.stores else []
+    return frozenset([*rows, *(["n0"] if reads_by_row or engine.stores else [])])
 
 
 def title(lowered: LoweredKernel) -> str:

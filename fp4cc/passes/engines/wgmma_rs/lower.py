@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
-from fp4cc.ir.kernel import Constraint, Expr, Kernel, Schedule
+from fp4cc.ir.kernel import Constraint, Expr, Kernel
 from fp4cc.ir.lowered import (
     Cluster,
     Launch,
@@ -29,14 +30,15 @@ from fp4cc.ir.lowered.wgmma_rs import FAST_STAGE_K, MMA_WARPS, STAGE_K, WARPGROU
 from fp4cc.ir.lowered_epilogue import CTA_ROWS
 from fp4cc.ir.sizes import Sizes, ceildiv
 from fp4cc.passes.choice.cases import Bounds, Candidate, Case, Fields
-from fp4cc.passes.choice.schedule import ORDERS, asked_band, assumed_shape
-from fp4cc.passes.choice.split import least_clocks, parts_of, split_blocks
+from fp4cc.passes.choice.schedule import ORDERS, asked_band, assumed_shape, problem_sizes
+from fp4cc.passes.choice.split import Parts, in_parts, least_clocks, parts_asked, parts_of, split_blocks
 from fp4cc.passes.choice.stages import asked_stages, choose_stages, fewer_stages
 from fp4cc.passes.engines.wgmma_rs.decisions import explain_choices
 from fp4cc.passes.engines.wgmma_rs.estimate import clocks
 from fp4cc.passes.engines.wgmma_rs.memory import (
     EXCHANGE,
     fitting,
+    least_stages,
     partial_sums,
     plan_mainloop,
     plan_pipeline,
@@ -120,6 +122,11 @@ class Work:
         """The most rows of x that a plan with one of the tiles serves; None: any number."""
         return tile[0] if self.fast and tile[0] < CTA_ROWS else None
 
+    def whole(self, tile: tuple[int, int, int]) -> Tile:
+        """A tile as the epilogue sees it, which has 128 rows or more of what crosses to it."""
+        rows = max(tile[0], CTA_ROWS) if self.fast else tile[0]
+        return Tile(rows, tile[1], tile[2], rows)
+
     def possible(self, tile: tuple[int, ...], bounds: Bounds) -> bool:
         """Whether a tile has room for all rows that there can be."""
         room, most = self.most_rows(tile), bounds.most(self.problem.m)
@@ -128,6 +135,14 @@ class Work:
     def clocks(self, tile: tuple[int, int, int], parts: int = 1) -> Expr:
         """The time with one of the tiles and K in so many parts, but for DRAM."""
         return clocks(self.problem, tile[1], self.tiles[tile], parts, fast=self.fast)
+
+
+@dataclass(frozen=True, slots=True)
+class Picked:
+    """A candidate's tile, and into how many parts K is split."""
+
+    tile: tuple[int, int, int]
+    parts: Parts = 1
 
 
 def work_of(kernel: Kernel) -> Work | list[Diagnostic]:
@@ -184,17 +199,16 @@ def wgmma_rs_candidates(kernel: Kernel, target: str) -> list[Candidate]:
     work = _work_if_any(kernel) if target == SM90A.name else None
     if work is None:
         return []
-    m = work.problem.m
-    return [
-        Candidate(
-            f"weights in registers, {tile[0]} x {tile[1]} x {tile[2]}",
-            work.clocks(tile),
-            tile,
-            None if (most := work.most_rows(tile)) is None else ("le", m, most),
-        )
-        for tile in work.tiles
-        if work.most_rows(tile) is None or isinstance(m, str)
-    ]
+    found: list[Candidate] = []
+    for tile in work.tiles:
+        most = work.most_rows(tile)
+        if most is not None and not isinstance(work.problem.m, str):
+            continue
+        label = f"weights in registers, {tile[0]} x {tile[1]} x {tile[2]}"
+        within = None if most is None else ("le", work.problem.m, most)
+        plain = Candidate(label, work.clocks(tile), Picked(tile), within)
+        found.append(in_parts(plain, partial(work.clocks, tile), Picked(tile, "auto")))
+    return found
 
 
 def wgmma_rs_blocks(kernel: Kernel, target: str) -> list[Fields]:
@@ -233,41 +247,50 @@ def _tile(work: Work, case: Case) -> tuple[int, int, int]:
     """The tile: as asked for, as chosen by the table over sizes, or the fastest."""
     asked = case.schedule.fields.get("tile") if case.schedule is not None else None
     for tile in work.tiles:
-        if tile in (asked, case.pick):
+        if tile == asked or (isinstance(case.pick, Picked) and tile == case.pick.tile):
             return tile
     odd = (asked_stages(case.schedule) or 0) % 2 > 0
     bounds = Bounds.of(work.kernel, case.when)
     tiles = [tile for tile, (_, turns) in work.tiles.items() if not (turns and odd) and work.possible(tile, bounds)]
     _, values = assumed_shape(work.problem, case.when, case.at)
-    return min(tiles, key=lambda tile: (evaluate(work.clocks(tile), values), -tile[0], work.tiles[tile][1]))
+
+    def rank(tile: tuple[int, int, int]) -> tuple[float, int, bool]:
+        clocks = least_clocks(_parts(work, case), partial(work.clocks, tile))
+        return evaluate(clocks, values), -tile[0], work.tiles[tile][1]
+
+    return min(tiles, key=rank)
+
+
+def _parts(work: Work, case: Case) -> Parts:
+    """Into how many parts K is to be split."""
+    picked = case.pick.parts if isinstance(case.pick, Picked) else None
+    return picked or parts_asked(case, problem_sizes(work.problem).values())
 
 
 def _lower_with(work: Work, case: Case, required: tuple[Constraint, ...]) -> LoweredKernel:
     kernel, problem, schedule = work.kernel, work.problem, case.schedule
     chosen = _tile(work, case)
-    rows, columns, stage_k = chosen
-    tall = max(rows, CTA_ROWS) if work.fast else rows
-    tile, cluster = Tile(tall, columns, stage_k, tall), Cluster(1, 1)
+    rows, _, _ = chosen
+    tile, cluster = work.whole(chosen), Cluster(1, 1)
     needs = Needs(kernel.args)
     readers = Readers(kernel, work.sizes, problem, kernel.constraints, needs)
-    weights = plan_weights(problem, columns, readers, fast=work.fast)
-    engine = WgmmaRS(wide_of(problem), rows, weights, turns=work.tiles[chosen][1])
+    engine = _engine(work, chosen, readers)
     if rows > CTA_ROWS:
         needs.size("rows_of_x", problem.m, f"rows of {problem.a.arg}")
     mainloop, maps = plan_mainloop(problem, engine)
-    limits = [staging_limit(mainloop, stages) for stages in (_WANTED_STAGES, _WANTED_STAGES - 1, 2)]
+    least = least_stages(engine)
+    split = _split(work, case, chosen, mainloop, engine)
+    others = (*partial_sums(engine), *split_words(split))
+    limits = [staging_limit(mainloop, stages, others) for stages in range(_WANTED_STAGES, least - 1, -1)]
     limit = next((limit for limit in limits if limit >= _LEAST_STAGING), limits[-1])
     epilogue = plan_epilogue(work.frame, work.sizes, tile.n, min(STAGING_LIMIT, limit))
-    most = SM90A.stages_max
     own = None if work.fast else stored_by_engine(epilogue, rows, 1 if engine.turns else WARPGROUPS)
     epilogue, exchange = (epilogue, EXCHANGE) if own is None else (own, None)
     engine = replace(engine, stores=own is not None)
-    split = _split(work, schedule, chosen, mainloop, engine)
-    others = (*partial_sums(engine), *split_words(split), *epilogue.staging)
+    others = (*others, *epilogue.staging)
     fits = fitting(mainloop, others, exchange)
-    stages = choose_stages(kernel, schedule, lambda _: fits, most, least=2, even=engine.turns)
-    band = asked_band(schedule)
-    walk = plan_walk(problem, tile, cluster, _BAND if band is None else band)
+    stages = choose_stages(kernel, schedule, lambda _: fits, SM90A.stages_max, least=least, even=engine.turns)
+    walk = plan_walk(problem, tile, cluster, _BAND if (band := asked_band(schedule)) is None else band)
     program, split_params = with_parts(epilogue.program, walk.tiles, split)
     walk = over_parts(walk, split)
     maps = (*maps, *epilogue.tensor_maps)
@@ -294,7 +317,7 @@ def _lower_with(work: Work, case: Case, required: tuple[Constraint, ...]) -> Low
         constraints=(*required, *not_empty(kernel, epilogue.program, work.sizes)),
         decisions=(),
         when=case.when,
-        clocks=least_clocks(schedule, lambda parts: work.clocks(chosen, parts)),
+        clocks=least_clocks(_parts(work, case), partial(work.clocks, chosen)),
         problem=problem,
         mainloops=(mainloop,),
         engine=engine,
@@ -306,10 +329,14 @@ def _lower_with(work: Work, case: Case, required: tuple[Constraint, ...]) -> Low
     return replace(lowered, decisions=explain_choices(lowered))
 
 
-def _split(
-    work: Work, schedule: Schedule | None, tile: tuple[int, int, int], mainloop: Mainloop, engine: WgmmaRS
-) -> Split | None:
-    parts = parts_of(schedule, lambda parts: work.clocks(tile, parts))
+def _engine(work: Work, tile: tuple[int, int, int], readers: Readers) -> WgmmaRS:
+    rows, columns, _ = tile
+    weights = plan_weights(work.problem, columns, readers, fast=work.fast)
+    return WgmmaRS(wide_of(work.problem), rows, weights, turns=work.tiles[tile][1])
+
+
+def _split(work: Work, case: Case, tile: tuple[int, int, int], mainloop: Mainloop, engine: WgmmaRS) -> Split | None:
+    parts = parts_of(_parts(work, case), partial(work.clocks, tile))
     k_tiles = ceildiv(work.problem.products[0].k, mainloop.tile_k)
     return plan_split(parts, k_tiles, _WARP * engine.multiplying, engine.rows // 2)
 
