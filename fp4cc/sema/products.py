@@ -60,8 +60,7 @@ def matmul(
     batch = context.merged((a.axes[:-2], b.axes[:-2]))
     attrs: dict[str, object] = {"k": k}
     if fast:
-        for operand, span in ((a, left[1]), (b, right[1])):
-            _check_narrow(context, operand, span)
+        _check_narrow(context, (a, b), (left[1], right[1]))
         attrs["accumulate"] = "fast"
     ragged = context.ragged.of_axis(a.axes[-2])
     if ragged is not None and ragged.groups in b.axes[:-2] and ragged.groups not in a.axes:
@@ -125,10 +124,13 @@ def _operand(context: Context, operand: Operand, span: Span) -> Val:
     return value
 
 
-def _check_narrow(context: Context, value: Val, span: Span) -> None:
-    """Sums of fewer bits are for elements of eight bits: only their tensor cores keep such sums."""
-    element = value.dtype.element if isinstance(value.dtype, BlockFormat) else value.dtype
-    if element not in _NARROW:
+def _check_narrow(context: Context, values: tuple[Val, Val], spans: tuple[Span, Span]) -> None:
+    """Sums of fewer bits are for elements of eight bits, and beside these for what they hold as well."""
+    elements = [value.dtype.element if isinstance(value.dtype, BlockFormat) else value.dtype for value in values]
+    beside = any(element in _NARROW for element in elements)
+    for value, element, span in zip(values, elements, spans, strict=True):
+        if element in _NARROW or (beside and _held_by_fp8(value)):
+            continue
         raise context.fail(
             "FP2041",
             f"`accumulate = fast` of {dtype_name(value.dtype)}",
@@ -137,6 +139,11 @@ def _check_narrow(context: Context, value: Val, span: Span) -> None:
             notes=["fast sums are those of a tensor core for e4m3 and e5m2; for others there are none but f32"],
             help="leave it out",
         )
+
+
+def _held_by_fp8(value: Val) -> bool:
+    """Whether an operand is e2m1 times powers of two, which e5m2 is as well."""
+    return isinstance(value.dtype, BlockFormat) and (value.dtype.element, value.dtype.scale) == ("e2m1", "e8m0")
 
 
 def _no_fit(context: Context, a: Val, b: Val, left: Span, right: Span, node: ast.Binary | ast.Call) -> Exception:
