@@ -33,7 +33,8 @@ class TileFigures:
         k = sum(int(evaluate(product.k, sizes)) for product in problem.products)
         read, written = traffic(plan.kernel, sizes)
         tiles = int(evaluate(plan.walk.tiles, sizes)) * plan.cluster.size
-        return cls(plan, 2 * m * n * k * batch, read, written, tiles)
+        shared = max(1, int(evaluate(problem.shared_k, sizes)))
+        return cls(plan, 2 * m * n * k * batch // shared, read, written, tiles)
 
     @property
     def facts(self) -> Facts:

@@ -166,11 +166,25 @@ def arguments() -> Iterator[Construct]:
         dims="E, M, N, K",
     )
     yield product(
-        "ragged axis contracted",
+        "ragged rows contracted, `dw[E, N, K] = dy.T @ x`",
+        "dw = dy.T @ x",
+        args="in offsets : i32[E + 1]; in dy : bf16[M by offsets, N]; in x : bf16[M by offsets, K]",
+        out="out dw : f32[E, N, K]",
+        dims="E, M, N, K",
+    )
+    yield product(
+        "masked rows contracted",
+        "dw = dy.T @ x",
+        args="in counts : i32[E]; in dy : bf16[E, M upto counts, N]; in x : bf16[E, M upto counts, K]",
+        out="out dw : f32[E, N, K]",
+        dims="E, M, N, K",
+    )
+    yield product(
+        "ragged columns contracted (`bf16[N, M by offsets]`)",
         "c = a @ b.T",
         args="in offsets : i32[E + 1]; in a : bf16[N, M by offsets]; in b : bf16[K, M by offsets]",
-        out="out c : f32[N, K]",
-        dims="E = 8, M, N, K",
+        out="out c : f32[E, N, K]",
+        dims="E, M, N, K",
     )
     yield plain(
         "elementwise over ragged rows",

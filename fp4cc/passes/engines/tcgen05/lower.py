@@ -160,7 +160,7 @@ def _lower_with(work: Work, target: Target, case: Case) -> LoweredKernel:
     done = "of a step's MMAs" if promoted else "after a tile's last MMA"
     pipeline, mainloops = plan_pipeline(steps, converters, cluster, memory.stage, stages, tmem, tile.n, done)
     walk = plan_walk(problem, tile, cluster, choice.request.band)
-    groups = group_params(walk)
+    groups = group_params(walk, problem)
     maps = (*mainloop_maps(problem, mainloops, mmas, tile), *epilogue.tensor_maps)
     lengths = product_sizes(problem, walk, epilogue.program, mainloops)
     roles = _roles(converters, promoted)

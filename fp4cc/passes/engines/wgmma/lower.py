@@ -29,7 +29,7 @@ from fp4cc.ir.lowered import (
 from fp4cc.ir.lowered.wgmma import slotted
 from fp4cc.ir.sizes import Sizes, ceildiv, mul
 from fp4cc.passes.choice.cases import Candidate, Case, Fields
-from fp4cc.passes.choice.refused import left_to_hopper
+from fp4cc.passes.choice.refused import alone, left_to_hopper
 from fp4cc.passes.choice.schedule import ORDERS, asked_band
 from fp4cc.passes.choice.split import least_clocks, parts_of, split_blocks, split_refusals
 from fp4cc.passes.choice.stages import choose_stages, fewer_stages
@@ -57,7 +57,7 @@ from fp4cc.passes.problem.groups import check_groups
 from fp4cc.passes.problem.halves import refusal
 from fp4cc.passes.problem.roles import multiplies
 from fp4cc.passes.problem.unzip import Frame, find_products, tile_widths
-from fp4cc.passes.problem.whole_loads import whole_loads
+from fp4cc.passes.problem.whole_loads import rows_across, whole_loads
 from fp4cc.passes.resources.params import group_params, plan_params, product_sizes
 from fp4cc.passes.resources.split import (
     over_parts,
@@ -114,14 +114,19 @@ class _Work:
 def lower_wgmma(kernel: Kernel, cases: Sequence[Case]) -> list[LoweredKernel]:
     """A plan for each case. Raises DiagnosticError for what cannot be built on sm_90a."""
     work = _work_on(kernel)
-    required = whole_loads(work.kernel, [steps.products for steps in work.steps])
+    required = (
+        *whole_loads(work.kernel, [steps.products for steps in work.steps]),
+        *rows_across(work.kernel, work.problem),
+    )
     return [replace(_lower_with(work, case.when, case.schedule, required), kernel=kernel) for case in cases]
 
 
 def wgmma_candidates(kernel: Kernel) -> list[Candidate]:
     """The one tile there is, of any number of rows. Raises what `lower_wgmma` does."""
     work = _work_on(kernel)
-    if work.problem.groups is not None:  # how many rows a group has is not known when a plan is taken
+    if (
+        work.problem.groups is not None or work.problem.contracted is not None
+    ):  # how many rows a group has is not known when a plan is taken
         return []
     tile = work.tile
     return [Candidate(f"{tile.m} x {tile.n} x {tile.k}", work.clocks(1))]
@@ -182,7 +187,7 @@ def _lower_with(
     walk = plan_walk(problem, tile, cluster, asked_band(schedule))
     program, split_params = with_parts(epilogue.program, mul(walk.tiles, cluster.size), split)
     walk = over_parts(walk, split)
-    maps = (*maps, *epilogue.tensor_maps)
+    maps, groups = (*maps, *epilogue.tensor_maps), group_params(walk, problem)
     lengths = [*product_sizes(problem, walk, program, mainloops), *split_sizes(split)]
     lowered = LoweredKernel(
         name=kernel.name,
@@ -199,7 +204,7 @@ def _lower_with(
         launch=Launch(
             f"{kernel.name}_0",
             THREADS,
-            plan_params(maps, lengths, (*group_params(walk), *epilogue.params, *split_params, *work.needs.params())),
+            plan_params(maps, lengths, (*groups, *epilogue.params, *split_params, *work.needs.params())),
             (*lengths, *work.needs.lengths()),
         ),
         constraints=(*required, *not_empty(kernel, epilogue.program, work.sizes)),
@@ -270,6 +275,8 @@ def _cluster_m(work: _Work, schedule: Schedule | None) -> int:
                     error("FP5011", "sm_90a takes clusters of 1 x 1 or 2 x 1", span, "another cluster",
                           help="write `cluster 2 x 1`"),
                 )  # fmt: skip
+    if work.problem.contracted is not None:
+        errors += alone(schedule)
     errors += left_to_hopper(schedule, OWN_FIELDS)
     if errors:
         raise DiagnosticError(errors)
