@@ -261,12 +261,16 @@ def _quantize(value: Value, operands: list[Value], scope: _Scope) -> Iterator[st
         yield "its type is not a format, or its axes are not its operand's"
     elif any(isinstance(operand.dtype, BlockFormat) for operand in operands):
         yield "its operands are numbers"
-    elif value.dtype.each_batch and len(value.axes) > 2:
-        yield f"{value.dtype.name} has a tensor scale for each batch, which no quantizer makes"
     elif mode not in scope.dialect.modes or rounding not in ("nearest", "stochastic"):
         yield f"mode {mode!r} and rounding {rounding!r} are not known"
     elif len(operands) != 1 + (mode != "none") + (rounding == "stochastic"):
         yield f"{len(operands)} operands for mode {mode} and rounding {rounding}"
+    elif value.dtype.each_batch and len(value.axes) > 2 and rounding != "nearest":
+        yield f"{value.dtype.name} has a tensor scale for each batch, and is rounded to nearest"
+    elif mode in ("tensor_scale", "amax"):
+        batches = value.axes[:-2] if value.dtype.each_batch else ()
+        if operands[1].axes != batches:
+            yield f"its {mode} has the axes {list(operands[1].axes)}, not {list(batches)}"
 
 
 def _reduce(value: Value, operands: list[Value], scope: _Scope) -> Iterator[str]:

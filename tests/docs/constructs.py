@@ -368,6 +368,20 @@ def quantizing() -> Iterator[Construct]:
     )
     yield plain("quantized output in column direction", "q = quantize(x.T)", out="out q : mxfp8[N, M]")
     yield product(
+        "tensor scale for each batch, of a product",
+        "q = quantize(a @ b.T, tensor_scale = s)",
+        args="in a : nvfp4[E, M, K]; in b : nvfp4[E, N, K]; in s : f32[E]",
+        out="out q : nvfp4_experts[E, M, N]",
+        dims="E, M, N, K",
+    )
+    yield plain(
+        "tensor scale for each batch",
+        "q = quantize(x, amax = s)",
+        args="in x : bf16[E, M, N]; in s : f32[E]",
+        out="out q : nvfp4_experts[E, M, N]",
+        dims="E, M, N",
+    )
+    yield product(
         "stochastic rounding of a product",
         "q = quantize(a @ b.T, amax = s, rounding = stochastic(rng))",
         more="in rng : u64[2]; in s : f32[]",

@@ -124,7 +124,8 @@ def _apart(left: Tensor, right: Tensor, axes: tuple[str, str, str], groups: str,
     for e, (first, end) in enumerate(ranges):
         a, b = (x[e if len(x) > 1 else 0] for x in (whole.left, whole.right))
         parts.append(Terms(a[:, first:end], b[first:end]))
-    return replace(whole, left=whole.left[0], right=whole.right[0], apart=tuple(parts))
+    one = (x[0] if len(x) else np.zeros(x.shape[1:]) for x in (whole.left, whole.right))
+    return Terms(*one, apart=tuple(parts))
 
 
 def exact(parts: list[Terms], magnitudes: Wide) -> NDArray[np.bool_]:
