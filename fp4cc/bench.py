@@ -68,7 +68,7 @@ def estimates(lowered: LoweredKernel, typed: TypedKernel, calls: Sequence[Mappin
         found.append(
             Estimate(
                 {d.name: chosen.sizes[d.name] for d in typed.dims if d.expr is None},
-                label(chosen.plan),
+                label(chosen.plan, chosen.sizes),
                 sum(known) if len(known) == len(times) else None,
                 sum(figures(plan, chosen.sizes).roofline_time for plan in chosen.plan.launches),
                 memory(typed, chosen.sizes),

@@ -41,27 +41,37 @@ def spelled(text: str, spell: Spell) -> str:
     return _MARK.sub(lambda found: spell(ord(found[1]) - _FIRST), text)
 
 
-def spelled_in(tree: T, spell: Spell) -> T:
-    """The tree of dataclasses, tuples, lists, sets and mappings with all of its strings spelled."""
-    return cast("T", _spelled_in(tree, spell))
+def spelled_in(tree: T, spell: Spell, known: dict[int, tuple[Any, Any]] | None = None) -> T:
+    """The tree of dataclasses, tuples, lists, sets and mappings with all of its strings spelled.
+
+    `known`: what has been spelled, by identity, and what it became: trees that share parts may share it.
+    """
+    return cast("T", _spelled_in(tree, spell, {} if known is None else known))
 
 
-def _spelled_in(tree: Any, spell: Spell) -> Any:
+def _spelled_in(tree: Any, spell: Spell, known: dict[int, tuple[Any, Any]]) -> Any:
     if isinstance(tree, str):
         return tree if tree.isascii() else spelled(tree, spell)
     if isinstance(tree, _LEAVES):
         return tree
+    found = known.get(id(tree))
+    if found is None:  # kept beside what it became, so that no other object gets its identity
+        found = known[id(tree)] = (tree, _parts_spelled(tree, spell, known))
+    return found[1]
+
+
+def _parts_spelled(tree: Any, spell: Spell, known: dict[int, tuple[Any, Any]]) -> Any:
     if is_dataclass(tree) and not isinstance(tree, type):
         changed = {
             field.name: new
             for field in fields(tree)
-            if field.init and (new := _spelled_in(old := getattr(tree, field.name), spell)) is not old
+            if field.init and (new := _spelled_in(old := getattr(tree, field.name), spell, known)) is not old
         }
         return replace(tree, **changed) if changed else tree
     if isinstance(tree, Mapping):
-        items = {_spelled_in(key, spell): _spelled_in(value, spell) for key, value in tree.items()}
+        items = {_spelled_in(key, spell, known): _spelled_in(value, spell, known) for key, value in tree.items()}
         return items if items != tree else tree
     if isinstance(tree, tuple | list | frozenset | set):
-        parts = [_spelled_in(part, spell) for part in tree]
+        parts = [_spelled_in(part, spell, known) for part in tree]
         return tree if all(new is old for new, old in zip(parts, tree, strict=True)) else type(tree)(parts)
     return tree

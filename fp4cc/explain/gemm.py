@@ -36,6 +36,11 @@ class GemmFigures:
         """Seconds at best."""
         return self.estimate.roofline_time
 
+    @property
+    def time(self) -> float:
+        """Seconds in the model."""
+        return self.estimate.time
+
     def resources(self) -> list[Row]:
         """Resources beyond registers and shared memory."""
         plan, facts = self.plan, ENGINES.facts(self.plan)
@@ -111,7 +116,11 @@ def _cost(found: GemmFigures) -> list[Row]:
         ("FLOP", f"{e.flop:.4g}"),
         ("bytes", f"{e.bytes:.4g}: {work.read_bytes} read, {work.written_bytes} written, each tensor once"),
         ("intensity", f"{e.intensity:.0f} FLOP a byte; the ridge is at {e.ridge:.0f}"),
-        ("tiles", f"{e.ctas // work.cta_group} of {work.tile_m} x {work.tile_n}, whole clusters counted"),
+        (
+            "tiles",
+            f"{e.ctas // work.cta_group // work.parts} of {work.tile_m} x {work.tile_n}, whole clusters counted"
+            f"{f', each in {work.parts} parts of K' if work.parts > 1 else ''}",
+        ),
         ("waves", f"{e.waves}, with {_slots(found)} CTAs at a time"),
         ("last wave", f"{e.last_wave:.0%} full"),
     ]
@@ -133,6 +142,10 @@ def _time(found: GemmFigures) -> list[Row]:
             f"at {rates.smem_fill_bytes_per_clock:g} bytes a clock"
             + (f", {found.work.convert_cycles:.0f} to convert" if plan.converters else ""),
         ),
-        ("one tile", f"{e.mainloop_cycles:.0f} clocks of main loop, {e.epilogue_cycles:.0f} to read the accumulator"),
+        (
+            "one tile" if found.work.parts == 1 else "one part",
+            f"{e.mainloop_cycles:.0f} clocks of main loop, {e.epilogue_cycles:.0f} to read the accumulator"
+            + (" and to meet the other parts" if found.work.parts > 1 else ""),
+        ),
         ("kernel", f"{us(e.time)}, {e.efficiency:.0%} of the roofline; limited by {e.limit}"),
     ]

@@ -147,15 +147,20 @@ def plan_table(
         time = call_time(chosen.plan, chosen.sizes)
         plan, best = chosen.plan, roofline(chosen.plan, chosen.sizes)
         engine = plan.engine.name if plan.engine is not None else "no product"
-        lines.append(Line(size, number, f"used {used_where(plan.when)}", engine, label(plan), time, best))
+        lines.append(Line(size, number, f"used {used_where(plan.when)}", engine, label(plan, chosen.sizes), time, best))
     return PlanTable(dim, others, tuple(lines), given.get(dim), given[dim] if fixed else None)
 
 
-def label(plan: LoweredKernel) -> str:
-    """A plan in short."""
+def label(plan: LoweredKernel, sizes: Mapping[str, int] | None = None) -> str:
+    """A plan in short; with the parts of K at the sizes of a call, where there are several."""
     tile, cluster = plan.tile, plan.cluster
     depth = f" x {tile.k}" if tile.k else ""
-    return f"{tile.m} x {tile.n}{depth}" + (f", cluster {cluster.m} x {cluster.n}" if cluster.size > 1 else "")
+    parts = 1 if plan.split is None or sizes is None else int(evaluate(plan.split.parts, sizes))
+    return (
+        f"{tile.m} x {tile.n}{depth}"
+        + (f", cluster {cluster.m} x {cluster.n}" if cluster.size > 1 else "")
+        + (f", K in {parts} parts" if parts > 1 else "")
+    )
 
 
 def call_time(plan: LoweredKernel, sizes: Mapping[str, int]) -> float | None:

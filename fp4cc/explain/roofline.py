@@ -31,6 +31,7 @@ class Work:
 
     `fill_bytes` is what one CTA asks of L2 for one tile along K, its multicast share counted once; `convert_cycles`
     what its converter warps take for it; `read_bytes` and `written_bytes` are the whole problem's, each tensor once.
+    `parts` of K are made by CTAs of their own, and take `meeting_cycles` each to meet.
     """
 
     m: int
@@ -50,6 +51,8 @@ class Work:
     written_bytes: int
     overlapped: bool
     convert_cycles: float = 0.0
+    parts: int = 1
+    meeting_cycles: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +93,10 @@ def estimate(work: Work, rates: Rates) -> Estimate:
     memory_time = traffic / rates.dram_bytes_per_s
     roofline_time = max(compute_time, memory_time)
 
-    # A cluster takes a grid of tiles; ragged edges still cost whole clusters.
+    # A cluster takes a grid of tiles, or a part of K of one; ragged edges still cost whole clusters.
     cluster_rows = work.tile_m * work.cluster_m // work.cta_group
     cluster_columns = work.tile_n * work.cluster_n
-    clusters = work.batch * _ceil(work.m, cluster_rows) * _ceil(work.n, cluster_columns)
+    clusters = work.batch * _ceil(work.m, cluster_rows) * _ceil(work.n, cluster_columns) * work.parts
     size = work.cluster_m * work.cluster_n
     slots = max(rates.sms // size, 1)
     waves = _ceil(clusters, slots)
@@ -102,9 +105,9 @@ def estimate(work: Work, rates: Rates) -> Estimate:
 
     mma = mma_cycles(work.tile_m, work.tile_n, work.cta_group) * (work.tile_k // work.mma_k)
     fill = work.fill_bytes / rates.smem_fill_bytes_per_clock
-    mainloop = _ceil(work.k, work.tile_k) * max(mma, fill, work.convert_cycles)
+    mainloop = _ceil(_ceil(work.k, work.tile_k), work.parts) * max(mma, fill, work.convert_cycles)
     # Each CTA reads its 128 lanes x tile_n columns of 32 bit.
-    epilogue = 128 * work.tile_n * 4 / TMEM_READ
+    epilogue = 128 * work.tile_n * 4 / TMEM_READ + work.meeting_cycles
     drain = MMA_DRAIN[work.cta_group] + work.tile_n / 2
     per_tile = max(mainloop, epilogue) if work.overlapped else mainloop + drain + epilogue
     tail = drain + epilogue if work.overlapped else 0.0

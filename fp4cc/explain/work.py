@@ -14,6 +14,7 @@ from fp4cc.ir.serialize import to_constraint, to_typed
 from fp4cc.ir.size_hints import suggested
 from fp4cc.passes.choice.facts import Timing
 from fp4cc.passes.choice.schedule import ASSUMED, ASSUMED_GROUPS
+from fp4cc.passes.choice.split import meeting_clocks
 from fp4cc.passes.feeds.converters import stage_clocks
 from fp4cc.sema.sizes import resolved
 from fp4rt.errors import DimensionError, RuntimeFault
@@ -108,6 +109,7 @@ def work_of(plan: LoweredKernel, timing: Timing, sizes: Mapping[str, int]) -> Wo
 
     problem, cluster = plan.products, plan.cluster
     read, written = traffic(plan.kernel, sizes)
+    parts = 1 if plan.split is None else size(plan.split.parts)
     return Work(
         m=size(problem.m),
         n=size(problem.n),
@@ -126,6 +128,8 @@ def work_of(plan: LoweredKernel, timing: Timing, sizes: Mapping[str, int]) -> Wo
         written_bytes=written,
         overlapped=timing.overlapped,
         convert_cycles=_each_product(plan, sum(map(stage_clocks, _conversions(plan)))),
+        parts=parts,
+        meeting_cycles=0 if plan.split is None or parts == 1 else meeting_clocks(parts, plan.split.part_bytes),
     )
 
 

@@ -57,6 +57,8 @@ def _parts(lowered: LoweredKernel) -> Iterator[str]:
     if lowered.promotion is not None and [loop.tile_k for loop in lowered.mainloops] != [lowered.promotion.step]:
         depths = [loop.tile_k for loop in lowered.mainloops]
         yield f"sums of {depths} along K are promoted every {lowered.promotion.step}"
+    if lowered.split is not None and len(lowered.mainloops) != 1:
+        yield f"K is shared by CTAs in {len(lowered.mainloops)} mainloops"
     exchange = lowered.exchange
     buffers = {buffer.name: buffer.total for buffer in lowered.smem.buffers}
     rows = exchange.rows if isinstance(exchange, FewRows) else min(lowered.tile.cta_m, CTA_ROWS)

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from fp4cc.diagnostics import DiagnosticError, error
-from fp4cc.ir.kernel import Kernel, Schedule
+from fp4cc.ir.kernel import Expr, Kernel, Schedule
 from fp4cc.ir.lowered import LoweredKernel
 from fp4cc.ir.sizes import Sizes, fold
 from fp4cc.ir.verify_lowered import verify_lowered
@@ -113,7 +113,7 @@ def _by_size(forms: Forms, target: str, plans: int, plain: Wanted) -> list[Wante
     offers = [(plain.form, other, candidate) for other in others for candidate in _offered(other, kernel, target)]
     for form in (each for each in (forms.turned, forms.once) if each is not None):
         found = [(other, each) for other in ENGINES.known for each in _offered(other, form.kernel, target)]
-        offers += [(form, other, replace(c, clocks=fold("add", c.clocks, form.clocks))) for other, c in found]
+        offers += [(form, other, _later(candidate, form.clocks)) for other, candidate in found]
         if found:
             break
     if not (open_ or offers):
@@ -126,6 +126,12 @@ def _by_size(forms: Forms, target: str, plans: int, plain: Wanted) -> list[Wante
     if not open_:  # of sizes that are all known an engine makes the best plan itself
         return [Wanted(*offers[each.number][:2], plain.case) for each in chosen]
     return [Wanted(*offers[each.number][:2], each.case) for each in chosen]
+
+
+def _later(candidate: Candidate, clocks: Expr) -> Candidate:
+    """A candidate with so many clocks before it."""
+    plain = None if candidate.plain is None else _later(candidate.plain, clocks)
+    return replace(candidate, clocks=fold("add", candidate.clocks, clocks), plain=plain)
 
 
 def _offered(engine: EngineSpec, kernel: Kernel, target: str) -> list[Candidate]:

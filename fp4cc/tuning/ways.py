@@ -155,10 +155,17 @@ def _static(kernel: Kernel) -> _Sizes:
 def named(plan: LoweredKernel) -> str:
     """A plan in short, with the engine that makes it."""
     engine = plan.engine.name if plan.engine is not None else "none"
-    split = "" if plan.split is None else f", K in {plan.split.parts}"
+    split = "" if plan.split is None else f", K in {_parts(plan)}"
     stages = "" if plan.pipeline is None else f", {plan.pipeline.stages} stages"
     once = ", converted once" if plan.before else ""
     return f"{engine}, {label(plan)}{split}{stages}{once}"
+
+
+def _parts(plan: LoweredKernel) -> str:
+    """The parts of K: as a block asks for them, or as sizes decide."""
+    asked = None if plan.schedule is None else plan.schedule.fields.get("split_k")
+    parts = asked[0] if asked is not None else None if plan.split is None else plan.split.parts
+    return str(parts) if isinstance(parts, int) else "parts by size"
 
 
 def _with(kernel: Kernel, target: str, fields: Fields, asked: Asked | None) -> Kernel:

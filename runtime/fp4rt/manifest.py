@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from fp4rt import sizes
@@ -112,8 +112,27 @@ def loads(text: str) -> Manifest:
 
 
 def dumps(manifest: Manifest) -> str:
-    """The manifest's text: deterministic, keys in schema order, ends with a newline."""
-    return json.dumps(dump(manifest), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    """The manifest's text: deterministic, keys in schema order, ends with a newline.
+
+    Lists without mappings, as size expressions are, stand on one line.
+    """
+    return "".join(_lines(dump(manifest), "")) + "\n"
+
+
+def _lines(value: Json, pad: str) -> Iterator[str]:
+    inner = f"{pad} "
+    if isinstance(value, dict) and value:
+        for number, (key, child) in enumerate(value.items()):
+            yield f"{',' if number else '{'}\n{inner}{json.dumps(key, ensure_ascii=False)}: "
+            yield from _lines(child, inner)
+        yield f"\n{pad}}}"
+    elif isinstance(value, list) and any(isinstance(child, dict) for child in value):
+        for number, child in enumerate(value):
+            yield f"{',' if number else '['}\n{inner}"
+            yield from _lines(child, inner)
+        yield f"\n{pad}]"
+    else:
+        yield json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 def parse(value: Json) -> Manifest:

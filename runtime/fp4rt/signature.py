@@ -30,7 +30,8 @@ Dims = dict[str, int]
 class Call:
     """The memory of one call. `parts` maps buffer names ("c", "a.codes") to arrays; `outputs` is what is returned.
 
-    `written` names the buffers that the kernel writes, `inout` the arguments it also reads.
+    `written` names the buffers that the kernel writes. `kept` names the arguments of which a launch needs or leaves
+    what was there before it: those that it also reads (`inout`), and masked outputs.
     """
 
     dims: Dims
@@ -39,7 +40,11 @@ class Call:
     family: Family
     outputs: dict[str, Output] = field(default_factory=dict[str, Output])
     written: list[str] = field(default_factory=list[str])
-    inout: frozenset[str] = frozenset()
+    kept: frozenset[str] = frozenset()
+
+    def copied_in(self, name: str) -> bool:
+        """Whether a device with memory of its own needs this buffer's content before the launch."""
+        return name not in self.written or name.partition(".")[0] in self.kept
 
     def add_workspace(self, workspace: View) -> None:
         """Use this memory as the workspace; ArgumentError if it overlaps another buffer."""
@@ -59,7 +64,8 @@ class Signature:
         self.outs = [Slot(a) for a in kernel.args if a.direction == "out"]
         self._inouts = [s for s in self.ins if s.arg.direction == "inout"]
         self.params = [a for a in kernel.args if a.direction == "param"]
-        self._inout = frozenset(s.name for s in self._inouts)
+        masked = [s for s in self.outs if any(axis.upto for axis in s.arg.axes)]
+        self._kept = frozenset(s.name for s in (*self._inouts, *masked))
         self._outputs = [a.name for a in kernel.outputs]
         self._known = frozenset((*(s.name for s in self.ins), *(a.name for a in self.params)))
         self._required = frozenset((*(s.name for s in self.ins), *(a.name for a in self.params if a.default is None)))
@@ -90,7 +96,7 @@ class Signature:
             if slot.computed and shape != slot.shape(dims):
                 raise _wrong_shape(slot, shape, slot.shape(dims), "")
         self.check_data(args, parts, dims)
-        call = Call(dims, self.scalars(args), parts, family, inout=self._inout)
+        call = Call(dims, self.scalars(args), parts, family, kept=self._kept)
         for slot in self._inouts:
             call.outputs[slot.name] = cast("Output", args[slot.name])  # as `read` has found
             _mark_written(slot, call)

@@ -66,7 +66,10 @@ class Compiler:
         }
 
     def _artifact(self, text: str, target: str = "sm_100a") -> Artifact:
-        lowered = self.lowered(text, target)
+        return self.built(self.lowered(text, target), target)
+
+    def built(self, lowered: LoweredKernel, target: str) -> Artifact:
+        """A kernel with all of its plans, compiled."""
         files = {
             f"{name}.{ending}": data
             for name, plan in plans(lowered).items()

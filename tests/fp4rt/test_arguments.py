@@ -285,6 +285,25 @@ def test_ragged_and_masked_arguments_are_checked(reference: Load) -> None:
             kernel(x=x, e=e, offsets=np.array(bad, np.int32))
 
 
+def test_masked_outputs_go_to_the_device_with_what_they_hold(reference: Load) -> None:
+    """Rows past a group's are not written: what they held has to come back."""
+    rows = (Axis("E", "E"), Axis("M", "M", upto="counts"))
+    args = (
+        Arg("counts", "in", "i32", (Axis("E", "E"),)),
+        Arg("x", "in", "f32", rows),
+        Arg("z", "inout", "f32", (Axis("E", "E"),)),
+        *(Arg(name, "out", "f32", axes) for name, axes in (("y", rows), ("top", (Axis("E", "E"),)))),
+    )
+    x = Value("arg", (), "f32", ("E", "M"), {"name": "x"})
+    top = Value("max", (0,), "f32", ("E",), {"over": "M"})
+    kernel = reference(TypedKernel("masked", (Dim("E"), Dim("M")), args, (x, top), (Store("y", 0), Store("top", 1))))
+    given = {"x": np.ones((2, 3), np.float32), "counts": np.array([1, 3], np.int32), "z": np.zeros(2, np.float32)}
+    call, _ = kernel.prepare(given)
+    assert {name: call.copied_in(name) for name in call.parts} == {
+        "counts": True, "x": True, "z": True, "y": True, "top": False
+    }  # fmt: skip
+
+
 def test_arguments_may_be_called_as_the_calls_own(reference: Load) -> None:
     m = (Axis("M", "M"),)
     args = [Arg(n, "in", "f32", m) for n in ("self", "stream", "workspace")]

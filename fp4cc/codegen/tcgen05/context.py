@@ -13,6 +13,7 @@ from fp4cc.codegen.mainloops import numbered
 from fp4cc.codegen.multicast import mask_text, union_text
 from fp4cc.codegen.placing import PlacesText, of_group, places_text
 from fp4cc.codegen.promoted_scales import FactorsText, factor_functions, factors_by_batch, factors_text
+from fp4cc.codegen.splitting import SplitText, split_text
 from fp4cc.codegen.tcgen05.constants import buffer_text, constants, count_of_bs
 from fp4cc.codegen.tcgen05.converters import ConvertersText, converter_functions, converters_text
 from fp4cc.codegen.tcgen05.loads import LoadLoop, load_loops
@@ -70,6 +71,7 @@ class Tcgen05Text:
     zero_columns: int
     release: ReleaseText
     promoted: FactorsText | None
+    split: SplitText | None
 
 
 def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Frame, Tcgen05Text]:
@@ -129,6 +131,7 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Fr
         zero_columns=engine.tmem.acc_stride + tile.n,
         release=release_text(lowered, epilogue),
         promoted=factors_text(lowered),
+        split=split_text(lowered, "thread", "warp == 0", "rank"),
     )
 
 

@@ -18,7 +18,7 @@ class ConverterLoop:
     """The converter warps' part of a mainloop. `what` says which one, where there are several."""
 
     what: str | None
-    k_tiles: str
+    k_end: str
     conversions: list[FeedCalls]
 
 
@@ -61,7 +61,7 @@ def _loops(lowered: LoweredKernel) -> list[ConverterLoop]:
     return [
         ConverterLoop(
             products_in_words(lowered, mainloop),
-            f"k_tiles{numbered(i)}",
+            f"k_tiles{numbered(i)}" if lowered.split is None else "k_end",
             [FEED_TEXTS.calls(conversion, Stage(lowered, mainloop)) for conversion in mainloop.conversions],
         )
         for i, mainloop in enumerate(lowered.mainloops)

@@ -9,6 +9,7 @@ from fp4cc.codegen.mainloops import numbered, products_in_words
 from fp4cc.codegen.multicast import issuer_text, mask_text
 from fp4cc.codegen.parts import bytes_name
 from fp4cc.codegen.placing import along_k, steps_of
+from fp4cc.codegen.splitting import steps_text
 from fp4cc.ir.lowered import Load, LoweredKernel, Mainloop, Operand
 
 
@@ -40,7 +41,7 @@ def load_loops(lowered: LoweredKernel) -> list[LoadLoop]:
     return [
         LoadLoop(
             products_in_words(lowered, mainloop),
-            steps_of(lowered, i),
+            steps_text(lowered, steps_of(lowered, i)),
             "prims.mbarrier_arrive_expect_tx" if mainloop.loads else "prims.mbarrier_arrive",
             ["full", *([f"STAGE_TX_BYTES{numbered(i)}"] if mainloop.loads else [])],
             [_load(lowered, mainloop, i, load, box) for load in mainloop.loads for box in range(load.boxes)],

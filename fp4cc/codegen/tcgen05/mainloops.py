@@ -8,6 +8,7 @@ from fp4cc.codegen.clearing import bytes_of_step, clearing
 from fp4cc.codegen.feeds.spec import CallText
 from fp4cc.codegen.mainloops import numbered, products_in_words
 from fp4cc.codegen.placing import steps_of
+from fp4cc.codegen.splitting import steps_text
 from fp4cc.codegen.tcgen05.loads import first_row
 from fp4cc.ir.lowered import LoweredKernel, Mma, Tcgen05
 from fp4cc.ir.part import Part
@@ -65,7 +66,8 @@ def mma_loops(lowered: LoweredKernel) -> list[MmaLoop]:
     most = max(mmas[0].atoms for mmas in engine.mmas)
     columns = half_atom_columns(lowered, "n0")
     # A step's sums are by themselves where they are promoted.
-    first = "(k_tile != 0) | (i != 0)" if lowered.promotion is None else "i != 0"
+    start = "0" if lowered.split is None else "k_first"
+    first = f"(k_tile != {start}) | (i != 0)" if lowered.promotion is None else "i != 0"
     for i, mainloop in enumerate(lowered.mainloops):
         products: list[ProductText] = []
         for place, product in enumerate(mainloop.products):
@@ -88,7 +90,7 @@ def mma_loops(lowered: LoweredKernel) -> list[MmaLoop]:
         loops.append(
             MmaLoop(
                 what=products_in_words(lowered, mainloop),
-                k_tiles=steps_of(lowered, i),
+                k_tiles=steps_text(lowered, steps_of(lowered, i)),
                 mma=mma,
                 atom="atom" if mma.instructions_per_atom > 1 else "i",
                 sfa_atoms="SFA_BYTES // 512" if mma.atoms == most else str(mma.atoms),

@@ -147,9 +147,12 @@ class Candidate:
     by which the compiler compares candidates over thousands of sizes, `explain` prints times, and the runtime picks a
     plan at a call. Leave out what is the same for every candidate of the kernel (reading the operands from DRAM);
     ramps, waves of tiles and the depth of K belong in it. Of engines for one target clocks must be comparable.
+
+    `plain`: the same without what only some sizes need, as parts of K; taken where the sizes of the plan need nothing.
     """
 
     label: str
     clocks: Expr
     pick: object = None
     within: Expr | None = None
+    plain: Candidate | None = None

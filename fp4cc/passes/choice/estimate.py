@@ -10,11 +10,12 @@ max(N/2, (128+N)/4) clocks, of a 2-CTA one max(N/2, 43).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from fp4cc.ir.kernel import Expr
 from fp4cc.ir.sizes import ceildiv, fold, mul
+from fp4cc.passes.choice.split import meeting_clocks
 from fp4cc.targets import Target
 from fp4rt.sizes import evaluate
 
@@ -42,12 +43,18 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """A schedule in numbers: tile of one MMA, its CTAs, cluster."""
+    """A schedule in numbers: tile of one MMA, its CTAs, cluster, parts of K."""
 
     cta_group: int
     tile_n: int
     cluster_m: int
     cluster_n: int
+    parts: int = 1
+
+    @property
+    def ctas(self) -> int:
+        """Of a cluster."""
+        return self.cluster_m * self.cluster_n
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,13 +127,21 @@ class Stage:
 
 
 def waves(option: Option, problem: Mapping[str, Expr], target: Target) -> Expr:
-    """How often each cluster takes a tile. `problem` has the sizes m, n and batch."""
-    size = option.cluster_m * option.cluster_n
+    """How often each cluster takes a tile, or a part of one. `problem` has the sizes m, n and batch."""
+    return _waves(_tiles(option, problem), option, option.parts, target)
+
+
+def _tiles(option: Option, problem: Mapping[str, Expr]) -> Expr:
+    """Those of a cluster each."""
+    rows, columns = 128 * option.cluster_m, option.tile_n * option.cluster_n
+    return mul(ceildiv(problem["m"], rows), ceildiv(problem["n"], columns), problem["batch"])
+
+
+def _waves(tiles: Expr, option: Option, parts: int, target: Target) -> Expr:
+    size = option.ctas
     # CTAs of a cluster share a GPC, so not every SM can be used by large ones.
     clusters = max(1, int(target.rates.sms * (1.0 if size <= 2 else 0.97 if size <= 4 else 0.9)) // size)
-    rows, columns = 128 * option.cluster_m, option.tile_n * option.cluster_n
-    tiles = mul(ceildiv(problem["m"], rows), ceildiv(problem["n"], columns), problem["batch"])
-    return ceildiv(tiles, clusters)
+    return ceildiv(tiles if parts == 1 else fold("mul", tiles, parts), clusters)
 
 
 def clocks(option: Option, problem: Mapping[str, Expr], traffic: Traffic, target: Target) -> Expr:
@@ -134,12 +149,28 @@ def clocks(option: Option, problem: Mapping[str, Expr], traffic: Traffic, target
 
     `problem` has the sizes m, n, k and batch as expressions, or as numbers: then it is a number.
     """
-    size, width = option.cluster_m * option.cluster_n, option.tile_n * traffic.accumulators
-    mainloop = mul(ceildiv(problem["k"], traffic.tile_k), Stage.of(option, traffic, target).clocks)
-    epilogue = round(width * _EPILOGUE_PER_COLUMN)
-    tile = fold("max" if option.tile_n <= traffic.overlapped_n else "add", mainloop, epilogue)
-    ramp = round(_RAMP + _CLUSTER_RAMP * (size.bit_length() - 1))
-    return fold("add", mul(waves(option, problem, target), tile), ramp)
+    return clocks_by_parts(option, problem, traffic, target)(option.parts)
+
+
+def clocks_by_parts(
+    option: Option, problem: Mapping[str, Expr], traffic: Traffic, target: Target
+) -> Callable[[int], Expr]:
+    """The same by the parts of K, whatever the option's.
+
+    Parts meet after each, as part of its epilogue; under the last one's nothing is left to do.
+    """
+    width, tiles = option.tile_n * traffic.accumulators, _tiles(option, problem)
+    stage, own = Stage.of(option, traffic, target).clocks, round(width * _EPILOGUE_PER_COLUMN)
+    ramp = round(_RAMP + _CLUSTER_RAMP * (option.ctas.bit_length() - 1))
+    joined = "max" if option.tile_n <= traffic.overlapped_n else "add"
+
+    def time(parts: int) -> Expr:
+        meeting = meeting_clocks(parts, 4 * 128 * width) if parts > 1 else 0
+        mainloop = mul(ceildiv(problem["k"], traffic.tile_k * parts), stage)
+        tile = fold(joined, mainloop, own + meeting)
+        return fold("add", mul(_waves(tiles, option, parts, target), tile), ramp + meeting)
+
+    return time
 
 
 def estimate(option: Option, shape: Shape, traffic: Traffic, target: Target) -> Estimate:

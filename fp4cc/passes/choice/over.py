@@ -37,20 +37,34 @@ _FOLD: dict[str, Callable[[Any, Any], Any]] = {
 _LOGICAL = ("and", "or", "not", "where")
 
 
-def over(expr: Expr, dims: Mapping[str, Array]) -> Array:
-    """The values of an expression for arrays of sizes of one shape. KeyError for a dim that `dims` lacks."""
-    found = _over(expr, dims)
+#: The values of expressions: formulas of candidates have many parts in common.
+Known = dict[Expr, Array]
+
+
+def over(expr: Expr, dims: Mapping[str, Array], known: Known | None = None) -> Array:
+    """The values of an expression for arrays of sizes of one shape. KeyError for a dim that `dims` lacks.
+
+    `known`: what has been found for the same sizes; expressions that share parts may share it.
+    """
+    found = _over(expr, dims, {} if known is None else known)
     shape = next(iter(dims.values())).shape if dims else ()
     return np.broadcast_to(found, shape)
 
 
-def _over(expr: Expr, dims: Mapping[str, Array]) -> Array:
+def _over(expr: Expr, dims: Mapping[str, Array], known: Known) -> Array:
     if isinstance(expr, int):
         return np.asarray(expr, np.bool_ if isinstance(expr, bool) else np.int64)
     if isinstance(expr, str):
         return dims[expr]
+    found = known.get(expr)
+    if found is None:
+        found = known[expr] = _applied(expr, dims, known)
+    return found
+
+
+def _applied(expr: tuple[Any, ...], dims: Mapping[str, Array], known: Known) -> Array:
     operator, *operands = expr
-    values = [_over(e, dims) for e in operands]
+    values = [_over(e, dims, known) for e in operands]
     if operator not in _LOGICAL:  # arithmetic takes what a comparison says as 0 or 1
         values = [value.astype(np.int64) if value.dtype == np.bool_ else value for value in values]
     if operator in _FOLD:

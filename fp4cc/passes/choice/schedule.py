@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
 from fp4cc.ir.kernel import Attr, Expr, Kernel, Schedule
@@ -78,8 +78,6 @@ def read(schedule: Schedule | None, tile_k: int, target: Target) -> Request:
     stages = _count(schedule, "stages")
     accumulators = _one_of(schedule, "accumulators", (1, 2), errors)
     band = asked_band(schedule)
-    _not_built(schedule, "split_k", (1, "auto"), "splitting K over CTAs", "sums are in tensor memory here; parts of K "
-               "meet in registers, which is built on sm_90a", errors)  # fmt: skip
     _not_built(schedule, "reduce", ("ordered",), "reducing with atomics", "parts are added up in their order, so that "
                "the bits never depend on who comes first", errors)  # fmt: skip
     _not_built(schedule, "store", ("auto",), "choosing how results are stored", "it follows from an output's type, "
@@ -131,16 +129,27 @@ def label(option: Option, tile_k: int) -> str:
     return f"{128 * option.cta_group} x {option.tile_n} x {tile_k}, cluster {option.cluster_m} x {option.cluster_n}"
 
 
-def rank(request: Request, shape: Shape, traffic: Traffic, target: Target) -> list[Ranked]:
-    """The options of a request, best first. Ties go to fewer CTAs in a cluster, then to the wider tile."""
-    ranked = [Ranked(o, estimate(o, shape, traffic, target)) for o in possible(request, shape, target)]
+def with_parts(option: Option, shape: Shape, tile_k: int, parts: Sequence[int]) -> list[Option]:
+    """The option with K in so many parts each, no more than there are steps."""
+    most = -(-shape.k // tile_k)
+    return [replace(option, parts=count) for count in parts if count <= most] or [replace(option, parts=parts[0])]
+
+
+def rank(request: Request, shape: Shape, traffic: Traffic, target: Target, parts: Sequence[int] = (1,)) -> list[Ranked]:
+    """The options of a request, K in so many parts each, best first.
+
+    Ties go to fewer parts, then to fewer CTAs in a cluster, then to the wider tile.
+    """
+    found = (o for one in possible(request, shape, target) for o in with_parts(one, shape, traffic.tile_k, parts))
+    ranked = [Ranked(o, estimate(o, shape, traffic, target)) for o in found]
     # Differences under 2 % are below what the model knows: then the simpler schedule wins.
     best = min(r.estimate.clocks for r in ranked)
     return sorted(
         ranked,
         key=lambda r: (
             max(r.estimate.clocks, best * 1.02),
-            r.option.cluster_m * r.option.cluster_n,
+            r.option.parts,
+            r.option.ctas,
             -r.option.tile_n,
             -r.option.cta_group,
         ),

@@ -2,26 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Iterable
+from typing import Literal, TypeAlias
 
 from fp4cc.diagnostics import Diagnostic, error
 from fp4cc.ir.kernel import Expr, Schedule
 from fp4cc.ir.lowered import Problem
 from fp4cc.ir.lowered.split import PARTS
-from fp4cc.ir.sizes import fold, where
-from fp4cc.passes.choice.cases import Fields
+from fp4cc.ir.sizes import fold, free_names, mul
+from fp4cc.passes.choice.cases import Candidate, Case, Fields
 
 #: Parts of K at most: the last CTA of a tile reads the sums of all of them.
 MOST_PARTS = 16
+#: More than there are parts to choose from.
+_DIGIT = 16
 #: Where parts meet: two trips to L2, and the bytes that an SM moves to or from it in a clock.
 _MEETING, _BYTES_PER_CLOCK = 2000, 32
 
 
-def asked_split(schedule: Schedule | None) -> int | Literal["auto"]:
+#: A number of parts, or as many as take the least time.
+Parts: TypeAlias = int | Literal["auto"]
+#: What a plan costs that may split K, but does not at a call's sizes: to divide work items, and to ask.
+AUTO_CLOCKS = 150
+
+
+def asked_split(schedule: Schedule | None) -> Parts:
     """The parts that a block asks for: 1 where it says nothing."""
     asked = schedule.fields.get("split_k", (1,))[0] if schedule is not None else 1
     return asked if isinstance(asked, int) else "auto"
+
+
+def parts_asked(case: Case, sizes: Iterable[Expr]) -> Parts:
+    """The parts that a case asks for: of a block, of a candidate, or where all sizes are known the best."""
+    if case.schedule is not None:
+        return asked_split(case.schedule)
+    return "auto" if case.pick is None and not any(map(free_names, sizes)) else 1
+
+
+def in_parts(plain: Candidate, clocks: Callable[[int], Expr], pick: object) -> Candidate:
+    """A candidate whose K is split by the sizes of a call, beside that without a split."""
+    split = fold("add", least_clocks("auto", clocks), AUTO_CLOCKS)
+    return Candidate(f"{plain.label}, K in parts", split, pick, plain.within, plain)
 
 
 def split_blocks() -> list[Fields]:
@@ -67,26 +88,17 @@ def meeting_clocks(parts: int, part_bytes: int) -> int:
     return _MEETING + part_bytes * (1 + parts) // _BYTES_PER_CLOCK
 
 
-def parts_of(schedule: Schedule | None, clocks: Callable[[int], Expr]) -> Expr:
-    """The parts of K, as a size: of `auto` those that take the fewest clocks, of equal ones the fewest parts."""
-    asked = asked_split(schedule)
+def parts_of(asked: Parts, clocks: Callable[[int], Expr]) -> Expr:
+    """The parts of K, as a size: of `auto` those that take the fewest clocks, of equal ones the fewest parts.
+
+    Each number of parts stands below its clocks, as a digit: so the least of all is found by naming each once.
+    """
     if asked != "auto":
         return asked
-    found: Expr = 1
-    least = clocks(1)
-    for parts in PARTS[1:]:
-        taken = clocks(parts)
-        found = where(fold("lt", taken, least), parts, found)
-        least = fold("min", least, taken)
-    return found
+    numbered = (fold("add", mul(clocks(parts), _DIGIT), parts) for parts in PARTS)
+    return fold("mod", fold("min", *numbered), _DIGIT)
 
 
-def least_clocks(schedule: Schedule | None, clocks: Callable[[int], Expr]) -> Expr:
+def least_clocks(asked: Parts, clocks: Callable[[int], Expr]) -> Expr:
     """The time with the parts that `parts_of` has chosen."""
-    asked = asked_split(schedule)
-    if asked != "auto":
-        return clocks(asked)
-    least = clocks(1)
-    for parts in PARTS[1:]:
-        least = fold("min", least, clocks(parts))
-    return least
+    return fold("min", *map(clocks, PARTS)) if asked == "auto" else clocks(asked)

@@ -20,7 +20,7 @@ from fp4cc.ir.kernel import Arg, Expr, Kernel
 from fp4cc.ir.roles import batch_dims
 from fp4cc.ir.sizes import Sizes, fold, free_names, where
 from fp4cc.passes.choice.cases import Bounds, Candidate, Case
-from fp4cc.passes.choice.over import over
+from fp4cc.passes.choice.over import Known, over
 from fp4cc.plans import MOST_PLANS
 from fp4cc.targets import Chip
 from fp4cc.targets.base import LAUNCH
@@ -61,6 +61,8 @@ def table(kernel: Kernel, chip: Chip, candidates: Sequence[Candidate], most: int
     dims = samples(kernel, found)
     times = call_times(kernel, chip, found, dims)
     picked = select(times / times.min(axis=0), [c.within is None for c in found], most)
+    for number, plain in _plain(kernel, chip, found, picked, dims).items():
+        found[number], times[number] = plain
     if len(picked) == 1:
         return [Chosen(picked[0], Case(None, None, found[picked[0]].pick))]
     if len(dims) == 1:
@@ -91,7 +93,7 @@ def samples(kernel: Kernel, candidates: Sequence[Candidate]) -> dict[str, Ints]:
 
     Always the same ones: a Kronecker sequence. Of a single dim, sizes on both sides of the edges of tiles.
     """
-    open_ = {name for c in candidates for name in free_names(c.clocks)}
+    open_ = {name for c in candidates for name in free_names((c.plain or c).clocks)}
     found = [d.name for d in kernel.dims if d.name in open_]
     bounds, rows, batches = Bounds.of(kernel), _rows(kernel), batch_dims(kernel)
     steps = _steps(len(found))
@@ -144,10 +146,10 @@ def call_times(kernel: Kernel, chip: Chip, candidates: Sequence[Candidate], dims
     rates = chip.rates
     clock = rates.clock_ghz * 1e9
     dram = _bytes(kernel, dims) / (rates.dram_bytes_per_s / clock)
-    rows: list[Any] = []
+    rows, known = list[Any](), Known()
     for candidate in candidates:
-        time = np.maximum(over(candidate.clocks, dims), dram)
-        legal = True if candidate.within is None else over(candidate.within, dims)
+        time = np.maximum(over(candidate.clocks, dims, known), dram)
+        legal = True if candidate.within is None else over(candidate.within, dims, known)
         rows.append(np.where(legal, time, np.inf))
     return np.array(rows, np.float64) + LAUNCH * clock
 
@@ -227,6 +229,24 @@ def _best(among: npt.NDArray[Any], base: npt.NDArray[Any], allowed: npt.NDArray[
     cost = np.where(allowed, cost, np.inf)
     best = int(cost.argmin())
     return best, float(cost[best])
+
+
+def _plain(
+    kernel: Kernel, chip: Chip, candidates: Sequence[Candidate], picked: Sequence[int], dims: Mapping[str, Ints]
+) -> dict[int, tuple[Candidate, Floats]]:
+    """Those of the chosen ones that lose nothing without what only some sizes need, so made, with their times."""
+    times = call_times(kernel, chip, [candidates[number] for number in picked], dims)
+    least = times.min(axis=0)
+    found: dict[int, tuple[Candidate, Floats]] = {}
+    for own, number in zip(times, picked, strict=True):
+        plain = candidates[number].plain
+        if plain is None:
+            continue
+        plain = replace(plain, within=candidates[number].within)
+        (without,) = call_times(kernel, chip, [plain], dims)
+        if (without <= np.maximum(own, least) * _SLACK[0])[own <= least * _SLACK[0]].all():
+            found[number] = (plain, without)
+    return found
 
 
 # Under which condition each of them is used.

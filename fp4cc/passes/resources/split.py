@@ -18,9 +18,18 @@ _BARRIER = "SPLIT_BARRIER"
 _ALIGNMENT = 256
 
 
-def plan_split(parts: Expr, k_tiles: Expr, threads: int, sums: int) -> Split | None:
-    """How K is shared; None where a CTA has all of it."""
-    return None if parts == 1 else Split(parts, fold("ceildiv", k_tiles, parts), threads, sums)
+def plan_split(parts: Expr, k_tiles: Expr, threads: int, sums: int, *, filled: bool = False) -> Split | None:
+    """How K is shared; None where a CTA has all of it.
+
+    `filled`: in no more parts than have steps. 5 steps in 4 parts are 2, 2 and 1; K of 0 is one part.
+    """
+    if parts == 1:
+        return None
+    steps = fold("ceildiv", k_tiles, parts)
+    if filled:
+        steps = fold("max", steps, 1)
+        parts = fold("max", fold("ceildiv", k_tiles, steps), 1)
+    return None if parts == 1 else Split(parts, steps, threads, sums)
 
 
 def over_parts(walk: Walk, split: Split | None) -> Walk:
@@ -56,31 +65,39 @@ def with_parts(
     if split is None:
         return program, ()
     several: Expr = fold("lt", 1, split.parts)
-    start = mul(ceildiv(program.workspace, _ALIGNMENT), _ALIGNMENT)
-    sums = where(several, mul(tiles, split.parts, split.part_bytes), 0)
-    at = _sum(start, sums)
-    arrivals = where(several, tiles, 0)
+    start = _aligned(program.workspace)
+    # The counts come first: then few places need the parts, whose formula is a long one. Of one part there is nothing.
+    at = _sum(start, where(several, _aligned(mul(tiles, 4)), 0))
     params = (
-        KernelParam(SUMS_PARAM, Param("pointer", WORKSPACE, start), "sums of each part of each tile"),
-        KernelParam(ARRIVALS_PARAM, Param("pointer", WORKSPACE, at), "parts that have arrived, by tile"),
+        KernelParam(SUMS_PARAM, Param("pointer", WORKSPACE, at), "sums of each part of each tile"),
+        KernelParam(ARRIVALS_PARAM, Param("pointer", WORKSPACE, start), "parts that have arrived, by tile"),
     )
-    init = (*program.init, Init(WORKSPACE, arrivals, 0, 4, at, kept=True))
-    return replace(program, workspace=_sum(at, mul(arrivals, 4)), init=init), params
+    init = (*program.init, Init(WORKSPACE, where(several, tiles, 0), 0, 4, start, kept=True))
+    own = _sum(_aligned(mul(tiles, 4)), mul(tiles, split.parts, split.part_bytes))
+    return replace(program, workspace=_sum(start, where(several, own, 0)), init=init), params
 
 
-def explain_split(lowered: LoweredKernel) -> Iterator[Decision]:
-    """Why K is shared, and what that takes."""
+def _aligned(size: Expr) -> Expr:
+    return mul(ceildiv(size, _ALIGNMENT), _ALIGNMENT)
+
+
+def explain_split(lowered: LoweredKernel, alternatives: tuple[str, ...] = ()) -> Iterator[Decision]:
+    """Why K is shared, and what that takes; `alternatives`: other numbers of parts, and what they would cost."""
     split = lowered.split
     if split is None:
         return
-    chosen = f"{', '.join(map(str, PARTS))} parts, by a call's sizes" if split.may_be_whole else f"{split.parts} parts"
+    asked = None if lowered.schedule is None else lowered.schedule.fields["split_k"][0]
+    chosen = f"{asked if isinstance(asked, int) else split.parts} parts"
+    if split.may_be_whole:
+        by_size = f"{', '.join(map(str, PARTS))} parts, by a call's sizes"
+        chosen = f"{asked} parts, fewer where K has fewer steps" if isinstance(asked, int) else by_size
     why = (
         f"a CTA makes one part of a tile; the last to arrive adds up all, in their order, and runs the epilogue: "
         f"{split.part_bytes} bytes of f32 sums in the workspace for each part of a tile"
     )
-    if split.may_be_whole:
+    if split.may_be_whole and not isinstance(asked, int):
         why = f"as many as take the least time in the model; {why}"
-    yield Decision("split of K", chosen, why, (), "schedule" if lowered.schedule is not None else "compiler")
+    yield Decision("split of K", chosen, why, alternatives, "schedule" if lowered.schedule is not None else "compiler")
 
 
 def _sum(a: Expr, b: Expr) -> Expr:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from fp4cc.diagnostics import DiagnosticError
 from fp4cc.ir.kernel import Axis, Kernel, Value
@@ -28,7 +29,7 @@ def lowered_by_marks(kernel: Kernel, lower: Callable[[Kernel], LoweredKernel]) -
         plan = lower(_marked(kernel, names))
     except DiagnosticError as failed:
         raise DiagnosticError(spelled_in(failed.diagnostics, names.__getitem__)) from failed
-    return _named(plan, kernel, names)
+    return _named(plan, kernel, names, {})
 
 
 def _names(kernel: Kernel) -> tuple[str, ...]:
@@ -80,10 +81,12 @@ def _map_names(marked: LoweredKernel, spelled: LoweredKernel) -> dict[str, str]:
     return found
 
 
-def _named(plan: LoweredKernel, kernel: Kernel, names: tuple[str, ...]) -> LoweredKernel:
-    """The plan with the names of the spec, and each plan in it with itself by marks."""
+def _named(
+    plan: LoweredKernel, kernel: Kernel, names: tuple[str, ...], known: dict[int, tuple[Any, Any]]
+) -> LoweredKernel:
+    """The plan with the names of the spec, and each plan in it with itself by marks. `known`: of `spelled_in`."""
     alone = replace(plan, variants=(), before=(), after=())
-    spelled = spelled_in(alone, names.__getitem__)
+    spelled = spelled_in(alone, names.__getitem__, known)
     maps = _map_names(alone, spelled)
     params = [
         replace(new, param=replace(new.param, source=maps[str(old.param.source)]))
@@ -96,8 +99,8 @@ def _named(plan: LoweredKernel, kernel: Kernel, names: tuple[str, ...]) -> Lower
         tensor_maps=tuple(replace(m, name=name) for m, name in zip(spelled.tensor_maps, maps.values(), strict=True)),
         launch=replace(spelled.launch, params=tuple(params)),
         whole=kernel,
-        variants=tuple(_named(variant, kernel, names) for variant in plan.variants),
-        before=tuple(_named(earlier, kernel, names) for earlier in plan.before),
-        after=tuple(_named(later, kernel, names) for later in plan.after),
+        variants=tuple(_named(variant, kernel, names, known) for variant in plan.variants),
+        before=tuple(_named(earlier, kernel, names, known) for earlier in plan.before),
+        after=tuple(_named(later, kernel, names, known) for later in plan.after),
         marked=Marked(alone, names),
     )

@@ -54,7 +54,7 @@ class CallPacker:
 class TensorCall:
     """A call on torch tensors: nothing is copied, allocated or waited for."""
 
-    __slots__ = ("_addresses", "_block", "_call", "_prepared", "_queue", "_stream", "_workspace", "template")
+    __slots__ = ("_addresses", "_block", "_call", "_run", "_stream", "_workspace", "template")
 
     def __init__(self, packer: CallPacker, call: Call, plan: Resolved, stream: object | None) -> None:
         self._call = call  # keeps the tensors alive
@@ -66,14 +66,13 @@ class TensorCall:
             addresses[WORKSPACE] = self._workspace.data_ptr()
         addresses.setdefault(WORKSPACE, 0)
         self.template, self._addresses, self._block = packer.block(plan, addresses, call.scalars)
-        self._queue = self.template.queue
         # A workspace of its own is used by nobody else, so that the kernels find in it what they have left.
         own = self._workspace is not None and self.template.keeps
-        self._prepared = own and self.template.prepare(self._addresses)
+        prepared = own and self.template.prepare(self._addresses)
+        self._run = self.template.again(self._block, self._addresses, prepared)
 
     def __call__(self, stream: object | None) -> None:
-        to = self._stream if stream is None else stream
-        self._queue(self._addresses, (), to, self._block, prepared=self._prepared)
+        self._run(self._stream if stream is None else stream)
 
 
 class HostCall:
@@ -102,25 +101,18 @@ class HostCall:
     def _run(self, memory: _DeviceMemory, handle: int) -> None:
         cu = driver()
         parts = {name: v for name, v in self._call.parts.items() if name != WORKSPACE}
-        written = set(self._call.written)
         addresses = {name: memory.allocate(v.nbytes) for name, v in parts.items()}
         addresses[WORKSPACE] = memory.allocate(self._plan.workspace)
-        read_first = self._read_before_written()
         for name, v in parts.items():
-            if v.nbytes and (name not in written or name in read_first):
+            if v.nbytes and self._call.copied_in(name):
                 check(cu.cuMemcpyHtoDAsync(addresses[name], v.address, v.nbytes, handle), "cuMemcpyHtoDAsync")
         template, places, block = self._packer.block(self._plan, addresses, self._call.scalars)
         template.queue(places, (), handle, block)
-        for name in written:
+        for name in self._call.written:
             v = self._call.parts[name]
             if v.nbytes and name in parts:
                 check(cu.cuMemcpyDtoHAsync(v.address, addresses[name], v.nbytes, handle), "cuMemcpyDtoHAsync")
         check(cu.cuStreamSynchronize(handle), "running the kernel")
-
-    def _read_before_written(self) -> set[str]:
-        """The buffers of `inout` arguments."""
-        inputs = self._call.inout
-        return {name for name in self._call.written if name.partition(".")[0] in inputs}
 
 
 class _DeviceMemory:

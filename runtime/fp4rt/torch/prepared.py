@@ -63,7 +63,7 @@ class Prepared:
             for at, name, nbytes, item, shape, dtype, device in plan.inputs
         }
         scalars = kernel.signature.scalars(self._schema.scalars(flat)) if self._schema.params else {}
-        call = Call(plan.dims, scalars, parts, "torch", {}, list(plan.written), plan.inout)
+        call = Call(plan.dims, scalars, parts, "torch", {}, list(plan.written), plan.kept)
         if self._looks and plan.content:
             kernel.signature.check_data(self._schema.arguments(flat), parts, plan.dims)
         results: list[Any] = []
@@ -71,7 +71,7 @@ class Prepared:
             tensor = torch.empty(shape, dtype=dtype, device=plan.device)
             results.append(tensor)
             parts[name] = View(tensor, "torch", tensor.data_ptr(), nbytes, item, shape, said, True, device, True)
-        if plan.inout:
+        if plan.kept:
             check_overlaps(parts, call.written)
         kernel.executable.bind(call, plan.plan, None)(None)
         return results
@@ -119,8 +119,8 @@ class _Plan:
         "content",
         "device",
         "dims",
-        "inout",
         "inputs",
+        "kept",
         "outputs",
         "plan",
         "ready",
@@ -131,7 +131,7 @@ class _Plan:
         self.dims = call.dims
         self.plan = kernel.resolve(call.dims)
         self.written = tuple(call.written)
-        self.inout = call.inout
+        self.kept = call.kept
         self.content = schema.content
         self.inputs = [
             (at, name, v.nbytes, v.item_size, v.shape, v.dtype, v.device)

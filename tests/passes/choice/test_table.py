@@ -210,6 +210,52 @@ def test_plans_that_do_not_serve_a_size_keep_no_other_from_it(rows: int) -> None
     assert plan.engine.name == "decode"
 
 
+def test_what_only_some_sizes_need_is_left_out_where_none_do() -> None:
+    """Candidates with something that helps calls of many rows: the plan for these has it, the other does not."""
+    few, many = Candidate("few, plain", 1000), Candidate("many, plain", ("add", ("mul", "M", 9), 1500))
+    found = [
+        Candidate("few", ("add", ("mul", "M", 8), 1000), "few with it", ("le", "M", 64), few),
+        Candidate("many", ("add", "M", 1900), "many with it", None, many),
+    ]
+    for each in found:
+        assert each.plain is not None
+    first, last = table(kernel(N=256, K=256), B200, found)
+    assert (first.number, first.case.pick) == (0, None)
+    assert (last.number, last.case.pick) == (1, "many with it")
+
+
+@pytest.mark.parametrize("rows", [1, 16, 32])
+def test_a_decode_call_fills_the_machine(rows: int) -> None:
+    """28 tiles of 256 weights by pairs of CTAs: parts of K give work to three quarters of 148 SMs, in one wave."""
+    of = lower(kernel(M=rows, N=7168, K=16384), "sm_100a", 6)
+    assert of.split is not None
+    assert isinstance(of.walk.tiles, int)
+    assert 0.75 * 148 <= of.walk.tiles * of.cluster.size <= 148
+
+
+def test_parts_of_k_cost_no_plan() -> None:
+    """With all sizes open every call takes the parts that are best for it in the plan that it takes."""
+    found = plans(kernel())
+    split = [plan.split.parts for plan in found if plan.split is not None]
+    calls = [{"M": m, "N": n, "K": k} for m in (8, 100, 1000) for n in (512, 2048) for k in (1024, 16384)]
+    assert len({evaluate(parts, call) for parts in split for call in calls}) > 3
+    assert [plan.split for plan in plans(kernel(N=28672, K=512))] == [None] * len(plans(kernel(N=28672, K=512)))
+
+
+def test_hopper_takes_the_parts_that_were_fastest() -> None:
+    """Measured on an H100 (benchmarks/hopper.md, "K shared by CTAs"): tile and parts of the fastest kernel."""
+    fastest = {
+        (4096, 14336, 64): (64, 64, 2), (4096, 14336, 128): (128, 64, 2), (4096, 14336, 256): (256, 128, 4),
+        (5760, 2880, 64): (64, 64, 1), (5760, 2880, 128): (128, 64, 1), (5760, 2880, 256): (128, 128, 1),
+        (7168, 2048, 64): (64, 64, 1), (7168, 2048, 128): (128, 64, 1), (8192, 8192, 64): (64, 64, 1),
+        (8192, 8192, 128): (128, 64, 1), (28672, 4096, 64): (64, 64, 1), (28672, 4096, 256): (256, 128, 1),
+    }  # fmt: skip
+    for (n, k, m), wanted in fastest.items():
+        plan = lower(kernel("bf16", "nvfp4", M=m, N=n, K=k), "sm_90a", 6)
+        parts = 1 if plan.split is None else plan.split.parts
+        assert (plan.tile.m, plan.tile.n, parts) == wanted, (n, k, m)
+
+
 def test_a_candidates_condition_may_hold_always() -> None:
     bounds = Bounds.of(kernel(where="where M <= 16"))
     assert implied(("le", "M", 16), bounds)
@@ -229,8 +275,7 @@ def test_a_bound_on_the_rows_bounds_the_table() -> None:
 def test_regret_of_a_sample(fmt: str) -> None:
     """All sizes open: near the best schedule there is at nearly every size."""
     found = regrets(kernel(fmt, fmt), shapes(400, 1))
-    # Plain operands have narrow tiles too: three times as many schedules to be near to, with as few plans.
-    assert (found <= WITHIN).mean() >= (0.96 if fmt == "nvfp4" else 0.92)
+    assert (found <= WITHIN).mean() >= 0.96
     assert found.max() <= 1.4
 
 
@@ -240,8 +285,8 @@ def test_regret_with_all_sizes_open(a: str, b: str) -> None:
     found = regrets(kernel(a, b), shapes(2000, 2))
     print(f"{a} x {b}: {(found <= WITHIN).mean():.2%} within {WITHIN}, worst {found.max():.3f}")
     # Plain operands have narrow tiles too: three times as many schedules to be near to, with as few plans.
-    assert (found <= WITHIN).mean() >= (0.975 if a != "bf16" else 0.95)
-    assert found.max() <= 1.6  # one call in some hundreds, at the edge of a wave of tiles
+    assert (found <= WITHIN).mean() >= (0.96 if (a, b) == ("bf16", "bf16") else 0.98)
+    assert found.max() <= 1.4  # one call in some hundreds, at the edge of a wave of tiles
 
 
 @pytest.mark.slow

@@ -7,12 +7,14 @@ from dataclasses import replace
 
 from fp4cc.diagnostics import DiagnosticError, error
 from fp4cc.ir.kernel import Expr, Kernel, Schedule
-from fp4cc.ir.lowered import Decision, LoweredKernel
-from fp4cc.ir.sizes import Sizes
+from fp4cc.ir.lowered import Decision, LoweredKernel, Problem
+from fp4cc.ir.lowered.split import PARTS
+from fp4cc.ir.sizes import Sizes, free_names
 from fp4cc.passes.choice.cases import Bounds, Case
-from fp4cc.passes.choice.estimate import Shape, clocks, estimate
+from fp4cc.passes.choice.estimate import Shape, clocks_by_parts, estimate
 from fp4cc.passes.choice.refused import ALONE, alone
 from fp4cc.passes.choice.schedule import Ranked, Request, assumed_shape, problem_sizes, rank, read
+from fp4cc.passes.choice.split import Parts, asked_split, least_clocks, parts_of, split_refusals
 from fp4cc.passes.engines.tcgen05.legality import tile_k
 from fp4cc.passes.engines.tcgen05.mainloops import Fit, constraints, group_products
 from fp4cc.passes.engines.tcgen05.promoted import promoted_choice
@@ -86,26 +88,27 @@ def _alone(request: Request, widths: tuple[int, ...]) -> tuple[int, ...]:
 def choose(plain: Work, target: Target, case: Case) -> tuple[Work, Choice]:
     """The operands, the tile and the cluster: those asked for, those of the table, or those of the best estimate."""
     if plain.promotion is not None:
+        refuse_split(plain, case.schedule)
         return plain, promoted_choice(plain, case.schedule, target)
     request = read(case.schedule, tile_k(plain.shared[0].pair, target), target)
     if isinstance(case.pick, Picked):  # what else there was is in the table
-        work, offer, option = case.pick.work, case.pick.offer, case.pick.option
+        work, offer, option, asked = case.pick.work, case.pick.offer, case.pick.option, case.pick.parts
         shape, _ = assumed_shape(work.problem, case.when, case.at)
         traffic = replace(offer.traffic, global_bytes=global_bytes(work.parts, work.shared, shape))
         return work, _chosen(
-            work, target, case, request, offer, [Ranked(option, estimate(option, shape, traffic, target))]
+            work, target, case, request, offer, [Ranked(option, estimate(option, shape, traffic, target))], asked
         )
     found: list[tuple[Work, Choice]] = []
     refused: list[DiagnosticError] = []
-    asked = None if case.schedule is None else case.schedule.field_spans.get("swap_ab")
+    at = None if case.schedule is None else case.schedule.field_spans.get("swap_ab")
     for swapped in _orders(plain, case, request):
         try:
-            work = swapped_work(plain.kernel, target, case.when, asked) if swapped else plain
+            work = swapped_work(plain.kernel, target, case.when, at) if swapped else plain
+            refuse_split(work, case.schedule)
             shape, _ = assumed_shape(work.problem, case.when, case.at)
-            offer = make_offer(work, target, request, shape)
-            found.append(
-                (work, _chosen(work, target, case, request, offer, rank(request, shape, offer.traffic, offer.target)))
-            )
+            offer, asked = make_offer(work, target, request, shape), _parts(work, case.schedule)
+            ranked = rank(request, shape, offer.traffic, offer.target, PARTS if asked == "auto" else (asked,))
+            found.append((work, _chosen(work, target, case, request, offer, ranked, asked)))
         except DiagnosticError as failed:
             refused.append(failed)
     if not found:
@@ -122,14 +125,41 @@ def _orders(plain: Work, case: Case, request: Request) -> tuple[bool, ...]:
     return (False, True) if wanted and can_swap(plain.kernel) else (False,)
 
 
-def _chosen(work: Work, target: Target, case: Case, request: Request, offer: Offer, ranked: list[Ranked]) -> Choice:
+def _parts(work: Work, schedule: Schedule | None) -> Parts:
+    """The parts of K that are asked for; where nothing is, and the sizes are known, those that take the least time."""
+    problem = work.problem
+    splittable = problem.groups is None and problem.contracted is None and len(work.shared) == 1
+    return "auto" if schedule is None and splittable and _known(problem) else asked_split(schedule)
+
+
+def _known(problem: Problem) -> bool:
+    """Whether all sizes of a problem are known."""
+    return not any(map(free_names, problem_sizes(problem).values()))
+
+
+def _chosen(
+    work: Work, target: Target, case: Case, request: Request, offer: Offer, ranked: list[Ranked], asked: Parts
+) -> Choice:
     option = ranked[0].option
     memory = offer.fit.memory(option.cta_group, option.tile_n, request.accumulators)
     if memory is None:
         raise RuntimeError(f"a tile of {option.tile_n} columns was chosen and does not fit")
     _, assumed = assumed_shape(work.problem, case.when, case.at)
-    time = clocks(option, problem_sizes(work.problem), offer.traffic, target)
-    return Choice(request, option, memory, ranked, assumed, time)
+
+    if asked == "auto" and _known(work.problem):
+        asked = option.parts
+    time = clocks_by_parts(option, problem_sizes(work.problem), offer.traffic, target)
+    return Choice(request, option, memory, ranked, assumed, least_clocks(asked, time), parts_of(asked, time))
+
+
+def refuse_split(work: Work, schedule: Schedule | None) -> None:
+    """Raise DiagnosticError where K cannot be split as a block asks: swapped, weights are the left operands."""
+    errors = [] if schedule is None else split_refusals(schedule, work.problem, len(work.shared))
+    if work.swapped and len(work.shared) > 1:
+        note = "with swapped operands these are the weights; as they are written there may be one"
+        errors = [replace(each, notes=(*each.notes, note)) for each in errors]
+    if errors:
+        raise DiagnosticError(errors)
 
 
 def refuse_promoted_swap(schedule: Schedule | None) -> None:

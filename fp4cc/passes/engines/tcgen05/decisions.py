@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
 from fp4cc.ir.lowered import Decision, LoweredKernel, Tcgen05
 from fp4cc.passes.choice.decisions import (
@@ -16,6 +17,7 @@ from fp4cc.passes.choice.estimate import Option
 from fp4cc.passes.choice.schedule import Ranked, Request
 from fp4cc.passes.engines.tcgen05.arrivals import explain_arrivals
 from fp4cc.passes.resources.residency import explain_residency
+from fp4cc.passes.resources.split import explain_split
 from fp4cc.targets import Target
 
 _LISTED = 3
@@ -35,6 +37,7 @@ def explain_choices(
         _stages(lowered, request),
         _accumulators(lowered, request),
         *explain_residency(lowered.smem, lowered.engine_as(Tcgen05).tmem.columns, target),
+        *explain_split(lowered, _parts(ranked)),
         explain_order(lowered, request.band),
         *explain_groups(lowered),
         *explain_stores(lowered),
@@ -103,6 +106,13 @@ def _alternatives(ranked: list[Ranked], label: Callable[[Option], str]) -> tuple
     found.pop(chosen, None)
     listed = sorted(found.items(), key=lambda item: item[1])[:_LISTED]
     return tuple(f"{what}: {clocks / ranked[0].estimate.clocks:.2f}x the clocks" for what, clocks in listed)
+
+
+def _parts(ranked: list[Ranked]) -> tuple[str, ...]:
+    """What other numbers of parts would cost with the same tile and cluster."""
+    best = ranked[0].option
+    same = [r for r in ranked if replace(r.option, parts=1) == replace(best, parts=1)]
+    return _alternatives(same, lambda option: f"{option.parts} part{'s' * (option.parts > 1)}")
 
 
 def _why_cluster(lowered: LoweredKernel) -> str:

@@ -10,17 +10,22 @@ from fp4cc.ir.kernel import Kernel
 from fp4cc.ir.lowered import (
     Cluster,
     Decision,
+    KernelParam,
     Launch,
     LoweredKernel,
+    Size,
     SmemBuffer,
     Tcgen05,
     Tile,
     WarpRole,
 )
+from fp4cc.ir.lowered.split import Split
 from fp4cc.ir.lowered_converters import Converters
+from fp4cc.ir.sizes import ceildiv, mul
 from fp4cc.passes.choice.cases import Bounds, Candidate, Case, Fields
-from fp4cc.passes.choice.estimate import Option, clocks
+from fp4cc.passes.choice.estimate import Option, clocks_by_parts
 from fp4cc.passes.choice.schedule import ORDERS, assumed_shape, label, possible, problem_sizes, read
+from fp4cc.passes.choice.split import in_parts, split_blocks
 from fp4cc.passes.choice.stages import choose_stages, fewer_stages
 from fp4cc.passes.engines.tcgen05.choosing import (
     SWAPPED_ROWS,
@@ -37,7 +42,7 @@ from fp4cc.passes.engines.tcgen05.memory import fitting_stages, plan_smem
 from fp4cc.passes.engines.tcgen05.pipeline import EPILOGUE_WARPS, acc_ring_stages, plan_pipeline
 from fp4cc.passes.engines.tcgen05.promoted import (
     EXCHANGE,
-    FACTOR_BARRIER,
+    promoted_barriers,
     promoted_buffers,
     promoted_decisions,
     promoted_work,
@@ -47,14 +52,24 @@ from fp4cc.passes.engines.tcgen05.work import Choice, Offer, Picked, Work
 from fp4cc.passes.epilogue.plan import plan_epilogue
 from fp4cc.passes.feeds.converters import plan_conversions, plan_converters
 from fp4cc.passes.feeds.promoted_scales import is_promoted
+from fp4cc.passes.feeds.scale_reading import Needs
 from fp4cc.passes.problem.emptiness import not_empty
 from fp4cc.passes.problem.groups import check_groups, grouped
 from fp4cc.passes.problem.unzip import released
 from fp4cc.passes.resources.params import group_params, plan_params, product_sizes
 from fp4cc.passes.resources.residency import bounded, explain_residency
+from fp4cc.passes.resources.split import (
+    over_parts,
+    plan_split,
+    split_barriers,
+    split_sizes,
+    split_words,
+    with_parts,
+)
 from fp4cc.passes.resources.walk import plan_walk
 from fp4cc.passes.rewrites.swap import can_swap
 from fp4cc.targets import Target
+from fp4rt.manifest import TensorMap
 
 #: What a dynamic dim counts as when candidates are listed: any tile may be filled.
 _LARGE = 1 << 20
@@ -94,7 +109,9 @@ def tcgen05_blocks(kernel: Kernel, target: Target) -> list[Fields]:
         swap: Fields = {"swap_ab": (True,)} if work.swapped else {}
         for option in options:
             tile = (target.cta_rows * option.cta_group, option.tile_n, offer.traffic.tile_k)
-            found.append({"tile": tile, "cluster": (option.cluster_m, option.cluster_n), **swap})
+            fields: Fields = {"tile": tile, "cluster": (option.cluster_m, option.cluster_n), **swap}
+            few = option.ctas <= option.cta_group and len(work.shared) == 1
+            found += [{**fields, **parts} for parts in (split_blocks() if few else [{}])]
     return found
 
 
@@ -115,17 +132,18 @@ def _candidates_of(work: Work, target: Target, rows: int | None) -> list[Candida
     """The candidates of a work; `rows`: of swapped operands, the rows of x for which they are."""
     problem, sizes = work.problem, problem_sizes(work.problem)
     offer, options = _offered(work, target)
+    swapped = "swapped, " if work.swapped else ""
     if rows is not None:
         options = [option for option in options if option.tile_n == rows and option.cluster_n == 1]
-    return [
-        Candidate(
-            f"{'swapped, ' if work.swapped else ''}{label(option, offer.traffic.tile_k)}",
-            clocks(option, sizes, offer.traffic, target),
-            Picked(work, option, offer),
-            None if rows is None else ("le", problem.n, rows),
-        )
-        for option in options
-    ]
+    within = None if rows is None else ("le", problem.n, rows)
+    found: list[Candidate] = []
+    for option in options:
+        name = f"{swapped}{label(option, offer.traffic.tile_k)}"
+        time = clocks_by_parts(option, sizes, offer.traffic, target)
+        plain = Candidate(name, time(1), Picked(work, option, offer), within)
+        one_way = len(work.shared) == 1
+        found.append(in_parts(plain, time, Picked(work, option, offer, "auto")) if one_way else plain)
+    return found
 
 
 def _swapped_candidates(work: Work, target: Target) -> list[Candidate]:
@@ -141,16 +159,16 @@ def _swapped_candidates(work: Work, target: Target) -> list[Candidate]:
 
 def _lower_with(work: Work, target: Target, case: Case) -> LoweredKernel:
     work, choice = choose(work, target, case)
-    promotion, problem, sizes = work.promotion, work.problem, work.sizes
+    promotion, problem, sizes, memory = work.promotion, work.problem, work.sizes, choice.memory
     promoted = promotion is not None
-    option, memory = choice.option, choice.memory
     mmas, tmem = tuple(step.mmas for step in memory.steps), memory.tmem
-    if work.frame.group is not None:
-        tmem = released(tmem, option.tile_n, work.frame.group)
     tile = Tile(mmas[0][0].m, mmas[0][0].n, memory.steps[0].tile_k, target.cta_rows)
-    cluster = Cluster(option.cluster_m, option.cluster_n)
+    if work.frame.group is not None:
+        tmem = released(tmem, tile.n, work.frame.group)
+    cluster = Cluster(choice.option.cluster_m, choice.option.cluster_n)
     epilogue = plan_epilogue(work.frame, sizes, tile.n)
-    staging = (*(promoted_buffers(promotion) if promotion else ()), *epilogue.staging)
+    split = _split(work, choice, tile)
+    staging = (*promoted_buffers(promotion), *split_words(split), *epilogue.staging)
     ring = acc_ring_stages(tmem, tile.n)
     stages = _stages(work, choice, ring, staging, target)
     steps, needs = memory.steps, work.needs
@@ -161,8 +179,10 @@ def _lower_with(work: Work, target: Target, case: Case) -> LoweredKernel:
     pipeline, mainloops = plan_pipeline(steps, converters, cluster, memory.stage, stages, tmem, tile.n, done)
     walk = plan_walk(problem, tile, cluster, choice.request.band)
     groups = group_params(walk, problem)
+    program, split_params = with_parts(epilogue.program, mul(walk.tiles, cluster.size), split)
+    walk = over_parts(walk, split)
     maps = (*mainloop_maps(problem, mainloops, mmas, tile), *epilogue.tensor_maps)
-    lengths = product_sizes(problem, walk, epilogue.program, mainloops)
+    lengths = [*product_sizes(problem, walk, program, mainloops), *split_sizes(split)]
     roles = _roles(converters, promoted)
     threads = 32 * sum(role.warps for role in roles)
     lowered = LoweredKernel(
@@ -178,27 +198,41 @@ def _lower_with(work: Work, target: Target, case: Case) -> LoweredKernel:
         cluster=cluster,
         walk=walk,
         roles=roles,
-        named_barriers=(*epilogue.barriers, *((FACTOR_BARRIER,) if promotion and promotion.b.each_row else ())),
+        named_barriers=(*epilogue.barriers, *promoted_barriers(promotion), *split_barriers(split, "epilogue")),
         smem=bounded(plan_smem(memory.stage, stages, ring, staging, target), tmem.columns, threads, target),
         pipeline=pipeline,
         converters=converters,
         exchange=EXCHANGE if promoted else None,
         tensor_maps=maps,
-        epilogue=epilogue.program,
+        epilogue=program,
         launch=Launch(
             f"{work.kernel.name}_0",
             threads,
-            plan_params(maps, lengths, (*groups, *epilogue.params, *needs.params()))
-            if promoted
-            else plan_params(maps, (*lengths, *needs.lengths()), (*needs.addresses(), *groups, *epilogue.params)),
+            _params(maps, lengths, needs, (*groups, *epilogue.params, *split_params), promoted=promoted),
             (*lengths, *needs.lengths()),
         ),
         constraints=(*work.required, *not_empty(work.parts, epilogue.program, sizes)),
         decisions=(),
         when=case.when,
         clocks=choice.clocks,
+        split=split,
     )
     return replace(lowered, decisions=_decisions(lowered, choice, target, swapped=work.swapped))
+
+
+def _split(work: Work, choice: Choice, tile: Tile) -> Split | None:
+    """How K is shared by clusters; a thread has the sums of a row in all accumulators."""
+    k_tiles = ceildiv(work.problem.products[0].k, tile.k)
+    sums = len(work.problem.accumulators) * tile.n
+    return plan_split(choice.parts, k_tiles, 32 * EPILOGUE_WARPS, sums, filled=True)
+
+
+def _params(
+    maps: Sequence[TensorMap], lengths: Sequence[Size], needs: Needs, others: Sequence[KernelParam], *, promoted: bool
+) -> tuple[KernelParam, ...]:
+    if promoted:
+        return plan_params(maps, lengths, (*others, *needs.params()))
+    return plan_params(maps, (*lengths, *needs.lengths()), (*needs.addresses(), *others))
 
 
 def _decisions(lowered: LoweredKernel, choice: Choice, target: Target, *, swapped: bool) -> tuple[Decision, ...]:

@@ -10,6 +10,7 @@ from fp4cc.ir.lowered import Problem, Promotion
 from fp4cc.ir.sizes import Sizes
 from fp4cc.passes.choice.estimate import Option, Traffic
 from fp4cc.passes.choice.schedule import Ranked, Request
+from fp4cc.passes.choice.split import Parts
 from fp4cc.passes.engines.tcgen05.mainloops import Fit, Memory, Shared
 from fp4cc.passes.feeds.scale_reading import Needs
 from fp4cc.passes.problem.unzip import Frame
@@ -51,6 +52,7 @@ class Picked:
     work: Work
     option: Option
     offer: Offer
+    parts: Parts = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,3 +65,4 @@ class Choice:
     ranked: list[Ranked] = field(default_factory=list[Ranked])
     assumed: Mapping[str, int] = field(default_factory=dict[str, int])
     clocks: Expr | None = None
+    parts: Expr = 1  # of K

@@ -30,8 +30,8 @@ from fp4cc.ir.lowered.wgmma import slotted
 from fp4cc.ir.sizes import Sizes, ceildiv, mul
 from fp4cc.passes.choice.cases import Candidate, Case, Fields
 from fp4cc.passes.choice.refused import alone, left_to_hopper
-from fp4cc.passes.choice.schedule import ORDERS, asked_band
-from fp4cc.passes.choice.split import least_clocks, parts_of, split_blocks, split_refusals
+from fp4cc.passes.choice.schedule import ORDERS, asked_band, problem_sizes
+from fp4cc.passes.choice.split import Parts, in_parts, least_clocks, parts_asked, parts_of, split_blocks, split_refusals
 from fp4cc.passes.choice.stages import choose_stages, fewer_stages
 from fp4cc.passes.engines.wgmma.decisions import explain_choices
 from fp4cc.passes.engines.wgmma.estimate import clocks
@@ -84,6 +84,13 @@ OWN_FIELDS = ("tile", "cluster", "stages", "split_k", "raster")
 
 
 @dataclass(frozen=True, slots=True)
+class Picked:
+    """Into how many parts a candidate splits K."""
+
+    parts: Parts = 1
+
+
+@dataclass(frozen=True, slots=True)
 class _Work:
     """What is decided before the schedule: the epilogue's frame, the mainloops, the columns of an accumulator."""
 
@@ -118,18 +125,17 @@ def lower_wgmma(kernel: Kernel, cases: Sequence[Case]) -> list[LoweredKernel]:
         *whole_loads(work.kernel, [steps.products for steps in work.steps]),
         *rows_across(work.kernel, work.problem),
     )
-    return [replace(_lower_with(work, case.when, case.schedule, required), kernel=kernel) for case in cases]
+    return [replace(_lower_with(work, case, required), kernel=kernel) for case in cases]
 
 
 def wgmma_candidates(kernel: Kernel) -> list[Candidate]:
     """The one tile there is, of any number of rows. Raises what `lower_wgmma` does."""
     work = _work_on(kernel)
-    if (
-        work.problem.groups is not None or work.problem.contracted is not None
-    ):  # how many rows a group has is not known when a plan is taken
-        return []
+    if work.problem.groups is not None or work.problem.contracted is not None:
+        return []  # how many rows a group has is not known when a plan is taken
     tile = work.tile
-    return [Candidate(f"{tile.m} x {tile.n} x {tile.k}", work.clocks(1))]
+    plain = Candidate(f"{tile.m} x {tile.n} x {tile.k}", work.clocks(1), Picked())
+    return [in_parts(plain, work.clocks, Picked("auto")) if len(work.steps) == 1 else plain]
 
 
 def wgmma_blocks(kernel: Kernel, target: str) -> list[Fields]:
@@ -169,17 +175,25 @@ def _promoted(kernel: Kernel, sizes: Sizes) -> _Work:
     return _Work(kernel, sizes, problem, frame, steps, needs, SM90A.tile_n, Promotion(a, b, STEP))
 
 
-def _lower_with(
-    work: _Work, when: Expr | None, schedule: Schedule | None, required: tuple[Constraint, ...]
-) -> LoweredKernel:
-    kernel, problem, tile = work.kernel, work.problem, work.tile
+def _parts(work: _Work, case: Case) -> Parts:
+    """Into how many parts K is to be split."""
+    in_groups = work.problem.groups is not None or work.problem.contracted is not None
+    if case.schedule is None and (in_groups or len(work.steps) > 1):
+        return 1
+    picked = case.pick.parts if isinstance(case.pick, Picked) else None
+    return picked or parts_asked(case, problem_sizes(work.problem).values())
+
+
+def _lower_with(work: _Work, case: Case, required: tuple[Constraint, ...]) -> LoweredKernel:
+    kernel, problem, tile, schedule = work.kernel, work.problem, work.tile, case.schedule
     cluster = Cluster(_cluster_m(work, schedule), 1)
     mainloops, maps = plan_mainloops(problem, work.steps, tile, cluster)
     engine = Wgmma(tuple(steps.wide for steps in work.steps), work.slots, SLOT_BYTES)
     factors = () if work.promotion is None else factors_buffer(work.promotion)
     left = SM90A.smem_bytes - plan_smem(mainloops, engine, _least_stages(mainloops), factors).total
     epilogue = plan_epilogue(work.frame, work.sizes, tile.n, min(STAGING_LIMIT, left - ALIGNMENT))
-    parts = parts_of(schedule, work.clocks)
+    asked = _parts(work, case)
+    parts = parts_of(asked, work.clocks)
     k_tiles = ceildiv(mainloops[0].products[0].k, mainloops[0].tile_k)
     split = plan_split(parts, k_tiles, 32 * CONSUMERS, len(problem.accumulators) * tile.n)
     buffers = (*factors, *split_words(split), *epilogue.staging)
@@ -209,12 +223,12 @@ def _lower_with(
         ),
         constraints=(*required, *not_empty(kernel, epilogue.program, work.sizes)),
         decisions=(),
-        when=when,
+        when=case.when,
         problem=problem,
         mainloops=mainloops,
         engine=engine,
         promotion=work.promotion,
-        clocks=least_clocks(schedule, work.clocks),
+        clocks=least_clocks(asked, work.clocks),
         split=split,
         tile=tile,
         pipeline=plan_pipeline(mainloops, cluster, stages),

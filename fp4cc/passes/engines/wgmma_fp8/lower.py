@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from fp4cc.diagnostics import DiagnosticError
 from fp4cc.ir.kernel import Constraint, Expr, Kernel
@@ -26,8 +27,8 @@ from fp4cc.ir.lowered.wgmma_rs import MMA_WARPS, WARPGROUP_WARPS
 from fp4cc.ir.lowered_epilogue import CTA_ROWS
 from fp4cc.ir.sizes import Sizes, ceildiv, mul
 from fp4cc.passes.choice.cases import Bounds, Candidate, Case, Fields
-from fp4cc.passes.choice.schedule import ORDERS, asked_band, assumed_shape
-from fp4cc.passes.choice.split import least_clocks, parts_of, split_blocks
+from fp4cc.passes.choice.schedule import ORDERS, asked_band, assumed_shape, problem_sizes
+from fp4cc.passes.choice.split import Parts, in_parts, least_clocks, parts_asked, parts_of, split_blocks
 from fp4cc.passes.choice.stages import choose_stages, fewer_stages
 from fp4cc.passes.engines.wgmma_fp8.decisions import explain_choices
 from fp4cc.passes.engines.wgmma_fp8.memory import (
@@ -70,6 +71,14 @@ _ROLES = (
 
 
 @dataclass(frozen=True, slots=True)
+class Picked:
+    """A candidate's tile, and into how many parts K is split."""
+
+    shape: Shape
+    parts: Parts = 1
+
+
+@dataclass(frozen=True, slots=True)
 class _Work:
     """A product, and the tiles that it may have."""
 
@@ -93,12 +102,13 @@ def wgmma_fp8_candidates(kernel: Kernel, target: str) -> list[Candidate]:
     work = _work_if_any(kernel) if target == SM90A.name else None
     if work is None or work.fast.problem.groups is not None:  # how many rows a group has is not known at a call
         return []
-    m = work.fast.problem.m
-    return [
-        Candidate(shape.label, work.clocks(shape), shape, None if shape.rows == CTA_ROWS else ("le", m, shape.rows))
-        for shape in work.shapes
-        if shape.cluster == 1 and (shape.rows == CTA_ROWS or isinstance(m, str))
-    ]
+    m, found = work.fast.problem.m, list[Candidate]()
+    for shape in work.shapes:
+        if shape.cluster == 1 and (shape.rows == CTA_ROWS or isinstance(m, str)):
+            within = None if shape.rows == CTA_ROWS else ("le", m, shape.rows)
+            plain = Candidate(shape.label, work.clocks(shape), Picked(shape), within)
+            found.append(in_parts(plain, partial(work.clocks, shape), Picked(shape, "auto")))
+    return found
 
 
 def wgmma_fp8_blocks(kernel: Kernel, target: str) -> list[Fields]:
@@ -152,8 +162,8 @@ def _work(kernel: Kernel) -> _Work | None:
 def _shape(work: _Work, case: Case) -> Shape:
     """The tile: as chosen by the table over sizes, or the fastest of what is asked for."""
     problem, fields = work.fast.problem, case.schedule.fields if case.schedule is not None else {}
-    if isinstance(case.pick, Shape) and case.pick in work.shapes:
-        return case.pick
+    if isinstance(case.pick, Picked) and case.pick.shape in work.shapes:
+        return case.pick.shape
     bounds = Bounds.of(work.fast.kernel, case.when)
     tile, cluster = fields.get("tile", ("auto",)), fields.get("cluster", ("auto",))
     found = [
@@ -164,7 +174,16 @@ def _shape(work: _Work, case: Case) -> Shape:
         and cluster in (("auto",), (shape.cluster, 1))
     ]
     _, values = assumed_shape(problem, case.when, case.at)
-    return min(found, key=lambda shape: evaluate(work.clocks(shape), values))
+    parts = _parts(work, case)
+    return min(found, key=lambda shape: evaluate(least_clocks(parts, partial(work.clocks, shape)), values))
+
+
+def _parts(work: _Work, case: Case) -> Parts:
+    """Into how many parts K is to be split."""
+    if work.fast.problem.groups is not None and case.schedule is None:
+        return 1
+    picked = case.pick.parts if isinstance(case.pick, Picked) else None
+    return picked or parts_asked(case, problem_sizes(work.fast.problem).values())
 
 
 def _lower_with(work: _Work, case: Case, required: tuple[Constraint, ...]) -> LoweredKernel:
@@ -179,7 +198,7 @@ def _lower_with(work: _Work, case: Case, required: tuple[Constraint, ...]) -> Lo
     factors = factors_buffer(work.fast.promotion)
     limit = staging_limit(engine, tile.n, factors)
     epilogue = plan_epilogue(work.fast.frame, work.sizes, tile.n, min(STAGING_LIMIT, limit))
-    parts = parts_of(schedule, lambda parts: work.clocks(shape, parts))
+    parts = parts_of(_parts(work, case), partial(work.clocks, shape))
     k_tiles = ceildiv(problem.products[0].k, FP8_TILE_K)
     split = plan_split(parts, k_tiles, _WARP * MMA_WARPS, engine.columns(tile.n) // 2)
     others = (*factors, *split_words(split), *epilogue.staging)
@@ -213,7 +232,7 @@ def _lower_with(work: _Work, case: Case, required: tuple[Constraint, ...]) -> Lo
         constraints=(*required, *not_empty(kernel, epilogue.program, work.sizes)),
         decisions=(),
         when=case.when,
-        clocks=least_clocks(schedule, lambda parts: work.clocks(shape, parts)),
+        clocks=least_clocks(_parts(work, case), partial(work.clocks, shape)),
         problem=problem,
         mainloops=(mainloop,),
         engine=engine,

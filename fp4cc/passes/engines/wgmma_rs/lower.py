@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
-from fp4cc.ir.kernel import Constraint, Expr, Kernel, Schedule
+from fp4cc.ir.kernel import Constraint, Expr, Kernel
 from fp4cc.ir.lowered import (
     Cluster,
     Launch,
@@ -29,14 +30,15 @@ from fp4cc.ir.lowered.wgmma_rs import MMA_WARPS, STAGE_K, WARPGROUP_WARPS, WEIGH
 from fp4cc.ir.lowered_epilogue import CTA_ROWS
 from fp4cc.ir.sizes import Sizes, ceildiv
 from fp4cc.passes.choice.cases import Bounds, Candidate, Case, Fields
-from fp4cc.passes.choice.schedule import ORDERS, asked_band, assumed_shape
-from fp4cc.passes.choice.split import least_clocks, parts_of, split_blocks
+from fp4cc.passes.choice.schedule import ORDERS, asked_band, assumed_shape, problem_sizes
+from fp4cc.passes.choice.split import Parts, in_parts, least_clocks, parts_asked, parts_of, split_blocks
 from fp4cc.passes.choice.stages import asked_stages, choose_stages, fewer_stages
 from fp4cc.passes.engines.wgmma_rs.decisions import explain_choices
 from fp4cc.passes.engines.wgmma_rs.estimate import clocks
 from fp4cc.passes.engines.wgmma_rs.memory import (
     EXCHANGE,
     fitting,
+    least_stages,
     partial_sums,
     plan_mainloop,
     plan_pipeline,
@@ -112,6 +114,14 @@ class Work:
         return clocks(self.problem, tile[1], self.tiles[tile], parts)
 
 
+@dataclass(frozen=True, slots=True)
+class Picked:
+    """A candidate's tile, and into how many parts K is split."""
+
+    tile: tuple[int, int, int]
+    parts: Parts = 1
+
+
 def work_of(kernel: Kernel) -> Work | list[Diagnostic]:
     """What this engine has to do, or why it does not take a kernel."""
     sizes = Sizes.of(kernel.dims)
@@ -165,10 +175,12 @@ def wgmma_rs_candidates(kernel: Kernel, target: str) -> list[Candidate]:
     work = _work_if_any(kernel) if target == SM90A.name else None
     if work is None:
         return []
-    return [
-        Candidate(f"weights in registers, {tile[0]} x {tile[1]} x {tile[2]}", work.clocks(tile), tile)
-        for tile in work.tiles
-    ]
+    found: list[Candidate] = []
+    for tile in work.tiles:
+        label = f"weights in registers, {tile[0]} x {tile[1]} x {tile[2]}"
+        plain = Candidate(label, work.clocks(tile), Picked(tile))
+        found.append(in_parts(plain, partial(work.clocks, tile), Picked(tile, "auto")))
+    return found
 
 
 def wgmma_rs_blocks(kernel: Kernel, target: str) -> list[Fields]:
@@ -199,12 +211,23 @@ def _tile(work: Work, case: Case) -> tuple[int, int, int]:
     """The tile: as asked for, as chosen by the table over sizes, or the fastest."""
     asked = case.schedule.fields.get("tile") if case.schedule is not None else None
     for tile in work.tiles:
-        if tile in (asked, case.pick):
+        if tile == asked or (isinstance(case.pick, Picked) and tile == case.pick.tile):
             return tile
     odd = (asked_stages(case.schedule) or 0) % 2 > 0
     tiles = [tile for tile, (_, turns) in work.tiles.items() if not (turns and odd)]
     _, values = assumed_shape(work.problem, case.when, case.at)
-    return min(tiles, key=lambda tile: (evaluate(work.clocks(tile), values), -tile[0], work.tiles[tile][1]))
+
+    def rank(tile: tuple[int, int, int]) -> tuple[float, int, bool]:
+        clocks = least_clocks(_parts(work, case), partial(work.clocks, tile))
+        return evaluate(clocks, values), -tile[0], work.tiles[tile][1]
+
+    return min(tiles, key=rank)
+
+
+def _parts(work: Work, case: Case) -> Parts:
+    """Into how many parts K is to be split."""
+    picked = case.pick.parts if isinstance(case.pick, Picked) else None
+    return picked or parts_asked(case, problem_sizes(work.problem).values())
 
 
 def _lower_with(work: Work, case: Case, required: tuple[Constraint, ...]) -> LoweredKernel:
@@ -218,17 +241,18 @@ def _lower_with(work: Work, case: Case, required: tuple[Constraint, ...]) -> Low
     if rows > CTA_ROWS:
         needs.size("rows_of_x", problem.m, f"rows of {problem.a.arg}")
     mainloop, maps = plan_mainloop(problem, engine)
-    limits = [staging_limit(mainloop, stages) for stages in (_WANTED_STAGES, _WANTED_STAGES - 1, 2)]
+    least = least_stages(engine)
+    split = _split(work, case, chosen, mainloop, engine)
+    others = (*partial_sums(engine), *split_words(split))
+    limits = [staging_limit(mainloop, stages, others) for stages in range(_WANTED_STAGES, least - 1, -1)]
     limit = next((limit for limit in limits if limit >= _LEAST_STAGING), limits[-1])
     epilogue = plan_epilogue(work.frame, work.sizes, tile.n, min(STAGING_LIMIT, limit))
-    most = SM90A.stages_max
     own = stored_by_engine(epilogue, rows, 1 if engine.turns else WARPGROUPS)
     epilogue, exchange = (epilogue, EXCHANGE) if own is None else (own, None)
     engine = replace(engine, stores=own is not None)
-    split = _split(work, schedule, chosen, mainloop, engine)
-    others = (*partial_sums(engine), *split_words(split), *epilogue.staging)
+    others = (*others, *epilogue.staging)
     fits = fitting(mainloop, others, exchange)
-    stages = choose_stages(kernel, schedule, lambda _: fits, most, least=2, even=engine.turns)
+    stages = choose_stages(kernel, schedule, lambda _: fits, SM90A.stages_max, least=least, even=engine.turns)
     band = asked_band(schedule)
     walk = plan_walk(problem, tile, cluster, _BAND if band is None else band)
     program, split_params = with_parts(epilogue.program, walk.tiles, split)
@@ -257,7 +281,7 @@ def _lower_with(work: Work, case: Case, required: tuple[Constraint, ...]) -> Low
         constraints=(*required, *not_empty(kernel, epilogue.program, work.sizes)),
         decisions=(),
         when=case.when,
-        clocks=least_clocks(schedule, lambda parts: work.clocks(chosen, parts)),
+        clocks=least_clocks(_parts(work, case), partial(work.clocks, chosen)),
         problem=problem,
         mainloops=(mainloop,),
         engine=engine,
@@ -269,10 +293,8 @@ def _lower_with(work: Work, case: Case, required: tuple[Constraint, ...]) -> Low
     return replace(lowered, decisions=explain_choices(lowered))
 
 
-def _split(
-    work: Work, schedule: Schedule | None, tile: tuple[int, int, int], mainloop: Mainloop, engine: WgmmaRS
-) -> Split | None:
-    parts = parts_of(schedule, lambda parts: work.clocks(tile, parts))
+def _split(work: Work, case: Case, tile: tuple[int, int, int], mainloop: Mainloop, engine: WgmmaRS) -> Split | None:
+    parts = parts_of(_parts(work, case), partial(work.clocks, tile))
     k_tiles = ceildiv(work.problem.products[0].k, mainloop.tile_k)
     return plan_split(parts, k_tiles, _WARP * engine.multiplying, engine.rows // 2)
 

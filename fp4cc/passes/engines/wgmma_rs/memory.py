@@ -110,10 +110,15 @@ def fitting(mainloop: Mainloop, others: Sequence[SmemBuffer], exchange: Exchange
     return fits
 
 
-def staging_limit(mainloop: Mainloop, stages: int) -> int:
-    """Bytes that the epilogue may take beside so many stages."""
+def least_stages(engine: WgmmaRS) -> int:
+    """Each warpgroup gives a stage back when it has begun to multiply its next: it needs two of its own."""
+    return 4 if engine.turns else 2
+
+
+def staging_limit(mainloop: Mainloop, stages: int, others: Sequence[SmemBuffer]) -> int:
+    """Bytes that the epilogue may take beside so many stages and other buffers."""
     alignment = 1024
-    return SM90A.smem_bytes - plan_smem(mainloop, stages, ()).total - alignment
+    return SM90A.smem_bytes - plan_smem(mainloop, stages, others).total - alignment
 
 
 def partial_sums(engine: WgmmaRS) -> tuple[SmemBuffer, ...]:

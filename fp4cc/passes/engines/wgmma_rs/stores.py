@@ -6,7 +6,7 @@ Everything else crosses to the epilogue's warps.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 from fp4cc.ir.lowered import NamedBarrier, SmemBuffer
 from fp4cc.ir.lowered.wgmma_rs import MMA_WARPS, WARPGROUP_WARPS, WEIGHT_ROWS
@@ -23,6 +23,11 @@ WARPGROUPS = MMA_WARPS // WARPGROUP_WARPS
 PARTIAL_BARRIER = NamedBarrier("PARTIAL_BARRIER", 4, "mma", "of both multiplying warpgroups")
 #: Columns of the result that a warpgroup has: 128 bytes, a swizzle row.
 COLUMNS = WEIGHT_ROWS // WARPGROUPS
+#: What each program has, and what makes each element by itself.
+_FIELDS = frozenset({
+    "kernel", "problem", "tile_n", "inputs", "accumulators", "statements", "outputs", "subtile", "constructs",
+})  # fmt: skip
+_CONSTRUCTS = frozenset({"hoisted", "elements", "stores"})
 _SCALARS = ("scalar_param", "device_scalar", "batch", "dim")
 
 
@@ -45,11 +50,16 @@ def stored_by_engine(plan: EpiloguePlan, rows: int, warpgroups: int) -> Epilogue
 
 
 def _fits(program: EpilogueProgram) -> bool:
-    """Whether every value of the only output is made of the sum at its place, and of scalars."""
-    alone = len(program.outputs) == 1 and len(program.accumulators) == 1 and program.group is None
-    nothing_else = not (program.staged or program.spread or program.panel or program.init or program.workspace)
-    scalars = all(leaf.kind in _SCALARS for leaf in program.inputs)
-    return alone and nothing_else and scalars and all(_plain(output) for output in program.outputs)
+    """Whether every value of the only output is made of the sum at its place, and of scalars.
+
+    A thread has two rows of the weights by sixteen of x, so that what looks along a row (blocks, panels, reductions)
+    does not find it in a thread: only what an epilogue always has may be there.
+    """
+    alone = len(program.outputs) == 1 and len(program.accumulators) == 1
+    others = [field for field in fields(program) if field.name not in _FIELDS]
+    bare = all(getattr(program, field.name) == field.default for field in others)
+    scalars = all(leaf.kind in _SCALARS for leaf in program.inputs) and _CONSTRUCTS.issuperset(program.constructs)
+    return alone and bare and scalars and all(_plain(output) for output in program.outputs)
 
 
 def _plain(output: EpilogueOutput) -> bool:
