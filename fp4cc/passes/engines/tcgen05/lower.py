@@ -178,10 +178,9 @@ def _lower_with(work: Work, target: Target, case: Case) -> LoweredKernel:
     done = "of a step's MMAs" if promoted else "after a tile's last MMA"
     pipeline, mainloops = plan_pipeline(steps, converters, cluster, memory.stage, stages, tmem, tile.n, done)
     walk = plan_walk(problem, tile, cluster, choice.request.band)
-    groups = group_params(walk, problem)
     program, split_params = with_parts(epilogue.program, mul(walk.tiles, cluster.size), split)
     walk = over_parts(walk, split)
-    maps = (*mainloop_maps(problem, mainloops, mmas, tile), *epilogue.tensor_maps)
+    maps, groups = (*mainloop_maps(problem, mainloops, mmas, tile), *epilogue.tensor_maps), group_params(walk, problem)
     lengths = [*product_sizes(problem, walk, program, mainloops), *split_sizes(split)]
     roles = _roles(converters, promoted)
     threads = 32 * sum(role.warps for role in roles)
