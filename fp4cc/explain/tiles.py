@@ -40,7 +40,8 @@ class TileFigures:
         read, written = traffic(plan.kernel, sizes)
         parts = 1 if plan.split is None else int(evaluate(plan.split.parts, sizes))
         tiles = int(evaluate(plan.walk.tiles, sizes)) * plan.cluster.size // parts
-        return cls(plan, 2 * m * n * k * batch, read, written, tiles, sizes, parts)
+        shared = max(1, int(evaluate(problem.shared_k, sizes)))
+        return cls(plan, 2 * m * n * k * batch // shared, read, written, tiles, sizes, parts)
 
     @property
     def facts(self) -> Facts:

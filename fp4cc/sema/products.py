@@ -5,6 +5,7 @@ from __future__ import annotations
 from fp4cc.frontend import ast
 from fp4cc.ir.kernel import Arg
 from fp4cc.sema.context import Context
+from fp4cc.sema.groups import Ragged
 from fp4cc.sema.operands import Operand, Val, dtype_name, type_text
 from fp4cc.source import Span
 from fp4num import BlockFormat
@@ -66,6 +67,11 @@ def matmul(
     if ragged is not None and ragged.groups in b.axes[:-2] and ragged.groups not in a.axes:
         batch = tuple(x for x in batch if x != ragged.groups)
         attrs.update(ragged=ragged.offsets, groups=ragged.groups)
+    within = context.ragged.contracted(k)
+    if within is not None:
+        _check_contracted(context, (a, b), within, node, fast=fast)
+        batch = (within.groups,)
+        attrs.update(contracted=within.offsets, groups=within.groups)
     axes = (*batch, m, n)
     for each in context.ragged.together(axes):
         raise context.fail(
@@ -122,6 +128,29 @@ def _operand(context: Context, operand: Operand, span: Span) -> Val:
             help="its operands are block formats, f32, bf16, f16, e4m3 or e5m2",
         )
     return value
+
+
+def _check_contracted(
+    context: Context, operands: tuple[Val, Val], within: Ragged, node: ast.Binary | ast.Call, *, fast: bool
+) -> None:
+    """Rows in groups are contracted between matrices, one of each group, and with sums in f32."""
+    others = [axis for operand in operands for axis in operand.axes[:-2] if axis != within.groups]
+    ragged = within in context.ragged.axes
+    if ragged and any(within.groups in operand.axes[:-2] for operand in operands):
+        others.append(within.groups)
+    if not others and not fast:
+        return
+    shown = " @ ".join(type_text(operand.dtype, operand.axes) for operand in operands)
+    declared = f"{within.rows} {'by' if ragged else 'upto'} {within.offsets}"
+    why = f"beside the axis `{others[0]}`" if others else "with fast sums"
+    raise context.fail(
+        "FP2036",
+        f"the rows `{declared}` cannot be contracted {why}",
+        node.span,
+        shown,
+        notes=[f"a product over rows in groups has a result for each group: [{within.groups}, ..]"],
+        help="multiply matrices of rows, and what is there for each group afterwards" if others else "write `@`",
+    )
 
 
 def _check_narrow(context: Context, values: tuple[Val, Val], spans: tuple[Span, Span]) -> None:
