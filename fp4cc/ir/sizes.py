@@ -98,7 +98,7 @@ def where(condition: Expr, yes: Expr, no: Expr) -> Expr:
     return ("where", condition, yes, no) if isinstance(condition, tuple) else yes if condition else no
 
 
-def ceildiv(value: Expr, divisor: int) -> Expr:
+def ceildiv(value: Expr, divisor: Expr) -> Expr:
     """value / divisor rounded up."""
     return value if divisor == 1 else fold("ceildiv", value, divisor)
 

@@ -124,8 +124,8 @@ def _apart(left: Tensor, right: Tensor, axes: tuple[str, str, str], groups: str,
     for e, (first, end) in enumerate(ranges):
         a, b = (x[e if len(x) > 1 else 0] for x in (whole.left, whole.right))
         parts.append(Terms(a[:, first:end], b[first:end]))
-    one = (x[0] if len(x) else np.zeros(x.shape[1:]) for x in (whole.left, whole.right))
-    return Terms(*one, apart=tuple(parts))
+    left_one, right_one = (x[0] if len(x) else np.zeros(x.shape[1:]) for x in (whole.left, whole.right))
+    return Terms(left_one, right_one, apart=tuple(parts))
 
 
 def exact(parts: list[Terms], magnitudes: Wide) -> NDArray[np.bool_]:
