@@ -213,7 +213,7 @@ class QuietDevice:
     name = "none"
 
     def __init__(self) -> None:
-        cuda._driver, cuda._raw_stream = QuietDriver(), lambda device: 0
+        cuda._driver, cuda.raw_stream = QuietDriver(), lambda device: 0
         self._context = object.__new__(Context)
         self._context.ordinal, self._context._address, self._context._current = 0, 0, cuda.native().current_context
 

@@ -87,10 +87,9 @@ def corpus(limit: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
     return learned, measured
 
 
-def batch_of(text: torch.Tensor, size: int, context: int, generator: torch.Generator, device: Any) -> Any:
-    """Random pieces of a text: what is read, and what follows each byte of it."""
-    starts = torch.randint(len(text) - context - 1, (size,), generator=generator)
-    rows = torch.stack([text[s : s + context + 1] for s in starts]).long().to(device)
+def pieces_of(text: torch.Tensor, starts: torch.Tensor, context: int) -> Any:
+    """Pieces of a text beside it: what is read, and what follows each byte of it."""
+    rows = text[starts[:, None] + torch.arange(context + 1, device=text.device)].long()
     return rows[:, :-1], rows[:, 1:]
 
 
@@ -104,9 +103,10 @@ def loss_of(model: nn.Module, batch: Any) -> torch.Tensor:
 def validation(model: nn.Module, text: torch.Tensor, context: int, device: Any, pieces: int = 64) -> float:
     """Nats a byte over the same pieces each time."""
     generator = torch.Generator().manual_seed(1)
-    losses = [
-        loss_of(model, batch_of(text, min(16, pieces), context, generator, device)) for _ in range(-(-pieces // 16))
-    ]
+    sizes = [min(16, pieces)] * -(-pieces // 16)
+    starts = [torch.randint(len(text) - context - 1, (size,), generator=generator) for size in sizes]
+    text = text.to(device)
+    losses = [loss_of(model, pieces_of(text, some.to(device), context)) for some in starts]
     return float(torch.stack(losses).mean())
 
 

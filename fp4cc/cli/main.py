@@ -23,6 +23,7 @@ COMMANDS = {
     "run": "Compile, run on a device, and compare with the reference.",
     "verify": "Run several shapes and completion orders against the reference.",
     "explain": "Say what was chosen, why, and what it costs.",
+    "trace": "Predict when each warp, copy and tensor core of a call works, and what it waits for.",
     "bench": "Time calls on a GPU, beside cuBLAS and the estimate.",
     "tune": "Find the fastest schedule for each size on a GPU, and write it as schedule blocks.",
     "diff": "Say what an edit changes: numerics, layout, interface or only the schedule.",

@@ -33,13 +33,38 @@ def places_text(lowered: LoweredKernel, uses: Collection[str], by_batch: bool) -
     """`uses`: what the epilogue reads; `by_batch`: whether something else in its warps depends on the batch."""
     operands = (operand for mainloop in lowered.mainloops for _, operand in mainloop.operands)
     in_epilogue = {*uses, "group_end", *first_used(lowered)}
+    contracted = part_text(lowered)
+    batched = any(operand.batched for operand in operands)
     return PlacesText(
         start=start_text(lowered),
         search=search_text(lowered),
-        load=place_text(lowered, batch=any(operand.batched for operand in operands), others=used_by_a(lowered)),
-        mma=place_text(lowered, batch=False),
+        load=(*place_text(lowered, batch=batched or bool(contracted), others=used_by_a(lowered)), *contracted),
+        mma=(*place_text(lowered, batch=bool(contracted)), *contracted),
         epilogue=place_text(lowered, batch=by_batch or "batch" in uses, others=in_epilogue),
     )
+
+
+def part_text(lowered: LoweredKernel) -> Fragment:
+    """Which part of K a tile's group has, where what is contracted is in groups."""
+    groups = lowered.problem.contracted if lowered.problem is not None else None
+    if groups is None:
+        return ()
+    step = lowered.mainloops[0].tile_k
+    arguments = (f"{groups.arg}_ptr", str(groups.ragged), "batch", "k_size", str(step), "k_tiles")
+    return fragment(Call("k_first, k_count, k_steps = part_of_k", arguments))
+
+
+def steps_of(lowered: LoweredKernel, number: int = 0) -> str:
+    """The steps along K of a tile in a mainloop, as text: all there are, or those of its group."""
+    if lowered.problem is not None and lowered.problem.contracted is not None:
+        return "k_steps"
+    return f"k_tiles{number + 1 if number else ''}"
+
+
+def along_k(lowered: LoweredKernel, step: str) -> str:
+    """The element of K at which a step starts."""
+    first = "k_first + " if lowered.problem is not None and lowered.problem.contracted is not None else ""
+    return f"{first}k_tile * {step}"
 
 
 def start_text(lowered: LoweredKernel) -> Fragment:

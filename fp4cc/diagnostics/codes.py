@@ -77,6 +77,7 @@ _TITLES = {
     "FP2033": "two kernels would have the same files",
     "FP2034": "the name of a kernel is no name for a file",
     "FP2035": "a size is too complicated",
+    "FP2036": "rows in groups are contracted beside another axis",
     "FP2040": "unknown way of accumulating",
     "FP2041": "fast sums of elements that have none",
     # Formats and layouts.
@@ -126,6 +127,8 @@ _TITLES = {
     "FP4030": "K is split into too many parts",
     "FP4031": "K is not split for rows in groups",
     "FP4032": "K is not split where products have different left operands",
+    "FP4050": "these operands cannot be multiplied over rows in groups yet",
+    "FP4051": "a product over rows in groups stands beside one of something else",
     "FP4060": "the operands of these products cannot be swapped",
     "FP4061": "an operation cannot be made with swapped operands",
     "FP4202": "the target takes no scale blocks of this size",

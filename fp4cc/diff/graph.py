@@ -17,7 +17,7 @@ _COMMUTE = frozenset(("add", "mul", "eq", "ne", "and", "or"))
 #: Attributes that are axes or tuples of them, sizes, and names of arguments. `name` of others is a local's.
 _AXES = frozenset(("over", "axis", "into", "k", "rows"))
 _SIZES = frozenset(("expr", "group", "groups"))
-_ARGUMENTS = frozenset(("ragged", "masked"))
+_ARGUMENTS = frozenset(("ragged", "contracted", "masked"))
 _LEAVES = frozenset(("arg", "tensor_scale"))
 _NARROWER = frozenset(("bf16", "f16", "e4m3", "e5m2"))
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from fp4cc.explain.roofline import DRAM_LATENCY
+from fp4cc.explain.closed import launch_seconds
 from fp4cc.explain.rows import Row, us
 from fp4cc.explain.work import traffic
 from fp4cc.ir.lowered import LoweredKernel
 from fp4cc.targets import CHIPS
-from fp4cc.targets.base import LAUNCH
 from fp4rt.sizes import evaluate
 
 
@@ -31,8 +30,7 @@ class ElementwiseFigures:
         read, written = traffic(plan.kernel, sizes)
         memory = (read + written) / rates.dram_bytes_per_s
         tiles = int(evaluate(plan.walk.tiles, sizes))
-        fixed = LAUNCH + (DRAM_LATENCY / (rates.clock_ghz * 1e9) if tiles else 0.0)
-        return cls(read, written, tiles, memory, fixed + memory)
+        return cls(read, written, tiles, memory, launch_seconds(plan, sizes) or 0.0)
 
     @property
     def roofline_time(self) -> float:
@@ -52,7 +50,7 @@ class ElementwiseFigures:
         ]
         time = [
             ("roofline", f"{us(self.memory_time)}: DRAM"),
-            ("kernel", f"{us(self.time)} with launch and latency, at best"),
+            ("kernel", f"{us(self.time)} with launch and latency"),
         ]
         return [("cost", cost), ("time, estimated", time)]
 

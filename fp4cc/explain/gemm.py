@@ -12,6 +12,7 @@ from fp4cc.ir.lowered import LoweredKernel
 from fp4cc.passes.choice.facts import Timing
 from fp4cc.passes.engines.registry import ENGINES
 from fp4cc.targets import TARGETS
+from fp4rt.timing import parameters
 
 #: Tensor memory columns of an SM, each 128 lanes of 32 bit.
 _COLUMNS = 512
@@ -35,6 +36,11 @@ class GemmFigures:
     def roofline_time(self) -> float:
         """Seconds at best."""
         return self.estimate.roofline_time
+
+    @property
+    def time(self) -> float:
+        """Seconds in the model."""
+        return self.estimate.time
 
     def resources(self) -> list[Row]:
         """Resources beyond registers and shared memory."""
@@ -131,6 +137,16 @@ def _slots(found: GemmFigures) -> int:
     return TARGETS[found.plan.target].rates.sms // size * size
 
 
+def _beyond(found: GemmFigures) -> str:
+    """What is said of a rate that nobody has published."""
+    rate = found.estimate.flop / found.estimate.time if found.estimate.time else 0.0
+    bits = {32768: 4, 16384: 8}.get(found.work.flop_per_clock, 16)
+    most = parameters(found.plan.target)[f"published_{bits}_bit"].value
+    if rate <= most:
+        return ""
+    return f"{rate / 1e12:.0f} TFLOP/s, more than anybody has published ({most / 1e12:.0f}): take it as a bound"
+
+
 def _time(found: GemmFigures) -> list[Row]:
     e, plan = found.estimate, found.plan
     rates = TARGETS[plan.target].rates
@@ -148,4 +164,6 @@ def _time(found: GemmFigures) -> list[Row]:
             + (" and to meet the other parts" if found.work.parts > 1 else ""),
         ),
         ("kernel", f"{us(e.time)}, {e.efficiency:.0%} of the roofline; limited by {e.limit}"),
+        ("clock", f"{e.clock / 1e9:.2f} of {rates.clock_ghz:g} GHz, what power leaves of it"),
+        *([("note", beyond)] if (beyond := _beyond(found)) else []),
     ]

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from fp4cc.explain.closed import launch_seconds
 from fp4cc.explain.rows import Row, us
-from fp4cc.explain.work import choose, traffic
+from fp4cc.explain.work import choose
 from fp4cc.ir.kernel import Expr, Kernel
 from fp4cc.ir.lowered import LoweredKernel
-from fp4cc.targets import CHIPS
-from fp4cc.targets.base import LAUNCH
 from fp4rt.errors import RuntimeFault
 from fp4rt.sizes import evaluate, names, text
 
@@ -164,12 +163,8 @@ def label(plan: LoweredKernel, sizes: Mapping[str, int] | None = None) -> str:
 
 
 def call_time(plan: LoweredKernel, sizes: Mapping[str, int]) -> float | None:
-    """Seconds of a call in the model by which plans are chosen: launch, and the slower of the plan and DRAM."""
-    if plan.clocks is None:
-        return None
-    rates = CHIPS[plan.target].rates
-    clocks = int(evaluate(plan.clocks, sizes)) / (rates.clock_ghz * 1e9)
-    return LAUNCH + max(clocks, sum(traffic(plan.kernel, sizes)) / rates.dram_bytes_per_s)
+    """Seconds of a call by the formula by which plans are chosen; none for a kernel that no formula chose."""
+    return None if plan.clocks is None else launch_seconds(plan, sizes)
 
 
 def tabulated(kernel: Kernel, given: Mapping[str, int]) -> str | None:

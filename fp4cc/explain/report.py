@@ -78,6 +78,24 @@ def figures(plan: LoweredKernel, sizes: Mapping[str, int]) -> GemmFigures | Tile
     return TileFigures.of(plan, sizes)
 
 
+def call_seconds(plan: LoweredKernel, sizes: Mapping[str, int]) -> float | None:
+    """Seconds of all launches of a plan in closed form; None where one of them has no formula."""
+    found = 0.0
+    for one in plan.launches:
+        if one in plan.before and plan.clocks is not None:
+            continue  # the plan's own formula has it
+        time = figures(one, sizes).time
+        if time is None:
+            return None
+        found += time
+    return found
+
+
+def roofline_seconds(plan: LoweredKernel, sizes: Mapping[str, int]) -> float:
+    """Seconds of all launches of a plan at best."""
+    return sum(figures(one, sizes).roofline_time for one in plan.launches)
+
+
 def as_json(found: Report) -> dict[str, object]:
     """The report for machines."""
     plan = found.plan

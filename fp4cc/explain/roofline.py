@@ -1,7 +1,7 @@
 """A timing model for one dense GEMM kernel: roofline, waves, and what a tile's main loop is limited by.
 
 An estimate, not a measurement: it says which resource a schedule runs into first, and by how much. Every rate is one of
-the target's `Rates` or of the constants below, which others measured on B200.
+the file of parameters (`fp4rt.timing`), which says where it comes from: others measured on B200.
 """
 
 from __future__ import annotations
@@ -11,14 +11,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fp4cc.targets import Rates
-from fp4cc.targets.base import LAUNCH
+from fp4rt.timing import values
 
+#: Seconds that a launch takes beside its clocks.
+LAUNCH = values("sm_100a")["closed_launch_seconds"]
 #: Clocks from a TMA load's issue to data that comes from DRAM, unloaded.
-DRAM_LATENCY = 789
+DRAM_LATENCY = round(values("sm_100a")["dram_latency"])
 #: Clocks from the last tcgen05.mma's issue through commit to a waiting warp: this plus half the tile's columns.
 MMA_DRAIN = {1: 137, 2: 173}
 #: Bytes a clock that the epilogue warps of an SM read from tensor memory (tcgen05.ld).
-TMEM_READ = 210.0
+TMEM_READ = values("sm_100a")["tmem_bytes_per_clock"]
 #: Fewest clocks between two 2-CTA MMAs, however narrow.
 PAIR_ISSUE = 43
 
@@ -57,7 +59,8 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Seconds unless said otherwise; `intensity` and `ridge` in FLOP a byte, cycles in SM clocks."""
+    """Seconds unless said otherwise; `intensity` and `ridge` in FLOP a byte, cycles in SM clocks; `clock`, in hertz, is
+    what power leaves of the target's."""
 
     flop: int
     bytes: int
@@ -74,6 +77,7 @@ class Estimate:
     fill_cycles: float
     mainloop_cycles: float
     epilogue_cycles: float
+    clock: float
     time: float
     limit: Limit
 
@@ -105,14 +109,16 @@ def estimate(work: Work, rates: Rates) -> Estimate:
 
     mma = mma_cycles(work.tile_m, work.tile_n, work.cta_group) * (work.tile_k // work.mma_k)
     fill = work.fill_bytes / rates.smem_fill_bytes_per_clock
-    mainloop = _ceil(_ceil(work.k, work.tile_k), work.parts) * max(mma, fill, work.convert_cycles)
+    steps = _ceil(_ceil(work.k, work.tile_k), work.parts)
+    mainloop = steps * max(mma, fill, work.convert_cycles)
     # Each CTA reads its 128 lanes x tile_n columns of 32 bit.
     epilogue = 128 * work.tile_n * 4 / TMEM_READ + work.meeting_cycles
     drain = MMA_DRAIN[work.cta_group] + work.tile_n / 2
     per_tile = max(mainloop, epilogue) if work.overlapped else mainloop + drain + epilogue
     tail = drain + epilogue if work.overlapped else 0.0
     cycles = DRAM_LATENCY + waves * per_tile + tail if clusters else 0.0
-    time = LAUNCH + max(cycles / clock, memory_time)
+    left = rates.clock(waves * steps * mma / cycles if cycles else 0.0)
+    time = LAUNCH + max(cycles / left, memory_time)
 
     return Estimate(
         flop=flop,
@@ -130,13 +136,14 @@ def estimate(work: Work, rates: Rates) -> Estimate:
         fill_cycles=fill,
         mainloop_cycles=mainloop,
         epilogue_cycles=epilogue,
+        clock=left,
         time=time,
         limit=_limit(
             {"tensor core": mma, "shared memory fill": fill, "converter warps": work.convert_cycles},
             waves * mainloop,
             waves * epilogue,
             DRAM_LATENCY + drain,
-            cycles / clock,
+            cycles / left,
             memory_time,
         ),
     )

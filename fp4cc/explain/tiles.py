@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from fp4cc.explain.closed import launch_seconds
 from fp4cc.explain.gemm import in_parts, pipeline_rows, tensor_memory, warps
 from fp4cc.explain.rows import Row, us
 from fp4cc.explain.work import traffic
@@ -27,6 +28,7 @@ class TileFigures:
     read_bytes: int
     written_bytes: int
     tiles: int
+    sizes: Mapping[str, int]
     parts: int = 1
 
     @classmethod
@@ -38,7 +40,8 @@ class TileFigures:
         read, written = traffic(plan.kernel, sizes)
         parts = 1 if plan.split is None else int(evaluate(plan.split.parts, sizes))
         tiles = int(evaluate(plan.walk.tiles, sizes)) * plan.cluster.size // parts
-        return cls(plan, 2 * m * n * k * batch, read, written, tiles, parts)
+        shared = max(1, int(evaluate(problem.shared_k, sizes)))
+        return cls(plan, 2 * m * n * k * batch // shared, read, written, tiles, sizes, parts)
 
     @property
     def facts(self) -> Facts:
@@ -88,10 +91,21 @@ class TileFigures:
         compute = f"compute {us(self.compute_time)}" if self.compute_time else "compute not known"
         time = [
             ("roofline", f"{us(self.roofline_time)}: {compute}, DRAM {us(self.memory_time)}"),
-            ("kernel", f"slower than that: {self._why}"),
+            ("kernel", self._kernel),
         ]
         rings = pipeline_rows(self.plan)
         return [*([("pipeline", rings)] if rings else []), ("cost", cost), ("time, estimated", time)]
+
+    @property
+    def time(self) -> float | None:
+        """Seconds by the closed form; None where there is none."""
+        return None if self.plan.clocks is None else launch_seconds(self.plan, self.sizes)
+
+    @property
+    def _kernel(self) -> str:
+        if self.time is None:
+            return f"slower than that: {self._why}"
+        return f"{us(self.time)}, {self.roofline_time / self.time:.0%} of the roofline: {self._why}"
 
     @property
     def _why(self) -> str:
@@ -112,5 +126,9 @@ class TileFigures:
         """Work and time, for machines."""
         return {
             "work": {"flop": self.flop, "read_bytes": self.read_bytes, "written_bytes": self.written_bytes},
-            "estimate": {"compute_time": self.compute_time, "memory_time": self.memory_time},
+            "estimate": {
+                "compute_time": self.compute_time,
+                "memory_time": self.memory_time,
+                **({} if self.time is None else {"time": self.time}),
+            },
         }

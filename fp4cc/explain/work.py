@@ -113,7 +113,7 @@ def work_of(plan: LoweredKernel, timing: Timing, sizes: Mapping[str, int]) -> Wo
     return Work(
         m=size(problem.m),
         n=size(problem.n),
-        k=sum(size(product.k) for product in problem.products),
+        k=-(-sum(size(product.k) for product in problem.products) // max(1, size(problem.shared_k))),
         batch=size(problem.batch),
         tile_m=plan.tile.m,
         tile_n=plan.tile.n,

@@ -79,7 +79,7 @@ def _rings(lowered: LoweredKernel, pipeline: Pipeline) -> Iterator[str]:
             continue
         if buffer.stages != pipeline.stages or load.slices * load.slice_bytes > buffer.bytes:
             yield f"{load.slices} x {load.slice_bytes} bytes of {load.tensor_map} do not fit in a slot of {buffer.name}"
-        elements = 1
+        elements = load.boxes
         for side in each.box:
             elements *= side
         if elements * _MAP_BITS[each.dtype] // 8 != load.tx_bytes:

@@ -20,8 +20,15 @@ def wgmma_rs_problems(lowered: LoweredKernel) -> Iterator[str]:
         yield "setmaxnreg is for whole warpgroups, and a role has a part of one"
     if engine.turns and lowered.rings.stages % 2:
         yield f"two warpgroups take {lowered.rings.stages} stages in turns"
+    (loop,) = lowered.mainloops
+    if loop.tile_k != engine.step_stages * engine.stage_k:
+        yield f"a step of {loop.tile_k} along K is not {engine.step_stages} stages of {engine.stage_k}"
+    if engine.rows != lowered.tile.m and not (engine.fast and engine.rows < lowered.tile.m):
+        yield f"tiles of {lowered.tile.m} rows, of which {engine.rows} are multiplied"
     end = 0
     for each in engine.weights:
+        if engine.fast and (each.operand.element != "e2m1" or each.scales is None or each.scales.per_stage != 4):
+            yield f"{each.operand.arg} is no e2m1 with a scale for each 32 along K, and is multiplied as FP8"
         if each.first != end or each.rows % 32:
             yield f"{each.operand.arg} has weight rows {each.first} and on, and those before it end at {end}"
         end = each.first + each.rows

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fp4cc.frontend import ast
 from fp4cc.ir.kernel import Arg
 from fp4cc.sema.context import Context
+from fp4cc.sema.groups import Ragged
 from fp4cc.sema.operands import Operand, Val, dtype_name, type_text
 from fp4cc.source import Span
 from fp4num import BlockFormat
@@ -60,13 +61,17 @@ def matmul(
     batch = context.merged((a.axes[:-2], b.axes[:-2]))
     attrs: dict[str, object] = {"k": k}
     if fast:
-        for operand, span in ((a, left[1]), (b, right[1])):
-            _check_narrow(context, operand, span)
+        _check_narrow(context, (a, b), (left[1], right[1]))
         attrs["accumulate"] = "fast"
     ragged = context.ragged.of_axis(a.axes[-2])
     if ragged is not None and ragged.groups in b.axes[:-2] and ragged.groups not in a.axes:
         batch = tuple(x for x in batch if x != ragged.groups)
         attrs.update(ragged=ragged.offsets, groups=ragged.groups)
+    within = context.ragged.contracted(k)
+    if within is not None:
+        _check_contracted(context, (a, b), within, node, fast=fast)
+        batch = (within.groups,)
+        attrs.update(contracted=within.offsets, groups=within.groups)
     axes = (*batch, m, n)
     for each in context.ragged.together(axes):
         raise context.fail(
@@ -125,10 +130,36 @@ def _operand(context: Context, operand: Operand, span: Span) -> Val:
     return value
 
 
-def _check_narrow(context: Context, value: Val, span: Span) -> None:
-    """Sums of fewer bits are for elements of eight bits: only their tensor cores keep such sums."""
-    element = value.dtype.element if isinstance(value.dtype, BlockFormat) else value.dtype
-    if element not in _NARROW:
+def _check_contracted(
+    context: Context, operands: tuple[Val, Val], within: Ragged, node: ast.Binary | ast.Call, *, fast: bool
+) -> None:
+    """Rows in groups are contracted between matrices, one of each group, and with sums in f32."""
+    others = [axis for operand in operands for axis in operand.axes[:-2] if axis != within.groups]
+    ragged = within in context.ragged.axes
+    if ragged and any(within.groups in operand.axes[:-2] for operand in operands):
+        others.append(within.groups)
+    if not others and not fast:
+        return
+    shown = " @ ".join(type_text(operand.dtype, operand.axes) for operand in operands)
+    declared = f"{within.rows} {'by' if ragged else 'upto'} {within.offsets}"
+    why = f"beside the axis `{others[0]}`" if others else "with fast sums"
+    raise context.fail(
+        "FP2036",
+        f"the rows `{declared}` cannot be contracted {why}",
+        node.span,
+        shown,
+        notes=[f"a product over rows in groups has a result for each group: [{within.groups}, ..]"],
+        help="multiply matrices of rows, and what is there for each group afterwards" if others else "write `@`",
+    )
+
+
+def _check_narrow(context: Context, values: tuple[Val, Val], spans: tuple[Span, Span]) -> None:
+    """Sums of fewer bits are for elements of eight bits, and beside these for what they hold as well."""
+    elements = [value.dtype.element if isinstance(value.dtype, BlockFormat) else value.dtype for value in values]
+    beside = any(element in _NARROW for element in elements)
+    for value, element, span in zip(values, elements, spans, strict=True):
+        if element in _NARROW or (beside and _held_by_fp8(value)):
+            continue
         raise context.fail(
             "FP2041",
             f"`accumulate = fast` of {dtype_name(value.dtype)}",
@@ -137,6 +168,11 @@ def _check_narrow(context: Context, value: Val, span: Span) -> None:
             notes=["fast sums are those of a tensor core for e4m3 and e5m2; for others there are none but f32"],
             help="leave it out",
         )
+
+
+def _held_by_fp8(value: Val) -> bool:
+    """Whether an operand is e2m1 times powers of two, which e5m2 is as well."""
+    return isinstance(value.dtype, BlockFormat) and (value.dtype.element, value.dtype.scale) == ("e2m1", "e8m0")
 
 
 def _no_fit(context: Context, a: Val, b: Val, left: Span, right: Span, node: ast.Binary | ast.Call) -> Exception:

@@ -36,7 +36,6 @@ def quantize(
         )
     operands = [value]
     mode = _mode(context, fmt, given, node)
-    _refuse_batches(context, fmt, value, node)
     if mode != "none":
         operands.append(_scale(evaluator, mode, fmt, given[mode], names, value))
     attrs: dict[str, object] = {"mode": mode, "rounding": "nearest"}
@@ -44,6 +43,7 @@ def quantize(
         rng = _rounding(evaluator, given["rounding"], names, attrs)
         if rng is not None:
             operands.append(rng)
+    _refuse_batches(context, fmt, value, node, attrs["rounding"])
     for operand_value, place in zip(operands, (given["x"].span, given.get(mode, node).span), strict=False):
         _refuse_reduction(context, operand_value, place)
     if isinstance(columns := fmt.block[1], int):
@@ -127,14 +127,15 @@ def _mode(context: Context, fmt: BlockFormat, given: Mapping[str, ast.Expr], nod
     return mode
 
 
-def _refuse_batches(context: Context, fmt: BlockFormat, value: Val, node: ast.Call) -> None:
-    if fmt.each_batch and len(value.axes) > 2:
+def _refuse_batches(context: Context, fmt: BlockFormat, value: Val, node: ast.Call, rounding: object) -> None:
+    if fmt.each_batch and len(value.axes) > 2 and rounding != "nearest":
         raise context.fail(
             "FP3020",
-            f"{fmt.name} has a tensor scale for each batch, and a kernel does not quantize to it yet",
+            f"{fmt.name} has a tensor scale for each batch, and is not rounded stochastically yet",
             node.span,
             f"batches of {type_text(value.dtype, value.axes)}: [{', '.join(value.axes[:-2])}]",
-            help="give all of them one tensor scale: a format with `tensor_scale f32 multiplies`, without `per batch`",
+            help="round to nearest, or give all of them one tensor scale: a format with `tensor_scale f32 multiplies`, "
+            "without `per batch`",
         )
 
 
@@ -142,7 +143,16 @@ def _scale(evaluator: Evaluation, mode: str, fmt: BlockFormat, node: ast.Expr, n
     context = evaluator.context
     scale = evaluator.number(node, names)
     if mode != "scale":
-        if scale.axes:
+        batches = value.axes[:-2] if fmt.each_batch else ()
+        if batches and scale.axes != batches:
+            raise context.fail(
+                "FP2018",
+                f"`{mode}` of {fmt.name} is one number for each batch: f32[{', '.join(batches)}]",
+                node.span,
+                f"this is {type_text(scale.dtype, scale.axes)}",
+                help=f"declare it so: `in ts : f32[{', '.join(batches)}]`",
+            )
+        if scale.axes and not batches:
             raise context.fail(
                 "FP2018",
                 f"`{mode}` is one number for the tensor",

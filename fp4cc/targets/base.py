@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from fp4cc.ir.lowered import MmaKind
+from fp4rt.timing import values
 
 #: Seconds to launch a kernel from a CUDA graph: part of every call.
-LAUNCH = 0.56e-6
+LAUNCH = values("sm_100a")["launch_seconds"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,28 @@ class Rates:
     dram_bytes_per_s: float
     l2_bytes: int
     smem_fill_bytes_per_clock: float  # L2 to shared memory by TMA, one SM
+    choice_dram_bytes_per_s: float  # what plans are chosen by
+    power: float = 0.0  # part of the clock that is lost where the tensor cores are busy all the time
+    clock_floor: float = 1.0  # the least part of it that is left
+
+    def clock(self, busy: float) -> float:
+        """Hertz that power leaves where the tensor cores are busy for a part of the time."""
+        return self.clock_ghz * 1e9 * max(self.clock_floor, 1.0 - self.power * min(busy, 1.0))
+
+    @classmethod
+    def of(cls, target: str) -> Rates:
+        """Those of the file of parameters (`fp4rt.timing`)."""
+        found = values(target)
+        return cls(
+            sms=int(found["sms"]),
+            clock_ghz=found["base_clock_ghz"],
+            dram_bytes_per_s=found["dram_bytes_per_s"],
+            l2_bytes=int(found["l2_size"]),
+            smem_fill_bytes_per_clock=found["fill_bytes_per_clock"],
+            choice_dram_bytes_per_s=found["choice_dram_bytes_per_s"],
+            power=found["closed_power"],
+            clock_floor=found["clock_floor"],
+        )
 
 
 class Chip(Protocol):

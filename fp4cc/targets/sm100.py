@@ -43,5 +43,5 @@ SM100A = Target(
     cluster_max=16,
     cluster_shapes=((1, 1), (2, 1), (1, 2), (2, 2), (4, 1), (1, 4), (4, 2), (2, 4), (4, 4)),
     stages_max=12,
-    rates=Rates(sms=148, clock_ghz=1.85, dram_bytes_per_s=7.26e12, l2_bytes=126 << 20, smem_fill_bytes_per_clock=58.0),
+    rates=Rates.of("sm_100a"),
 )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from fp4cc.targets.base import Rates
 
-_RATES = Rates(sms=132, clock_ghz=1.755, dram_bytes_per_s=4.3e12, l2_bytes=50 << 20, smem_fill_bytes_per_clock=64.0)
+_RATES = Rates.of("sm_90a")
 
 
 @dataclass(frozen=True, slots=True)

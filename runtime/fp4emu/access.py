@@ -168,6 +168,8 @@ def load(g: Lockstep, space: str, address: Array, size: int, mask: Mask | None) 
     found = place.views.data[size][place.index]
     if g.order is not None:
         loads.observe(g, space, place.index * size, size, mask, place.where, write=False)
+    if g.recording is not None:
+        g.recording.touched(g.warps, space, place, size, written=False)
     if (watch := g.grid.machine.watch) is not None:
         watch.note(place.views.data[size], place.index, lambda: _name(g, space, place.addresses))
     if place.where is None:
@@ -197,6 +199,8 @@ def store(g: Lockstep, space: str, address: Array, data: Array, size: int, mask:
         raise fault
     if g.order is not None:
         loads.observe(g, space, index * size, size, mask, place.where, write=True)
+    if g.recording is not None:
+        g.recording.touched(g.warps, space, place, size, written=True)
     if place.where is not None:
         data = np.broadcast_to(data, place.where.shape)[place.where]
     elif data.shape != index.shape:
@@ -254,7 +258,7 @@ def load_uniform(g: Lockstep, space: str, address: int, size: int) -> int:
         views, offset = grid.shared_views, (offset + g.arena_base if 0 <= offset < grid.stride else -1)
     else:
         return int(load(g, space, np.array([[address]], np.int64), size, None).ravel()[0])
-    if size <= 8 and 0 <= offset <= views.size - size and offset & (size - 1) == 0:
+    if g.recording is None and size <= 8 and 0 <= offset <= views.size - size and offset & (size - 1) == 0:
         index = offset >> (size.bit_length() - 1)
         if (views.state[size].item(index) & _LOAD_BITS * _REPEAT[size]) == _LOADED * _REPEAT[size]:
             found = views.data[size].item(index)

@@ -29,17 +29,24 @@ class Specialised:
 
 
 def compile_block(
-    flow: Flow, names: Names, block: Block, context: Context, kinds: tuple[Any, ...], *, observed: bool
+    flow: Flow,
+    names: Names,
+    block: Block,
+    context: Context,
+    kinds: tuple[Any, ...],
+    *,
+    observed: bool,
+    recorded: bool = False,
 ) -> Specialised:
     """The block's code where its `tracked` registers hold these kinds; `observed`, code that tells who watches the
-    order of accesses what it does."""
+    order of accesses what it does; `recorded`, code that tells a recording which instruction runs."""
     builder = Builder(context, flow.slots, names)
     for slot, kind in zip(flow.tracked(block.index, context.keep), kinds, strict=True):
         if kind is not None:
             builder.load(slot, kind, flow.bits[slot])
     body = flow.function.body[block.start : block.end]
     ending: list[str] = []
-    for ins in body:
+    for place, ins in enumerate(body, block.start):
         builder.current = ins
         builder.guard = None
         if ins.guard is not None:
@@ -47,6 +54,8 @@ def compile_block(
             builder.guard = builder.value(Negated(ins.guard.register), 1) if ins.guard.negated else guard
         if observed:
             _observe(builder, flow, ins)
+        if recorded and ins.rule.family in RECORDED:
+            builder.emit(f"g.recording.at = {place}")
         if ins.rule.opcode in ENDS:
             ending = _ending(builder, flow, ins)
         else:
@@ -75,6 +84,11 @@ def compile_block(
     return Specialised(block.index, builder.namespace["block"], lines, {}, out_kinds, context)
 
 
+#: Families whose instructions tell a recording what they did (`fp4emu.recording`).
+RECORDED = frozenset(
+    {"memory", "atomics", "mbarrier", "barriers", "bulk_tensor", "bulk_copy", "async_copy", "tcgen05_mma"}
+    | {"tcgen05_memory"}
+)
 _TOUCHING = frozenset({"memory", "mbarrier", "barriers"})
 
 

@@ -23,6 +23,7 @@ from fp4emu.program import Program
 from fp4emu.ptx import parse
 from fp4emu.ptx.inline import inline
 from fp4emu.ptx.tree import Function, Module, Variable
+from fp4emu.recording import Recording
 from fp4emu.symbols import Symbols
 
 TARGETS = ("sm_90a", "sm_100a", "sm_103a", "sm_120a")
@@ -41,7 +42,7 @@ class LoadedModule:
 
     tree: Module
     addresses: dict[str, int]
-    programs: dict[tuple[str, bool], Program] = field(default_factory=dict["tuple[str, bool]", Program])
+    programs: dict[tuple[str, bool, bool], Program] = field(default_factory=dict["tuple[str, bool, bool]", Program])
 
     def __repr__(self) -> str:
         return f"<fp4emu module for {self.tree.target}: {', '.join(self.entries) or 'no entries'}>"
@@ -50,16 +51,17 @@ class LoadedModule:
     def entries(self) -> tuple[str, ...]:
         return tuple(name for name, function in self.tree.functions.items() if function.entry and function.defined)
 
-    def program(self, entry: str, *, observed: bool = False) -> Program:
-        """An entry, ready to run; `observed`, for a launch whose order of accesses is watched."""
+    def program(self, entry: str, *, observed: bool = False, recorded: bool = False) -> Program:
+        """An entry, ready to run; `observed`, for a launch whose order of accesses is watched, `recorded`, for one that
+        is recorded."""
         function = self.tree.functions.get(entry)
         if function is None or not function.entry:
             raise Fault(f"the module has no entry {entry}", hint=f"it has: {', '.join(self.entries) or 'none'}")
-        key = (entry, observed)
+        key = (entry, observed, recorded)
         if key not in self.programs:
             function = inline(self.tree, function)
             symbols = Symbols.build(self.tree, function, self.addresses)
-            self.programs[key] = Program.build(function, symbols, observed=observed)
+            self.programs[key] = Program.build(function, symbols, observed=observed, recorded=recorded)
         return self.programs[key]
 
 
@@ -152,6 +154,7 @@ class Gpu:
         seconds: float | None = None,
         order: Order | None = None,
         checks: Mapping[str, Level] | None = None,
+        record: Recording | None = None,
     ) -> None:
         """Runs a kernel to its end, or for `seconds`.
 
@@ -159,11 +162,12 @@ class Gpu:
         `shared_bytes` is the dynamic
         shared memory. With `order` "strict" or "default" the launch proves that its accesses are ordered
         (`fp4emu.order`); what it only warns of is in `warnings` afterwards. `checks` changes the levels of checks by
-        name ("fault", "warn", "off"). Raises `Fault`, `Deadlock` or `TimeOver`.
+        name ("fault", "warn", "off"). `record` is filled with what each warp does, and may have only some clusters run.
+        Raises `Fault`, `Deadlock` or `TimeOver`.
         """
         if order is not None:
             levels(order, checks)
-        program = module.program(entry, observed=order is not None)
+        program = module.program(entry, observed=order is not None, recorded=record is not None)
         function = program.function
         g, b, c = _triple(grid, "grid"), _triple(block, "block"), _triple(cluster, "cluster")
         shared_bytes = _whole(shared_bytes, "shared_bytes")
@@ -178,6 +182,8 @@ class Gpu:
         try:
             extent = Extent(g, b, c, shared_bytes)
             launch = Launch(program, self.memory, self.target, extent, address, self.configuration)
+            if record is not None:
+                launch.record(record)
             observer = launch.observe(order, checks) if order is not None else None
             if observer is not None and self._before is not None and launches.depends(function):
                 launches.follow(observer, self._before, slice(start, start + len(packed)))

@@ -96,6 +96,9 @@ class Group(Lockstep):
                 code = self._code(path)
                 continue
             self.mask = path.mask
+            if self.recording is not None:
+                executing = None if path.mask is None else self.full(path.mask)
+                self.recording.enter(self.warps, executing, code.block)
             way = code.run(self.regs, self)
             self.left -= 1
             if not self.left % _WATCHED:
@@ -112,6 +115,8 @@ class Group(Lockstep):
             else:
                 path.code = None
                 if way == BLOCKED:
+                    if self.recording is not None:
+                        self.recording.leave(self.warps, self.waits)
                     return self._block(path)
                 if way == EXIT:
                     if not self._exit(path, path.mask):

@@ -25,6 +25,7 @@ from fp4emu.order.checks import Level, Order
 from fp4emu.order.observer import Observer
 from fp4emu.program import Program
 from fp4emu.ptx.tree import Function
+from fp4emu.recording import Recording
 from fp4emu.special import WORKSPACE
 from fp4emu.stuck import place_of, placed, stuck, waiting
 
@@ -90,6 +91,13 @@ class Launch:
         observer = self.machine.order = Observer(order, changed)
         return observer
 
+    def record(self, recording: Recording) -> None:
+        """Has the launch keep what its warps do."""
+        self.machine.recording = recording
+        recording.flow = self.program.flow
+        recording.grid, recording.block, recording.cluster = self.grid.size, self.grid.block, self.grid.cluster
+        recording.shared_bytes = self.grid.shared_size
+
     @property
     def printed(self) -> str:
         """What threads have printed so far, in the order of CTAs and threads."""
@@ -140,6 +148,9 @@ class Launch:
         nx, ny, nz = self.grid.size
         waiting = self.machine.waiting
         waiting.extend((x, y, z) for z in range(0, nz, cz) for y in range(0, ny, cy) for x in range(0, nx, cx))
+        recording = self.machine.recording
+        if recording is not None and recording.clusters is not None:
+            waiting[:] = [waiting[i] for i in recording.clusters if i < len(waiting)]
         while waiting:
             first = [(x // cx, y // cy, z // cz) for x, y, z in waiting[:wave]]
             del waiting[:wave]
@@ -155,7 +166,10 @@ class Launch:
         for cta, index in warps:
             partial = grid.threads % 32 and index == grid.warps_per_cta - 1
             key = {"grid": 0, "cta": id(cta), "warp": (id(cta), index)}[lockstep]
-            parts.setdefault((key, bool(partial)), []).append(WarpContext(cta, index))
+            warp = WarpContext(cta, index)
+            if self.machine.recording is not None:
+                warp.log = self.machine.recording.of(cta.id, index)
+            parts.setdefault((key, bool(partial)), []).append(warp)
         for (_, partial), rows in parts.items():
             live = None
             if partial:

@@ -44,6 +44,7 @@ class Lockstep:
         self.cache: dict[str, Any] = {}
         """Special registers (`fp4emu.special`) that have been read."""
         self.order = grid.machine.order
+        self.recording = grid.machine.recording
         self.describe_rows()
 
     def describe_rows(self) -> None:

@@ -30,6 +30,8 @@ class Machine:
     """What threads have printed: (CTA along z, y and x and thread, text)."""
     order: Any = None
     """What watches the order of accesses (`fp4emu.order.observer.Observer`), if asked for."""
+    recording: Any = None
+    """What is kept of what warps do (`fp4emu.recording.Recording`), if asked for."""
 
     def cancel(self) -> tuple[int, int, int] | None:
         """Takes the next cluster from those not yet launched."""
@@ -112,6 +114,8 @@ class WarpContext:
     active: int = 0xFFFF_FFFF
     state: State = field(default_factory=State)
     threads: dict[int, State] = field(default_factory=dict[int, State])
+    log: list[Any] = field(default_factory=list[Any])
+    """Its part of the recording, if there is one."""
 
     @property
     def cluster(self) -> Cluster:

@@ -24,9 +24,6 @@ Index = npt.NDArray[np.int64]
 LANE = np.arange(32)
 G, T = LANE // 4, LANE % 4
 
-# Sub-byte elements of kind::f8f6f4 sit in bytes: 4-bit ones in bits 2-5, 6-bit ones in bits 0-5.
-_CONTAINER_SHIFT = {"e2m1": 2, "e2m3": 0, "e3m2": 0}
-
 
 def row_fragment(element: Element, depth: int) -> tuple[Index, Index]:
     """(row, k) of each byte-group of A, [register, lane] -> row, and first k; a register holds 32 / bits elements.
@@ -51,7 +48,7 @@ def decode_words(words: Words, element: Element, container: bool) -> Floats:
     """Values [..., elements a register] of packed registers; with `container`, sub-byte elements sit one a byte."""
     raw = np.ascontiguousarray(words).view(np.uint8).reshape(*words.shape, 4)
     if container and element.bits < 8:
-        shift = _CONTAINER_SHIFT[element.name]
+        shift = operands.CONTAINER_SHIFT[element.bits]
         mask = ((1 << element.bits) - 1) << shift
         if (raw & ~np.uint8(mask)).any():
             raise Fault(

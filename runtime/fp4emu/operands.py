@@ -100,6 +100,26 @@ def decode_bytes(data: Bytes, element: Element) -> Floats:
     return (data.view(np.uint32) & np.uint32(0xFFFF_E000)).view(np.float32)
 
 
+#: The lowest bit of a sub-byte element in a byte of its own: 4 bits lie in bits 2 to 5, 6 bits in bits 0 to 5, so that
+#: their signs are in the same place (PTX ISA 9.7.15.5.14 and 9.7.16.9.1).
+CONTAINER_SHIFT = {4: 2, 6: 0}
+
+
+def contained(chunks: Bytes, bits: int) -> Bytes:
+    """Chunks [..., 16] of 16 padded elements as [..., 16] bytes that contain one each."""
+    data = chunks[..., : 2 * bits]
+    if bits == 6:
+        return np.ascontiguousarray(unpack6(data) << np.uint8(CONTAINER_SHIFT[6]))
+    nibbles = np.stack([data & np.uint8(15), data >> np.uint8(4)], axis=-1).reshape(*data.shape[:-1], 16)
+    return np.ascontiguousarray(nibbles << np.uint8(CONTAINER_SHIFT[4]))
+
+
+def decode_contained(data: Bytes, element: Element) -> Floats:
+    """Values of sub-byte elements that lie one a byte; the other bits of a byte are not read."""
+    shift = CONTAINER_SHIFT[element.bits]
+    return np.take(byte_table(element.name), data >> np.uint8(shift) & np.uint8((1 << element.bits) - 1))
+
+
 def unpack6(data: Bytes) -> Bytes:
     """6-bit codes of bytes [..., 3n] -> [..., 4n], little-endian bit order."""
     triples = data.reshape(*data.shape[:-1], -1, 3).astype(np.uint32)

@@ -16,16 +16,17 @@ from fp4emu.symbols import Symbols
 @dataclass(slots=True)
 class Program:
     """`specialised` is keyed by block, context and the kinds of the `tracked` registers. `observed`: its code tells who
-    watches the order of accesses what it does."""
+    watches the order of accesses what it does; `recorded`: it tells a recording which instruction runs."""
 
     flow: Flow
     symbols: Symbols
     observed: bool = False
+    recorded: bool = False
     specialised: dict[Any, Specialised] = field(default_factory=dict[Any, Specialised])
 
     @classmethod
-    def build(cls, function: Function, symbols: Symbols, *, observed: bool = False) -> Program:
-        return cls(Flow.build(function), symbols, observed)
+    def build(cls, function: Function, symbols: Symbols, *, observed: bool = False, recorded: bool = False) -> Program:
+        return cls(Flow.build(function), symbols, observed, recorded)
 
     @property
     def function(self) -> Function:
@@ -36,7 +37,8 @@ class Program:
         key = (block, context, kinds)
         found = self.specialised.get(key)
         if found is None:
+            names, block_ = SymbolNames(self.symbols), self.flow.blocks[block]
             found = self.specialised[key] = compile_block(
-                self.flow, SymbolNames(self.symbols), self.flow.blocks[block], context, kinds, observed=self.observed
+                self.flow, names, block_, context, kinds, observed=self.observed, recorded=self.recorded
             )
         return found

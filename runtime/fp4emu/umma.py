@@ -110,10 +110,9 @@ class Mma:
 
     def _operand_from_tmem(self, cta: Cta, rank: int, rows: int) -> Floats:
         shape = self.shape
-        if shape.a.packing == "padded":
-            raise Fault(f"A in tensor memory with {shape.a.name} elements is not modelled")
+        contained = shape.a.packing == "padded"  # a sub-byte element has a byte of its own in tensor memory
         lane, column = tmem.split(self.a)
-        width = shape.k * shape.a.bits // 32
+        width = shape.k * (8 if contained else shape.a.bits) // 32
         tmem.check_columns(cta.tensor, column, width, "A of tcgen05.mma")
         blocks, _ = layout(shape.m, 8, len(self.ctas), rank, lane, self.ws)
         columns = slice(column, column + width)
@@ -128,7 +127,7 @@ class Mma:
                 raise Fault(f"A of an M = {shape.m} MMA must be repeated in every group of {rows} lanes")
             parts = parts[:1]
         data = np.ascontiguousarray(np.concatenate(parts)).view(np.uint8)
-        return operands.decode_bytes(data, shape.a)
+        return operands.decode_contained(data, shape.a) if contained else operands.decode_bytes(data, shape.a)
 
     # --- block scales ---
 

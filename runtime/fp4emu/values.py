@@ -110,13 +110,11 @@ def flush(x: Any) -> Any:
 
 
 def saturate(x: Any) -> Any:
-    """.sat: clamp to [0, 1], NaN to +0."""
-    clamped = np.minimum(np.maximum(x, x.dtype.type(0)), x.dtype.type(1))
-    return (
-        np.where(x == x, clamped, x.dtype.type(0))
-        if isinstance(x, np.ndarray)
-        else (clamped if x == x else x.dtype.type(0))
-    )
+    """.sat: clamp to [0, 1], NaN and -0 to +0."""
+    zero, one = x.dtype.type(0), x.dtype.type(1)
+    if isinstance(x, np.ndarray):
+        return np.where(x > 0, np.minimum(x, one), zero)
+    return min(x, one) if x > 0 else zero
 
 
 def odd_sum(product: Array, addend: Any) -> Array:
@@ -144,6 +142,35 @@ def fma32(a: Any, b: Any, c: Any) -> Any:
         terms = np.broadcast_to(product, total.shape)[doubtful], np.broadcast_to(c, total.shape)[doubtful]
         result[doubtful] = odd_sum(*terms).astype(F4)
     return result if result.ndim else result[()]
+
+
+def rounded_integer(x: Array, kept: int, mode: str) -> Array:
+    """Integers (signed or not, of any width) as f64 values of `kept` significant bits (53 at most), rounded once."""
+    negative = x < 0 if x.dtype.kind == "i" else np.zeros(x.shape, np.bool_)
+    size = np.where(negative, U8(0) - x.astype(U8), x.astype(U8))
+    high, low = (size >> U8(32)).astype(F8), (size & U8(0xFFFF_FFFF)).astype(F8)
+    length = np.where(high > 0, np.frexp(high)[1] + 32, np.frexp(low)[1])
+    dropped = np.maximum(length - kept, 0).astype(U8)
+    whole = size >> dropped
+    rest = size - (whole << dropped)
+    half = np.where(dropped > 0, U8(1) << (np.maximum(dropped, U8(1)) - U8(1)), U8(0))
+    if mode == "rn":
+        up = (rest > half) | ((rest == half) & (rest > 0) & (whole & U8(1) != 0))
+    else:
+        up = (rest > 0) & (~negative if mode == "rp" else negative & (mode == "rm"))
+    value = np.ldexp((whole + up).astype(F8), dropped.astype(np.int64))
+    return np.where(negative, -value, value)
+
+
+def odd32(x: Array) -> Array:
+    """f64 values as f32 rounded to odd, whose rounding to less than 23 bits is that of the f64; f32 as they are."""
+    if x.dtype != F8:
+        return x
+    near = x.astype(F4)
+    wide = near.astype(F8)
+    even = (near.view(U4) & U4(1)) == 0
+    toward = np.where(wide > x, F4(-np.inf), F4(np.inf))
+    return np.where((wide != x) & even & np.isfinite(near), np.nextafter(near, toward), near)
 
 
 def directed32(exact: Array, mode: str) -> Array:

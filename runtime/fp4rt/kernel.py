@@ -75,8 +75,7 @@ class Kernel:
         self._outside: Callable[..., dict[str, Output]] | None = None
         self._op: Operator | None = None  # what torch.compile sees of a call
         self._shadowing = {a.name for a in artifact.manifest.kernel.args} & {"workspace", "stream"}
-        quick = None if self._shadowing else getattr(self.executable, "repeated", None)
-        self._quick: Quick | None = None if quick is None else quick(self.signature)
+        self.quick = self.new_quick()
         self._dim_names = [d.name for d in artifact.manifest.kernel.dims]
 
     @property
@@ -145,7 +144,7 @@ class Kernel:
         stream: object | None,
     ) -> dict[str, Output]:
         if "torch._dynamo" not in sys.modules or not _within_compiled():
-            quick = self._quick
+            quick = self.quick
             if quick is not None:
                 outputs = quick(args, out, workspace, stream)
                 if outputs is not None:
@@ -165,8 +164,8 @@ class Kernel:
     ) -> dict[str, Output]:
         call, launcher = self.prepare(args, out, workspace, stream)
         launcher(None)
-        if self._quick is not None and call.family == "torch":
-            self._quick.learn(args, out, workspace, call, self.resolve(call.dims))
+        if self.quick is not None and call.family == "torch":
+            self.quick.learn(args, out, workspace, call, self.resolve(call.dims))
         return call.outputs
 
     @_untraced
@@ -182,6 +181,11 @@ class Kernel:
         """Check and pack the arguments once; the result runs the kernel on this same memory each time it is called."""
         call, launcher = self.prepare(args, out, workspace, stream)
         return Bound(self, call, launcher)
+
+    def new_quick(self, **how: bool) -> Quick | None:
+        """A way of its own for calls like one that was checked; None where there is none. See `Quick`."""
+        quick = None if self._shadowing else getattr(self.executable, "repeated", None)
+        return None if quick is None else quick(self.signature, **how)
 
     def workspace_size(self, **dims: int) -> int:
         """The bytes of workspace a call with these dynamic dims needs."""

@@ -95,6 +95,12 @@ RECIPES: Mapping[str, Recipe] = {
         ),
         _training("mxfp8_training", "OCP MX: e4m3 forward, gradients in e5m2", "mx_training", 32),
         _training(
+            "deepseek_fp8_training",
+            "e4m3 in blocks of 1 x 128 and 128 x 128, f32 scales, forward and backward, as in DeepSeek-V3",
+            "deepseek_training",
+            128,
+        ),
+        _training(
             "nvfp4_training",
             "NVFP4: weights in 16 x 16, Hadamard before wgrad, gradients rounded stochastically",
             "nvfp4_training",

@@ -39,10 +39,12 @@ FILE = Dialect()
 
 @dataclass(frozen=True, slots=True)
 class _Scope:
-    """The sizes that there are, and the dialect."""
+    """The sizes that there are, the dialect, and what divides each axis of rows in groups: its name, then whether the
+    rows are ragged."""
 
     dims: frozenset[str]
     dialect: Dialect
+    groups: frozenset[tuple[str | None, str | None, bool]] = frozenset()
 
 
 def check_kernel(kernel: TypedKernel) -> None:
@@ -71,8 +73,10 @@ def problems(kernel: TypedKernel, dialect: Dialect = FILE) -> Iterator[tuple[str
         yield from ((f"args[{i}] ({arg.name})", text) for text in _arg(kernel, arg, dims))
     for i, constraint in enumerate(kernel.constraints):
         yield from ((f"constraints[{i}]", text) for text in _unknown(sizes.names(constraint.expr), dims))
+    axes = [axis for arg in kernel.args for axis in arg.axes if axis.by is not None or axis.upto is not None]
+    groups = frozenset((axis.name, axis.by or axis.upto, axis.by is not None) for axis in axes)
     for i, value in enumerate(kernel.values):
-        yield from ((f"values[{i}] ({value.op})", text) for text in _value(kernel, i, _Scope(dims, dialect)))
+        yield from ((f"values[{i}] ({value.op})", text) for text in _value(kernel, i, _Scope(dims, dialect, groups)))
     yield from _stores(kernel)
 
 
@@ -197,19 +201,35 @@ def _stream(value: Value) -> Iterator[str]:
 
 def _matmul(value: Value, operands: list[Value], scope: _Scope) -> Iterator[str]:
     a, b = operands
-    k, ragged, groups = (value.attrs.get(key) for key in ("k", "ragged", "groups"))
+    k, ragged, groups, contracted = (value.attrs.get(key) for key in ("k", "ragged", "groups", "contracted"))
     if min(len(a.axes), len(b.axes), len(value.axes)) < 2 or value.dtype != "f32":
         yield "it multiplies matrices and gives f32"
     elif a.axes[-1] != k or b.axes[-2] != k or k in value.axes or value.axes[-2:] != (a.axes[-2], b.axes[-1]):
         yield f"{list(a.axes)} @ {list(b.axes)} over {k!r} is not {list(value.axes)}"
     elif value.attrs.get("accumulate", "fast") != "fast":
         yield f"it accumulates {value.attrs['accumulate']!r}, which is not known"
+    elif contracted is not None:
+        yield from _contracted(value, operands, scope)
     elif (ragged is None) != (groups is None):
         yield "a ragged product has the attributes ragged and groups"
     elif ragged is None and set(value.axes[:-2]) != {*a.axes[:-2], *b.axes[:-2]}:
         yield f"its batch axes {list(value.axes[:-2])} are not its operands'"
     elif ragged is not None and (len(a.axes), len(b.axes), b.axes[0]) != (2, 3, groups):
         yield f"a ragged product is [m, k] @ [{groups}, k, n], not {list(a.axes)} @ {list(b.axes)}"
+
+
+def _contracted(value: Value, operands: list[Value], scope: _Scope) -> Iterator[str]:
+    """A product over rows in groups: [groups, m, n], of matrices of ragged rows or of one for each group."""
+    k, ragged, groups, contracted = (value.attrs.get(key) for key in ("k", "ragged", "groups", "contracted"))
+    ways = {way for axis, source, way in scope.groups if axis == k and source == contracted}
+    if ragged is not None or not isinstance(groups, str) or "accumulate" in value.attrs:
+        yield "a product over rows in groups has the attributes contracted and groups, and f32 sums"
+    elif value.axes[:-2] != (groups,) or any(operand.axes[:-2] not in ((), (groups,)) for operand in operands):
+        yield f"a product over rows in groups is [{groups}, m, n], not {list(value.axes)}"
+    elif len(ways) != 1:
+        yield f"{contracted!r} does not divide {k!r}"
+    elif True in ways and any(groups in operand.axes for operand in operands):
+        yield f"ragged rows {k!r} and their groups {groups!r} are in one operand"
 
 
 def _of_group(value: Value, operands: list[Value], scope: _Scope) -> Iterator[str]:
@@ -241,12 +261,16 @@ def _quantize(value: Value, operands: list[Value], scope: _Scope) -> Iterator[st
         yield "its type is not a format, or its axes are not its operand's"
     elif any(isinstance(operand.dtype, BlockFormat) for operand in operands):
         yield "its operands are numbers"
-    elif value.dtype.each_batch and len(value.axes) > 2:
-        yield f"{value.dtype.name} has a tensor scale for each batch, which no quantizer makes"
     elif mode not in scope.dialect.modes or rounding not in ("nearest", "stochastic"):
         yield f"mode {mode!r} and rounding {rounding!r} are not known"
     elif len(operands) != 1 + (mode != "none") + (rounding == "stochastic"):
         yield f"{len(operands)} operands for mode {mode} and rounding {rounding}"
+    elif value.dtype.each_batch and len(value.axes) > 2 and rounding != "nearest":
+        yield f"{value.dtype.name} has a tensor scale for each batch, and is rounded to nearest"
+    elif mode in ("tensor_scale", "amax"):
+        batches = value.axes[:-2] if value.dtype.each_batch else ()
+        if operands[1].axes != batches:
+            yield f"its {mode} has the axes {list(operands[1].axes)}, not {list(batches)}"
 
 
 def _reduce(value: Value, operands: list[Value], scope: _Scope) -> Iterator[str]:

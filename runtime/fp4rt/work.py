@@ -51,7 +51,10 @@ class Memory:
 
 
 def products(kernel: TypedKernel, dims: Mapping[str, int]) -> list[Product]:
-    """The products of a call with a full set of dims. Masked rows count whole: how many there are, the device knows."""
+    """The products of a call with a full set of dims. Masked rows count whole: how many there are, the device knows.
+
+    Ragged rows that are contracted are divided among the results: together they are as much work as one product.
+    """
     extents = dict(dims)
     for value in kernel.values:
         if value.op == "arg":
@@ -60,7 +63,9 @@ def products(kernel: TypedKernel, dims: Mapping[str, int]) -> list[Product]:
     for value in kernel.values:
         if value.op == "matmul":
             *batch, m, n = (extents[axis] for axis in value.axes)
-            found.append(Product(prod(batch), m, n, extents[str(value.attrs["k"])]))
+            k = str(value.attrs["k"])
+            ragged = any(axis.name == k and axis.by is not None for arg in kernel.args for axis in arg.axes)
+            found.append(Product(1 if ragged else prod(batch), m, n, extents[k]))
     return found
 
 

@@ -25,6 +25,24 @@ def rows_of_group(pointer, ragged, groups, group, rows):
     return Int32(0), cutlass.max(cutlass.min(load_b32(address, inside), rows), 0)
 
 
+def part_of_k(pointer, ragged, group, rows, step, most):
+    """The contracted rows of a group: the first of them, how many, and the steps of `step` rows that cover them.
+
+    An empty group has one step, of zeros; where there are no rows at all there is none (`most` is 0).
+    """
+    start, end = rows_of_group(pointer, ragged, group + 1, group, rows)
+    return start, end - start, cutlass.min(cutlass.max(tiles_of(start, end, step), 1), most)
+
+
+@cute.jit
+def clear_past(address, runs: cutlass.Constexpr, row, rows: cutlass.Constexpr, thread, threads: cutlass.Constexpr):
+    """Set rows from `row` on to 0 of each of `runs` runs of `rows` rows of 128 bytes. `threads` call it together."""
+    zero = Int32(0)
+    for run in cutlass.range_constexpr(runs):
+        for i in cutlass.range(row * 8 + thread, rows * 8, threads, unroll=1):
+            shared_store_4_words(address + run * (rows * 128) + 16 * i, [zero, zero, zero, zero])
+
+
 def tiles_of(start, end, tile_rows):
     """The tiles of `tile_rows` rows, a power of two, that cover rows."""
     return (end - start + (tile_rows - 1)) >> (tile_rows.bit_length() - 1)

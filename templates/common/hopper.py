@@ -54,6 +54,22 @@ def mma_64_rows(registers, first, columns, wide, a, b, keep=True):
         registers[first + i] = Float32(llvm.extractvalue(Float32.mlir_type, sums, [i]))
 
 
+def mma_64_rows_across(registers, first, columns, wide, a, b, a_across, b_across):
+    """The same where K is the outer axis of A, or of B (`a_across`, `b_across` 1): its rows lie side by side."""
+    count = columns // 2
+    outputs = ", ".join(f"${i}" for i in range(count))
+    text = "wgmma.mma_async.sync.aligned.m64n%dk16.f32.%s.%s {%s}, $%d, $%d, 1, 1, 1, %d, %d;"
+    sums = llvm.inline_asm(
+        llvm.StructType.get_literal([Float32.mlir_type] * count),
+        [x.ir_value() for x in (*[registers[first + i] for i in range(count)], a, b)],
+        text % (columns, wide, wide, outputs, 2 * count, 2 * count + 1, a_across, b_across),
+        ",".join([*["=f"] * count, *[str(i) for i in range(count)], "l", "l"]),
+        has_side_effects=True,
+    )
+    for i in range(count):
+        registers[first + i] = Float32(llvm.extractvalue(Float32.mlir_type, sums, [i]))
+
+
 def mma_64_rows_of_fp8(registers, first, columns, elements, a, b, keep=True):
     """Registers first.. += A B for 64 rows, `columns` and 32 of K: `elements` are those of A and of B, as e4m3.e5m2."""
     count = columns // 2
@@ -120,6 +136,11 @@ def promote_64_rows(registers, first, partial, count, rows, columns):
 def operand_descriptor(buffer):
     """The wgmma descriptor of rows of 128 bytes, 128-byte swizzle, groups of 8 rows 1024 bytes apart."""
     return Int64(1 << 62 | 64 << 32 | 1 << 16) | Int64(shared_address(buffer) >> 4 & 0x3FFF)
+
+
+def across_descriptor(buffer, leading):
+    """The same of an operand with K as its outer axis: 64 rows side by side in 128 bytes, `leading` to the next 64."""
+    return operand_descriptor(buffer) + Int64(leading // 16 - 1 << 16)
 
 
 def has_ended(barrier, parity):

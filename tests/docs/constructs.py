@@ -166,11 +166,25 @@ def arguments() -> Iterator[Construct]:
         dims="E, M, N, K",
     )
     yield product(
-        "ragged axis contracted",
+        "ragged rows contracted, `dw[E, N, K] = dy.T @ x`",
+        "dw = dy.T @ x",
+        args="in offsets : i32[E + 1]; in dy : bf16[M by offsets, N]; in x : bf16[M by offsets, K]",
+        out="out dw : f32[E, N, K]",
+        dims="E, M, N, K",
+    )
+    yield product(
+        "masked rows contracted",
+        "dw = dy.T @ x",
+        args="in counts : i32[E]; in dy : bf16[E, M upto counts, N]; in x : bf16[E, M upto counts, K]",
+        out="out dw : f32[E, N, K]",
+        dims="E, M, N, K",
+    )
+    yield product(
+        "ragged columns contracted (`bf16[N, M by offsets]`)",
         "c = a @ b.T",
         args="in offsets : i32[E + 1]; in a : bf16[N, M by offsets]; in b : bf16[K, M by offsets]",
-        out="out c : f32[N, K]",
-        dims="E = 8, M, N, K",
+        out="out c : f32[E, N, K]",
+        dims="E, M, N, K",
     )
     yield plain(
         "elementwise over ragged rows",
@@ -353,6 +367,20 @@ def quantizing() -> Iterator[Construct]:
         "quantized output in column direction of a product", "q = quantize((a @ b.T).T)", out="out q : mxfp8[N, M]"
     )
     yield plain("quantized output in column direction", "q = quantize(x.T)", out="out q : mxfp8[N, M]")
+    yield product(
+        "tensor scale for each batch, of a product",
+        "q = quantize(a @ b.T, tensor_scale = s)",
+        args="in a : nvfp4[E, M, K]; in b : nvfp4[E, N, K]; in s : f32[E]",
+        out="out q : nvfp4_experts[E, M, N]",
+        dims="E, M, N, K",
+    )
+    yield plain(
+        "tensor scale for each batch",
+        "q = quantize(x, amax = s)",
+        args="in x : bf16[E, M, N]; in s : f32[E]",
+        out="out q : nvfp4_experts[E, M, N]",
+        dims="E, M, N",
+    )
     yield product(
         "stochastic rounding of a product",
         "q = quantize(a @ b.T, amax = s, rounding = stochastic(rng))",

@@ -24,8 +24,8 @@ PLACES = {
     "Groups may be empty.": (
         "quantized output with ragged columns",
         "`sum` over ragged rows",
-        "ragged axis contracted",
     ),
+    "A product that contracts rows in groups": ("ragged columns contracted (`bf16[N, M by offsets]`)",),
     "**Products.**": (
         "product of a computed operand",
         "product without `.T` (`bf16[K, N]`)",

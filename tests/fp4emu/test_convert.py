@@ -163,7 +163,7 @@ def test_float_to_integer(kind: str, mode: str, function: Any, lanes: Any, rng: 
     want: list[int] = []
     for v in x:
         whole = (
-            0
+            (1 << 63 if bits == 64 else 0)
             if np.isnan(v)
             else (high if v == np.inf else low if v == -np.inf else min(max(int(function(np.float64(v))), low), high))
         )

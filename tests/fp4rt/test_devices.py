@@ -127,7 +127,7 @@ def test_architectures(target: str, capability: tuple[int, int], good: bool) -> 
 def test_a_fork_after_cuda_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     from fp4rt.cuda import driver
 
-    monkeypatch.setattr(driver, "_forked", False)
+    monkeypatch.setattr(driver, "forked", False)
     driver._mark_forked()
     with pytest.raises(fp4rt.ForkError, match=r"FP6303(.|\n)*spawn"):
         driver.driver()
@@ -140,8 +140,8 @@ def test_the_fork_hook_runs_in_the_child_only() -> None:
         "os.register_at_fork(after_in_child=driver._mark_forked)\n"
         "pid = os.fork()\n"
         "if pid == 0:\n"
-        "    os._exit(7 if driver._forked else 1)\n"
-        "print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), driver._forked)\n"
+        "    os._exit(7 if driver.forked else 1)\n"
+        "print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), driver.forked)\n"
     )
     assert python(code) == "7 False"
 

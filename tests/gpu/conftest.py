@@ -1,7 +1,7 @@
 """Tests on a real GPU: `python -m pytest -m gpu tests/gpu` on a machine with a driver, numpy, cuda-python and pytest.
 
-They are deselected unless `-m` asks for them. Tests of torch tensors need torch too, and those over two GPUs the folder
-of kernels that `FP4RT_ARTIFACTS` names.
+They are deselected unless `-m` asks for them. Tests of torch tensors need torch too, and those of layers and over two
+GPUs the folder of kernels that `FP4RT_ARTIFACTS` names.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import pytest
 
 from fp4rt import Artifact
 
-collect_ignore = [] if "FP4RT_ARTIFACTS" in os.environ else ["test_two_gpus.py"]
+collect_ignore = [] if "FP4RT_ARTIFACTS" in os.environ else ["test_cuda_layers.py", "test_two_gpus.py"]
 if find_spec("torch") is None:
-    collect_ignore = ["test_cuda_operators.py", "test_cuda_torch.py", "test_two_gpus.py"]
+    collect_ignore = ["test_cuda_layers.py", "test_cuda_operators.py", "test_cuda_torch.py", "test_two_gpus.py"]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -32,6 +32,9 @@ class Subject:
     sms: int = 1
     more: tuple[dict[str, int], ...] = ()
     """Sizes of further calls, that reach what the first does not (K = 0)."""
+    peaks: tuple[str, tuple[tuple[int, int], ...]] = ("", ())
+    """An input, and places: a further call for each, in which the input is greatest there. What a maximum is lost of,
+    shows only where that was the maximum."""
 
 
 SUBJECTS = (
@@ -58,7 +61,7 @@ SUBJECTS = (
     Subject(
         "converters",
         _gemm("bf16", "nvfp4", "bf16", "sm_100a", "stages 2"),
-        {"M": 136, "N": 400, "K": 288},
+        {"M": 136, "N": 656, "K": 288},
         more=(EMPTY,),
     ),
     Subject(
@@ -74,7 +77,7 @@ SUBJECTS = (
         _gemm("bf16", "bf16", "f32", "sm_90a", "tile 128 x 128 x 64; cluster 1 x 1; stages 2"),
         {"M": 136, "N": 264, "K": 160},
         "sm_90a",
-        more=(EMPTY,),
+        more=(EMPTY, {"M": 136, "N": 264, "K": 64}),
     ),
     Subject("hopper weights", _gemm("bf16", "nvfp4", "bf16"), {"M": 264, "N": 400, "K": 288}, "sm_90a"),
     Subject("hopper rows", _gemm("nvfp4", "nvfp4", "bf16"), {"M": 136, "N": 272, "K": 288}, "sm_90a"),
@@ -85,7 +88,7 @@ SUBJECTS = (
         "sm_90a",
     ),
     Subject("amax", "kernel amax(M, N) { in x : bf16[M, N]; out top : f32[]; top = max(abs(x), over = (M, N)) }\n",
-            {"M": 136, "N": 160}),
+            {"M": 136, "N": 160}, peaks=("x", tuple((0, 8 * i) for i in range(16)))),
 )  # fmt: skip
 
 
@@ -104,13 +107,21 @@ class Broken:
     def __post_init__(self) -> None:
         sizes = (self.subject.sizes, *self.subject.more)
         self.inputs = [random_inputs(self.artifact.manifest, each, seed=0) for each in sizes]
+        self.inputs += [self._peak(*place) for place in self.subject.peaks[1]]
         self._kernels: dict[tuple[str, int], Kernel] = {}
-        self.expected = [self.run(call, "immediate", 0) for call in range(len(sizes))]
+        self.expected = [self.run(call, "immediate", 0) for call in range(len(self.inputs))]
         self.reached = {}
         for name, module in self.modules().items():
             for (entry, _), program in module.programs.items():
                 blocks = [program.flow.blocks[block] for block, _, _ in program.specialised]
                 self.reached[name, entry] = {i for block in blocks for i in range(block.start, block.end)}
+
+    def _peak(self, row: int, column: int) -> dict[str, Any]:
+        """The first call's inputs with 2^120 at a place of a bf16 input, by its code, and 0 elsewhere."""
+        name = self.subject.peaks[0]
+        codes = np.zeros_like(self.inputs[0][name])
+        codes[row, column] = 0x7B80
+        return {**self.inputs[0], name: codes}
 
     def kernel(self, mode: str, seed: int) -> Kernel:
         """The artifact on an emulator of its own, whose modules are loaded once."""

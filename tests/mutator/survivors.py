@@ -39,6 +39,11 @@ EQUIVALENT = (
         around=r"bar\.warp\.sync @ not bra",
     ),
     Equivalent(
+        "another lane may release a stage behind wgmma.wait_group: the operations that are over are those of its warp",
+        kind="another lane",
+        around=r"wgmma\.wait_group bra @ not bra",
+    ),
+    Equivalent(
         "behind tcgen05.alloc: the warp that allocates issues the MMAs, whose commits imply the fence",
         kind="dropped",
         title=r"before_thread_sync",
@@ -83,6 +88,19 @@ EQUIVALENT = (
         kernels="decode",
     ),
     Equivalent(
+        "a CTA makes one tile and stores from each slab once: nobody needs to know of what lane 0 has waited for",
+        kind="lane 0 left out",
+        title=r"bar\.warp\.sync",
+        around=r"cp\.async\.bulk\.wait_group @",
+        kernels="decode",
+    ),
+    Equivalent(
+        "the warps of the epilogue all meet at the other barrier instead, at which nobody else does",
+        kind="another barrier",
+        title=r"barrier\.sync\s+2, 128",
+        kernels="hopper",
+    ),
+    Equivalent(
         "all threads of the CTA meet at this barrier and no other is in use: its number does not matter",
         kind="another barrier",
         title=r"barrier\.sync\s+0;|bar\.sync\s+0;",
@@ -96,7 +114,16 @@ EQUIVALENT = (
         "a wait for what hands over tensor memory alone, which the fences of tcgen05 order",
         kind=r"relaxed|scope of the CTA|dropped",
         title=r"try_wait|fence\.acquire",
-        around=r"@ not bra (fence )?(shl|setp tcgen05\.fence::after)|@ tcgen05\.fence::after_thread_sync",
+        around=r"@ not bra (fence )?(shl|setp (fence )?(tcgen05\.fence::after|$)|setp fence$)"
+        r"|@ tcgen05\.fence::after_thread_sync",
+    ),
+    Equivalent(
+        "the MMA warp's wait for operands, which copies wrote: the completion of a copy makes its bytes visible to who "
+        "waits, and those who issued copies have nothing more to hand on",
+        kind="scope of the CTA",
+        title=r"try_wait",
+        around=r"@ not bra fence tcgen05\.fence::after",
+        kernels="pair|multicast",
     ),
     Equivalent(
         "a last wait of the warp that loads, which touches nothing after it; what arrives there from another CTA comes "

@@ -105,6 +105,44 @@ def test_mx_step(recipe: Callable[[str], Recipe]) -> None:
     assert close(found["dw"], f32(dy).T @ f32(x), 0.1)
 
 
+@pytest.mark.slow
+def test_deepseek_step(recipe: Callable[[str], Recipe]) -> None:
+    rng = np.random.default_rng(5)
+    m, n, k = 128, 256, 128
+    # The largest of each block is 7, whose scale is a power of two, so that products are exact in any order.
+    x, w, dy = (rng.integers(-6, 7, shape) for shape in ((m, k), (n, k), (m, n)))
+    for value in (x, w, dy):
+        value[:, ::128] = value[::128] = 7
+    x, w, dy = bf16(x), bf16(w), bf16(dy)
+
+    def chain(run: Runner) -> dict[str, Any]:
+        qx, qw, qdy = run("quantize_x", x=x), run("quantize_w", w=w), run("quantize_dy", dy=dy)
+        return {
+            "x": qx["q"], "xt": qx["qt"], "w": qw["q"], "wt": qw["qt"], "dy": qdy["q"], "dyt": qdy["qt"],
+            **run("fprop", x=qx["q"], w=qw["q"]),
+            **run("dgrad", dy=qdy["q"], wt=qw["qt"]),
+            **run("wgrad", dyt=qdy["qt"], xt=qx["qt"]),
+        }  # fmt: skip
+
+    found = recipe("deepseek_training").run(chain)
+    model = {
+        name: quantize(f32(value), fmt)
+        for name, value, fmt in (
+            ("x", x, "ds_act"), ("xt", x.T, "ds_act"), ("w", w, "ds_weight"), ("wt", w.T, "ds_weight"),
+            ("dy", dy, "ds_act"), ("dyt", dy.T, "ds_act"),
+        )
+    }  # fmt: skip
+    for name, expected in model.items():
+        assert equal(found[name], expected), name
+    np.testing.assert_array_equal(dequantize(found["wt"]), dequantize(found["w"]).T)
+    np.testing.assert_array_equal(codes(found["y"]), bf16(product(model["x"], model["w"])))
+    np.testing.assert_array_equal(codes(found["dx"]), bf16(product(model["dy"], model["wt"])))
+    np.testing.assert_array_equal(found["dw"], product(model["dyt"], model["xt"]))
+    assert close(f32(found["y"]), f32(x) @ f32(w).T, 0.01)
+    assert close(f32(found["dx"]), f32(dy) @ f32(w), 0.01)
+    assert close(found["dw"], f32(dy).T @ f32(x), 0.01)
+
+
 def test_quartet_forward(recipe: Callable[[str], Recipe]) -> None:
     rng = np.random.default_rng(2)
     x, w = (bf16(rng.integers(-24, 25, shape) / 8) for shape in ((M, K), (N, K)))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import cache
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fp4rt
@@ -13,6 +16,8 @@ from fp4cc.ir.serialize import to_typed
 from fp4cc.sema import analyze
 from fp4cc.source import Source
 from fp4rt.reference import Environment, Tensor, evaluate
+from fp4rt.typed import TypedKernel
+from fp4rt.wellformed import check_kernel
 
 HEAD = """kernel k(E, M, N, K) {
     in offsets : i32[E + 1]
@@ -103,3 +108,78 @@ def test_a_manifest_says_which_groups() -> None:
     assert dict(typed.values[index].attrs) == {"ragged": "offsets", "groups": "E", "rows": "M"}
     inputs = fp4rt.random_inputs(typed, {"E": 2, "M": 5, "N": 4, "K": 8}, seed=0)
     assert inputs["offsets"][-1] == 5
+
+
+GRADIENT = """kernel k(E, M, N, K) {
+    in offsets : i32[E + 1]
+    in dy : f32[M by offsets, N]; in x : f32[M by offsets, K]; in alpha : f32[E]
+    out y : f32[E, N, K]
+    y = alpha * (dy.T @ x)
+"""
+
+
+@cache
+def gradient(masked: bool) -> TypedKernel:
+    text = GRADIENT
+    if masked:
+        text = text.replace("offsets : i32[E + 1]", "counts : i32[E]").replace("M by offsets", "E, M upto counts")
+    typed = to_typed(kernel_of("", text))
+    check_kernel(typed)
+    return typed
+
+
+@settings(max_examples=50)
+@given(st.lists(st.integers(0, 5), max_size=5), st.integers(0, 4), st.booleans())
+def test_each_group_is_contracted_by_itself(counts: list[int], poisoned: int, masked: bool) -> None:
+    rng, ends = np.random.default_rng(len(counts)), [int(n) for n in np.cumsum([0, *counts])]
+    m = 6 if masked else ends[-1]
+    lead = (len(counts), m) if masked else (m,)
+    dy, x = (rng.integers(-4, 5, (*lead, n)).astype(np.float32) for n in (3, 2))
+    alpha = np.arange(1, len(counts) + 1, dtype=np.float32)
+    if masked:
+        for e, count in enumerate(counts):
+            dy[e, count:] = np.nan
+        given = {"counts": np.array(counts, np.int32)}
+    else:
+        if counts:  # a neighbor of NaN
+            e = poisoned % len(counts)
+            dy[ends[e] : ends[e + 1]] = np.nan
+        given = {"offsets": np.array(ends, np.int32)}
+    typed = gradient(masked)
+    env = Environment({"E": len(counts), "M": m, "N": 3, "K": 2}, {}, {**given, "dy": dy, "x": x, "alpha": alpha})
+    value = evaluate(typed, env)[typed.stores[0].value]
+    assert isinstance(value, Tensor)
+    found = value.align(("E", "N", "K"))
+    assert found.shape == (len(counts), 3, 2)
+    for e, count in enumerate(counts):
+        rows = (e, slice(0, count)) if masked else (slice(ends[e], ends[e + 1]),)
+        np.testing.assert_array_equal(found[e], alpha[e] * (dy[rows].T @ x[rows]))
+
+
+@pytest.mark.parametrize(
+    ("attrs", "text"),
+    [
+        ({"groups": 3}, "has the attributes contracted and groups"),
+        ({"accumulate": "fast"}, "f32 sums"),
+        ({"groups": "N"}, r"is \[N, m, n\]"),
+        ({"contracted": "x"}, "'x' does not divide 'M'"),
+    ],
+)
+def test_a_manifest_says_what_is_contracted(attrs: dict[str, object], text: str) -> None:
+    typed = to_typed(kernel_of("", GRADIENT))
+    (index,) = (i for i, v in enumerate(typed.values) if v.op == "matmul")
+    spoiled = replace(typed.values[index], attrs={**typed.values[index].attrs, **attrs})
+    with pytest.raises(fp4rt.ArtifactError, match=text):
+        check_kernel(replace(typed, values=(*typed.values[:index], spoiled, *typed.values[index + 1 :])))
+
+
+def test_a_tensor_scale_for_each_batch_has_its_axes() -> None:
+    head = "kernel k(E, M, N) {\n in x : bf16[E, M, N]; in ts : f32[E]\n out q : nvfp4_experts[E, M, N]\n"
+    typed = to_typed(kernel_of(" q = quantize(x, tensor_scale = ts)", head))
+    check_kernel(typed)
+    scale = next(i for i, v in enumerate(typed.values) if v.attrs.get("name") == "ts")
+    quantized = typed.values[-1]
+    spoiled = replace(quantized, operands=(quantized.operands[0], quantized.operands[0]))
+    assert quantized.operands[1] == scale
+    with pytest.raises(fp4rt.ArtifactError, match="its tensor_scale has the axes"):
+        check_kernel(replace(typed, values=(*typed.values[:-1], spoiled)))

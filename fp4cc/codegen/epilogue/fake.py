@@ -18,10 +18,17 @@ class FakeQuantize(Transform):
     made = "dequantized"
 
     def setup(self) -> Fragment:
+        return self._factors(each_batch=False)
+
+    def per_tile(self) -> Fragment:
+        return self._factors(each_batch=True)
+
+    def _factors(self, *, each_batch: bool) -> Fragment:
+        """Tensor scales both ways: those of all batches, which are known once a kernel, or those of each."""
         lines: list[str] = []
         for value in fakes(self.program):
             factor = fake_given(self.program, value)
-            if factor is not None:
+            if factor is not None and bool(self.program.kernel.values[factor].axes) == each_batch:
                 name, text = fake_name(self.program, value), self.printer.text(factor, lines, self.names)
                 lines.append(f"{', '.join(fake_factors(self.program, value))} = {name}_factors({text})")
         return fragment(*lines)

@@ -10,7 +10,7 @@ from fp4cc.codegen.placing import rows_end
 from fp4cc.codegen.scale_layout import LayoutText, divided, remainder, rounded_up
 from fp4cc.codegen.strides import packed_bytes
 from fp4cc.ir.lowered import LoweredKernel
-from fp4cc.ir.lowered_epilogue import CTA_ROWS, TRANSPOSE_BUFFER, EpilogueOutput, QuantizePlan
+from fp4cc.ir.lowered_epilogue import CTA_ROWS, TRANSPOSE_BUFFER, EpilogueOutput, EpilogueProgram, QuantizePlan
 from fp4num import BlockFormat, ScaleLayout
 from fp4num.cute import Tree, leaves
 
@@ -23,20 +23,31 @@ class Quantize(Construct):
     name = "quantize"
 
     def setup(self) -> Fragment:
-        lines: list[str] = []
-        given = {
-            output.arg: self.printer.text(output.quantize.given, lines, self.names)
-            for output in self.program.outputs
-            if output.quantize is not None and output.quantize.given is not None
-        }
-        return fragment(*lines, *quantize_setup(self.lowered, given))
+        before: list[str] = []
+        lines = [
+            line for output in self.program.outputs if not of_each_batch(output, self.program)
+            for line in self._factors(output, before, "first_tile + thread == 0")
+        ]  # fmt: skip
+        return fragment(*before, *transpose_setup(self.lowered), *lines)
+
+    def _factors(self, output: EpilogueOutput, before: list[str], first: str, index: str = "0") -> list[str]:
+        """Tensor scales both ways, and the store of one that the kernel makes, by the thread that is `first`."""
+        plan = output.quantize
+        if plan is None or plan.given is None:
+            return []
+        return factor_lines(output, self.printer.text(plan.given, before, self.names), first, index)
 
     def functions(self) -> list[Function]:
         return quantize_functions(self.lowered)
 
     def per_tile(self) -> Fragment:
-        """What is known of the rows' blocks: each by the thread that has the row."""
+        """Tensor scales of the tile's batch; what is known of the rows' blocks, each by the thread that has the row."""
         found: Fragment = ()
+        for output in self.program.outputs:
+            if of_each_batch(output, self.program):
+                ahead: list[str] = []
+                lines = self._factors(output, ahead, "m0 + n0 + thread == 0", "batch")
+                found = fragment(found, *ahead, *lines)
         for output, known in self._known("columns"):
             before: list[str] = []
             text = self.printer.text(known, before, self.names)
@@ -75,25 +86,31 @@ def quantize_functions(lowered: LoweredKernel) -> list[Function]:
     return texts
 
 
-def quantize_setup(lowered: LoweredKernel, given: dict[str, str]) -> list[str]:
-    """Lines of the kernel hook: tensor scales both ways, and the store of one that the kernel makes.
+def of_each_batch(output: EpilogueOutput, program: EpilogueProgram) -> bool:
+    """Whether an output has a tensor scale for each batch: then it is known once a tile, not once a kernel."""
+    if output.quantize is None or output.quantize.given is None:
+        return False
+    return bool(program.kernel.values[output.quantize.given].axes)
 
-    `given` has the text of each output's tensor scale or amax.
+
+def transpose_setup(lowered: LoweredKernel) -> list[str]:
+    """Where a warp turns sub-tiles around, if it does."""
+    if all(buffer.name != TRANSPOSE_BUFFER for buffer in lowered.smem.buffers):
+        return []
+    return [f"slab_to_transpose = shared_address({TRANSPOSE_BUFFER}) + warp * {4 * _LINE * _LINE}"]
+
+
+def factor_lines(output: EpilogueOutput, given: str, first: str, index: str) -> list[str]:
+    """Lines for a tensor scale both ways, and its store by the thread that is `first`, where the kernel makes it.
+
+    `given` is the text of the tensor scale or amax, `index` that of the number of its batch.
     """
-    lines: list[str] = []
-    if any(buffer.name == TRANSPOSE_BUFFER for buffer in lowered.smem.buffers):
-        lines.append(f"slab_to_transpose = shared_address({TRANSPOSE_BUFFER}) + warp * {4 * _LINE * _LINE}")
-    for output in lowered.epilogue.outputs:
-        plan = output.quantize
-        if plan is None:
-            continue
-        if plan.mode in ("tensor_scale", "amax"):
-            lines.append(f"{', '.join(factor_names(output))} = {output.arg}_factors({given[output.arg]})")
-        if plan.tensor_scale_param is not None:
-            sense = "decode" if output.format.tensor_scale == "multiplies" else "encode"
-            stored = f"{output.arg}_{sense}"
-            address = f"global_address({plan.tensor_scale_param}, 0, 4)"
-            lines.append(f'store_word("b32", {address}, bits({stored}), first_tile + thread == 0)')
+    plan = output.quantization
+    lines = [f"{', '.join(factor_names(output))} = {output.arg}_factors({given})"]
+    if plan.tensor_scale_param is not None:
+        sense = "decode" if output.format.tensor_scale == "multiplies" else "encode"
+        address = f"global_address({plan.tensor_scale_param}, {index}, 4)"
+        lines.append(f'store_word("b32", {address}, bits({output.arg}_{sense}), {first})')
     return lines
 
 

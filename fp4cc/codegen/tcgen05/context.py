@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from fp4cc.codegen.clearing import leading_bytes
 from fp4cc.codegen.context import SMEM, Frame, arrivals, cta_group, frame, waits
 from fp4cc.codegen.epilogue.hooks import EpilogueText
 from fp4cc.codegen.fragments import Fragment, Function
@@ -44,6 +45,9 @@ class Tcgen05Text:
     loads: tuple[Load, ...]
     mma_loops: list[MmaLoop]
     scaled: bool
+    contracted: bool
+    a_leading: int
+    b_leading: int
     b_descriptors: list[str]
     sfb_descriptors: list[str]
     read_by: Callable[[Fragment], list[AccumulatorText]]
@@ -102,6 +106,9 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Fr
         loads=lowered.loads,
         mma_loops=mma_loops(lowered),
         scaled=engine.scaled,
+        contracted=problem.contracted is not None,
+        a_leading=leading_bytes(problem.a, tile.k),
+        b_leading=leading_bytes(problem.b, tile.k),
         b_descriptors=[f"b{numbered(i)}" for i in range(count_of_bs(lowered))],
         sfb_descriptors=[f"sfb{numbered(i)}" for i in range(count_of_bs(lowered, scaled=True))],
         read_by=lambda walk: [acc for acc in AccumulatorText.all(lowered) if acc.used(walk)],

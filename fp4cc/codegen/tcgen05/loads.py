@@ -8,6 +8,7 @@ from fp4cc.codegen.halves import whole_index
 from fp4cc.codegen.mainloops import numbered, products_in_words
 from fp4cc.codegen.multicast import issuer_text, mask_text
 from fp4cc.codegen.parts import bytes_name
+from fp4cc.codegen.placing import along_k, steps_of
 from fp4cc.codegen.splitting import steps_text
 from fp4cc.ir.lowered import Load, LoweredKernel, Mainloop, Operand
 
@@ -40,23 +41,25 @@ def load_loops(lowered: LoweredKernel) -> list[LoadLoop]:
     return [
         LoadLoop(
             products_in_words(lowered, mainloop),
-            steps_text(lowered, f"k_tiles{numbered(i)}"),
+            steps_text(lowered, steps_of(lowered, i)),
             "prims.mbarrier_arrive_expect_tx" if mainloop.loads else "prims.mbarrier_arrive",
             ["full", *([f"STAGE_TX_BYTES{numbered(i)}"] if mainloop.loads else [])],
-            [_load(lowered, mainloop, i, load) for load in mainloop.loads],
+            [_load(lowered, mainloop, i, load, box) for load in mainloop.loads for box in range(load.boxes)],
         )
         for i, mainloop in enumerate(lowered.mainloops)
     ]
 
 
-def _load(lowered: LoweredKernel, mainloop: Mainloop, number: int, load: Load) -> LoadText:
-    """The call that issues a load for one stage of a mainloop."""
+def _load(lowered: LoweredKernel, mainloop: Mainloop, number: int, load: Load, box: int) -> LoadText:
+    """The call that issues a load, or one box of it, for one stage of a mainloop."""
     group = lowered.tile.ctas
     index = _slice_index(lowered, load)
     offset = f"stage * {bytes_name(load.part)}"
     if index is not None:
         offset += f" + {index} * {load.slice_bytes}"
-    coordinates = _coordinates(lowered, mainloop, number, load, index)
+    if box:
+        offset += f" + {box * load.slice_bytes // load.boxes}"
+    coordinates = _coordinates(lowered, mainloop, number, load, index, box)
     arguments = [f"{load.buffer}.subview({offset})", f"{load.tensor_map}.get_ptr()", f"({coordinates})", "full"]
     if not load.multicast and group == 1:
         return LoadText("prims.cp_async_bulk_tensor_shared_cta_global", tuple(arguments), None)
@@ -80,19 +83,24 @@ def _slice_index(lowered: LoweredKernel, load: Load) -> str | None:
     return "cta_m"
 
 
-def _coordinates(lowered: LoweredKernel, mainloop: Mainloop, number: int, load: Load, index: str | None) -> str:
+def _coordinates(
+    lowered: LoweredKernel, mainloop: Mainloop, number: int, load: Load, index: str | None, box: int
+) -> str:
     """Coordinates of the box in the tensor map, innermost first."""
     operand, of_a = mainloop.operand(load.part), load.part.role == "A"
     tensor_map = next(m for m in lowered.tensor_maps if m.name == load.tensor_map)
     batch = ", batch" if operand.batched else ""
     if not load.part.scales:
-        rows = tensor_map.box[1]
+        rows_across, rows = tensor_map.box[:2]
         row = "m0" if of_a else first_row(lowered, operand, "n0")
         if not of_a and lowered.tile.ctas == 2:
             row += f" + cta_m % 2 * {lowered.tile.n // 2}"
         if index is not None:
             row += f" + {index} * {rows}"
-        return f"k_tile * TILE_K{numbered(number)}, {row}{batch}"
+        depth = along_k(lowered, f"TILE_K{numbered(number)}")
+        if operand.across:
+            return f"{row}{f' + {box * rows_across}' if box else ''}, {depth}{batch}"
+        return f"{depth}, {row}{batch}"
     row = "m0" if of_a else first_row(lowered, operand, "n0")
     row = f"{row} // 128" if row.isidentifier() else f"({row}) // 128"
     if of_a and lowered.products.ragged:  # a group's scales start a new row of atoms

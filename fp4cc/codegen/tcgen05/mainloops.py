@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fp4cc.codegen.clearing import bytes_of_step, clearing
+from fp4cc.codegen.feeds.spec import CallText
 from fp4cc.codegen.mainloops import numbered, products_in_words
+from fp4cc.codegen.placing import steps_of
 from fp4cc.codegen.splitting import steps_text
 from fp4cc.codegen.tcgen05.loads import first_row
 from fp4cc.ir.lowered import LoweredKernel, Mma, Tcgen05
@@ -13,7 +16,10 @@ from fp4cc.ir.part import Part
 
 @dataclass(frozen=True, slots=True)
 class ProductText:
-    """One instruction of a step. `keeps`: whether it adds to the accumulator, as text; scales by their names."""
+    """One instruction of a step. `keeps`: whether it adds to the accumulator, as text; scales by their names.
+
+    `b_step`: bytes from what an instruction reads of B to what the next one does.
+    """
 
     accumulator: str
     b: str
@@ -22,6 +28,7 @@ class ProductText:
     scale_b: str
     instruction: str
     keeps: str
+    b_step: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +41,10 @@ class ScaleColumn:
 
 @dataclass(frozen=True, slots=True)
 class MmaLoop:
-    """The MMA warp's part of a mainloop. `sfa_atoms` and `sfb_atoms` are the scale atoms of a stage, as text."""
+    """The MMA warp's part of a mainloop. `sfa_atoms` and `sfb_atoms` are the scale atoms of a stage, as text.
+
+    `a_step`: as `b_step`. `clearing`: what puts zeros in the place of rows that another group contracts.
+    """
 
     what: str | None
     k_tiles: str
@@ -43,6 +53,8 @@ class MmaLoop:
     sfa_atoms: str
     sfb_atoms: str
     products: list[ProductText]
+    a_step: int
+    clearing: list[CallText]
 
 
 def mma_loops(lowered: LoweredKernel) -> list[MmaLoop]:
@@ -69,6 +81,7 @@ def mma_loops(lowered: LoweredKernel) -> list[MmaLoop]:
                     scale_b=f"scale_b{numbered(place)}",
                     instruction=f"INSTRUCTION{numbered(number)}",
                     keeps="True" if product.slot in begun else first,
+                    b_step=bytes_of_step(product.b),
                 )
             )
             begun.add(product.slot)
@@ -77,12 +90,14 @@ def mma_loops(lowered: LoweredKernel) -> list[MmaLoop]:
         loops.append(
             MmaLoop(
                 what=products_in_words(lowered, mainloop),
-                k_tiles=steps_text(lowered, f"k_tiles{numbered(i)}"),
+                k_tiles=steps_text(lowered, steps_of(lowered, i)),
                 mma=mma,
                 atom="atom" if mma.instructions_per_atom > 1 else "i",
                 sfa_atoms="SFA_BYTES // 512" if mma.atoms == most else str(mma.atoms),
                 sfb_atoms="SFB_BYTES // 512" if mma.atoms == most else str(mma.atoms * -(-lowered.tile.n // 128)),
                 products=products,
+                a_step=bytes_of_step(mainloop.products[0].a),
+                clearing=clearing(lowered, mainloop, "lane", 32),
             )
         )
     return loops

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from fp4cc.codegen.clearing import leading_bytes
 from fp4cc.codegen.context import (
     SMEM,
     BufferText,
@@ -20,7 +21,7 @@ from fp4cc.codegen.epilogue.hooks import EpilogueText
 from fp4cc.codegen.feeds.registry import FEED_TEXTS
 from fp4cc.codegen.fragments import Function
 from fp4cc.codegen.mainloops import numbered
-from fp4cc.codegen.placing import PlacesText, of_group, places_text, rows_end
+from fp4cc.codegen.placing import PlacesText, of_group, part_text, places_text, rows_end
 from fp4cc.codegen.promoted_scales import FactorsText, factor_functions, factors_by_batch, factors_text
 from fp4cc.codegen.splitting import SplitText, split_text
 from fp4cc.codegen.walking import WalkText, walk_of_exchanged
@@ -36,6 +37,7 @@ class DescriptorText:
 
     name: str
     buffer: str
+    leading: int | None  # of an operand that lies across: bytes to its next 64 rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,12 +106,17 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Fr
         if cluster.size > 1
         else "prims.barrier_cta_sync()",
         waits=waits(lowered.rings),
-        places=places_text(lowered, epilogue.uses, scales_by_batch),
+        places=_places(lowered, places_text(lowered, epilogue.uses, scales_by_batch or bool(part_text(lowered)))),
         m0=of_group(lowered, "(tile_m * CLUSTER_M + cta_m) * TILE_M" if cluster.m > 1 else "tile_m * TILE_M"),
         n0=_n0(lowered),
         split=split_text(lowered, "thread", "warp == 0"),
         walk=walk_of_exchanged(lowered.epilogue, epilogue, around.uses, reads, rows_end(lowered)),
     )
+
+
+def _places(lowered: LoweredKernel, found: PlacesText) -> PlacesText:
+    """The warps of the epilogue multiply, too."""
+    return replace(found, epilogue=(*found.epilogue, *part_text(lowered)))
 
 
 def functions(lowered: LoweredKernel) -> list[Function]:
@@ -207,7 +214,8 @@ def _buffer(buffer: SmemBuffer) -> BufferText:
 def _descriptors(lowered: LoweredKernel) -> Iterator[DescriptorText]:
     """The descriptors of what wgmma reads."""
     if slotted(lowered.mainloops):
-        yield DescriptorText("slots_desc", "operands")
-    parts = ((loop, part) for loop in lowered.mainloops for part, _ in loop.operands)
-    for part in dict.fromkeys(part for loop, part in parts if slot_of(loop, part) is None):
-        yield DescriptorText(descriptor(part), part.buffer)
+        yield DescriptorText("slots_desc", "operands", None)
+    parts = {part: operand for loop in lowered.mainloops for part, operand in loop.operands if not slot_of(loop, part)}
+    for part, operand in parts.items():
+        leading = leading_bytes(operand, lowered.tile.k) if operand.across else None
+        yield DescriptorText(descriptor(part), part.buffer, leading)

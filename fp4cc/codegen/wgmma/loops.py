@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from fp4cc.codegen.clearing import bytes_of_step, clearing
 from fp4cc.codegen.feeds.registry import FEED_TEXTS
 from fp4cc.codegen.feeds.spec import CallText, FeedCalls, Stage
 from fp4cc.codegen.halves import whole_index
 from fp4cc.codegen.mainloops import numbered
 from fp4cc.codegen.multicast import mask_text
+from fp4cc.codegen.placing import along_k, steps_of
 from fp4cc.codegen.splitting import steps_text
-from fp4cc.codegen.wgmma.places import bytes_name, rows_of, slot
+from fp4cc.codegen.wgmma.places import THREADS, bytes_name, rows_of, slot
 from fp4cc.ir.lowered import Load, LoweredKernel, Mainloop, Scales, Wgmma, Wide
 from fp4cc.ir.lowered.wgmma import slot_of
 from fp4cc.ir.part import Part
@@ -26,7 +28,10 @@ class ProductText:
 
 @dataclass(frozen=True, slots=True)
 class LoopText:
-    """A mainloop. `what` says which one, where there are several; `read` what a finished product has read."""
+    """A mainloop. `what` says which one, where there are several; `read` what a finished product has read.
+
+    `clearing`: what puts zeros in the place of rows that another group contracts.
+    """
 
     what: str | None
     k_tiles: str
@@ -41,6 +46,9 @@ class LoopText:
     conversions: list[FeedCalls]
     a_part: str
     products: list[ProductText]
+    multiply: str
+    orders: str  # of an instruction that reads operands that lie across: which they are
+    clearing: list[CallText]
 
 
 def loops(lowered: LoweredKernel) -> list[LoopText]:
@@ -56,6 +64,7 @@ def descriptor(part: Part) -> str:
 
 def _loop(lowered: LoweredKernel, mainloop: Mainloop, wide: Wide, number: int) -> LoopText:
     several = len(lowered.products.products) > 1
+    across = (mainloop.products[0].a.across, mainloop.products[0].b.across)
     names = " and ".join(product.b.title for product in mainloop.products)
     read = [
         *(["its stage"] if mainloop.direct else []),
@@ -63,33 +72,37 @@ def _loop(lowered: LoweredKernel, mainloop: Mainloop, wide: Wide, number: int) -
     ]
     return LoopText(
         what=f"{mainloop.products[0].a.arg} times {names}" if several else None,
-        k_tiles=steps_text(lowered, f"k_tiles{numbered(number)}"),
-        some=f"k_tiles{numbered(number)} > 0" if lowered.split is None else "k_end > k_first",
-        stages=steps_text(lowered, f"k_tiles{numbered(number)}", mainloop.tile_k // lowered.tile.k),
+        k_tiles=steps_text(lowered, steps_of(lowered, number)),
+        some=f"{steps_of(lowered, number)} > 0" if lowered.split is None else "k_end > k_first",
+        stages=steps_text(lowered, steps_of(lowered, number), mainloop.tile_k // lowered.tile.k),
         tx_bytes=f"STAGE_TX_BYTES{numbered(number)}",
         wide=wide,
         converts=bool(mainloop.slotted),
         direct=mainloop.direct,
         read=" and ".join(read),
-        loads=[_load(lowered, mainloop, load) for load in mainloop.loads],
+        loads=[_load(lowered, mainloop, load, box) for load in mainloop.loads for box in range(load.boxes)],
         conversions=[FEED_TEXTS.calls(feed, Stage(lowered, mainloop)) for feed in mainloop.slotted],
         a_part=_part(lowered, mainloop, Part("A"), "half * 64 * 128 + "),
         products=[
             ProductText(_part(lowered, mainloop, Part("B", place), _half_of_b(lowered)), _first(lowered, product.slot))
             for place, product in enumerate(mainloop.products)
         ],
+        multiply="mma_64_rows_across" if any(across) else "mma_64_rows",
+        orders="".join(f", {int(each)}" for each in across) if any(across) else "",
+        clearing=clearing(lowered, mainloop, "thread", THREADS),
     )
 
 
 # Loads.
 
 
-def _load(lowered: LoweredKernel, mainloop: Mainloop, load: Load) -> CallText:
-    """The call that issues a load for one stage."""
+def _load(lowered: LoweredKernel, mainloop: Mainloop, load: Load, box: int) -> CallText:
+    """The call that issues a load, or one box of it, for one stage."""
     part = load.part
     operand, slotted = mainloop.operand(part), slot_of(mainloop, replace(part, scales=False))
     share, all_rows = load.slices > 1, rows_of(lowered, part)
     offset = f"stage * {bytes_name(part)}" + (f" + cta_m * {load.slice_bytes}" if share else "")
+    offset += f" + {box * load.slice_bytes // load.boxes}" if box else ""
     row = "m0" if part.role == "A" else whole_index(operand.half, "n0", "n_size", all_rows)
     batch = ", batch" if operand.batched else ""
     if part.scales and slotted is not None and slotted.loaded_scales is not None:
@@ -102,7 +115,10 @@ def _load(lowered: LoweredKernel, mainloop: Mainloop, load: Load) -> CallText:
     else:
         unit = slotted.row_bytes if slotted is not None else lowered.tile.k
         rows = f" + cta_m * {all_rows // load.slices}" if share else ""
-        coordinates = f"k_tile * {unit}, {row}{rows}{batch}"
+        coordinates = f"{along_k(lowered, str(unit))}, {row}{rows}{batch}"
+        if operand.across:
+            side = f" + {box * all_rows // load.boxes}" if box else ""
+            coordinates = f"{row}{side}, {along_k(lowered, str(unit))}{batch}"
     arguments = [f"{load.buffer}.subview({offset})", f"{load.tensor_map}.get_ptr()", f"({coordinates})", "full"]
     if not share:
         return CallText("prims.cp_async_bulk_tensor_shared_cta_global", tuple(arguments))
@@ -121,7 +137,8 @@ def _atom(scales: Scales) -> str:
 def _part(lowered: LoweredKernel, mainloop: Mainloop, part: Part, more: str = "") -> str:
     """The descriptor of what one instruction reads of an operand."""
     if slot_of(mainloop, part) is None:
-        return f"{descriptor(part)} + (stage * {bytes_name(part)} + {more}32 * i) // 16"
+        step = bytes_of_step(mainloop.operand(part))
+        return f"{descriptor(part)} + (stage * {bytes_name(part)} + {more}{step} * i) // 16"
     rows = f"{part.place * rows_of(lowered, part)} * 128 + " if part.place else ""
     return f"slots_desc + ({slot(lowered, part)} + {rows}{more}32 * i) // 16"
 

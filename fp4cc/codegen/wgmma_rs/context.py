@@ -24,8 +24,22 @@ from fp4cc.codegen.walking import WalkText, walk_of_exchanged
 from fp4cc.codegen.wgmma_rs.stores import StoreText, store_text
 from fp4cc.codegen.wgmma_rs.weights import WeightsText, atom_rows, first_row, weights_text
 from fp4cc.ir.lowered import Load, LoweredKernel, WgmmaRS
-from fp4cc.ir.lowered.wgmma_rs import STAGE_K
 from fp4cc.ir.lowered_epilogue import CTA_ROWS
+
+#: Barriers of the second warpgroup that the text finds by those of the first.
+_UNNAMED = ("STORE_BARRIER_2", "SPAN_BARRIER_2")
+
+
+@dataclass(frozen=True, slots=True)
+class FastText:
+    """What only products of FP8 substitute.
+
+    `ordered`: warpgroups take turns. `few`: x has fewer rows than a tile. `infinite`: weights of 2^128 and more are.
+    """
+
+    ordered: bool
+    few: bool
+    infinite: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +47,7 @@ class WgmmaRSText:
     """`sums`: those of a thread. `runs`, `copies`, `parts`: runs of 64, 32 and 128 rows of a tile.
 
     `columns`: those of an instruction. `registers`: setmaxnreg of the roles. `mma_needs`: which coordinates of a tile
-    the multiplying warps use.
+    the multiplying warps use. `fast`: where it multiplies FP8.
     """
 
     rows: int
@@ -42,6 +56,7 @@ class WgmmaRSText:
     copies: int
     parts: int
     turns: bool
+    fast: FastText | None
     numbered: bool
     stages: int
     wide: str
@@ -91,8 +106,9 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Fr
         copies=engine.rows // 32,
         parts=parts,
         turns=engine.turns,
+        fast=_fast(lowered),
         numbered=bool(readers) or any(w.scales is not None and w.scales.stages_per_atom > 1 for w in engine.weights),
-        stages=lowered.mainloops[0].tile_k // STAGE_K,
+        stages=engine.step_stages,
         wide=engine.wide,
         weights=weights_text(lowered),
         atom_rows=rows_of_atoms,
@@ -111,15 +127,22 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Fr
         epilogue_place=place_call(batched, "batch" in epilogue.uses),
         n0="tile_n * TILE_N",
         epilogue_n0="tile_n * TILE_N" if lowered.epilogue.group is None else "tile_n * (TILE_N // 2)",
-        mma_needs=frozenset(
-            [
-                *(["m0"] if parts > 1 or engine.stores else []),
-                *(["n0"] if readers or rows_of_atoms or engine.stores else []),
-            ]
-        ),
+        mma_needs=_mma_needs(engine, bool(readers or rows_of_atoms), parts),
         split=split_text(lowered, "(mma_warp * 32 + lane)", "mma_warp == 0"),
         walk=walk_of_exchanged(lowered.epilogue, epilogue, around.uses, reads),
     )
+
+
+def _fast(lowered: LoweredKernel) -> FastText | None:
+    engine = lowered.engine_as(WgmmaRS)
+    plain = lowered.kernel.arg(lowered.products.a.arg).format is None
+    return FastText(engine.ordered, engine.rows < lowered.tile.m, plain) if engine.fast else None
+
+
+def _mma_needs(engine: WgmmaRS, reads_by_row: bool, parts: int) -> frozenset[str]:
+    """Which coordinates of a tile the multiplying warps use."""
+    rows = ["m0"] if parts > 1 or engine.stores else []
+    return frozenset([*rows, *(["n0"] if reads_by_row or engine.stores else [])])
 
 
 def title(lowered: LoweredKernel) -> str:
@@ -132,14 +155,17 @@ def plan(lowered: LoweredKernel) -> str:
     """How it was lowered, in a few words."""
     engine, tile = lowered.engine_as(WgmmaRS), lowered.tile
     names = " and ".join(dict.fromkeys(each.operand.arg for each in engine.weights))
+    made = f"{engine.wide} in registers, exactly, and multiply that by {lowered.products.a.arg} with wgmma, transposed"
+    meanwhile = "while they make the next stage's"
+    if engine.fast:
+        made = f"e5m2 in registers, exactly, and multiply that by {lowered.products.a.arg} with wgmma, transposed"
+        meanwhile = "and add its sums in f32 while others multiply"
     then = "four warps run the epilogue under the next tile's mainloop"
     if engine.stores:
         then = "they turn the result around and have TMA store it"
     return (
         f"Tiles of {tile.m} x {tile.n}. A warp keeps {lowered.rings.stages} stages of operands in shared memory by "
-        f"TMA; eight warps make {names} {engine.wide} in registers, exactly, and multiply that by "
-        f"{lowered.products.a.arg} with wgmma, transposed, while they make the next stage's; {then}. "
-        f"Persistent: a CTA takes every n-th tile."
+        f"TMA; eight warps make {names} {made}, {meanwhile}; {then}. Persistent: a CTA takes every n-th tile."
     )
 
 
@@ -149,12 +175,12 @@ def _batched_epilogue(lowered: LoweredKernel, epilogue: EpilogueText) -> bool:
 
 
 def _constants(lowered: LoweredKernel) -> list[list[Constant]]:
-    tile, smem = lowered.tile, lowered.smem
+    tile, smem, engine = lowered.tile, lowered.smem, lowered.engine_as(WgmmaRS)
     accumulators = len(lowered.products.accumulators)
     shape = [
         Constant("TILE_M", tile.m),
         Constant("TILE_N", tile.n, f"of each of {accumulators} accumulators" if accumulators > 1 else ""),
-        Constant("STAGE_K", STAGE_K),
+        Constant("STAGE_K", engine.stage_k),
     ]
     if lowered.walk.band > 1:
         shape.append(Constant("BAND", lowered.walk.band, "tiles side by side before the next row of them"))
@@ -173,7 +199,7 @@ def _constants(lowered: LoweredKernel) -> list[list[Constant]]:
     note = "after those that multiply; it has a warpgroup of its own"
     warps += [
         Constant("LOAD_WARP", lowered.role_of("load").first, note),
-        *(b for b in named_barriers(lowered) if b.name != "STORE_BARRIER_2"),
+        *(b for b in named_barriers(lowered) if b.name not in _UNNAMED),
     ]
     return [shape, ring, warps]
 

@@ -42,6 +42,8 @@ def weights_text(lowered: LoweredKernel) -> WeightsText:
                   f"operand_row = weight_row % {like.rows}"]  # fmt: skip
     row = "operand_row" if several else "weight_row"
     bases = [f"shared_address({each.part.buffer})" for each in engine.weights]
+    if engine.fast:
+        return _fast(lowered, engine, setup, row)
     turned = lowered.kernel.arg(lowered.products.a.arg).turned
     of_lane = " + 8 * (lane % 4)" if turned else ""
     setup.append(f"codes_of_lane = {_chosen(bases)} + {row} * {like.row_bytes}{of_lane}")
@@ -69,6 +71,31 @@ def weights_text(lowered: LoweredKernel) -> WeightsText:
     )
 
 
+def _fast(lowered: LoweredKernel, engine: WgmmaRS, setup: list[str], row: str) -> WeightsText:
+    """Codes and words of scales as they are: what becomes of them depends on how far the scales lie apart."""
+    like = engine.like
+    if like.scales is None:
+        raise TypeError(f"{like.operand.arg} has no scales")
+    bases = _chosen([f"shared_address({each.part.buffer})" for each in engine.weights])
+    setup += [
+        f"codes_of_lane = {bases} + {row} * {like.row_bytes} + {row} // 2 % 4 * 16 + lane % 4 // 2 * 4",
+        "selector = 0x5410 + lane % 2 * 0x2222  # of prmt: the low or the high halves of two words",
+    ]
+    arguments = (f"codes_of_lane + stage * {bytes_name(like.part)}", str(8 * like.row_bytes), "selector")
+    codes = Call("codes = codes_of_two_rows", arguments)
+    if like.scales.reader is None:
+        setup_atoms, words = _atoms(lowered, engine, like.scales, row)
+        return WeightsText(fragment(*setup, *setup_atoms), (), fragment(*words), codes, ())
+    held = "scale_words = cutlass.Array(Int32, 2, space=cutlass.AddressSpace.rmem)  # the next stage's"
+    return WeightsText(
+        fragment(*setup, held),
+        _read(lowered, engine, row, _first_stage(lowered, engine)),
+        fragment("words = [scale_words[0], scale_words[1]]"),
+        codes,
+        _read(lowered, engine, row, f"k_stage + {engine.step_stages}"),
+    )
+
+
 def _fragments(engine: WgmmaRS, *, turned: bool) -> tuple[str, list[str]]:
     """The function that makes A of a stage, and its arguments but for the scales."""
     like = engine.like
@@ -85,7 +112,9 @@ def _first_stage(lowered: LoweredKernel, engine: WgmmaRS) -> str:
     own = "warpgroup" if engine.turns else "0"
     if lowered.split is None:
         return own
-    return f"4 * k_first + {own}" if engine.turns else "2 * k_first"
+    if engine.step_stages == 1:
+        return "k_first"
+    return f"{engine.step_stages} * k_first" + (f" + {own}" if engine.turns else "")
 
 
 def _chosen(texts: list[str]) -> str:
@@ -172,7 +201,7 @@ def _ahead(arg: str, scales: WeightScales, reader: ReaderText) -> Function:
     if count > 1:
         k = f"{count} * stage"
     else:
-        k = divided("stage", scales.block // STAGE_K) if scales.block else "0"
+        k = divided("stage", scales.block // scales.stage_k) if scales.block else "0"
     places = f"[start + {reader.block_offset('k + i' if count > 1 else 'k')}]"
     if count > width:
         places = f"[start + {reader.block_offset('k + i')} for i in range(0, {count}, {width})]"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fp4cc.ir.kernel import Expr, Scalar
-from fp4cc.ir.lowered_epilogue import Half, Space
+from fp4cc.ir.lowered_epilogue import Groups, Half, Space
 from fp4num import BlockFormat
 from fp4num.elements import element
 
@@ -19,6 +19,7 @@ class Operand:
 
     They are M for A and N for B, unless the operand is a `half` of them: those from `first_row` on, or, where halves
     take turns, every other group of rows, the first of them at `first_row`. `source` is the buffer of a plain one.
+    `across`: in memory K is the axis before the last, and what are its rows here lie side by side along the last.
     """
 
     role: Role
@@ -29,6 +30,7 @@ class Operand:
     first_row: Expr = 0
     source: str | None = None
     half: Half | None = None
+    across: bool = False
 
     @property
     def title(self) -> str:
@@ -87,10 +89,12 @@ class Problem(Space):
     """The products of a kernel, all over the same m, n and batches.
 
     `accumulators`: for each slot the index in `Kernel.values` of what it ends up with: a matmul, or a sum of several.
+    `contracted`: K is in groups, which are the batches: each has its own part of it.
     """
 
     products: tuple[Product, ...]
     accumulators: tuple[int, ...]
+    contracted: Groups | None = None
 
     @property
     def a(self) -> Operand:
@@ -101,6 +105,11 @@ class Problem(Space):
     def b(self) -> Operand:
         """B of the first product."""
         return self.products[0].b
+
+    @property
+    def shared_k(self) -> Expr:
+        """Among how many results K is divided: the groups of ragged rows that are contracted, else 1."""
+        return self.contracted.count if self.contracted is not None and self.contracted.ragged else 1
 
     @property
     def k(self) -> Expr:

@@ -15,7 +15,7 @@ class Mma:
     `a` and `b` are the types of elements it reads, which converter warps may have made. Of plain operands `scale` is
     None, and there are no atoms. Else a scale atom's word holds 4 scales of a row, so it serves `instructions_per_atom`
     instructions; the scale id (the first byte used in the word) of instruction i is (i % instructions_per_atom) *
-    scales_per_instruction.
+    scales_per_instruction. `across`: whether A, and whether B, is read with its rows side by side (MN-major).
     """
 
     kind: MmaKind
@@ -33,13 +33,15 @@ class Mma:
     scales_per_instruction: int
     instructions_per_atom: int
     instructions_per_tile_k: int
+    across: tuple[bool, bool] = (False, False)
 
     @property
     def descriptor(self) -> int:
         """The instruction descriptor (PTX ISA, tcgen05 instruction descriptor); with block scaling, scale ids are 0."""
         formats = self.a_format << 7 | self.b_format << 10 | (self.n // 8) << 17
         if self.scale is None:
-            return formats | _F32_ACCUMULATOR | (self.m // 16) << 24
+            turned = self.across[0] << 15 | self.across[1] << 16
+            return formats | turned | _F32_ACCUMULATOR | (self.m // 16) << 24
         return formats | self.scale_format << 23 | (self.m // 128) << 27
 
     @property

@@ -9,8 +9,11 @@ from fp4cc.ir.lowered.problem import Operand
 from fp4cc.ir.lowered_converters import ScaleReader
 from fp4cc.ir.part import Part
 
-#: Elements along K of a stage: a row of a 16-bit operand is then one 128-byte swizzle row.
-STAGE_K = 64
+#: Elements along K of a stage: a row of a 16-bit operand is then one 128-byte swizzle row. Of FP8 it has twice as many.
+STAGE_K, FAST_STAGE_K = 64, 128
+#: Powers of two of which e5m2 holds each times all e2m1, as normal numbers: 0.5 of the first is 2^-14, 6 of the last
+#: 49152.
+FAST_RANGE = 27
 #: Weight rows of a tile, those of all accumulators together: 64 for each multiplying warpgroup.
 WEIGHT_ROWS = 128
 WARPGROUP_WARPS = 4
@@ -29,11 +32,12 @@ class WeightScales:
     block: int
     reader: ScaleReader | None
     rows: str | None
+    stage_k: int = STAGE_K
 
     @property
     def per_stage(self) -> int:
         """Scales of a row in a stage."""
-        return max(1, STAGE_K // self.block) if self.block else 1
+        return max(1, self.stage_k // self.block) if self.block else 1
 
     @property
     def stages_per_atom(self) -> int:
@@ -60,14 +64,37 @@ class WgmmaRS:
     All `weights` have the same elements, and scales alike; one for each accumulator, in order. `stores`: the warps that
     multiply store the result themselves; else sums cross to warps that run the epilogue. `turns`: both warpgroups have
     the same 64 weight rows and take stages in turns; at the end of a tile the first adds the second's sums to its own.
+
+    Where `wide` is an FP8, rows of x are that, weights become e5m2, and the sums of a stage, which have fewer bits, are
+    added to those before in f32 (`fast`). `rows` may then be half of a tile's, of which no call has more.
     """
 
-    wide: Literal["bf16", "f16"]
+    wide: Literal["bf16", "f16", "e4m3", "e5m2"]
     rows: int
     weights: tuple[Weights, ...]
     stores: bool = False
     turns: bool = False
     name: str = "wgmma_rs"
+
+    @property
+    def fast(self) -> bool:
+        """Whether it multiplies FP8."""
+        return self.wide in ("e4m3", "e5m2")
+
+    @property
+    def stage_k(self) -> int:
+        """Elements along K of a stage."""
+        return FAST_STAGE_K if self.fast else STAGE_K
+
+    @property
+    def step_stages(self) -> int:
+        """Stages of a step along K: of FP8 each is waited for, of others one is made while another is multiplied."""
+        return (1 if self.fast else 2) * (2 if self.turns else 1)
+
+    @property
+    def ordered(self) -> bool:
+        """Whether warpgroups issue products in turns, so that one multiplies while the other converts and adds."""
+        return self.fast and not self.turns
 
     @property
     def multiplying(self) -> int:

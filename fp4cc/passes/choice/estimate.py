@@ -177,7 +177,7 @@ def estimate(option: Option, shape: Shape, traffic: Traffic, target: Target) -> 
     """The time of a problem under an option, with DRAM."""
     stage, sizes = Stage.of(option, traffic, target), shape.sizes
     compute = int(evaluate(clocks(option, sizes, traffic, target), {}))
-    dram = traffic.global_bytes / (target.rates.dram_bytes_per_s / (target.rates.clock_ghz * 1e9))
+    dram = traffic.global_bytes / (target.rates.choice_dram_bytes_per_s / (target.rates.clock_ghz * 1e9))
     bounds = {
         "tensor core": stage.multiply, "L2 to shared memory": stage.fill, "the converter warps": stage.convert,
     }  # fmt: skip

@@ -42,7 +42,7 @@ class Form:
         (wide,) = self.parts.carried
         numbers = mul(*(sizes(axis.extent) for axis in wide.axes))
         fmt = self.parts.first.args[0].format
-        read = 0 if fmt is None else fmt.bits
+        read = 8 if fmt is None else fmt.bits  # without a format it is FP8
         return fold("add", ceildiv(mul(numbers, 16 + read), 8 * _BYTES_PER_CLOCK), _LAUNCH_CLOCKS)
 
     def plan(

@@ -37,6 +37,22 @@ _HOPPER: dict[str, tuple[tuple[Values, ...], str]] = {
 }
 
 
+#: Why a product over rows in groups has no cluster.
+ALONE = "a CTA puts zeros in the place of a neighbor's rows in its own stages, which it shares with no other"
+
+
+def alone(schedule: Schedule) -> list[Diagnostic]:
+    """The refusals of a cluster and of a pair of CTAs, where a product contracts rows in groups."""
+    found: list[Diagnostic] = []
+    for field, code, fine in (("cluster", "FP5011", (1, 1)), ("cta_group", "FP5013", (1,))):
+        if schedule.fields.get(field, fine) != fine:
+            found.append(
+                error(code, "a product over rows in groups is made by single CTAs", schedule.field_spans[field],
+                      "asked for here", notes=[ALONE], help=f"write `{field} {' x '.join(map(str, fine))}`"),
+            )  # fmt: skip
+    return found
+
+
 def is_harmless(field: str, values: Values) -> bool:
     """Whether a field asks an engine of sm_90a for what it does anyway."""
     return field in _HOPPER and values in _HOPPER[field][0]

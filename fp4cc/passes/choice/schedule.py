@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
 from fp4cc.ir.kernel import Attr, Expr, Kernel, Schedule
 from fp4cc.ir.lowered import Problem
-from fp4cc.ir.sizes import Sizes, approximate, fold, free_names
+from fp4cc.ir.sizes import Sizes, approximate, ceildiv, fold, free_names
 from fp4cc.passes.choice.estimate import Estimate, Option, Shape, Traffic, estimate
 from fp4cc.targets import Target
 
@@ -172,6 +172,11 @@ def assumed_shape(
         values.update({name: size for name, size in (at or {}).items() if name in values})
         batch = max(1, approximate(problem.indices, values, ASSUMED_GROUPS))
         m = -(-m // batch)
+    if problem.shared_k != 1:  # ranked as if all groups had as many rows to contract
+        values.update(dict.fromkeys(free_names(problem.batch), ASSUMED_GROUPS))
+        values.update({name: size for name, size in (at or {}).items() if name in values})
+        batch = max(1, approximate(problem.batch, values, ASSUMED_GROUPS))
+        steps = [-(-k // batch) for k in steps]
     return Shape(m, n, sum(steps), batch), values
 
 
@@ -179,7 +184,7 @@ def problem_sizes(problem: Problem) -> dict[str, Expr]:
     """The sizes of a problem that the time model asks for, as expressions over the dims."""
     first, *others = _depths(problem)
     k = fold("add", first, *others) if others else first
-    return {"m": problem.m, "n": problem.n, "k": k, "batch": problem.batch}
+    return {"m": problem.m, "n": problem.n, "k": ceildiv(k, problem.shared_k), "batch": problem.batch}
 
 
 def _depths(problem: Problem) -> list[Expr]:

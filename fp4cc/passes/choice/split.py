@@ -69,6 +69,12 @@ def split_refusals(schedule: Schedule, problem: Problem | None = None, mainloops
                          "that is counted before"],
                   help="leave `split_k` out"),
         )  # fmt: skip
+    if problem is not None and problem.contracted is not None:
+        found.append(
+            error("FP4031", "K is not split where it is rows in groups", span, "asked for here",
+                  notes=["a group's part of K is a tile's by itself, and how long it is, is known on the device alone"],
+                  help="leave `split_k` out"),
+        )  # fmt: skip
     if mainloops > 1:
         found.append(
             error("FP4032", "K is not split where products have different left operands", span, "asked for here",

@@ -145,7 +145,7 @@ def call_times(kernel: Kernel, chip: Chip, candidates: Sequence[Candidate], dims
         dims = {"": np.ones(1, np.int64)}  # nothing is left open: one call
     rates = chip.rates
     clock = rates.clock_ghz * 1e9
-    dram = _bytes(kernel, dims) / (rates.dram_bytes_per_s / clock)
+    dram = _bytes(kernel, dims) / (rates.choice_dram_bytes_per_s / clock)
     rows, known = list[Any](), Known()
     for candidate in candidates:
         time = np.maximum(over(candidate.clocks, dims, known), dram)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
-from fp4cc.ir.kernel import Expr, Value
+from fp4cc.ir.kernel import Expr, Kernel, Value
 from fp4cc.ir.lowered import KernelParam, NamedBarrier, SmemBuffer
 from fp4cc.ir.lowered_epilogue import EpilogueInput, EpilogueOutput, EpilogueProgram, EpilogueStatement, Scope, Space
 from fp4cc.ir.sizes import Sizes
@@ -104,7 +104,7 @@ def _taking(
     return EpiloguePlan(
         program,
         (*_params(program, planning), *memory),
-        _tensor_maps(program, planning.space),
+        _tensor_maps(program, planning.space, planning.kernel),
         _buffers(program),
         barriers,
     )
@@ -155,10 +155,13 @@ def _params(program: EpilogueProgram, planning: Planning) -> list[KernelParam]:
     return [*{param.name: param for param in params}.values()]
 
 
-def _tensor_maps(program: EpilogueProgram, space: Space) -> tuple[TensorMap, ...]:
+def _tensor_maps(program: EpilogueProgram, space: Space, kernel: Kernel) -> tuple[TensorMap, ...]:
     maps: list[TensorMap] = []
+    parts = {arg.name: arg.source for arg in kernel.args}  # of the kernel's own arguments, where they are no whole ones
     for leaf in program.inputs:
-        maps += CONSTRUCTS.of_input(leaf).input_maps(leaf, space)
+        source = parts.get(leaf.source)
+        found = CONSTRUCTS.of_input(leaf).input_maps(leaf, space)
+        maps += found if source is None else (replace(each, source=source) for each in found)
     for output in program.outputs:
         maps += CONSTRUCTS.of_output(output).output_maps(output, space)
     return tuple({each.name: each for each in maps}.values())

@@ -97,7 +97,7 @@ def refusals(arg: Arg, value: Value, problem: Space) -> list[Diagnostic]:
         found.append(_refusal(arg, f"its axes are [{', '.join(axes)}], the product's [{', '.join(product)}]"))
         return found
     if problem.groups is not None:
-        found += _group_refusals(arg, fmt, problem)
+        found += _group_refusals(arg, fmt, problem, value)
     seen = measure(value, along(arg, n))
     if seen is None:
         rows, columns = fmt.block
@@ -111,7 +111,7 @@ def refusals(arg: Arg, value: Value, problem: Space) -> list[Diagnostic]:
     return found
 
 
-def _group_refusals(arg: Arg, fmt: BlockFormat, space: Space) -> list[Diagnostic]:
+def _group_refusals(arg: Arg, fmt: BlockFormat, space: Space, value: Value) -> list[Diagnostic]:
     """Why rows in groups cannot be quantized that way."""
     what = None
     if along(arg, space.n_axis) != "columns":
@@ -122,6 +122,8 @@ def _group_refusals(arg: Arg, fmt: BlockFormat, space: Space) -> list[Diagnostic
         what = f"scales in the layout {fmt.layout.name}, whose atoms have other than 1 or {CTA_ROWS} rows"
     elif space.ragged and "row" in fmt.layout.nearer("k"):
         what = f"scales in the layout {fmt.layout.name}, where rows lie nearer than blocks of a row"
+    elif fmt.each_batch and not space.ragged and value.attrs.get("mode") == "amax":
+        what = "a tensor scale that is made for each batch, some of which have no rows"
     if what is None:
         return []
     return [error("FP4300", f"`{arg.name}` cannot be quantized in groups of rows yet: {what}", arg.span,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
-from fp4cc.ir.kernel import Arg, Axis, Expr, Kernel
+from fp4cc.ir.kernel import Arg, Axis, Expr, Kernel, Value
 from fp4cc.ir.lowered_epilogue import Groups
 from fp4cc.ir.sizes import Sizes, ceildiv, fold, mul
 from fp4cc.passes.problem.placement import same_placement
@@ -25,6 +25,15 @@ def groups_of(kernel: Kernel, sizes: Sizes, m_axis: str, batch_axes: tuple[str, 
     if batch_axes != (counts.name,):
         raise DiagnosticError([refused(arg, axis, f"with the batch axes [{', '.join(batch_axes)}]")])
     return Groups(str(axis.upto), str(counts.name), sizes(counts.extent), ragged=False)
+
+
+def contracted_groups(kernel: Kernel, sizes: Sizes, product: Value) -> Groups | None:
+    """The groups of what a product contracts, each of which has a result of its own; None where it is in none."""
+    if "contracted" not in product.attrs:
+        return None
+    arg, groups = str(product.attrs["contracted"]), str(product.attrs["groups"])
+    axes = [axis for each in kernel.args for axis in each.axes if axis.name == product.attrs["k"]]
+    return Groups(arg, groups, sizes(groups), ragged=any(axis.by is not None for axis in axes))
 
 
 def most_tiles(m: Expr, rows: int, groups: Groups) -> Expr:

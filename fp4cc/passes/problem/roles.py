@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
-from fp4cc.ir.kernel import Arg, Expr, Kernel, Value
+from fp4cc.ir.kernel import Arg, Attr, Expr, Kernel, Value
 from fp4cc.ir.lowered import Operand, Problem, Product, Role
 from fp4cc.ir.lowered_epilogue import Half
 from fp4cc.ir.sizes import Sizes, mul
-from fp4cc.passes.problem.groups import groups_of, in_groups, refused
+from fp4cc.passes.problem.groups import contracted_groups, groups_of, in_groups, refused
 from fp4cc.passes.problem.halves import Cut, half
 
 
@@ -22,7 +22,7 @@ def find_problem(kernel: Kernel, sizes: Sizes) -> Problem:
     """
     indices = [i for i, value in enumerate(kernel.values) if value.op == "matmul"]
     first = kernel.values[indices[0]]
-    errors: list[Diagnostic] = []
+    errors = _mixed(kernel, indices)
     found: list[tuple[int, Arg, Arg]] = []
     for index in indices:
         product = kernel.values[index]
@@ -34,7 +34,7 @@ def find_problem(kernel: Kernel, sizes: Sizes) -> Problem:
         ]
         errors.extend(arg for arg in args if isinstance(arg, Diagnostic))
         known = [arg for arg in args if isinstance(arg, Arg)]
-        errors.extend(e for arg in known for e in _axis_errors(arg, product.axes[:-2], product.axes[-2]))
+        errors.extend(e for arg in known for e in _axis_errors(arg, product))
         if len(known) == 2:
             found.append((index, known[0], known[1]))
     if errors:
@@ -42,28 +42,45 @@ def find_problem(kernel: Kernel, sizes: Sizes) -> Problem:
     halves = {index: _half(kernel, index, sizes) for index in indices}
     roots = _sums(kernel, indices)
     accumulators = tuple(dict.fromkeys(roots[index] for index in indices))
-    a, b = found[0][1:]
-    extents = {axis.name: axis.extent for _, *args in found for arg in args for axis in arg.axes}
+    extents = {axis.name: axis.extent for arg in kernel.args for axis in arg.axes}
+    contracted = contracted_groups(kernel, sizes, first)
     return Problem(
-        m=sizes(a.axes[-2].extent),
-        n=sizes(b.axes[-2].extent) if halves[indices[0]] is None else sizes(first.axes[-1]),
-        batch=mul(*(sizes(extents[name]) for name in first.axes[:-2])),
+        m=sizes(extents[first.axes[-2]]),
+        n=sizes(extents[first.axes[-1]]) if halves[indices[0]] is None else sizes(first.axes[-1]),
+        batch=mul(*(sizes(extents[name]) for name in first.axes[:-2])) if contracted is None else contracted.count,
         m_axis=first.axes[-2],
         n_axis=first.axes[-1],
         batch_axes=first.axes[:-2],
         groups=groups_of(kernel, sizes, first.axes[-2], first.axes[:-2]),
         products=tuple(
             Product(
-                _operand("A", a, sizes),
-                _operand("B", b, sizes, halves[index]),
-                sizes(a.axes[-1].extent),
-                a.axes[-1].name or "K",
+                _operand("A", a, sizes, kernel.values[index]),
+                _operand("B", b, sizes, kernel.values[index], halves[index]),
+                sizes(extents[str(kernel.values[index].attrs["k"])]),
+                str(kernel.values[index].attrs["k"]),
                 accumulators.index(roots[index]),
             )
             for index, a, b in found
         ),
         accumulators=accumulators,
+        contracted=contracted,
     )
+
+
+def _mixed(kernel: Kernel, products: Sequence[int]) -> list[Diagnostic]:
+    """Why a product over rows in groups is not made together with one that contracts something else."""
+    first, *others = (kernel.values[index] for index in products)
+
+    def contracts(product: Value) -> tuple[Attr | None, Attr | None]:
+        return product.attrs.get("contracted"), product.attrs["k"] if "contracted" in product.attrs else None
+
+    return [
+        error("FP4051", "a product over rows in groups cannot be compiled beside one of something else", product.span,
+              f"this contracts `{product.attrs['k']}`",
+              also=[(first.span, f"and this `{first.attrs['k']}`")],
+              help="write one kernel for each of them")
+        for product in others if contracts(product) != contracts(first)
+    ]  # fmt: skip
 
 
 def _sums(kernel: Kernel, products: Sequence[int]) -> dict[int, int]:
@@ -82,9 +99,11 @@ def _sums(kernel: Kernel, products: Sequence[int]) -> dict[int, int]:
     return {part: root for root, found in parts.items() for part in found}
 
 
-def _operand(role: Role, arg: Arg, sizes: Sizes, half: tuple[Half, Expr] | None = None) -> Operand:
+def _operand(role: Role, arg: Arg, sizes: Sizes, product: Value, half: tuple[Half, Expr] | None = None) -> Operand:
     dtype = arg.format if arg.format is not None else arg.dtype
-    operand = Operand(role, arg.name, dtype, sizes(arg.axes[-2].extent), len(arg.axes) > 2, source=arg.source)
+    across = arg.axes[-1].name != product.attrs["k"]
+    rows = sizes(arg.axes[-1 if across else -2].extent)
+    operand = Operand(role, arg.name, dtype, rows, len(arg.axes) > 2, source=arg.source, across=across)
     return operand if half is None else replace(operand, half=half[0], first_row=half[1])
 
 
@@ -112,7 +131,8 @@ def _argument(kernel: Kernel, value: Value, role: Role, product: Value) -> Arg |
     """The argument under an operand (A: as it is, B: under one transpose), or why it cannot be multiplied."""
     side = "left" if role == "A" else "right"
     leaf = kernel.values[value.operands[0]] if value.op == "transpose" else value
-    if leaf.op == "unzip" and role == "B":  # some of the rows of an argument
+    halved = leaf.op == "unzip"
+    if halved and role == "B":  # some of the rows of an argument
         leaf = kernel.values[leaf.operands[0]]
     if leaf.op != "arg":
         return error(
@@ -121,6 +141,8 @@ def _argument(kernel: Kernel, value: Value, role: Role, product: Value) -> Arg |
             help="write the computed tensor with one kernel and multiply it in a second one",
         )  # fmt: skip
     arg = kernel.arg(str(leaf.attrs["name"]))
+    if "contracted" in product.attrs:
+        return _contracted(arg, product, halved=halved) or arg
     if (value.op == "transpose") != (role == "B"):
         # Of block formats the checker has refused this: scale blocks lie on the last axis.
         return error(
@@ -131,8 +153,28 @@ def _argument(kernel: Kernel, value: Value, role: Role, product: Value) -> Arg |
     return arg
 
 
-def _axis_errors(arg: Arg, batch_axes: tuple[str, ...], rows: str) -> list[Diagnostic]:
-    found = [refused(arg, axis) for axis in arg.axes if in_groups(axis) and axis.name != rows]
+def _contracted(arg: Arg, product: Value, *, halved: bool) -> Diagnostic | None:
+    """Why an operand cannot be multiplied where rows in groups are contracted; None where it can."""
+    k = product.attrs["k"]
+    if arg.dtype in ("bf16", "f16") and not halved and arg.axes[-2].name == k:
+        return None
+    what = arg.format.name if arg.format is not None else str(arg.dtype)
+    axes = ", ".join(axis.name or "_" for axis in arg.axes)
+    return error(
+        "FP4050", f"{'halves of ' * halved}{what}[{axes}] cannot be multiplied over rows in groups yet", arg.span, what,
+        also=[(product.span, f"`{k}` is contracted here")],
+        notes=["a group ends in the middle of a step along K, where zeros stand in for its neighbor's rows: they are "
+               f"rows of bf16 or f16, with `{k}` before the last axis"],
+        help="make both operands bf16 rows" + (
+            "" if arg.format is not None else ", or run it on the reference: `fp4cc run --device reference`"
+        ),
+    )  # fmt: skip
+
+
+def _axis_errors(arg: Arg, product: Value) -> list[Diagnostic]:
+    batch_axes, rows = product.axes[:-2], product.axes[-2]
+    divided = (rows, product.attrs["k"]) if "contracted" in product.attrs else (rows,)
+    found = [refused(arg, axis) for axis in arg.axes if in_groups(axis) and axis.name not in divided]
     if found:
         return found
     names = tuple(axis.name for axis in arg.axes[:-2])

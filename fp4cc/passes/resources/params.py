@@ -44,6 +44,8 @@ def product_sizes(problem: Problem, walk: Walk, epilogue: EpilogueProgram, mainl
     for number, loop in enumerate(mainloops):
         product, name = loop.products[0], f"k_tiles{number + 1 if number else ''}"
         found.append(Size(name, ceildiv(product.k, loop.tile_k), f"steps of {loop.tile_k} along {product.k_axis}"))
+    if problem.contracted is not None:
+        found.append(Size("k_size", problem.k, f"{problem.k_axis} of all groups"))
     if isinstance(walk, Grouped):  # how many tiles there are along M, and in all, is found on the device
         found.append(Size("groups", walk.groups.count, f"groups of {problem.m_axis}"))
     else:
@@ -54,12 +56,14 @@ def product_sizes(problem: Problem, walk: Walk, epilogue: EpilogueProgram, mainl
     return found
 
 
-def group_params(walk: Walk) -> tuple[KernelParam, ...]:
-    """What says where groups of rows begin and end."""
-    if not isinstance(walk, Grouped):
+def group_params(walk: Walk, problem: Problem | None = None) -> tuple[KernelParam, ...]:
+    """What says where groups of rows begin and end: those of tiles, and those that a product contracts."""
+    contracted = None if problem is None else problem.contracted
+    groups = walk.groups if isinstance(walk, Grouped) else contracted
+    if groups is None:
         return ()
-    what = "the first row of each group" if walk.groups.ragged else "the rows of each group"
-    return (KernelParam(f"{walk.groups.arg}_ptr", Param("pointer", walk.groups.arg), what),)
+    what = "the first row of each group" if groups.ragged else "the rows of each group"
+    return (KernelParam(f"{groups.arg}_ptr", Param("pointer", groups.arg), what),)
 
 
 def _from_n(product: Product) -> bool:

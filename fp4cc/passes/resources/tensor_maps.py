@@ -9,16 +9,34 @@ from fp4cc.passes.problem.groups import most_tiles
 from fp4cc.passes.resources.smem import ATOM_BYTES
 from fp4rt.manifest import TensorMap
 
+#: Rows of an operand that lies across in a box: 128 bytes of 16-bit elements, in which the swizzle repeats.
+BOX_ROWS = 64
+
 
 def codes_map(
     name: str, problem: Problem, operand: Operand, dtype: str, width: Expr, box: tuple[int, int], swizzle: str
 ) -> TensorMap:
     """An operand's codes, rows of `width` map elements; the box is (elements of a row, rows)."""
+    if operand.across:
+        return _across_map(name, problem, operand, dtype, box, swizzle)
     row_bytes = scaled(problem.k, operand.bits, 8)
     dims, strides, sides = [width, operand.rows], [row_bytes], [*box]
     if operand.batched:
         dims.append(problem.indices)
         strides.append(mul(operand.rows, row_bytes))
+        sides.append(1)
+    return _map(name, operand.codes, dtype, dims, strides, sides, problem, swizzle)
+
+
+def _across_map(
+    name: str, problem: Problem, operand: Operand, dtype: str, box: tuple[int, int], swizzle: str
+) -> TensorMap:
+    """An operand that lies across, as memory has it; the box is (rows, elements along K)."""
+    row_bytes = scaled(operand.rows, operand.bits, 8)
+    dims, strides, sides = [operand.rows, problem.k], [row_bytes], [*box]
+    if operand.batched:
+        dims.append(problem.indices)
+        strides.append(mul(problem.k, row_bytes))
         sides.append(1)
     return _map(name, operand.codes, dtype, dims, strides, sides, problem, swizzle)
 

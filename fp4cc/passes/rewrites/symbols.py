@@ -18,6 +18,9 @@ from fp4cc.ir.kernel import Axis, Kernel, Value
 from fp4cc.ir.lowered import LoweredKernel, Marked
 from fp4cc.marks import mark, spelled_in
 
+#: Attributes of values that name an argument.
+_BY_NAME = ("ragged", "contracted")
+
 
 def lowered_by_marks(kernel: Kernel, lower: Callable[[Kernel], LoweredKernel]) -> LoweredKernel:
     """What `lower` makes of a kernel, without it ever seeing a user's name. Raises its DiagnosticError, respelled."""
@@ -50,7 +53,7 @@ def _marked(kernel: Kernel, names: tuple[str, ...]) -> Kernel:
         if old.op == "dim":
             size = old.attrs["expr"]
             return replace(old, attrs={**old.attrs, "name": sizes[size]}) if isinstance(size, str) else old
-        named = [key for key in (("name",) if old.op in ("arg", "tensor_scale") else ("ragged",)) if key in old.attrs]
+        named = [key for key in (("name",) if old.op in ("arg", "tensor_scale") else _BY_NAME) if key in old.attrs]
         return replace(old, attrs={**old.attrs, **{key: marks[str(old.attrs[key])] for key in named}}) if named else old
 
     def axis(old: Axis) -> Axis:

@@ -12,6 +12,7 @@ from fp4emu.instruction import Instruction
 from fp4emu.machine import ThreadContext
 from fp4emu.memory import RANK_SHIFT, SHARED_WINDOW
 from fp4emu.order import rules
+from fp4emu.recording import barrier_at, note
 from fp4emu.registry import Wait, instruction
 
 OFFSET_MASK = (1 << RANK_SHIFT) - 1
@@ -65,6 +66,7 @@ def cp_async(thread: ThreadContext, ins: Instruction, dst: int, src: int, size: 
         shared.data[offset : offset + size] = memoryview(data.ljust(size, b"\0"))
         group[0] -= 1
 
+    note(thread.warp, "copy", size)
     submit(thread, ins, effect)
 
 
@@ -74,12 +76,14 @@ def cp_async_commit(thread: ThreadContext, ins: Instruction) -> None:
     copies.committed.append(copies.open)
     copies.open = [0]
     copies.ends.append(copies.issued)
+    note(thread.warp, "copy commit")
 
 
 @instruction("cp.async.wait_group", "", style="thread", section="9.7.9.25.3.3", blocking=True)
 def cp_async_wait(thread: ThreadContext, ins: Instruction, allowed: int) -> Wait | None:
     copies = _copies(thread)
     if not copies.pending(allowed):
+        note(thread.warp, "copy wait", allowed)
         older = copies.ends[: max(len(copies.ends) - allowed, 0)]
         if older and thread.machine.order is not None:
             rules.copied(thread.machine.order, thread.warp, thread.lane, older[-1])
@@ -99,6 +103,7 @@ def cp_async_wait_all(thread: ThreadContext, ins: Instruction) -> Wait | None:
 
     if not done():
         return Wait(done, lambda: "cp.async.wait_all")
+    note(thread.warp, "copy wait", 0)
     if thread.machine.order is not None:
         rules.copied(thread.machine.order, thread.warp, thread.lane, copies.issued)
     return None
@@ -110,6 +115,7 @@ def cp_async_wait_all(thread: ThreadContext, ins: Instruction) -> Wait | None:
 def cp_async_arrive(thread: ThreadContext, ins: Instruction, address: int) -> None:
     """Arrives when the thread's copies so far are done; without .noinc the pending count is raised by one first."""
     barrier = thread.cluster.barrier(address)
+    note(thread.warp, "copy arrive", barrier_at(address), not ins.has("noinc"))
     if not ins.has("noinc"):
         barrier.pending += 1
     copies = _copies(thread)

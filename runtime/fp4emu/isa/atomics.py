@@ -110,7 +110,7 @@ def _combined(ins: Instruction, old: int, operand: int) -> int:
         return _half_sum(old, operand, kind)
     bits = int(kind[1:])
     if kind[0] == "f":
-        return _float_sum(old, operand, bits)
+        return _float_sum(old, operand, bits, quiet=ins.mod("space") not in ("", None, "global"))
     mask = (1 << bits) - 1
     values = [v & mask for v in (old, operand)]
     if kind[0] == "s":
@@ -118,13 +118,18 @@ def _combined(ins: Instruction, old: int, operand: int) -> int:
     return _INTEGER[op](*values) & mask
 
 
-def _float_sum(old: int, operand: int, bits: int) -> int:
-    """IEEE sum, rounded once (f32 through f64 is: 53 bits are more than 2 * 24 + 1); a NaN is the canonical one."""
+def _float_sum(old: int, operand: int, bits: int, *, quiet: bool) -> int:
+    """IEEE sum, rounded once (f32 through f64 is: 53 bits are more than 2 * 24 + 1). A NaN of f32 is the canonical one,
+    that of f64 the first operand's, which is made quiet in shared memory and stays as it is in global memory (so an
+    H100 has it)."""
     code, integer = ("<f", "<I") if bits == 32 else ("<d", "<Q")
     a, b = (struct.unpack(code, struct.pack(integer, v & ((1 << bits) - 1)))[0] for v in (old, operand))
     total = a + b
+    if math.isnan(total) and bits == 32:
+        return 0x7FFF_FFFF
     if math.isnan(total):
-        return 0x7FFFFFFF if bits == 32 else 0x7FFFFFFFFFFFFFFF
+        first = old if math.isnan(a) else operand if math.isnan(b) else 0xFFF8 << 48
+        return first | quiet << 51
     try:
         packed = struct.pack(code, total)
     except OverflowError:

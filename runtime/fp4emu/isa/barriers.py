@@ -13,6 +13,7 @@ from fp4emu.lockstep import Lockstep
 from fp4emu.machine import Cta, WarpContext
 from fp4emu.order import rules
 from fp4emu.order.barriers import Carried
+from fp4emu.recording import note
 from fp4emu.registry import Wait, instruction
 from fp4emu.shapes import LANES, row_of
 
@@ -150,6 +151,7 @@ def _synchronize(
             )
             continue
         passed.append((row, mine[-1].barrier, mine[-1].generation))
+        note(warp, "sync", mine[-1].barrier.number, _count(count, row, mask) or 0)
         if g.order is not None:
             for arrival in mine:
                 rules.passed(g.order, arrival.barrier.carried, arrival.generation, warp, arrival.lanes & word)
@@ -197,6 +199,7 @@ def barrier_arrive(g: Lockstep, ins: Instruction, mask: Any, number: Any, count:
         if g.order is not None:
             rules.arrived(g.order, barrier.carried, warp, word)
         barrier.arrive(_threads(g, row, word), _count(count, row, mask))
+        note(warp, "sync arrive", barrier.number, _count(count, row, mask) or 0)
     g.row = None
 
 

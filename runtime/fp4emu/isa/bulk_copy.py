@@ -18,6 +18,7 @@ from fp4emu.lockstep import Lockstep
 from fp4emu.machine import ThreadContext, WarpContext
 from fp4emu.memory import RANK_SHIFT, SharedMemory
 from fp4emu.order import rules
+from fp4emu.recording import barrier_at, note
 from fp4emu.registry import Wait, instruction
 from fp4emu.tensormap import DataType
 
@@ -83,6 +84,7 @@ def load(thread: ThreadContext, ins: Instruction, dst: int, src: int, size: int,
             _write_shared(thread.cluster.ctas[rank].shared, dst & OFFSET_MASK, data)
             thread.cluster.barrier(signal).complete_tx(size)
 
+    note(thread.warp, "load", size, tuple((rank, barrier_at(signal)) for rank, signal in places), 1)
     submit(thread, ins, effect)
 
 
@@ -118,6 +120,7 @@ def _to_shared(
         _write_shared(target, offset, new(lambda: _read_shared(target, offset, size), data))
         thread.cluster.barrier(barrier).complete_tx(size)
 
+    note(thread.warp, "load", size, ((dst >> RANK_SHIFT, barrier_at(barrier)),), 1)
     submit(thread, ins, effect)
 
 
@@ -137,6 +140,7 @@ def store(thread: ThreadContext, ins: Instruction, dst: int, src: int, size: int
             return lambda: thread.memory.write(dst, data)
         return lambda: _write_masked(thread, dst, data, mask)
 
+    note(thread.warp, "store", size)
     submit_in_group(thread, ins, read, (source, src & OFFSET_MASK, size))
 
 
@@ -199,6 +203,7 @@ def reduce_global(thread: ThreadContext, ins: Instruction, dst: int, src: int, s
 
         return write
 
+    note(thread.warp, "store", size)
     submit_in_group(thread, ins, read, (source, src & OFFSET_MASK, size))
 
 
@@ -223,8 +228,9 @@ def _lanes_with_groups(g: Lockstep, mask: Any) -> list[tuple[int, WarpContext, i
 @instruction("cp.async.bulk.commit_group", "", style="group", section="9.7.9.25.6.1")
 def commit_group(g: Lockstep, ins: Instruction, mask: Any) -> None:
     """Closes the open bulk group of each thread, even an empty one."""
-    for *_, groups in _lanes_with_groups(g, mask):
+    for _, warp, _, groups in _lanes_with_groups(g, mask):
         groups.commit()
+        note(warp, "bulk commit")
 
 
 @instruction("cp.async.bulk.wait_group", "[read]", style="group", section="9.7.9.25.6.2", blocking=True)
@@ -237,6 +243,7 @@ def wait_group(g: Lockstep, ins: Instruction, mask: Any, allowed: Any) -> None:
             if g.order is not None:
                 rules.completed(g.order, warp, lane, groups.operations(limit, read=read))
             groups.release(limit)
+            note(warp, "bulk wait", read, limit)
         else:
             g.waits[row] = Wait(
                 lambda groups=groups: groups.reached(limit, read=read),

@@ -12,6 +12,7 @@ from fp4emu.instruction import Instruction
 from fp4emu.machine import ThreadContext, signed
 from fp4emu.memory import RANK_SHIFT
 from fp4emu.order import tensor_maps
+from fp4emu.recording import barrier_at, note
 from fp4emu.registry import instruction
 from fp4emu.tensormap import MAP_BYTES, USED_BYTES, TensorMap
 
@@ -108,6 +109,14 @@ def load(thread: ThreadContext, ins: Instruction, dst: int, source: TensorOperan
         if rank >= len(thread.cluster.ctas):
             raise Fault(f"destination {dst:#x} names CTA rank {rank} of a cluster of {len(thread.cluster.ctas)}")
         thread.cluster.barrier(signal)
+    reached = tuple((rank, barrier_at(signal)) for rank, signal in places)
+    note(
+        thread.warp,
+        "load",
+        tmap.transaction_bytes,
+        reached,
+        tmap.transaction_bytes // max(1, tmap.box[0] * tmap.bits // 8),
+    )
     submit(thread, ins, effect)
 
 
@@ -128,6 +137,7 @@ def store(thread: ThreadContext, ins: Instruction, target: TensorOperand, src: i
         packed = tma.fetch_box(shared, src & OFFSET_MASK, tmap)
         return lambda: tma.write_box(thread.memory, tmap, coordinates, packed)
 
+    note(thread.warp, "store", tmap.transaction_bytes)
     offset = src & OFFSET_MASK
     submit_in_group(thread, ins, read, (shared, offset, tma.placement(tmap, offset).reach))
 
@@ -148,6 +158,7 @@ def reduce(thread: ThreadContext, ins: Instruction, target: TensorOperand, src: 
         packed = tma.fetch_box(shared, src & OFFSET_MASK, tmap)
         return lambda: tma.reduce_box(thread.memory, tmap, coordinates, packed, ins.mod("op"))
 
+    note(thread.warp, "store", tmap.transaction_bytes)
     offset = src & OFFSET_MASK
     submit_in_group(thread, ins, read, (shared, offset, tma.placement(tmap, offset).reach))
 

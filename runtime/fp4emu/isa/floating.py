@@ -1,4 +1,4 @@
-"""Floating-point arithmetic of f32 and f64 (PTX ISA 9.7.3) and packed f32x2.
+"""Floating-point arithmetic of f32 (PTX ISA 9.7.3) and packed f32x2; min, max and tests of f64 too.
 
 `.approx` functions give the exact result rounded to nearest, where the hardware may be off by the error that PTX
 states for them.
@@ -15,7 +15,7 @@ from fp4emu.builder import Builder
 from fp4emu.instruction import Instruction, Operand
 from fp4emu.registry import instruction
 from fp4emu.representation import Value, join
-from fp4emu.values import F4, F8, Array, canonical64, directed32, nan_max32, nan_min32, odd_sum
+from fp4emu.values import F4, F8, directed32, nan_max32, nan_min32, odd_sum
 
 ROUND = "[round=rn|rz|rm|rp]"
 NEED_ROUND = "round=rn|rz|rm|rp"
@@ -42,16 +42,14 @@ def apply(e: Builder, ins: Instruction, texts: list[str], kinds: list[str], expr
 def _arithmetic(e: Builder, ins: Instruction, nearest: str, other: Callable[..., Any]) -> None:
     """An operation with a rounding modifier; `nearest` is its template for rn, `other(mode, *sources)` computes the
     directed ones."""
-    bits, mode = _width(ins), ins.mod("round") or "rn"
-    pairs = [e.source(operand, "f", bits) for operand in ins.operands[1:]]
+    mode = ins.mod("round") or "rn"
+    pairs = [e.source(operand, "f", 32) for operand in ins.operands[1:]]
     template = nearest
     if mode != "rn":
-        if bits == 64:
-            e.fail("f64 arithmetic is emulated with rounding to nearest only")
         places = ", ".join(f"{{{i}}}" for i in range(len(pairs)))
         template = f"{e.constant(other)}({mode!r}, {places})"
     text, kind = apply(e, ins, [t for t, _ in pairs], [k for _, k in pairs], template)
-    e.set(ins.operands[0], kind, "f", text, bits)
+    e.set(ins.operands[0], kind, "f", text, 32)
 
 
 def _directed_sum(mode: str, product: Any, addend: Any) -> Any:
@@ -99,17 +97,17 @@ def _directed_sqrt(mode: str, a: Any) -> Any:
     return directed32(np.where(np.isfinite(root), exact, root), mode)[()]
 
 
-@instruction("add", f"{ROUND} [ftz] [sat] type=f32", f"{ROUND} type=f64", style="emit", section="9.7.3.3", outputs=1)
+@instruction("add", f"{ROUND} [ftz] [sat] type=f32", style="emit", section="9.7.3.3", outputs=1)
 def add(e: Builder, ins: Instruction) -> None:
     _arithmetic(e, ins, "({0} + {1})", directed_add)
 
 
-@instruction("sub", f"{ROUND} [ftz] [sat] type=f32", f"{ROUND} type=f64", style="emit", section="9.7.3.4", outputs=1)
+@instruction("sub", f"{ROUND} [ftz] [sat] type=f32", style="emit", section="9.7.3.4", outputs=1)
 def sub(e: Builder, ins: Instruction) -> None:
     _arithmetic(e, ins, "({0} - {1})", directed_sub)
 
 
-@instruction("mul", f"{ROUND} [ftz] [sat] type=f32", f"{ROUND} type=f64", style="emit", section="9.7.3.5", outputs=1)
+@instruction("mul", f"{ROUND} [ftz] [sat] type=f32", style="emit", section="9.7.3.5", outputs=1)
 def mul(e: Builder, ins: Instruction) -> None:
     _arithmetic(e, ins, "({0} * {1})", _directed_mul)
 
@@ -124,27 +122,7 @@ def mad(e: Builder, ins: Instruction) -> None:
     _arithmetic(e, ins, "fma32({0}, {1}, {2})", directed_fma)
 
 
-@instruction("fma", "rn type=f64", style="lane", section="9.7.3.6", outputs=1)
-def fma64(ins: Instruction, a: Array, b: Array, c: Array) -> Array:
-    """Exact by rational arithmetic, one lane at a time: f64 is rare in these kernels."""
-    from fractions import Fraction
-
-    x, y, z = (array.view(F8) for array in np.broadcast_arrays(a, b, c))
-    result = np.empty(x.shape, F8)
-    for index in np.ndindex(x.shape):
-        p, q, r = float(x[index]), float(y[index]), float(z[index])
-        if not all(np.isfinite(v) for v in (p, q, r)):
-            result[index] = p * q + r
-            continue
-        exact = Fraction(p) * Fraction(q) + Fraction(r)
-        try:
-            result[index] = float(exact) if exact else p * q + r
-        except OverflowError:
-            result[index] = np.inf if exact > 0 else -np.inf
-    return canonical64(result)
-
-
-@instruction("div", f"{NEED_ROUND} [ftz] type=f32", "round=rn type=f64", style="emit", section="9.7.3.8", outputs=1)
+@instruction("div", f"{NEED_ROUND} [ftz] type=f32", style="emit", section="9.7.3.8", outputs=1)
 def div(e: Builder, ins: Instruction) -> None:
     _arithmetic(e, ins, "({0} / {1})", _directed_div)
 
@@ -154,19 +132,17 @@ def div_approx(e: Builder, ins: Instruction) -> None:
     _arithmetic(e, ins, "({0} / {1})", _directed_div)
 
 
-@instruction("rcp", f"{NEED_ROUND} [ftz] type=f32", "round=rn type=f64", style="emit", section="9.7.3.13", outputs=1)
+@instruction("rcp", f"{NEED_ROUND} [ftz] type=f32", style="emit", section="9.7.3.13", outputs=1)
 def rcp(e: Builder, ins: Instruction) -> None:
-    _arithmetic(
-        e, ins, "(F4(1) / {0})" if _width(ins) == 32 else "(F8(1) / {0})", lambda mode, a: _directed_div(mode, F4(1), a)
-    )
+    _arithmetic(e, ins, "(F4(1) / {0})", lambda mode, a: _directed_div(mode, F4(1), a))
 
 
-@instruction("rcp", "approx [ftz] type=f32", "approx ftz type=f64", style="emit", section="9.7.3.13", outputs=1)
+@instruction("rcp", "approx [ftz] type=f32", style="emit", section="9.7.3.13", outputs=1)
 def rcp_approx(e: Builder, ins: Instruction) -> None:
-    _arithmetic(e, ins, "(F4(1) / {0})" if _width(ins) == 32 else "(F8(1) / {0})", _directed_div)
+    _arithmetic(e, ins, "(F4(1) / {0})", _directed_div)
 
 
-@instruction("sqrt", f"{NEED_ROUND} [ftz] type=f32", "round=rn type=f64", style="emit", section="9.7.3.15", outputs=1)
+@instruction("sqrt", f"{NEED_ROUND} [ftz] type=f32", style="emit", section="9.7.3.15", outputs=1)
 def sqrt(e: Builder, ins: Instruction) -> None:
     _arithmetic(e, ins, "np.sqrt({0})", _directed_sqrt)
 
@@ -224,27 +200,24 @@ def tanh(e: Builder, ins: Instruction) -> None:
     _function(e, ins, _TANH)
 
 
-def _sign_bits(e: Builder, ins: Instruction, uniform: str, array: str) -> None:
+def _sign_bits(e: Builder, ins: Instruction, expression: str, flushed: str) -> None:
     """abs and neg work on the sign bit, also of a NaN; with .ftz a subnormal becomes zero."""
-    bits = _width(ins)
     if ins.has("ftz"):
-        text, kind = e.source(ins.operands[1], "f", bits)
-        e.set(ins.operands[0], kind, "f", ("np.abs" if "&" in array else "-") + f"(flush({text}))", bits)
+        text, kind = e.source(ins.operands[1], "f", 32)
+        e.set(ins.operands[0], kind, "f", f"{flushed}(flush({text}))", 32)
         return
-    text, kind = e.source(ins.operands[1], "u", bits)
-    e.set(ins.operands[0], kind, "u", (uniform if kind == "U" else array).format(text), bits)
+    text, kind = e.source(ins.operands[1], "u", 32)
+    e.set(ins.operands[0], kind, "u", expression.format(text), 32)
 
 
-@instruction("abs", "[ftz] type=f32", "type=f64", style="emit", section="9.7.3.9", outputs=1)
+@instruction("abs", "[ftz] type=f32", style="emit", section="9.7.3.9", outputs=1)
 def absolute(e: Builder, ins: Instruction) -> None:
-    mask = (1 << (_width(ins) - 1)) - 1
-    _sign_bits(e, ins, f"({{0}} & {mask})", f"({{0}} & {mask})")
+    _sign_bits(e, ins, f"({{0}} & {0x7FFF_FFFF})", "np.abs")
 
 
-@instruction("neg", "[ftz] type=f32", "type=f64", style="emit", section="9.7.3.10", outputs=1)
+@instruction("neg", "[ftz] type=f32", style="emit", section="9.7.3.10", outputs=1)
 def neg(e: Builder, ins: Instruction) -> None:
-    sign = 1 << (_width(ins) - 1)
-    _sign_bits(e, ins, f"({{0}} ^ {sign})", f"({{0}} ^ {sign})")
+    _sign_bits(e, ins, f"({{0}} ^ {0x8000_0000})", "-")
 
 
 def _extreme(e: Builder, ins: Instruction, function: Callable[..., Any]) -> None:
@@ -306,7 +279,7 @@ def testp(e: Builder, ins: Instruction) -> None:
         "infinite": "np.isinf({0})",
         "number": "({0} == {0})",
         "notanumber": "({0} != {0})",
-        "normal": f"(np.isfinite({{0}}) & (np.abs({{0}}) >= {tiny}))",
+        "normal": f"(np.isfinite({{0}}) & ((np.abs({{0}}) >= {tiny}) | ({{0}} == 0)))",  # zeros count as normal
         "subnormal": f"((np.abs({{0}}) < {tiny}) & ({{0}} != 0))",
     }[ins.mod("op")].format(text)
     e.set(ins.operands[0], kind, "b", f"bool({test})" if kind == "U" else test, 1)

@@ -13,7 +13,23 @@ import numpy as np
 
 from fp4emu.instruction import Instruction
 from fp4emu.registry import instruction
-from fp4emu.values import F2, F4, F8, U2, U4, Array, bf16_bits, bf16_value, f16_bits, nan_max32, nan_min32, odd_sum
+from fp4emu.values import (
+    F2,
+    F4,
+    F8,
+    NAN16,
+    U2,
+    U4,
+    Array,
+    bf16_bits,
+    bf16_value,
+    f16_bits,
+    nan_max32,
+    nan_min32,
+    odd32,
+    odd_sum,
+    saturate,
+)  # fmt: skip
 
 HALF = "type=f16|f16x2|bf16|bf16x2"
 F16 = "type=f16|f16x2"
@@ -32,11 +48,7 @@ def narrow(values: Array, brain: bool) -> Array:
         return f16_bits(values)
     if values.dtype == F8:
         # The f64 is rounded to odd: one more rounding to f32, to odd again, keeps the sticky bit for bf16.
-        near = values.astype(F4)
-        wide = near.astype(F8)
-        toward = np.where(wide > values, F4(-np.inf), F4(np.inf))
-        even = (near.view(U4) & U4(1)) == 0
-        values = np.where((wide != values) & even & np.isfinite(near), np.nextafter(near, toward), near)
+        values = odd32(values)
     return bf16_bits(values)
 
 
@@ -59,7 +71,7 @@ def _source(ins: Instruction, x: Array) -> Array:
 
 def _finish(ins: Instruction, values: Array, brain: bool) -> Array:
     if ins.has("sat"):
-        values = np.where(values == values, np.clip(values, 0, 1), 0).astype(values.dtype)
+        values = saturate(values)
     if ins.has("relu"):
         values = np.where(values == values, np.maximum(values, 0), values).astype(values.dtype)
     codes = narrow(values, brain)
@@ -96,18 +108,28 @@ def fma(ins: Instruction, a: Array, b: Array, c: Array) -> Array:
     return _apply(ins, lambda x, y, z: odd_sum(np.multiply(x, y, dtype=F8), z), a, b, c)
 
 
-def _sign_masks(ins: Instruction) -> Any:
-    return U4(0x8000_8000) if ins.mod("type").endswith("x2") else U2(0x8000)
+def _signs(ins: Instruction, a: Array, change: Callable[[Array], Array]) -> Array:
+    """Changes the sign of each half; a NaN becomes 0x7FFF."""
+    kind = ins.mod("type")
+    brain = kind.startswith("bf16")
+
+    def one(codes: Array) -> Array:
+        values = _source(ins, widen(codes, brain))
+        return np.where(values == values, change(narrow(values, brain)), NAN16)
+
+    if not kind.endswith("x2"):
+        return one(a)
+    return one((a >> U4(16)).astype(U2)).astype(U4) << U4(16) | one(a.astype(U2)).astype(U4)
 
 
 @instruction("neg", f"[ftz] {HALF}", style="lane", section="9.7.4.5", outputs=1)
 def neg(ins: Instruction, a: Array) -> Array:
-    return (_apply(ins, lambda x: x, a) if ins.has("ftz") else a) ^ _sign_masks(ins)
+    return _signs(ins, a, lambda codes: codes ^ U2(0x8000))
 
 
 @instruction("abs", f"[ftz] {HALF}", style="lane", section="9.7.4.6", outputs=1)
 def absolute(ins: Instruction, a: Array) -> Array:
-    return (_apply(ins, lambda x: x, a) if ins.has("ftz") else a) & ~_sign_masks(ins)
+    return _signs(ins, a, lambda codes: codes & U2(0x7FFF))
 
 
 def _extreme(ins: Instruction, function: Callable[..., Array], a: Array, b: Array) -> Array:

@@ -17,6 +17,7 @@ from fp4emu.lockstep import Lockstep
 from fp4emu.machine import Cluster, WarpContext
 from fp4emu.memory import GLOBAL_BASE, RANK_SHIFT, SHARED_WINDOW
 from fp4emu.order import rules
+from fp4emu.recording import barrier_at, note
 from fp4emu.registry import Wait, instruction
 from fp4emu.shapes import LANES, row_of
 
@@ -75,6 +76,7 @@ def init(g: Lockstep, ins: Instruction, mask: Any, address: Any, count: Any) -> 
             g.order.acts(warp, lanes, ins)
         again = offset in warp.cta.shared.barriers
         warp.cta.barrier_init(offset, expected)
+        note(warp, "init", (warp.cta.rank, offset), expected)
         if g.order is not None:
             warp.cta.shared.barriers[offset].order = rules.initialised(g.order, warp.cta, again=again)
 
@@ -92,7 +94,11 @@ def _transactions(g: Lockstep, ins: Instruction, mask: Any, address: Any, count:
         g.row = row
         if g.order is not None:
             g.order.acts(warp, lanes, ins)
-        yield _at(warp, place, False), lanes.bit_count() * tx
+        amount = lanes.bit_count() * tx
+        note(
+            warp, "expect", barrier_at(_address(place)), amount if ins.rule.opcode == "mbarrier.expect_tx" else -amount
+        )
+        yield _at(warp, place, False), amount
 
 
 @instruction(
@@ -161,6 +167,7 @@ def arrive(g: Lockstep, mask: Any, how: _How, address: Any, count: Any = 1) -> A
             g.order.acts(warp, lanes, g.order.ins)
         if how.expect:
             barrier.expect_tx(lanes.bit_count() * number)
+            note(warp, "expect", barrier_at(_address(place)), lanes.bit_count() * number)
         each = 1 if how.expect else number
         amount = lanes.bit_count() * each
         if how.incomplete and amount >= before:
@@ -169,6 +176,7 @@ def arrive(g: Lockstep, mask: Any, how: _How, address: Any, count: Any = 1) -> A
                 hint="the last arrival of a phase must be one without .noComplete",
             )
         barrier.arrive_drop(amount) if how.drop else barrier.arrive(amount)
+        note(warp, "arrive", barrier_at(_address(place)), amount)
         if how.wanted:
             arrived = [lane for lane in range(LANES) if lanes >> lane & 1]
             states[row, arrived] = [phase << _PENDING_BITS | before - i * each for i in range(len(arrived))]
@@ -228,12 +236,14 @@ def wait(g: Lockstep, ins: Instruction, mask: Any, address: Any, phase: Any) -> 
     by_parity = ins.has("parity")
     pending: list[tuple[int, WarpContext, Barrier, int, int]] = []
     done: list[tuple[int, WarpContext, int, Barrier]] = []
+    places: dict[int, tuple[int, int]] = {}
     ready: set[int] = set()
     for row, warp, lanes, (place, wanted) in _each(g, g.live if mask is None else mask, address, phase):
         g.row = row
         barrier = _at(warp, place, True)
         wanted = wanted if by_parity else wanted >> _PENDING_BITS
         ready.add(row)
+        places[row] = (place, wanted)
         if not (barrier.passed(wanted) if by_parity else barrier.phase != wanted):
             pending.append((row, warp, barrier, place, wanted))
         else:
@@ -241,6 +251,7 @@ def wait(g: Lockstep, ins: Instruction, mask: Any, address: Any, phase: Any) -> 
     g.row = None
     if not pending:
         _passed(g, ins, done)
+        _noted(done, places)
         return True
     if g.impatient:
         return False
@@ -250,8 +261,17 @@ def wait(g: Lockstep, ins: Instruction, mask: Any, address: Any, phase: Any) -> 
     if not g.eager:
         for row in ready:
             g.waits[row] = READY
-    _passed(g, ins, [each for each in done if each[0] not in g.waits])
+    over = [each for each in done if each[0] not in g.waits]
+    _passed(g, ins, over)
+    _noted(over, places)
     return True
+
+
+def _noted(done: list[tuple[int, WarpContext, int, Barrier]], places: dict[int, tuple[int, int]]) -> None:
+    """Tells a recording what was waited for."""
+    for row, warp, _, _ in done:
+        place, wanted = places[row]
+        note(warp, "wait", barrier_at(_address(place)), wanted & 1)
 
 
 def _passed(g: Lockstep, ins: Instruction, done: list[tuple[int, WarpContext, int, Barrier]]) -> None:

@@ -1,8 +1,8 @@
 """Tensor memory: tcgen05.alloc, dealloc, relinquish_alloc_permit, ld, st, wait, fence, cp (PTX ISA 9.7.16, "TensorCore
 5th generation").
 
-Not modelled, and therefore refused when the PTX is loaded: tcgen05.shift, tcgen05.ld.red, and the decompression modes
-of tcgen05.cp, whose exact effect the PTX ISA shows only in figures that no published layout confirms.
+Not modelled, and therefore refused when the PTX is loaded: tcgen05.shift and tcgen05.ld.red, whose exact effect the PTX
+ISA shows only in figures that no published layout confirms.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from fp4emu import descriptors, tmem
+from fp4emu import descriptors, operands, tmem
 from fp4emu.effects import require_live, submit
 from fp4emu.errors import Fault
 from fp4emu.instruction import Instruction
 from fp4emu.machine import Cta, ThreadContext, WarpContext
 from fp4emu.memory import RANK_SHIFT
+from fp4emu.recording import note
 from fp4emu.registry import Wait, instruction
 from fp4emu.tcgen05 import TARGETS, cta_group, pipeline
 
@@ -159,38 +160,46 @@ _COPIES: dict[str, tuple[int, int, tuple[_Part, ...]]] = {
 }
 
 
+_FORMATS = ("", " to=b8x16 source=b6x16_p32|b4x16_p64")
+_USED = {"b4x16_p64": 8, "b6x16_p32": 12}
+"""Bytes of a chunk of 16 that hold its 16 elements; padding follows (PTX ISA 9.7.16.9.1, "Optional Decompression")."""
+
+
 @instruction(
     "tcgen05.cp",
-    f"{GROUP} shape=128x256b|128x128b|4x256b",
-    f"{GROUP} shape=64x128b multicast=warpx2::02_13|warpx2::01_23",
-    f"{GROUP} shape=32x128b multicast=warpx4",
+    *(f"{GROUP} shape=128x256b|128x128b|4x256b{way}" for way in _FORMATS),
+    *(f"{GROUP} shape=64x128b multicast=warpx2::02_13|warpx2::01_23{way}" for way in _FORMATS),
+    *(f"{GROUP} shape=32x128b multicast=warpx4{way}" for way in _FORMATS),
     style="thread",
     section="9.7.16.9.2",
     targets=TARGETS,
 )
 def copy(thread: ThreadContext, ins: Instruction, address: int, descriptor: int) -> None:
-    """Shared to tensor memory, in order with the tcgen05.mma of the same CTA or CTA pair."""
+    """Shared to tensor memory, in order with the tcgen05.mma of the same CTA or CTA pair. With a source format, each
+    chunk of 16 bytes holds 16 padded elements, which become bytes."""
     group = cta_group(thread.cta, ins)
     ctas = thread.cta.pair if group == 2 else (thread.cta,)
     key = ".".join(filter(None, (ins.mod("shape"), ins.mod("multicast"))))
-    source = descriptors.tcgen05_descriptor(descriptor)
+    source, form = descriptors.tcgen05_descriptor(descriptor), ins.mod("source")
+    note(thread.warp, "tmem copy")
 
     def effect() -> None:
         for cta in ctas:
             require_live(cta, "tcgen05.cp")
-            _copy(cta, key, address, source)
+            _copy(cta, key, address, source, form)
 
     submit(thread, ins, effect, order=pipeline(thread.cta, group))
 
 
-def _copy(cta: Cta, key: str, address: int, source: descriptors.MatrixDescriptor) -> None:
+def _copy(cta: Cta, key: str, address: int, source: descriptors.MatrixDescriptor, form: str | None) -> None:
     rows, chunks, parts = _COPIES[key]
     lane, column = tmem.split(address)
     if lane and key != "4x256b":
         raise Fault(f"tcgen05.cp.{key} starts at lane {lane}; it must be lane 0")
     tmem.check_columns(cta.tensor, column, 4 * chunks, "tcgen05.cp")
     where = descriptors.k_major_chunks(source, rows, chunks)
-    data = descriptors.gather_chunks(cta.shared, where).reshape(rows, -1).view(np.uint32)
+    packed = descriptors.gather_chunks(cta.shared, where, _USED.get(form or "", 16))
+    data = (operands.contained(packed, _USED[form] // 2) if form else packed).reshape(rows, -1).view(np.uint32)
     columns = slice(column, column + 4 * chunks)
     if key == "32x128b.warpx4":
         if cta.tensor.touch is not None:

@@ -14,6 +14,7 @@ from fp4emu.errors import Fault
 from fp4emu.instruction import Address, Instruction
 from fp4emu.machine import ThreadContext
 from fp4emu.memory import RANK_SHIFT
+from fp4emu.recording import barrier_at, note
 from fp4emu.registry import instruction
 from fp4emu.tcgen05 import TARGETS, cta_group, pipeline
 from fp4emu.umma import Mma
@@ -31,6 +32,8 @@ _BLOCKS: dict[str, dict[str, int]] = {
 
 
 def _submit(thread: ThreadContext, ins: Instruction, mma: Mma, group: int) -> None:
+    shape = mma.shape
+    note(thread.warp, "mma", shape.m, shape.n, shape.k, group)
     _, column = tmem.split(mma.d)
     if column % 4 and mma.shape.block:
         raise Fault(f"D of a block-scaled MMA starts at column {column}, which is not a multiple of 4")
@@ -145,6 +148,7 @@ def commit(thread: ThreadContext, ins: Instruction, barrier: int, mask: int = 0)
         addresses = [r << RANK_SHIFT | barrier & OFFSET_MASK for r in ranks]
     for address in addresses:
         cluster.barrier(address)
+    note(thread.warp, "commit", tuple(barrier_at(address) for address in addresses))
 
     def effect() -> None:
         for address in addresses:

@@ -69,6 +69,16 @@ def _members(e: Builder, ins: Instruction, index: int) -> None:
         e.emit(f"{e.constant(check_members)}(g, {e.mask()}, {text})")
 
 
+def _leaders(g: Lockstep, mask: Any, members: Any) -> Array:
+    """The lowest lane of each warp's membermask, [row, 1]; its lanes give one."""
+    lanes = _active(g, mask)
+    named = np.where(lanes, np.asarray(members, np.int64) & 0xFFFF_FFFF, 0)
+    found = named.max(axis=1, keepdims=True)
+    if (lanes & (named != found)).any():
+        raise Fault("elect.sync with membermasks that differ between the lanes of a warp")
+    return np.argmax(found >> LANE & 1, axis=1).astype(np.uint32)[:, None]
+
+
 @instruction("elect.sync", "", style="emit", section="9.7.13.14", outputs=1, members=1)
 def elect(e: Builder, ins: Instruction) -> None:
     """The leader is the lowest lane of the membermask."""
@@ -78,7 +88,12 @@ def elect(e: Builder, ins: Instruction) -> None:
     text, kind = e.source(ins.operands[1], "u", 32)
     _members(e, ins, 1)
     if kind != "U":
-        e.fail("elect.sync needs a uniform membermask")
+        leader = e.assign(f"{e.constant(_leaders)}(g, {e.mask()}, {text})")
+        if not isinstance(target.second, Sink):
+            e.set(target.second, "V", "b", f"(LANES == {leader})", 1)
+        if not isinstance(target.first, Sink):
+            e.set(target.first, "W", "u", leader, 32)
+        return
     if text == str(0xFFFF_FFFF):
         if not isinstance(target.second, Sink):
             e.put(target.second, Value("V", 1, {}, None, "E"))

@@ -14,6 +14,7 @@ from fp4emu.mma_sync import Words
 from fp4emu.operands import Element
 from fp4emu.products import multiply
 from fp4emu.registry import instruction
+from fp4emu.values import canonical16, canonical32
 
 OFFSET_MASK = (1 << RANK_SHIFT) - 1
 Addresses = npt.NDArray[np.uint32] | int
@@ -162,10 +163,10 @@ def _finish(product: npt.NDArray[np.float64], c: list[Words], kind: str, saturat
         return total.astype(np.int32).view(np.uint32)
     with np.errstate(over="ignore", invalid="ignore"):
         if kind == "f32":
-            return (part + _stack(c, 4).view(np.float32)).astype(np.float32).view(np.uint32)
+            return canonical32((part + _stack(c, 4).view(np.float32)).astype(np.float32))
         halves = _stack(c, 2).view(np.uint16).reshape(2, 32, 2).view(np.float16)
         pairs = part.reshape(2, 2, 32).transpose(0, 2, 1)  # [register, lane, half]
-        return np.ascontiguousarray((pairs + halves).astype(np.float16)).view(np.uint32)[..., 0]
+        return np.ascontiguousarray(canonical16((pairs + halves).astype(np.float16))).view(np.uint32)[..., 0]
 
 
 @instruction(

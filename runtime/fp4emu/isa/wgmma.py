@@ -20,6 +20,7 @@ from fp4emu.operands import Element, Floats
 from fp4emu.order import wgmma as wgmma_order
 from fp4emu.products import multiply
 from fp4emu.registry import instruction
+from fp4emu.values import canonical16, canonical32
 
 TARGETS = ("sm_90a",)
 SECTION = "9.7.15.7.1"
@@ -113,7 +114,7 @@ def _flags(
         raise Fault(f"{len(flags)} immediate flags where this form of wgmma has {expected}")
     if not flags:
         return (1, 1), False, False
-    signs = tuple(f - (1 << 32) if f >> 31 else f for f in flags[:2])
+    signs = tuple((f & 0xFFFF_FFFF ^ 1 << 31) - (1 << 31) for f in flags[:2])
     if any(s not in (1, -1) for s in signs) or any(f not in (0, 1) for f in flags[2:]):
         raise Fault(f"wgmma flags {flags}: scales are 1 or -1, transpositions 0 or 1")
     transpose_a = bool(flags[2]) if len(flags) == 4 else False
@@ -157,11 +158,11 @@ def _result(left: Floats, right: Floats, d: list[Words], ins: Instruction, accum
     with np.errstate(over="ignore", invalid="ignore"):
         product: npt.NDArray[np.float32] = multiply(left, right)[rows, columns]
         if kind == "f32":
-            return (product + old.view(np.float32) if accumulate else product).view(np.uint32)
+            return canonical32(product + old.view(np.float32) if accumulate else product)
         pairs = product.reshape(expected, 2, 32).transpose(0, 2, 1)
         if accumulate:
             pairs = pairs + np.ascontiguousarray(old).view(np.float16).reshape(expected, 32, 2)
-        return np.ascontiguousarray(pairs.astype(np.float16)).view(np.uint32)[..., 0]
+        return np.ascontiguousarray(canonical16(pairs.astype(np.float16))).view(np.uint32)[..., 0]
 
 
 @instruction("wgmma.fence", "sync aligned", style="warp", section="9.7.15.7.2.1", targets=TARGETS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from fp4emu.instruction import Instruction
@@ -94,6 +95,6 @@ def _arrival(warp: WarpClock, lane: int, ins: Instruction, published: Clock) -> 
     return Operation(warp, lane, ins, published, NOTHING, warp.base + lane, warp.now - 1, "arrival", generic=True)
 
 
-def lanes_of(agent: Agent) -> list[int]:
+def lanes_of(agent: Agent) -> Sequence[int]:
     """The lanes that act."""
     return bits(agent.word) if isinstance(agent, Lanes) else [agent.lane]

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ from fp4emu.machine import Cluster, Cta
 
 Times = NDArray[np.int32]
 NOTHING: Times = np.zeros(0, np.int32)
-LANES = 32
+LANES, FULL = 32, 0xFFFF_FFFF
 SCOPES = ("", "cta", "cluster", "gpu", "sys")
 """Scopes of the memory consistency model, the narrow ones first; a number is an index of this."""
 CTA, CLUSTER, GPU = 1, 2, 3
@@ -162,8 +163,13 @@ class WarpClock:
 
     def update(self, word: int, change: Callable[[Clock], Clock]) -> None:
         """Changes the clocks of some lanes; what lanes share, they go on sharing."""
-        found: dict[int, Clock] = {}
         lanes = self.lanes
+        first = lanes[(word & -word).bit_length() - 1] if word else None
+        if word == FULL and lanes.count(first) == LANES:  # type: ignore[arg-type]
+            assert first is not None
+            lanes[:] = [change(first)] * LANES
+            return
+        found: dict[int, Clock] = {}
         old = list(lanes)
         for lane in bits(word):
             clock = old[lane]
@@ -177,6 +183,11 @@ class WarpClock:
 
     def distinct(self, word: int) -> list[tuple[Clock, int]]:
         """(clock, its lanes) of some lanes."""
+        if not word & (word - 1):
+            return [(self.lanes[word.bit_length() - 1], word)] if word else []
+        first = self.lanes[(word & -word).bit_length() - 1]
+        if self.lanes.count(first) == LANES:
+            return [(first, word)]
         found: dict[int, list[object]] = {}
         for lane in bits(word):
             clock = self.lanes[lane]
@@ -187,8 +198,8 @@ class WarpClock:
     def publish(self, word: int, *, pipeline: bool = False) -> Clock:
         """What lanes know now, their own accesses included; with `pipeline`, the tcgen05 operations that they issued
         too (only their completion publishes those)."""
-        domain, places = self.domain, self.base + np.array(bits(word))
-        lanes = places - self.base
+        domain, lanes = self.domain, positions(word)
+        places = lanes + self.base
         whole: Clock | None = None
         for clock, _ in self.distinct(word):
             whole = clock if whole is None else whole.acquire(clock)
@@ -283,9 +294,15 @@ class Domain:
         return replace(clock, known=known)
 
 
-def bits(word: int) -> list[int]:
+@lru_cache(maxsize=4096)
+def bits(word: int) -> tuple[int, ...]:
     """Positions of the set bits."""
-    return _ALL if word == 0xFFFF_FFFF else [i for i in range(LANES) if word >> i & 1]
+    return tuple(i for i in range(LANES) if word >> i & 1)
 
 
-_ALL = list(range(LANES))
+@lru_cache(maxsize=4096)
+def positions(word: int) -> NDArray[np.int64]:
+    """The same as an array, which nobody changes."""
+    found = np.array(bits(word), np.int64)
+    found.setflags(write=False)
+    return found

@@ -98,8 +98,9 @@ def distinct(numbers: Numbers) -> list[int]:
     """The different numbers of an array, cheaply where neighbours are alike."""
     flat = numbers.reshape(-1)
     if len(flat) > 64:
-        steps = np.flatnonzero(flat[1:] != flat[:-1])
-        if not len(steps):
-            return [int(flat[0])]
-        flat = np.append(flat[steps], flat[-1])
+        first, last = int(flat[0]), int(flat[-1])
+        steps = flat[1:] != flat[:-1]
+        if first == last and not steps.any():
+            return [first]
+        return list({*flat[:-1][steps].tolist(), last})
     return list(set(flat.tolist()))

@@ -8,7 +8,7 @@ cuTensorMapReplaceAddress.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import reduce
 from operator import or_
 from typing import Any
@@ -197,9 +197,13 @@ class Template:
 
         With a block, its parameters are those of the call, and nothing of it is written. `prepared`: so was the memory.
         """
-        cuda.check_fork()
+        if cuda.forked:
+            cuda.check_fork()
         context = self._context
-        handle = cuda.torch_stream(context.ordinal) if stream is None else cuda.stream_handle(stream)
+        if stream is None:
+            handle = (cuda.raw_stream or cuda.torch_stream)(context.ordinal)
+        else:
+            handle = cuda.stream_handle(stream)
         pushed = context.activate()
         taken: Block | None = None
         try:
@@ -220,6 +224,31 @@ class Template:
                 self._free.append(taken)
             if pushed:
                 context.deactivate()
+
+    def again(self, block: Block, addresses: Sequence[int], prepared: bool) -> Callable[[object | None], None]:
+        """`queue` for a block and its buffers as a function of the stream: what a bound call does each time."""
+        context, launch, base = self._context, self._launch, block.base
+        ordinal, configured, fills = context.ordinal, self._ready, self._again if prepared else self._fills
+        activate, torch_stream = context.activate, cuda.torch_stream
+
+        def run(stream: object | None) -> None:
+            if cuda.forked:
+                cuda.check_fork()
+            handle = (cuda.raw_stream or torch_stream)(ordinal) if stream is None else cuda.stream_handle(stream)
+            pushed = activate()
+            try:
+                ready = configured.get(handle) or self._configure(handle)
+                if fills:
+                    self._queue_fills(fills, addresses, handle)
+                for config, function, table in ready:
+                    (result,) = launch(config, function, base + table, 0)
+                    if result:
+                        raise failure(result, "cuLaunchKernelEx")
+            finally:
+                if pushed:
+                    context.deactivate()
+
+        return run
 
     def _take(self, addresses: Sequence[int], scalars: Sequence[float]) -> Block:
         """A block that no other thread uses now: a launch copies its parameters."""

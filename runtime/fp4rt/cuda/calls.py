@@ -54,7 +54,7 @@ class CallPacker:
 class TensorCall:
     """A call on torch tensors: nothing is copied, allocated or waited for."""
 
-    __slots__ = ("_addresses", "_block", "_call", "_prepared", "_queue", "_stream", "_workspace", "template")
+    __slots__ = ("_addresses", "_block", "_call", "_run", "_stream", "_workspace", "template")
 
     def __init__(self, packer: CallPacker, call: Call, plan: Resolved, stream: object | None) -> None:
         self._call = call  # keeps the tensors alive
@@ -66,14 +66,13 @@ class TensorCall:
             addresses[WORKSPACE] = self._workspace.data_ptr()
         addresses.setdefault(WORKSPACE, 0)
         self.template, self._addresses, self._block = packer.block(plan, addresses, call.scalars)
-        self._queue = self.template.queue
         # A workspace of its own is used by nobody else, so that the kernels find in it what they have left.
         own = self._workspace is not None and self.template.keeps
-        self._prepared = own and self.template.prepare(self._addresses)
+        prepared = own and self.template.prepare(self._addresses)
+        self._run = self.template.again(self._block, self._addresses, prepared)
 
     def __call__(self, stream: object | None) -> None:
-        to = self._stream if stream is None else stream
-        self._queue(self._addresses, (), to, self._block, prepared=self._prepared)
+        self._run(self._stream if stream is None else stream)
 
 
 class HostCall:

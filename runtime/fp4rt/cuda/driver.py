@@ -21,7 +21,8 @@ from fp4rt.errors import DeviceError, ForkError
 _lock = threading.Lock()
 _driver: Any = None
 _native: tuple[Any, Native] | None = None
-_forked = False
+#: Whether this is a child of a process that had initialized CUDA.
+forked = False
 
 
 class _Cell(threading.local):
@@ -87,13 +88,13 @@ _NO_GPU = "run on a machine with an NVIDIA GPU, or with device='emulator'"
 
 
 def _mark_forked() -> None:
-    global _forked
-    _forked = True
+    global forked
+    forked = True
 
 
 def check_fork() -> None:
     """Raise ForkError in a child of a process that had initialized CUDA: its contexts do not survive a fork."""
-    if _forked:
+    if forked:
         raise _forked_error()
 
 
@@ -213,16 +214,17 @@ def stream_handle(stream: object) -> int:
     raise DeviceError(f"stream: expected a CUDA stream, found {type(stream).__name__}", code="FP6304")
 
 
-_raw_stream: Callable[[int], int] | None = None
+#: What `torch_stream` calls, once it has found it: calls that are to be quick go there themselves.
+raw_stream: Callable[[int], int] | None = None
 
 
 def torch_stream(device: int) -> int:
     """The address of torch's current stream on a device."""
-    global _raw_stream
-    found = _raw_stream
+    global raw_stream
+    found = raw_stream
     if found is None:
         torch = sys.modules["torch"]
         # What Triton uses: a tenth of the public call's time.
         raw = getattr(torch._C, "_cuda_getCurrentRawStream", None)
-        _raw_stream = found = raw or (lambda device: torch.cuda.current_stream(device).cuda_stream)
+        raw_stream = found = raw or (lambda device: torch.cuda.current_stream(device).cuda_stream)
     return found(device)

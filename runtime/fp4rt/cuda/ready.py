@@ -184,6 +184,8 @@ class Ready(Placed):
     new: list[New]
     given: list[str]
     simple: bool
+    #: Where the outputs start among the tensors, if all are plain and allocated; else -1.
+    fresh: int
 
     def run(
         self, args: Mapping[str, Any], out: Mapping[str, Any] | None, workspace: Any, stream: object | None

@@ -41,10 +41,15 @@ _Look: TypeAlias = "tuple[tuple[Any, ...], list[Any], list[float]]"
 
 
 class Repeated:
-    """The quick way of a kernel on one GPU. Built once; safe to use from several threads."""
+    """The quick way of a kernel on one GPU. Built once; safe to use from several threads.
 
-    def __init__(self, signature: Signature, packer: CallPacker) -> None:
+    `gradients`: whether calls with tensors that require a gradient are for it. Where they are not, no kind of calls has
+    a guard that lets one through, since guards look at that too.
+    """
+
+    def __init__(self, signature: Signature, packer: CallPacker, *, gradients: bool = True) -> None:
         self._packer = packer
+        self._gradients = gradients
         self._device = -1 if signature.device is None else signature.device
         self._plain_ins = [s.name for s in signature.ins if s.format is None]
         self._value_ins = [Pieces(s, s.format, True) for s in signature.ins if s.format is not None]
@@ -78,6 +83,8 @@ class Repeated:
             if found is None:
                 return None
             plan, tensors = found
+        if plan.fresh >= 0:
+            return dict(zip(plan.given, tensors[plan.fresh :], strict=False))  # a workspace may come last
         if plan.simple and out is not None:
             return {name: out[name] for name in plan.given}
         return self._outputs(plan, args, out, tensors)
@@ -103,6 +110,8 @@ class Repeated:
             if look is None or plan is None or (stream is not None and plan.models):
                 return None
             _, tensors, scalars = look
+            if not self._gradients and _require_gradients(tensors):
+                return None
             guard = tensor_guard(tensors)
             placed = plan.place(tensors, scalars)
         except UNUSUAL:
@@ -128,7 +137,7 @@ class Repeated:
             look = self._look(args, out, workspace)
         except UNUSUAL:
             return
-        if look is None or look[0] in self._plans:
+        if look is None or look[0] in self._plans or (not self._gradients and _require_gradients(look[1])):
             return
         made = self._plan(args, out or {}, workspace is not None, look[1], call, plan)
         if made is not None:
@@ -215,6 +224,7 @@ class Repeated:
             new=new,
             given=given,
             simple=not new and not self._aliases and all(name in out for name in given),
+            fresh=len(names) if given == [entry.name for entry in new if entry.value is None] else -1,
         )
 
     @staticmethod
@@ -267,6 +277,11 @@ class Repeated:
         pieces = self._outs[name]
         fmt = value.format if pieces is None else pieces.fmt
         return Quantized(value.codes, value.scales, args[alias], fmt, tuple(value.shape), value.offsets)
+
+
+def _require_gradients(tensors: list[Any]) -> bool:
+    """Whether a gradient of one of them is wanted now."""
+    return sys.modules["torch"].is_grad_enabled() and any(x.requires_grad for x in tensors)
 
 
 def _add(value: Pieces, given: Any, args: Mapping[str, Any], key: list[Any], tensors: list[Any]) -> bool:

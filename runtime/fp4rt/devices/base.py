@@ -33,7 +33,8 @@ class Executable(Protocol):
 
 
 class Quick(Protocol):
-    """What an executable may have for calls like one that was checked: its optional method `repeated(signature)`."""
+    """What an executable may have for calls like one that was checked: its optional method `repeated(signature)`, of
+    which `gradients=False` makes one that runs no call with a tensor that requires a gradient."""
 
     def __call__(
         self, args: Mapping[str, Any], out: Mapping[str, Any] | None, workspace: Any, stream: object | None

@@ -56,9 +56,11 @@ class CudaExecutable:
         self.packer = packer
         self.memory: int | None = packer.context.ordinal
 
-    def repeated(self, signature: Signature) -> Repeated | None:
+    def repeated(self, signature: Signature, *, gradients: bool = True) -> Repeated | None:
         """The quick way for calls like one that was checked; None for a kernel with numbers that are not f32."""
-        return Repeated(signature, self.packer) if all(a.dtype == "f32" for a in signature.params) else None
+        if any(a.dtype != "f32" for a in signature.params):
+            return None
+        return Repeated(signature, self.packer, gradients=gradients)
 
     def allocating(self, call: Call, stream: object | None) -> AbstractContextManager[object]:
         """With torch and a stream other than its current one, allocate on that stream, as torch asks for."""

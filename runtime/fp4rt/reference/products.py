@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from fp4rt.typed import Value
 
 Factor: TypeAlias = "Tensor | Quantized | Turned"
 Wide: TypeAlias = NDArray[np.float64]
+N = TypeVar("N", bound=np.generic)
 
 #: An f32 sum is exact while it is a multiple of one unit and below this many of it, and no unit is below 2^-149.
 _SIGNIFICANT, _LOWEST, _HIGHEST = 2.0**24, -149, 2.0**128
@@ -30,12 +32,14 @@ class Terms:
     """The factors of a product: `left` [.., m, k] and `right` [.., k, n], in the order of the result's axes.
 
     With `rows`, the first row of each group and the number of rows, `right` is [group, k, n]: rows of group e meet
-    `right[e]`.
+    `right[e]`. With `apart`, the results of groups one after the other, each has the terms of its own part of K, and
+    nothing of `left` and `right` besides counts.
     """
 
     left: Wide
     right: Wide
     rows: NDArray[np.int64] | None = None
+    apart: tuple[Terms, ...] | None = None
 
     @property
     def depth(self) -> int:
@@ -45,6 +49,8 @@ class Terms:
     def sums(self) -> Wide:
         """[.., m, n] in f64, not rounded further."""
         with np.errstate(all="ignore"):
+            if self.apart is not None:
+                return self._each(Terms.sums)
             if self.rows is None:
                 return np.matmul(self.left, self.right)
             out = np.zeros((self.left.shape[0], self.right.shape[2]), np.float64)
@@ -55,10 +61,14 @@ class Terms:
 
     def magnitudes(self) -> Wide:
         """The sums of the terms' magnitudes."""
+        if self.apart is not None:
+            return self._each(Terms.magnitudes)
         return Terms(np.abs(self.left), np.abs(self.right), self.rows).sums()
 
     def units(self) -> NDArray[np.int64]:
         """An exponent for each sum, [.., m, n]: all its terms are multiples of 2^that."""
+        if self.apart is not None:
+            return self._each(Terms.units)
         left, right = _unit(self.left, -1), _unit(self.right, -2)
         if self.rows is not None:
             lengths = np.diff(self.rows)
@@ -66,6 +76,11 @@ class Terms:
             spread[int(self.rows[0]) : int(self.rows[-1])] = np.repeat(right, lengths, axis=0)
             return left[:, None] + spread
         return left[..., :, None] + right[..., None, :]
+
+    def _each(self, of: Callable[[Terms], NDArray[N]]) -> NDArray[N]:
+        """What is there for each group, together."""
+        found = [of(part) for part in self.apart or ()]
+        return np.stack(found) if found else of(replace(self, apart=None))[None][:0]
 
 
 def fast_exact(parts: list[Terms]) -> NDArray[np.bool_]:
@@ -93,7 +108,24 @@ def terms(a: Factor, b: Factor, value: Value, arrays: Mapping[str, Any]) -> Term
         rows = np.asarray(arrays[str(ragged)]).astype(np.int64)
         return Terms(_f64(left.align((m, k))), _f64(right.align((groups, k, n))), rows)
     batch = axes[:-2]
+    if "contracted" in attrs:
+        return _apart(left, right, (m, k, n), str(attrs["groups"]), np.asarray(arrays[str(attrs["contracted"])]))
     return Terms(_f64(left.align((*batch, m, k))), _f64(right.align((*batch, k, n))))
+
+
+def _apart(left: Tensor, right: Tensor, axes: tuple[str, str, str], groups: str, given: Array) -> Terms:
+    """The factors of a product over rows in groups: each group's are its rows. `given` are their offsets or counts."""
+    m, k, n = axes
+    batched = groups in left.axes or groups in right.axes
+    whole = Terms(_f64(left.align((groups, m, k))), _f64(right.align((groups, k, n))))
+    ends = given.astype(np.int64)
+    ranges = [(0, end) for end in ends] if batched else list(pairwise(ends))
+    parts: list[Terms] = []
+    for e, (first, end) in enumerate(ranges):
+        a, b = (x[e if len(x) > 1 else 0] for x in (whole.left, whole.right))
+        parts.append(Terms(a[:, first:end], b[first:end]))
+    one = (x[0] if len(x) else np.zeros(x.shape[1:]) for x in (whole.left, whole.right))
+    return Terms(*one, apart=tuple(parts))
 
 
 def exact(parts: list[Terms], magnitudes: Wide) -> NDArray[np.bool_]:

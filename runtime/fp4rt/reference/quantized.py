@@ -42,6 +42,8 @@ class QuantizedRange:
         rule = RULES[self.expected.format.quantizer]
         if isinstance(rule, FourOverSix) or rule.statistic == "std":
             return f"the quantizer {rule.name}, whose scale may fall where a number rises"
+        if self.expected.format.tensor_scale_shape(self.expected.shape):
+            return "quantizing with a tensor scale for each batch"
         return None
 
     def of_extremes(self) -> tuple[Quantized, Quantized]:

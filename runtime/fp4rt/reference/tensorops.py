@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fp4num import BlockFormat, Quantized, f32, philox
+from fp4num.batches import each_batch
 from fp4num.quantize import quantize_as_kernels_do
 from fp4rt import sizes
 from fp4rt.errors import DeviceError
@@ -31,6 +32,9 @@ def quantize(x: Array, others: list[Tensor], value: Value, offsets: Array | None
     rng = next(operands).data if rounding == "stochastic" else None
     if mode not in ("none", "tensor_scale", "amax", "scale") or rounding not in ("nearest", "stochastic"):
         raise DeviceError(f"quantize with mode {mode!r} and rounding {rounding!r}", code="FP6307")
+    if fmt.tensor_scale_shape(x.shape):
+        given = {mode: factor} if mode in ("tensor_scale", "amax") else {}
+        return each_batch(quantize_as_kernels_do, np.asarray(x, np.float32, order="C"), fmt, given)
     return quantize_as_kernels_do(
         np.asarray(x, np.float32, order="C"),
         fmt,

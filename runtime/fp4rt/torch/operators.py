@@ -16,6 +16,7 @@ from fp4num import Quantized
 from fp4rt.errors import TorchError
 from fp4rt.kernel import Kernel
 from fp4rt.torch import symbolic
+from fp4rt.torch.direct import Direct
 from fp4rt.torch.prepared import Prepared
 from fp4rt.torch.schema import Schema
 from fp4rt.torch.tensors import shape_of_codes
@@ -71,6 +72,7 @@ class Operator:
         self._library.impl(short, _refuse_vmap(name, kernel.name), "FuncTorchBatched")
         torch.library.register_fake(name, _Fake(kernel, self._schema, name).__call__, lib=self._library)
         self.overload: Any = getattr(getattr(torch.ops, space), short).default
+        self._direct = Direct.of(kernel, self._schema)
 
     @property
     def schema(self) -> str:
@@ -125,10 +127,20 @@ class Operator:
         return tuple(flat)
 
     def __call__(self, /, **args: Any) -> dict[str, Any]:
+        if torch.compiler.is_compiling():
+            return self._outputs(args, self.overload(*self.tensors(**args)))
+        direct = self._direct
+        if direct is not None and (outputs := direct(args)) is not None:
+            return outputs
         flat = self.tensors(**args)
-        if not torch.compiler.is_compiling():
-            _refuse_transforms(self.name)
-        found = self.overload(*flat)
+        _refuse_transforms(self.name)
+        outputs = self._outputs(args, self.overload(*flat))
+        if direct is not None and direct.serves(flat):
+            direct.learn(args)
+        return outputs
+
+    def _outputs(self, args: dict[str, Any], found: Any) -> dict[str, Any]:
+        """Outputs by name of what the operator on tensors gave."""
         results = [found] if self._schema.results == 1 else list(found or ())
         outputs: dict[str, Any] = {}
         for slot in self._schema.written:
@@ -164,7 +176,8 @@ class _Implementation:
         return self._run(self._host, flat)
 
     def on_cuda(self, *flat: Any) -> Any:
-        index = flat[0].get_device()
+        first = flat[0]
+        index = -1 if first is None else first.get_device()
         if index < 0:  # a tensor of the host among those of a GPU, whose checks say so
             index = next((x.get_device() for x in flat if isinstance(x, torch.Tensor) and x.is_cuda), 0)
         prepared = self._on.get(index)
@@ -174,7 +187,8 @@ class _Implementation:
 
     def _run(self, prepared: Prepared, flat: tuple[Any, ...]) -> Any:
         for place in self._floats:
-            if flat[place].requires_grad and torch.is_grad_enabled():
+            x = flat[place]  # torch takes None for a tensor; the checks say that it is none
+            if x is not None and x.requires_grad and torch.is_grad_enabled():
                 raise _no_gradient(self._name, self._schema.flat_names[place])
         results = prepared(flat)
         for place in self._schema.mutated:

@@ -166,6 +166,30 @@ def test_copy_from_shared_memory_is_cutes(
     assert (cta.tensor.written == written).all()
 
 
+@pytest.mark.parametrize(("source", "bits", "shift"), [("b4x16_p64", 4, 2), ("b6x16_p32", 6, 0)])
+def test_copy_decompresses(
+    source: str, bits: int, shift: int, cluster: Callable[..., Cluster], instruction: Callable[..., Instruction]
+) -> None:
+    """16 elements of 4 or 6 bits, and 8 or 4 bytes of padding that nobody needs to have written, become 16 bytes."""
+    cta = cluster().ctas[0]
+    tmem.allocate(cta.tensor, 0, 32)
+    random = np.random.default_rng(3)
+    rows = 32
+    for row in range(rows):
+        packed = random.integers(0, 256, 2 * bits).astype(np.uint8)
+        place = 2048 + 16 * row
+        cta.shared.check_write(place, len(packed))
+        cta.shared.data[place : place + len(packed)] = packed
+    ins = instruction(f"tcgen05.cp.cta_group::1.32x128b.warpx4.b8x16.{source}")
+    ins.rule.handler(ThreadContext(warp(cta), 0), ins, 8, 2048 >> 4 | (128 >> 4) << 32 | 1 << 46)
+    for row, element in np.ndindex(rows, 16):
+        whole = int.from_bytes(cta.shared.data[2048 + 16 * row : 2064 + 16 * row].tobytes(), "little")
+        code = whole >> (bits * element) & ((1 << bits) - 1)
+        for copy in range(4):
+            cells = cta.tensor.data[32 * copy + row, 8:12].view(np.uint8)
+            assert cells[element] == code << shift
+
+
 def test_copy_reads_only_written_shared_memory(cluster: Callable[..., Cluster]) -> None:
     cta = cluster().ctas[0]
     where = descriptors.k_major_chunks(descriptors.tcgen05_descriptor(2048 >> 4 | 8 << 32 | 1 << 46), 8, 1)

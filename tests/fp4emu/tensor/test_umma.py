@@ -187,6 +187,24 @@ def test_dense(case: tuple, cluster: World, instruction: Make) -> None:
     assert (read_d(ctas, 32, m, n, dtype=name) == 2 * (va @ vb.T)).all()
 
 
+@pytest.mark.parametrize("element", ["e2m1", "e2m3", "e3m2"])
+def test_a_decompressed_on_its_way_to_tensor_memory(element: str, cluster: World, instruction: Make) -> None:
+    """tcgen05.cp .b8x16 makes of padded elements what an MMA reads as A in tensor memory."""
+    rng = np.random.default_rng(6)
+    (cta,) = cluster().ctas
+    tmem.allocate(cta.tensor, 0, 128)
+    codes_a, va = numbers(rng, element, (128, 32))
+    codes_b, vb = numbers(rng, "e4m3", (32, 32))
+    da = Operand.place(cta, A_AT, codes_a, element, 0, "k", False)
+    db = Operand.place(cta, B_AT, codes_b, "e4m3", 2, "k", False)
+    source = "b4x16_p64" if element == "e2m1" else "b6x16_p32"
+    copy = instruction(f"tcgen05.cp.cta_group::1.128x256b.b8x16.{source}")
+    copy.rule.handler(ThreadContext(WarpContext(cta, 0), 0), copy, 64, da.word)
+    mma = instruction("tcgen05.mma.cta_group::1.kind::f8f6f4")
+    issue(cta, mma, 0, 64, db.word, descriptor("f8f6f4", 128, 32, element, "e4m3"), False, a_in_tmem=True)
+    assert (read_d([cta], 0, 128, 32) == va @ vb.T).all()
+
+
 SCALED = [
     # kind, vec, A, B, scale, group, M, N, ids
     ("mxf4nvf4", "block16", "e2m1", "e2m1", "ue4m3", 1, 128, 64, (0,)),

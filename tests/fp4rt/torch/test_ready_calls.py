@@ -28,7 +28,7 @@ pytestmark = pytest.mark.torch
 @pytest.fixture
 def double(monkeypatch: pytest.MonkeyPatch) -> DriverDouble:
     found = install(monkeypatch)
-    monkeypatch.setattr(driver, "_raw_stream", lambda device: 7)
+    monkeypatch.setattr(driver, "raw_stream", lambda device: 7)
     return found
 
 
@@ -95,11 +95,11 @@ def test_what_torch_alone_cares_for_makes_no_other_kind(double: DriverDouble) ->
     sorts = [good("scaler", 16, 32), inside, grown, {**grown, "x": torch.nn.Parameter(torch.zeros(16, 32))}]
     for _ in range(2):
         quick(**sorts[0])
-    assert quick._quick is not None
+    assert quick.quick is not None
     for args in sorts * 2:
         with torch.no_grad():
             assert outcome(quick, double, args, {}) == outcome(checked, double, args, {})
-            assert quick._quick._last.run(args, None, None, None) is not None  # type: ignore[attr-defined]
+            assert quick.quick._last.run(args, None, None, None) is not None  # type: ignore[attr-defined]
 
 
 def test_a_torch_without_guards_has_its_keys(double: DriverDouble, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,7 +190,7 @@ def test_a_fork_is_named_whatever_is_known_of_a_call(double: DriverDouble, monke
             quick(**args, **options)
         double.calls.clear()
         with monkeypatch.context() as forked:
-            forked.setattr(driver, "_forked", True)
+            forked.setattr(driver, "forked", True)
             with pytest.raises(fp4rt.ForkError):
                 quick(**args, **options)
         assert not double.calls

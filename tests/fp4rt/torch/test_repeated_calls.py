@@ -37,7 +37,7 @@ M, N = Axis("M", "M"), Axis("N", "N")
 @pytest.fixture
 def double(monkeypatch: pytest.MonkeyPatch) -> DriverDouble:
     found = install(monkeypatch)
-    monkeypatch.setattr(driver, "_raw_stream", lambda device: 7)
+    monkeypatch.setattr(driver, "raw_stream", lambda device: 7)
     return found
 
 
@@ -112,7 +112,7 @@ def pair(name: str) -> tuple[Kernel, Kernel, Gpu]:
     quick, checked = Kernel(artifact, gpu), Kernel(artifact, gpu)
     for kernel in (quick, checked):
         kernel.signature.check_data = lambda *_: None  # type: ignore[method-assign]  # a GPU's memory is not looked at
-    checked._quick = None
+    checked.quick = None
     return quick, checked, gpu
 
 
@@ -379,7 +379,7 @@ def test_a_failed_launch_is_named_and_its_parameters_are_used_again(double: Driv
 def test_operators_launch_what_calls_do(name: str, double: DriverDouble) -> None:
     quick, checked, _ = pair(name)
     operator = checked.as_torch_op(unused())
-    assert quick._quick is not None
+    assert quick.quick is not None
     for _ in range(3):
         args = good(name, 32, 64)
         wanted = outcome(quick, double, args, {})

@@ -25,8 +25,14 @@ TRAINING = [name for name, recipe in RECIPES.items() if recipe.kind == "training
 BY_HAND = [name for name in TRAINING if "quantize_x" in RECIPES[name].kernels]
 #: Those that differ in more than one of their kernels from each other.
 WHOLE = ["mxfp8_training", "nvfp4_training"]
-STOCHASTIC = [name for name in TRAINING if name not in ("mxfp8_training", "nvfp4_training_nearest")]
-M, N, K = 64, 128, 96
+NEAREST = ("mxfp8_training", "deepseek_fp8_training", "nvfp4_training_nearest")
+STOCHASTIC = [name for name in TRAINING if name not in NEAREST]
+M, N, K = 128, 128, 96
+
+
+def columns(recipe: str) -> int:
+    """K where blocks of the recipe fit into it."""
+    return -(-K // RECIPES[recipe].rows) * RECIPES[recipe].rows
 
 
 @functools.cache
@@ -40,14 +46,16 @@ def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.bfloat16) -> t
 
 
 def layer(recipe: str, *, bias: bool = False, dtype: torch.dtype = torch.bfloat16) -> TrainingLinear:
-    plain = torch.nn.Linear(K, N, bias=bias, dtype=dtype)
-    plain.weight.data = normal(N, K, seed=1, dtype=dtype)
+    k = columns(recipe)
+    plain = torch.nn.Linear(k, N, bias=bias, dtype=dtype)
+    plain.weight.data = normal(N, k, seed=1, dtype=dtype)
     return fp4rt.torch.convert(torch.nn.ModuleList([plain]), recipe, artifacts=artifact)[0]
 
 
 def model(recipe: str, dtype: torch.dtype = torch.bfloat16) -> Any:
     torch.manual_seed(0)
-    layers = torch.nn.Sequential(torch.nn.Linear(64, N), torch.nn.GELU(), torch.nn.Linear(N, 32, bias=False))
+    width, outputs = (128, 128) if recipe == "deepseek_fp8_training" else (64, 32)
+    layers = torch.nn.Sequential(torch.nn.Linear(width, N), torch.nn.GELU(), torch.nn.Linear(N, outputs, bias=False))
     return fp4rt.torch.convert(layers.to(dtype), recipe, artifacts=artifact)
 
 
@@ -76,7 +84,7 @@ def step_by_hand(recipe: str, x: Any, w: Any, dy: Any, rng: Any) -> dict[str, An
 
 @pytest.mark.parametrize("recipe", BY_HAND)
 def test_the_three_products_are_the_recipes_kernels(recipe: str) -> None:
-    x, dy = normal(M, K).requires_grad_(), normal(M, N, seed=2)
+    x, dy = normal(M, columns(recipe)).requires_grad_(), normal(M, N, seed=2)
     module = layer(recipe, dtype=torch.float32)
     rng = torch.randint(-(2**63), 2**63 - 1, (2,), generator=torch.Generator().manual_seed(7))
     module.generator = torch.Generator().manual_seed(7)
@@ -103,7 +111,7 @@ def near_float64(found: torch.Tensor, left: Any, right: Any) -> None:
 @pytest.mark.parametrize("recipe", BY_HAND)
 def test_gradients_are_near_those_of_the_products_that_were_meant(recipe: str) -> None:
     """On average: the quantized step points where the exact one does, and its errors are those of its formats."""
-    x, dy, module = normal(256, K).requires_grad_(), normal(256, N, seed=2), layer(recipe)
+    x, dy, module = normal(256, columns(recipe)).requires_grad_(), normal(256, N, seed=2), layer(recipe)
     module(x).backward(dy)
     worst = 0.35 if "4" in recipe else 0.12
     exact = {"dx": dy.float() @ module.weight.float(), "dw": dy.float().T @ x.detach().float()}
@@ -111,17 +119,18 @@ def test_gradients_are_near_those_of_the_products_that_were_meant(recipe: str) -
         assert (found.float() - exact[name]).norm() < worst * exact[name].norm(), name
 
 
-@pytest.mark.parametrize("recipe", WHOLE)
-@pytest.mark.parametrize("shape", [(3, 7, K), (33, K), (1, K), (K,)])
-def test_any_number_of_rows_and_axes(recipe: str, shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("recipe", [*WHOLE, "deepseek_fp8_training"])
+@pytest.mark.parametrize("lead", [(3, 7), (33,), (1,), ()])
+def test_any_number_of_rows_and_axes(recipe: str, lead: tuple[int, ...]) -> None:
     """Rows of zeros fill up the last block: gradients are those of the rows that are there."""
-    module = layer(recipe, bias=True)
+    module, k = layer(recipe, bias=True), columns(recipe)
+    shape, unit = (*lead, k), RECIPES[recipe].rows
     x = normal(*shape).requires_grad_()
     module.generator = torch.Generator().manual_seed(7)
     y = module(x)
     y.backward(torch.ones_like(y))
-    rows = x.detach().reshape(-1, K)
-    filled = torch.zeros(-(-len(rows) // 32) * 32, K, dtype=torch.bfloat16)
+    rows = x.detach().reshape(-1, k)
+    filled = torch.zeros(-(-len(rows) // unit) * unit, k, dtype=torch.bfloat16)
     filled[: len(rows)] = rows
     dy = torch.zeros(len(filled), N, dtype=torch.bfloat16)
     dy[: len(rows)] = 1
@@ -134,7 +143,8 @@ def test_any_number_of_rows_and_axes(recipe: str, shape: tuple[int, ...]) -> Non
 
 
 def gradients(recipe: str, run: Callable[[Any, Any], Any], seed: int = 3, dtype: torch.dtype = torch.bfloat16) -> Any:
-    net, x = model(recipe, dtype), normal(40, 64, dtype=dtype).requires_grad_()
+    net = model(recipe, dtype)
+    x = normal(40, net[0].in_features, dtype=dtype).requires_grad_()
     torch.manual_seed(seed)
     run(net, x).float().square().mean().backward()
     return [x.grad, *(p.grad for p in net.parameters())]

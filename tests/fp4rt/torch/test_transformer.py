@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import math
 import sys
 from collections.abc import Iterator
 from importlib import import_module
@@ -28,7 +27,7 @@ INFERENCE = [name for name, recipe in RECIPES.items() if recipe.kind == "inferen
 @pytest.fixture(scope="module")
 def example() -> Iterator[dict[str, ModuleType]]:
     sys.path.insert(0, str(EXAMPLE))
-    names = ("model", "train", "infer")
+    names = ("model", "steps", "train", "infer")
     yield {name: import_module(name) for name in names}
     sys.path.remove(str(EXAMPLE))
     for name in names:
@@ -68,9 +67,10 @@ def test_the_same_weights_for_inference_in_each_recipe(example: dict[str, Module
 
 
 def test_the_schedule_and_the_text(example: dict[str, ModuleType]) -> None:
-    rate = functools.partial(example["train"].rate, steps=100, peak=1.0, warmup=10)
+    rate = functools.partial(example["steps"].rate_at, steps=100, peak=1.0, warmup=10)
     assert (rate(0), rate(9), rate(10)) == (0.1, 1.0, 1.0)
-    assert math.isclose(rate(100), 0.1)
+    assert rate(55) == pytest.approx(0.5)
+    assert rate(100) == pytest.approx(0)
     learned, measured = example["model"].corpus(50_000)
     assert len(learned) == len(measured) == 50_000
     assert not torch.equal(learned, measured)

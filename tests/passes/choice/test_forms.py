@@ -93,9 +93,9 @@ def test_the_model_converts_once_where_there_are_many_rows() -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        (PAIR.format(x="bf16", w="nvfp4"), "only the left one of two operands with block scales"),
-        (PAIR.format(x="nvfp4", w="bf16"), "only the left one of two operands with block scales"),
-        (PAIR.format(x="fp8_token", w="fp8_token"), "only the left one of two operands with block scales"),
+        (PAIR.format(x="bf16", w="nvfp4"), "only a left operand with block scales, or of FP8"),
+        (PAIR.format(x="nvfp4", w="bf16"), "only a left operand with block scales, or of FP8"),
+        (PAIR.format(x="fp8_token", w="fp8_token"), "only a left operand with block scales, or of FP8"),
         ("kernel k(M, N, K) { in x : nvfp4[M, K]; in v : nvfp4[M, K]; in w : nvfp4[N, K]; out y : bf16[M, N]; "
          "y = x @ w.T + v @ w.T }\n", "several left operands"),
         ("kernel k(M, N, K, E) { in x : nvfp4[M by rows, K]; in w : nvfp4[E, N, K]; in rows : i32[E + 1]; "

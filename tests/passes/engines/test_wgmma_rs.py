@@ -177,6 +177,60 @@ def test_broken_plans_are_found() -> None:
         assert any(what in text for text in problems(each)), what
 
 
+FAST = "c = matmul(a, b.T, accumulate = fast)"
+
+
+def fast(a: str, b: str, schedule: str = "", when: str = "", out: str = "f32[M, N]", c: str = FAST) -> LoweredKernel:
+    lines = "format nines extends mxfp4 { scale e8m0 per 1 x 16 }\n"
+    text = f"{FORMATS}{lines}kernel k(M, N, K) {{ in a : {a}[M, K]; in b : {b}[N, K]; out c : {out}; {c} }}\n"
+    text += f"schedule k on sm_90a{when} {{ {schedule} }}" if schedule else ""
+    return lower(analyze(Source("k.fp4", text), None).raise_errors().kernels[0], "sm_90a")
+
+
+@pytest.mark.parametrize(("a", "b", "c", "taken"), [
+    ("e4m3", "mxfp4", FAST, True), ("fp8_token", "mxfp4", FAST, True), ("e5m2", "mxfp4", FAST, True),
+    ("e4m3", "nines", FAST, False), ("mxfp8", "mxfp4", FAST, False),
+    ("fp8_token", "mxfp4", "c = a @ b.T", False),
+])  # fmt: skip
+def test_weights_that_become_fp8(a: str, b: str, c: str, taken: bool) -> None:
+    plan = fast(a, b, c=c)
+    assert isinstance(plan.engine, WgmmaRS) == taken
+    if taken:
+        assert plan.engine_as(WgmmaRS).fast
+        assert not plan.engine_as(WgmmaRS).stores
+        assert list(problems(plan)) == []
+        assert any(each.what == "scales" and "27 powers" in each.why for each in plan.decisions)
+
+
+def test_tiles_of_fp8() -> None:
+    few = fast("fp8_token", "mxfp4", "tile 64 x 64 x 128", " when M <= 64").variants
+    plans = [*few, fast("e4m3", "mxfp4"), fast("e4m3", "mxfp4", "tile 128 x 64 x 128")]
+    engines = [plan.engine_as(WgmmaRS) for plan in plans]
+    assert [(engine.rows, engine.turns, engine.ordered, engine.step_stages) for engine in engines] == [
+        (64, True, False, 2), (128, False, True, 1), (128, True, False, 2)
+    ]  # fmt: skip
+    assert all(plan.tile.m == 128 for plan in plans)
+    with pytest.raises(DiagnosticError, match="FP5010.* at most 64 rows"):
+        fast("e4m3", "mxfp4", "tile 64 x 64 x 128")
+    with pytest.raises(DiagnosticError, match="FP5010"):
+        fast("e4m3", "mxfp4", "tile 256 x 128 x 64")
+
+
+def test_broken_plans_of_fp8_are_found() -> None:
+    plan = fast("e4m3", "mxfp4")
+    engine, (loop,) = plan.engine_as(WgmmaRS), plan.mainloops
+    (weights,) = engine.weights
+    assert weights.scales is not None
+    broken = {
+        "multiplied as FP8": replace(engine, weights=(replace(weights, scales=replace(weights.scales, block=64)),)),
+        "is not 1 stages": engine,
+        "are multiplied": replace(engine, rows=256),
+    }
+    for what, each in broken.items():
+        loops = (replace(loop, tile_k=64),) if each is engine else (loop,)
+        assert any(what in text for text in problems(replace(plan, engine=each, mainloops=loops))), what
+
+
 def test_an_engine_fewer() -> None:
     with ENGINES.without("wgmma_rs"):
         engine = product("bf16", "nvfp4").engine

@@ -12,6 +12,7 @@ from fp4cc.ir.lowered.split import PARTS
 from fp4cc.ir.sizes import Sizes, free_names
 from fp4cc.passes.choice.cases import Bounds, Case
 from fp4cc.passes.choice.estimate import Shape, clocks_by_parts, estimate
+from fp4cc.passes.choice.refused import ALONE, alone
 from fp4cc.passes.choice.schedule import Ranked, Request, assumed_shape, problem_sizes, rank, read
 from fp4cc.passes.choice.split import Parts, asked_split, least_clocks, parts_of, split_refusals
 from fp4cc.passes.engines.tcgen05.legality import tile_k
@@ -20,6 +21,7 @@ from fp4cc.passes.engines.tcgen05.promoted import promoted_choice
 from fp4cc.passes.engines.tcgen05.traffic import global_bytes, plan_traffic
 from fp4cc.passes.engines.tcgen05.work import Choice, Offer, Picked, Work
 from fp4cc.passes.problem.unzip import find_products
+from fp4cc.passes.problem.whole_loads import rows_across
 from fp4cc.passes.rewrites.row_scales import split_row_scales
 from fp4cc.passes.rewrites.swap import can_swap, swap_operands, where
 from fp4cc.source import Span
@@ -30,6 +32,8 @@ SCALE_COLUMNS = 64
 #: The rows of x up to which the compiler offers tiles with swapped operands, which hold all of them. A tile of 64 rows
 #: of x by 128 of weights takes what one of 128 by 64 does, so swapping gains nothing there in the model.
 SWAPPED_ROWS = 32
+#: Rows of a tile that one CTA makes.
+_ROWS = 128
 #: By how much swapped operands have to be faster: the model does not know differences that are smaller.
 _GAIN = 1.02
 
@@ -49,7 +53,8 @@ def _work(kernel: Kernel, known: Kernel, target: Target, *, swapped: bool) -> Wo
     sizes, parts = Sizes.of(kernel.dims), split_row_scales(known)
     problem, frame = find_products(parts, sizes, target.tmem_columns - SCALE_COLUMNS)
     shared = group_products(parts, problem, target)
-    return Work(kernel, parts, sizes, problem, frame, shared, constraints(parts, shared), swapped=swapped)
+    required = (*constraints(parts, shared), *rows_across(parts, problem))
+    return Work(kernel, parts, sizes, problem, frame, shared, required, swapped=swapped)
 
 
 def make_offer(work: Work, target: Target, request: Request, shape: Shape) -> Offer:
@@ -57,7 +62,27 @@ def make_offer(work: Work, target: Target, request: Request, shape: Shape) -> Of
     problem, shared = work.problem, work.shared
     fit = Fit(problem, shared, target)
     traffic = plan_traffic(work.parts, problem, shared, fit, target, shape, work.sizes, work.required)
-    return Offer(fit, traffic, replace(target, tile_n=fit.widths(work.frame, work.sizes, request)))
+    widths = fit.widths(work.frame, work.sizes, request)
+    if problem.contracted is None:
+        return Offer(fit, traffic, replace(target, tile_n=widths))
+    return Offer(fit, traffic, replace(target, tile_n=_alone(request, widths), cluster_shapes=((1, 1),)))
+
+
+def _alone(request: Request, widths: tuple[int, ...]) -> tuple[int, ...]:
+    """The tile widths where a CTA clears what its own stages hold past a group, in runs of 64 rows of an operand.
+
+    Raises DiagnosticError for a pair of CTAs, a cluster, and other widths.
+    """
+    schedule = request.schedule
+    errors = [] if schedule is None else alone(schedule)
+    if schedule is not None and request.tile is not None and (request.tile[0] != _ROWS or request.tile[1] % 64):
+        errors.append(
+            error("FP5010", "a product over rows in groups has tiles of 128 rows and of whole runs of 64 columns",
+                  schedule.field_spans["tile"], "another tile", notes=[ALONE], help="write `tile 128 x 128 x 64`"),
+        )  # fmt: skip
+    if errors:
+        raise DiagnosticError(errors)
+    return tuple(n for n in widths if n % 64 == 0)
 
 
 def choose(plain: Work, target: Target, case: Case) -> tuple[Work, Choice]:
@@ -102,8 +127,9 @@ def _orders(plain: Work, case: Case, request: Request) -> tuple[bool, ...]:
 
 def _parts(work: Work, schedule: Schedule | None) -> Parts:
     """The parts of K that are asked for; where nothing is, and the sizes are known, those that take the least time."""
-    splittable = work.problem.groups is None and len(work.shared) == 1
-    return "auto" if schedule is None and splittable and _known(work.problem) else asked_split(schedule)
+    problem = work.problem
+    splittable = problem.groups is None and problem.contracted is None and len(work.shared) == 1
+    return "auto" if schedule is None and splittable and _known(problem) else asked_split(schedule)
 
 
 def _known(problem: Problem) -> bool:

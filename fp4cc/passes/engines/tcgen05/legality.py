@@ -118,7 +118,7 @@ def _block_errors(arg: Arg, operand: Operand, to: str) -> list[Diagnostic]:
     ]  # fmt: skip
 
 
-def instruction(pair: Pair, target: Target, cta_group: int, tile_n: int) -> Mma:
+def instruction(pair: Pair, product: Product, target: Target, cta_group: int, tile_n: int) -> Mma:
     """The tcgen05.mma for a pair of formats and a tile."""
     kind = pair.kind
     per_instruction = kind.k // pair.block if pair.block else 0
@@ -138,6 +138,7 @@ def instruction(pair: Pair, target: Target, cta_group: int, tile_n: int) -> Mma:
         scales_per_instruction=per_instruction,
         instructions_per_atom=4 // per_instruction if pair.scale else 0,
         instructions_per_tile_k=tile_k(pair, target) // kind.k,
+        across=(product.a.across, product.b.across),
     )
 
 
@@ -163,6 +164,8 @@ def k_multiple(pair: Pair, product: Product) -> tuple[int, str]:
 
 
 def _plain_multiple(operand: Operand, to: str) -> tuple[int, str]:
+    if operand.across:
+        return 1, ""
     if not converted(operand, to):
         return 128 // operand.bits, f"a row of {operand.name} must start on 16 bytes for TMA"
     return UNIT[operand.bits], f"warps load {UNIT[operand.bits]} {operand.element} elements of {operand.arg} at a time"

@@ -180,7 +180,7 @@ def _lower_with(work: Work, target: Target, case: Case) -> LoweredKernel:
     walk = plan_walk(problem, tile, cluster, choice.request.band)
     program, split_params = with_parts(epilogue.program, mul(walk.tiles, cluster.size), split)
     walk = over_parts(walk, split)
-    maps = (*mainloop_maps(problem, mainloops, mmas, tile), *epilogue.tensor_maps)
+    maps, groups = (*mainloop_maps(problem, mainloops, mmas, tile), *epilogue.tensor_maps), group_params(walk, problem)
     lengths = [*product_sizes(problem, walk, program, mainloops), *split_sizes(split)]
     roles = _roles(converters, promoted)
     threads = 32 * sum(role.warps for role in roles)
@@ -207,7 +207,7 @@ def _lower_with(work: Work, target: Target, case: Case) -> LoweredKernel:
         launch=Launch(
             f"{work.kernel.name}_0",
             threads,
-            _params(maps, lengths, needs, (*group_params(walk), *epilogue.params, *split_params), promoted=promoted),
+            _params(maps, lengths, needs, (*groups, *epilogue.params, *split_params), promoted=promoted),
             (*lengths, *needs.lengths()),
         ),
         constraints=(*work.required, *not_empty(work.parts, epilogue.program, sizes)),

@@ -40,7 +40,8 @@ class Shared:
 
     def steps(self, target: Target, cta_group: int, tile_n: int) -> Steps:
         """The mainloop for a tile."""
-        mmas = (instruction(pair, target, cta_group, tile_n) for pair in self.pairs)
+        pairs = zip(self.pairs, self.products, strict=True)
+        mmas = (instruction(pair, product, target, cta_group, tile_n) for pair, product in pairs)
         return Steps(self.products, tuple(mmas), tile_k(self.pair, target))
 
 
@@ -72,7 +73,7 @@ def constraints(kernel: Kernel, shared: Sequence[Shared]) -> tuple[Constraint, .
         wanted = [k_multiple(pair, each) for pair, each in zip(group.pairs, group.products, strict=True)]
         multiple, reason = max(wanted)
         text = f"{product.k_axis} % {multiple} == 0"
-        condition = fold("eq", fold("mod", product.k, multiple), 0)
+        condition = multiple == 1 or fold("eq", fold("mod", product.k, multiple), 0)
         if condition is False:
             size = int(product.k) if isinstance(product.k, int) else 0
             raise DiagnosticError([

@@ -18,6 +18,7 @@ from fp4cc.ir.part import Part
 from fp4cc.passes.engines.tcgen05.memory import StageBytes
 from fp4cc.passes.feeds.steps import Steps
 from fp4cc.passes.resources.smem import ATOM_BYTES, row_atoms
+from fp4cc.passes.resources.tensor_maps import BOX_ROWS
 
 Scope: TypeAlias = Literal["cta", "cluster"]
 
@@ -101,7 +102,9 @@ class _Loads:
             if mainloop.feed(part) is None:
                 size, groups = (stage.a, self.rows) if part.role == "A" else (stage.b, self.halves)
                 name = self._name(operand, "codes", maps)
-                loads.append(_load(name, part, size, groups, size, _counted(operand, mma)))
+                load = _load(name, part, size, groups, size, _counted(operand, mma))
+                boxes = size // (BOX_ROWS * steps.tile_k * operand.bits // 8) if operand.across else 1
+                loads.append(replace(load, boxes=boxes))
         for part, operand in mainloop.operands if mma.scale is not None else ():
             if mainloop.feed(part.of_scales) is None:
                 runs, groups = (1, self.rows) if part.role == "A" else (self.row_atoms, self.columns)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from fp4cc.ir.lowered import Load, Mainloop, Mma, Problem, Tile
 from fp4cc.passes.resources.smem import row_atoms
-from fp4cc.passes.resources.tensor_maps import codes_map, scale_atoms_map
+from fp4cc.passes.resources.tensor_maps import BOX_ROWS, codes_map, scale_atoms_map
 from fp4rt.manifest import TensorMap
 
 #: Tensor map types of codes: four-bit operands of the FP4 kinds stay packed, those of mxf8f6f4 are unpacked by TMA.
@@ -34,6 +34,8 @@ def _map_of(problem: Problem, mainloop: Mainloop, mma: Mma, load: Load, tile: Ti
     if load.part.scales:
         rows = 1 if operand.role == "A" else row_atoms(tile.n)
         return scale_atoms_map(name, alone, operand, mma.block, (256, rows, mma.atoms // load.slices))
+    if operand.across:
+        return codes_map(name, alone, operand, _PLAIN[operand.element], alone.k, (BOX_ROWS, mainloop.tile_k), "128B")
     rows = tile.cta_m if operand.role == "A" else tile.n // mma.cta_group
     packed = _PADDED if mma.kind == "mxf8f6f4" else _PACKED
     dtype = packed[operand.bits] if mma.scale is not None else _PLAIN[operand.element]

@@ -29,7 +29,7 @@ from fp4cc.ir.lowered import (
 from fp4cc.ir.lowered.wgmma import slotted
 from fp4cc.ir.sizes import Sizes, ceildiv, mul
 from fp4cc.passes.choice.cases import Candidate, Case, Fields
-from fp4cc.passes.choice.refused import left_to_hopper
+from fp4cc.passes.choice.refused import alone, left_to_hopper
 from fp4cc.passes.choice.schedule import ORDERS, asked_band, problem_sizes
 from fp4cc.passes.choice.split import Parts, in_parts, least_clocks, parts_asked, parts_of, split_blocks, split_refusals
 from fp4cc.passes.choice.stages import choose_stages, fewer_stages
@@ -57,7 +57,7 @@ from fp4cc.passes.problem.groups import check_groups
 from fp4cc.passes.problem.halves import refusal
 from fp4cc.passes.problem.roles import multiplies
 from fp4cc.passes.problem.unzip import Frame, find_products, tile_widths
-from fp4cc.passes.problem.whole_loads import whole_loads
+from fp4cc.passes.problem.whole_loads import rows_across, whole_loads
 from fp4cc.passes.resources.params import group_params, plan_params, product_sizes
 from fp4cc.passes.resources.split import (
     over_parts,
@@ -121,15 +121,18 @@ class _Work:
 def lower_wgmma(kernel: Kernel, cases: Sequence[Case]) -> list[LoweredKernel]:
     """A plan for each case. Raises DiagnosticError for what cannot be built on sm_90a."""
     work = _work_on(kernel)
-    required = whole_loads(work.kernel, [steps.products for steps in work.steps])
+    required = (
+        *whole_loads(work.kernel, [steps.products for steps in work.steps]),
+        *rows_across(work.kernel, work.problem),
+    )
     return [replace(_lower_with(work, case, required), kernel=kernel) for case in cases]
 
 
 def wgmma_candidates(kernel: Kernel) -> list[Candidate]:
     """The one tile there is, of any number of rows. Raises what `lower_wgmma` does."""
     work = _work_on(kernel)
-    if work.problem.groups is not None:  # how many rows a group has is not known when a plan is taken
-        return []
+    if work.problem.groups is not None or work.problem.contracted is not None:
+        return []  # how many rows a group has is not known when a plan is taken
     tile = work.tile
     plain = Candidate(f"{tile.m} x {tile.n} x {tile.k}", work.clocks(1), Picked())
     return [in_parts(plain, work.clocks, Picked("auto")) if len(work.steps) == 1 else plain]
@@ -174,7 +177,8 @@ def _promoted(kernel: Kernel, sizes: Sizes) -> _Work:
 
 def _parts(work: _Work, case: Case) -> Parts:
     """Into how many parts K is to be split."""
-    if case.schedule is None and (work.problem.groups is not None or len(work.steps) > 1):
+    in_groups = work.problem.groups is not None or work.problem.contracted is not None
+    if case.schedule is None and (in_groups or len(work.steps) > 1):
         return 1
     picked = case.pick.parts if isinstance(case.pick, Picked) else None
     return picked or parts_asked(case, problem_sizes(work.problem).values())
@@ -197,7 +201,7 @@ def _lower_with(work: _Work, case: Case, required: tuple[Constraint, ...]) -> Lo
     walk = plan_walk(problem, tile, cluster, asked_band(schedule))
     program, split_params = with_parts(epilogue.program, mul(walk.tiles, cluster.size), split)
     walk = over_parts(walk, split)
-    maps = (*maps, *epilogue.tensor_maps)
+    maps, groups = (*maps, *epilogue.tensor_maps), group_params(walk, problem)
     lengths = [*product_sizes(problem, walk, program, mainloops), *split_sizes(split)]
     lowered = LoweredKernel(
         name=kernel.name,
@@ -214,7 +218,7 @@ def _lower_with(work: _Work, case: Case, required: tuple[Constraint, ...]) -> Lo
         launch=Launch(
             f"{kernel.name}_0",
             THREADS,
-            plan_params(maps, lengths, (*group_params(walk), *epilogue.params, *split_params, *work.needs.params())),
+            plan_params(maps, lengths, (*groups, *epilogue.params, *split_params, *work.needs.params())),
             (*lengths, *work.needs.lengths()),
         ),
         constraints=(*required, *not_empty(kernel, epilogue.program, work.sizes)),
@@ -285,6 +289,8 @@ def _cluster_m(work: _Work, schedule: Schedule | None) -> int:
                     error("FP5011", "sm_90a takes clusters of 1 x 1 or 2 x 1", span, "another cluster",
                           help="write `cluster 2 x 1`"),
                 )  # fmt: skip
+    if work.problem.contracted is not None:
+        errors += alone(schedule)
     errors += left_to_hopper(schedule, OWN_FIELDS)
     if errors:
         raise DiagnosticError(errors)

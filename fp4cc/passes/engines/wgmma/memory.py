@@ -34,7 +34,7 @@ from fp4cc.ir.part import Part
 from fp4cc.ir.sizes import scaled
 from fp4cc.passes.engines.wgmma.operands import Steps
 from fp4cc.passes.resources.smem import ATOM_BYTES, place_buffers
-from fp4cc.passes.resources.tensor_maps import codes_map, scale_atoms_map
+from fp4cc.passes.resources.tensor_maps import BOX_ROWS, codes_map, scale_atoms_map
 from fp4cc.targets.sm90 import SM90A
 from fp4rt.manifest import TensorMap
 
@@ -91,8 +91,11 @@ class _Loads:
         else:
             width, dtype, row_bytes = problem.k, _MAP_TYPES[operand.element], 2 * TILE_K
             box, swizzle = (self.tile.k, rows), "128B"
+        boxes = 1
+        if operand.across:
+            boxes, box = all_rows // BOX_ROWS, (BOX_ROWS, self.tile.k)
         wanted = codes_map(f"{operand.arg}_codes", problem, operand, dtype, width, box, swizzle)
-        return self._load(wanted, part, all_rows * row_bytes)
+        return replace(self._load(wanted, part, all_rows * row_bytes), boxes=boxes)
 
     def _atoms(self, problem: Problem, part: Part, operand: Operand, scales: Scales) -> Load:
         box = (256 // self._slices(part), 1, 1)

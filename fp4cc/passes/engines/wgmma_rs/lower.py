@@ -26,7 +26,7 @@ from fp4cc.ir.lowered import (
     WgmmaRS,
 )
 from fp4cc.ir.lowered.split import Split
-from fp4cc.ir.lowered.wgmma_rs import MMA_WARPS, STAGE_K, WARPGROUP_WARPS, WEIGHT_ROWS
+from fp4cc.ir.lowered.wgmma_rs import FAST_STAGE_K, MMA_WARPS, STAGE_K, WARPGROUP_WARPS, WEIGHT_ROWS
 from fp4cc.ir.lowered_epilogue import CTA_ROWS
 from fp4cc.ir.sizes import Sizes, ceildiv
 from fp4cc.passes.choice.cases import Bounds, Candidate, Case, Fields
@@ -45,8 +45,14 @@ from fp4cc.passes.engines.wgmma_rs.memory import (
     plan_smem,
     staging_limit,
 )
-from fp4cc.passes.engines.wgmma_rs.operands import columns_of, plan_weights, refusals, wide_of
-from fp4cc.passes.engines.wgmma_rs.schedule import asked_wrongly, asks_for_it
+from fp4cc.passes.engines.wgmma_rs.operands import columns_of, is_fast, plan_weights, refusals, wide_of
+from fp4cc.passes.engines.wgmma_rs.schedule import (
+    ORDER_BARRIERS,
+    SPAN_BARRIERS,
+    asked_wrongly,
+    asks_for_it,
+    too_few_rows,
+)
 from fp4cc.passes.engines.wgmma_rs.stores import PARTIAL_BARRIER, STORE_BARRIERS, WARPGROUPS, stored_by_engine
 from fp4cc.passes.epilogue.blocks import whole_panels
 from fp4cc.passes.epilogue.memory import STAGING_LIMIT
@@ -89,7 +95,8 @@ class Work:
     """What is decided before the schedule; `columns` are those of each accumulator.
 
     `turns`: tiles of half as many are possible. `stored`: the engine stores the result itself, so that a tile need not
-    have the 128 rows of an epilogue.
+    have the 128 rows of an epilogue. `fast`: x is FP8 and so become the weights; there is room for 128 rows then, and
+    a plan for few has no more.
     """
 
     kernel: Kernel
@@ -99,19 +106,35 @@ class Work:
     columns: int
     turns: bool
     stored: bool
+    fast: bool = False
 
     @property
     def tiles(self) -> dict[tuple[int, int, int], tuple[int, bool]]:
         """The tiles there are, with the rows of x and whether warpgroups take turns."""
-        found = {(rows, self.columns, STAGE_K): (rows, False) for rows in ROWS}
+        stage_k = FAST_STAGE_K if self.fast else STAGE_K
+        found = {(rows, self.columns, stage_k): (rows, False) for rows in (ROWS[1:] if self.fast else ROWS)}
         if self.turns:
-            rows = (CTA_ROWS, FEW_ROWS) if self.stored else (CTA_ROWS,)
-            found |= {(each, self.columns // 2, STAGE_K): (each, True) for each in rows}
+            rows = (CTA_ROWS, FEW_ROWS) if self.stored or self.fast else (CTA_ROWS,)
+            found |= {(each, self.columns // 2, stage_k): (each, True) for each in rows}
         return found
+
+    def most_rows(self, tile: tuple[int, ...]) -> int | None:
+        """The most rows of x that a plan with one of the tiles serves; None: any number."""
+        return tile[0] if self.fast and tile[0] < CTA_ROWS else None
+
+    def whole(self, tile: tuple[int, int, int]) -> Tile:
+        """A tile as the epilogue sees it, which has 128 rows or more of what crosses to it."""
+        rows = max(tile[0], CTA_ROWS) if self.fast else tile[0]
+        return Tile(rows, tile[1], tile[2], rows)
+
+    def possible(self, tile: tuple[int, ...], bounds: Bounds) -> bool:
+        """Whether a tile has room for all rows that there can be."""
+        room, most = self.most_rows(tile), bounds.most(self.problem.m)
+        return room is None or (most is not None and most <= room)
 
     def clocks(self, tile: tuple[int, int, int], parts: int = 1) -> Expr:
         """The time with one of the tiles and K in so many parts, but for DRAM."""
-        return clocks(self.problem, tile[1], self.tiles[tile], parts)
+        return clocks(self.problem, tile[1], self.tiles[tile], parts, fast=self.fast)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +168,9 @@ def work_of(kernel: Kernel) -> Work | list[Diagnostic]:
         return refused
     half = WEIGHT_ROWS // 2
     turns = columns == WEIGHT_ROWS and half in tile_widths(frame, problem, [half]) and bool(whole_panels(frame, [half]))
-    stored = turns and stored_by_engine(plan_epilogue(frame, sizes, half), FEW_ROWS, 1) is not None
-    return Work(kernel, sizes, problem, frame, columns, turns, stored)
+    fast = is_fast(kernel, problem)
+    stored = turns and not fast and stored_by_engine(plan_epilogue(frame, sizes, half), FEW_ROWS, 1) is not None
+    return Work(kernel, sizes, problem, frame, columns, turns, stored, fast)
 
 
 def takes_weights(kernel: Kernel, target: str, bounds: Bounds) -> bool:
@@ -177,8 +201,12 @@ def wgmma_rs_candidates(kernel: Kernel, target: str) -> list[Candidate]:
         return []
     found: list[Candidate] = []
     for tile in work.tiles:
+        most = work.most_rows(tile)
+        if most is not None and not isinstance(work.problem.m, str):
+            continue
         label = f"weights in registers, {tile[0]} x {tile[1]} x {tile[2]}"
-        plain = Candidate(label, work.clocks(tile), Picked(tile))
+        within = None if most is None else ("le", work.problem.m, most)
+        plain = Candidate(label, work.clocks(tile), Picked(tile), within)
         found.append(in_parts(plain, partial(work.clocks, tile), Picked(tile, "auto")))
     return found
 
@@ -201,6 +229,14 @@ def lower_wgmma_rs(kernel: Kernel, cases: Sequence[Case]) -> list[LoweredKernel]
         raise DiagnosticError(work)
     blocks = [case.schedule for case in cases if case.schedule is not None]
     wrong = [each for schedule in blocks for each in asked_wrongly(schedule, list(work.tiles))]
+    if not wrong:
+        wrong = [
+            too_few_rows(case.schedule)
+            for case in cases
+            for tile in work.tiles
+            if case.schedule is not None and tile == case.schedule.fields.get("tile")
+            if not work.possible(tile, Bounds.of(kernel, case.when))
+        ]
     if wrong:
         raise DiagnosticError(wrong)
     required = whole_loads(work.kernel, [work.problem.products])
@@ -214,7 +250,8 @@ def _tile(work: Work, case: Case) -> tuple[int, int, int]:
         if tile == asked or (isinstance(case.pick, Picked) and tile == case.pick.tile):
             return tile
     odd = (asked_stages(case.schedule) or 0) % 2 > 0
-    tiles = [tile for tile, (_, turns) in work.tiles.items() if not (turns and odd)]
+    bounds = Bounds.of(work.kernel, case.when)
+    tiles = [tile for tile, (_, turns) in work.tiles.items() if not (turns and odd) and work.possible(tile, bounds)]
     _, values = assumed_shape(work.problem, case.when, case.at)
 
     def rank(tile: tuple[int, int, int]) -> tuple[float, int, bool]:
@@ -232,11 +269,11 @@ def _parts(work: Work, case: Case) -> Parts:
 
 def _lower_with(work: Work, case: Case, required: tuple[Constraint, ...]) -> LoweredKernel:
     kernel, problem, schedule = work.kernel, work.problem, case.schedule
-    chosen = rows, columns, _ = _tile(work, case)
-    tile, cluster = Tile(rows, columns, STAGE_K, rows), Cluster(1, 1)
+    chosen = rows, _, _ = _tile(work, case)
+    tile, cluster = work.whole(chosen), Cluster(1, 1)
     needs = Needs(kernel.args)
     readers = Readers(kernel, work.sizes, problem, kernel.constraints, needs)
-    engine = WgmmaRS(wide_of(problem), rows, plan_weights(problem, columns, readers), turns=work.tiles[chosen][1])
+    engine = _engine(work, chosen, readers)
     if rows > CTA_ROWS:
         needs.size("rows_of_x", problem.m, f"rows of {problem.a.arg}")
     mainloop, maps = plan_mainloop(problem, engine)
@@ -246,14 +283,13 @@ def _lower_with(work: Work, case: Case, required: tuple[Constraint, ...]) -> Low
     limits = [staging_limit(mainloop, stages, others) for stages in range(_WANTED_STAGES, least - 1, -1)]
     limit = next((limit for limit in limits if limit >= _LEAST_STAGING), limits[-1])
     epilogue = plan_epilogue(work.frame, work.sizes, tile.n, min(STAGING_LIMIT, limit))
-    own = stored_by_engine(epilogue, rows, 1 if engine.turns else WARPGROUPS)
+    own = None if work.fast else stored_by_engine(epilogue, rows, 1 if engine.turns else WARPGROUPS)
     epilogue, exchange = (epilogue, EXCHANGE) if own is None else (own, None)
     engine = replace(engine, stores=own is not None)
     others = (*others, *epilogue.staging)
     fits = fitting(mainloop, others, exchange)
     stages = choose_stages(kernel, schedule, lambda _: fits, SM90A.stages_max, least=least, even=engine.turns)
-    band = asked_band(schedule)
-    walk = plan_walk(problem, tile, cluster, _BAND if band is None else band)
+    walk = plan_walk(problem, tile, cluster, _BAND if (band := asked_band(schedule)) is None else band)
     program, split_params = with_parts(epilogue.program, walk.tiles, split)
     walk = over_parts(walk, split)
     maps = (*maps, *epilogue.tensor_maps)
@@ -292,6 +328,12 @@ def _lower_with(work: Work, case: Case, required: tuple[Constraint, ...]) -> Low
     return replace(lowered, decisions=explain_choices(lowered))
 
 
+def _engine(work: Work, tile: tuple[int, int, int], readers: Readers) -> WgmmaRS:
+    rows, columns, _ = tile
+    weights = plan_weights(work.problem, columns, readers, fast=work.fast)
+    return WgmmaRS(wide_of(work.problem), rows, weights, turns=work.tiles[tile][1])
+
+
 def _split(work: Work, case: Case, tile: tuple[int, int, int], mainloop: Mainloop, engine: WgmmaRS) -> Split | None:
     parts = parts_of(_parts(work, case), partial(work.clocks, tile))
     k_tiles = ceildiv(work.problem.products[0].k, mainloop.tile_k)
@@ -301,7 +343,8 @@ def _split(work: Work, case: Case, tile: tuple[int, int, int], mainloop: Mainloo
 def _barriers(engine: WgmmaRS, epilogue: EpiloguePlan, split: Split | None) -> tuple[NamedBarrier, ...]:
     own = STORE_BARRIERS if engine.stores else epilogue.barriers
     turns = (PARTIAL_BARRIER,) if engine.turns else ()
-    return (*own, *turns, *split_barriers(split, "mma"))
+    fast = (*(ORDER_BARRIERS if engine.ordered else ()), *(SPAN_BARRIERS if engine.fast else ()))
+    return (*own, *turns, *split_barriers(split, "mma"), *fast)
 
 
 def _roles(engine: WgmmaRS) -> tuple[WarpRole, ...]:

@@ -16,7 +16,7 @@ from fp4cc.ir.lowered import (
     SmemBuffer,
     WgmmaRS,
 )
-from fp4cc.ir.lowered.wgmma_rs import STAGE_K, WARPGROUP_WARPS, WEIGHT_ROWS
+from fp4cc.ir.lowered.wgmma_rs import WARPGROUP_WARPS, WEIGHT_ROWS
 from fp4cc.ir.lowered_epilogue import CTA_ROWS
 from fp4cc.ir.part import Part
 from fp4cc.ir.sizes import scaled
@@ -25,10 +25,9 @@ from fp4cc.passes.resources.tensor_maps import codes_map, scale_atoms_map
 from fp4cc.targets.sm90 import SM90A
 from fp4rt.manifest import TensorMap
 
-_MAP_TYPES = {"bf16": "BF16", "f16": "F16"}
-#: Stages of a step along K of a warpgroup: the fragments of one are made while the other is multiplied, from registers
-#: of their own.
-STEP_STAGES = 2
+_MAP_TYPES = {"bf16": "BF16", "f16": "F16", "e4m3": "U8", "e5m2": "U8"}
+#: Bytes of a row of x in a stage, whatever its type: a swizzle row.
+_ROW_BYTES = 128
 #: Where sums cross to the epilogue, 128 rows at a time; 4 floats of padding keep both sides free of bank conflicts.
 EXCHANGE = Exchange("exchange_smem", 4 * (WEIGHT_ROWS + 4), between=True)
 
@@ -37,12 +36,14 @@ def plan_mainloop(problem: Problem, engine: WgmmaRS) -> tuple[Mainloop, tuple[Te
     """The mainloop with its loads, and their tensor maps. Right operands that are read alike share a map."""
     maps: dict[str, TensorMap] = {}
     a = problem.a
-    wanted = codes_map(f"{a.arg}_codes", problem, a, _MAP_TYPES[engine.wide], problem.k, (STAGE_K, engine.rows), "128B")
-    loads = [_load(maps, wanted, Part("A"), engine.rows * STAGE_K * 2)]
+    box = (engine.stage_k, engine.rows)
+    wanted = codes_map(f"{a.arg}_codes", problem, a, _MAP_TYPES[engine.wide], problem.k, box, "128B")
+    loads = [_load(maps, wanted, Part("A"), engine.rows * _ROW_BYTES)]
     for each in engine.weights:
         b = each.operand
         width, box = scaled(problem.k, b.bits, 8), (each.row_bytes, each.rows)
-        wanted = codes_map(f"{b.arg}_codes", problem, b, "U8", width, box, "none")
+        # Where lanes read a word of each eight bytes, the swizzle keeps rows in banks of their own.
+        wanted = codes_map(f"{b.arg}_codes", problem, b, "U8", width, box, "64B" if engine.fast else "none")
         loads.append(_load(maps, wanted, each.part, each.rows * each.row_bytes))
     for each in engine.weights:
         if each.scales is not None and each.scales.reader is None:
@@ -52,8 +53,7 @@ def plan_mainloop(problem: Problem, engine: WgmmaRS) -> tuple[Mainloop, tuple[Te
             loads.append(_load(maps, wanted, each.part.of_scales, ATOM_BYTES))
     products = tuple(sorted(problem.products, key=lambda p: p.slot))
     total = sum(load.slice_bytes for load in loads)
-    stages = STEP_STAGES * (2 if engine.turns else 1)
-    return Mainloop(products, stages * STAGE_K, tuple(loads), total), tuple(maps.values())
+    return Mainloop(products, engine.step_stages * engine.stage_k, tuple(loads), total), tuple(maps.values())
 
 
 def _load(maps: dict[str, TensorMap], wanted: TensorMap, part: Part, size: int) -> Load:
@@ -89,7 +89,7 @@ def plan_smem(
     crossing = () if exchange is None else (exchange,)
     names = {True: "a scale atom of", False: "rows of"}
     wanted = [
-        *(SmemBuffer(load.buffer, 0, load.slice_bytes, stages, 1024 if load.part.role == "A" else 128,
+        *(SmemBuffer(load.buffer, 0, load.slice_bytes, stages, _alignment(mainloop, load),
                      f"{names[load.part.scales]} {load.part.role}", load.part) for load in mainloop.loads),
         *(SmemBuffer(each.buffer, 0, CTA_ROWS * each.pitch, 1, 128, "sums on their way to the epilogue")
           for each in crossing),
@@ -100,6 +100,12 @@ def plan_smem(
           for _ in crossing for name, what in (("acc_full", "are there"), ("acc_empty", "may be written"))),
     ]  # fmt: skip
     return place_buffers(wanted, SM90A.smem_bytes)
+
+
+def _alignment(mainloop: Mainloop, load: Load) -> int:
+    """Of the start of a stage: rows of x are swizzled, and beside FP8 those of weights are."""
+    fast = mainloop.products[0].a.bits == 8
+    return 1024 if load.part.role == "A" or (fast and not load.part.scales) else 128
 
 
 def fitting(mainloop: Mainloop, others: Sequence[SmemBuffer], exchange: Exchange | None) -> int:

@@ -12,7 +12,7 @@ from typing import Literal
 from fp4cc.diagnostics import Diagnostic, error
 from fp4cc.ir.kernel import Expr, Kernel
 from fp4cc.ir.lowered import Operand, Problem, Weights, WeightScales, Wide
-from fp4cc.ir.lowered.wgmma_rs import STAGE_K, WEIGHT_ROWS
+from fp4cc.ir.lowered.wgmma_rs import FAST_STAGE_K, STAGE_K, WEIGHT_ROWS
 from fp4cc.ir.part import Part
 from fp4cc.passes.feeds.holding import why_not_held
 from fp4cc.passes.feeds.scale_reading import Readers
@@ -23,13 +23,30 @@ from fp4num import LAYOUTS
 
 _PLAIN = ("bf16", "f16")
 _NARROW = ("e2m1", "e3m2", "e2m3", "e4m3", "e5m2")
+_FP8 = ("e4m3", "e5m2")
+#: Elements that a scale covers where weights become FP8: those of an instruction along K.
+_FAST_BLOCK = 32
 #: Blocks along K whose atoms TMA brings: a lane then finds a stage's scales of a row in one word.
 _ATOM_BLOCKS = (16, 32)
 
 
-def wide_of(problem: Problem) -> Wide:
-    """What the weights become: the type of the left operand. Only where `refusals` has none."""
-    return "bf16" if problem.a.element == "bf16" else "f16"
+def wide_of(problem: Problem) -> Literal["bf16", "f16", "e4m3", "e5m2"]:
+    """The type of the left operand. Only where `refusals` has none."""
+    return next(wide for wide in ("bf16", "f16", "e4m3", "e5m2") if wide == problem.a.element)
+
+
+def is_fast(kernel: Kernel, problem: Problem) -> bool:
+    """Whether all products are fast sums of FP8 by e2m1 with a power of two for each 32, which FP8 holds as well."""
+    products = [value for value in kernel.values if value.op == "matmul"]
+    return all(product.attrs.get("accumulate") == "fast" for product in products) and all(
+        product.a.element in _FP8 and not product.a.scaled and _of_fast(product.b) for product in problem.products
+    )
+
+
+def _of_fast(b: Operand) -> bool:
+    if not b.scaled or b.element != "e2m1":
+        return False
+    return b.format.scale == "e8m0" and b.format.stored[1] == _FAST_BLOCK and b.format.tensor_scale is None
 
 
 def refusals(kernel: Kernel, problem: Problem) -> list[Diagnostic]:
@@ -39,12 +56,14 @@ def refusals(kernel: Kernel, problem: Problem) -> list[Diagnostic]:
 
 def _refusals(kernel: Kernel, problem: Problem) -> Iterator[Diagnostic]:
     first, *others = problem.products
-    if first.a.element not in _PLAIN:
+    fast = is_fast(kernel, problem)
+    if first.a.element not in _PLAIN and not fast:
         yield _refused(kernel, "FP4290", first.a, f"the left operand is {first.a.name}, not bf16 or f16",
                        "give it bf16 or f16 elements")  # fmt: skip
         return
-    wide, paired = wide_of(problem), kernel.arg(first.a.arg).stands_for is not None
-    for product in problem.products:
+    paired = kernel.arg(first.a.arg).stands_for is not None
+    wide: Wide = "bf16" if first.a.element == "bf16" else "f16"
+    for product in () if fast else problem.products:
         b = product.b
         if b.element not in _NARROW:
             yield _refused(kernel, "FP4291", b, f"the right operand is {b.name}, which needs no conversion",
@@ -85,38 +104,39 @@ def _kind(operand: Operand) -> object:
     return (operand.element, None if fmt is None else (fmt.scale, fmt.stored, fmt.layout))
 
 
-def plan_weights(problem: Problem, columns: int, readers: Readers) -> tuple[Weights, ...]:
+def plan_weights(problem: Problem, columns: int, readers: Readers, *, fast: bool = False) -> tuple[Weights, ...]:
     """The right operands side by side in a tile's weight rows, `columns` of each, in the order of their sums."""
     found: list[Weights] = []
+    stage_k = FAST_STAGE_K if fast else STAGE_K
     for place, product in enumerate(sorted(problem.products, key=lambda p: p.slot)):
         b = product.b
-        scales = _scales(b, product.k, columns, readers)
-        found.append(Weights(b, Part("B", place), place * columns, columns, STAGE_K * b.bits // 8, scales))
+        scales = _scales(b, product.k, columns, readers, stage_k)
+        found.append(Weights(b, Part("B", place), place * columns, columns, stage_k * b.bits // 8, scales))
     atoms = {each.scales.reader is None for each in found if each.scales is not None}
     if len(atoms) > 1:  # all alike: where one's cannot come in atoms, lanes read those of all
         found = [
-            Weights(w.operand, w.part, w.first, w.rows, w.row_bytes, _read(w.operand, problem.k, readers))
+            Weights(w.operand, w.part, w.first, w.rows, w.row_bytes, _read(w.operand, problem.k, readers, stage_k))
             for w in found
         ]
     return tuple(found)
 
 
-def _scales(operand: Operand, k: Expr, rows: int, readers: Readers) -> WeightScales | None:
+def _scales(operand: Operand, k: Expr, rows: int, readers: Readers, stage_k: int) -> WeightScales | None:
     if not operand.scaled or operand.format.scale is None:
         return None
     tall, block = operand.format.stored
     # Atoms are read whole, padding included: another padding than zeros might be NaNs.
     laid_out = tall == 1 and same_placement(operand.format.layout, LAYOUTS["blocked_128x4"])
     if laid_out and block in _ATOM_BLOCKS and _in_one_atom(operand, rows, readers):
-        return WeightScales(_type(operand), int(block), None, None)
-    return _read(operand, k, readers)
+        return WeightScales(_type(operand), int(block), None, None, stage_k)
+    return _read(operand, k, readers, stage_k)
 
 
-def _read(operand: Operand, k: Expr, readers: Readers) -> WeightScales:
+def _read(operand: Operand, k: Expr, readers: Readers, stage_k: int) -> WeightScales:
     block = operand.format.stored[1]
     block = block if isinstance(block, int) else 0
-    count = max(1, STAGE_K // block) if block else 1
-    return WeightScales(_type(operand), block, readers.scales(operand, k, count), readers.rows(operand))
+    count = max(1, stage_k // block) if block else 1
+    return WeightScales(_type(operand), block, readers.scales(operand, k, count), readers.rows(operand), stage_k)
 
 
 def _type(operand: Operand) -> Literal["e4m3", "e8m0"]:

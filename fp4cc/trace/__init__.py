@@ -1,0 +1,1 @@
+"""When the parts of a kernel would do what they do: `fp4cc trace`."""
