@@ -123,8 +123,11 @@ def tile_for(found: list[LoweredKernel], **dims: int) -> tuple[int, int]:
     (4096, 14336, (64, 32), (128, 64)),
     (7168, 2048, (64, 64), (128, 64)),
 ])  # fmt: skip
-def test_few_rows_have_tiles_of_their_own(n: int, k: int, few: tuple[int, int], middle: tuple[int, int]) -> None:
+def test_few_rows_have_tiles_of_their_own(
+    monkeypatch: pytest.MonkeyPatch, n: int, k: int, few: tuple[int, int], middle: tuple[int, int]
+) -> None:
     """What was the fastest of all tiles on an H100 (benchmarks/hopper.md), and nobody has written down."""
+    monkeypatch.setattr("fp4cc.passes.choice.split.PARTS", (1, 1))  # what was measured is without a split
     found = plans(f"M, N = {n}, K = {k}", x="ds_act", w="ds_weight")
     assert tile_for(found, M=16)[0] == 16
     assert tile_for(found, M=64) == few
@@ -190,8 +193,11 @@ MEASURED = [
 
 
 @pytest.mark.parametrize(("n", "k", "m", "columns", "microseconds"), MEASURED)
-def test_measured_times_are_near_the_model(n: int, k: int, m: int, columns: int, microseconds: float) -> None:
+def test_measured_times_are_near_the_model(
+    monkeypatch: pytest.MonkeyPatch, n: int, k: int, m: int, columns: int, microseconds: float
+) -> None:
     """Times of benchmarks/hopper.md where memory is not the limit."""
+    monkeypatch.setattr("fp4cc.passes.choice.split.PARTS", (1, 1))  # what was measured is without a split
     found = plans(f"M, N = {n}, K = {k}")
     plan = next(each for each in found if each.when is None or evaluate(each.when, {"M": m}))
     assert plan.clocks is not None
