@@ -51,8 +51,9 @@ def choose_stages(
         found = asked or min(fits, most)
         return found - found % 2 if even else found
     if asked is not None and asked < least <= fits:
+        stages = "1 stage does" if asked == 1 else f"{asked} stages do"
         raise DiagnosticError([
-            error("FP5012", f"{asked} stage does not do: one is multiplied while the next is loaded", span,
+            error("FP5012", f"{stages} not do: one is multiplied while the next is loaded", span,
                   f"at least {least}", help=f"write `stages {least}` or `stages auto`"),
         ])  # fmt: skip
     raise DiagnosticError([

@@ -16,11 +16,13 @@ from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
 from fp4cc.ir.kernel import Constraint, Expr, Kernel
 from fp4cc.ir.lowered import (
     Cluster,
+    Exchange,
     Launch,
     LoweredKernel,
     Mainloop,
     NamedBarrier,
     Problem,
+    SmemBuffer,
     Tile,
     WarpRole,
     WgmmaRS,
@@ -73,6 +75,7 @@ from fp4cc.passes.resources.split import (
 from fp4cc.passes.resources.walk import plan_walk
 from fp4cc.passes.rewrites.row_scales import split_row_scales
 from fp4cc.targets.sm90 import SM90A
+from fp4rt.manifest import TensorMap
 from fp4rt.sizes import evaluate
 
 #: Rows of x of a tile: 128 sums a thread, or 64.
@@ -96,7 +99,7 @@ class Work:
 
     `turns`: tiles of half as many are possible. `stored`: the engine stores the result itself, so that a tile need not
     have the 128 rows of an epilogue. `fast`: x is FP8 and so become the weights; there is room for 128 rows then, and
-    a plan for few has no more.
+    a plan for few has no more. `room`: the tiles that fit in shared memory; None: all, as far as is known.
     """
 
     kernel: Kernel
@@ -107,6 +110,7 @@ class Work:
     turns: bool
     stored: bool
     fast: bool = False
+    room: frozenset[tuple[int, int, int]] | None = None
 
     @property
     def tiles(self) -> dict[tuple[int, int, int], tuple[int, bool]]:
@@ -116,7 +120,7 @@ class Work:
         if self.turns:
             rows = (CTA_ROWS, FEW_ROWS) if self.stored or self.fast else (CTA_ROWS,)
             found |= {(each, self.columns // 2, stage_k): (each, True) for each in rows}
-        return found
+        return found if self.room is None else {tile: found[tile] for tile in found if tile in self.room}
 
     def most_rows(self, tile: tuple[int, ...]) -> int | None:
         """The most rows of x that a plan with one of the tiles serves; None: any number."""
@@ -170,7 +174,20 @@ def work_of(kernel: Kernel) -> Work | list[Diagnostic]:
     turns = columns == WEIGHT_ROWS and half in tile_widths(frame, problem, [half]) and bool(whole_panels(frame, [half]))
     fast = is_fast(kernel, problem)
     stored = turns and not fast and stored_by_engine(plan_epilogue(frame, sizes, half), FEW_ROWS, 1) is not None
-    return Work(kernel, sizes, problem, frame, columns, turns, stored, fast)
+    work = Work(kernel, sizes, problem, frame, columns, turns, stored, fast)
+    room = frozenset(tile for tile in work.tiles if _has_room(work, tile))
+    if not room:
+        return [
+            error("FP5012", "with weights in registers the stages do not fit beside what the epilogue needs",
+                  kernel.span, help="store fewer outputs"),
+        ]  # fmt: skip
+    return replace(work, room=room)
+
+
+def _has_room(work: Work, tile: tuple[int, int, int]) -> bool:
+    """Whether as many stages as a tile needs fit beside its epilogue."""
+    layout = _layout(work, tile, Needs(work.kernel.args))
+    return layout.fits >= least_stages(layout.engine)
 
 
 def takes_weights(kernel: Kernel, target: str, bounds: Bounds) -> bool:
@@ -272,27 +289,16 @@ def _lower_with(work: Work, case: Case, required: tuple[Constraint, ...]) -> Low
     chosen = rows, _, _ = _tile(work, case)
     tile, cluster = work.whole(chosen), Cluster(1, 1)
     needs = Needs(kernel.args)
-    readers = Readers(kernel, work.sizes, problem, kernel.constraints, needs)
-    engine = _engine(work, chosen, readers)
+    layout = _layout(work, chosen, needs, case)
+    engine, mainloop, split, epilogue = layout.engine, layout.mainloop, layout.split, layout.epilogue
     if rows > CTA_ROWS:
         needs.size("rows_of_x", problem.m, f"rows of {problem.a.arg}")
-    mainloop, maps = plan_mainloop(problem, engine)
     least = least_stages(engine)
-    split = _split(work, case, chosen, mainloop, engine)
-    others = (*partial_sums(engine), *split_words(split))
-    limits = [staging_limit(mainloop, stages, others) for stages in range(_WANTED_STAGES, least - 1, -1)]
-    limit = next((limit for limit in limits if limit >= _LEAST_STAGING), limits[-1])
-    epilogue = plan_epilogue(work.frame, work.sizes, tile.n, min(STAGING_LIMIT, limit))
-    own = None if work.fast else stored_by_engine(epilogue, rows, 1 if engine.turns else WARPGROUPS)
-    epilogue, exchange = (epilogue, EXCHANGE) if own is None else (own, None)
-    engine = replace(engine, stores=own is not None)
-    others = (*others, *epilogue.staging)
-    fits = fitting(mainloop, others, exchange)
-    stages = choose_stages(kernel, schedule, lambda _: fits, SM90A.stages_max, least=least, even=engine.turns)
+    stages = choose_stages(kernel, schedule, lambda _: layout.fits, SM90A.stages_max, least=least, even=engine.turns)
     walk = plan_walk(problem, tile, cluster, _BAND if (band := asked_band(schedule)) is None else band)
     program, split_params = with_parts(epilogue.program, walk.tiles, split)
     walk = over_parts(walk, split)
-    maps = (*maps, *epilogue.tensor_maps)
+    maps = (*layout.maps, *epilogue.tensor_maps)
     lengths = [*product_sizes(problem, walk, program, (mainloop,)), *split_sizes(split)]
     lowered = LoweredKernel(
         name=kernel.name,
@@ -303,7 +309,7 @@ def _lower_with(work: Work, case: Case, required: tuple[Constraint, ...]) -> Low
         walk=walk,
         roles=_roles(engine),
         named_barriers=_barriers(engine, epilogue, split),
-        smem=plan_smem(mainloop, stages, others, exchange),
+        smem=plan_smem(mainloop, stages, layout.others, layout.exchange),
         tensor_maps=maps,
         epilogue=program,
         launch=Launch(
@@ -322,10 +328,43 @@ def _lower_with(work: Work, case: Case, required: tuple[Constraint, ...]) -> Low
         engine=engine,
         split=split,
         tile=tile,
-        pipeline=plan_pipeline(mainloop, stages, exchange, engine.multiplying),
-        exchange=exchange,
+        pipeline=plan_pipeline(mainloop, stages, layout.exchange, engine.multiplying),
+        exchange=layout.exchange,
     )
     return replace(lowered, decisions=explain_choices(lowered))
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """What a tile needs of shared memory: `others` beside the ring, of which `fits` stages fit."""
+
+    engine: WgmmaRS
+    mainloop: Mainloop
+    maps: tuple[TensorMap, ...]
+    split: Split | None
+    epilogue: EpiloguePlan
+    exchange: Exchange | None
+    others: tuple[SmemBuffer, ...]
+    fits: int
+
+
+def _layout(work: Work, chosen: tuple[int, int, int], needs: Needs, case: Case | None = None) -> _Layout:
+    """The layout of one of the tiles; without a case, with all of K in one part."""
+    readers = Readers(work.kernel, work.sizes, work.problem, work.kernel.constraints, needs)
+    engine = _engine(work, chosen, readers)
+    mainloop, maps = plan_mainloop(work.problem, engine)
+    split = None if case is None else _split(work, case, chosen, mainloop, engine)
+    others = (*partial_sums(engine), *split_words(split))
+    stages = range(_WANTED_STAGES, least_stages(engine) - 1, -1)
+    limits = [staging_limit(mainloop, each, others) for each in stages]
+    limit = next((limit for limit in limits if limit >= _LEAST_STAGING), limits[-1])
+    epilogue = plan_epilogue(work.frame, work.sizes, work.whole(chosen).n, min(STAGING_LIMIT, limit))
+    own = None if work.fast else stored_by_engine(epilogue, chosen[0], 1 if engine.turns else WARPGROUPS)
+    epilogue, exchange = (epilogue, EXCHANGE) if own is None else (own, None)
+    engine = replace(engine, stores=own is not None)
+    others = (*others, *epilogue.staging)
+    fits = fitting(mainloop, others, exchange)
+    return _Layout(engine, mainloop, maps, split, epilogue, exchange, others, fits)
 
 
 def _engine(work: Work, tile: tuple[int, int, int], readers: Readers) -> WgmmaRS:
