@@ -30,6 +30,16 @@ class SplitText:
         """From four sums of a thread to its next four: all threads' lie side by side."""
         return 16 * self.threads
 
+    @property
+    def groups(self) -> int:
+        """Groups of 32 sums of a thread, as tensor memory gives them."""
+        return self.sums // 32
+
+    @property
+    def group_bytes(self) -> int:
+        """From one of them to the next."""
+        return 8 * self.step_bytes
+
 
 def split_text(lowered: LoweredKernel, thread: str, first: str, rank: str = "cta_m") -> SplitText | None:
     """What the templates say; None where a CTA has all of K. `rank`: the CTA's number in a cluster of several."""

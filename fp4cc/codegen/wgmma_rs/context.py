@@ -34,11 +34,12 @@ _UNNAMED = ("STORE_BARRIER_2", "SPAN_BARRIER_2")
 class FastText:
     """What only products of FP8 substitute.
 
-    `ordered`: warpgroups take turns. `few`: x has fewer rows than a tile. `infinite`: weights of 2^128 and more are.
+    `ordered`: warpgroups take turns. `absent`: rows of a tile that x does not have. `infinite`: weights of 2^128
+    and more are.
     """
 
     ordered: bool
-    few: bool
+    absent: int
     infinite: bool
 
 
@@ -77,6 +78,7 @@ class WgmmaRSText:
     mma_needs: frozenset[str]
     walk: WalkText
     split: SplitText | None
+    crossing: str
 
 
 def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Frame, WgmmaRSText]:
@@ -130,13 +132,21 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Fr
         mma_needs=_mma_needs(engine, bool(readers or rows_of_atoms), parts),
         split=split_text(lowered, "(mma_warp * 32 + lane)", "mma_warp == 0"),
         walk=walk_of_exchanged(lowered.epilogue, epilogue, around.uses, reads),
+        crossing=_crossing(engine),
     )
+
+
+def _crossing(engine: WgmmaRS) -> str:
+    """What writes a thread's sums where they cross to the epilogue."""
+    if engine.fast:
+        return f"store_transposed_rows(acc_registers, {engine.rows // 2}, exchange, EXCHANGE_PITCH)"
+    return "store_transposed(acc_registers, 64 * part, exchange, EXCHANGE_PITCH)"
 
 
 def _fast(lowered: LoweredKernel) -> FastText | None:
     engine = lowered.engine_as(WgmmaRS)
     plain = lowered.kernel.arg(lowered.products.a.arg).format is None
-    return FastText(engine.ordered, engine.rows < lowered.tile.m, plain) if engine.fast else None
+    return FastText(engine.ordered, max(0, lowered.tile.m - engine.rows), plain) if engine.fast else None
 
 
 def _mma_needs(engine: WgmmaRS, reads_by_row: bool, parts: int) -> frozenset[str]:
