@@ -1,4 +1,4 @@
-"""What a call makes is freed with the last reference to it, without a look for cycles.
+"""What a call takes and makes is freed with the last reference to it, without a look for cycles.
 
 torch's trees of CUDA graphs refuse to go on while memory of their pool is held by anybody else.
 """
@@ -51,7 +51,7 @@ def tensors(value: Any) -> list[Any]:
 
 @pytest.mark.parametrize("how", ["kernel", "by name", "on tensors"])
 @pytest.mark.parametrize("name", KERNELS)
-def test_outputs(name: str, how: str) -> None:
+def test_inputs_and_outputs(name: str, how: str) -> None:
     kernel = pair(name)[0]
     operator = kernel.as_torch_op(f"fp4cc_test_freed::k{next(_names)}")
     prepared = Prepared(kernel, Schema(kernel.manifest.kernel))
@@ -63,10 +63,11 @@ def test_outputs(name: str, how: str) -> None:
     call = calls[how]
     for m in (16, 16, 32, 16):
         args = good(name, m, 32)
-        given = {t.data_ptr() for each in args.values() for t in tensors(each)}
-        made = [t for t in tensors(call(**args)) if t.data_ptr() not in given]
-        held = [StorageWeakRef(t.untyped_storage()) for t in made]
-        assert held
+        given = [t for each in args.values() for t in tensors(each)]
+        own = {t.data_ptr() for t in given}
+        made = [t for t in tensors(call(**args)) if t.data_ptr() not in own]
+        assert made
+        held = [StorageWeakRef(t.untyped_storage()) for t in (*given, *made)]
         assert not any(ref.expired() for ref in held)
-        del made
+        del args, given, made
         assert all(ref.expired() for ref in held)
