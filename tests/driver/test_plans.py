@@ -79,7 +79,7 @@ def _ran(*arguments: object) -> Any:
 
 
 @given(requests())
-@settings(max_examples=12, deadline=None, derandomize=True)
+@settings(max_examples=8, deadline=None, derandomize=True)
 def test_explain_prints_the_plan_that_compile_builds(
     folder: Path, asked: tuple[str, str, list[str], dict[str, int]]
 ) -> None:
