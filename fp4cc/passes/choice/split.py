@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from fp4cc.diagnostics import Diagnostic, error
@@ -32,11 +33,24 @@ def asked_split(schedule: Schedule | None) -> Parts:
     return asked if isinstance(asked, int) else "auto"
 
 
-def parts_asked(case: Case, sizes: Iterable[Expr]) -> Parts:
-    """The parts that a case asks for: of a block, of a candidate, or where all sizes are known the best."""
+@dataclass(frozen=True, slots=True)
+class Picked:
+    """What a candidate of an engine stands for: a tile, as the engine has it, and into how many parts K is split."""
+
+    tile: object = None
+    parts: Parts = 1
+
+
+def parts_asked(case: Case, sizes: Iterable[Expr], *, splittable: bool = True) -> Parts:
+    """The parts that a case asks for: of a block, of a candidate, or the best where all sizes are known.
+
+    `splittable`: whether the compiler may split K by itself.
+    """
     if case.schedule is not None:
         return asked_split(case.schedule)
-    return "auto" if case.pick is None and not any(map(free_names, sizes)) else 1
+    if isinstance(case.pick, Picked):
+        return case.pick.parts
+    return "auto" if splittable and case.pick is None and not any(map(free_names, sizes)) else 1
 
 
 def in_parts(plain: Candidate, clocks: Callable[[int], Expr], pick: object) -> Candidate:

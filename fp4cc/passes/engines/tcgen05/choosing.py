@@ -14,7 +14,7 @@ from fp4cc.passes.choice.cases import Bounds, Case
 from fp4cc.passes.choice.estimate import Shape, clocks_by_parts, estimate
 from fp4cc.passes.choice.refused import ALONE, alone
 from fp4cc.passes.choice.schedule import Ranked, Request, assumed_shape, problem_sizes, rank, read
-from fp4cc.passes.choice.split import Parts, asked_split, least_clocks, parts_of, split_refusals
+from fp4cc.passes.choice.split import Parts, least_clocks, parts_asked, parts_of, split_refusals
 from fp4cc.passes.engines.tcgen05.legality import tile_k
 from fp4cc.passes.engines.tcgen05.mainloops import Fit, constraints, group_products
 from fp4cc.passes.engines.tcgen05.promoted import promoted_choice
@@ -106,7 +106,7 @@ def choose(plain: Work, target: Target, case: Case) -> tuple[Work, Choice]:
             work = swapped_work(plain.kernel, target, case.when, at) if swapped else plain
             refuse_split(work, case.schedule)
             shape, _ = assumed_shape(work.problem, case.when, case.at)
-            offer, asked = make_offer(work, target, request, shape), _parts(work, case.schedule)
+            offer, asked = make_offer(work, target, request, shape), _parts(work, case)
             ranked = rank(request, shape, offer.traffic, offer.target, PARTS if asked == "auto" else (asked,))
             found.append((work, _chosen(work, target, case, request, offer, ranked, asked)))
         except DiagnosticError as failed:
@@ -125,11 +125,11 @@ def _orders(plain: Work, case: Case, request: Request) -> tuple[bool, ...]:
     return (False, True) if wanted and can_swap(plain.kernel) else (False,)
 
 
-def _parts(work: Work, schedule: Schedule | None) -> Parts:
+def _parts(work: Work, case: Case) -> Parts:
     """The parts of K that are asked for; where nothing is, and the sizes are known, those that take the least time."""
     problem = work.problem
     splittable = problem.groups is None and problem.contracted is None and len(work.shared) == 1
-    return "auto" if schedule is None and splittable and _known(problem) else asked_split(schedule)
+    return parts_asked(case, problem_sizes(problem).values(), splittable=splittable)
 
 
 def _known(problem: Problem) -> bool:
@@ -145,7 +145,6 @@ def _chosen(
     if memory is None:
         raise RuntimeError(f"a tile of {option.tile_n} columns was chosen and does not fit")
     _, assumed = assumed_shape(work.problem, case.when, case.at)
-
     if asked == "auto" and _known(work.problem):
         asked = option.parts
     time = clocks_by_parts(option, problem_sizes(work.problem), offer.traffic, target)

@@ -31,7 +31,16 @@ from fp4cc.ir.sizes import Sizes, ceildiv, mul
 from fp4cc.passes.choice.cases import Candidate, Case, Fields
 from fp4cc.passes.choice.refused import alone, left_to_hopper
 from fp4cc.passes.choice.schedule import ORDERS, asked_band, problem_sizes
-from fp4cc.passes.choice.split import Parts, in_parts, least_clocks, parts_asked, parts_of, split_blocks, split_refusals
+from fp4cc.passes.choice.split import (
+    Parts,
+    Picked,
+    in_parts,
+    least_clocks,
+    parts_asked,
+    parts_of,
+    split_blocks,
+    split_refusals,
+)
 from fp4cc.passes.choice.stages import choose_stages, fewer_stages
 from fp4cc.passes.engines.wgmma.decisions import explain_choices
 from fp4cc.passes.engines.wgmma.estimate import clocks
@@ -84,13 +93,6 @@ OWN_FIELDS = ("tile", "cluster", "stages", "split_k", "raster")
 
 
 @dataclass(frozen=True, slots=True)
-class Picked:
-    """Into how many parts a candidate splits K."""
-
-    parts: Parts = 1
-
-
-@dataclass(frozen=True, slots=True)
 class _Work:
     """What is decided before the schedule: the epilogue's frame, the mainloops, the columns of an accumulator."""
 
@@ -135,7 +137,7 @@ def wgmma_candidates(kernel: Kernel) -> list[Candidate]:
         return []  # how many rows a group has is not known when a plan is taken
     tile = work.tile
     plain = Candidate(f"{tile.m} x {tile.n} x {tile.k}", work.clocks(1), Picked())
-    return [in_parts(plain, work.clocks, Picked("auto")) if len(work.steps) == 1 else plain]
+    return [in_parts(plain, work.clocks, Picked(parts="auto")) if len(work.steps) == 1 else plain]
 
 
 def wgmma_blocks(kernel: Kernel, target: str) -> list[Fields]:
@@ -177,11 +179,9 @@ def _promoted(kernel: Kernel, sizes: Sizes) -> _Work:
 
 def _parts(work: _Work, case: Case) -> Parts:
     """Into how many parts K is to be split."""
-    in_groups = work.problem.groups is not None or work.problem.contracted is not None
-    if case.schedule is None and (in_groups or len(work.steps) > 1):
-        return 1
-    picked = case.pick.parts if isinstance(case.pick, Picked) else None
-    return picked or parts_asked(case, problem_sizes(work.problem).values())
+    problem = work.problem
+    splittable = problem.groups is None and problem.contracted is None and len(work.steps) == 1
+    return parts_asked(case, problem_sizes(problem).values(), splittable=splittable)
 
 
 def _lower_with(work: _Work, case: Case, required: tuple[Constraint, ...]) -> LoweredKernel:

@@ -28,7 +28,7 @@ from fp4cc.ir.lowered_epilogue import CTA_ROWS
 from fp4cc.ir.sizes import Sizes, ceildiv, mul
 from fp4cc.passes.choice.cases import Bounds, Candidate, Case, Fields
 from fp4cc.passes.choice.schedule import ORDERS, asked_band, assumed_shape, problem_sizes
-from fp4cc.passes.choice.split import Parts, in_parts, least_clocks, parts_asked, parts_of, split_blocks
+from fp4cc.passes.choice.split import Parts, Picked, in_parts, least_clocks, parts_asked, parts_of, split_blocks
 from fp4cc.passes.choice.stages import choose_stages, fewer_stages
 from fp4cc.passes.engines.wgmma_fp8.decisions import explain_choices
 from fp4cc.passes.engines.wgmma_fp8.memory import (
@@ -68,14 +68,6 @@ _ROLES = (
     WarpRole("mma", WARPGROUP_WARPS, MMA_WARPS, "that multiply and add in f32"),
     WarpRole("load", WARPGROUP_WARPS + MMA_WARPS, WARPGROUP_WARPS, "of which one is for TMA"),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Picked:
-    """A candidate's tile, and into how many parts K is split."""
-
-    shape: Shape
-    parts: Parts = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +154,9 @@ def _work(kernel: Kernel) -> _Work | None:
 def _shape(work: _Work, case: Case) -> Shape:
     """The tile: as chosen by the table over sizes, or the fastest of what is asked for."""
     problem, fields = work.fast.problem, case.schedule.fields if case.schedule is not None else {}
-    if isinstance(case.pick, Picked) and case.pick.shape in work.shapes:
-        return case.pick.shape
+    for shape in work.shapes:
+        if isinstance(case.pick, Picked) and case.pick.tile == shape:
+            return shape
     bounds = Bounds.of(work.fast.kernel, case.when)
     tile, cluster = fields.get("tile", ("auto",)), fields.get("cluster", ("auto",))
     found = [
@@ -180,10 +173,8 @@ def _shape(work: _Work, case: Case) -> Shape:
 
 def _parts(work: _Work, case: Case) -> Parts:
     """Into how many parts K is to be split."""
-    if work.fast.problem.groups is not None and case.schedule is None:
-        return 1
-    picked = case.pick.parts if isinstance(case.pick, Picked) else None
-    return picked or parts_asked(case, problem_sizes(work.fast.problem).values())
+    problem = work.fast.problem
+    return parts_asked(case, problem_sizes(problem).values(), splittable=problem.groups is None)
 
 
 def _lower_with(work: _Work, case: Case, required: tuple[Constraint, ...]) -> LoweredKernel:

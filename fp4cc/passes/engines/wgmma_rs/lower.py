@@ -33,7 +33,7 @@ from fp4cc.ir.lowered_epilogue import CTA_ROWS
 from fp4cc.ir.sizes import Sizes, ceildiv
 from fp4cc.passes.choice.cases import Bounds, Candidate, Case, Fields
 from fp4cc.passes.choice.schedule import ORDERS, asked_band, assumed_shape, problem_sizes
-from fp4cc.passes.choice.split import Parts, in_parts, least_clocks, parts_asked, parts_of, split_blocks
+from fp4cc.passes.choice.split import Parts, Picked, in_parts, least_clocks, parts_asked, parts_of, split_blocks
 from fp4cc.passes.choice.stages import asked_stages, choose_stages, fewer_stages
 from fp4cc.passes.engines.wgmma_rs.decisions import explain_choices
 from fp4cc.passes.engines.wgmma_rs.estimate import clocks
@@ -139,14 +139,6 @@ class Work:
     def clocks(self, tile: tuple[int, int, int], parts: int = 1) -> Expr:
         """The time with one of the tiles and K in so many parts, but for DRAM."""
         return clocks(self.problem, tile[1], self.tiles[tile], parts, fast=self.fast)
-
-
-@dataclass(frozen=True, slots=True)
-class Picked:
-    """A candidate's tile, and into how many parts K is split."""
-
-    tile: tuple[int, int, int]
-    parts: Parts = 1
 
 
 def work_of(kernel: Kernel) -> Work | list[Diagnostic]:
@@ -280,8 +272,7 @@ def _tile(work: Work, case: Case) -> tuple[int, int, int]:
 
 def _parts(work: Work, case: Case) -> Parts:
     """Into how many parts K is to be split."""
-    picked = case.pick.parts if isinstance(case.pick, Picked) else None
-    return picked or parts_asked(case, problem_sizes(work.problem).values())
+    return parts_asked(case, problem_sizes(work.problem).values())
 
 
 def _lower_with(work: Work, case: Case, required: tuple[Constraint, ...]) -> LoweredKernel:
