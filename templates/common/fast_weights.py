@@ -136,10 +136,3 @@ def mma_of_fp8_from_registers(registers, columns, elements, a, b, keep):
     )
     for i in range(count):
         registers[i] = Float32(llvm.extractvalue(Float32.mlir_type, sums, [i]))
-
-
-def store_transposed_rows(registers, count, address, pitch):
-    """Write a thread's sums of wgmma's D, of `2 * count` columns, as rows `pitch` bytes apart."""
-    for i in range(count):
-        offset = (i // 4 * 8 + i % 2) * pitch + i // 2 % 2 * 32
-        shared_store_f32(address + offset, registers[i])

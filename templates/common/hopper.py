@@ -35,34 +35,19 @@ def clear(registers, count):
         registers[i] = Float32(0.0)
 
 
-def mma_64_rows(registers, first, columns, wide, a, b, keep=True):
+def mma_64_rows(registers, first, columns, wide, a, b, keep=True, across=(0, 0)):
     """Registers first.. += A B for 64 rows, `columns` and 16 of K, bf16 or f16 by descriptors: columns / 2 sums.
 
     Without `keep` what was in the registers does not count; the compiler still sees that they stay the same ones.
+    `across` is 1 of an operand with K as its outer axis, whose rows lie side by side.
     """
     count = columns // 2
     outputs = ", ".join(f"${i}" for i in range(count))
-    text = "wgmma.mma_async.sync.aligned.m64n%dk16.f32.%s.%s {%s}, $%d, $%d, %d, 1, 1, 0, 0;"
+    text = "wgmma.mma_async.sync.aligned.m64n%dk16.f32.%s.%s {%s}, $%d, $%d, %d, 1, 1, %d, %d;"
     sums = llvm.inline_asm(
         llvm.StructType.get_literal([Float32.mlir_type] * count),
         [x.ir_value() for x in (*[registers[first + i] for i in range(count)], a, b)],
-        text % (columns, wide, wide, outputs, 2 * count, 2 * count + 1, keep),
-        ",".join([*["=f"] * count, *[str(i) for i in range(count)], "l", "l"]),
-        has_side_effects=True,
-    )
-    for i in range(count):
-        registers[first + i] = Float32(llvm.extractvalue(Float32.mlir_type, sums, [i]))
-
-
-def mma_64_rows_across(registers, first, columns, wide, a, b, a_across, b_across):
-    """The same where K is the outer axis of A, or of B (`a_across`, `b_across` 1): its rows lie side by side."""
-    count = columns // 2
-    outputs = ", ".join(f"${i}" for i in range(count))
-    text = "wgmma.mma_async.sync.aligned.m64n%dk16.f32.%s.%s {%s}, $%d, $%d, 1, 1, 1, %d, %d;"
-    sums = llvm.inline_asm(
-        llvm.StructType.get_literal([Float32.mlir_type] * count),
-        [x.ir_value() for x in (*[registers[first + i] for i in range(count)], a, b)],
-        text % (columns, wide, wide, outputs, 2 * count, 2 * count + 1, a_across, b_across),
+        text % (columns, wide, wide, outputs, 2 * count, 2 * count + 1, keep, *across),
         ",".join([*["=f"] * count, *[str(i) for i in range(count)], "l", "l"]),
         has_side_effects=True,
     )

@@ -173,9 +173,9 @@ def stage_transposed(values, pack, slab, lane, group):
         )
 
 
-def store_transposed(registers, first, address, pitch):
-    """Write sums of 128 columns of wgmma's D, from register `first` on, as rows `pitch` bytes apart."""
-    for i in range(64):
+def store_transposed(registers, first, count, address, pitch):
+    """Write `count` sums of wgmma's D, from register `first` on, as rows `pitch` bytes apart."""
+    for i in range(count):
         offset = (i // 4 * 8 + i % 2) * pitch + i // 2 % 2 * 32
         shared_store_f32(address + offset, registers[first + i])
 

@@ -46,8 +46,7 @@ class LoopText:
     conversions: list[FeedCalls]
     a_part: str
     products: list[ProductText]
-    multiply: str
-    orders: str  # of an instruction that reads operands that lie across: which they are
+    across: str  # the argument that says which operands lie across, if any do
     clearing: list[CallText]
 
 
@@ -87,8 +86,7 @@ def _loop(lowered: LoweredKernel, mainloop: Mainloop, wide: Wide, number: int) -
             ProductText(_part(lowered, mainloop, Part("B", place), _half_of_b(lowered)), _first(lowered, product.slot))
             for place, product in enumerate(mainloop.products)
         ],
-        multiply="mma_64_rows_across" if any(across) else "mma_64_rows",
-        orders="".join(f", {int(each)}" for each in across) if any(across) else "",
+        across=f", across=({int(across[0])}, {int(across[1])})" if any(across) else "",
         clearing=clearing(lowered, mainloop, "thread", THREADS),
     )
 

@@ -138,9 +138,8 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Fr
 
 def _crossing(engine: WgmmaRS) -> str:
     """What writes a thread's sums where they cross to the epilogue."""
-    if engine.fast:
-        return f"store_transposed_rows(acc_registers, {engine.rows // 2}, exchange, EXCHANGE_PITCH)"
-    return "store_transposed(acc_registers, 64 * part, exchange, EXCHANGE_PITCH)"
+    first, count = ("0", engine.rows // 2) if engine.fast else ("64 * part", CTA_ROWS // 2)
+    return f"store_transposed(acc_registers, {first}, {count}, exchange, EXCHANGE_PITCH)"
 
 
 def _fast(lowered: LoweredKernel) -> FastText | None:
