@@ -11,9 +11,12 @@ of the kernel's `.launch`.
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from fp4emu.asynchronous import Mode
 from fp4emu.errors import Fault
@@ -21,6 +24,9 @@ from fp4emu.gpu import TARGETS, Gpu, runs_on
 from fp4emu.host import Array, HostMemory
 from fp4emu.order.checks import Level, Order
 from fp4emu.tensormap import TensorMap
+
+#: Floats by their bytes, as `struct` has them.
+_FLOATS = {2: "e", 4: "f", 8: "d"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +56,8 @@ def launch(
     """Runs a kernel of a function that `cute.compile` has compiled, or of PTX.
 
     There is an argument for each of the entry's parameters: an array (numpy, torch, `fp4emu.triton.Array`), which the
-    kernel reads and writes; a number; bytes; a `Described` tensor map. `entry` may be left out where there is one;
+    kernel reads and writes; a number, where it is a float an f16, f32 or f64 by the parameter's size; bytes; a
+    `Described` tensor map. `entry` may be left out where there is one;
     `shared` counts bytes of dynamic shared memory. Raises `fp4emu.Fault`, also where the order of accesses is not
     proved (docs/emulator.md, "Order").
     """
@@ -92,8 +99,12 @@ def _packed(memory: HostMemory, size: int, argument: Any) -> bytes | TensorMap:
         return bytes(argument)
     if isinstance(argument, Described):
         return argument.parameter(memory)
-    if isinstance(argument, bool | int):
+    if isinstance(argument, bool | int | np.integer | np.bool_):
         return (int(argument) & ((1 << 8 * size) - 1)).to_bytes(size, "little")
+    if isinstance(argument, float | np.floating):
+        if size not in _FLOATS:
+            raise Fault(f"a parameter of {size} bytes is given the number {argument}", hint="give it as bytes")
+        return struct.pack(f"<{_FLOATS[size]}", float(argument))
     return memory.address(argument).to_bytes(8, "little").ljust(size, b"\0")
 
 

@@ -129,6 +129,27 @@ def test_a_cute_function_launches(x: Any) -> None:
     assert verdict == fp4emu.cute.Verdict((), "")
 
 
+NUMBERS = """.version 8.8
+.target sm_90a
+.address_size 64
+.visible .entry numbers(.param .u64 y, .param .f32 a, .param .f64 b, .param .s32 c)
+{ .reg .f32 %f<3>; .reg .f64 %e<3>; .reg .b32 %r<3>; .reg .b64 %d<3>;
+ld.param.u64 %d1, [y]; ld.param.f32 %f1, [a]; ld.param.f64 %e1, [b]; ld.param.s32 %r1, [c];
+cvt.rn.f32.f64 %f2, %e1; add.f32 %f1, %f1, %f2; cvt.rn.f32.s32 %f2, %r1; add.f32 %f1, %f1, %f2;
+st.global.f32 [%d1], %f1; ret; }
+"""
+
+
+@pytest.mark.parametrize("of", [float, np.float32, np.float64])
+def test_numbers_become_parameters_of_their_size(of: Any) -> None:
+    y = np.zeros(1, np.float32)
+    fp4emu.cute.launch(NUMBERS, y, of(0.5), of(2.25), np.int32(-8), grid=(1,), block=(1,))
+    assert y.tolist() == [-5.25]
+    with pytest.raises(Fault, match="a parameter of 1 bytes is given the number 0.5"):
+        fp4emu.cute.launch(NUMBERS.replace(".s32 c", ".u8 c").replace("ld.param.s32", "ld.param.u8"), y, 1.0, 1.0, 0.5,
+                           grid=(1,), block=(1,))  # fmt: skip
+
+
 def test_a_cute_function_with_a_descriptor() -> None:
     x, y = np.arange(256, dtype=np.float32).reshape(8, 32), np.zeros(128, np.float32)
     shape = {"dtype": DataType.F32, "dims": (32, 8), "strides": (128,), "box": (32, 4)}
