@@ -165,7 +165,10 @@ def _check_narrow(context: Context, values: tuple[Val, Val], spans: tuple[Span, 
             f"`accumulate = fast` of {dtype_name(value.dtype)}",
             span,
             f"its elements are {element}",
-            notes=["fast sums are those of a tensor core for e4m3 and e5m2; for others there are none but f32"],
+            notes=[
+                "fast sums are those of a tensor core for e4m3 and e5m2, or for one of them beside e2m1 with e8m0 "
+                "scales; for others there are none but f32"
+            ],
             help="leave it out",
         )
 

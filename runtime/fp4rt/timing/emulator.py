@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fp4num import Quantized
+from fp4rt import arrays
 from fp4rt.devices.emulator import EmulatorDevice
 from fp4rt.inputs import random_inputs
 from fp4rt.typed import shape_of
@@ -162,8 +163,6 @@ def _arguments(artifact: Artifact, dims: Mapping[str, int]) -> dict[str, Any]:
     if grouped or sum(math.prod(shape_of(arg, dims)) for arg in typed.args) <= _RANDOM:
         return random_inputs(artifact.manifest, dims)
     found: dict[str, Any] = {}
-    types = {"f32": np.float32, "f16": np.float16, "bf16": np.uint16, "i32": np.int32, "u32": np.uint32,
-             "u64": np.uint64, "bool": np.bool_}  # fmt: skip
     for arg in typed.args:
         shape = shape_of(arg, dims)
         if arg.direction == "out":
@@ -172,7 +171,7 @@ def _arguments(artifact: Artifact, dims: Mapping[str, int]) -> dict[str, Any]:
             if arg.default is None:
                 found[arg.name] = 1
         elif arg.format is None:
-            found[arg.name] = np.zeros(shape, types.get(str(arg.dtype), np.uint8))
+            found[arg.name] = np.zeros_like(arrays.empty(shape, str(arg.dtype), "numpy", None))
         else:
             fmt = arg.format
             count = fmt.layout.size(*fmt.scale_grid(shape)) if fmt.scale is not None else 0
