@@ -136,7 +136,8 @@ def counted(before: str, after: str) -> Change:
     return at(instruction("atom.acq_rel"), operands(before, after))
 
 
-MUTATIONS = [
+#: What holds of parts that meet, wherever their sums are.
+ARRIVALS = [
     Mutation("arrival without an order", counted("acq_rel", "relaxed"), ordered=True),
     Mutation("arrival does not release", counted("acq_rel", "acquire"), ordered=True),
     Mutation("arrival does not acquire", counted("acq_rel", "release"), ordered=True),
@@ -144,6 +145,9 @@ MUTATIONS = [
     Mutation("count not back at 0", counted("inc", "add")),
     Mutation("arrival before all have stored", without(met(0)), ordered=True),
     Mutation("parts read before the arrival is known", without(met(1)), ordered=True),
+]
+MUTATIONS = [
+    *ARRIVALS,
     Mutation("parts added to this CTA's own sums", without(call(kernel, "clear", 1))),
 ]
 

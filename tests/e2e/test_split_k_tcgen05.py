@@ -18,7 +18,7 @@ import pytest
 
 from .mutants import Find, Mutation, argument, at, call, role, to, without
 from .test_mutations import assert_caught
-from .test_split_k import bits, counted, met
+from .test_split_k import ARRIVALS, bits
 from .test_swap import EPILOGUES, FORMATS, OPERANDS
 
 Check = Callable[..., None]
@@ -196,13 +196,7 @@ def waits(kind: str, which: int = 0) -> Find:
 
 
 MUTATIONS = [
-    Mutation("arrival without an order", counted("acq_rel", "relaxed"), ordered=True),
-    Mutation("arrival does not release", counted("acq_rel", "acquire"), ordered=True),
-    Mutation("arrival does not acquire", counted("acq_rel", "release"), ordered=True),
-    Mutation("arrival for this CTA alone", counted("gpu", "cta"), ordered=True),
-    Mutation("count not back at 0", counted("inc", "add")),
-    Mutation("arrival before all have stored", without(met(0)), ordered=True),
-    Mutation("parts read before the arrival is known", without(met(1)), ordered=True),
+    *ARRIVALS,
     Mutation("parts added to one another's columns", without(call(EPILOGUE, "clear"))),
     Mutation("sums stored before they are read", without(waits("LOAD")), ordered=True),
     Mutation("sums of all parts read before they are there", without(waits("STORE", 1)), ordered=True),

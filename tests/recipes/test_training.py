@@ -73,10 +73,8 @@ def test_nvfp4_step(recipe: Callable[[str], Recipe]) -> None:
     assert close(found["dw"], f32(dy).T @ f32(x), 0.3)
 
 
-@pytest.mark.slow
-def test_mx_step(recipe: Callable[[str], Recipe]) -> None:
-    rng = np.random.default_rng(1)
-    x, w, dy = (bf16(rng.integers(-100, 101, shape) / 64) for shape in ((M, K), (N, K), (M, N)))
+def step_in_both_layouts(recipe: Recipe, x: Any, w: Any, dy: Any, formats: dict[str, str]) -> dict[str, Any]:
+    """A step whose quantizers make each tensor and its transpose; equal to numpy's, operands and products."""
 
     def chain(run: Runner) -> dict[str, Any]:
         qx, qw, qdy = run("quantize_x", x=x), run("quantize_w", w=w), run("quantize_dy", dy=dy)
@@ -87,19 +85,25 @@ def test_mx_step(recipe: Callable[[str], Recipe]) -> None:
             **run("wgrad", dyt=qdy["qt"], xt=qx["qt"]),
         }  # fmt: skip
 
-    found = recipe("mx_training").run(chain)
-    model = {
-        name: quantize(f32(value), fmt)
-        for name, value, fmt in (
-            ("x", x, "mxfp8_e4m3"), ("xt", x.T, "mxfp8_e4m3"), ("w", w, "mxfp8_e4m3"), ("wt", w.T, "mxfp8_e4m3"),
-            ("dy", dy, "mxfp8_e5m2"), ("dyt", dy.T, "mxfp8_e5m2"),
-        )
-    }  # fmt: skip
+    found = recipe.run(chain)
+    given = {"x": x, "w": w, "dy": dy}
+    model = {name: quantize(f32(value), formats[name]) for name, value in given.items()}
+    model |= {f"{name}t": quantize(f32(value.T), formats[name]) for name, value in given.items()}
     for name, expected in model.items():
         assert equal(found[name], expected), name
     np.testing.assert_array_equal(codes(found["y"]), bf16(product(model["x"], model["w"])))
     np.testing.assert_array_equal(codes(found["dx"]), bf16(product(model["dy"], model["wt"])))
     np.testing.assert_array_equal(found["dw"], product(model["dyt"], model["xt"]))
+    return found
+
+
+@pytest.mark.slow
+def test_mx_step(recipe: Callable[[str], Recipe]) -> None:
+    rng = np.random.default_rng(1)
+    x, w, dy = (bf16(rng.integers(-100, 101, shape) / 64) for shape in ((M, K), (N, K), (M, N)))
+
+    formats = {"x": "mxfp8_e4m3", "w": "mxfp8_e4m3", "dy": "mxfp8_e5m2"}
+    found = step_in_both_layouts(recipe("mx_training"), x, w, dy, formats)
     assert close(f32(found["y"]), f32(x) @ f32(w).T, 0.05)
     assert close(f32(found["dx"]), f32(dy) @ f32(w), 0.1)
     assert close(found["dw"], f32(dy).T @ f32(x), 0.1)
@@ -115,29 +119,9 @@ def test_deepseek_step(recipe: Callable[[str], Recipe]) -> None:
         value[:, ::128] = value[::128] = 7
     x, w, dy = bf16(x), bf16(w), bf16(dy)
 
-    def chain(run: Runner) -> dict[str, Any]:
-        qx, qw, qdy = run("quantize_x", x=x), run("quantize_w", w=w), run("quantize_dy", dy=dy)
-        return {
-            "x": qx["q"], "xt": qx["qt"], "w": qw["q"], "wt": qw["qt"], "dy": qdy["q"], "dyt": qdy["qt"],
-            **run("fprop", x=qx["q"], w=qw["q"]),
-            **run("dgrad", dy=qdy["q"], wt=qw["qt"]),
-            **run("wgrad", dyt=qdy["qt"], xt=qx["qt"]),
-        }  # fmt: skip
-
-    found = recipe("deepseek_training").run(chain)
-    model = {
-        name: quantize(f32(value), fmt)
-        for name, value, fmt in (
-            ("x", x, "ds_act"), ("xt", x.T, "ds_act"), ("w", w, "ds_weight"), ("wt", w.T, "ds_weight"),
-            ("dy", dy, "ds_act"), ("dyt", dy.T, "ds_act"),
-        )
-    }  # fmt: skip
-    for name, expected in model.items():
-        assert equal(found[name], expected), name
+    formats = {"x": "ds_act", "w": "ds_weight", "dy": "ds_act"}
+    found = step_in_both_layouts(recipe("deepseek_training"), x, w, dy, formats)
     np.testing.assert_array_equal(dequantize(found["wt"]), dequantize(found["w"]).T)
-    np.testing.assert_array_equal(codes(found["y"]), bf16(product(model["x"], model["w"])))
-    np.testing.assert_array_equal(codes(found["dx"]), bf16(product(model["dy"], model["wt"])))
-    np.testing.assert_array_equal(found["dw"], product(model["dyt"], model["xt"]))
     assert close(f32(found["y"]), f32(x) @ f32(w).T, 0.01)
     assert close(f32(found["dx"]), f32(dy) @ f32(w), 0.01)
     assert close(found["dw"], f32(dy).T @ f32(x), 0.01)
