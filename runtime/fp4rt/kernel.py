@@ -180,6 +180,8 @@ class Kernel:
     ) -> Bound:
         """Check and pack the arguments once; the result runs the kernel on this same memory each time it is called."""
         call, launcher = self.prepare(args, out, workspace, stream)
+        if (prepare := getattr(launcher, "prepare", None)) is not None:
+            prepare()
         return Bound(self, call, launcher)
 
     def new_quick(self, **how: bool) -> Quick | None:

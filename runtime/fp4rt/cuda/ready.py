@@ -248,9 +248,15 @@ def _take(
     return True
 
 
-def model(array: Any) -> Any:
-    """A tensor of one element that looks like an output: torch makes another like it in less time than from words."""
-    return array.new_empty(()).expand(array.shape)
+def model(array: Any, *shape: int, **how: Any) -> Any:
+    """A tensor that looks like an output: torch makes another like it in less time than from words.
+
+    It has no memory. It is kept, and where a call is recorded in a CUDA graph, or warmed up for one, memory would come
+    of the graph's pool, of which torch's trees of graphs allow nothing to be kept.
+    """
+    found = array.new_empty((), **how).expand(shape or array.shape)
+    found.untyped_storage().resize_(0)
+    return found
 
 
 def overlaps(names: Sequence[str], room: Mapping[str, int], written: set[str]) -> list[tuple[int, int, int, int]]:
@@ -288,7 +294,7 @@ def placed(
     if WORKSPACE not in given:
         parts.append(WORKSPACE)
         if plan.workspace:
-            models.append(call.parts[given[0]].array.new_empty((), dtype=torch.uint8).expand(plan.workspace))
+            models.append(model(call.parts[given[0]].array, plan.workspace, dtype=torch.uint8))
         else:
             tail = (0,)
     return {

@@ -18,9 +18,9 @@ import fp4rt
 from fp4rt.cuda import blocks, driver, ready
 from fp4rt.cuda.repeated import Repeated
 
-from ...driver_double import DriverDouble, install
+from ...driver_double import DriverDouble, Gpu, install
 from .test_operators import bf16
-from .test_repeated_calls import KERNELS, good, outcome, outputs_for, pair
+from .test_repeated_calls import KERNELS, good, outcome, outputs_for, pair, planned, scaler
 
 pytestmark = pytest.mark.torch
 
@@ -157,6 +157,31 @@ def test_maps_of_the_format_that_is_known_are_written(double: DriverDouble, monk
     assert not double.named("cuTensorMapReplaceAddress")
     maps = [p for p in double.launched[-1].parameters if len(p) == 128]
     assert [int.from_bytes(p[:8], "little") for p in maps] == [args["x"].data_ptr(), y.data_ptr()]
+
+
+@pytest.mark.parametrize("capturing", [0, 1])
+def test_only_a_bound_call_waits_for_counters_that_need_one_fill(capturing: int, double: DriverDouble) -> None:
+    """On the stream that its workspace is of, which the fill is in order with. Others fill them each time."""
+    waits: list[int] = []
+    double.cuStreamIsCapturing = lambda stream: (0, capturing)  # type: ignore[attr-defined]
+    double.cuStreamSynchronize = lambda stream: (waits.append(stream) or 0,)  # type: ignore[attr-defined]
+    kernel = fp4rt.Kernel(planned(scaler(), workspace=("mul", "M", 16), counters=4), Gpu())
+    kernel.signature.check_data = lambda *_: None  # type: ignore[method-assign]
+    for m in (16, 16, 16, 32, 48):
+        double.calls.clear()
+        kernel(**good("scaler", m, 32))
+        assert len(double.named("cuMemsetD32Async")) == 1 and not waits
+    for stream, used in ((None, 7), (9, 9)):
+        bound = kernel.bind(**good("scaler", 16, 32), stream=stream)
+        assert waits == ([] if capturing else [used])
+        filled = double.named("cuMemsetD32Async")[1:]
+        assert [x[-1] for x in filled] == ([] if capturing else [used])
+        double.calls.clear()
+        for _ in range(2):
+            bound()
+        assert len(double.named("cuMemsetD32Async")) == 2 * capturing
+        waits.clear()
+        double.calls[:] = [("cuMemsetD32Async",)]
 
 
 def test_threads_share_what_is_kept(double: DriverDouble) -> None:
