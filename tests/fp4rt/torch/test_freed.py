@@ -86,16 +86,16 @@ def test_a_call_keeps_no_memory(turns: int) -> None:
 
 
 @pytest.mark.parametrize("how", HOW)
-@pytest.mark.parametrize("name", KERNELS)
-def test_inputs_and_outputs(name: str, how: str) -> None:
-    call = caller(name, how)
-    for m in (16, 16, 32, 16):
-        args = good(name, m, 32)
-        given = [t for each in args.values() for t in tensors(each)]
-        own = {t.data_ptr() for t in given}
-        made = [t for t in tensors(call(**args)) if t.data_ptr() not in own]
-        assert made
-        held = [StorageWeakRef(t.untyped_storage()) for t in (*given, *made)]
-        assert not any(ref.expired() for ref in held)
-        del args, given, made
-        assert all(ref.expired() for ref in held)
+def test_inputs_and_outputs(how: str) -> None:
+    for name in KERNELS:
+        call = caller(name, how)
+        for m in (16, 16, 32, 16):
+            args = good(name, m, 32)
+            given = [t for each in args.values() for t in tensors(each)]
+            own = {t.data_ptr() for t in given}
+            made = [t for t in tensors(call(**args)) if t.data_ptr() not in own]
+            assert made
+            held = [StorageWeakRef(t.untyped_storage()) for t in (*given, *made)]
+            assert not any(ref.expired() for ref in held)
+            del args, given, made
+            assert all(ref.expired() for ref in held), name
