@@ -198,8 +198,18 @@ def host_bytes(v: View) -> np.ndarray:
     """The bytes of a contiguous array in host memory, shared with it: a flat uint8 array."""
     if v.family == "numpy":
         return v.array.reshape(-1).view(np.uint8)
-    torch = sys.modules["torch"]
-    return v.array.detach().reshape(-1).view(torch.uint8).numpy()
+    return np.asarray(_Bytes(v)) if v.nbytes else np.empty(0, np.uint8)
+
+
+class _Bytes:
+    """The memory of a tensor. What torch's own `numpy()` was asked for may never be freed or resized by others, as
+    FSDP does with a parameter that it gathered."""
+
+    __slots__ = ("__array_interface__", "_held")
+
+    def __init__(self, v: View) -> None:
+        self._held = v.array
+        self.__array_interface__ = {"data": (v.address, False), "shape": (v.nbytes,), "typestr": "|u1", "version": 3}
 
 
 def to_host(array: object) -> np.ndarray:

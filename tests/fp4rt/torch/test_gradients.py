@@ -34,7 +34,7 @@ def layer(recipe: str, n: int, k: int, *, bias: bool = False, dtype: torch.dtype
 
 @pytest.mark.parametrize("recipe", TRAINING)
 def test_without_quantizers_gradients_are_finite_differences(recipe: str) -> None:
-    """And y and all gradients are those of float64 autograd, for rows that are filled up. Only transforms want sizes."""
+    """And y and all gradients are float64 autograd's, for rows that are filled up. Only transforms want sizes."""
     n, k = (32, 32) if recipe == "quartet" else (5, 6)
     module = layer(recipe, 128, 128, bias=True, dtype=torch.float64)
     module.weight = torch.nn.Parameter(module.weight[:n, :k].contiguous())

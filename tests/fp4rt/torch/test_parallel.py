@@ -17,6 +17,8 @@ pytestmark = pytest.mark.torch
 
 WORKER = Path(__file__).with_name("parallel_worker.py")
 INFERENCE = [name for name, recipe in RECIPES.items() if recipe.kind == "inference"]
+#: With DDP and FSDP2.
+TRAINING = [name for name, recipe in RECIPES.items() if recipe.kind in ("training", "qat")]
 
 
 def test_two_ranks_are_one_layer(tmp_path: Path) -> None:
@@ -35,7 +37,7 @@ def test_two_ranks_are_one_layer(tmp_path: Path) -> None:
             process.kill()
         assert process.returncode == 0, out
         found = [line.split()[0] for line in out.splitlines() if line.endswith(" equal")]
-        assert found == [*INFERENCE, "DDP", "FSDP2", "errors"]
+        assert found == [*INFERENCE, *TRAINING, "errors"]
 
 
 def test_parts_are_whole_blocks_and_atoms() -> None:
