@@ -1,12 +1,16 @@
 """One rank of a group: python parallel_worker.py RANK RANKS FILE [KERNELS]. Prints what it found equal.
 
-Over gloo, on the CPU; or, with a folder made by `fp4cc recipes build`, over NCCL, each rank on a GPU of its own.
+Over gloo, on the CPU; or, with a folder made by `fp4cc recipes build`, over NCCL, each rank on a GPU of its own. With
+"all" for the rank, they are children of one process that has imported everything, and FILE.RANK has what each printed.
 """
 
 from __future__ import annotations
 
 import copy
+import os
 import sys
+import traceback
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -147,8 +151,31 @@ def check_errors(me: Rank) -> None:
     assert "FP6142: nvfp4_training is a recipe for training" in error(one(256, 64), "nvfp4_training", {"a": "row"})
 
 
-def main() -> None:
-    rank, ranks, file, *kernels = int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]
+def fork(ranks: int, file: str) -> int:
+    """Run all ranks; the status of the worst."""
+    import torch.distributed.fsdp  # pyright: ignore[reportUnusedImport]
+    import torch.optim
+
+    import fp4cc.supply  # noqa: F401  # pyright: ignore[reportUnusedImport]
+
+    torch.optim.SGD([torch.zeros(1)], 1.0)  # which imports the compiler of torch
+    children: list[int] = []
+    for rank in range(ranks):
+        child = os.fork()
+        if not child:
+            with open(f"{file}.{rank}", "w", 1) as out, redirect_stdout(out), redirect_stderr(out):
+                try:
+                    run(rank, ranks, file, [])
+                except BaseException:
+                    traceback.print_exc()
+                    out.flush()
+                    os._exit(1)
+            os._exit(0)
+        children.append(child)
+    return max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children)
+
+
+def run(rank: int, ranks: int, file: str, kernels: list[str]) -> None:
     torch.set_num_threads(1)
     if kernels:
         me = Rank(rank, ranks, torch.device("cuda", rank), Path(kernels[0]))
@@ -171,4 +198,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1] == "all":
+        sys.exit(fork(int(sys.argv[2]), sys.argv[3]))
+    run(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4:])
