@@ -164,13 +164,14 @@ def fork(ranks: int, file: str) -> int:
         child = os.fork()
         if not child:
             with open(f"{file}.{rank}", "w", 1) as out, redirect_stdout(out), redirect_stderr(out):
+                status = 1
                 try:
                     run(rank, ranks, file, [])
-                except BaseException:
+                    status = 0
+                except Exception:  # noqa: BLE001  # the child ends here, whatever it was
                     traceback.print_exc()
-                    out.flush()
-                    os._exit(1)
-            os._exit(0)
+                out.flush()
+                os._exit(status)
         children.append(child)
     return max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children)
 

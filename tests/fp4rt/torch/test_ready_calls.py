@@ -9,10 +9,12 @@ import functools
 import random
 import struct
 import threading
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import fp4rt
 from fp4rt.cuda import blocks, driver, ready
@@ -182,6 +184,31 @@ def test_only_a_bound_call_waits_for_counters_that_need_one_fill(capturing: int,
         assert len(double.named("cuMemsetD32Async")) == 2 * capturing
         waits.clear()
         double.calls[:] = [("cuMemsetD32Async",)]
+
+
+def test_a_mode_sees_what_is_allocated(double: DriverDouble) -> None:
+    """And where there is none, torch is asked past its dispatcher, for row-major tensors."""
+    seen: list[Any] = []
+
+    class Mode(TorchDispatchMode):
+        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            seen.append(function)
+            return function(*args, **(kwargs or {}))
+
+    quick, _, _ = pair("scaler_with_workspace")
+    args = good("scaler_with_workspace", 16, 32)
+    outputs = [quick(**args) for _ in range(4)][-1]
+    (plan,) = quick.quick._plans.values()
+    assert plan.quickly is not None and len(plan.quickly.sizes) == 3
+    with Mode():
+        within = quick(**args)
+    assert seen == [torch.ops.aten.empty_like.default] * 3
+    elsewhere = replace(plan.quickly, device=1)
+    plan.quickly = elsewhere  # another current device than the kernel's
+    for found in (outputs, within, quick(**args)):
+        assert [(x.shape, x.dtype, x.is_contiguous()) for x in found.values()] == [
+            (torch.Size([16, 32]), torch.float32, True), (torch.Size([16]), torch.bfloat16, True)
+        ]  # fmt: skip
 
 
 def test_threads_share_what_is_kept(double: DriverDouble) -> None:
