@@ -50,6 +50,7 @@ def quantize(
     or under which the tensor would vanish; `FormatError` for a format that the rule cannot make.
     """
     f = block_format(fmt)
+    x = tensors.adopted(x, "x") if tensors.foreign(x) else x
     values = _as_f32(x, "x")
     the_rule = rule(quantizer or f.quantizer)
     if f.tensor_scale_shape(values.shape):

@@ -130,7 +130,8 @@ def _range(key: Any, size: int, axis: int) -> Range:
     except TypeError:
         index = -size - 1
     if isinstance(key, (bool, np.bool_)) or not -size <= index < size:
-        raise DataError(f"axis {axis} of {size} is indexed by an integer within it or a slice, not {key!r}")
+        shown = repr(key) if key is None or isinstance(key, (int, float, str, np.generic)) else type(key).__name__
+        raise DataError(f"axis {axis} of {size} is indexed by an integer within it or a slice, not {shown}")
     return index % size, index % size + 1
 
 

@@ -270,7 +270,7 @@ class Kernel:
 
     def _add_workspace(self, call: Call, workspace: object, needed: int) -> None:
         v = arrays.view(workspace)
-        if v is None or not v.contiguous or not v.writable or v.masked:
+        if v is None or not v.contiguous or not v.writable or v.masked or not v.plain:
             raise ArgumentError(
                 "workspace: expected a writable contiguous numpy array or torch tensor",
                 argument="workspace",

@@ -186,6 +186,19 @@ def test_only_a_bound_call_waits_for_counters_that_need_one_fill(capturing: int,
         double.calls[:] = [("cuMemsetD32Async",)]
 
 
+def test_a_negated_tensor_is_left_to_the_checks(double: DriverDouble) -> None:
+    """Its memory holds other numbers, and nothing else tells it from the tensors that came before."""
+    quick, _, _ = pair("scaler")
+    args = good("scaler", 16, 32)
+    for _ in range(4):
+        quick(**args)
+    double.launched.clear()
+    for _ in range(3):
+        with pytest.raises(fp4rt.ArgumentError, match="FP6103: 'x' is negated when it is read"):
+            quick(**{**args, "x": torch._neg_view(args["x"])})
+    assert not double.launched
+
+
 def test_a_mode_sees_what_is_allocated(double: DriverDouble) -> None:
     """And where there is none, torch is asked past its dispatcher, for row-major tensors."""
     seen: list[Any] = []
