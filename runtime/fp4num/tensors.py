@@ -68,11 +68,12 @@ def check_data(x: Any) -> None:
         raise DataError("a tensor inside a transform of torch.func, such as vmap, is computed outside of it")
 
 
-def foreign(x: Any) -> bool:
-    """Whether numpy cannot read an array of another library by itself, and DLPack can: one of a GPU's, say."""
+def readable(x: Any, what: str) -> Any:
+    """`adopted`, where numpy cannot read an array of another library by itself: one of a GPU's, say."""
     if isinstance(x, np.ndarray) or is_tensor(x) or not hasattr(x, "__dlpack_device__"):
-        return False
-    return not hasattr(x, "__array__") or int(x.__dlpack_device__()[0]) != 1  # kDLCPU
+        return x
+    by_numpy = hasattr(x, "__array__") and int(x.__dlpack_device__()[0]) == 1  # kDLCPU
+    return x if by_numpy else adopted(x, what)
 
 
 def adopted(x: Any, what: str) -> Any:

@@ -308,7 +308,7 @@ def test_what_is_not_built_is_refused_by_name() -> None:
 
 
 def test_a_plain_kernel_takes_no_tensor_whose_memory_is_not_its_values() -> None:
-    kernel, x, s = load(quantizer(FORMATS["mxfp8"])), bf16(16, 64), torch.tensor(0.01)
+    kernel, x, s = load(quantizer(FORMATS["nvfp4"])), bf16(16, 64), torch.tensor(0.01)
     with FakeTensorMode():
         fake = torch.empty(16, 64, dtype=torch.bfloat16)
     for odd, error in (
