@@ -99,8 +99,15 @@ def test_an_emulated_run_ends_at_once(gemm: Path, tmp_path: Path, command: str) 
 @pytest.mark.parametrize("delay", [0.02, 0.1, 0.3, 0.6, 1.0, 1.6])
 def test_every_command_can_be_ended_at_any_time(gemm: Path, tmp_path: Path, command: str, delay: float) -> None:
     """At once after the start Python itself may be interrupted; from then on it is one line and 130."""
-    more = {"diff": [gemm], "compile": ["-o", tmp_path / "out"], "emit": ["--stage", "cubin", "-o", tmp_path / "x"]}
-    spec = {"doctor": [], "cache": ["info"]}.get(command, [gemm])
+    sizes = [word for name in "MNK" for word in ("--at", f"{name}=256")]
+    more = {
+        "diff": [gemm],
+        "compile": ["-o", tmp_path / "out"],
+        "emit": ["--stage", "cubin", "-o", tmp_path / "x"],
+        "tune": ["--set", "M=256", "--set", "N=256", "--set", "K=256"],
+        "bench": sizes,
+    }
+    spec = {"doctor": [], "cache": ["info"], "recipes": ["list"]}.get(command, [gemm])
     process = _started(tmp_path, command, *spec, *more.get(command, []))
     time.sleep(delay)
     process.send_signal(signal.SIGINT)

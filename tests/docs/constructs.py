@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -30,6 +31,7 @@ class Construct:
     title: str
     text: str
 
+    @functools.cache  # noqa: B019  # there are as many as the page has lines
     def answer(self, target: str) -> str:
         """ "" where the target compiles it, else the codes that refuse it. A spec that is no spec fails."""
         codes: set[str] = set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -35,6 +36,7 @@ def examples() -> dict[str, str]:
     return {name: block for block in blocks for name in re.findall(r"^kernel (\w+)", block, re.MULTILINE)}
 
 
+@functools.cache
 def example_answer(name: str, block: str, target: str) -> str:
     """The codes that refuse a kernel of docs/language.md."""
     kernels = checked(block)

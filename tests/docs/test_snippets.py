@@ -14,6 +14,8 @@ import pytest
 import fp4cc
 import fp4rt
 from fp4cc.cli import main
+from fp4cc.driver import Request, read_spec
+from fp4cc.driver.interpret import interpreted
 from fp4rt import io
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,15 +38,15 @@ def _run(code: str, names: dict[str, Any]) -> None:
 
 @pytest.fixture
 def names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What the snippets take as given, in a folder that has the artifact they load."""
+    """What the snippets take as given, in a folder of their own."""
     monkeypatch.chdir(tmp_path)
-    fp4cc.compile(SPEC).save("out")
     rng = np.random.default_rng(0)
     x, w = rng.standard_normal((128, 256), np.float32), rng.standard_normal((192, 256), np.float32)
     return {"x": x, "w": w, "c": np.empty((128, 192), np.uint16), "path": "out/nvfp4_gemm.json"}
 
 
 def test_the_python_of_runtime_md_runs(names: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    fp4cc.compile(SPEC).save("out")
     load, call, bind, compare = _blocks("docs/runtime.md")
     _run(load, names)
     assert names["outputs"]["c"].shape == (128, 192)
@@ -70,7 +72,7 @@ def test_the_python_of_checkpoints_md_runs(names: dict[str, Any]) -> None:
     io.save_checkpoint("model/model.safetensors", io.to_modelopt(io.Linear(weight, np.float32(0.01)), prefix))
     text = SPEC.read_text().replace("in  a :", "in  x :").replace("in  b :", "in  w :").replace("out c :", "out y :")
     text = text.replace("c = a @ b.T", "y = x @ w.T")
-    names["kernel"] = fp4cc.compile(text).load_kernel("reference")
+    names["kernel"] = interpreted(Request(read_spec(text))).load_kernel("reference")
     names["activations"] = names["x"]
     _run(code, names)
     assert names["y"].shape == (128, 192)

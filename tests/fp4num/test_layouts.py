@@ -88,10 +88,11 @@ def brute_force(layout: ScaleLayout) -> dict[int, list[dict[str, int]]]:
     """Coordinates of an atom by the offset they land on, computed one at a time from the definition."""
     found: dict[int, list[dict[str, int]]] = {}
     names = [name for name, _ in layout.coords]
+    modes = {name: layout.modes(name) for name in names}
     for point in itertools.product(*(range(extent) for _, extent in layout.coords)):
         offset = 0
         for name, index in zip(names, point, strict=True):
-            for extent, stride in layout.modes(name):
+            for extent, stride in modes[name]:
                 offset += index % extent * stride
                 index //= extent
         found.setdefault(offset, []).append(dict(zip(names, point, strict=True)))

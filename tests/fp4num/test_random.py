@@ -53,15 +53,18 @@ def test_uniform_is_in_range_and_even() -> None:
 
 @pytest.mark.parametrize("fmt", ["nvfp4", "nvfp4_2d", "mxfp4", "mxfp6_e3m2", "mxfp8_e4m3", "mxfp8_e5m2", "ds_act"])
 def test_stochastic_rounding_is_unbiased_within_its_bound(fmt: str) -> None:
-    """The bias is at most one step / 256 toward zero; the rest is the sampling error of 1,000 draws."""
+    """The bias is at most one step / 256 toward zero; the rest is the sampling error of 1,000 draws: 20 states of the
+    generator, each of 50 copies, whose elements have indices of their own."""
     x = np.random.default_rng(0).standard_normal((16, 128)).astype(np.float32)
-    draws = 1000
+    states, copies = 20, 50
+    draws = states * copies
     total = np.zeros(x.shape, np.float64)
     low, high = np.full(x.shape, np.inf), np.full(x.shape, -np.inf)
-    for step in range(draws):
-        value = dequantize(quantize(x, fmt, rounding="stochastic", rng=(11, step)))
-        total += value
-        low, high = np.minimum(low, value), np.maximum(high, value)
+    for step in range(states):
+        stack = np.tile(x, (copies, 1))
+        value = dequantize(quantize(stack, fmt, rounding="stochastic", rng=(11, step))).reshape(copies, *x.shape)
+        total += value.sum(0, dtype=np.float64)
+        low, high = np.minimum(low, value.min(0)), np.maximum(high, value.max(0))
     gap = np.maximum(high - low, 1e-9)
     inside = (low <= x) & (x <= high)  # an element that the scale saturates has no upper neighbor
     assert inside.mean() > 0.95

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from .conftest import parsed
+
 ROOT = Path(__file__).resolve().parents[2]
 COMPILER = ROOT / "fp4cc"
 DATA = COMPILER / "ir" / "lowered"
@@ -20,11 +22,6 @@ DATA = COMPILER / "ir" / "lowered"
 HOMES = ("passes/engines/", "passes/feeds/", "codegen/feeds/")
 #: The registries whose imports are the homes of engines' text and of engines' invariants.
 REGISTRIES = ("codegen/engines.py", "ir/verify_engines.py")
-
-
-@cache
-def tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 def files() -> list[Path]:
@@ -53,7 +50,7 @@ def parts() -> dict[str, str]:
     """The name in registries of each engine and each feed, by its class."""
     found: dict[str, str] = {}
     for path in data_modules():
-        for cls in (node for node in tree(path).body if isinstance(node, ast.ClassDef)):
+        for cls in (node for node in parsed(path).body if isinstance(node, ast.ClassDef)):
             texts = fields(cls)
             if {"kind", "by", "into"} <= texts.keys():
                 found[cls.name] = texts["kind"]
@@ -67,7 +64,7 @@ def registered() -> tuple[str, ...]:
     """Paths below fp4cc of what registries import: `codegen/context_X.py` or a folder, and `ir/verify_X.py`."""
     found: set[str] = set()
     for registry in REGISTRIES:
-        for node in ast.walk(tree(COMPILER / registry)):
+        for node in ast.walk(parsed(COMPILER / registry)):
             if isinstance(node, ast.ImportFrom) and node.module:
                 for name in (node.module, *(f"{node.module}.{alias.name}" for alias in node.names)):
                     room, *path = name.removeprefix("fp4cc.").split(".")
@@ -163,6 +160,6 @@ def test_nobody_else_asks_which_engine_or_feed_it_is() -> None:
         f"{path.relative_to(ROOT)}:{line}: {name}"
         for path in files()
         if not at_home(path)
-        for line, name in questions(tree(path), known)
+        for line, name in questions(parsed(path), known)
     ]
     assert not found

@@ -34,7 +34,7 @@ def objects() -> dict[str, object]:
     gpu = fp4emu.Gpu()
     with pytest.raises(fp4cc.DiagnosticError) as stop:
         fp4cc.compile(WRONG)
-    built = build(Request(read_spec(SPEC), plans=1))
+    built = build(Request(read_spec(SPEC), plans=2))  # from the cache
     return {
         "artifact": artifact,
         "manifest": artifact.manifest,
