@@ -77,6 +77,7 @@ def _items(operand: Operand) -> tuple[Operand, ...]:
     "ld",
     f"{SEMANTICS} {SPACES} {CACHE} [vec=v2|v4|v8] {TYPES}",
     style="emit",
+    operands="1+hint",
     section="9.7.9.8",
     outputs=1,
     any_order=True,
@@ -192,6 +193,7 @@ def no_vector(size: int, count: int, lanes: int) -> list[Any]:
     "st",
     f"{SEMANTICS} {SPACES} {CACHE} [vec=v2|v4|v8] {TYPES}",
     style="emit",
+    operands="2+hint",
     section="9.7.9.11",
     quiet=False,
     any_order=True,
@@ -251,7 +253,12 @@ def store_vector(g: Lockstep, space: str, address: Any, size: int, words: list[A
 
 
 @instruction(
-    "mov", "type=pred|b16|b32|b64|b128|u16|u32|u64|s16|s32|s64|f32|f64", style="emit", section="9.7.9.3", outputs=1
+    "mov",
+    "type=pred|b16|b32|b64|b128|u16|u32|u64|s16|s32|s64|f32|f64",
+    style="emit",
+    operands="1",
+    section="9.7.9.3",
+    outputs=1,
 )
 def mov(e: Builder, ins: Instruction) -> None:
     """Also packs `{a, b, ...}` into a register and unpacks a register into them."""
@@ -304,6 +311,7 @@ def _unpack(e: Builder, items: tuple[Operand, ...], value: Value) -> None:
     "cvta",
     "space=const|global|local|shared|shared::cta|shared::cluster|param|param::entry type=u64",
     style="emit",
+    operands="1",
     section="9.7.9.20",
     outputs=1,
 )
@@ -316,6 +324,7 @@ def cvta(e: Builder, ins: Instruction) -> None:
     "cvta.to",
     "space=const|global|local|shared|shared::cta|shared::cluster|param type=u64",
     style="emit",
+    operands="1",
     section="9.7.9.20",
     outputs=1,
 )
@@ -335,6 +344,7 @@ def _moved(e: Builder, ins: Instruction, sign: str) -> None:
     "isspacep",
     "space=const|global|local|shared|shared::cta|shared::cluster|param",
     style="emit",
+    operands="1",
     section="9.7.9.19",
     outputs=1,
 )
@@ -346,7 +356,7 @@ def isspacep(e: Builder, ins: Instruction) -> None:
     lanewise(e, ins, 64, "u", test, test, out=("b", 1))
 
 
-@instruction("mapa", "[space=shared::cluster] type=u32|u64", style="emit", section="9.7.9.23", outputs=1)
+@instruction("mapa", "[space=shared::cluster] type=u32|u64", style="emit", operands="2", section="9.7.9.23", outputs=1)
 def mapa(e: Builder, ins: Instruction) -> None:
     """The address of the same variable in the CTA of a given rank."""
     bits = bits_of(ins.mod("type"))
@@ -358,7 +368,9 @@ def mapa(e: Builder, ins: Instruction) -> None:
     e.set(ins.operands[0], kind, "u", f"(({a} & {keep}) | (({rank} & 0xFF) << {RANK_SHIFT}))", bits)
 
 
-@instruction("getctarank", "[space=shared::cluster] type=u32|u64", style="emit", section="9.7.9.24", outputs=1)
+@instruction(
+    "getctarank", "[space=shared::cluster] type=u32|u64", style="emit", operands="1", section="9.7.9.24", outputs=1
+)
 def getctarank(e: Builder, ins: Instruction) -> None:
     bits = bits_of(ins.mod("type"))
     a, kind = e.source(ins.operands[1], "u", bits)
@@ -393,6 +405,7 @@ def applypriority(g: Lockstep, ins: Instruction, mask: Any, address: Any, size: 
     "fractional level=L2::evict_last|L2::evict_normal|L2::evict_first|L2::evict_unchanged "
     "[second=L2::evict_first|L2::evict_unchanged] b64",
     style="emit",
+    operands="0-1",
     section="9.7.9.18",
     outputs=1,
 )
