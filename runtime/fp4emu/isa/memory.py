@@ -295,6 +295,8 @@ def _packed(e: Builder, items: tuple[Operand, ...], bits: int) -> Value:
 
 def _unpack(e: Builder, items: tuple[Operand, ...], value: Value) -> None:
     if len(items) == 1:
+        if isinstance(items[0], Register) and width_of(items[0].type) != value.bits:
+            e.fail(f"a register of {width_of(items[0].type)} bits cannot take an element of {value.bits}")
         if not isinstance(items[0], Sink):
             e.put(items[0], Value(value.kind, value.bits, dict(value.reps), value.parts))
         return
