@@ -169,7 +169,9 @@ class Repeated:
             tensors.append(workspace)
         types, device = self._types or self._known_types(), self._device
         for x in tensors:
-            if type(x) not in types or x.get_device() != device or not x.is_contiguous() or x.is_neg():
+            if type(x) not in types or x.get_device() != device or not x.is_contiguous():
+                return None
+            if x.is_neg() or x.is_meta:  # whose memory does not hold its values
                 return None
             key.append(x.dtype)
             key.append(x.shape)
