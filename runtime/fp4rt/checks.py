@@ -285,6 +285,9 @@ def _check_memory(argument: str, name: str, v: View, dtype: str) -> None:
             argument=argument,
             help="pass x.filled(0), or whatever the masked elements shall count as",
         )
+    if not v.plain:
+        code, what, help = arrays.why_not_plain(v.array)
+        raise ArgumentError(f"{name!r} {what}", argument=argument, code=code, help=help)
     allowed = (arrays.NUMPY_DTYPES if v.family == "numpy" else arrays.TORCH_DTYPES)[dtype]
     if v.dtype not in allowed:
         raise ArgumentError(

@@ -32,6 +32,7 @@ from fp4rt.torch.quantizing import quantize
 from fp4rt.torch.routing import by_expert, combine, route
 from fp4rt.torch.tensors import register, typed
 from fp4rt.torch.training import TrainingLinear
+from fp4rt.torch.unquantized import unquantized
 
 register()
 
@@ -55,4 +56,5 @@ __all__ = [
     "quantize",
     "route",
     "typed",
+    "unquantized",
 ]
