@@ -22,6 +22,7 @@ from fp4rt.checks import Slot, describe_axes, scale_source, wrong_device, wrong_
 from fp4rt.errors import ArgumentError
 from fp4rt.plan import WORKSPACE
 from fp4rt.typed import Dim, TypedKernel
+from fp4rt.units import check_units, units_of
 
 Dims = dict[str, int]
 
@@ -69,6 +70,7 @@ class Signature:
         self._outputs = [a.name for a in kernel.outputs]
         self._known = frozenset((*(s.name for s in self.ins), *(a.name for a in self.params)))
         self._required = frozenset((*(s.name for s in self.ins), *(a.name for a in self.params if a.default is None)))
+        self._units = units_of(kernel)
         self._static = {d.name: d.value for d in kernel.dims if d.value is not None}
         bare = {*self._static, *(name for slot in self.ins for _, name in slot.bare)}
         #: Where dims that no axis is by itself are found: the input, its axis, the dim, the number that is added.
@@ -107,6 +109,7 @@ class Signature:
         for slot in self.ins:
             if slot.scales is not None or slot.grouped:
                 slot.check_data(args[slot.name], parts, dims)
+        check_units(self._units, parts)
 
     def wrong_names(self, args: Mapping[str, object]) -> ArgumentError:
         """The error for names that are not those of the arguments."""
