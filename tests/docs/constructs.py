@@ -186,6 +186,13 @@ def arguments() -> Iterator[Construct]:
         out="out c : f32[E, N, K]",
         dims="E, M, N, K",
     )
+    yield product(
+        "ragged columns of blocks contracted (`nvfp4[N, M by offsets]`)",
+        "c = a @ b.T",
+        args="in offsets : i32[E + 1]; in a : nvfp4[N, M by offsets]; in b : nvfp4[K, M by offsets]",
+        out="out c : f32[E, N, K]",
+        dims="E, M, N, K",
+    )
     yield plain(
         "elementwise over ragged rows",
         "y = silu(x)",
