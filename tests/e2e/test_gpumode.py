@@ -36,7 +36,7 @@ def test_small_sizes(name: str, sizes: dict[str, int], check: Callable[..., None
     check((FOLDER / f"{name}.fp4").read_text(), **sizes)
 
 
-#: Those that take the emulator less than a minute each.
+#: Those that take the emulator about a minute each, or less.
 REAL = [("gemv", number) for number in range(3)] + [("gemm", number) for number in range(3)]
 
 
