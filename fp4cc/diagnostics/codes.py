@@ -136,6 +136,7 @@ _TITLES = {
     "FP4203": "the target takes another scale type with blocks of this size",
     "FP4204": "the operands' scales differ",
     "FP4205": "the target multiplies no such elements",
+    "FP4206": "TMA does not store every tile of an output",
     "FP4290": "weights in registers: the left operand is neither bf16 nor f16",
     "FP4291": "weights in registers: the right operand needs no conversion",
     "FP4292": "weights in registers: the left operand's type does not hold them",

@@ -452,7 +452,8 @@ def schedules() -> Iterator[Construct]:
         "store direct",
     )
     for field in fields:
-        yield product(f"`{field}`", schedule=f"{{ {field} }}")
+        aligned = {"dims": "M, N = 512, K"} if field == "store tma" else {}  # TMA must be able to store every tile
+        yield product(f"`{field}`", schedule=f"{{ {field} }}", **aligned)
     yield product("`when` on a dynamic dim", schedule="when M <= 128 { stages 3 }")
 
 
