@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fp4cc.codegen.epilogue.hooks import EpilogueText
 from fp4cc.codegen.parts import bytes_name
 from fp4cc.codegen.summary import summary
-from fp4cc.ir.lowered import Cluster, LoweredKernel, Pipeline, Size, SmemBuffer
+from fp4cc.ir.lowered import Cluster, LoweredKernel, Overlap, Pipeline, Size, SmemBuffer
 from fp4cc.ir.lowered_epilogue import EpilogueProgram
 from fp4cc.version import version
 
@@ -155,6 +155,7 @@ class Frame:
         constants, spaces: what stands at module level, by groups; batched, band: how a tile is found.
         subtile, panels, uses: the columns of a sub-tile, how it walks a tile, what it uses.
         ctas_per_sm: how many CTAs registers are to be left for (0: the compiler of PTX decides).
+        overlap: when a launch that depends on this one may begin ("no": none does).
     """
 
     version: str
@@ -177,6 +178,7 @@ class Frame:
     uses: Uses
     epilogue: EpilogueText
     ctas_per_sm: int
+    overlap: Overlap
 
 
 #: Where a tile lies, by the way over them.
@@ -222,6 +224,7 @@ def frame(
         uses=Uses.of(epilogue),
         epilogue=epilogue,
         ctas_per_sm=ctas_per_sm,
+        overlap=lowered.overlap,
     )
 
 

@@ -5,6 +5,7 @@ The steps, each of which is a function of its own:
     limits      sizes that no kernel can count are refused          problem.limits
     marks       names of the user give way to marks                 rewrites.symbols
     launches    one or two typed kernels, each lowered by itself    rewrites.split, rewrites.wide, rewrites.launches
+    overlap     what blocks say of launches is kept for the end     choice.overlap
     forms       an operand converted once, by a launch before       choice.forms, rewrites.converted
     plan        what multiplies plans a launch                      engines.registry
     verify      parts and whole hold together                       fp4cc.ir.verify_lowered
@@ -22,6 +23,7 @@ from fp4cc.ir.sizes import Sizes, fold
 from fp4cc.ir.verify_lowered import verify_lowered
 from fp4cc.passes.choice.cases import Bounds, Candidate, Case
 from fp4cc.passes.choice.forms import Form, Forms
+from fp4cc.passes.choice.overlap import asked, overlapped, rest, spread, without
 from fp4cc.passes.choice.schedule import applicable
 from fp4cc.passes.choice.table import table
 from fp4cc.passes.engines.registry import ENGINES
@@ -50,7 +52,7 @@ def lower(kernel: Kernel, target: str, plans: int = 1) -> LoweredKernel:
     check_limits(kernel, Sizes.of(kernel.dims))
     try:
         # What is judged has marks for names: spelled, the user's `acc` would share `acc_full` with the accumulators.
-        plan = lowered_by_marks(kernel, lambda marked: verify_lowered(_launches(marked, target, plans)))
+        plan = lowered_by_marks(kernel, lambda marked: verify_lowered(spread(_launches(marked, target, plans))))
         return check_tiles(plan)
     except SizeError as problem:
         raise too_large(kernel, problem) from problem
@@ -72,15 +74,19 @@ def _launches(kernel: Kernel, target: str, plans: int) -> LoweredKernel:
 
 def _planned(kernel: Kernel, target: str, plans: int) -> LoweredKernel:
     """A launch as its engine plans it: the plan that always applies, with those of other schedules as variants."""
-    forms = Forms.of(kernel, target)
+    blocks, kernel = applicable(kernel, Sizes.of(kernel.dims), target), without(kernel)
+    forms, overlaps = Forms.of(kernel, target), [asked(block) for _, block in blocks]
     wanted: list[Wanted] = []
-    for when, written in applicable(kernel, Sizes.of(kernel.dims), target):
+    for when, block in blocks:
+        written = rest(block)
         form, schedule = forms.of_block(written)
         engine = ENGINES.of(form.kernel, target, Bounds.of(form.kernel, when), schedule)
         wanted.append(_turned(forms, target, Wanted(form, engine, Case(when, schedule), written)))
     if wanted[-1].case.schedule is None:
         wanted[-1:] = _by_size(forms, target, plans, wanted[-1])
-    *variants, plan = _each_by_its_engine(kernel, target, wanted)
+        overlaps += overlaps[-1:] * (len(wanted) - len(overlaps))
+    made = _each_by_its_engine(kernel, target, wanted)
+    *variants, plan = map(overlapped, made, overlaps)
     return replace(plan, variants=tuple(variants))
 
 

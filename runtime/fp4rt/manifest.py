@@ -96,10 +96,13 @@ class Manifest:
         launches = sum(len(plan.launches) for plan in (self.plan, *(v.plan for v in self.variants)))
         return f"<fp4rt manifest of {self.kernel.heading} for {self.target}, {launches} launch(es)>"
 
+    def launches(self) -> tuple[Launch, ...]:
+        """Those of all plans."""
+        return tuple(launch for plan in (self.plan, *(v.plan for v in self.variants)) for launch in plan.launches)
+
     def modules(self) -> tuple[str, ...]:
         """The stems of the cubin and PTX files the launches use, each once."""
-        plans = (self.plan, *(v.plan for v in self.variants))
-        return tuple(dict.fromkeys(launch.module or self.name for plan in plans for launch in plan.launches))
+        return tuple(dict.fromkeys(launch.module or self.name for launch in self.launches()))
 
 
 def loads(text: str) -> Manifest:

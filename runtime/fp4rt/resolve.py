@@ -55,7 +55,10 @@ class ResolvedParam(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ResolvedLaunch:
-    """A launch: `tiles` for a persistent grid (the device decides how many clusters), else the `grid`."""
+    """A launch: `tiles` for a persistent grid (the device decides how many clusters), else the `grid`.
+
+    `dependent`: it may begin while the one before still runs.
+    """
 
     index: int
     entry: str
@@ -66,6 +69,7 @@ class ResolvedLaunch:
     cluster: tuple[int, int, int]
     smem: int
     params: tuple[ResolvedParam, ...]
+    dependent: bool = False
 
     @property
     def empty(self) -> bool:
@@ -225,7 +229,18 @@ def _launches(
         params = tuple(_param(p, dims, scalars, room) for p in launch.params)
         module = launch.module or manifest.name
         out.append(
-            ResolvedLaunch(i, launch.entry, module, tiles, grid, launch.block, launch.cluster, launch.smem, params)
+            ResolvedLaunch(
+                i,
+                launch.entry,
+                module,
+                tiles,
+                grid,
+                launch.block,
+                launch.cluster,
+                launch.smem,
+                params,
+                launch.dependent,
+            )
         )
     return tuple(out)
 

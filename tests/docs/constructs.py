@@ -443,6 +443,8 @@ def schedules() -> Iterator[Construct]:
         "store auto",
         "store tma",
         "store direct",
+        "overlap early",
+        "overlap late",
     )
     for field in fields:
         yield product(f"`{field}`", schedule=f"{{ {field} }}")

@@ -18,6 +18,7 @@ from fp4cc.ir.part import Part
 from fp4rt.manifest import TensorMap
 
 E = TypeVar("E")
+Overlap = Literal["no", "early", "late"]
 
 
 class Engine(Protocol):
@@ -79,6 +80,7 @@ class LoweredKernel:
     `before` and `after`: what the same call launches first, and what next; `role` then says in words what this part of
     the kernel does. `whole` is the kernel as it is in the spec. `marked`: the same plan with marks for the user's
     names, for those who print it.
+    `overlap`: whether it may begin while the launch before it still runs, and when it lets the next one begin.
     `clocks`: its time in the model but for DRAM, in clocks of an SM (None where there is no model of the engine).
     """
 
@@ -113,6 +115,7 @@ class LoweredKernel:
     role: str = ""
     marked: Marked | None = None
     clocks: Expr | None = field(default=None, repr=False)
+    overlap: Overlap = field(default="no", repr=False)
 
     @property
     def launches(self) -> tuple[LoweredKernel, ...]:
