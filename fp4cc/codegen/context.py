@@ -155,6 +155,7 @@ class Frame:
         constants, spaces: what stands at module level, by groups; batched, band: how a tile is found.
         subtile, panels, uses: the columns of a sub-tile, how it walks a tile, what it uses.
         ctas_per_sm: how many CTAs registers are to be left for (0: the compiler of PTX decides).
+        prefetched: the parameters that are tensor maps. One that a call has no use for is zeros, which may be fetched too.
         overlap: when a launch that depends on this one may begin ("no": none does).
     """
 
@@ -165,6 +166,7 @@ class Frame:
     target: str
     place_template: str
     params: list[ParamText]
+    prefetched: list[str]
     cluster: Cluster
     threads: int
     constants: list[list[Constant]]
@@ -211,6 +213,7 @@ def frame(
             ParamText(p.name, _PARAM_TYPES[p.param.kind], _PLACEHOLDERS[p.param.kind], p.what)
             for p in lowered.launch.params
         ],
+        prefetched=[p.name for p in lowered.launch.params if p.param.kind == "tensor_map"],
         cluster=lowered.cluster,
         threads=lowered.launch.threads,
         constants=constants,
