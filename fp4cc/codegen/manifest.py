@@ -98,14 +98,14 @@ def _prepared(lowered: LoweredKernel) -> tuple[Prepared, ...]:
 
 def _plan(lowered: LoweredKernel, module: str) -> Plan:
     return Plan(
-        launches=tuple(_launch(each, module if each is lowered else each.name) for each in lowered.launches),
+        launches=tuple(_launch(each, module if each is lowered else each.name, lowered) for each in lowered.launches),
         tensor_maps=tuple(m for each in lowered.launches for m in each.tensor_maps),
         workspace=lowered.epilogue.workspace,
         init=lowered.epilogue.init,
     )
 
 
-def _launch(lowered: LoweredKernel, module: str) -> Launch:
+def _launch(lowered: LoweredKernel, module: str, plan: LoweredKernel) -> Launch:
     tiles = lowered.walk.tiles
     return Launch(
         entry=lowered.launch.entry,
@@ -115,4 +115,5 @@ def _launch(lowered: LoweredKernel, module: str) -> Launch:
         smem=lowered.smem.asked,
         params=place(p.param for p in lowered.launch.params),
         module=module,
+        dependent=plan.overlap != "no",
     )

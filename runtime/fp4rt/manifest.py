@@ -116,13 +116,15 @@ class Manifest:
     sources: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def __repr__(self) -> str:
-        launches = sum(len(plan.launches) for plan in self.plans().values())
-        return f"<fp4rt manifest of {self.kernel.heading} for {self.target}, {launches} launch(es)>"
+        return f"<fp4rt manifest of {self.kernel.heading} for {self.target}, {len(self.launches())} launch(es)>"
+
+    def launches(self) -> tuple[Launch, ...]:
+        """Those of all plans."""
+        return tuple(launch for plan in self.plans().values() for launch in plan.launches)
 
     def modules(self) -> tuple[str, ...]:
         """The stems of the cubin and PTX files the launches use, each once."""
-        plans = self.plans().values()
-        return tuple(dict.fromkeys(launch.module or self.name for plan in plans for launch in plan.launches))
+        return tuple(dict.fromkeys(launch.module or self.name for launch in self.launches()))
 
     def plans(self) -> dict[str, Plan]:
         """Every plan by the name that a resolved one has: that of its variant, "" for the manifest's own plan."""

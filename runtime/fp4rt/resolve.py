@@ -56,7 +56,10 @@ class ResolvedParam(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ResolvedLaunch:
-    """A launch: `tiles` for a persistent grid (the device decides how many clusters), else the `grid`."""
+    """A launch: `tiles` for a persistent grid (the device decides how many clusters), else the `grid`.
+
+    `dependent`: it may begin while the one before still runs.
+    """
 
     index: int
     entry: str
@@ -67,6 +70,7 @@ class ResolvedLaunch:
     cluster: tuple[int, int, int]
     smem: int
     params: tuple[ResolvedParam, ...]
+    dependent: bool = False
 
     @property
     def empty(self) -> bool:
@@ -268,7 +272,18 @@ def _launches(
         )
         module = launch.module or manifest.name
         out.append(
-            ResolvedLaunch(i, launch.entry, module, tiles, grid, launch.block, launch.cluster, launch.smem, params)
+            ResolvedLaunch(
+                i,
+                launch.entry,
+                module,
+                tiles,
+                grid,
+                launch.block,
+                launch.cluster,
+                launch.smem,
+                params,
+                launch.dependent,
+            )
         )
     return tuple(out)
 

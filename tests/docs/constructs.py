@@ -450,6 +450,8 @@ def schedules() -> Iterator[Construct]:
         "store auto",
         "store tma",
         "store direct",
+        "overlap early",
+        "overlap late",
     )
     for field in fields:
         aligned = {"dims": "M, N = 512, K"} if field == "store tma" else {}  # TMA must be able to store every tile

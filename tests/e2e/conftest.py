@@ -98,14 +98,16 @@ def run_artifact(
     mode: Literal["immediate", "delayed"] = "immediate",
     seed: int = 0,
     order: Literal["strict", "default"] | None = None,
+    overlap: bool = False,
     **dims: int,
 ) -> Trial:
     """One run beside the reference.
 
     `sms` bounds the persistent grid (few SMs: many tiles for each cluster); `mode` and `seed` say when asynchronous
-    operations complete. `order`: how strictly the accesses are proved to be ordered.
+    operations complete. `order`: how strictly the accesses are proved to be ordered. `overlap`: launches that may begin
+    before the end of those before them do.
     """
-    kernel = artifact.load_kernel(EmulatorDevice(mode=mode, seed=seed, sms=sms, order=order))
+    kernel = artifact.load_kernel(EmulatorDevice(mode=mode, seed=seed, sms=sms, order=order, overlap=overlap))
     inputs = random_inputs(artifact.manifest, dims, seed=seed)
     return run_trial(kernel, artifact.load_kernel("reference"), inputs, dims)
 
