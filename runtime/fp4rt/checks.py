@@ -172,12 +172,6 @@ class Slot:
     def _groups(self, value: Quantized) -> int | None:
         """The number of row groups of a value for a ragged argument; the offsets themselves are compared later."""
         arg = self.arg
-        if arg.axes and arg.axes[-1].by is not None:
-            raise ArgumentError(
-                f"{arg.name!r} is {describe_axes(arg)}: blocks lie along its last axis, which cannot be ragged",
-                argument=arg.name,
-                code="FP6113",
-            )
         if (value.offsets is None) == (self.offsets is None):
             return None if value.offsets is None else int(value.offsets.shape[0]) - 1
         if value.offsets is not None:

@@ -326,7 +326,8 @@ class Template:
     @staticmethod
     def config(launch: ResolvedLaunch, entry: Entry, stream: int) -> Any:
         """The configuration of a launch on a stream."""
-        return launch_config(launch.block, launch.cluster, launch.smem, launch.grid_for(entry.max_clusters), stream)
+        grid = launch.grid_for(entry.max_clusters)
+        return launch_config(launch.block, launch.cluster, launch.smem, grid, stream, launch.dependent)
 
 
 def _key(p: ResolvedParam, place: dict[str, int]) -> tuple[Any, ...]:

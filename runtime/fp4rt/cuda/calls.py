@@ -25,8 +25,7 @@ class CallPacker:
 
     def __init__(self, manifest: Manifest, entries: Mapping[Launch, Entry], context: Context) -> None:
         self.context = context
-        plans = {"": manifest.plan, **{v.name: v.plan for v in manifest.variants}}
-        self._entries = {name: [entries[x] for x in plan.launches] for name, plan in plans.items()}
+        self._entries = {name: [entries[x] for x in plan.launches] for name, plan in manifest.plans().items()}
         self._maps: dict[ResolvedMap, bytes] = {}
         self._templates: dict[tuple[object, ...], Template] = {}
 
@@ -104,7 +103,8 @@ class HostCall:
 
     def _run(self, memory: _DeviceMemory, handle: int) -> None:
         cu = driver()
-        parts = {name: v for name, v in self._call.parts.items() if name != WORKSPACE}
+        takes = self._plan.takes
+        parts = {n: v for n, v in self._call.parts.items() if n != WORKSPACE and self._call.needs(n, takes)}
         addresses = {name: memory.allocate(v.nbytes) for name, v in parts.items()}
         addresses[WORKSPACE] = memory.allocate(self._plan.workspace)
         for name, v in parts.items():

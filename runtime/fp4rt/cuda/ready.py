@@ -21,6 +21,7 @@ from fp4rt.checks import Slot
 from fp4rt.cuda.blocks import Block, Template
 from fp4rt.cuda.calls import CallPacker
 from fp4rt.plan import WORKSPACE
+from fp4rt.prepared import kind_of
 from fp4rt.resolve import Resolved
 from fp4rt.signature import Call
 
@@ -100,11 +101,12 @@ class New:
 
 @dataclass(slots=True)
 class Taken:
-    """What a call of this kind has: plain tensors by name, values with their formats and shapes, and their number."""
+    """What a call of this kind has: plain tensors by name, values with their formats, shapes and how they are prepared,
+    and their number."""
 
     count: int
     plain: Callable[[Any], Sequence[Any]]
-    values: list[tuple[Pieces, BlockFormat, tuple[int, ...]]]
+    values: list[tuple[Pieces, BlockFormat, tuple[int, ...], tuple[str, bool] | None]]
 
 
 class Known:
@@ -263,13 +265,14 @@ class Ready(Placed):
 
 
 def _take(
-    values: Sequence[tuple[Pieces, BlockFormat, tuple[int, ...]]],
+    values: Sequence[tuple[Pieces, BlockFormat, tuple[int, ...], tuple[str, bool] | None]],
     source: Mapping[str, Any],
     args: Mapping[str, Any],
     tensors: list[Any],
 ) -> bool:
-    """Add the buffers of quantized arguments; False unless each is of the format and the shape that it had."""
-    for pieces, fmt, shape in values:
+    """Add the buffers of quantized arguments; False unless each has the format and the shape that it had, and is
+    prepared as it was."""
+    for pieces, fmt, shape, prepared in values:
         value = source[pieces.name]
         if type(value) is not Quantized or value.format is not fmt:
             return False
@@ -281,7 +284,11 @@ def _take(
         for n in found:
             if type(n) is not int:  # 128.0 and True are equal to integers, and no sizes
                 return False
+        if (value.prepared is not None or prepared is not None) and kind_of(value) != prepared:
+            return False
         tensors += pieces.take(value)
+        if prepared is not None and prepared[1]:
+            tensors.append(value.prepared.buffer)
     return True
 
 
