@@ -73,7 +73,8 @@ def compare(options: argparse.Namespace, recipe: str) -> dict[str, float]:
     w = fp4rt.encode(rng.standard_normal((count, n, k)) / k**0.5, "bf16")
     logits = rng.standard_normal((tokens, count)).astype(np.float32)
     routing = route(logits, options.top, align=ALIGN)
-    wanted = loop(*(fp4rt.decode(codes, "bf16").astype(np.float64) for codes in (x, w, d)), routing)
+    exact_x, exact_w, exact_d = (fp4rt.decode(codes, "bf16").astype(np.float64) for codes in (x, w, d))
+    wanted = loop(exact_x, exact_w, exact_d, routing)
     kernels: dict[str, fp4rt.Kernel] = {}
 
     def run(name: str, **inputs: Any) -> dict[str, Any]:

@@ -29,9 +29,9 @@ def clearing(lowered: LoweredKernel, mainloop: Mainloop, thread: str, threads: i
     if lowered.products.contracted is None:
         return []
     calls: list[CallText] = []
-    slotted = {feed.part for feed in mainloop.slotted}
+    converted = {feed.part for feed in (*mainloop.slotted, *mainloop.conversions)}
     for part, operand in mainloop.operands:
-        if part in slotted:  # whoever converts it makes zeros
+        if part in converted:  # whoever converts it makes zeros
             continue
         if operand.divided:
             rows = lowered.tile.m if part.role == "A" else lowered.tile.n

@@ -280,6 +280,111 @@ class Dequantized:
 
 
 @dataclass(frozen=True, slots=True)
+class Unpacked:
+    """Rows of codes of 4 or 6 bits as a kind for elements of 8 bits reads them: 16 elements in each 16 bytes, packed.
+
+    What TMA makes of them itself where K is whole runs of 128 (16U4_ALIGN16B): a stage has `stage_rows` rows of 128
+    elements in a CTA, in the 128-byte swizzle. Lanes side by side take the units of a row. `codes` is the pointer to
+    rows of `pitch` bytes; the names are sizes: the operand's rows, the argument's (None: there are no batches), and K.
+    """
+
+    name: str
+    arg: str
+    part: Part
+    element: str
+    bits: int
+    stage_rows: int
+    codes: str
+    rows: str
+    rows_of: Rows
+    all_rows: str | None
+    pitch: str
+    depth: str
+
+    @property
+    def kind(self) -> str:
+        return "unpacked"
+
+    @property
+    def by(self) -> Literal["convert"]:
+        return "convert"
+
+    @property
+    def into(self) -> Literal["stage"]:
+        return "stage"
+
+    @property
+    def how(self) -> str:
+        """What becomes of it, in words."""
+        return f"{self.element} unpacked"
+
+    @property
+    def batched(self) -> bool:
+        """Whether what is loaded depends on the batch."""
+        return self.all_rows is not None
+
+    @property
+    def role(self) -> Literal["A", "B"]:
+        """Its operand's."""
+        return self.part.role
+
+    @property
+    def buffer(self) -> str:
+        """Where it is written."""
+        return self.part.buffer
+
+    @property
+    def unit(self) -> int:
+        """Elements that a lane loads at once."""
+        return UNIT[self.bits]
+
+    @property
+    def lanes(self) -> int:
+        """Lanes that share a row."""
+        return 128 // self.unit
+
+    @property
+    def rows_at_once(self) -> int:
+        """Rows that a warp takes at once."""
+        return 32 // self.lanes
+
+    @property
+    def units(self) -> int:
+        """Units of a stage that each lane of one warp would take."""
+        return self.stage_rows // self.rows_at_once
+
+    @property
+    def unit_words(self) -> int:
+        """Words of a unit."""
+        return self.unit * self.bits // 32
+
+    @property
+    def stage_bytes(self) -> int:
+        """What a CTA reads of it for a stage."""
+        return self.stage_rows * 128 * self.bits // 8
+
+    @property
+    def extent(self) -> int:
+        """Rows in a stage."""
+        return self.stage_rows
+
+    @property
+    def whole_atoms(self) -> bool:
+        """There are no scales in it."""
+        return False
+
+    @property
+    def words(self) -> int:
+        """Words that a lane holds of a stage, if its warp takes all of it."""
+        return self.units * self.unit_words
+
+    @property
+    def shares(self) -> int:
+        """Units of a stage that each lane of a warp would take: warps of a team may divide them."""
+        return self.units
+
+
+@dataclass(frozen=True, slots=True)
 class Converters:
     """The converter warps of a CTA: `teams` of `members` warps each.
 

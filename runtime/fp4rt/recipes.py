@@ -158,6 +158,15 @@ RECIPES: Mapping[str, Recipe] = {
             {role: f"gpt_oss_experts/{role}" for role in ("gate_up", "down")},
         ),
         Recipe(
+            "gpt_oss_experts_mxfp8",
+            "experts",
+            "experts of gpt-oss: MXFP4 weights, biases, clamped SwiGLU; MXFP8 activations",
+            {
+                "quantize": "gpt_oss_experts/quantize_input",
+                **{role: f"gpt_oss_experts/{role}_mxfp8" for role in ("gate_up", "down")},
+            },
+        ),
+        Recipe(
             "deepseek_experts",
             "experts",
             "experts of DeepSeek-V3: e4m3 in blocks of 1 x 128 and 128 x 128, f32 scales",

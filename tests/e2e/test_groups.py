@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import fp4cc
 from fp4num import Quantized
 from fp4num.scale_arrays import to_buffer
 from fp4rt import Artifact, ConstraintError, random_inputs
@@ -165,6 +166,21 @@ def test_every_epilogue(compiler: Compiler, target: str, name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in EPILOGUES if name not in ("all", "two")])
 def test_every_epilogue_of_masked_rows(compiler: Compiler, target: str, name: str) -> None:
     check_masked(compiler, masked(EPILOGUES[name]), target, N=256, K=256)
+
+
+@pytest.mark.slow
+def test_every_plan_by_size() -> None:
+    """Plans are picked by the average of rows in a group: each is right, whatever the groups are."""
+    head = "kernel k(E, M, N = 768, K = 512) {\n in offsets : i32[E + 1]\n "
+    args = "in x : nvfp4[M by offsets, K]; in w : nvfp4[E, N, K]\n out y : bf16[M by offsets, N]\n y = x @ w.T\n}\n"
+    artifact = fp4cc.compile(head + args, "sm_100a", plans=6)
+    used = set[str]()
+    for seed, counts in enumerate([(2, 0, 5, 1), (130, 0, 160), (1,) * 20]):
+        dims = {"E": len(counts), "M": sum(counts)}
+        used.add(artifact.load_kernel("emulator").resolve({**dims, "N": 768, "K": 512}).launches[0].module)
+        trial = ragged(artifact, counts, seed=seed, poisoned=0 if seed % 2 else None)
+        assert trial.equal, (counts, trial.comparisons)
+    assert len(used) > 1
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fp4num import quantize
+from fp4num import Quantized, quantize
 from fp4rt import Artifact, random_inputs
 from fp4rt.devices.emulator import EmulatorDevice
 from fp4rt.trial import Trial, run_trial
@@ -57,6 +57,7 @@ def test_the_reference_is_a_loop_over_groups() -> None:
     x = np.random.default_rng(0).standard_normal((192, 48)).astype(np.float32).view(np.uint32) & 0xFFFF0000
     codes, values, ts = (x >> 16).astype(np.uint16), x.view(np.float32), np.float32(0.01)
     found = artifact.load_kernel("reference")(offsets=offsets, x=codes, ts=ts)["qt"]
+    assert isinstance(found, Quantized)
     alone = [quantize(values[low:high].T, "nvfp4", tensor_scale=ts) for low, high in ((0, 32), (32, 192))]
     np.testing.assert_array_equal(found.codes, np.concatenate([part.codes for part in alone], 1))
     np.testing.assert_array_equal(found.scale_grid(), np.concatenate([part.scale_grid() for part in alone], 2))
@@ -69,7 +70,9 @@ def test_the_reference_is_a_loop_over_groups() -> None:
 def test_every_kind(compiler: Compiler, target: str, name: str) -> None:
     artifact = compiler.artifact(SPECS[name], target)
     sizes = {"N": 80} if name == "product" else {}
-    for seed, counts in enumerate([(64,), (0, 0, 288, 64, 32), (32, 544, 0, 96), (0, 0)]):
+    # A tensor scale that the kernel makes would have no value of no rows, which a condition refuses.
+    empty = [] if name == "tiles" else [(0, 0)]
+    for seed, counts in enumerate([(64,), (0, 0, 288, 64, 32), (32, 544, 0, 96), *empty]):
         trial = ragged(artifact, counts, seed, **sizes, K=96)
         assert trial.equal, (counts, trial.comparisons)
 

@@ -418,7 +418,8 @@ def test_a_plain_argument_takes_no_groups(kernel: Kernel) -> None:
         kernel(a=grouped, b=q(8, 64))
 
 
-def test_the_last_axis_of_a_quantized_tensor_has_no_groups(reference: Load) -> None:
+def test_scales_along_ragged_rows_lie_as_without_groups(reference: Load) -> None:
+    """Groups along the last axis are whole blocks: such a value is made without offsets, and not taken with any."""
     fmt = FORMATS["mxfp8"]
     args = (
         Arg("offsets", "in", "i32", (Axis(None, ("add", "E", 1)),)),
@@ -431,8 +432,13 @@ def test_the_last_axis_of_a_quantized_tensor_has_no_groups(reference: Load) -> N
     )
     dims = (Dim("E"), Dim("M"), Dim("K"))
     kernel = reference(TypedKernel("columns", dims, args, values, (Store("y", 1),)))
-    with pytest.raises(ArgumentError, match="FP6113: .*its last axis, which cannot be ragged"):
-        kernel(offsets=np.array([0, 64], np.int32), x=q(8, 64, "mxfp8"))
+    x, offsets = q(8, 96, "mxfp8"), np.array([0, 32, 32, 96], np.int32)
+    np.testing.assert_array_equal(kernel(offsets=offsets, x=x)["y"], fp4rt.dequantize(x))
+    by_rows = fp4rt.quantize(np.ones((8, 96), np.float32), "mxfp8", offsets=[0, 3, 8])
+    with pytest.raises(ArgumentError, match="FP6113: 'x' .*start anew for each group of rows"):
+        kernel(offsets=offsets, x=by_rows)
+    with pytest.raises(ArgumentError, match=r"FP6112: offsets\[1\] = 40, where group 1 starts"):
+        kernel(offsets=np.array([0, 40, 96], np.int32), x=x)
 
 
 def test_random_ragged_inputs_go_by_their_offsets(reference: Load) -> None:

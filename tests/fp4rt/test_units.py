@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -39,7 +41,7 @@ def test_units(text: str, rows: int | None) -> None:
     found = units_of(typed(text))
     assert {source: unit.rows for source, unit in found.items()} == ({} if rows is None else {"offsets": rows})
     for seed in range(5):
-        offsets = random_inputs(typed(text), {"E": 5, "M": 640, "N": 8, "K": 32}, seed=seed)["offsets"]
+        offsets = np.asarray(random_inputs(typed(text), {"E": 5, "M": 640, "N": 8, "K": 32}, seed=seed)["offsets"])
         assert (offsets % (rows or 1) == 0).all() and offsets[-1] == 640
 
 
@@ -55,7 +57,7 @@ def test_units(text: str, rows: int | None) -> None:
 ])  # fmt: skip
 def test_a_group_that_starts_elsewhere_is_named(text: str, offsets: list[int], message: str) -> None:
     kernel = typed(text)
-    inputs = dict(
+    inputs: dict[str, Any] = dict(
         random_inputs(kernel, {"E": 3, "M": offsets[-1], "N": 8, "K": 32}), offsets=np.array(offsets, np.int32)
     )
     reference = Artifact(Manifest(kernel.name, "sm_90a", kernel, Plan(launches=()))).load_kernel("reference")

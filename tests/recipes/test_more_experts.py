@@ -70,6 +70,33 @@ def test_gpt_oss_kernels_are_the_model(target: str, dims: dict[str, dict[str, in
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("target", ["sm_100a", "sm_90a"])
+@pytest.mark.parametrize("dims", [SIZES, {"gate_up": {"N": 128}, "down": {"N": 64}}], ids=["small", "K = 2880"])
+def test_gpt_oss_kernels_with_mxfp8_are_the_model(target: str, dims: dict[str, dict[str, int]]) -> None:
+    rng = np.random.default_rng(3)
+    offsets = np.array([0, 3, 3, 12], np.int32)
+    sizes = {f"{name}_mxfp8": own for name, own in dims.items()}
+    run = runner("gpt_oss_experts", target, {**sizes, "quantize_input": {"K": dims["gate_up"].get("K", 2880)}})
+    for name in ("gate_up", "down"):
+        n, k = (dims[name].get(size, 2880) for size in "NK")
+        x = rng.integers(-2, 3, (12, k)).astype(np.float32)
+        q = quantize(x, "mxfp8", offsets=offsets)
+        if name == "gate_up":
+            made = run("quantize_input", offsets=offsets, x=bf16(x))["q"]
+            assert (made.codes == q.codes).all() and (made.scales == q.scales).all()
+        w = quantize(rng.integers(-3, 4, (3, n, k)).astype(np.float32) / 16, "mxfp4")
+        bias = bf16(rng.normal(size=(3, n)))
+        both = by_groups(dequantize(q), w, offsets) + np.repeat(f32(bias), np.diff(offsets), axis=0)
+        (found,) = run(f"{name}_mxfp8", offsets=offsets, x=q, w=w, bias=bias).values()
+        if name == "down":
+            np.testing.assert_array_equal(codes(found), bf16(both))
+            continue
+        h = quantize(swiglu_oss(both[:, 0::2], both[:, 1::2]), "mxfp8", offsets=offsets)
+        np.testing.assert_array_equal(found.codes, h.codes)
+        np.testing.assert_array_equal(found.scales, h.scales)
+
+
+@pytest.mark.slow
 def test_a_layer_of_gpt_oss_is_near_the_loop() -> None:
     """On the reference, at the model's own K; swiglu in float64, as OpenAI's."""
     rng = np.random.default_rng(4)

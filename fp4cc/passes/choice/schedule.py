@@ -179,10 +179,17 @@ def assumed_shape(
 
 
 def problem_sizes(problem: Problem) -> dict[str, Expr]:
-    """The sizes of a problem that the time model asks for, as expressions over the dims."""
+    """The sizes of a problem that the time model asks for, as expressions over the dims.
+
+    Rows in groups count as if each group had the average; of ragged ones no more groups have any than there are rows.
+    """
     first, *others = _depths(problem)
     k = fold("add", first, *others) if others else first
-    return {"m": problem.m, "n": problem.n, "k": ceildiv(k, problem.shared_k), "batch": problem.batch}
+    m, batch = problem.m, problem.batch
+    if problem.groups is not None and problem.groups.ragged:
+        batch = fold("max", 1, fold("min", problem.groups.count, m))
+        m = ceildiv(m, batch)
+    return {"m": m, "n": problem.n, "k": ceildiv(k, problem.shared_k), "batch": batch}
 
 
 def _depths(problem: Problem) -> list[Expr]:

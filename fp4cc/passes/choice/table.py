@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fp4cc.ir.kernel import Arg, Expr, Kernel
-from fp4cc.ir.roles import batch_dims
+from fp4cc.ir.roles import batch_dims, group_dims
 from fp4cc.ir.sizes import Sizes, fold, free_names, mul, where
 from fp4cc.passes.choice.cases import Bounds, Candidate, Case
 from fp4cc.passes.choice.over import Known, over
@@ -33,7 +33,7 @@ Floats = npt.NDArray[np.float64]
 #: How much slower than the best of all candidates a size may be before there is another plan.
 WITHIN = 1.15
 #: Sizes of rows, of other dims and of batches that the table is made for; beyond them the nearest plan goes on.
-_ROWS, _OTHERS, _BATCHES = (1, 16384), (256, 32768), (1, 64)
+_ROWS, _OTHERS, _BATCHES, _GROUPS = (1, 16384), (256, 32768), (1, 64), (1, 512)
 _SAMPLES = 640
 #: Clocks that no plan takes.
 _NEVER = 1 << 52
@@ -99,20 +99,20 @@ def samples(kernel: Kernel, candidates: Sequence[Candidate]) -> dict[str, Ints]:
     """
     open_ = {name for c in candidates for name in free_names((c.plain or c).clocks)}
     found = [d.name for d in kernel.dims if d.name in open_]
-    bounds, rows, batches = Bounds.of(kernel), _rows(kernel), batch_dims(kernel)
+    bounds, usual = Bounds.of(kernel), _usual(kernel)
     steps = _steps(len(found))
     index = np.arange(1, _SAMPLES + 1)
     dims: dict[str, Ints] = {}
     for name, step in zip(found, steps, strict=True):
-        low, high = _limits(name, rows, batches, bounds)
+        low, high = _limits(name, usual.get(name, _OTHERS), bounds)
         spread = np.exp(log(low) + (index * step % 1.0) * (log(high + 1) - log(low))).astype(np.int64)
-        if name not in rows and name not in batches:
+        if name not in usual:
             whole = np.maximum(256, spread // 256 * 256)
             spread = np.where(index % 4 != 0, whole, spread)
         dims[name] = np.clip(spread, low, high)
     if len(dims) == 1:
         ((name, spread),) = dims.items()
-        low, high = _limits(name, rows, batches, bounds)
+        low, high = _limits(name, usual.get(name, _OTHERS), bounds)
         edges = np.arange(128, min(high, 4096), 128)
         dims[name] = np.unique(np.clip(np.concatenate((spread, edges, edges + 1)), low, high))
     return dims
@@ -126,8 +126,13 @@ def _steps(count: int) -> list[float]:
     return [root ** -(i + 1) for i in range(count)]
 
 
-def _limits(name: str, rows: frozenset[str], batches: frozenset[str], bounds: Bounds) -> tuple[int, int]:
-    usual = _BATCHES if name in batches else _ROWS if name in rows else _OTHERS
+def _usual(kernel: Kernel) -> dict[str, tuple[int, int]]:
+    """The least and the most that rows, batches and groups usually are; other dims are not in it."""
+    batches = {name: _GROUPS if name in group_dims(kernel) else _BATCHES for name in batch_dims(kernel)}
+    return {**batches, **dict.fromkeys(_rows(kernel), _ROWS)}
+
+
+def _limits(name: str, usual: tuple[int, int], bounds: Bounds) -> tuple[int, int]:
     most = bounds.most(name)
     low = max(1, bounds.least(name))
     high = usual[1] if most is None else min(most, max(low, usual[1]))

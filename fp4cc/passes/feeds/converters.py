@@ -18,6 +18,8 @@ from fp4cc.passes.feeds.steps import Steps
 #: Words that a lane may hold between fetching and writing: 448 threads have 144 registers each.
 MOST_WORDS = 80
 CTA_ROWS = 128
+#: The kind that reads elements of 4 and 6 bits unpacked, beside others of 8.
+PADDED = "mxf8f6f4"
 
 
 def plan_conversions(
@@ -39,7 +41,7 @@ def _conversions(steps: Steps, planning: Planning) -> list[Conversion]:
         for place, (product, each) in enumerate(zip(steps.products, steps.mmas, strict=True))
     ]
     wanted = [
-        Wanted(operand, part, "convert", element, first.k, rows, mma.n, mma.atoms)
+        Wanted(operand, part, "convert", element, first.k, rows, mma.n, mma.atoms, mma.kind == PADDED)
         for operand, element, codes, rows in operands
         for part in (codes, *([codes.of_scales] if mma.scale is not None else []))
     ]

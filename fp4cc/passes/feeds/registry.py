@@ -6,9 +6,11 @@ from fp4cc.passes.feeds.converted import CONVERTED
 from fp4cc.passes.feeds.dequantized import DEQUANTIZED
 from fp4cc.passes.feeds.relaid import RELAID
 from fp4cc.passes.feeds.spec import Feeds
+from fp4cc.passes.feeds.unpacked import UNPACKED
 
 FEEDS = Feeds([
     DEQUANTIZED,
     RELAID,
     CONVERTED,
+    UNPACKED,
 ])  # fmt: skip

@@ -9,8 +9,10 @@ from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
 from fp4cc.ir.kernel import Arg, Kernel
 from fp4cc.ir.lowered import Mma, Operand, Product
 from fp4cc.ir.lowered_converters import RUN, UNIT
+from fp4cc.ir.sizes import Sizes
 from fp4cc.passes.feeds.holding import WIDE, why_not_held
 from fp4cc.passes.feeds.steps import converted
+from fp4cc.passes.feeds.unpacked import MULTIPLE, RUN_OF_TMA, unpacked
 from fp4cc.targets import Kind, Target
 
 
@@ -53,19 +55,7 @@ def operand_pair(kernel: Kernel, product: Product, target: Target) -> Pair:
         for kind in target.kinds
         if {a.element, b.element} <= kind.formats.keys() and scale in kind.blocks.get(block, ())
     )
-    if product.a.divided and kind.padded and min(product.a.bits, product.b.bits) < 8:
-        raise DiagnosticError([_divided_error(a_arg, b_arg, product, target)])
     return Pair(kind, block, scale, a.element, b.element)
-
-
-def _divided_error(a_arg: Arg, b_arg: Arg, product: Product, target: Target) -> Diagnostic:
-    """Groups along K start at any multiple of 32, where TMA cannot begin to unpack elements."""
-    return error(
-        "FP4070", f"{product.a.name} by {product.b.name} cannot be multiplied over rows in groups on {target.name}",
-        a_arg.span, product.a.name, also=[(b_arg.span, product.b.name)],
-        notes=["a group starts at any multiple of 32, and TMA unpacks elements of fewer than 8 bits in runs of 128"],
-        help="give both operands elements of 8 bits, or both of 4",
-    )  # fmt: skip
 
 
 def _plain_pair(a_arg: Arg, b_arg: Arg, product: Product, target: Target) -> Pair:
@@ -159,17 +149,22 @@ def tile_k(pair: Pair, target: Target) -> int:
     return target.tile_k_bytes // 32 * pair.kind.k
 
 
-def k_multiple(pair: Pair, product: Product) -> tuple[int, str]:
+def k_multiple(pair: Pair, product: Product, kernel: Kernel) -> tuple[int, str]:
     """What K must be a multiple of, and why."""
     if pair.scale is None:
         return max(_plain_multiple(product.a, pair.a), _plain_multiple(product.b, pair.b))
     padded = [o for o in (product.a, product.b) if pair.kind.padded and o.bits < 8]
-    if padded:
-        names = " and ".join(f"{o.arg} ({o.element})" for o in padded)
+    sizes = Sizes.of(kernel.dims)
+    by_tma = [o for o in padded if not unpacked(o, product.k, kernel.constraints, sizes)]
+    if by_tma:
+        names = " and ".join(f"{o.arg} ({o.element})" for o in by_tma)
         return (
-            128,
-            f"TMA unpacks the 4- and 6-bit elements of {names} in groups of 128 (16U4/16U6_ALIGN16B tensor maps)",
+            RUN_OF_TMA,
+            f"TMA unpacks the 4- and 6-bit elements of {names} in groups of 128 (16U4/16U6_ALIGN16B tensor maps); "
+            f"`where {product.k_axis} % {MULTIPLE} == 0` has warps do it for any such {product.k_axis}",
         )
+    if padded:
+        return MULTIPLE, f"scale blocks of {pair.block} along K"
     if product.a.divided:
         return 32, f"each group of {product.k_axis} is whole units of 32: its blocks start anew"
     if pair.block < 32:

@@ -54,7 +54,7 @@ from fp4cc.passes.feeds.converters import plan_conversions, plan_converters
 from fp4cc.passes.feeds.promoted_scales import is_promoted
 from fp4cc.passes.feeds.scale_reading import Needs
 from fp4cc.passes.problem.emptiness import not_empty
-from fp4cc.passes.problem.groups import check_groups, grouped
+from fp4cc.passes.problem.groups import check_groups
 from fp4cc.passes.problem.unzip import released
 from fp4cc.passes.resources.params import group_params, plan_params, product_sizes
 from fp4cc.passes.resources.residency import bounded, explain_residency
@@ -90,11 +90,10 @@ def lower_tcgen05(kernel: Kernel, target: Target, cases: Sequence[Case]) -> list
 
 def tcgen05_candidates(kernel: Kernel, target: Target) -> list[Candidate]:
     """Every tile and cluster that the kernel could have, with what each costs. Raises what `lower_tcgen05` does."""
-    if is_promoted(kernel) or grouped(kernel):  # one plan for every size
+    if is_promoted(kernel):  # one plan for every size
         return []
+    check_groups(kernel)
     work = plain_work(kernel, target)
-    if work.problem.groups is not None:  # how many rows a group has is not known when a plan is taken
-        return []
     return [*_candidates_of(work, target, None), *_swapped_candidates(work, target)]
 
 
@@ -141,7 +140,7 @@ def _candidates_of(work: Work, target: Target, rows: int | None) -> list[Candida
         name = f"{swapped}{label(option, offer.traffic.tile_k)}"
         time = clocks_by_parts(option, sizes, offer.traffic, target)
         plain = Candidate(name, time(1), Picked(work, option, offer), within)
-        one_way = len(work.shared) == 1
+        one_way = len(work.shared) == 1 and problem.groups is None and problem.contracted is None
         found.append(in_parts(plain, time, Picked(work, option, offer, "auto")) if one_way else plain)
     return found
 

@@ -70,7 +70,7 @@ def constraints(kernel: Kernel, shared: Sequence[Shared]) -> tuple[Constraint, .
     for group in shared:
         product = group.product
         span = next((d.span for d in kernel.dims if d.name == product.k_axis), kernel.arg(product.a.arg).span)
-        wanted = [k_multiple(pair, each) for pair, each in zip(group.pairs, group.products, strict=True)]
+        wanted = [k_multiple(pair, each, kernel) for pair, each in zip(group.pairs, group.products, strict=True)]
         multiple, reason = max(wanted)
         text = f"{product.k_axis} % {multiple} == 0"
         condition = multiple == 1 or fold("eq", fold("mod", product.k, multiple), 0)

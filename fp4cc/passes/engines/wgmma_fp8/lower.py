@@ -92,14 +92,15 @@ def takes_fp8(kernel: Kernel, target: str, bounds: Bounds) -> bool:
 def wgmma_fp8_candidates(kernel: Kernel, target: str) -> list[Candidate]:
     """A plan for each tile of a CTA by itself, which is never slower; those of few rows serve no more."""
     work = _work_if_any(kernel) if target == SM90A.name else None
-    if work is None or work.fast.problem.groups is not None:  # how many rows a group has is not known at a call
+    if work is None:
         return []
-    m, found = work.fast.problem.m, list[Candidate]()
-    for shape in work.shapes:
-        if shape.cluster == 1 and (shape.rows == CTA_ROWS or isinstance(m, str)):
+    m, found, groups = work.fast.problem.m, list[Candidate](), work.fast.problem.groups
+    for shape in work.shapes:  # how many rows a group has at most is not known at a call
+        if shape.cluster == 1 and (shape.rows == CTA_ROWS or (isinstance(m, str) and groups is None)):
             within = None if shape.rows == CTA_ROWS else ("le", m, shape.rows)
             plain = Candidate(shape.label, work.clocks(shape), Picked(shape), within)
-            found.append(in_parts(plain, partial(work.clocks, shape), Picked(shape, "auto")))
+            whole = groups is not None  # K is not split
+            found.append(plain if whole else in_parts(plain, partial(work.clocks, shape), Picked(shape, "auto")))
     return found
 
 

@@ -15,6 +15,7 @@ from fp4cc.ir.lowered_epilogue import CTA_ROWS
 from fp4cc.ir.sizes import ceildiv, fold, mul
 from fp4cc.passes.choice.cases import Bounds
 from fp4cc.passes.choice.refused import left_to_hopper
+from fp4cc.passes.choice.schedule import problem_sizes
 from fp4cc.passes.choice.split import meeting_clocks, split_refusals
 from fp4cc.targets.sm90 import SM90A
 
@@ -61,10 +62,12 @@ _TILE_STEPS, _RAMP, _COLUMN = 1, 2500, 8
 
 def clocks(problem: Problem, shape: Shape, parts: int = 1) -> Expr:
     """The time with one of the tiles and K in so many parts, but for DRAM."""
-    tall, across = ceildiv(problem.m, shape.rows * shape.cluster), mul(ceildiv(problem.n, shape.columns), problem.batch)
+    sizes = problem_sizes(problem)
+    m = sizes["m"]
+    tall, across = ceildiv(m, shape.rows * shape.cluster), mul(ceildiv(problem.n, shape.columns), sizes["batch"])
     tiles = across if shape.rows < CTA_ROWS else mul(tall, shape.cluster, across)
     steps = ceildiv(ceildiv(problem.products[0].k, FP8_TILE_K), parts)
-    missing = fold("sub", shape.rows, fold("min", problem.m, shape.rows))
+    missing = fold("sub", shape.rows, fold("min", m, shape.rows))
     step = fold("add", STEP_CLOCKS[shape], mul(missing, _MISSING))
     each = mul(fold("add", steps, _TILE_STEPS), step)
     if parts > 1:
