@@ -69,6 +69,11 @@ class Prepared:
         return codes is self.codes and scales is self.scales and self.state == state_of(codes, scales)
 
 
+def buffer_of(value: Quantized) -> Any:
+    """What was made of a prepared value."""
+    return value.prepared.buffer
+
+
 def kind_of(value: Quantized) -> tuple[str, bool] | None:
     """What tells prepared values apart whose calls differ: what made them, and whether there is a buffer; None for a
     value that is not prepared. AttributeError for one with something else, or that has changed: the checks say so."""
@@ -97,7 +102,7 @@ def state_of(*parts: Any) -> tuple[int, int]:
 
 def _state(part: Any) -> int:
     if isinstance(part, np.ndarray):
-        return zlib.crc32(np.ascontiguousarray(part).reshape(-1).view(np.uint8))
+        return zlib.crc32(memoryview(np.ascontiguousarray(part).reshape(-1).view(np.uint8)))
     try:
         return int(part._version)
     except RuntimeError:  # a tensor made in inference mode counts no changes
