@@ -107,7 +107,7 @@ def state_of(*parts: Any) -> tuple[int, int]:
 
 def _state(part: Any) -> int:
     if isinstance(part, np.ndarray):
-        return zlib.crc32(memoryview(np.ascontiguousarray(part).reshape(-1).view(np.uint8)))
+        return zlib.crc32(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
     try:
         return int(part._version)
     except RuntimeError:  # a tensor made in inference mode counts no changes
