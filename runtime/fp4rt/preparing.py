@@ -4,21 +4,38 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from fp4num import Quantized
 from fp4rt import arrays
+from fp4rt.devices.base import Executable
 from fp4rt.errors import ArgumentError, DeviceError
+from fp4rt.manifest import Manifest
 from fp4rt.plan import prepared_buffer
+from fp4rt.prepared import Preparing
 from fp4rt.resolve import resolve_preparation
-
-if TYPE_CHECKING:
-    from fp4rt.kernel import Kernel
+from fp4rt.signature import Signature
 
 
-def prepare(kernel: Kernel, value: object, named: Mapping[str, object]) -> Quantized:
+class Prepares(Protocol):
+    """A loaded kernel, as far as it is asked here."""
+
+    executable: Executable
+    signature: Signature
+    preparing: Preparing
+
+    @property
+    def manifest(self) -> Manifest: ...
+
+    @property
+    def name(self) -> str: ...
+
+    def on_host(self) -> Prepares: ...
+
+
+def prepare(kernel: Prepares, value: object, named: Mapping[str, object]) -> Quantized:
     """`Kernel.prepare`."""
     arg, given = _which(kernel, value, named)
     if isinstance(given, Quantized):
@@ -46,7 +63,7 @@ def prepare(kernel: Kernel, value: object, named: Mapping[str, object]) -> Quant
     return kernel.preparing.record(arg, given, buffer, count)
 
 
-def _which(kernel: Kernel, value: object, named: Mapping[str, object]) -> tuple[str, object]:
+def _which(kernel: Prepares, value: object, named: Mapping[str, object]) -> tuple[str, object]:
     """The argument that is to be prepared, and its value."""
     known = kernel.preparing.arguments
     if not known:

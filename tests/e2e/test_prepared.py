@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,9 @@ from fp4cc.driver.request import PREPARED_PLANS, Request
 from fp4cc.driver.spec import Spec
 from fp4cc.driver.stages import only_plans
 from fp4cc.ir.lowered import FoldRows, WgmmaFp8
+from fp4cc.passes import lower
+from fp4cc.sema import analyze
+from fp4cc.source import Source
 from fp4num import decode
 from fp4rt.devices.emulator import EmulatorDevice
 
@@ -28,8 +31,8 @@ SPECS = {
     "tokens": f"kernel k(M, N, K) {{ in x : fp8_token[M, K]; in w : mxfp4[N, K]; out y : bf16[M, N]; y = {FAST} }}",
     "plain": f"{LINES}kernel k(M, N, K) {{ in x : e5m2[M, K]; in w : lines[N, K]; in b : bf16[N]; out y : f32[M, N]\n"
     f"y = gelu({FAST} + b) }}",
-    "experts": "kernel k(L, M, N, K) { in x : fp8_token[L, M, K]; in w : mxfp4[L, N, K]; inout r : bf16[L, M, N]\n"
-    f"out q : mxfp8[L, M, N]; out top : f32[]; h = {FAST} + r; r = h; q = quantize(h)\n"
+    "experts": "kernel k(L, M, N, K) { in x : fp8_token[L, M, K]; in w : mxfp4[L, N, K]; in r : bf16[L, M, N]\n"
+    f"out y : bf16[L, M, N]; out q : mxfp8[L, M, N]; out top : f32[]; h = {FAST} + r; y = h; q = quantize(h)\n"
     "top = max(abs(h), over = (L, M, N)) }",
 }
 
@@ -43,12 +46,19 @@ class Loaded:
 
 
 def load(compiler: Any, text: str, **how: Any) -> Loaded:
-    """The kernel with its plans for prepared weights and the one that always applies: no more is compiled."""
-    lowered = compiler.lowered(text, "sm_90a")
+    """The kernel with its plans for prepared weights and the one that always applies: no more is compiled.
+
+    Calls on prepared weights take the first of those plans where M is even, else the last, and never another.
+    """
+    lowered = lower(analyze(Source("k.fp4", text), None).raise_errors().kernels[0], "sm_90a", 2)
     assert isinstance(lowered.prepared[0].engine, WgmmaFp8)
     assert isinstance(lowered.prepared[0].preparation.launch.engine, FoldRows)
     request = Request(Spec("k.fp4", text, None), "sm_90a", only={"k": (PREPARED_PLANS, 0)})
     artifact = compiler.built(only_plans(lowered, request), "sm_90a")
+    (made,) = artifact.manifest.prepared
+    first, last = replace(made.variants[0], when=("eq", ("mod", "M", 2), 0)), replace(made.variants[-1], when=1)
+    always = replace(artifact.manifest, prepared=(replace(made, variants=(first, last)[-len(made.variants) :]),))
+    artifact = replace(artifact, manifest=always)
     return Loaded(artifact.load_kernel(EmulatorDevice(**how)), artifact.load_kernel("reference"))
 
 
@@ -80,8 +90,7 @@ def equal(loaded: Loaded, w: fp4rt.Quantized, inputs: dict[str, Any]) -> None:
     assert prepared.natural().prepared is None
     results: list[dict[str, Any]] = []
     for kernel, value in ((loaded.reference, w), (loaded.emulated, w), (loaded.emulated, prepared)):
-        own = {name: x.copy() if name == "r" else x for name, x in inputs.items()}
-        results.append(kernel(**own, w=value))
+        results.append(kernel(**inputs, w=value))
     expected, *others = results
     for found in others:
         for name, value in expected.items():
@@ -108,18 +117,18 @@ def test_prepared_weights_are_the_same_numbers(compiler: Any) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SPECS)
-@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data())
 def test_results_do_not_change(name: str, compiler: Any, data: st.DataObject) -> None:
     """Sums that are exact in any order, so that all three are equal to the bit."""
     loaded = kept(compiler, name, data.draw(st.sampled_from(["immediate", "delayed"])))
     dims = {
-        "M": data.draw(st.integers(65, 200)),
-        "N": data.draw(st.integers(1, 6)) * 32 if name == "experts" else data.draw(st.integers(1, 200)),
-        "K": 32 * data.draw(st.integers(1, 12)),
-        **({"L": data.draw(st.integers(1, 3))} if name == "experts" else {}),
+        "M": data.draw(st.integers(1, 140)),
+        "N": data.draw(st.integers(1, 3)) * 32 if name == "experts" else data.draw(st.integers(1, 140)),
+        "K": 32 * data.draw(st.integers(1, 6)),
+        **({"L": data.draw(st.integers(1, 2))} if name == "experts" else {}),
     }
-    assert loaded.emulated.manifest.prepared[0].variants
+    assert loaded.emulated.resolve(dims, frozenset("w")).takes == "w"
     inputs = fp4rt.random_inputs(loaded.emulated.manifest, dims, data.draw(st.integers(0, 99)))
     equal(loaded, inputs.pop("w"), inputs)
 
@@ -136,12 +145,12 @@ def kept(compiler: Any, name: str, mode: str) -> Loaded:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SPECS)
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(low=st.integers(0, 254), more=st.integers(0, 60), seed=st.integers(0, 99), n=st.integers(1, 9))
 def test_rows_fit_where_e5m2_holds_them(name: str, compiler: Any, low: int, more: int, seed: int, n: int) -> None:
     """By the rule of docs/numerics.md: within 26 below a row's largest scale, which is at most 252; zeros anywhere."""
     loaded = kept(compiler, name, "immediate")
-    shape = (2, n, 320) if name == "experts" else (n, 320)
+    shape = (2, 32 * (n // 4 + 1), 320) if name == "experts" else (n, 320)
     w = weights(shape, seed, (low, min(255, low + more)), loaded.emulated.manifest.kernel.arg("w").format)
     scales = w.scale_grid()
     used = (w.codes.reshape(*scales.shape, 16) & 0x77).any(axis=-1)

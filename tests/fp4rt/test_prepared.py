@@ -13,6 +13,8 @@ import pytest
 
 import fp4rt
 from fp4cc.codegen.manifest import manifest as manifest_of
+from fp4cc.explain.prepared import prepared_figures
+from fp4cc.ir.lowered import LoweredKernel
 from fp4cc.passes import lower
 from fp4cc.sema import analyze
 from fp4cc.source import Source
@@ -26,10 +28,14 @@ y = matmul(x, w.T, accumulate = fast) }"""
 
 
 @pytest.fixture(scope="module")
-def manifest() -> Manifest:
+def lowered() -> LoweredKernel:
+    return lower(analyze(Source("k.fp4", SPEC.replace("NAME", "k")), None).raise_errors().kernels[0], "sm_90a", 2)
+
+
+@pytest.fixture(scope="module")
+def manifest(lowered: LoweredKernel) -> Manifest:
     """One that prepares w, not compiled: what the reference runs."""
-    kernels = analyze(Source("k.fp4", SPEC.replace("NAME", "k")), None).raise_errors().kernels
-    return manifest_of(lower(kernels[0], "sm_90a", 2), {}, {})
+    return manifest_of(lowered, {}, {})
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +89,18 @@ def test_a_damaged_one_is_refused(manifest: Manifest, spoil: Callable[[Any], Non
     with pytest.raises(ArtifactError, match="FP60") as caught:
         loads(json.dumps(value))
     assert said in str(caught.value)
+
+
+def test_explain_says_bytes_time_and_the_plan(lowered: LoweredKernel) -> None:
+    def said(m: int) -> str:
+        (found,) = prepared_figures(lowered, {"M": m, "N": 512, "K": 256})
+        assert found.bytes == 512 * 256 + 4 * 512 + 4
+        assert 0 < found.seconds < 1e-4
+        return "\n".join(text for _, text in found.rows({"M": m, "N": 512, "K": 256}))
+
+    assert "133124 bytes beside it, made once in" in said(4096)
+    assert "a call on it takes then: wgmma_fp8, 128 x" in said(4096)
+    assert "a call on it takes then: the plan for it as it is" in said(16)
 
 
 def test_calls_take_plans_by_what_is_prepared(kernel: Kernel) -> None:

@@ -28,6 +28,11 @@ def artifacts() -> list[str]:
     return sorted(f"{path.parent.name}/{path.stem}" for path in BUILD.glob("*/*.json"))
 
 
+def preparing() -> list[str]:
+    """Those of which an argument can be prepared."""
+    return [name for name in artifacts() if fp4rt.Artifact.load(BUILD / f"{name}.json").manifest.prepared]
+
+
 def sizes(artifact: fp4rt.Artifact, wanted: dict[str, int]) -> dict[str, int]:
     """A value for each dynamic dim: the wanted one, or the next multiple that fits the kernel's blocks; 3 or 40."""
     manifest = artifact.manifest
@@ -65,6 +70,19 @@ def unwritten(artifact: fp4rt.Artifact, inputs: dict[str, Any]) -> dict[str, Any
 def test_equals_the_reference(artifact: fp4rt.Artifact, wanted: dict[str, int]) -> None:
     dims = sizes(artifact, wanted)
     found, expected = (called(artifact, device, dims, seed=7) for device in ("cuda", "reference"))
+    assert [str(c) for c in compare_outputs(artifact.manifest, found, expected) if not c.equal] == []
+
+
+@pytest.mark.parametrize("wanted", SIZES, ids=lambda w: "x".join(map(str, w.values())))
+@pytest.mark.parametrize("name", preparing())
+def test_prepared_arguments_change_nothing(name: str, wanted: dict[str, int]) -> None:
+    artifact = fp4rt.Artifact.load(BUILD / f"{name}.json")
+    dims, kernel = sizes(artifact, wanted), artifact.load_kernel("cuda")
+    inputs: dict[str, Any] = fp4rt.random_inputs(artifact.manifest, dims, seed=9)
+    prepared = {m.arg: kernel.prepare(**{m.arg: inputs[m.arg]}) for m in artifact.manifest.prepared}
+    assert all(value.prepared.buffer is not None for value in prepared.values())
+    expected = artifact.load_kernel("reference")(**deepcopy(inputs), **unwritten(artifact, inputs))
+    found = kernel(**{**deepcopy(inputs), **prepared}, **unwritten(artifact, inputs))
     assert [str(c) for c in compare_outputs(artifact.manifest, found, expected) if not c.equal] == []
 
 

@@ -227,7 +227,7 @@ def _runs(
     ]
     for done, (mode, loaded, dims, arg) in enumerate(runs, 1):
         line.step(f"{built.name}, run {done} of {len(runs)}: {sizes_text(dims)}, {mode}")
-        inputs = random_inputs(artifact.manifest, dims, seed)
+        inputs: dict[str, Any] = random_inputs(artifact.manifest, dims, seed)
         try:
             if arg:
                 inputs[arg] = loaded.prepare(**{arg: inputs[arg]})

@@ -21,7 +21,7 @@ from fp4rt.checks import Slot
 from fp4rt.cuda.blocks import Block, Template
 from fp4rt.cuda.calls import CallPacker
 from fp4rt.plan import WORKSPACE
-from fp4rt.prepared import kind_of
+from fp4rt.prepared import buffer_of, kind_of
 from fp4rt.resolve import Resolved
 from fp4rt.signature import Call
 
@@ -288,7 +288,7 @@ def _take(
             return False
         tensors += pieces.take(value)
         if prepared is not None and prepared[1]:
-            tensors.append(value.prepared.buffer)
+            tensors.append(buffer_of(value))
     return True
 
 

@@ -11,10 +11,10 @@ import fp4rt
 import fp4rt.torch
 from fp4rt import ArgumentError, Kernel
 
-from ..test_prepared import code_of, kernel, manifest, weights
+from ..test_prepared import code_of, kernel, lowered, manifest, weights
 
 pytestmark = pytest.mark.torch
-__all__ = ["kernel", "manifest"]  # fixtures
+__all__ = ["kernel", "lowered", "manifest"]  # fixtures
 
 
 def activations() -> dict[str, torch.Tensor]:
