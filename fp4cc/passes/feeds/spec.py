@@ -23,7 +23,7 @@ class Wanted:
 
     `by`: the warps of an engine that can bring what TMA does not. `to`: the element that is multiplied. `k`: the
     operand's elements along K. A CTA's stage has `rows` of its rows and, where the instruction takes block scales,
-    `atoms` of them along K (else 0); `columns` are a tile's.
+    `atoms` of them along K (else 0); `columns` are a tile's, and `lone` is whether it is the only one along them.
     """
 
     operand: Operand
@@ -34,6 +34,7 @@ class Wanted:
     rows: int
     columns: int
     atoms: int = 0
+    lone: bool = False
 
 
 @dataclass
