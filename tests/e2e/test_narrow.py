@@ -31,7 +31,7 @@ OPERANDS = {
     "linear": ("lin", "lin", 256, 32),
     "mx linear": ("mx", "mx", 128, 32),
     "atoms": ("nvfp4", "nvfp4", 256, 32),
-    "mx atoms": ("mxfp8_e4m3", "mxfp4", 128, 128),
+    "mx atoms": ("mxfp8_e4m3", "mxfp8_e4m3", 128, 32),
     "lone": ("nvfp4", "nvfp4", 256, 32),
 }
 #: Further arguments, outputs, and statements on the product `p`.
