@@ -5,21 +5,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fp4cc.codegen.sharing import shared
-from fp4cc.ir.lowered import LoweredKernel, OneEach
+from fp4cc.ir.lowered import LoweredKernel, OneEach, Preparation
 from fp4cc.ir.serialize import to_constraint, to_typed
-from fp4rt.manifest import Launch, Manifest, PersistentGrid, Plan, Variant, place
+from fp4rt.manifest import Launch, Manifest, PersistentGrid, Plan, Prepared, Variant, place
 
 
 def plans(lowered: LoweredKernel) -> dict[str, LoweredKernel]:
     """Each kernel by the stem of its files.
 
     NAME is the one that always applies, NAME_v1, NAME_v2, ... are variants; NAME_2 is launched after any of them,
-    NAME_bf16 before some.
+    NAME_bf16 before some. NAME_rows is launched once for an argument that is prepared, and NAME_p1 ... read what it
+    leaves.
     """
     named = plans_by_stem(lowered)
     for plan in (lowered, *lowered.variants):
         named.update((other.name, other) for other in (*plan.before, *plan.after))
+    for stem, plan in prepared_by_stem(lowered).items():
+        if plan.preparation is not None:
+            named[plan.preparation.launch.name] = plan.preparation.launch
+        named[stem] = plan
     return named
+
+
+def prepared_by_stem(lowered: LoweredKernel) -> dict[str, LoweredKernel]:
+    """The plans for an argument that is prepared, by the stem of their files."""
+    return {f"{lowered.name}_p{i}": plan for i, plan in enumerate(lowered.prepared, 1)}
 
 
 def plans_by_stem(lowered: LoweredKernel) -> dict[str, LoweredKernel]:
@@ -42,16 +52,7 @@ def manifest(
         sources: sha256 of each file that the spec uses, by its path from the spec's folder.
     """
     named = plans_by_stem(lowered)
-    variants = tuple(
-        Variant(
-            name=name,
-            when=plan.when if plan.when is not None else 1,
-            plan=_plan(plan, name),
-            constraints=tuple(to_constraint(c) for c in plan.constraints),
-        )
-        for name, plan in named.items()
-        if plan is not lowered
-    )
+    variants = tuple(_variant(name, plan) for name, plan in named.items() if plan is not lowered)
     made = Manifest(
         name=lowered.name,
         target=lowered.target,
@@ -60,6 +61,7 @@ def manifest(
         constraints=tuple(to_constraint(c) for c in lowered.kernel.constraints),
         plan_constraints=tuple(to_constraint(c) for c in lowered.constraints),
         variants=variants,
+        prepared=_prepared(lowered),
         files=dict(files),
         toolchain=dict(toolchain),
         sources=dict(sources or {}),
@@ -67,16 +69,43 @@ def manifest(
     return shared(made)
 
 
+def _variant(name: str, plan: LoweredKernel) -> Variant:
+    return Variant(
+        name=name,
+        when=plan.when if plan.when is not None else 1,
+        plan=_plan(plan, name),
+        constraints=tuple(to_constraint(c) for c in plan.constraints),
+    )
+
+
+def _prepared(lowered: LoweredKernel) -> tuple[Prepared, ...]:
+    """What is made once, by argument, with the plans that read it."""
+    found: dict[str, list[tuple[str, LoweredKernel, Preparation]]] = {}
+    for name, plan in prepared_by_stem(lowered).items():
+        if plan.preparation is not None:
+            found.setdefault(plan.preparation.arg, []).append((name, plan, plan.preparation))
+    return tuple(
+        Prepared(
+            arg=arg,
+            bytes=plans[0][2].bytes,
+            unfit=plans[0][2].unfit,
+            plan=_plan(plans[0][2].launch, plans[0][2].launch.name),
+            variants=tuple(_variant(name, plan) for name, plan, _ in plans),
+        )
+        for arg, plans in found.items()
+    )
+
+
 def _plan(lowered: LoweredKernel, module: str) -> Plan:
     return Plan(
-        launches=tuple(_launch(each, module if each is lowered else each.name) for each in lowered.launches),
+        launches=tuple(_launch(each, module if each is lowered else each.name, lowered) for each in lowered.launches),
         tensor_maps=tuple(m for each in lowered.launches for m in each.tensor_maps),
         workspace=lowered.epilogue.workspace,
         init=lowered.epilogue.init,
     )
 
 
-def _launch(lowered: LoweredKernel, module: str) -> Launch:
+def _launch(lowered: LoweredKernel, module: str, plan: LoweredKernel) -> Launch:
     tiles = lowered.walk.tiles
     return Launch(
         entry=lowered.launch.entry,
@@ -86,4 +115,5 @@ def _launch(lowered: LoweredKernel, module: str) -> Launch:
         smem=lowered.smem.asked,
         params=place(p.param for p in lowered.launch.params),
         module=module,
+        dependent=plan.overlap != "no",
     )

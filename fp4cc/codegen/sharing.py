@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from fp4rt.derived import FORM_OPERATORS, Common, Least, Shared
-from fp4rt.manifest import Launch, Manifest, PersistentGrid, Plan, TensorMap
+from fp4rt.manifest import Launch, Manifest, PersistentGrid, Plan, TensorMap, Variant
 from fp4rt.strict import Expr, dump_expr
 
 _Sizes = Callable[[Expr], Expr]
@@ -53,8 +53,13 @@ def _exprs(manifest: Manifest) -> Iterator[Expr]:
 
 
 def _mapped(manifest: Manifest, size: _Sizes, definitions: tuple[Shared, ...]) -> Manifest:
-    variants = tuple(replace(v, when=size(v.when), plan=_plan(v.plan, size)) for v in manifest.variants)
-    return replace(manifest, plan=_plan(manifest.plan, size), variants=variants, shared=definitions)
+    def mapped(variants: tuple[Variant, ...]) -> tuple[Variant, ...]:
+        return tuple(replace(v, when=size(v.when), plan=_plan(v.plan, size)) for v in variants)
+
+    # What makes a prepared argument is run by the sizes of that alone, so nothing of it is shared.
+    prepared = tuple(replace(each, variants=mapped(each.variants)) for each in manifest.prepared)
+    variants = mapped(manifest.variants)
+    return replace(manifest, plan=_plan(manifest.plan, size), variants=variants, prepared=prepared, shared=definitions)
 
 
 def _plan(plan: Plan, size: _Sizes) -> Plan:

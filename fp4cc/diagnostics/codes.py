@@ -131,6 +131,7 @@ _TITLES = {
     "FP4051": "a product over rows in groups stands beside one of something else",
     "FP4060": "the operands of these products cannot be swapped",
     "FP4061": "an operation cannot be made with swapped operands",
+    "FP4070": "operands of a product over rows in groups do not fit together",
     "FP4202": "the target takes no scale blocks of this size",
     "FP4203": "the target takes another scale type with blocks of this size",
     "FP4204": "the operands' scales differ",

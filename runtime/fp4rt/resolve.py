@@ -7,7 +7,7 @@ pointer reaches outside its buffer.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
@@ -16,8 +16,8 @@ from fp4rt import sizes
 from fp4rt.arrays import ITEM_SIZE
 from fp4rt.derived import Known
 from fp4rt.errors import ArtifactError, ConstraintError, DimensionError
-from fp4rt.manifest import MAP_DTYPES, Launch, Manifest, Param, PersistentGrid, Plan, TensorMap
-from fp4rt.plan import WORKSPACE, Init
+from fp4rt.manifest import MAP_DTYPES, Launch, Manifest, Param, PersistentGrid, Plan, Prepared, TensorMap, making
+from fp4rt.plan import WORKSPACE, Init, prepared_buffer
 from fp4rt.strict import Expr
 from fp4rt.typed import Arg, Constraint, TypedKernel, shape_of
 
@@ -56,7 +56,10 @@ class ResolvedParam(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ResolvedLaunch:
-    """A launch: `tiles` for a persistent grid (the device decides how many clusters), else the `grid`."""
+    """A launch: `tiles` for a persistent grid (the device decides how many clusters), else the `grid`.
+
+    `dependent`: it may begin while the one before still runs.
+    """
 
     index: int
     entry: str
@@ -67,6 +70,7 @@ class ResolvedLaunch:
     cluster: tuple[int, int, int]
     smem: int
     params: tuple[ResolvedParam, ...]
+    dependent: bool = False
 
     @property
     def empty(self) -> bool:
@@ -95,7 +99,10 @@ class ResolvedInit:
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """One plan for one set of dims. `variant` is its name, "" for the manifest's own plan."""
+    """One plan for one set of dims. `variant` is its name, "" for the manifest's own plan.
+
+    `takes`: the argument that it reads as it is prepared, if it does so.
+    """
 
     variant: str
     key: Key
@@ -103,37 +110,67 @@ class Resolved:
     init: tuple[ResolvedInit, ...]
     launches: tuple[ResolvedLaunch, ...]
     tensor_maps: tuple[ResolvedMap, ...]
+    takes: str | None = None
 
     def __repr__(self) -> str:
         plan = f"plan {self.variant}" if self.variant else "plan"
         return f"<fp4rt {plan} at {', '.join(map(str, self.key))}: {len(self.launches)} launches>"
 
 
-def resolve(manifest: Manifest, dims: Mapping[str, int]) -> Resolved:
-    """The plan for these dims. ConstraintError names the first constraint that does not hold, with its place."""
+def resolve(manifest: Manifest, dims: Mapping[str, int], prepared: Container[str] = ()) -> Resolved:
+    """The plan for these dims, with the arguments `prepared`. ConstraintError names the first constraint that does not
+    hold, with its place."""
     check_constraints((*manifest.kernel.constraints, *manifest.constraints), dims)
     if manifest.shared:
         dims = Known(dims, manifest.shared)
-    variant, plan, constraints = "", manifest.plan, manifest.plan_constraints
-    for candidate in manifest.variants:
-        if _number(candidate.when, dims, f"variant {candidate.name}"):
-            variant, plan, constraints = candidate.name, candidate.plan, candidate.constraints
-            break
+    takes, variant, plan, constraints = _chosen(manifest, dims, prepared)
     check_constraints(constraints, dims)
+    room = {name: size for arg in manifest.kernel.args for name, size in buffer_sizes(manifest.kernel, arg, dims)}
+    if takes is not None:
+        room[prepared_buffer(takes.arg)] = _number(takes.bytes, dims, "prepared")
+    return _resolved(manifest, variant, plan, dims, room, None if takes is None else takes.arg)
+
+
+def resolve_preparation(manifest: Manifest, made: Prepared, dims: Mapping[str, int]) -> tuple[Resolved, int, int]:
+    """What prepares an argument, by the dims of its axes: the plan, the bytes of the buffer, and where in it the rows
+    that could not be made are counted."""
+    known = (*manifest.kernel.constraints, *manifest.constraints)
+    check_constraints([c for c in known if set(sizes.names(c.expr)) <= dims.keys()], dims)
+    room = dict(buffer_sizes(manifest.kernel, manifest.kernel.arg(made.arg), dims))
+    size, unfit = (_number(expr, dims, "prepared") for expr in (made.bytes, made.unfit))
+    room[prepared_buffer(made.arg)] = size
+    if not 0 <= unfit <= size - 4 or unfit % 4:
+        raise ArtifactError(f"what is made of {made.arg} has {size} bytes, and its count would be at {unfit}")
+    return _resolved(manifest, making(made.arg), made.plan, dims, room, None), size, unfit
+
+
+def _chosen(
+    manifest: Manifest, dims: Mapping[str, int], prepared: Container[str]
+) -> tuple[Prepared | None, str, Plan, tuple[Constraint, ...]]:
+    """The first plan whose condition holds: those for prepared arguments come first."""
+    own = [(made, v) for made in manifest.prepared if made.arg in prepared for v in made.variants]
+    for made, candidate in (*own, *((None, v) for v in manifest.variants)):
+        if _number(candidate.when, dims, f"variant {candidate.name}"):
+            return made, candidate.name, candidate.plan, candidate.constraints
+    return None, "", manifest.plan, manifest.plan_constraints
+
+
+def _resolved(
+    manifest: Manifest, variant: str, plan: Plan, dims: Mapping[str, int], room: dict[str, int], takes: str | None
+) -> Resolved:
     workspace = _number(plan.workspace, dims, "workspace")
     if workspace < 0:
         raise DimensionError(f"workspace: {sizes.text(plan.workspace)} is {workspace} bytes")
-    room = {name: size for arg in manifest.kernel.args for name, size in buffer_sizes(manifest.kernel, arg, dims)}
     room[WORKSPACE] = workspace
     scalar_sized = {a.name: ITEM_SIZE[str(a.dtype)] for a in manifest.kernel.args if not a.axes and a.format is None}
-    key = tuple(dims[d.name] for d in manifest.kernel.dims)
     return Resolved(
         variant,
-        key,
+        tuple(dims[d.name] for d in manifest.kernel.dims if d.name in dims),
         workspace,
         tuple(_init(i, dims, room) for i in plan.init),
         _launches(manifest, plan, dims, scalar_sized, room),
         tuple(_map(m, dims, room) for m in plan.tensor_maps),
+        takes,
     )
 
 
@@ -235,7 +272,18 @@ def _launches(
         )
         module = launch.module or manifest.name
         out.append(
-            ResolvedLaunch(i, launch.entry, module, tiles, grid, launch.block, launch.cluster, launch.smem, params)
+            ResolvedLaunch(
+                i,
+                launch.entry,
+                module,
+                tiles,
+                grid,
+                launch.block,
+                launch.cluster,
+                launch.smem,
+                params,
+                launch.dependent,
+            )
         )
     return tuple(out)
 

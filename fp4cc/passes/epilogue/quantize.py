@@ -115,7 +115,10 @@ def _group_refusals(arg: Arg, fmt: BlockFormat, space: Space, value: Value) -> l
     """Why rows in groups cannot be quantized that way."""
     what = None
     if along(arg, space.n_axis) != "columns":
-        what = f"blocks along {space.m_axis}"
+        if not space.ragged:
+            what = f"blocks along {space.m_axis}, of masked rows"
+        elif measure(value, "rows") != "line":
+            what = f"blocks along {space.m_axis} that are no parts of runs of {LINE}, or whose scales are given"
     elif not isinstance(fmt.stored[0], int):
         what = f"a scale for all of {space.m_axis}"
     elif space.ragged and placed_by(fmt) is None:
@@ -271,7 +274,8 @@ def fills(output: EpilogueOutput, problem: Space) -> list[Init]:
     tall, wide = fmt.stored
     layout = fmt.layout
     rows = ceildiv(lines, tall * layout.extent("row")) if isinstance(tall, int) else 1
-    if problem.groups is not None and problem.groups.ragged and isinstance(tall, int):
+    by_group = problem.groups is not None and problem.groups.ragged and plan.along == "columns"
+    if problem.groups is not None and by_group and isinstance(tall, int):
         rows = most_tiles(lines, tall * layout.extent("row"), problem.groups)
     count = mul(
         ceildiv(problem.batch, layout.extent("batch")),

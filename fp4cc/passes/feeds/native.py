@@ -23,6 +23,8 @@ def native_scales(operand: Operand, tile_n: int, facts: Sequence[Constraint], si
     if operand.role == "B" and tile_n % HALF_ATOM and not lone:
         return False
     fmt = operand.format
+    if operand.divided:  # a group starts within an atom
+        return False
     laid_out = fmt.stored[0] == 1 and same_placement(fmt.layout, LAYOUTS["blocked_128x4"])
     return laid_out and starts_in_place(operand, tile_n, facts, sizes)
 
