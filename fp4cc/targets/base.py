@@ -94,7 +94,7 @@ class Target:
     tmem_columns: int
     cta_rows: int  # accumulator rows (tensor memory lanes) of a CTA
     tile_n: tuple[int, ...]  # of any operands
-    narrow_n: tuple[int, ...]  # further ones, where no scale atom of B is cut
+    narrow_n: tuple[int, ...]  # further ones, which cut scale atoms of B
     tile_k_bytes: int  # of a row of a stage in shared memory: one swizzle row
     cluster_max: int
     cluster_shapes: tuple[tuple[int, int], ...]  # the compiler's own choices, CTAs along M x N

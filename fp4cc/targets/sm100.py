@@ -36,8 +36,8 @@ SM100A = Target(
     # A scale atom covers 128 rows of B. An MMA can start at its second half, by a column offset, but not at a quarter:
     # so tiles along N are multiples of 64.
     tile_n=(64, 128, 192, 256),
-    # The tensor core takes N in steps of 8 or 16, the epilogue in sub-tiles of 32 columns. Where no atom has to be cut
-    # (no scales, scales that converter warps lay out from each tile's first row, a lone tile) these do too.
+    # The tensor core takes N in steps of 8 or 16, the epilogue in sub-tiles of 32 columns. Scales of these come by
+    # converter warps, where there are any and they are not those of a lone tile.
     narrow_n=(32, 96, 160, 224),
     tile_k_bytes=128,
     cluster_max=16,

@@ -55,10 +55,10 @@ def test_the_real_sizes(name: str, number: int, benchmark: ModuleType, tmp_path:
     assert trial.equal, trial.comparisons
 
 
-#: The model's time by the floor and what no kernel is without. 1.25 is wanted; where it is more, README says why.
+#: The model's time by the floor and what no kernel is without. 1.25 is wanted: see benchmarks/trace.md.
 LIMITS = {
     ("gemv", 0): 1.25, ("gemv", 1): 1.25, ("gemv", 2): 1.25, ("gemm", 0): 1.25, ("gemm", 1): 1.4, ("gemm", 2): 1.25,
-    ("dual_gemm", 0): 1.5, ("dual_gemm", 1): 1.7, ("dual_gemm", 2): 1.65, ("dual_gemm", 3): 2.1,
+    ("dual_gemm", 0): 1.5, ("dual_gemm", 1): 1.7, ("dual_gemm", 2): 1.65, ("dual_gemm", 3): 1.65,
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Tiles whose width is no multiple of 64: where no scale atom is cut they are as right as any other."""
+"""Tiles whose width is no multiple of 64: converter warps lay out the scales of those that cut atoms."""
 
 from __future__ import annotations
 
@@ -23,13 +23,15 @@ format lin extends nvfp4 { layout linear }
 format mx  extends mxfp8_e4m3 { layout linear }
 """
 #: Operands, the depth of their tiles, and what K is a multiple of. Scales: none, none left once dequantized, laid out
-#: anew, and by TMA for a lone tile along N.
+#: anew, from rows or from atoms that tiles cut, and by TMA for a lone tile along N.
 OPERANDS = {
     "bf16": ("bf16", "bf16", 64, 8),
     "e4m3": ("e4m3", "e4m3", 128, 16),
     "w4a16": ("bf16", "nvfp4", 64, 32),
     "linear": ("lin", "lin", 256, 32),
     "mx linear": ("mx", "mx", 128, 32),
+    "atoms": ("nvfp4", "nvfp4", 256, 32),
+    "mx atoms": ("mxfp8_e4m3", "mxfp8_e4m3", 128, 32),
     "lone": ("nvfp4", "nvfp4", 256, 32),
 }
 #: Further arguments, outputs, and statements on the product `p`.
@@ -47,7 +49,7 @@ WIDTHS = SM100A.narrow_n
 CELLS = list(product(OPERANDS, EPILOGUES, WIDTHS, (1, 2)))
 #: A cell of each kind of operand that differs; the slow test runs all of them.
 SAMPLE = [
-    ("bf16", "reductions", 32, 2), ("w4a16", "rows", 96, 2), ("linear", "mx rows", 160, 1), ("lone", "plain", 96, 1),
+    ("bf16", "reductions", 32, 2), ("w4a16", "rows", 96, 2), ("atoms", "mx rows", 160, 1), ("lone", "plain", 96, 1),
 ]  # fmt: skip
 
 
@@ -99,13 +101,25 @@ def test_narrow_tiles(check: Check, operands: str, epilogue: str) -> None:
         cell(check, operands, epilogue, width, pair, draw)
 
 
-def test_tiles_that_cut_scale_atoms_are_refused(compiler: Any) -> None:
-    """Of scales by TMA with N not known, or larger than the tile; in every width."""
+def test_scales_come_by_tma_where_no_tile_cuts_their_atoms(compiler: Any) -> None:
+    """Else converter warps lay those of each tile out anew, from wherever in an atom it starts."""
     for width, n in product(WIDTHS, ("N", "N = 512")):
-        text = spec("linear", "plain", width, 1, (1, 1)).replace("lin[", "nvfp4[").replace("(M, N,", f"(M, {n},")
-        with pytest.raises(DiagnosticError, match=rf"FP5010.*tiles of {width} columns would cut the scale atoms of b"):
-            compiler.lowered(text)
-    compiler.lowered(spec("lone", "plain", 96, 1, (1, 1)).replace("N = 80", "N").replace(") {", ") where N <= 96 {"))
+        text = spec("atoms", "plain", width, 1, (1, 1)).replace("(M, N,", f"(M, {n},")
+        assert [feed.kind for feed in compiler.lowered(text).mainloops[0].conversions] == ["relaid"], text
+        whole = compiler.lowered(text.replace(f"x {width} x", f"x {max(64, width // 64 * 64)} x"))
+        assert not whole.mainloops[0].conversions
+    bounded = spec("atoms", "plain", 96, 1, (1, 1)).replace(") {", ") where N <= 96 {")
+    assert not compiler.lowered(bounded).mainloops[0].conversions
+
+
+def test_halves_that_share_atoms_are_refused(compiler: Any) -> None:
+    """The second half's tiles start at a row of their own."""
+    text = (
+        "kernel k(M, N, K, F = N / 2) { in a : nvfp4[M, K]; in b : nvfp4[N, K]; out y : bf16[M, F]\n"
+        "g, u = unzip(a @ b.T, N -> F, group = F); y = g * u }\nschedule k on sm_100a { tile 128 x 96 x 256 }\n"
+    )
+    with pytest.raises(DiagnosticError, match=r"FP5010.*tiles of 96 columns would cut the scale atoms of b"):
+        compiler.lowered(text)
 
 
 LINEAR = spec("linear", "plain", 96, 1, (1, 1))

@@ -41,9 +41,6 @@ CHOICES: Mapping[str, tuple[Any, ...]] = {
 }
 #: Those that say what a kernel is.
 KERNEL = ("parts", "operands", "epilogue", "swap", "cluster")
-#: Operands with scales that no warp lays out anew: their atoms are cut by tiles of other widths than these.
-ATOMS = ("nvfp4", "mxfp4", "mxfp8", "mxfp8 by mxfp4")
-WHOLE = (64, 128, 192, 256)
 CELLS = 180
 SEED = int(os.environ.get("FP4CC_SPLIT_SEED", "7"))
 
@@ -52,17 +49,14 @@ Cell = dict[str, Any]
 
 def legal(cell: Cell) -> bool:
     """Whether the target takes a cell; the reasons are the compiler's own, and have tests of their own."""
-    epilogue, swapped = cell["epilogue"], cell["swap"] != "no"
+    epilogue = cell["epilogue"]
     if cell["operands"] == PROMOTED:
         given = {"tile_m": 128, "tile_n": 128, "cluster": "1 x 1", "swap": "no"}
         return "gated" not in epilogue and all(cell[name] == value for name, value in given.items())
     if cell["tile_m"] == 256 and cell["cluster"].startswith("1"):
         return False
-    if cell["operands"] in ATOMS and cell["tile_n"] not in WHOLE:
-        return False
-    if "gated" in epilogue and (cell["tile_n"] > 128 or (cell["swap"] == "yes" and cell["parts"] != "1")):
-        return False  # swapped, two weights are two left operands
-    return not (swapped and cell["tile_n"] not in WHOLE)
+    # Swapped, two weights are two left operands.
+    return "gated" not in epilogue or (cell["tile_n"] <= 128 and not (cell["swap"] == "yes" and cell["parts"] != "1"))
 
 
 def pairs(cell: Cell) -> set[tuple[tuple[str, Any], ...]]:

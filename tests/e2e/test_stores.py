@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from typing import Any
 
 import pytest
 
@@ -49,7 +50,11 @@ def cell(compiler: Compiler, engine: str, epilogue: str, way: str) -> None:
     artifact = compiler.artifact(text, target)
     (ptx,) = (data.decode() for name, data in artifact.files.items() if name.endswith(".ptx"))
     assert ("cp.async.bulk.tensor.2d.global.shared" in ptx) == (way == "tma")
-    for dims in ({"M": 160, "K": 256, **({"N": 160} if way == "direct" else {})}, {"M": 50, "N": 77, "K": 128}):
+    calls: tuple[dict[str, Any], ...] = (
+        {"M": 160, "K": 256, **({"N": 160} if way == "direct" else {})},
+        {"M": 50, "N": 77, "K": 128},
+    )
+    for dims in calls:
         if "N" in dims and dims["N"] == 77 and not odd:
             continue
         trial = run_artifact(artifact, sms=2, **dims)

@@ -84,6 +84,11 @@ class Traffic:
     global_bytes: float
     accumulators: int = 1  # of a tile
     overlapped_n: int = 512  # the widest tile whose epilogue runs under the next one's mainloop
+    narrow_bs: tuple[Stream, ...] = ()  # instead of `bs`, where tiles cut scale atoms
+
+    def of_b(self, tile_n: int) -> tuple[Stream, ...]:
+        """The streams of the Bs for tiles of so many columns."""
+        return self.narrow_bs if self.narrow_bs and tile_n % 64 else self.bs
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +119,7 @@ class Stage:
         a, runs = traffic.a, -(-n // 128)
         fill_bytes = (128 * a.rows + a.runs) / option.cluster_n + 128 * a.own_rows + a.own_runs
         convert = 128 * a.row_clocks + a.run_clocks
-        for b in traffic.bs:
+        for b in traffic.of_b(n):
             fill_bytes += (n * b.rows + runs * b.runs) / option.cluster_m + n / group * b.own_rows + runs * b.own_runs
             convert += n / group * b.row_clocks + runs * b.run_clocks
         fill = fill_bytes / target.rates.smem_fill_bytes_per_clock

@@ -254,7 +254,7 @@ def _tile(schedule: Schedule, tile_k: int, target: Target, errors: list[Diagnost
         errors.append(
             error("FP5010", f"no tile of {n} columns on {target.name}", span, f"N is one of {legal}",
                   notes=["scales of B come in atoms of 128 columns, and an MMA can start at the half of one",
-                         f"{narrow} too, where no atom is cut: the epilogue takes 32 columns at a time"],
+                         f"{narrow} too, whose scales converter warps lay out: an epilogue takes 32 columns at once"],
                   help=help)
         )  # fmt: skip
     if k != tile_k:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import inf
 
 from fp4cc.ir.kernel import Constraint, Kernel
 from fp4cc.ir.lowered import Conversion, Problem
@@ -23,16 +24,25 @@ PADDED = "mxf8f6f4"
 
 
 def plan_conversions(
-    kernel: Kernel, problem: Problem, steps: Sequence[Steps], sizes: Sizes, required: Sequence[Constraint]
+    kernel: Kernel,
+    problem: Problem,
+    steps: Sequence[Steps],
+    sizes: Sizes,
+    required: Sequence[Constraint],
+    columns: float = inf,
 ) -> tuple[list[Steps], Needs]:
-    """The mainloops with what converter warps bring of each, and what that asks of the kernel's parameters."""
+    """The mainloops with what converter warps bring of each, and what that asks of the kernel's parameters.
+
+    `columns`: as many as the product has at most, if all of them are one run of each right operand.
+    """
     facts = (*kernel.constraints, *required)
     needs = Needs(kernel.args)
     planning = Planning(Readers(kernel, sizes, problem, facts, needs), facts, sizes)
-    return [replace(step, conversions=tuple(_conversions(step, planning))) for step in steps], needs
+    found = (_conversions(step, planning, lone=step.mmas[0].n >= columns) for step in steps)
+    return [replace(step, conversions=tuple(own)) for step, own in zip(steps, found, strict=True)], needs
 
 
-def _conversions(steps: Steps, planning: Planning) -> list[Conversion]:
+def _conversions(steps: Steps, planning: Planning, *, lone: bool) -> list[Conversion]:
     """The conversions of a mainloop, A's first."""
     mma, first = steps.mmas[0], steps.products[0]
     operands = [(first.a, mma.a, Part("A"), CTA_ROWS)]
@@ -41,7 +51,9 @@ def _conversions(steps: Steps, planning: Planning) -> list[Conversion]:
         for place, (product, each) in enumerate(zip(steps.products, steps.mmas, strict=True))
     ]
     wanted = [
-        Wanted(operand, part, "convert", element, first.k, rows, mma.n, mma.atoms, mma.kind == PADDED)
+        Wanted(
+            operand, part, "convert", element, first.k, rows, mma.n, mma.atoms, padded=mma.kind == PADDED, lone=lone
+        )
         for operand, element, codes, rows in operands
         for part in (codes, *([codes.of_scales] if mma.scale is not None else []))
     ]

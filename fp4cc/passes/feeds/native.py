@@ -11,9 +11,17 @@ from fp4cc.passes.problem.divides import divides
 from fp4cc.passes.problem.placement import same_placement
 from fp4num import LAYOUTS
 
+#: Columns of tiles that all start where an MMA can: at a scale atom of B, or at its second half.
+HALF_ATOM = 64
 
-def native_scales(operand: Operand, tile_n: int, facts: Sequence[Constraint], sizes: Sizes) -> bool:
-    """Whether scale atoms lie in memory as the tensor core reads them, so that TMA can bring them."""
+
+def native_scales(operand: Operand, tile_n: int, facts: Sequence[Constraint], sizes: Sizes, *, lone: bool) -> bool:
+    """Whether scale atoms lie in memory as the tensor core reads them, so that TMA can bring them.
+
+    `lone`: there is one tile along N at every call.
+    """
+    if operand.role == "B" and tile_n % HALF_ATOM and not lone:
+        return False
     fmt = operand.format
     if operand.divided:  # a group starts within an atom
         return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fp4cc.ir.lowered import Decision
 from fp4cc.ir.lowered_converters import Relaid
 from fp4cc.passes.feeds.conversion_cost import ISSUED, LINES, LOAD, warps_in_words
-from fp4cc.passes.feeds.native import native_scales
+from fp4cc.passes.feeds.native import HALF_ATOM, native_scales
 from fp4cc.passes.feeds.spec import Arrival, FeedSpec, Planning, Wanted
 from fp4cc.passes.problem.placement import same_placement
 from fp4num import LAYOUTS
@@ -17,7 +17,7 @@ _WIDEST = 16
 def _serves(wanted: Wanted, planning: Planning) -> bool:
     if wanted.by != "convert" or not wanted.part.scales:
         return False
-    return not native_scales(wanted.operand, wanted.columns, planning.facts, planning.sizes)
+    return not native_scales(wanted.operand, wanted.columns, planning.facts, planning.sizes, lone=wanted.lone)
 
 
 def _plan(wanted: Wanted, planning: Planning) -> Relaid:
@@ -38,7 +38,12 @@ def _clocks(relaid: Relaid) -> float:
     rows = 4 * relaid.row_atoms
     loads = rows * relaid.per_row // relaid.scales.width
     parts = relaid.per_row - relaid.per_row // 4 if relaid.scales.width < 4 else 0  # joined to words
-    return max((loads * LOAD + rows * parts) / ISSUED, 32 * loads / LINES)
+    return max((loads * LOAD + rows * parts) / ISSUED, _lines(relaid) * loads / LINES)
+
+
+def _lines(relaid: Relaid) -> int:
+    """Lines of memory that the lanes' rows, which follow one another, lie on in a load."""
+    return 4 if relaid.scales.tall == 1 and same_placement(relaid.scales.layout, LAYOUTS["blocked_128x4"]) else 32
 
 
 def _explain(relaid: Relaid, arrival: Arrival) -> Decision:
@@ -49,6 +54,9 @@ def _explain(relaid: Relaid, arrival: Arrival) -> Decision:
     if tall != 1:
         reason = f"a scale is stored for {tall} rows, and the tensor core reads one a row"
         instead = "codes and scales by TMA: with scales stored `1 x ...` in `layout blocked_128x4`"
+    elif same_placement(fmt.layout, LAYOUTS["blocked_128x4"]) and lowered.tile.n % HALF_ATOM:
+        reason = f"tiles of {lowered.tile.n} columns start within scale atoms of {operand.arg}"
+        instead = "codes and scales by TMA: with tiles of a multiple of 64 columns, or one along N"
     elif same_placement(fmt.layout, LAYOUTS["blocked_128x4"]):
         axis = lowered.products.n_axis
         reason = f"it starts at row {axis} of {operand.arg}, which may lie within a scale atom"

@@ -23,8 +23,8 @@ class Wanted:
 
     `by`: the warps of an engine that can bring what TMA does not. `to`: the element that is multiplied. `k`: the
     operand's elements along K. A CTA's stage has `rows` of its rows and, where the instruction takes block scales,
-    `atoms` of them along K (else 0); `columns` are a tile's. `padded`: the instruction reads elements of fewer than 8
-    bits unpacked.
+    `atoms` of them along K (else 0); `columns` are a tile's, and `lone` is whether it is the only one along them.
+    `padded`: the instruction reads elements of fewer than 8 bits unpacked.
     """
 
     operand: Operand
@@ -36,6 +36,7 @@ class Wanted:
     columns: int
     atoms: int = 0
     padded: bool = False
+    lone: bool = False
 
 
 @dataclass

@@ -38,6 +38,7 @@ from fp4cc.passes.engines.tcgen05.choosing import (
 )
 from fp4cc.passes.engines.tcgen05.decisions import explain_choices
 from fp4cc.passes.engines.tcgen05.legality import tile_k
+from fp4cc.passes.engines.tcgen05.mainloops import most_columns
 from fp4cc.passes.engines.tcgen05.memory import fitting_stages, plan_smem
 from fp4cc.passes.engines.tcgen05.pipeline import EPILOGUE_WARPS, acc_ring_stages, plan_pipeline
 from fp4cc.passes.engines.tcgen05.promoted import (
@@ -172,7 +173,9 @@ def _lower_with(work: Work, target: Target, case: Case) -> LoweredKernel:
     stages = _stages(work, choice, ring, staging, target)
     steps, needs = memory.steps, work.needs
     if needs is None:
-        steps, needs = plan_conversions(work.parts, problem, steps, sizes, work.required)
+        steps, needs = plan_conversions(
+            work.parts, problem, steps, sizes, work.required, most_columns(problem, work.frame.kernel)
+        )
     converters = plan_converters(steps, stages)
     done = "of a step's MMAs" if promoted else "after a tile's last MMA"
     pipeline, mainloops = plan_pipeline(steps, converters, cluster, memory.stage, stages, tmem, tile.n, done)

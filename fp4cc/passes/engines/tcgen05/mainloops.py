@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 
 from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
 from fp4cc.ir.kernel import Constraint, Kernel
@@ -14,7 +15,7 @@ from fp4cc.passes.choice.schedule import Request
 from fp4cc.passes.engines.tcgen05.legality import Pair, instruction, k_multiple, operand_pair, tile_k
 from fp4cc.passes.engines.tcgen05.memory import StageBytes, plan_tmem, stage_bytes
 from fp4cc.passes.epilogue.blocks import TooNarrow, panel, whole_panels
-from fp4cc.passes.feeds.native import native_scales, starts_in_place
+from fp4cc.passes.feeds.native import HALF_ATOM, native_scales, starts_in_place
 from fp4cc.passes.feeds.steps import Steps
 from fp4cc.passes.problem.unzip import Frame, tile_widths
 from fp4cc.source import Span
@@ -107,6 +108,12 @@ class Memory:
     tmem: Tmem
 
 
+def most_columns(problem: Problem, kernel: Kernel) -> float:
+    """The most columns that a product can have, if all of them are one run of each right operand."""
+    most = Bounds.of(kernel).most(problem.n)
+    return inf if most is None or any(product.b.half is not None for product in problem.products) else most
+
+
 class Fit:
     """Which tiles fit, and what they need."""
 
@@ -130,10 +137,11 @@ class Fit:
         """The tile widths that fit. Raises DiagnosticError if none does, or not the one that is asked for."""
         possible = sorted((*self._target.tile_n, *self._target.narrow_n))
         fitting = [n for n in possible if self.memory(1, n, request.accumulators) is not None]
-        uncut = [n for n in fitting if self._cut(frame.kernel, sizes, n) is None]
+        uncut = [n for n in fitting if self._cut(frame.kernel, n) is None]
         whole = tile_widths(frame, self._problem, uncut)
         if not whole:
-            raise DiagnosticError([self._too_many(frame.kernel, request)])
+            least = next(n for n in possible if self._cut(frame.kernel, n) is None)
+            raise DiagnosticError([self._too_many(frame.kernel, request, least)])
         widths = whole_panels(frame, whole)
         if not widths:
             raise TooNarrow(frame, max(whole), "tensor memory has no room for wider ones")
@@ -141,33 +149,41 @@ class Fit:
             return self._in_place(frame.kernel, sizes, widths) or widths
         if request.tile[1] not in widths:
             span = request.schedule.field_spans["tile"]
-            raise DiagnosticError([self._other_width(frame, sizes, span, request.tile[1], widths, fitting, whole)])
+            raise DiagnosticError([self._other_width(frame, span, request.tile[1], widths, fitting, whole)])
         return widths
 
-    def _cut(self, kernel: Kernel, sizes: Sizes, n: int) -> Operand | None:
+    def _cut(self, kernel: Kernel, n: int) -> Operand | None:
         """The right operand whose scale atoms tiles of so many columns would cut; None if no atom is cut.
 
         An MMA can start at the second half of an atom of 128 rows, so multiples of 64 cut none. Of others TMA would
         bring an atom whose first rows belong to another tile, but for a lone tile along N. Converter warps lay each
-        tile's scales out from its first row.
+        tile's scales out from its first row, but not those of halves, which share theirs.
         """
-        most = Bounds.of(kernel).most(self._problem.n)
-        alone = most is not None and most <= n and all(p.b.half is None for p in self._problem.products)
-        if n in self._target.tile_n or alone:
+        if n in self._target.tile_n or most_columns(self._problem, kernel) <= n:
             return None
-        for group in self._shared:
-            if group.pair.scale is not None:
-                for product in group.products:
-                    if product.b.half is not None or native_scales(product.b, n, kernel.constraints, sizes):
-                        return product.b
-        return None
+        scaled = (product.b for group in self._shared if group.pair.scale is not None for product in group.products)
+        return next((b for b in scaled if b.half is not None), None)
 
     def _in_place(self, kernel: Kernel, sizes: Sizes, widths: Sequence[int]) -> tuple[int, ...]:
-        """Those of the tile widths for which all scales of B lie as the tensor core reads them."""
-        bs = [product.b for product in self._problem.products if product.b.scaled]
-        return tuple(n for n in widths if all(starts_in_place(b, n, kernel.constraints, sizes) for b in bs))
+        """Those of the tile widths for which all scales of B lie as the tensor core reads them.
 
-    def _too_many(self, kernel: Kernel, request: Request) -> Diagnostic:
+        Where all sizes are known, also those for which converter warps lay them out that TMA else brings: with other
+        sizes left open, three times as many schedules would be compared, of which few calls need one.
+        """
+        bs, facts = [product.b for product in self._problem.products if product.b.scaled], kernel.constraints
+        known = isinstance(self._problem.m, int) and isinstance(self._problem.n, int)
+        free = known or all(group.pair.scale is None for group in self._shared)
+        most = most_columns(self._problem, kernel)
+
+        def brought(b: Operand, n: int) -> bool:
+            return native_scales(b, n, facts, sizes, lone=most <= n)
+
+        def fine(b: Operand, n: int) -> bool:
+            return starts_in_place(b, n, facts, sizes) and (free or brought(b, n) == brought(b, HALF_ATOM))
+
+        return tuple(n for n in widths if all(fine(b, n) for b in bs))
+
+    def _too_many(self, kernel: Kernel, request: Request, least: int) -> Diagnostic:
         slots, schedule = len(self._problem.accumulators), request.schedule
         if request.accumulators == 2 and schedule is not None:
             return error(
@@ -177,14 +193,13 @@ class Fit:
         product = kernel.values[self._problem.accumulators[-1]]
         return error(
             "FP4002", f"{slots} accumulators do not fit in tensor memory", product.span, f"accumulator {slots}",
-            notes=[f"tensor memory has {self._target.tmem_columns} columns, and a tile {min(self._target.tile_n)}"],
+            notes=[f"tensor memory has {self._target.tmem_columns} columns, and a tile {least}, beside the scales"],
             help="write several kernels",
         )  # fmt: skip
 
     def _other_width(
         self,
         frame: Frame,
-        sizes: Sizes,
         span: Span,
         asked: int,
         widths: Sequence[int],
@@ -193,13 +208,13 @@ class Fit:
     ) -> Diagnostic:
         """Why a width is none of `widths`: those of `fitting` fit, those of `whole` also have whole groups of unzip."""
         wanted = ", ".join(map(str, widths))
-        cut = self._cut(frame.kernel, sizes, asked)
+        cut = self._cut(frame.kernel, asked)
         if cut is not None and asked in fitting:
             return error(
                 "FP5010", f"tiles of {asked} columns would cut the scale atoms of {cut.arg}", span,
                 "an atom has 128 rows, and an MMA starts at the first or at the second half of one",
-                notes=["atoms that TMA brings want multiples of 64 columns, or a lone tile along N; scales in "
-                       "`layout linear` are laid out from each tile's first row, and want nothing"],
+                notes=["converter warps lay out the scales of narrower tiles from each one's first row, but not those "
+                       "of halves, which share their atoms"],
                 help=f"tile widths that do: {wanted}",
             )  # fmt: skip
         if asked in whole and not whole_panels(frame, (asked,)):

@@ -9,7 +9,7 @@ from fp4cc.ir.lowered import Conversion, Operand, Problem
 from fp4cc.ir.part import Part
 from fp4cc.ir.sizes import Sizes
 from fp4cc.passes.choice.estimate import Shape, Stream, Traffic
-from fp4cc.passes.engines.tcgen05.mainloops import Fit, Shared
+from fp4cc.passes.engines.tcgen05.mainloops import Fit, Shared, most_columns
 from fp4cc.passes.feeds.converters import plan_conversions, stage_clocks
 from fp4cc.passes.feeds.steps import Steps
 from fp4cc.passes.resources.smem import ATOM_BYTES
@@ -17,6 +17,8 @@ from fp4cc.targets import Target
 
 #: The tile whose conversions are counted; each grows with its rows.
 _COLUMNS = 128
+#: One whose scales TMA cannot bring, where that depends on the width.
+_NARROW = 96
 
 
 def plan_traffic(
@@ -30,11 +32,17 @@ def plan_traffic(
     required: Sequence[Constraint],
 ) -> Traffic:
     """What the time model asks of the first mainloop, and the bytes of the whole problem."""
-    (first,), _ = plan_conversions(kernel, problem, [shared[0].steps(target, 1, _COLUMNS)], sizes, required)
+    most = most_columns(problem, kernel)
+    wide, narrow = (
+        plan_conversions(kernel, problem, [shared[0].steps(target, 1, n)], sizes, required, most)[0][0]
+        for n in (_COLUMNS, _NARROW)
+    )
+    first, several = wide, range(len(wide.products))
     return Traffic(
         tile_k=first.tile_k,
         a=_stream(first, Part("A"), target),
-        bs=tuple(_stream(first, Part("B", place), target) for place in range(len(first.products))),
+        bs=tuple(_stream(wide, Part("B", place), target) for place in several),
+        narrow_bs=tuple(_stream(narrow, Part("B", place), target) for place in several),
         instructions=first.mmas[0].instructions_per_tile_k,
         global_bytes=global_bytes(kernel, shared, shape),
         accumulators=len(problem.accumulators),
