@@ -40,6 +40,8 @@ Further marks:
 - `carry`: the instruction writes ("out"), reads ("in") or both reads and writes ("both") the condition code register,
   which is then its second output and its last source.
 - `targets`: the architectures that have the instruction, () for all that are emulated.
+- `operands`: how many sources the instruction takes: "2", "1-2", or "3+hint+cas", where each slot or alternative
+  that is named adds one if it was written. Without it the handler's parameters say so; an emit rule has none, and must.
 
 Forms are strings of slots in PTX's order; a slot is `name=alternative|alternative` or just `alternative|alternative`
 (its name is then its first alternative), in brackets if optional. The opcode itself is matched by its longest
@@ -57,6 +59,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from inspect import Parameter, signature
 from typing import Any, Literal
 
 Style = Literal["thread", "warp", "group", "lane", "emit"]
@@ -155,11 +159,36 @@ class Rule:
     members: int | None = None
     any_order: bool = False
     carry: Carry = ""
+    operands: str = ""
+
+    def counts(self, mods: dict[str, str | None]) -> tuple[int, int | None]:
+        """The least and the largest number of operands, destinations and all, under these modifiers (None: any)."""
+        if not self.operands:
+            least, most = _parameters(self)
+            return self.first_source + least, None if most is None else self.first_source + most
+        numbers, *more = self.operands.split("+")
+        least, _, most = numbers.partition("-")
+        extra = self.first_source + sum(mods.get(word) is not None or word in mods.values() for word in more)
+        return int(least) + extra, int(most or least) + extra
 
     @property
     def first_source(self) -> int:
         """Index of the first operand that the handler is given."""
         return 0 if self.inout else self.outputs
+
+
+#: What a handler is given before the sources.
+_LEADING: dict[Style, int] = {"lane": 1, "thread": 2, "warp": 2, "group": 3}
+
+
+@cache
+def _parameters(rule: Rule) -> tuple[int, int | None]:
+    """How many sources a handler's parameters take."""
+    if rule.style == "emit":
+        return 0, None
+    found = list(signature(rule.handler).parameters.values())[_LEADING[rule.style] :]
+    least = sum(p.kind is not Parameter.VAR_POSITIONAL and p.default is Parameter.empty for p in found)
+    return least, None if any(p.kind is Parameter.VAR_POSITIONAL for p in found) else len(found)
 
 
 RULES: dict[str, list[Rule]] = {}
@@ -180,6 +209,7 @@ def instruction(
     members: int | None = None,
     any_order: bool = False,
     carry: Carry = "",
+    operands: str = "",
 ) -> Callable[[Handler], Handler]:
     """Registers a handler for `opcode` with the modifiers that `forms` allow. Several rules may share an opcode: the
     first form that fits wins."""
@@ -205,6 +235,7 @@ def instruction(
             members,
             any_order,
             carry,
+            operands,
         )
         RULES.setdefault(opcode, []).append(rule)
         return handler

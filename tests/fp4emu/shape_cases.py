@@ -398,6 +398,8 @@ def memory(w: Writer, rule: Rule, slots: dict[str, str], name: str, guard: str, 
     )  # fmt: skip
     if slots.get("op") == "cas":
         text += f", {values[1]}"
+    if op.startswith("mbarrier.arrive") and ("expect" in slots or "noComplete" in slots):
+        text += ", 0" if "expect" in slots else ", 1"
     if op in ("cp.async.bulk", "cp.reduce.async.bulk") and "bulk_group" in slots:
         text = f"[{globally}], [{source}], 16"
     elif op == "cp.async.bulk" and "src" in slots:

@@ -308,3 +308,10 @@ def test_launch_checks() -> None:
         gpu.load(".version 8.8\n.target sm_90a\n.address_size 64\n")
     with pytest.raises(Fault, match="unknown target"):
         Gpu("sm_75")
+
+
+def test_unpacking_fills_whole_registers(kernel: Any) -> None:
+    """Three registers of 32 bits are no way to take 64 apart (PTX ISA 9.7.9.3: two, or four of 16)."""
+    text = ".reg .b32 %part<3>; mov.b64 {%part0, %part1, %part2}, 1;"
+    with pytest.raises(Fault, match="cannot take an element of 16"):
+        kernel(text, out=4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -74,3 +75,45 @@ def test_the_page(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.split()[-1] == "()"
     assert float(done.stdout.split()[0]) < 1e-7
+
+
+def by_its_own_program(tmp_path: Path, lines: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """A program that does not know of the emulator, run under TRITON_DEFAULT_BACKEND."""
+    head = (
+        "import triton, triton.language as tl\n"
+        "from fp4emu.host import Array as tensor\nimport numpy as np\n"
+        "@triton.jit\n"
+        "def halves(x, y, BLOCK: tl.constexpr):\n"
+        "    at = tl.arange(0, BLOCK)\n"
+        "    tl.store(y + at // 2, tl.load(x + at))\n"
+        "    tl.store(y + at, tl.load(y + BLOCK - 1 - at))\n"
+        "x, y = np.arange(256, dtype='f4'), np.zeros(256, 'f4')\n"
+    )
+    (tmp_path / "program.py").write_text(head + lines)
+    environment = {**os.environ, "TRITON_DEFAULT_BACKEND": "fp4emu", **variables}
+    return subprocess.run(
+        [sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True, check=False, env=environment
+    )
+
+
+def test_triton_finds_the_backend(tmp_path: Path) -> None:
+    done = by_its_own_program(tmp_path, "print(type(triton.runtime.driver.active).__name__, triton.backends.backends)")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("EmulatorDriver") and "nvidia" in done.stdout
+
+
+@pytest.mark.parametrize("order, code", [("strict", 1), ("off", 0)])
+def test_options_come_from_the_environment(tmp_path: Path, order: str, code: int) -> None:
+    call = "halves[(1,)](tensor(x), tensor(y), BLOCK=256)"
+    done = by_its_own_program(tmp_path, call, FP4EMU_ORDER=order, FP4EMU_SEED="3", FP4EMU_TARGET="sm_100a")
+    assert done.returncode == code, done.stderr
+    assert ("unordered accesses" in done.stderr) == bool(code)
+
+
+@pytest.mark.parametrize(
+    "variable, value, says",
+    [("FP4EMU_ORDER", "loose", "it can be default, strict, off"), ("FP4EMU_SEED", "x", "which is not a number")],
+)
+def test_an_option_that_is_wrong(tmp_path: Path, variable: str, value: str, says: str) -> None:
+    done = by_its_own_program(tmp_path, "print(triton.runtime.driver.active)", **{variable: value})
+    assert done.returncode == 1 and says in done.stderr.splitlines()[-1]

@@ -43,6 +43,7 @@ def _copies(thread: ThreadContext) -> Copies:
     "cp.async",
     "cache=ca|cg [space=shared|shared::cta] global [hint=L2::cache_hint] [prefetch=L2::64B|L2::128B|L2::256B]",
     style="thread",
+    operands="3-4+hint",
     section="9.7.9.25.3.1",
 )
 def cp_async(thread: ThreadContext, ins: Instruction, dst: int, src: int, size: int, *rest: int) -> None:

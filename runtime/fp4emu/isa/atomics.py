@@ -156,7 +156,9 @@ def atom(thread: ThreadContext, ins: Instruction, address: int, operand: int) ->
     return _update(thread, ins, address, lambda old: _combined(ins, old, operand))
 
 
-@instruction("atom", *EXCHANGES, style="thread", section="9.7.13.6", outputs=1, quiet=True, any_order=True)
+@instruction(
+    "atom", *EXCHANGES, style="thread", operands="2+cas", section="9.7.13.6", outputs=1, quiet=True, any_order=True
+)
 def exchange(thread: ThreadContext, ins: Instruction, address: int, first: int, second: int = 0) -> int:
     """exch: the operand; cas: the second operand where memory holds the first."""
     mask = (1 << int(ins.mod("type")[1:])) - 1

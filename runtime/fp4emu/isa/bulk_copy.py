@@ -62,6 +62,7 @@ def _same_cta(dst: int, barrier: int) -> None:
     "cp.async.bulk",
     f"dst=shared::cluster|shared::cta global mbarrier::complete_tx::bytes [multicast=multicast::cluster] {HINT}",
     style="thread",
+    operands="4+multicast+hint",
     section=SECTION,
 )
 def load(thread: ThreadContext, ins: Instruction, dst: int, src: int, size: int, barrier: int, *rest: int) -> None:
@@ -125,7 +126,12 @@ def _to_shared(
 
 
 @instruction(
-    "cp.async.bulk", f"global src=shared::cta bulk_group {HINT} [cp_mask]", style="thread", section=SECTION, once=True
+    "cp.async.bulk",
+    f"global src=shared::cta bulk_group {HINT} [cp_mask]",
+    style="thread",
+    operands="3+hint+cp_mask",
+    section=SECTION,
+    once=True,
 )
 def store(thread: ThreadContext, ins: Instruction, dst: int, src: int, size: int, *rest: int) -> None:
     """Own shared memory to global memory; with `.cp_mask`, bit i of the mask selects byte i of every 16."""
@@ -183,6 +189,7 @@ def reduce_shared(thread: ThreadContext, ins: Instruction, dst: int, src: int, s
     "cp.reduce.async.bulk",
     f"global src=shared::cta bulk_group {HINT} {_OPERATIONS} [noftz] {_TYPE}",
     style="thread",
+    operands="3+hint",
     section="9.7.9.25.5",
 )
 def reduce_global(thread: ThreadContext, ins: Instruction, dst: int, src: int, size: int, *_hint: int) -> None:
@@ -207,7 +214,7 @@ def reduce_global(thread: ThreadContext, ins: Instruction, dst: int, src: int, s
     submit_in_group(thread, ins, read, (source, src & OFFSET_MASK, size))
 
 
-@instruction("cp.async.bulk.prefetch", f"L2 global {HINT}", style="thread", section="9.7.9.25.4.2")
+@instruction("cp.async.bulk.prefetch", f"L2 global {HINT}", style="thread", operands="2+hint", section="9.7.9.25.4.2")
 def prefetch(thread: ThreadContext, ins: Instruction, address: int, size: int, *_hint: int) -> None:
     """Has no effect on results."""
     _check(size, address)

@@ -74,6 +74,7 @@ def targets(
     f"{DIMS} dst=shared::cta|shared::cluster global [tile] mbarrier::complete_tx::bytes "
     f"[multicast=multicast::cluster] {HINT} cta_group=cta_group::1|cta_group::2",
     style="thread",
+    operands="3+multicast+hint",
     section=SECTION,
     targets=("sm_90a", "sm_100a", "sm_103a", "sm_120a"),
 )
@@ -124,6 +125,7 @@ def load(thread: ThreadContext, ins: Instruction, dst: int, source: TensorOperan
     "cp.async.bulk.tensor",
     f"{DIMS} global shared::cta [tile] bulk_group {HINT}",
     style="thread",
+    operands="2+hint",
     section=SECTION,
     once=True,
 )
@@ -146,6 +148,7 @@ def store(thread: ThreadContext, ins: Instruction, target: TensorOperand, src: i
     "cp.reduce.async.bulk.tensor",
     f"{DIMS} global shared::cta {OPS} [tile] bulk_group {HINT}",
     style="thread",
+    operands="2+hint",
     section="9.7.9.27.3",
 )
 def reduce(thread: ThreadContext, ins: Instruction, target: TensorOperand, src: int, *_hint: int) -> None:
@@ -170,7 +173,12 @@ def _own_shared(thread: ThreadContext, address: int):
 
 
 @instruction(
-    "cp.async.bulk.prefetch.tensor", f"{DIMS} L2 global [tile] {HINT}", style="thread", section="9.7.9.27.4", once=True
+    "cp.async.bulk.prefetch.tensor",
+    f"{DIMS} L2 global [tile] {HINT}",
+    style="thread",
+    operands="1+hint",
+    section="9.7.9.27.4",
+    once=True,
 )
 def prefetch(thread: ThreadContext, ins: Instruction, source: TensorOperand, *_hint: int) -> None:
     """Has no effect on results; the map is still checked."""

@@ -52,6 +52,7 @@ def try_cancel(thread: ThreadContext, ins: Instruction, address: int, barrier: i
     "clusterlaunchcontrol.query_cancel.is_canceled",
     "pred b128",
     style="emit",
+    operands="1",
     section=SECTION,
     outputs=1,
     targets=TARGETS,
@@ -65,10 +66,10 @@ def is_canceled(e: Builder, ins: Instruction) -> None:
 FIRST = "clusterlaunchcontrol.query_cancel.get_first_ctaid"
 
 
-@instruction(FIRST, "v4 b32 b128", style="emit", section=SECTION, outputs=1, targets=TARGETS)
-@instruction(f"{FIRST}::x", "b32 b128", style="emit", section=SECTION, outputs=1, targets=TARGETS)
-@instruction(f"{FIRST}::y", "b32 b128", style="emit", section=SECTION, outputs=1, targets=TARGETS)
-@instruction(f"{FIRST}::z", "b32 b128", style="emit", section=SECTION, outputs=1, targets=TARGETS)
+@instruction(FIRST, "v4 b32 b128", style="emit", operands="1", section=SECTION, outputs=1, targets=TARGETS)
+@instruction(f"{FIRST}::x", "b32 b128", style="emit", operands="1", section=SECTION, outputs=1, targets=TARGETS)
+@instruction(f"{FIRST}::y", "b32 b128", style="emit", operands="1", section=SECTION, outputs=1, targets=TARGETS)
+@instruction(f"{FIRST}::z", "b32 b128", style="emit", operands="1", section=SECTION, outputs=1, targets=TARGETS)
 def get_first_ctaid(e: Builder, ins: Instruction) -> None:
     low, high = e.halves(ins.operands[1], 128)
     words = [e.halves_of(low)[1], *e.halves_of(high)]

@@ -97,17 +97,28 @@ def _put(e: Builder, ins: Instruction, test: tuple[str, str]) -> None:
             e.set(operand, result_kind, "b", name, 1)
 
 
-@instruction("setp", f"{INTEGER_OPS} {COMBINE} {INTEGER_TYPES}", style="emit", section="9.7.6.2", outputs=1)
+@instruction(
+    "setp", f"{INTEGER_OPS} {COMBINE} {INTEGER_TYPES}", style="emit", operands="2+combine", section="9.7.6.2", outputs=1
+)
 def setp(e: Builder, ins: Instruction) -> None:
     _put(e, ins, _integer(e, ins, ins.operands[1], ins.operands[2]))
 
 
-@instruction("setp", f"{FLOAT_OPS} {COMBINE} [ftz] type=f32|f64|f16|bf16", style="emit", section="9.7.6.2", outputs=1)
+@instruction(
+    "setp",
+    f"{FLOAT_OPS} {COMBINE} [ftz] type=f32|f64|f16|bf16",
+    style="emit",
+    operands="2+combine",
+    section="9.7.6.2",
+    outputs=1,
+)
 def setp_float(e: Builder, ins: Instruction) -> None:
     _put(e, ins, _floating(e, ins, ins.operands[1], ins.operands[2]))
 
 
-@instruction("setp", f"{FLOAT_OPS} {COMBINE} [ftz] type=f16x2|bf16x2", style="emit", section="9.7.7.3", outputs=1)
+@instruction(
+    "setp", f"{FLOAT_OPS} {COMBINE} [ftz] type=f16x2|bf16x2", style="emit", operands="2", section="9.7.7.3", outputs=1
+)
 def setp_packed(e: Builder, ins: Instruction) -> None:
     """Two predicates: of the low and of the high halves."""
     if not isinstance(ins.operands[0], Pair) or ins.has("combine"):
@@ -153,23 +164,34 @@ def _all_bits(e: Builder, ins: Instruction, text: str, kind: str) -> None:
     e.set(ins.operands[0], kind, "u", found, 32)
 
 
-@instruction("set", f"{INTEGER_OPS} out=u32|s32 {INTEGER_TYPES}", style="emit", section="9.7.6.1", outputs=1)
+@instruction(
+    "set", f"{INTEGER_OPS} out=u32|s32 {INTEGER_TYPES}", style="emit", operands="2", section="9.7.6.1", outputs=1
+)
 def set_integer(e: Builder, ins: Instruction) -> None:
     _all_bits(e, ins, *_integer(e, ins, ins.operands[1], ins.operands[2]))
 
 
-@instruction("set", f"{FLOAT_OPS} [ftz] out=u32|s32 type=f32|f64|f16|bf16", style="emit", section="9.7.6.1", outputs=1)
+@instruction(
+    "set",
+    f"{FLOAT_OPS} [ftz] out=u32|s32 type=f32|f64|f16|bf16",
+    style="emit",
+    operands="2",
+    section="9.7.6.1",
+    outputs=1,
+)
 def set_float(e: Builder, ins: Instruction) -> None:
     _all_bits(e, ins, *_floating(e, ins, ins.operands[1], ins.operands[2]))
 
 
-@instruction("set", f"{FLOAT_OPS} [ftz] f32 type=f32", style="emit", section="9.7.6.1", outputs=1)
+@instruction("set", f"{FLOAT_OPS} [ftz] f32 type=f32", style="emit", operands="2", section="9.7.6.1", outputs=1)
 def set_to_float(e: Builder, ins: Instruction) -> None:
     text, kind = _floating(e, ins, ins.operands[1], ins.operands[2])
     e.set(ins.operands[0], kind, "f", f"F4(1 if {text} else 0)" if kind == "U" else f"where({text}, F4(1), F4(0))", 32)
 
 
-@instruction("selp", "type=b16|b32|b64|u16|u32|u64|s16|s32|s64|f32|f64", style="emit", section="9.7.6.3", outputs=1)
+@instruction(
+    "selp", "type=b16|b32|b64|u16|u32|u64|s16|s32|s64|f32|f64", style="emit", operands="3", section="9.7.6.3", outputs=1
+)
 def selp(e: Builder, ins: Instruction) -> None:
     bits = bits_of(ins.mod("type"))
     a, b = e.value(ins.operands[1], bits), e.value(ins.operands[2], bits)
@@ -190,7 +212,7 @@ def select(e: Builder, flag: Value, a: Value, b: Value) -> Value:
     return Value(join(*kinds), a.bits, {rep: e.assign(f"where({test}, {x}, {y})")})
 
 
-@instruction("slct", "type=b32|b64|u32|s32|f32|f64 on=s32", style="emit", section="9.7.6.4", outputs=1)
+@instruction("slct", "type=b32|b64|u32|s32|f32|f64 on=s32", style="emit", operands="3", section="9.7.6.4", outputs=1)
 def slct(e: Builder, ins: Instruction) -> None:
     bits = bits_of(ins.mod("type"))
     a, b = e.value(ins.operands[1], bits), e.value(ins.operands[2], bits)

@@ -18,14 +18,14 @@ def _nothing(e: Builder, ins: Instruction) -> None:
     """Has no effect on results."""
 
 
-instruction("bra", "[uni]", style="emit", section="9.7.12.3")(_ending)
-instruction("brx.idx", "[uni]", style="emit", section="9.7.12.4")(_ending)
-instruction("ret", "[uni]", style="emit", section="9.7.12.6")(_ending)
-instruction("exit", "", style="emit", section="9.7.12.7")(_ending)
-instruction("trap", "", style="emit", section="9.7.19.4")(_ending)
-instruction("brkpt", "", style="emit", section="9.7.19.1")(_nothing)
-instruction("pmevent", "[mask]", style="emit", section="9.7.19.3")(_nothing)
-instruction("nanosleep", "u32", style="emit", section="9.7.19.2")(_nothing)
+instruction("bra", "[uni]", style="emit", operands="1", section="9.7.12.3")(_ending)
+instruction("brx.idx", "[uni]", style="emit", operands="2", section="9.7.12.4")(_ending)
+instruction("ret", "[uni]", style="emit", operands="0", section="9.7.12.6")(_ending)
+instruction("exit", "", style="emit", operands="0", section="9.7.12.7")(_ending)
+instruction("trap", "", style="emit", operands="0", section="9.7.19.4")(_ending)
+instruction("brkpt", "", style="emit", operands="0", section="9.7.19.1")(_nothing)
+instruction("pmevent", "[mask]", style="emit", operands="1", section="9.7.19.3")(_nothing)
+instruction("nanosleep", "u32", style="emit", operands="1", section="9.7.19.2")(_nothing)
 
 
 @instruction("griddepcontrol", "action=launch_dependents|wait", style="group", section="9.7.13.13", blocking=True)
@@ -41,7 +41,7 @@ def griddepcontrol(g: Lockstep, ins: Instruction, mask: Any) -> None:
             g.waits[row] = Wait(dependency.over, lambda: "griddepcontrol.wait: the launch before has not ended")
 
 
-@instruction("call", "[uni]", style="emit", section="9.7.12.5", quiet=False)
+@instruction("call", "[uni]", style="emit", operands="", section="9.7.12.5", quiet=False)
 def call(e: Builder, ins: Instruction) -> None:
     """What `fp4emu.ptx.inline` leaves of calls: those of functions that the module does not define."""
     name = ins.operands[0].name if isinstance(ins.operands[0], Symbol) else "a register"

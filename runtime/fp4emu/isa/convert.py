@@ -55,7 +55,9 @@ def resize(e: Builder, text: str, kind: str, source: int, target: int, signed: b
     return f"{text}.view({narrow}).astype({SIGNED[target]}).view({UNSIGNED[target]})"
 
 
-@instruction("cvt", f"[sat] to=u8|u16|u32|u64|s8|s16|s32|s64 from={INTS}", style="emit", section=SECTION, outputs=1)
+@instruction(
+    "cvt", f"[sat] to=u8|u16|u32|u64|s8|s16|s32|s64 from={INTS}", style="emit", operands="1", section=SECTION, outputs=1
+)
 def integer_to_integer(e: Builder, ins: Instruction) -> None:
     """The source is truncated to its type, extended by its sign, and truncated (or saturated) to the destination's
     type."""
@@ -100,7 +102,9 @@ def _bf16_scalar_or_array(bits: Any) -> Any:
 _INTEGRAL = {"rni": np.rint, "rzi": np.trunc, "rmi": np.floor, "rpi": np.ceil}
 
 
-@instruction("cvt", f"{INT_ROUND} [ftz] [sat] to={INTS} from={FP}", style="emit", section=SECTION, outputs=1)
+@instruction(
+    "cvt", f"{INT_ROUND} [ftz] [sat] to={INTS} from={FP}", style="emit", operands="1", section=SECTION, outputs=1
+)
 def float_to_integer(e: Builder, ins: Instruction) -> None:
     """Out of range values clamp to the destination's range; a NaN gives 0, but the highest bit alone where the source
     or the destination has 64 bits."""
@@ -130,7 +134,9 @@ def _to_integer(x: Any, mode: str, to: str, nan: int) -> Array:
     return np.where(whole == whole, codes, codes.dtype.type(nan)) if nan else codes
 
 
-@instruction("cvt", f"round=rn|rz|rm|rp [ftz] [sat] to={FP} from={INTS}", style="emit", section=SECTION, outputs=1)
+@instruction(
+    "cvt", f"round=rn|rz|rm|rp [ftz] [sat] to={FP} from={INTS}", style="emit", operands="1", section=SECTION, outputs=1
+)
 def integer_to_float(e: Builder, ins: Instruction) -> None:
     to, frm = ins.mod("to"), ins.mod("from")
     bits = bits_of(frm)
@@ -170,9 +176,10 @@ def _put_float(e: Builder, operand: Operand, text: str, kind: str, to: str) -> N
 
 @instruction(
     "cvt",
-    "[round=rn|rz|rm|rp|rna|rni|rzi|rmi|rpi] [ftz] [relu] [satfinite] [sat] to=f16|f32|f64|bf16|tf32 "
-    "from=f16|f32|f64|bf16",
+    f"[round=rn|rz|rm|rp|rna|rni|rzi|rmi|rpi] [ftz] [relu] [satfinite] [sat] to={FP} from={FP}",
+    "round=rn|rz|rna [relu] [satfinite] to=tf32 from=f32",
     style="emit",
+    operands="1",
     section=SECTION,
     outputs=1,
 )

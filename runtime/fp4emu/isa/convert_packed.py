@@ -26,7 +26,9 @@ def _relu(x: Array, wanted: bool) -> Array:
     return np.where(x > 0, x, np.where(x == x, F4(0), x)) if wanted else x
 
 
-@instruction("cvt", "round=rn|rz [relu] [satfinite] to=f16x2|bf16x2 f32", style="emit", section=SECTION, outputs=1)
+@instruction(
+    "cvt", "round=rn|rz [relu] [satfinite] to=f16x2|bf16x2 f32", style="emit", operands="2", section=SECTION, outputs=1
+)
 def pack_halves(e: Builder, ins: Instruction) -> None:
     """The first source becomes the high half."""
     pairs = [e.source(operand, "f", 32) for operand in ins.operands[1:3]]
@@ -122,6 +124,7 @@ def widen_scales(ins: Instruction, codes: Array) -> Array:
     "cvt",
     "rs [relu] satfinite to=e2m1x4|e4m3x4|e5m2x4|e3m2x4|e2m3x4 f32",
     style="lane",
+    operands="2",
     section=SECTION,
     outputs=1,
     targets=("sm_100a", "sm_103a"),

@@ -26,6 +26,7 @@ instruction(
     "level=cta|gl|sys",
     "proxy kind=alias|async|async.global|async.shared::cta",
     style="emit",
+    operands="0",
     section="9.7.13.4",
 )(_nothing)
 instruction(
@@ -34,6 +35,7 @@ instruction(
     "sem=acquire|release sync_restrict=sync_restrict::shared::cta|sync_restrict::shared::cluster cluster",
     "mbarrier_init release cluster",
     style="emit",
+    operands="0",
     section="9.7.13.4",
 )(_nothing)
 
@@ -59,6 +61,7 @@ instruction(
     "async::generic sem=acquire|release sync_restrict=sync_restrict::shared::cta|sync_restrict::shared::cluster "
     "cluster",
     style="emit",
+    operands="0",
     section="9.7.13.4",
 )(_nothing)
 

@@ -97,57 +97,57 @@ def _directed_sqrt(mode: str, a: Any) -> Any:
     return directed32(np.where(np.isfinite(root), exact, root), mode)[()]
 
 
-@instruction("add", f"{ROUND} [ftz] [sat] type=f32", style="emit", section="9.7.3.3", outputs=1)
+@instruction("add", f"{ROUND} [ftz] [sat] type=f32", style="emit", operands="2", section="9.7.3.3", outputs=1)
 def add(e: Builder, ins: Instruction) -> None:
     _arithmetic(e, ins, "({0} + {1})", directed_add)
 
 
-@instruction("sub", f"{ROUND} [ftz] [sat] type=f32", style="emit", section="9.7.3.4", outputs=1)
+@instruction("sub", f"{ROUND} [ftz] [sat] type=f32", style="emit", operands="2", section="9.7.3.4", outputs=1)
 def sub(e: Builder, ins: Instruction) -> None:
     _arithmetic(e, ins, "({0} - {1})", directed_sub)
 
 
-@instruction("mul", f"{ROUND} [ftz] [sat] type=f32", style="emit", section="9.7.3.5", outputs=1)
+@instruction("mul", f"{ROUND} [ftz] [sat] type=f32", style="emit", operands="2", section="9.7.3.5", outputs=1)
 def mul(e: Builder, ins: Instruction) -> None:
     _arithmetic(e, ins, "({0} * {1})", _directed_mul)
 
 
-@instruction("fma", f"{NEED_ROUND} [ftz] [sat] type=f32", style="emit", section="9.7.3.6", outputs=1)
+@instruction("fma", f"{NEED_ROUND} [ftz] [sat] type=f32", style="emit", operands="3", section="9.7.3.6", outputs=1)
 def fma(e: Builder, ins: Instruction) -> None:
     _arithmetic(e, ins, "fma32({0}, {1}, {2})", directed_fma)
 
 
-@instruction("mad", f"{ROUND} [ftz] [sat] type=f32", style="emit", section="9.7.3.7", outputs=1)
+@instruction("mad", f"{ROUND} [ftz] [sat] type=f32", style="emit", operands="3", section="9.7.3.7", outputs=1)
 def mad(e: Builder, ins: Instruction) -> None:
     _arithmetic(e, ins, "fma32({0}, {1}, {2})", directed_fma)
 
 
-@instruction("div", f"{NEED_ROUND} [ftz] type=f32", style="emit", section="9.7.3.8", outputs=1)
+@instruction("div", f"{NEED_ROUND} [ftz] type=f32", style="emit", operands="2", section="9.7.3.8", outputs=1)
 def div(e: Builder, ins: Instruction) -> None:
     _arithmetic(e, ins, "({0} / {1})", _directed_div)
 
 
-@instruction("div", "approx=approx|full [ftz] type=f32", style="emit", section="9.7.3.8", outputs=1)
+@instruction("div", "approx=approx|full [ftz] type=f32", style="emit", operands="2", section="9.7.3.8", outputs=1)
 def div_approx(e: Builder, ins: Instruction) -> None:
     _arithmetic(e, ins, "({0} / {1})", _directed_div)
 
 
-@instruction("rcp", f"{NEED_ROUND} [ftz] type=f32", style="emit", section="9.7.3.13", outputs=1)
+@instruction("rcp", f"{NEED_ROUND} [ftz] type=f32", style="emit", operands="1", section="9.7.3.13", outputs=1)
 def rcp(e: Builder, ins: Instruction) -> None:
     _arithmetic(e, ins, "(F4(1) / {0})", lambda mode, a: _directed_div(mode, F4(1), a))
 
 
-@instruction("rcp", "approx [ftz] type=f32", style="emit", section="9.7.3.13", outputs=1)
+@instruction("rcp", "approx [ftz] type=f32", style="emit", operands="1", section="9.7.3.13", outputs=1)
 def rcp_approx(e: Builder, ins: Instruction) -> None:
     _arithmetic(e, ins, "(F4(1) / {0})", _directed_div)
 
 
-@instruction("sqrt", f"{NEED_ROUND} [ftz] type=f32", style="emit", section="9.7.3.15", outputs=1)
+@instruction("sqrt", f"{NEED_ROUND} [ftz] type=f32", style="emit", operands="1", section="9.7.3.15", outputs=1)
 def sqrt(e: Builder, ins: Instruction) -> None:
     _arithmetic(e, ins, "np.sqrt({0})", _directed_sqrt)
 
 
-@instruction("sqrt", "approx [ftz] type=f32", style="emit", section="9.7.3.15", outputs=1)
+@instruction("sqrt", "approx [ftz] type=f32", style="emit", operands="1", section="9.7.3.15", outputs=1)
 def sqrt_approx(e: Builder, ins: Instruction) -> None:
     _arithmetic(e, ins, "np.sqrt({0})", _directed_sqrt)
 
@@ -170,32 +170,32 @@ _LG2 = _rounded(np.log2)
 _SIN, _COS, _TANH = _rounded(np.sin), _rounded(np.cos), _rounded(np.tanh)
 
 
-@instruction("rsqrt", "approx [ftz] type=f32", style="emit", section="9.7.3.16", outputs=1)
+@instruction("rsqrt", "approx [ftz] type=f32", style="emit", operands="1", section="9.7.3.16", outputs=1)
 def rsqrt(e: Builder, ins: Instruction) -> None:
     _function(e, ins, _RSQRT)
 
 
-@instruction("ex2", "approx [ftz] type=f32", style="emit", section="9.7.3.21", outputs=1)
+@instruction("ex2", "approx [ftz] type=f32", style="emit", operands="1", section="9.7.3.21", outputs=1)
 def ex2(e: Builder, ins: Instruction) -> None:
     _function(e, ins, _EX2)
 
 
-@instruction("lg2", "approx [ftz] type=f32", style="emit", section="9.7.3.20", outputs=1)
+@instruction("lg2", "approx [ftz] type=f32", style="emit", operands="1", section="9.7.3.20", outputs=1)
 def lg2(e: Builder, ins: Instruction) -> None:
     _function(e, ins, _LG2)
 
 
-@instruction("sin", "approx [ftz] type=f32", style="emit", section="9.7.3.18", outputs=1)
+@instruction("sin", "approx [ftz] type=f32", style="emit", operands="1", section="9.7.3.18", outputs=1)
 def sin(e: Builder, ins: Instruction) -> None:
     _function(e, ins, _SIN)
 
 
-@instruction("cos", "approx [ftz] type=f32", style="emit", section="9.7.3.19", outputs=1)
+@instruction("cos", "approx [ftz] type=f32", style="emit", operands="1", section="9.7.3.19", outputs=1)
 def cos(e: Builder, ins: Instruction) -> None:
     _function(e, ins, _COS)
 
 
-@instruction("tanh", "approx type=f32", style="emit", section="9.7.3.22", outputs=1)
+@instruction("tanh", "approx type=f32", style="emit", operands="1", section="9.7.3.22", outputs=1)
 def tanh(e: Builder, ins: Instruction) -> None:
     _function(e, ins, _TANH)
 
@@ -210,12 +210,12 @@ def _sign_bits(e: Builder, ins: Instruction, expression: str, flushed: str) -> N
     e.set(ins.operands[0], kind, "u", expression.format(text), 32)
 
 
-@instruction("abs", "[ftz] type=f32", style="emit", section="9.7.3.9", outputs=1)
+@instruction("abs", "[ftz] type=f32", style="emit", operands="1", section="9.7.3.9", outputs=1)
 def absolute(e: Builder, ins: Instruction) -> None:
     _sign_bits(e, ins, f"({{0}} & {0x7FFF_FFFF})", "np.abs")
 
 
-@instruction("neg", "[ftz] type=f32", style="emit", section="9.7.3.10", outputs=1)
+@instruction("neg", "[ftz] type=f32", style="emit", operands="1", section="9.7.3.10", outputs=1)
 def neg(e: Builder, ins: Instruction) -> None:
     _sign_bits(e, ins, f"({{0}} ^ {0x8000_0000})", "-")
 
@@ -242,20 +242,32 @@ def _extreme(e: Builder, ins: Instruction, function: Callable[..., Any]) -> None
 
 
 @instruction(
-    "min", "[ftz] [NaN] [xorsign=xorsign] [abs] type=f32", "type=f64", style="emit", section="9.7.3.11", outputs=1
+    "min",
+    "[ftz] [NaN] [xorsign=xorsign] [abs] type=f32",
+    "type=f64",
+    style="emit",
+    operands="2",
+    section="9.7.3.11",
+    outputs=1,
 )
 def minimum(e: Builder, ins: Instruction) -> None:
     _extreme(e, ins, nan_min32)
 
 
 @instruction(
-    "max", "[ftz] [NaN] [xorsign=xorsign] [abs] type=f32", "type=f64", style="emit", section="9.7.3.12", outputs=1
+    "max",
+    "[ftz] [NaN] [xorsign=xorsign] [abs] type=f32",
+    "type=f64",
+    style="emit",
+    operands="2",
+    section="9.7.3.12",
+    outputs=1,
 )
 def maximum(e: Builder, ins: Instruction) -> None:
     _extreme(e, ins, nan_max32)
 
 
-@instruction("copysign", "type=f32|f64", style="emit", section="9.7.3.2", outputs=1)
+@instruction("copysign", "type=f32|f64", style="emit", operands="2", section="9.7.3.2", outputs=1)
 def copysign(e: Builder, ins: Instruction) -> None:
     bits = _width(ins)
     sign = 1 << (bits - 1)
@@ -267,6 +279,7 @@ def copysign(e: Builder, ins: Instruction) -> None:
     "testp",
     "op=finite|infinite|number|notanumber|normal|subnormal type=f32|f64",
     style="emit",
+    operands="1",
     section="9.7.3.1",
     outputs=1,
 )
@@ -308,21 +321,29 @@ def _pair(e: Builder, operand: Operand) -> tuple[Value, Value]:
     return e.halves(operand, 64)
 
 
-@instruction("add", f"{ROUND} [ftz] f32x2", style="emit", section="9.7.3.3", outputs=1, targets=PACKED_TARGETS)
+@instruction(
+    "add", f"{ROUND} [ftz] f32x2", style="emit", operands="2", section="9.7.3.3", outputs=1, targets=PACKED_TARGETS
+)
 def add_packed(e: Builder, ins: Instruction) -> None:
     _packed(e, ins, "({0} + {1})", directed_add)
 
 
-@instruction("sub", f"{ROUND} [ftz] f32x2", style="emit", section="9.7.3.4", outputs=1, targets=PACKED_TARGETS)
+@instruction(
+    "sub", f"{ROUND} [ftz] f32x2", style="emit", operands="2", section="9.7.3.4", outputs=1, targets=PACKED_TARGETS
+)
 def sub_packed(e: Builder, ins: Instruction) -> None:
     _packed(e, ins, "({0} - {1})", directed_sub)
 
 
-@instruction("mul", f"{ROUND} [ftz] f32x2", style="emit", section="9.7.3.5", outputs=1, targets=PACKED_TARGETS)
+@instruction(
+    "mul", f"{ROUND} [ftz] f32x2", style="emit", operands="2", section="9.7.3.5", outputs=1, targets=PACKED_TARGETS
+)
 def mul_packed(e: Builder, ins: Instruction) -> None:
     _packed(e, ins, "({0} * {1})", _directed_mul)
 
 
-@instruction("fma", f"{NEED_ROUND} [ftz] f32x2", style="emit", section="9.7.3.6", outputs=1, targets=PACKED_TARGETS)
+@instruction(
+    "fma", f"{NEED_ROUND} [ftz] f32x2", style="emit", operands="3", section="9.7.3.6", outputs=1, targets=PACKED_TARGETS
+)
 def fma_packed(e: Builder, ins: Instruction) -> None:
     _packed(e, ins, "fma32({0}, {1}, {2})", directed_fma)

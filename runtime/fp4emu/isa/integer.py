@@ -49,17 +49,17 @@ def _wrapped(e: Builder, ins: Instruction, operator: str) -> None:
     lanewise(e, ins, bits, "u", f"(({{0}} {operator} {{1}}) & {mask})", f"({{0}} {operator} {{1}})")
 
 
-@instruction("add", INTEGERS, style="emit", section="9.7.1.1", outputs=1)
+@instruction("add", INTEGERS, style="emit", operands="2", section="9.7.1.1", outputs=1)
 def add(e: Builder, ins: Instruction) -> None:
     _wrapped(e, ins, "+")
 
 
-@instruction("sub", INTEGERS, style="emit", section="9.7.1.2", outputs=1)
+@instruction("sub", INTEGERS, style="emit", operands="2", section="9.7.1.2", outputs=1)
 def sub(e: Builder, ins: Instruction) -> None:
     _wrapped(e, ins, "-")
 
 
-@instruction("add", "sat type=s32", style="emit", section="9.7.1.1", outputs=1)
+@instruction("add", "sat type=s32", style="emit", operands="2", section="9.7.1.1", outputs=1)
 def add_sat(e: Builder, ins: Instruction) -> None:
     low, high = -(1 << 31), (1 << 31) - 1
     lanewise(
@@ -73,7 +73,7 @@ def add_sat(e: Builder, ins: Instruction) -> None:
     )
 
 
-@instruction("sub", "sat type=s32", style="emit", section="9.7.1.2", outputs=1)
+@instruction("sub", "sat type=s32", style="emit", operands="2", section="9.7.1.2", outputs=1)
 def sub_sat(e: Builder, ins: Instruction) -> None:
     low, high = -(1 << 31), (1 << 31) - 1
     lanewise(
@@ -124,13 +124,13 @@ def high_product(a: Any, b: Any, signed: bool) -> Array:
     return np.array(flat, np.uint64).reshape(x.shape)
 
 
-@instruction("mul", f"part=lo|hi|wide {INTEGERS}", style="emit", section="9.7.1.3", outputs=1)
+@instruction("mul", f"part=lo|hi|wide {INTEGERS}", style="emit", operands="2", section="9.7.1.3", outputs=1)
 def mul(e: Builder, ins: Instruction) -> None:
     _, kind, bits, text, part = _product(e, ins, 2)
     e.set(ins.operands[0], kind, "u", text, 2 * bits if part == "wide" else bits)
 
 
-@instruction("mad", f"part=lo|hi|wide {INTEGERS}", style="emit", section="9.7.1.4", outputs=1)
+@instruction("mad", f"part=lo|hi|wide {INTEGERS}", style="emit", operands="3", section="9.7.1.4", outputs=1)
 def mad(e: Builder, ins: Instruction) -> None:
     _, kind, bits, text, part = _product(e, ins, 3)
     out = 2 * bits if part == "wide" else bits
@@ -142,7 +142,7 @@ def mad(e: Builder, ins: Instruction) -> None:
     e.set(ins.operands[0], join(kind, c_kind), "u", text, out)
 
 
-@instruction("mul24", "part=lo type=u32|s32", style="emit", section="9.7.1.5", outputs=1)
+@instruction("mul24", "part=lo type=u32|s32", style="emit", operands="2", section="9.7.1.5", outputs=1)
 def mul24(e: Builder, ins: Instruction) -> None:
     if ins.mod("type") == "u32":
         lanewise(
@@ -196,7 +196,7 @@ def _typed(ins: Instruction, *arrays: Array) -> list[Array]:
     return [array.view(f"i{array.dtype.itemsize}") for array in arrays]
 
 
-@instruction("abs", "type=s16|s32|s64", style="emit", section="9.7.1.10", outputs=1)
+@instruction("abs", "type=s16|s32|s64", style="emit", operands="1", section="9.7.1.10", outputs=1)
 def absolute(e: Builder, ins: Instruction) -> None:
     bits = bits_of(ins.mod("type"))
     lanewise(
@@ -204,7 +204,7 @@ def absolute(e: Builder, ins: Instruction) -> None:
     )
 
 
-@instruction("neg", "type=s16|s32|s64", style="emit", section="9.7.1.11", outputs=1)
+@instruction("neg", "type=s16|s32|s64", style="emit", operands="1", section="9.7.1.11", outputs=1)
 def neg(e: Builder, ins: Instruction) -> None:
     bits = bits_of(ins.mod("type"))
     lanewise(e, ins, bits, "u", f"(-{{0}} & {(1 << bits) - 1})", f"({UNSIGNED[bits]}(0) - {{0}})")
@@ -226,12 +226,12 @@ def _extreme(e: Builder, ins: Instruction, python: str, array: str) -> None:
         lanewise(e, ins, bits, "u", uniform, vector)
 
 
-@instruction("min", INTEGERS, "relu type=s32", style="emit", section="9.7.1.12", outputs=1)
+@instruction("min", INTEGERS, "relu type=s32", style="emit", operands="2", section="9.7.1.12", outputs=1)
 def minimum(e: Builder, ins: Instruction) -> None:
     _extreme(e, ins, "min", "np.minimum")
 
 
-@instruction("max", INTEGERS, "relu type=s32", style="emit", section="9.7.1.13", outputs=1)
+@instruction("max", INTEGERS, "relu type=s32", style="emit", operands="2", section="9.7.1.13", outputs=1)
 def maximum(e: Builder, ins: Instruction) -> None:
     _extreme(e, ins, "max", "np.maximum")
 

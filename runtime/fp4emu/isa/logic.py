@@ -23,22 +23,22 @@ def _bitwise(e: Builder, ins: Instruction, operator: str) -> None:
         lanewise(e, ins, bits, "u", f"({{0}} {operator} {{1}})", f"({{0}} {operator} {{1}})")
 
 
-@instruction("and", TYPES, "type=pred", style="emit", section="9.7.8.1", outputs=1)
+@instruction("and", TYPES, "type=pred", style="emit", operands="2", section="9.7.8.1", outputs=1)
 def and_(e: Builder, ins: Instruction) -> None:
     _bitwise(e, ins, "&")
 
 
-@instruction("or", TYPES, "type=pred", style="emit", section="9.7.8.2", outputs=1)
+@instruction("or", TYPES, "type=pred", style="emit", operands="2", section="9.7.8.2", outputs=1)
 def or_(e: Builder, ins: Instruction) -> None:
     _bitwise(e, ins, "|")
 
 
-@instruction("xor", TYPES, "type=pred", style="emit", section="9.7.8.3", outputs=1)
+@instruction("xor", TYPES, "type=pred", style="emit", operands="2", section="9.7.8.3", outputs=1)
 def xor(e: Builder, ins: Instruction) -> None:
     _bitwise(e, ins, "^")
 
 
-@instruction("not", TYPES, "type=pred", style="emit", section="9.7.8.4", outputs=1)
+@instruction("not", TYPES, "type=pred", style="emit", operands="1", section="9.7.8.4", outputs=1)
 def not_(e: Builder, ins: Instruction) -> None:
     if ins.mod("type") != "pred":
         bits = bits_of(ins.mod("type"))
@@ -61,7 +61,7 @@ def lop3(ins: Instruction, a: Array, b: Array, c: Array, table: Array) -> Array:
     return result
 
 
-@instruction("shl", TYPES, style="emit", section="9.7.8.8", outputs=1)
+@instruction("shl", TYPES, style="emit", operands="2", section="9.7.8.8", outputs=1)
 def shl(e: Builder, ins: Instruction) -> None:
     bits = bits_of(ins.mod("type"))
     a, a_kind = e.source(ins.operands[1], "u", bits)
@@ -76,7 +76,9 @@ def shl(e: Builder, ins: Instruction) -> None:
     e.set(ins.operands[0], kind, "u", text, bits)
 
 
-@instruction("shr", "type=b16|b32|b64|u16|u32|u64|s16|s32|s64", style="emit", section="9.7.8.9", outputs=1)
+@instruction(
+    "shr", "type=b16|b32|b64|u16|u32|u64|s16|s32|s64", style="emit", operands="2", section="9.7.8.9", outputs=1
+)
 def shr(e: Builder, ins: Instruction) -> None:
     bits, signed = bits_of(ins.mod("type")), ins.mod("type")[0] == "s"
     rep = "s" if signed else "u"

@@ -123,6 +123,8 @@ _PENDING_BITS = MAX_COUNT.bit_length()
 
 def _arrive(e: Builder, ins: Instruction, drop: bool = False) -> None:
     target = ins.operands[0]
+    if (ins.has("expect") or ins.has("noComplete")) and len(ins.operands) < 3:
+        e.fail(f"{ins.name} needs a count")
     arguments = ", ".join(e.assign(argument(e, ins, operand)) for operand in ins.operands[1:])
     remote = ins.mod("space") == "shared::cluster"
     wanted = not isinstance(target, Sink)
@@ -190,6 +192,7 @@ instruction(
     _ARRIVE,
     f"[expect=expect_tx] [noComplete] {SEMANTICS} {LOCAL} b64",
     style="emit",
+    operands="1-2",
     section="9.7.13.15.13",
     outputs=1,
     quiet=False,
@@ -201,6 +204,7 @@ instruction(
     _ARRIVE,
     f"[expect=expect_tx] [noComplete] {SEMANTICS} {LOCAL} b64",
     style="emit",
+    operands="1-2",
     section="9.7.13.15.14",
     outputs=1,
     quiet=False,
@@ -209,7 +213,7 @@ def _arrive_drop(e: Builder, ins: Instruction) -> None:
     _arrive(e, ins, drop=True)
 
 
-@instruction("mbarrier.pending_count", "b64", style="emit", section="9.7.13.15.18", outputs=1)
+@instruction("mbarrier.pending_count", "b64", style="emit", operands="1", section="9.7.13.15.18", outputs=1)
 def pending_count(e: Builder, ins: Instruction) -> None:
     """The pending count that a state holds: the one before the arrival that returned it."""
     text, kind = e.source(ins.operands[1], "u", 64)
@@ -299,6 +303,7 @@ instruction(
     "mbarrier.test_wait",
     f"[parity] {_WAIT} {LOCAL} b64",
     style="emit",
+    operands="2",
     section="9.7.13.15.16",
     outputs=1,
     blocking=True,
@@ -308,6 +313,7 @@ instruction(
     "mbarrier.try_wait",
     f"[parity] {_WAIT} {LOCAL} b64",
     style="emit",
+    operands="2-3",
     section="9.7.13.15.16",
     outputs=1,
     blocking=True,

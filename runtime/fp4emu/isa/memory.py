@@ -1,4 +1,4 @@
-"""ld, st, mov, cvta, mapa, isspacep, prefetch (PTX ISA 9.7.9)."""
+"""ld, st and mov (PTX ISA 9.7.9)."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from fp4emu import access
 from fp4emu.builder import Builder
 from fp4emu.instruction import Address, Instruction, Operand, Register, Sink, Symbol, Vector
 from fp4emu.isa.convert import resize
-from fp4emu.isa.integer import bits_of, lanewise
+from fp4emu.isa.integer import bits_of
 from fp4emu.lockstep import Lockstep
-from fp4emu.memory import GLOBAL_BASE, RANK_SHIFT, SHARED_WINDOW
 from fp4emu.registry import instruction
 from fp4emu.representation import Value, join, width_of
 from fp4emu.shapes import LANES
@@ -77,6 +76,7 @@ def _items(operand: Operand) -> tuple[Operand, ...]:
     "ld",
     f"{SEMANTICS} {SPACES} {CACHE} [vec=v2|v4|v8] {TYPES}",
     style="emit",
+    operands="1+hint",
     section="9.7.9.8",
     outputs=1,
     any_order=True,
@@ -192,6 +192,7 @@ def no_vector(size: int, count: int, lanes: int) -> list[Any]:
     "st",
     f"{SEMANTICS} {SPACES} {CACHE} [vec=v2|v4|v8] {TYPES}",
     style="emit",
+    operands="2+hint",
     section="9.7.9.11",
     quiet=False,
     any_order=True,
@@ -251,7 +252,12 @@ def store_vector(g: Lockstep, space: str, address: Any, size: int, words: list[A
 
 
 @instruction(
-    "mov", "type=pred|b16|b32|b64|b128|u16|u32|u64|s16|s32|s64|f32|f64", style="emit", section="9.7.9.3", outputs=1
+    "mov",
+    "type=pred|b16|b32|b64|b128|u16|u32|u64|s16|s32|s64|f32|f64",
+    style="emit",
+    operands="1",
+    section="9.7.9.3",
+    outputs=1,
 )
 def mov(e: Builder, ins: Instruction) -> None:
     """Also packs `{a, b, ...}` into a register and unpacks a register into them."""
@@ -288,6 +294,8 @@ def _packed(e: Builder, items: tuple[Operand, ...], bits: int) -> Value:
 
 def _unpack(e: Builder, items: tuple[Operand, ...], value: Value) -> None:
     if len(items) == 1:
+        if isinstance(items[0], Register) and width_of(items[0].type) != value.bits:
+            e.fail(f"a register of {width_of(items[0].type)} bits cannot take an element of {value.bits}")
         if not isinstance(items[0], Sink):
             e.put(items[0], Value(value.kind, value.bits, dict(value.reps), value.parts))
         return
@@ -295,107 +303,3 @@ def _unpack(e: Builder, items: tuple[Operand, ...], value: Value) -> None:
     half = len(items) // 2
     _unpack(e, items[:half], low)
     _unpack(e, items[half:], high)
-
-
-# --- addresses ---
-
-
-@instruction(
-    "cvta",
-    "space=const|global|local|shared|shared::cta|shared::cluster|param|param::entry type=u64",
-    style="emit",
-    section="9.7.9.20",
-    outputs=1,
-)
-def cvta(e: Builder, ins: Instruction) -> None:
-    """To a generic address of 64 bits (9.7.9.20): shared memory has a window, the other spaces are identical."""
-    _moved(e, ins, "+")
-
-
-@instruction(
-    "cvta.to",
-    "space=const|global|local|shared|shared::cta|shared::cluster|param type=u64",
-    style="emit",
-    section="9.7.9.20",
-    outputs=1,
-)
-def cvta_to(e: Builder, ins: Instruction) -> None:
-    _moved(e, ins, "-")
-
-
-def _moved(e: Builder, ins: Instruction, sign: str) -> None:
-    if not ins.mod("space").startswith("shared"):
-        lanewise(e, ins, 64, "u", "{0}", "{0}")
-        return
-    uniform = f"(({{0}} {sign} {SHARED_WINDOW}) & {(1 << 64) - 1})"
-    lanewise(e, ins, 64, "u", uniform, f"({{0}} {sign} U8({SHARED_WINDOW}))")
-
-
-@instruction(
-    "isspacep",
-    "space=const|global|local|shared|shared::cta|shared::cluster|param",
-    style="emit",
-    section="9.7.9.19",
-    outputs=1,
-)
-def isspacep(e: Builder, ins: Instruction) -> None:
-    shared = ins.mod("space").startswith("shared")
-    if ins.mod("space") in ("const", "local", "param"):
-        e.fail("isspacep is emulated for global and shared memory only")
-    test = f"({{0}} {'<' if shared else '>='} {GLOBAL_BASE})"
-    lanewise(e, ins, 64, "u", test, test, out=("b", 1))
-
-
-@instruction("mapa", "[space=shared::cluster] type=u32|u64", style="emit", section="9.7.9.23", outputs=1)
-def mapa(e: Builder, ins: Instruction) -> None:
-    """The address of the same variable in the CTA of a given rank."""
-    bits = bits_of(ins.mod("type"))
-    a, a_kind = e.source(ins.operands[1], "u", bits)
-    rank, rank_kind = e.source(ins.operands[2], "u", 32)
-    kind, keep = join(a_kind, rank_kind), (1 << bits) - 1 - (0xFF << RANK_SHIFT)
-    if bits == 64 and rank_kind != "U":
-        rank = f"{rank}.astype(U8)"
-    e.set(ins.operands[0], kind, "u", f"(({a} & {keep}) | (({rank} & 0xFF) << {RANK_SHIFT}))", bits)
-
-
-@instruction("getctarank", "[space=shared::cluster] type=u32|u64", style="emit", section="9.7.9.24", outputs=1)
-def getctarank(e: Builder, ins: Instruction) -> None:
-    bits = bits_of(ins.mod("type"))
-    a, kind = e.source(ins.operands[1], "u", bits)
-    text = f"(({a} >> {RANK_SHIFT}) & 255)"
-    e.set(ins.operands[0], kind, "u", text if kind == "U" or bits == 32 else f"{text}.astype(U4)", 32)
-
-
-@instruction(
-    "prefetch", "[space=global|local] level=L1|L2|L2::evict_last|L2::evict_normal", style="group", section="9.7.9.15"
-)
-def prefetch(g: Lockstep, ins: Instruction, mask: Any, address: Any) -> None:
-    """Has no effect on results."""
-
-
-@instruction("prefetchu", "L1", style="group", section="9.7.9.15", quiet=True)
-def prefetchu(g: Lockstep, ins: Instruction, mask: Any, address: Any) -> None:
-    """Has no effect on results."""
-
-
-@instruction("discard", "[global] L2", style="group", section="9.7.9.17", quiet=True)
-def discard(g: Lockstep, ins: Instruction, mask: Any, address: Any, size: int) -> None:
-    """A discarded line may hold anything: reading it before a store is a mistake that is not detected."""
-
-
-@instruction("applypriority", "[global] L2::evict_normal", style="group", section="9.7.9.16", quiet=True)
-def applypriority(g: Lockstep, ins: Instruction, mask: Any, address: Any, size: int) -> None:
-    """Has no effect on results."""
-
-
-@instruction(
-    "createpolicy",
-    "fractional level=L2::evict_last|L2::evict_normal|L2::evict_first|L2::evict_unchanged "
-    "[second=L2::evict_first|L2::evict_unchanged] b64",
-    style="emit",
-    section="9.7.9.18",
-    outputs=1,
-)
-def createpolicy(e: Builder, ins: Instruction) -> None:
-    """Cache policies have no effect on results: any value will do."""
-    e.set(ins.operands[0], "U", "u", "0", 64)

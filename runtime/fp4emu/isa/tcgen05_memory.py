@@ -106,6 +106,7 @@ def _repeat(ins: Instruction) -> int:
     "tcgen05.ld",
     f"sync aligned {SHAPES} {NUM} [pack=pack::16b] b32",
     style="warp",
+    operands="1-2",
     section="9.7.16.8.3",
     outputs=1,
     targets=TARGETS,
@@ -120,6 +121,7 @@ def load(warp: WarpContext, ins: Instruction, address: LaneValues, split: int = 
     "tcgen05.st",
     f"sync aligned {SHAPES} {NUM} [unpack=unpack::16b] b32",
     style="warp",
+    operands="2-3",
     section="9.7.16.8.4",
     targets=TARGETS,
 )

@@ -54,6 +54,7 @@ def _submit(thread: ThreadContext, ins: Instruction, mma: Mma, group: int) -> No
     "tcgen05.mma",
     f"{GROUP} kind=kind::f16|kind::tf32|kind::f8f6f4|kind::i8 {COLLECTOR}",
     style="thread",
+    operands="5-7",
     section="9.7.16.10.9.1",
     targets=TARGETS,
 )
@@ -133,6 +134,7 @@ def mma_ws(thread: ThreadContext, ins: Instruction, d: int, a: int, b: int, ides
     "tcgen05.commit",
     f"{GROUP} mbarrier::arrive::one [shared::cluster] [multicast=multicast::cluster] b64",
     style="thread",
+    operands="1+multicast",
     section="9.7.16.12.1",
     targets=TARGETS,
 )

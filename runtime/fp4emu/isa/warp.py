@@ -79,7 +79,7 @@ def _leaders(g: Lockstep, mask: Any, members: Any) -> Array:
     return np.argmax(found >> LANE & 1, axis=1).astype(np.uint32)[:, None]
 
 
-@instruction("elect.sync", "", style="emit", section="9.7.13.14", outputs=1, members=1)
+@instruction("elect.sync", "", style="emit", operands="1", section="9.7.13.14", outputs=1, members=1)
 def elect(e: Builder, ins: Instruction) -> None:
     """The leader is the lowest lane of the membermask."""
     target = ins.operands[0]
@@ -106,7 +106,9 @@ def elect(e: Builder, ins: Instruction) -> None:
         e.set(target.first, "U", "u", leader, 32)
 
 
-@instruction("shfl.sync", "mode=up|down|bfly|idx b32", style="emit", section="9.7.9.6", outputs=1, members=4)
+@instruction(
+    "shfl.sync", "mode=up|down|bfly|idx b32", style="emit", operands="4", section="9.7.9.6", outputs=1, members=4
+)
 def shfl(e: Builder, ins: Instruction) -> None:
     target = ins.operands[0]
     first, second = (target.first, target.second) if isinstance(target, Pair) else (target, Sink())

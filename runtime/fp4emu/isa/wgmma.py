@@ -53,6 +53,7 @@ _ELEMENTS: dict[str, Element] = {
     f"sync aligned {_shapes(32)} d=f32|f16 a=e4m3|e5m2 b=e4m3|e5m2",
     f"sync aligned {_INTEGER_SHAPES} [satfinite] d=s32 a=s8|u8 b=s8|u8",
     style="warp",
+    operands="4-8",
     section=SECTION,
     outputs=1,
     inout=True,

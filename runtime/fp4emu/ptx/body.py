@@ -173,11 +173,21 @@ class BodyParser:
             operands.append(operand)
         if rule[0].carry:
             operands = _with_carry(operands, rule[0].carry)
+        self._counted(name, rule, len(operands), offset)
         if rule[0].opcode in ("bra", "brx.idx", "call"):
             self.pending.append((len(self.function.body), list(self.scopes)))
         self.function.body.append(
             Instruction(name, tuple(operands), guard, line, self.source.lines[line - 1].strip(), rule[0], rule[1])
         )
+
+    def _counted(self, name: str, rule: tuple[Rule, dict[str, str | None]], count: int, offset: int) -> None:
+        """Refuses an instruction with more or fewer operands than it has."""
+        least, most = rule[0].counts(rule[1])
+        if count < least or (most is not None and count > most):
+            hidden = {"": 0, "in": 1, "out": 1, "both": 2}[rule[0].carry]
+            takes = f"{least - hidden}" if least == most else f"{least - hidden} to {(most or 0) - hidden}"
+            takes = f"at least {least - hidden}" if most is None else takes
+            raise self.source.error(f"{name} has {count - hidden} operands; it takes {takes}", offset)
 
     def _operand(self, text: str, offset: int) -> Operand:
         first = text[0]
