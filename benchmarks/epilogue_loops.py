@@ -3,9 +3,10 @@
     python benchmarks/epilogue_loops.py                        (with NVIDIA's nvdisasm, of nvidia-cuda-nvdisasm)
     python benchmarks/epilogue_loops.py --only nvfp4_gemm
 
-Of each kernel the plan for all sizes. A loop is one in which sums are read from tensor memory; those of code that a call of other sizes takes are listed too,
-by their order in the code. Instructions that one lane alone executes are counted like others, and so are branches that
-are not taken. What a loop does for several reads of 32 columns is divided by their number.
+Of each kernel the plan for all sizes. A loop is one in which sums are read from tensor memory; those that a call of
+other sizes takes are listed too, in the order of the code, and those of a split of K before them. Instructions that one
+lane alone executes are counted like others, and so are branches that are not taken. What a loop does for several reads
+of 32 columns is divided by their number.
 """
 
 from __future__ import annotations
