@@ -155,7 +155,7 @@ class Frame:
         constants, spaces: what stands at module level, by groups; batched, band: how a tile is found.
         subtile, panels, uses: the columns of a sub-tile, how it walks a tile, what it uses.
         ctas_per_sm: how many CTAs registers are to be left for (0: the compiler of PTX decides).
-        prefetched: the parameters that are tensor maps. One of which a call has no use is zeros: fetched as well.
+        prefetched: the parameters that are tensor maps; one that a call has no use for is zeros, which may be fetched.
         overlap: when a launch that depends on this one may begin ("no": none does).
     """
 

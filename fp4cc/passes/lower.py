@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 
 from fp4cc.diagnostics import DiagnosticError, error
 from fp4cc.ir.kernel import Expr, Kernel, Schedule
-from fp4cc.ir.lowered import LoweredKernel
+from fp4cc.ir.lowered import LoweredKernel, Overlap
 from fp4cc.ir.sizes import Sizes, fold
 from fp4cc.ir.verify_lowered import verify_lowered
 from fp4cc.passes.choice.cases import Bounds, Candidate, Case
@@ -80,7 +80,8 @@ def _planned(kernel: Kernel, target: str, plans: int, *, preparing: bool = False
     `preparing`: also those for an argument that is prepared, where no schedule block decides.
     """
     blocks, kernel = applicable(kernel, Sizes.of(kernel.dims), target), without(kernel)
-    forms, overlaps = Forms.of(kernel, target), [asked(block) for _, block in blocks]
+    forms = Forms.of(kernel, target)
+    overlaps: list[Overlap] = [asked(block) for _, block in blocks]
     wanted: list[Wanted] = []
     for when, block in blocks:
         written = rest(block)

@@ -72,3 +72,15 @@ def f32_asm(text, *operands):
         return Two(*[f32_asm(text, *halves) for halves in zip(*[halves_of(x) for x in operands])])
     values = [Float32(x).ir_value() for x in operands]
     return Float32(llvm.inline_asm(Float32.mlir_type, values, text, ",".join(["=f", *["f"] * len(values)])))
+
+
+def stage_row_of_warp(slab, lane, words):
+    """Write this lane's row to a slab of 32 rows, its 16-byte chunks swizzled as TMA expects.
+
+    The slab's address is one for the warp: added last, it stays in a register of the warp and costs no instruction.
+    """
+    chunks = len(words) // 4
+    turn = (lane >> {8: 0, 4: 1, 2: 2, 1: 3}[chunks]) & (chunks - 1)
+    for i in range(chunks):
+        place = lane * (16 * chunks) + ((turn ^ i) << 4)
+        shared_store_4_words(place + slab, words[4 * i : 4 * i + 4])

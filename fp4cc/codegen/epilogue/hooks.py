@@ -31,6 +31,8 @@ class EpilogueText:
     tile       once a tile: row vectors, staged column vectors, values of scope "tile" and "row"
     walks      for each panel, before its sub-tiles are stored; `panel0` is its first column
     subtile    for each sub-tile, after `acc` was read from tensor memory: computes and stores it
+    whole      the same in a walk of its own where none of the parameters `whole_if` is 0: all of it leaves by TMA
+    short      whether little is done for a sub-tile, so that two at a time are little too
     panel_end   once a panel, after its last sub-tile was stored
     tile_end   once a tile, after its last sub-tile
     finish     once, after the last tile: waits for stores that still read shared memory
@@ -44,10 +46,13 @@ class EpilogueText:
     finish: Fragment
     walks: tuple[Walk, ...] = ()
     panel_end: Fragment = ()
+    whole: Fragment = ()
+    whole_if: tuple[str, ...] = ()
+    short: bool = False
 
     @property
     def uses(self) -> frozenset[str]:
         """The names that the pieces inside the kernel read."""
         walks = [part for walk in self.walks for part in (walk.subtile, walk.end)]
-        pieces = (self.kernel, self.tile, *walks, self.subtile, self.panel_end, self.tile_end, self.finish)
+        pieces = (self.kernel, self.tile, *walks, self.subtile, self.whole, self.panel_end, self.tile_end, self.finish)
         return frozenset[str]().union(*(uses(piece) for piece in pieces))

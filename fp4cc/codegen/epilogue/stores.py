@@ -14,7 +14,7 @@ from fp4cc.codegen.epilogue.reading import WIDTHS
 from fp4cc.codegen.fragments import Block, Call, Fragment, Statement, fragment
 from fp4cc.codegen.placing import rows_end
 from fp4cc.codegen.strides import bytes_text, offset, stride_text
-from fp4cc.ir.lowered import LoweredKernel
+from fp4cc.ir.lowered import LoweredKernel, Tcgen05
 from fp4cc.ir.lowered_epilogue import EpilogueOutput, StorePlan
 from fp4cc.ir.turned import TURNED
 
@@ -22,6 +22,9 @@ _PER_WORD = {4: 1, 2: 2, 1: 4}
 _ONE_LANE = "if lane == 0:"
 _WARP = "prims.bar_warp_sync(cute.arch.FULL_MASK)"
 _BITS = {4: "b32", 2: "b16", 1: "b8"}
+#: Epilogues that are little beside their stores: their constructs, and the operations of their values.
+_SHORT = frozenset(("hoisted", "elements", "uniform", "stores"))
+_LIGHT = frozenset(("arg", "const", "transpose", "matmul", "tensor_scale", "mul", "add", "cast", "relu"))
 
 
 class Stores(Construct):
@@ -38,6 +41,27 @@ class Stores(Construct):
         ]
         self._by_tma = [output for output in self._staged if output.store.via != "direct"]
         self._stages = max((output.store.stages for output in self._by_tma), default=1)
+        self._lean = self._is_lean()
+
+    def _is_lean(self) -> bool:
+        """Whether sub-tiles that leave by TMA, all of them, have a text of their own, without another way for them.
+
+        On sm_100a, where the sums of a sub-tile come from tensor memory, and where the stores are most of the text: a
+        second one would cost others more than it saves.
+        """
+        plain = all(output.kind == "plain" for output in self.program.outputs)
+        short = _SHORT.issuperset(self.program.constructs)
+        light = all(value.op in _LIGHT for value in self.program.kernel.values)
+        here = isinstance(self.lowered.engine, Tcgen05) and self.lowered.promotion is None
+        alone = self.program.problem.groups is None and not self.program.by_lanes
+        return bool(self._by_tma) and self._by_tma == self._staged and plain and short and light and here and alone
+
+    @property
+    def whole_if(self) -> tuple[str, ...]:
+        """The parameters that must not be 0 for sub-tiles to have the text of `whole_subtile`; () where it is the only
+        one, or there is none."""
+        flags = (output.store.flag for output in self._by_tma if output.store.flag is not None)
+        return tuple(flags) if self._lean else ()
 
     def setup(self) -> Fragment:
         found: list[str] = []
@@ -48,7 +72,38 @@ class Stores(Construct):
             found.append("store_slot = Int32(0)  # the stage of the next sub-tile")
         return fragment(*found)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether `per_subtile` is `whole_subtile`."""
+        return self._lean and not self.whole_if
+
+    def whole_subtile(self) -> Fragment:
+        """Where every output leaves by TMA: one elected lane issues, and no lane but that waits for anything.
+
+        `elect.sync` elects the same lane each time (PTX ISA 9.7.15, "elect.sync"), and the compiler of PTX knows that
+        what one such lane does is the same for a warp, so that coordinates need no loop over lanes.
+        """
+        results = self.epilogue.results
+        found: list[str | Statement] = [f"prims.cp_async_bulk_wait_group({self._stages - 1}, read=True)", _WARP]
+        for output in self._staged:
+            found += _stage(self.lowered, output, results[output.value], (), "stage_row_of_warp")
+        found += ["prims.fence_proxy(prims.Proxy.ASYNC_SHARED, space=prims.SharedSpace.shared_cta)", _WARP]
+        issued = [_copy_by_tma(self.lowered, output) for output in self._staged]
+        found.append(Block("if prims.elect_sync():", (*issued, *fragment("prims.cp_async_bulk_commit_group()"))))
+        found += self._next_slot()
+        for output in self.program.outputs:
+            if output.store.buffer is None:
+                found += _registers(self.lowered, output, results[output.value])
+        return fragment(*found)
+
+    def _next_slot(self) -> list[str]:
+        if self._stages == 1:
+            return []
+        return [f"store_slot = {'store_slot ^ 1' if self._stages == 2 else f'(store_slot + 1) % {self._stages}'}"]
+
     def per_subtile(self) -> Fragment:
+        if self.is_whole:
+            return self.whole_subtile()
         results, factors = self.epilogue.results, self.epilogue.factors
         found: list[str | Statement] = []
         if self.program.by_lanes:
@@ -76,9 +131,7 @@ class Stores(Construct):
             found += _leave(self.lowered, output)
         if self._by_tma:
             found.append(Block(_ONE_LANE, fragment("prims.cp_async_bulk_commit_group()")))
-        if self._stages > 1:
-            following = "store_slot ^ 1" if self._stages == 2 else f"(store_slot + 1) % {self._stages}"
-            found.append(f"store_slot = {following}")
+        found += self._next_slot()
         for output in self._staged:
             found += store_lines(self.lowered, output)
         for output in self.program.outputs:
@@ -89,11 +142,14 @@ class Stores(Construct):
     def finish(self) -> Fragment:
         if not self._by_tma:
             return ()
-        return (Block(_ONE_LANE, fragment("prims.cp_async_bulk_wait_group(0, read=True)")),)
+        wait = fragment("prims.cp_async_bulk_wait_group(0, read=True)")
+        return wait if self._lean else (Block(_ONE_LANE, wait),)
 
 
-def _stage(lowered: LoweredKernel, output: EpilogueOutput, values: str, factor: Fragment) -> Fragment:
-    """Pack a line of 32 values and write it to the slab."""
+def _stage(
+    lowered: LoweredKernel, output: EpilogueOutput, values: str, factor: Fragment, whole_row: str = "stage_row"
+) -> Fragment:
+    """Pack a line of 32 values and write it to the slab; `whole_row`: by what, where it is whole chunks of 16 bytes."""
     if lowered.kernel.arg(output.arg).turned:
         raise TypeError(f"{output.arg} is stored in another order by lanes alone")
     words = f"{output.arg}_words"
@@ -102,7 +158,7 @@ def _stage(lowered: LoweredKernel, output: EpilogueOutput, values: str, factor: 
     else:
         step = _PER_WORD[_width(output)]
         lines = fragment(f"{words} = [pack_{output.dtype}({values}[j : j + {step}]) for j in range(0, 32, {step})]")
-    stage = "stage_row" if output.store.row_bytes % 16 == 0 else "stage_row_of_words"
+    stage = whole_row if output.store.row_bytes % 16 == 0 else "stage_row_of_words"
     return fragment(lines, f"{stage}({_slab(output)}, lane, {words})")
 
 
@@ -155,6 +211,16 @@ def _tma(lowered: LoweredKernel, output: EpilogueOutput) -> Block:
     coordinates = f"({inner}, {outer}{', batch' if lowered.epilogue.problem.batch_axes else ''})"
     arguments = (f"{store.tensor_map}.get_ptr()", source, coordinates)
     return Block(_ONE_LANE, (Call("prims.cp_async_bulk_tensor_global_shared_cta", arguments),))
+
+
+def _copy_by_tma(lowered: LoweredKernel, output: EpilogueOutput) -> Call:
+    """The same of a plain output, by the thread that comes here. The slab's place is spelled as where it is written."""
+    store = output.store
+    slot = f" + store_slot * {_stage_bytes(store)}" if store.stages > 1 else ""
+    source = f"{store.buffer}.subview(warp * {32 * store.row_bytes}{slot})"
+    coordinates = f"(column, m0 + 32 * warp{', batch' if lowered.epilogue.problem.batch_axes else ''})"
+    arguments = (f"{store.tensor_map}.get_ptr()", source, coordinates)
+    return Call("prims.cp_async_bulk_tensor_global_shared_cta", arguments)
 
 
 def _registers(lowered: LoweredKernel, output: EpilogueOutput, values: str) -> Fragment:

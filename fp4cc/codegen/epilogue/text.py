@@ -66,12 +66,17 @@ def emit_epilogue(lowered: LoweredKernel, names: Names) -> EpilogueText:
     for construct in constructs:
         construct.lists()
     stored = at(lambda construct: construct.per_subtile())
+    stores = next(construct for construct in constructs if isinstance(construct, Stores))
+    whole = stores.whole_subtile() if stores.whole_if else ()
     return EpilogueText(
         functions=tuple(function for construct in constructs for function in construct.functions()),
         kernel=setup,
         tile=fragment(*tile),
         walks=tuple(walk for construct in constructs for walk in construct.walks()),
         subtile=fragment(needed(epilogue.steps, {*epilogue.results.values(), *uses(stored)}), stored),
+        whole=fragment(needed(epilogue.steps, {*epilogue.results.values(), *uses(whole)}), whole) if whole else (),
+        whole_if=stores.whole_if,
+        short=stores.is_whole,
         panel_end=next((end for construct in reversed(constructs) if (end := construct.panel_end())), ()),
         tile_end=at(lambda construct: construct.tile_end()),
         finish=at(lambda construct: construct.finish()),
