@@ -19,7 +19,7 @@ from __future__ import annotations
 from fp4cc.ir.lowered.decode import Decode, Strip
 from fp4cc.ir.lowered.feeds import Conversion, Feed, Load, Mainloop
 from fp4cc.ir.lowered.kernel import Decision, Engine, Exchange, FewRows, LoweredKernel, Marked
-from fp4cc.ir.lowered.problem import Operand, Problem, Product, Role
+from fp4cc.ir.lowered.problem import Operand, Problem, Product, Role, RowNumbers
 from fp4cc.ir.lowered.promotion import PromotedScales, Promotion
 from fp4cc.ir.lowered.resources import (
     Cluster,
@@ -77,6 +77,7 @@ __all__ = [
     "Promotion",
     "Role",
     "RoleName",
+    "RowNumbers",
     "Scales",
     "Size",
     "Slotted",

@@ -14,6 +14,8 @@ from fp4num import LAYOUTS
 
 def native_scales(operand: Operand, tile_n: int, facts: Sequence[Constraint], sizes: Sizes) -> bool:
     """Whether scale atoms lie in memory as the tensor core reads them, so that TMA can bring them."""
+    if operand.gather is not None:
+        return False  # scales of a row lie between those of others
     fmt = operand.format
     laid_out = fmt.stored[0] == 1 and same_placement(fmt.layout, LAYOUTS["blocked_128x4"])
     return laid_out and starts_in_place(operand, tile_n, facts, sizes)
