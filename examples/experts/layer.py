@@ -4,9 +4,10 @@
     python examples/experts/layer.py --target sm_90a --tokens 40 --experts 8 --top 3
     python examples/experts/layer.py --device cuda         # on the GPU that is there
 
-It runs the kernels of examples/recipes/nvfp4_experts.fp4 and compares their result with a loop over tokens and experts
-in float64, which knows nothing of groups and of formats: what is between both is the quantization. It ends with 1 where
-they are further apart than four bits explain.
+It runs the kernels of examples/recipes/nvfp4_experts.fp4; with `--by-number` also those of by_number.fp4, which need no
+permuted copy of the tokens and have the weighted sum as a kernel. It compares their result with a loop over tokens and
+experts in float64, which knows nothing of groups and of formats: what is between both is the quantization. It ends with
+1 where they are further apart than four bits explain.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+import fp4cc
 import fp4rt
 from fp4cc.supply import artifact
 from fp4rt.experts import Routing, combine, route
@@ -38,6 +41,21 @@ def layer(
     q = run("quantize_input", offsets=offsets, x=rows, ts=scales[0])["q"]
     h = run("gate_up", offsets=offsets, x=q, w=up, ts=scales[1])["h"]
     return combine(run("down", offsets=offsets, x=h, w=down)["y"], routing)
+
+
+def layer_by_number(
+    run: Run, x: Any, routing: Routing, up: fp4rt.Quantized, down: fp4rt.Quantized, scales: tuple[Any, Any] | None
+) -> Any:
+    """The same without a pass that permutes tokens, and with the weighted sum on the device."""
+    offsets, rows = routing.offsets, routing.rows
+    if scales is None:
+        h = run("by_number.gate_up_w4a16", offsets=offsets, rows=rows, x=x, w=up)["h"]
+        y = run("down_w4a16", offsets=offsets, x=h, w=down)["y"]
+    else:
+        q = run("by_number.quantize_tokens", x=x, ts=scales[0])["q"]
+        h = run("by_number.gate_up", offsets=offsets, rows=rows, x=q, w=up, ts=scales[1])["h"]
+        y = run("down", offsets=offsets, x=h, w=down)["y"]
+    return run("by_number.combine", weights=routing.weights, places=routing.places, z=y)["y"]
 
 
 def loop(x: np.ndarray, routing: Routing, up: np.ndarray, down: np.ndarray) -> tuple[np.ndarray, float]:
@@ -73,13 +91,19 @@ def compare(options: argparse.Namespace) -> dict[str, float]:
     def run(name: str, **inputs: Any) -> dict[str, Any]:
         if name not in kernels:
             target = None if options.device == "reference" else options.target  # the reference runs the spec itself
-            kernels[name] = artifact("nvfp4_experts", name, target).load_kernel(options.device)
+            file, _, kernel = name.rpartition(".")
+            if file:
+                spec, dims = Path(__file__).with_name(f"{file}.fp4"), {"J": options.top} if kernel == "combine" else {}
+                made = fp4cc.compile(spec, options.target, dims, kernel, plans=1)
+                kernels[name] = made.load_kernel(options.device)
+            else:
+                kernels[name] = artifact("nvfp4_experts", name, target).load_kernel(options.device)
         return dict(kernels[name](**inputs))
 
     found: dict[str, float] = {}
     scales = np.float32(np.abs(x).max() / 2688), np.float32(most / 2688)
     for name, given in (("NVFP4", scales), ("bf16", None)):
-        y = layer(run, codes, routing, stacked(up), stacked(down), given)
+        y = (layer_by_number if options.by_number else layer)(run, codes, routing, stacked(up), stacked(down), given)
         values = fp4rt.decode(np.asarray(y).view(np.uint16), "bf16")
         found[name] = float(np.linalg.norm(values - wanted) / max(np.linalg.norm(wanted), 1e-30))
     return found
@@ -89,6 +113,7 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--device", default="emulator", help="emulator, reference or cuda")
     made.add_argument("--target", default="sm_100a")
+    made.add_argument("--by-number", action="store_true", help="take rows of the tokens by number, and permute nothing")
     for name, size in (("tokens", 9), ("experts", 4), ("top", 2), ("width", 64), ("hidden", 64), ("seed", 0)):
         made.add_argument(f"--{name}", type=int, default=size)
     return made

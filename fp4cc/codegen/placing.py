@@ -34,7 +34,7 @@ def places_text(lowered: LoweredKernel, uses: Collection[str], by_batch: bool) -
     operands = (operand for mainloop in lowered.mainloops for _, operand in mainloop.operands)
     in_epilogue = {*uses, "group_end", *first_used(lowered)}
     contracted = part_text(lowered)
-    batched = any(operand.batched for operand in operands)
+    batched = any(operand.batched or (operand.gather is not None and operand.gather.batched) for operand in operands)
     return PlacesText(
         start=start_text(lowered),
         search=search_text(lowered),
@@ -118,10 +118,14 @@ def first_used(lowered: LoweredKernel) -> tuple[str, ...]:
 
 def used_by_a(lowered: LoweredKernel) -> set[str]:
     """What the loads of A use of a tile's group."""
-    if not lowered.mainloops or not lowered.products.ragged:
+    problem = lowered.problem
+    if problem is None or problem.groups is None:
         return set()
-    scales = any(load.part.role == "A" and load.part.scales for load in lowered.loads)
-    return {"group_first", *(["atoms_before"] if scales else [])}
+    found = {"group_end"} if any(product.a.gather is not None for product in problem.products) else set[str]()
+    if problem.ragged:
+        scales = any(load.part.role == "A" and load.part.scales for load in lowered.loads)
+        found |= {"group_first", *(["atoms_before"] if scales else [])}
+    return found
 
 
 def _groups(walk: Grouped) -> tuple[str, ...]:

@@ -34,8 +34,8 @@ def factors_text(lowered: LoweredKernel) -> FactorsText | None:
     a, b = lowered.promotion.a, lowered.promotion.b
     first = first_of_b(lowered)
     return FactorsText(
-        a_address=_address(a, "row"),
-        a_valid=f"row < {a.rows}",
+        a_address=_address(a, "row" if a.reader.rows_of.numbers is None else _row_of(a)),
+        a_valid=f"row < {a.rows}" if a.reader.rows_of.numbers is None else _there(a),
         b_address=_address(b, f"{first} + thread" if b.each_row else first),
         b_valid=f"{first} + thread < {b.rows}",
         by_column=b.each_row,
@@ -53,7 +53,7 @@ def first_of_b(lowered: LoweredKernel) -> str:
 def factors_by_batch(lowered: LoweredKernel) -> bool:
     """Whether a factor depends on the batch."""
     found = lowered.promotion
-    return found is not None and (found.a.reader.batched or found.b.reader.batched)
+    return found is not None and any(each.reader.batched or each.reader.rows_of.by_batch for each in (found.a, found.b))
 
 
 def factor_functions(lowered: LoweredKernel) -> list[Function]:
@@ -63,6 +63,26 @@ def factor_functions(lowered: LoweredKernel) -> list[Function]:
         row, block = ReaderText(scales.arg, scales.reader).functions()
         texts += [row, block] if scales.each_step else [row]
     return texts
+
+
+def _row_of(scales: PromotedScales) -> str:
+    """The row of the argument that a row of the product is, by number."""
+    pointer, place, _ = _numbers(scales)
+    return f"load_b32(global_address({pointer}, {place}, 4), row < {scales.rows})"
+
+
+def _there(scales: PromotedScales) -> str:
+    """Whether there is one."""
+    pointer, place, there = _numbers(scales)
+    return f"is_row({pointer}, {place}, row < {scales.rows}, {there})"
+
+
+def _numbers(scales: PromotedScales) -> tuple[str, str, str]:
+    numbers = scales.reader.rows_of.numbers
+    if numbers is None:
+        raise TypeError(f"the rows of {scales.arg} have no numbers")
+    place = "row" if numbers.each is None else f"Int64(batch) * {numbers.each} + row"
+    return numbers.pointer, place, numbers.there
 
 
 def _address(scales: PromotedScales, row: str) -> list[str]:

@@ -31,8 +31,9 @@ class ReaderText:
     def arguments(self) -> list[str]:
         """What the calls below need in their scope, by these names: the pointer, the batch, sizes."""
         reader = self.reader
-        wanted = (reader.rows_of.first, reader.batches, reader.rows, reader.blocks)
-        return [*(["batch"] if reader.batched else []), *(name for name in wanted if name is not None)]
+        wanted = (*names_of(reader.rows_of), reader.batches, reader.rows, reader.blocks)
+        names = [*(["batch"] if reader.batched else []), *(name for name in wanted if name is not None)]
+        return list(dict.fromkeys(names))
 
     def row_offset(self, row: str) -> str:
         """The offset of a row's scales. `row` is a name, or a sum."""
@@ -56,6 +57,23 @@ class ReaderText:
     def _sizes(self, counts: tuple[str, ...]) -> list[str]:
         sizes = {"batches": self.reader.batches, "rows": self.reader.rows, "blocks": self.reader.blocks}
         return [str(sizes[count]) for count in counts]
+
+
+def names_of(rows: Rows) -> list[str]:
+    """What finding a row takes of the kernel, by its names there."""
+    numbers = rows.numbers
+    if numbers is None:
+        return [] if rows.first is None else [rows.first]
+    return [*(["batch", numbers.each] if numbers.each is not None else []), numbers.pointer, numbers.there]
+
+
+def row_lines(rows: Rows, valid: str) -> list[str]:
+    """What makes `row`, one of the operand's, that of the argument, and `inside`, whether there is one."""
+    numbers = rows.numbers
+    if numbers is None:
+        return [f"inside = {valid}"]
+    place = "row" if numbers.each is None else f"Int64(batch) * {numbers.each} + row"
+    return [f"row, inside = row_number({numbers.pointer}, {place}, {valid}, {numbers.there})"]
 
 
 def whole_row(rows: Rows, row: str) -> str:

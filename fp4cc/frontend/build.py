@@ -135,6 +135,10 @@ class Builder:
     def assign(self, c: list[Any]) -> ast.Assignment:
         return ast.Assignment(c[0], c[2], c[0][0].span.to(c[2].span))
 
+    def assign_rows(self, c: list[Any]) -> ast.Assignment:
+        target = self._ident(c[0])
+        return ast.Assignment((target,), c[5], target.span.to(c[5].span), self._ident(c[2]))
+
     def targets(self, c: list[Any]) -> tuple[ast.Ident, ...]:
         return tuple(self._ident(t) for t in c if t.type == "NAME")
 

@@ -92,11 +92,15 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """`arg = value`: the value is rounded once to the argument's type, or is already `quantize`d to it."""
+    """`arg = value`: the value is rounded once to the argument's type, or is already `quantize`d to it.
+
+    `at`: the value of an i32 argument that numbers the rows of the argument that are stored: `arg[rows] = value`.
+    """
 
     arg: str
     value: int
     span: Span
+    at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,11 +20,28 @@ UNIT = {4: 32, 6: 16, 8: 16}
 
 
 @dataclass(frozen=True, slots=True)
+class Numbers:
+    """Numbers of rows: the pointer to them, the size that says how many rows there are, and, of those of batches, the
+    one that says how many each batch has (None: all have the same)."""
+
+    pointer: str
+    there: str
+    each: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Rows:
-    """Which rows of its argument an operand has: those from `first` on (a size; None: 0), or a half in turns."""
+    """Which rows of its argument an operand has: those from `first` on (a size; None: 0), a half in turns, or those
+    with some numbers."""
 
     first: str | None = None
     half: Half | None = None
+    numbers: Numbers | None = None
+
+    @property
+    def by_batch(self) -> bool:
+        """Whether they depend on the batch."""
+        return self.numbers is not None and self.numbers.each is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +138,7 @@ class Relaid:
     @property
     def batched(self) -> bool:
         """Whether what is loaded depends on the batch."""
-        return self.scales.batched
+        return self.scales.batched or self.scales.rows_of.by_batch
 
     @property
     def role(self) -> Literal["A", "B"]:
@@ -210,7 +227,7 @@ class Dequantized:
     @property
     def batched(self) -> bool:
         """Whether what is loaded depends on the batch."""
-        return self.all_rows is not None
+        return self.all_rows is not None or self.rows_of.by_batch
 
     @property
     def role(self) -> Literal["A", "B"]:

@@ -99,6 +99,32 @@ class LoadPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class RowNumbersInput:
+    """Where the numbers of an input's rows are: i32 elements of `arg`, placed like those of an input, `offset` further.
+
+    `there`: how many rows there are to number. `place`: which of several numbers of a row it is (None: there is one).
+    """
+
+    arg: str
+    source: str
+    there: Expr
+    batch_stride: Expr
+    row_stride: Expr
+    offset: int = 0
+    place: int | None = None
+
+    @property
+    def param_name(self) -> str:
+        """The pointer to them."""
+        return f"{self.arg}_ptr"
+
+    @property
+    def count_name(self) -> str:
+        """The parameter with the number of rows, where it is none that is known."""
+        return f"{self.source}_rows_in_all"
+
+
+@dataclass(frozen=True, slots=True)
 class EpilogueInput:
     """What the epilogue reads besides the accumulator.
 
@@ -113,6 +139,7 @@ class EpilogueInput:
     uniform        a pointer to a random state: a number in [0, 1) an element, of random stream `stream`
     dim            an i32: a size used as a number
     codes          a pointer to the codes of a quantized argument; offsets are of elements, `dtype` is what they become
+    gathered       a pointer: a row or an element by number; `numbers` has these, `row_stride` is of what they number
 
     Any other is known to the construct that reads it.
 
@@ -120,6 +147,7 @@ class EpilogueInput:
     `vector`: every row of it starts on 16 bytes if this expression holds (None: never, for tile inputs only).
     `load`: TMA loads it where `vector` holds; else, or where that does not, its threads do.
     `guards`: values without axes; where they are all 0, the input (an inout's old value) counts as 0 and is not read.
+    `offset`: elements in front of the first, of one that is picked along an axis.
     `half`: it is the half of an axis of `arg`; then `column` is not that of the epilogue but what `half` makes of it.
     """
 
@@ -137,6 +165,8 @@ class EpilogueInput:
     load: LoadPlan | None = None
     half: Half | None = None
     arg: str | None = None  # what it reads, where `name` is another
+    numbers: RowNumbersInput | None = None
+    offset: int = 0
 
     @property
     def source(self) -> str:
@@ -228,7 +258,7 @@ class EpilogueOutput:
     """One stored argument. `value` is the IR value stored; strides in elements as in `EpilogueInput`.
 
     `kind`: "plain", "quantized", "reduced", or one that is known to the construct that writes it.
-    `beyond`: the axes that may be empty while it has values to be written.
+    `beyond`: the axes that may be empty while it has values to be written. `numbers`: of rows stored by number.
     A quantized one (`dtype` is a format, `quantize` says how) stores the codes of `value`, which is not yet quantized;
     its strides are in bytes of codes. Of a reduced one `value` is what is reduced.
     """
@@ -245,6 +275,7 @@ class EpilogueOutput:
     quantize: QuantizePlan | None = None
     reduce: ReducePlan | None = None
     beyond: tuple[str, ...] = ()
+    numbers: RowNumbersInput | None = None
 
     @property
     def format(self) -> BlockFormat:
@@ -351,7 +382,7 @@ class EpilogueProgram:
         """Whether the kernel itself must tell rows and columns past the end (else TMA's clipping does)."""
         return (
             any(o.store.via != "tma" or o.quantize is not None for o in self.outputs)
-            or any(i.kind in ("row", "column", "tile", "uniform") for i in self.inputs)
+            or any(i.kind in ("row", "column", "tile", "uniform", "gathered") for i in self.inputs)
             or any(part.clips for part in self.parts)
         )
 

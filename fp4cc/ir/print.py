@@ -45,7 +45,8 @@ def _lines(kernel: Kernel) -> Iterator[str]:
         yield f"    {left} = {_operation(kernel, value)}" + (f"    # {name}" if name else "")
     yield ""
     for store in kernel.stores:
-        yield f"    {store.arg} = %{store.value}"
+        rows = "" if store.at is None else f"[%{store.at}]"
+        yield f"    {store.arg}{rows} = %{store.value}"
     yield "}"
     for schedule in kernel.schedules:
         yield from _schedule(kernel, schedule)

@@ -23,7 +23,7 @@ def to_typed(kernel: Kernel) -> typed.TypedKernel:
         dims=tuple(typed.Dim(d.name, d.value, d.expr) for d in kernel.dims),
         args=tuple(_arg(a) for a in kernel.args),
         values=tuple(_value(v) for v in kernel.values),
-        stores=tuple(typed.Store(s.arg, s.value) for s in kernel.stores),
+        stores=tuple(typed.Store(s.arg, s.value, s.at) for s in kernel.stores),
         constraints=tuple(to_constraint(c) for c in kernel.constraints),
     )
 

@@ -4,6 +4,7 @@ The steps, each of which is a function of its own:
 
     limits      sizes that no kernel can count are refused          problem.limits
     marks       names of the user give way to marks                 rewrites.symbols
+    terms       reductions over row numbers are written out         rewrites.unrolled
     launches    one or two typed kernels, each lowered by itself    rewrites.split, rewrites.wide, rewrites.launches
     overlap     what blocks say of launches is kept for the end     choice.overlap
     forms       an operand converted once, by a launch before       choice.forms, rewrites.converted
@@ -17,9 +18,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from fp4cc.diagnostics import DiagnosticError, error
+from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
 from fp4cc.ir.kernel import Expr, Kernel, Schedule
-from fp4cc.ir.lowered import LoweredKernel, Overlap
+from fp4cc.ir.lowered import Decision, LoweredKernel, Overlap
 from fp4cc.ir.sizes import Sizes, fold
 from fp4cc.ir.verify_lowered import verify_lowered
 from fp4cc.passes.choice.cases import Bounds, Candidate, Case
@@ -32,11 +33,14 @@ from fp4cc.passes.engines.spec import EngineSpec
 from fp4cc.passes.epilogue.blocks import TooNarrow
 from fp4cc.passes.prepared import prepared_plans
 from fp4cc.passes.problem.limits import check_limits, check_tiles, too_large
-from fp4cc.passes.rewrites.launches import join
+from fp4cc.passes.problem.roles import multiplies
+from fp4cc.passes.rewrites.copied import copied_rows
+from fp4cc.passes.rewrites.launches import join, precede
 from fp4cc.passes.rewrites.split import split
 from fp4cc.passes.rewrites.symbols import lowered_by_marks
+from fp4cc.passes.rewrites.unrolled import unroll
 from fp4cc.passes.rewrites.wide import split_wide
-from fp4cc.targets import CHIPS, NAMES, target_help
+from fp4cc.targets import CHIPS, NAMES, SM90A, target_help
 from fp4rt.sizes import SizeError
 
 
@@ -62,6 +66,7 @@ def lower(kernel: Kernel, target: str, plans: int = 1) -> LoweredKernel:
 
 def _launches(kernel: Kernel, target: str, plans: int) -> LoweredKernel:
     """The kernel in one launch; in two where its scales are for more than tiles see, or its tiles are too narrow."""
+    kernel = kernel if multiplies(kernel) else unroll(kernel)
     parts = split(kernel)
     if parts is None:
         try:
@@ -70,17 +75,44 @@ def _launches(kernel: Kernel, target: str, plans: int) -> LoweredKernel:
             parts = split_wide(kernel, narrow.n_axis, narrow.columns)
             if parts is None:
                 raise
+    if any(store.at is not None for store in kernel.stores):
+        raise DiagnosticError([_scattered_apart(kernel)])
     # The second launch is one kernel, whatever the plan of the first.
     return join(kernel, parts, _planned(parts.first, target, plans), _planned(parts.second, target, 1))
 
 
+def _scattered_apart(kernel: Kernel) -> Diagnostic:
+    store = next(store for store in kernel.stores if store.at is not None)
+    return error("FP4058", f"rows of `{store.arg}` cannot be stored by number beside an output that takes two launches",
+                 store.span, "stored here", help="write one kernel for each of them")  # fmt: skip
+
+
 def _planned(kernel: Kernel, target: str, plans: int, *, preparing: bool = False) -> LoweredKernel:
+    """A kernel that is one launch, or two where rows by number are copied first.
+
+    `preparing`: with plans for an argument that is prepared, where no schedule block decides.
+    """
+    parts = copied_rows(kernel) if target == SM90A.name else None
+    if parts is None:
+        return _by_engines(kernel, target, plans, preparing=preparing)
+    first = _planned(parts.first, target, 1)
+    plan = _by_engines(parts.second, target, plans, converts=False)
+    each = [precede(kernel, parts, first, replace(one, variants=())) for one in (*plan.variants, plan)]
+    reason = f"TMA would bring them one by one, as a box each; {parts.first.name} leaves them in the workspace"
+    decision = Decision("rows by number", "copied once a call", reason)
+    each = [replace(one, decisions=(*one.decisions, decision)) for one in each]
+    return replace(each[-1], variants=tuple(each[:-1]))
+
+
+def _by_engines(
+    kernel: Kernel, target: str, plans: int, *, converts: bool = True, preparing: bool = False
+) -> LoweredKernel:
     """A launch as its engine plans it: the plan that always applies, with those of other schedules as variants.
 
-    `preparing`: also those for an argument that is prepared, where no schedule block decides.
+    `converts`: there may be a launch before that converts an operand. `preparing`: see `_planned`.
     """
     blocks, kernel = applicable(kernel, Sizes.of(kernel.dims), target), without(kernel)
-    forms = Forms.of(kernel, target)
+    forms = Forms.of(kernel, target) if converts else Forms.alone(kernel, target)
     overlaps: list[Overlap] = [asked(block) for _, block in blocks]
     wanted: list[Wanted] = []
     for when, block in blocks:

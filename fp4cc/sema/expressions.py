@@ -8,7 +8,7 @@ from fp4cc.diagnostics import did_you_mean
 from fp4cc.diagnostics.foreign import VALUES, function_help
 from fp4cc.frontend import ast
 from fp4cc.ir.kernel import Arg
-from fp4cc.sema import builtins, products
+from fp4cc.sema import builtins, indexing, products
 from fp4cc.sema.context import Context, Failed
 from fp4cc.sema.evaluation import Names
 from fp4cc.sema.operands import POISON, Literal, Operand, Poison, Size, Val
@@ -71,13 +71,7 @@ class Evaluator:
             case ast.Attribute():
                 return self._attribute(node, names)
             case ast.Subscript():
-                raise self.context.fail(
-                    "FP2023",
-                    "values are not indexed",
-                    node.span,
-                    "no index here",
-                    help="tensors meet by the names of their axes; write the name alone",
-                )
+                return self._subscript(node, names)
             case ast.Tuple():
                 raise self.context.fail("FP2023", "a tuple is not a value", node.span, "one value is needed")
             case ast.String():
@@ -174,6 +168,20 @@ class Evaluator:
                 "FP2023", f"values have no `.{node.name.text}`", node.name.span, "unknown", help=hint
             )
         return products.transpose(self.context, self.context.plain(operand, node.value.span), node.span)
+
+    def _subscript(self, node: ast.Subscript, names: Names) -> Operand:
+        if len(node.items) != 1:
+            raise self.context.fail(
+                "FP2023",
+                "values are not indexed by several",
+                node.span,
+                "one index here",
+                help="tensors meet by the names of their axes; `x[rows]` takes rows by an input of their numbers",
+            )
+        value, index = self.evaluate(node.value, names), self.evaluate(node.items[0], names)
+        if isinstance(value, Poison) or isinstance(index, Poison):
+            return POISON
+        return indexing.gathered(self.context, node, value, index)
 
     # Calls.
 

@@ -11,6 +11,7 @@ from fp4cc.sema.context import Context, Failed
 from fp4cc.sema.declarations import Declarations, block_constraints, check_determined
 from fp4cc.sema.expressions import Evaluator
 from fp4cc.sema.formats import differences
+from fp4cc.sema.indexing import not_by_rows, stored_rows
 from fp4cc.sema.operands import POISON, Operand, Pair, Poison, Size, Val, dtype_name, type_text
 from fp4cc.sema.quantizing import quantize
 from fp4cc.sema.scope import Scope
@@ -76,7 +77,7 @@ class _Checker:
         self.evaluator = Evaluator(self.context)
         self.names: dict[str, Operand] = {}
         self.assigned: dict[str, Span] = {}
-        self.stores: list[tuple[str, Val, Span]] = []
+        self.stores: list[tuple[str, Val, Span, Val | None]] = []
 
     def run(self) -> Kernel | None:
         written = self._where()
@@ -236,6 +237,8 @@ class _Checker:
                 except Failed:
                     return
             return
+        if node.at is not None:
+            not_by_rows(self.context, target)
         try:
             self.names[name] = self._local(name, operand, node)
         except Failed:
@@ -251,13 +254,14 @@ class _Checker:
     # Outputs.
 
     def _store(self, arg: Arg, operand: Operand, node: ast.Assignment) -> None:
-        axes = tuple(a.name or "" for a in arg.axes)
+        axes, rows = stored_rows(self.evaluator, arg, node, self.names)
         value = self.context.plain(self.context.settled(operand, axes), node.value.span)
         value = self._converted(arg, value, node)
         if arg.format is None:
             (value,) = self.context.of_rows([value], node.value.span, beside=axes)
         self._check_axes(arg, axes, value, node)
-        if arg.direction == "inout" and arg.name in self.context.values.moved_inouts(value):
+        read = self.context.values.moved_inouts(value) if rows is None else self.context.values.inouts(value)
+        if arg.direction == "inout" and arg.name in read:
             raise self.context.fail(
                 "FP2022",
                 f"`{arg.name}` is inout: its old value is read only at its own place",
@@ -265,7 +269,7 @@ class _Checker:
                 "depends on old values elsewhere, which the kernel may have written already",
                 help=f"take the old value as an `in` argument, and declare `{arg.name}` as `out`",
             )
-        self.stores.append((arg.name, value, node.span))
+        self.stores.append((arg.name, value, node.span, rows))
 
     def _converted(self, arg: Arg, value: Val, node: ast.Assignment) -> Val:
         place = node.value.span

@@ -248,9 +248,9 @@ def _block(fmt: BlockFormat) -> str:
 
 
 def _argument(context: Context, value: Val) -> Arg | None:
-    """The argument that a value is, perhaps transposed."""
+    """The argument that a value is, perhaps transposed, or of which it has rows."""
     made = context.values.values[value.index]
-    if made.op == "transpose":
+    while made.op in ("transpose", "gather"):
         made = context.values.values[made.operands[0]]
     return context.args.get(str(made.attrs["name"])) if made.op == "arg" else None
 

@@ -13,7 +13,7 @@ from fp4cc.source import Span
 MAX_VALUES = 4096
 
 #: Operations that read their operand elsewhere than at the place of their own result.
-_MOVES = frozenset(("transpose", "unzip", "hadamard", "matmul", "of_group"))
+_MOVES = frozenset(("transpose", "unzip", "hadamard", "matmul", "of_group", "gather"))
 
 
 class TooManyValues(Exception):
@@ -83,11 +83,13 @@ class Values:
         if self.values[value.index].op not in ("arg", "const", "tensor_scale"):
             self._names.setdefault(value.index, name)
 
-    def finish(self, stores: Iterable[tuple[str, Val, Span]]) -> tuple[tuple[Value, ...], tuple[Store, ...]]:
+    def finish(
+        self, stores: Iterable[tuple[str, Val, Span, Val | None]]
+    ) -> tuple[tuple[Value, ...], tuple[Store, ...]]:
         """The values that the stores need, renumbered in order, and the stores."""
         wanted = list(stores)
         needed: set[int] = set()
-        todo = [v.index for _, v, _ in wanted]
+        todo = [v.index for _, stored, _, at in wanted for v in (stored, at) if v is not None]
         while todo:
             index = todo.pop()
             if index not in needed:
@@ -99,4 +101,8 @@ class Values:
             value = self.values[old]
             attrs = {**value.attrs, "name": self._names[old]} if old in self._names else value.attrs
             values.append(replace(value, operands=tuple(renumbered[o] for o in value.operands), attrs=attrs))
-        return tuple(values), tuple(Store(arg, renumbered[v.index], span) for arg, v, span in wanted)
+        stored = (
+            Store(arg, renumbered[v.index], span, None if at is None else renumbered[at.index])
+            for arg, v, span, at in wanted
+        )
+        return tuple(values), tuple(stored)

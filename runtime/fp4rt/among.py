@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fp4rt import arrays, sizes
 from fp4rt.arrays import View
 from fp4rt.errors import ArgumentError
-from fp4rt.typed import Arg, shape_of
+from fp4rt.typed import Arg, TypedKernel, shape_of
 
 
 def check_groups(arg: Arg, parts: Mapping[str, View], dims: Mapping[str, int]) -> None:
@@ -31,6 +33,75 @@ def check_groups(arg: Arg, parts: Mapping[str, View], dims: Mapping[str, int]) -
                 argument=source,
                 code="FP6112",
             )
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """An argument that numbers rows of another, of which there are `count`; `once`: each at most once, as they are
+    written."""
+
+    arg: str
+    source: str
+    count: int
+    once: bool
+
+
+def numbers_rows(kernel: TypedKernel) -> bool:
+    """Whether some argument numbers rows of another."""
+    return any(value.op == "gather" for value in kernel.values) or any(s.at is not None for s in kernel.stores)
+
+
+def numbered_rows(kernel: TypedKernel, dims: Mapping[str, int]) -> list[Numbers]:
+    """The arguments that number rows of others."""
+    pairs: list[tuple[object, object, bool]] = []
+    for value in kernel.values:
+        if value.op == "gather":
+            x, rows = (kernel.values[operand].attrs["name"] for operand in value.operands)
+            pairs.append((rows, x, False))
+    pairs += [(kernel.values[s.at].attrs["name"], s.arg, True) for s in kernel.stores if s.at is not None]
+    return [
+        Numbers(str(rows), str(x), shape_of(kernel.arg(str(x)), dims)[0], once)
+        for rows, x, once in dict.fromkeys(pairs)
+    ]
+
+
+def check_row_numbers(kernel: TypedKernel, parts: Mapping[str, View], dims: Mapping[str, int]) -> None:
+    """Row numbers in host memory are checked; of those on a device one that is no row's means what -1 does."""
+    for each in numbered_rows(kernel, dims):
+        view = parts.get(each.arg)
+        if view is None or view.device is not None or not view.nbytes:
+            continue
+        numbers = _used(kernel.arg(each.arg), arrays.to_host(view.array).astype(np.int64), parts)
+        if not numbers.size:
+            continue
+        least, most = int(numbers.min()), int(numbers.max())
+        if least < -1 or most >= each.count:
+            raise ArgumentError(
+                f"{each.arg!r} numbers rows of {each.source!r}, which has {each.count}: "
+                f"it has {least if least < -1 else most}",
+                argument=each.arg,
+                code="FP6330",
+                help=f"numbers are 0 to {each.count - 1}, or -1 for no row" if each.count else "no row: all are -1",
+            )
+        rows, found = np.unique(numbers[numbers >= 0], return_counts=True)
+        if each.once and (found > 1).any():
+            raise ArgumentError(
+                f"{each.arg!r} has the row {int(rows[found > 1][0])} of {each.source!r} "
+                f"{int(found[found > 1][0])} times",
+                argument=each.arg,
+                code="FP6331",
+                help="rows are stored in no order: list each at most once, -1 where there is none",
+            )
+
+
+def _used(arg: Arg, numbers: NDArray[np.int64], parts: Mapping[str, View]) -> NDArray[np.int64]:
+    """The numbers that count: those past a masked row's count may be anything."""
+    last = arg.axes[-1]
+    counts = None if last.upto is None else parts.get(last.upto)
+    if counts is None or counts.device is not None or numbers.ndim < 2:
+        return numbers
+    rows = np.arange(numbers.shape[-1])[None, :] < arrays.to_host(counts.array).astype(np.int64)[:, None]
+    return numbers[np.broadcast_to(rows, numbers.shape)]
 
 
 def check_overlaps(parts: Mapping[str, View], written: Iterable[str]) -> None:

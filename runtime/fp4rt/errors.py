@@ -36,6 +36,8 @@ CODES: dict[str, str] = {
     "FP6112": "offsets or counts are out of range",
     "FP6113": "quantized argument is not grouped as its axis is",
     "FP6114": "block scales hold what is no scale",
+    "FP6330": "numbers of rows are out of range",
+    "FP6331": "a row is stored more than once",
     # torch
     "FP6115": "torch is not installed",
     "FP6116": "operator cannot be registered",

@@ -24,6 +24,7 @@ from fp4num import BlockFormat, Quantized, decode, encode, pack
 from fp4num.elements import element
 from fp4num.groups import check_offsets, first_rows
 from fp4num.scale_arrays import to_buffer
+from fp4rt.among import numbered_rows
 from fp4rt.arrays import Input
 from fp4rt.errors import DimensionError
 from fp4rt.limits import call_bytes, check_memory
@@ -40,6 +41,8 @@ Generator = np.random.Generator
 _EXACT = 1 << 24
 #: What scales of wide elements reach at least; the largest integer that an element of four bits is.
 _SCALES, _FEW = 4, 12
+#: Of so many row numbers one says that there is no row.
+_NO_ROW = 12
 #: Drawing an argument holds this many times its memory: numbers as int64 and float64.
 _COPIES = 4
 #: How far from their usual place, in powers of two, the scales of an operand may lie, by the type of the scale or, for
@@ -202,6 +205,11 @@ def _tensor(
             if axis.upto == arg.name:
                 counts = rng.integers(0, limit + 1, shape)
                 return (counts - counts % unit).astype(_numpy(arg))
+                return rng.integers(0, limit + 1, shape).astype(_numpy(arg))
+    numbered = [each for each in numbered_rows(kernel, dims) if each.arg == arg.name]
+    if numbered:
+        limit, once = min(each.count for each in numbered), any(each.once for each in numbered)
+        return _row_numbers(shape, limit, rng, once=once).astype(_numpy(arg))
     dtype = str(arg.dtype)
     if dtype == "bool":
         return rng.integers(0, 2, shape).astype(np.bool_)
@@ -218,6 +226,20 @@ def _tensor(
         return np.asarray(values, np.float32)
     codes = encode(values, dtype)
     return codes.view(np.float16) if dtype == "f16" else codes
+
+
+def _row_numbers(shape: tuple[int, ...], limit: int, rng: Generator, *, once: bool) -> NDArray[np.int64]:
+    """Numbers of rows below the limit, here and there none (-1). Some of them stand there more than once, or, with
+    `once`, each at most once."""
+    count = math.prod(shape)
+    if once:
+        found = np.full(count, -1)
+        chosen = rng.permutation(limit)[:count]
+        found[rng.permutation(count)[: len(chosen)]] = chosen
+        found = found.reshape(shape)
+    else:
+        found = rng.integers(0, limit, shape) if limit else np.full(shape, -1)
+    return np.where(rng.integers(0, _NO_ROW, shape) == 0, -1, found)
 
 
 def _numpy(arg: Arg) -> Any:

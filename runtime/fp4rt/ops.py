@@ -147,6 +147,9 @@ _TABLE = (
             "(fast), where sums may have the bits of a tensor core for FP8.", exact=False),
     _tensor("of_group", 1, 1, "What the operand has for the group of each row of a ragged axis. attrs: groups, the "
             "axis that numbers them; rows, the ragged axis, which stands in its place; ragged, the offsets argument."),
+    _tensor("gather", 2, 2, "Rows of an argument, by their numbers in an i32 argument: the axes of the numbers stand "
+            "in the place of the first axis. A number outside of the rows stands for a row of zeros."),
+    _tensor("pick", 1, 1, "One index of an axis of an argument. attrs: axis, which the result lacks; index."),
     _tensor("transpose", 1, 1, "Swaps the last two axes."),
     _tensor("dequantize", 1, 1, "A quantized value as f32: element * block scale, and the tensor scale applied."),
     _tensor("quantize", 1, 3, "To the value's block format. attrs: mode (tensor_scale, amax, scale or none), what the "

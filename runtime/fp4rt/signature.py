@@ -16,7 +16,7 @@ import numpy as np
 
 from fp4num import BlockFormat, Quantized
 from fp4rt import arrays, sizes
-from fp4rt.among import check_overlaps
+from fp4rt.among import check_overlaps, check_row_numbers, numbers_rows
 from fp4rt.arrays import Family, Output, View
 from fp4rt.checks import Slot, describe_axes, scale_source, wrong_device, wrong_rank
 from fp4rt.errors import ArgumentError
@@ -73,6 +73,8 @@ class Signature:
         self.params = [a for a in kernel.args if a.direction == "param"]
         masked = [s for s in self.outs if any(axis.upto for axis in s.arg.axes)]
         self._kept = frozenset(s.name for s in (*self._inouts, *masked))
+        #: Whether some arguments number rows of others.
+        self.numbered = numbers_rows(kernel)
         self._outputs = [a.name for a in kernel.outputs]
         self._known = frozenset((*(s.name for s in self.ins), *(a.name for a in self.params)))
         self._required = frozenset((*(s.name for s in self.ins), *(a.name for a in self.params if a.default is None)))
@@ -116,6 +118,8 @@ class Signature:
             if slot.scales is not None or slot.grouped:
                 slot.check_data(args[slot.name], parts, dims)
         check_units(self._units, parts)
+        if self.numbered:
+            check_row_numbers(self.kernel, parts, dims)
 
     def alone(self, name: str, value: object) -> Call:
         """An input by itself, checked, with the dims that its shape has."""

@@ -71,10 +71,11 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """`arg = value`."""
+    """`arg = value`; with `at`, the value of the numbers of the rows that are stored, `arg[rows] = value`."""
 
     arg: str
     value: int
+    at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +145,9 @@ def parse_kernel(node: Node) -> TypedKernel:
     values = tuple(_parse_value(n, i) for i, n in enumerate(f["values"].items()))
     stores: list[Store] = []
     for n in f["stores"].items():
-        s = n.fields(("arg", "value"))
-        store = Store(s["arg"].choice(names), s["value"].integer(0, len(values) - 1))
+        s = n.fields(("arg", "value"), ("at",))
+        at = s["at"].integer(0, len(values) - 1) if "at" in s else None
+        store = Store(s["arg"].choice(names), s["value"].integer(0, len(values) - 1), at)
         stores.append(store)
     constraints = tuple(parse_constraint(n) for n in f["constraints"].items()) if "constraints" in f else ()
     dims = tuple(_parse_dim(n) for n in f["dims"].items())
@@ -177,9 +179,15 @@ def dump_kernel(kernel: TypedKernel) -> Json:
             }
             for v in kernel.values
         ],
-        "stores": [{"arg": s.arg, "value": s.value} for s in kernel.stores],
+        "stores": [_dump_store(s) for s in kernel.stores],
         "constraints": [dump_constraint(c) for c in kernel.constraints],
     }
+
+
+def _dump_store(store: Store) -> Json:
+    if store.at is None:
+        return {"arg": store.arg, "value": store.value}
+    return {"arg": store.arg, "value": store.value, "at": store.at}
 
 
 def parse_constraint(node: Node) -> Constraint:

@@ -243,6 +243,24 @@ def _of_group(value: Value, operands: list[Value], scope: _Scope) -> Iterator[st
         yield f"{ragged!r} is no name of offsets"
 
 
+def _gather(value: Value, operands: list[Value], scope: _Scope) -> Iterator[str]:
+    x, rows = operands
+    if x.op != "arg" or rows.op not in ("arg", "pick") or rows.dtype != "i32" or not x.axes or not rows.axes:
+        yield "it takes an argument, and one of i32 with the numbers of rows"
+    elif value.axes != (*rows.axes, *x.axes[1:]) or value.dtype != x.dtype:
+        yield f"rows {list(rows.axes)} of {list(x.axes)} are not {list(value.axes)}"
+
+
+def _pick(value: Value, operands: list[Value], scope: _Scope) -> Iterator[str]:
+    axes, axis, index = operands[0].axes, value.attrs.get("axis"), value.attrs.get("index")
+    if operands[0].op != "arg" or isinstance(value.dtype, BlockFormat) or value.dtype != operands[0].dtype:
+        yield "it takes an argument of plain elements, and gives such"
+    elif axis not in axes or value.axes != tuple(each for each in axes if each != axis):
+        yield f"{list(axes)} without {axis!r} is not {list(value.axes)}"
+    elif isinstance(index, bool) or not isinstance(index, int) or index < 0:
+        yield f"its index is a whole number, not {index!r}"
+
+
 def _transpose(value: Value, operands: list[Value], scope: _Scope) -> Iterator[str]:
     axes = operands[0].axes
     if len(axes) < 2 or value.axes != (*axes[:-2], axes[-1], axes[-2]) or value.dtype != operands[0].dtype:
@@ -315,6 +333,8 @@ def _uniform(value: Value, operands: list[Value], scope: _Scope) -> Iterator[str
 _WHOLE = {
     "matmul": _matmul,
     "of_group": _of_group,
+    "gather": _gather,
+    "pick": _pick,
     "transpose": _transpose,
     "dequantize": _dequantize,
     "quantize": _quantize,
@@ -338,7 +358,23 @@ def _stores(kernel: TypedKernel) -> Iterator[tuple[str, str]]:
             continue
         value = kernel.values[store.value]
         axes = [axis.name for axis in arg.axes]
+        if store.at is not None:
+            known = 0 <= store.at < len(kernel.values)
+            text = _scattered(arg, kernel.values[store.at]) if known else "the numbers of its rows do not exist"
+            if text:
+                yield f"stores[{i}]", text
+                continue
+            axes = [*kernel.values[store.at].axes, *axes[1:]]
         if (arg.format or value.dtype) != value.dtype or (arg.format is None and isinstance(value.dtype, BlockFormat)):
             yield f"stores[{i}]", f"{arg.name} is not given its own type"
         elif not set(value.axes) <= set(axes) or (arg.format is not None and list(value.axes) != axes):
             yield f"stores[{i}]", f"{arg.name} has the axes {axes}, and the value {list(value.axes)}"
+
+
+def _scattered(arg: Arg, rows: Value) -> str:
+    """Why rows of an argument cannot be stored by these numbers; "" where they can."""
+    if rows.op != "arg" or rows.dtype != "i32" or not rows.axes:
+        return "the numbers of rows are an argument of i32"
+    if arg.direction != "inout" or not arg.axes or arg.format is not None:
+        return f"{arg.name} is no inout tensor of plain elements, whose other rows would stay"
+    return ""

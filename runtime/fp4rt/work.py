@@ -100,8 +100,8 @@ _SIDES: tuple[Kind, Kind] = ("activations", "weights")
 
 
 def argument_of(kernel: TypedKernel, index: int) -> Arg | None:
-    """The argument that a value is, transposed or in another type perhaps; None if it is computed."""
+    """The argument that a value is, transposed, in another type or some rows of it; None if it is computed."""
     value = kernel.values[index]
-    while value.op in ("transpose", "cast"):
+    while value.op in ("transpose", "cast", "gather"):
         value = kernel.values[value.operands[0]]
     return kernel.arg(str(value.attrs["name"])) if value.op == "arg" else None

@@ -117,6 +117,20 @@ def arguments() -> Iterator[Construct]:
         out="out y : bf16[E, M upto counts, N]",
         dims="E, M, N, K",
     )
+    numbered = "in rows : i32[M]; in x : TYPE[S, K]; in w : TYPE[N, K]; in r : bf16[S, N]"
+    for dtype in ("bf16", "nvfp4", "e4m3", "fp8_token", "ds_act"):
+        args = numbered.replace("TYPE[N", "ds_weight[N" if dtype == "ds_act" else "TYPE[N").replace("TYPE", dtype)
+        title = f"rows by number in a product, `x[rows] @ w.T` of {dtype}"
+        yield product(title, "c = x[rows] @ w.T", args=args, dims="M, N, K, S")
+    yield product("rows by number in an epilogue", "c = a @ b.T + r[rows]", args=f"{GEMM}; in rows : i32[M]; "
+                  "in r : bf16[S, N]", dims="M, N, K, S")  # fmt: skip
+    yield plain("rows by number elementwise", "y = 2 * x[rows]", args="in rows : i32[M]; in x : bf16[S, N]",
+                dims="M, N, S")  # fmt: skip
+    yield product("rows stored by number, `y[rows] = x @ w.T`", "y[rows] = a @ b.T", more="in rows : i32[M]",
+                  out="inout y : bf16[S, N]", dims="M, N, K, S")  # fmt: skip
+    combined = "in p : i32[T, J]; in z : bf16[M, N]; in w : f32[T, J]"
+    yield plain("`sum(w * z[p], over = J)` of `p : i32[T, J]`, with `J = 8`", "y = sum(w * z[p], over = J)",
+                args=combined, dims="T, J = 8, M, N", out="out y : bf16[T, N]")  # fmt: skip
     ragged = "in offsets : i32[E + 1]; in x : nvfp4[M by offsets, K]; in w : nvfp4[E, N, K]"
     yield product(
         "`bias[E, N]` and `alpha[E]` for the rows of each group",

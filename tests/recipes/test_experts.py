@@ -94,6 +94,12 @@ def test_the_script_ends_well(example: ModuleType, target: str, capsys: pytest.C
     assert capsys.readouterr().out.count("of the loop's norm") == 2
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["sm_100a", "sm_90a"])
+def test_the_script_ends_well_without_permuted_tokens(example: ModuleType, target: str) -> None:
+    assert example.main(["--target", target, "--tokens", "7", "--by-number"]) == 0
+
+
 def test_the_script_ends_well_on_the_reference(example: ModuleType) -> None:
     found = example.compare(example.parser().parse_args(["--device", "reference", "--tokens", "5", "--experts", "3"]))
     assert 0.01 < found["bf16"] < found["NVFP4"] < 0.3

@@ -9,9 +9,9 @@ from fp4cc.codegen.epilogue.reading import offset_text
 from fp4cc.codegen.fragments import Call, Fragment, Function, fragment
 from fp4cc.codegen.scale_layout import divided
 from fp4cc.codegen.scale_reading import ReaderText
-from fp4cc.codegen.strides import packed_bytes
+from fp4cc.codegen.strides import offset, packed_bytes
 from fp4cc.ir.lowered_converters import DecodedInput
-from fp4cc.ir.lowered_epilogue import SUBTILE, EpilogueInput
+from fp4cc.ir.lowered_epilogue import SUBTILE, EpilogueInput, RowNumbersInput
 
 
 class Decoded(Construct):
@@ -36,11 +36,27 @@ class Decoded(Construct):
         return [(part, leaves[part.value]) for part in self.program.parts_of(DecodedInput)]
 
     def _read(self, part: DecodedInput, leaf: EpilogueInput, name: str) -> Fragment:
+        if leaf.numbers is not None:
+            return self._by_number(part, leaf, leaf.numbers, name)
         where = offset_text(self.program, leaf)
         address = f"global_address({leaf.param_name}, {packed_bytes(f'({where})', part.bits)}, 1)"
         reader = ReaderText(part.arg, part.scales)
         arguments = (address, part.scales.param, "row", "column", "n_size", "row_valid", *reader.arguments)
         return fragment(Call(f"{name} = {part.arg}_numbers", tuple(dict.fromkeys(arguments))))
+
+    def _by_number(self, part: DecodedInput, leaf: EpilogueInput, numbers: RowNumbersInput, name: str) -> Fragment:
+        """The same of the row that has a number."""
+        row, problem = f"{part.arg}_row", self.program.problem
+        place = offset(problem, batch=(numbers.batch_stride, "batch"), row=(numbers.row_stride, "row"))
+        there = str(numbers.there) if isinstance(numbers.there, int) else numbers.count_name
+        where = packed_bytes(f"(Int64({row}) * n_size + column)", part.bits)
+        address = f"global_address({leaf.param_name}, {where}, 1)"
+        reader = ReaderText(part.arg, part.scales)
+        arguments = (address, part.scales.param, row, "column", "n_size", f"{row}_there", *reader.arguments)
+        return fragment(
+            Call(f"{row}, {row}_there = row_number", (numbers.param_name, place, "row_valid", there)),
+            Call(f"{name} = {part.arg}_numbers", tuple(dict.fromkeys(arguments))),
+        )
 
 
 def _numbers(part: DecodedInput) -> Function:

@@ -17,12 +17,13 @@ def column_text(leaf: EpilogueInput, column: str, step: int) -> str:
 
 def offset_text(program: EpilogueProgram, leaf: EpilogueInput, column: str = "column") -> str:
     """The elements before that of this batch and row, and of a column."""
-    return offset(
+    found = offset(
         program.problem,
         batch=(leaf.batch_stride, "batch"),
         row=(leaf.row_stride, "row"),
         column=(leaf.column_stride, column),
     )
+    return f"{found} + {leaf.offset}" if leaf.offset else found
 
 
 def stride_bytes(program: EpilogueProgram, leaf: EpilogueInput) -> str:

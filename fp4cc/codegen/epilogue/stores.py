@@ -101,6 +101,20 @@ class Stores(Construct):
             return []
         return [f"store_slot = {'store_slot ^ 1' if self._stages == 2 else f'(store_slot + 1) % {self._stages}'}"]
 
+    def rows(self) -> Fragment:
+        """The numbers of the rows that this thread's are stored as; -1 for none."""
+        found: list[Fragment] = []
+        for output in self.program.outputs:
+            numbers = output.numbers
+            if numbers is not None:
+                row, problem = _number(output), self.program.problem
+                there = str(numbers.there) if isinstance(numbers.there, int) else numbers.count_name
+                place = offset(problem, batch=(numbers.batch_stride, "batch"), row=(numbers.row_stride, "row"))
+                arguments = (numbers.param_name, place, "row_valid", there)
+                found.append(fragment(Call(f"{row}, {row}_there = row_number", arguments)))
+                found.append(fragment(f"{row} = where_int({row}_there, {row}, -1)"))
+        return fragment(*found)
+
     def per_subtile(self) -> Fragment:
         if self.is_whole:
             return self.whole_subtile()
@@ -175,6 +189,8 @@ def _stage_bytes(store: StorePlan) -> int:
 
 def _leave(lowered: LoweredKernel, output: EpilogueOutput) -> Fragment:
     store = output.store
+    if output.numbers is not None:
+        return (_rows_out(lowered, output),)
     if store.via == "tma":
         return fragment(_tma(lowered, output))
     copy = Call("copy_rows_out", (_slab(output), *_place(lowered, output)))
@@ -185,6 +201,27 @@ def _leave(lowered: LoweredKernel, output: EpilogueOutput) -> Fragment:
         conditions.append(f"m0 + 32 * warp + 32 <= {rows_end(lowered)}")
     condition = conditions[0] if len(conditions) == 1 else f"both({', '.join(conditions)})"
     return (Block(f"if {condition}:", (_tma(lowered, output),), (copy,)),)
+
+
+def _number(output: EpilogueOutput) -> str:
+    """The name of the number of this thread's row."""
+    return f"{output.arg}_row"
+
+
+def _rows_out(lowered: LoweredKernel, output: EpilogueOutput) -> Call:
+    """The store of a slab's rows, each to its own place."""
+    width = _width(output)
+    arguments = (
+        _slab(output),
+        f"global_address({output.param_name}, column, {width})",
+        bytes_text(width, stride_text(lowered.epilogue.problem, output.row_stride)),
+        "lane",
+        _number(output),
+        f"row_bytes={output.store.row_bytes}",
+        f"width={width}",
+        "units=n_size - column",
+    )
+    return Call("copy_rows_to", arguments)
 
 
 def _place(lowered: LoweredKernel, output: EpilogueOutput) -> list[str]:
@@ -228,10 +265,12 @@ def _registers(lowered: LoweredKernel, output: EpilogueOutput, values: str) -> F
     width = _width(output)
     pitch = bytes_text(width, stride_text(lowered.epilogue.problem, output.column_stride))
     words = f"{output.arg}_words"
-    address, bits = _address(lowered, output, "row"), f'"{_BITS[width]}"'
+    address, bits, valid = _address(lowered, output, "row"), f'"{_BITS[width]}"', "row_valid"
+    if output.numbers is not None:
+        address, valid = _address(lowered, output, _number(output)), f"{_number(output)} >= 0"
     return fragment(
         f"{words} = [pack_{output.dtype}([x] * {_PER_WORD[width]}) for x in {values}]",
-        Call("store_elements", (address, pitch, words, bits, "n_size - column", "row_valid")),
+        Call("store_elements", (address, pitch, words, bits, "n_size - column", valid)),
     )
 
 

@@ -9,6 +9,7 @@ from fp4cc.codegen.epilogue.construct import Construct, Epilogue
 from fp4cc.codegen.epilogue.decoded import Decoded
 from fp4cc.codegen.epilogue.element_functions import Elements, result_names
 from fp4cc.codegen.epilogue.fake import FakeQuantize
+from fp4cc.codegen.epilogue.gathered import Gathered
 from fp4cc.codegen.epilogue.hadamard import Hadamard
 from fp4cc.codegen.epilogue.hoisted import Hoisted
 from fp4cc.codegen.epilogue.hooks import EpilogueText
@@ -29,8 +30,8 @@ from fp4cc.ir.lowered import LoweredKernel
 #: What epilogues are made of: the text's half, with the names of `fp4cc.passes.epilogue.registry`. A construct stands
 #: after those whose names it uses.
 CONSTRUCTS: list[type[Construct]] = [
-    Hoisted, Unzipped, StagedColumns, TileInputs, Decoded, Uniform, Elements, FakeQuantize, Quantize, Hadamard, Measure,
-    Reduce, Stores,
+    Gathered, Hoisted, Unzipped, StagedColumns, TileInputs, Decoded, Uniform, Elements, FakeQuantize, Quantize,
+    Hadamard, Measure, Reduce, Stores,
 ]  # fmt: skip
 
 

@@ -103,7 +103,7 @@ class ValuePrinter:
         value = self.kernel.values[index]
         if value.op in ("transpose", "of_group"):  # a tile's rows are all of one group
             return value.operands[0]
-        if value.op == "dequantize" and self.kernel.values[value.operands[0]].op == "arg":  # it is read as numbers
+        if value.op == "dequantize" and self.kernel.values[value.operands[0]].op in ("arg", "gather"):
             return value.operands[0]
         if value.op == "cast" and value.dtype == "f32" and self.kernel.values[value.operands[0]].dtype != "bool":
             return value.operands[0]

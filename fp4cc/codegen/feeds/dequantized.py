@@ -5,7 +5,7 @@ from __future__ import annotations
 from fp4cc.codegen.feeds.spec import CallText, FeedCalls, FeedText, Stage, members, place_in_stage
 from fp4cc.codegen.fragments import Block, Call, Function, fragment
 from fp4cc.codegen.scale_layout import divided
-from fp4cc.codegen.scale_reading import ReaderText, whole_row
+from fp4cc.codegen.scale_reading import ReaderText, names_of, row_lines, whole_row
 from fp4cc.codegen.strides import packed_bytes
 from fp4cc.ir.lowered import LoweredKernel
 from fp4cc.ir.lowered_converters import RUN, Dequantized
@@ -43,9 +43,13 @@ def _fetch(operand: Dequantized, of_team: int) -> Function:
     number = f"Int64({row})" if operand.all_rows is None else f"(Int64(batch) * {operand.all_rows} + {row})"
     offset = packed_bytes("k", operand.bits)
     where = f"{number} * {operand.pitch} + {offset if offset.isidentifier() else f'({offset})'}"
+    inside, valid = list[str](), f"row < {operand.rows}"
+    if operand.rows_of.numbers is not None:
+        inside, valid = row_lines(operand.rows_of, valid), "inside"
     each = fragment(
         "row = first_row + further",
-        f"valid = both(row < {operand.rows}, k < {operand.depth})",
+        *inside,
+        f"valid = both({valid}, k < {operand.depth})",
         f"words = load_words(global_address(codes_ptr, {where}, 1), {operand.unit_words}, valid)",
     )
     what, found = f"{operand.unit} codes from k on of this lane's rows of {operand.arg}", "words"
@@ -100,7 +104,7 @@ def _scales_param(operand: Dequantized) -> list[str]:
 def _sizes(operand: Dequantized) -> list[str]:
     """The sizes that `fetch` takes, by their names in the kernel."""
     batch = ["batch"] if operand.all_rows is not None else []
-    wanted = (operand.rows_of.first, operand.all_rows, operand.pitch, operand.rows, operand.depth)
+    wanted = (*names_of(operand.rows_of), operand.all_rows, operand.pitch, operand.rows, operand.depth)
     own = [name for name in wanted if name is not None]
     read = ReaderText(operand.name, operand.scales).arguments if operand.scales is not None else []
     return list(dict.fromkeys([*batch, *own, *read]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fp4cc.codegen.feeds.spec import CallText, FeedCalls, FeedText, Stage, members, place_in_stage
 from fp4cc.codegen.fragments import Block, Call, Function, fragment
 from fp4cc.codegen.scale_layout import divided
-from fp4cc.codegen.scale_reading import ReaderText
+from fp4cc.codegen.scale_reading import ReaderText, row_lines
 from fp4cc.ir.lowered import LoweredKernel
 from fp4cc.ir.lowered_converters import Relaid
 
@@ -51,9 +51,12 @@ def _fetch(relaid: Relaid, of_team: int, *, in_groups: bool) -> Function:
     words = "words"
     if scales.partial:
         words = "[first_bytes(word, left - 4 * i) for i, word in enumerate(words)]"
+    valid = f"row < {relaid.rows}"
+    inside = [] if scales.rows_of.numbers is None else row_lines(scales.rows_of, valid)
     each = fragment(
         "row = first_row + further + lane",
-        f"left = where_int(row < {relaid.rows}, {'end' if in_groups else scales.blocks} - k, 0)",
+        *inside,
+        f"left = where_int({'inside' if inside else valid}, {'end' if in_groups else scales.blocks} - k, 0)",
         f"start = global_address(scales_ptr, {reader.row_offset('row')}, 1)",
         Call("words = gather_scales", (places, str(scales.width), "left")),
         f"fetched.append({words})",

@@ -9,6 +9,7 @@ from fp4cc.codegen.clearing import leading_bytes
 from fp4cc.codegen.context import SMEM, Frame, arrivals, cta_group, frame, waits
 from fp4cc.codegen.epilogue.hooks import EpilogueText
 from fp4cc.codegen.fragments import Fragment, Function
+from fp4cc.codegen.gathered import numbers_text
 from fp4cc.codegen.mainloops import numbered
 from fp4cc.codegen.multicast import mask_text, union_text
 from fp4cc.codegen.placing import PlacesText, of_group, places_text
@@ -42,6 +43,7 @@ class Tcgen05Text:
     waits: dict[str, str]
     sync: str
     load_loops: list[LoadLoop]
+    row_numbers: Fragment
     loads: tuple[Load, ...]
     mma_loops: list[MmaLoop]
     scaled: bool
@@ -103,6 +105,7 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Fr
         waits=waits(lowered.rings),
         sync=_sync(lowered),
         load_loops=load_loops(lowered),
+        row_numbers=numbers_text(lowered),
         loads=lowered.loads,
         mma_loops=mma_loops(lowered),
         scaled=engine.scaled,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from fp4cc.codegen.gathered import RowLoad, gathered, row_load
 from fp4cc.codegen.halves import whole_index
 from fp4cc.codegen.mainloops import numbered, products_in_words
 from fp4cc.codegen.multicast import issuer_text, mask_text
@@ -26,7 +27,8 @@ class LoadText:
 class LoadLoop:
     """The load warp's part of a mainloop. `what` says which one, where there are several.
 
-    `arrive` is the warp's arrival at the stage's barrier: with the bytes that TMA will bring, if it brings any.
+    `arrive` is the warp's arrival at the stage's barrier: with the bytes that TMA will bring, if it brings any. `rows`:
+    loads of rows by number, by all lanes.
     """
 
     what: str | None
@@ -34,6 +36,7 @@ class LoadLoop:
     arrive: str
     arrive_arguments: list[str]
     loads: list[LoadText]
+    rows: list[RowLoad]
 
 
 def load_loops(lowered: LoweredKernel) -> list[LoadLoop]:
@@ -44,10 +47,30 @@ def load_loops(lowered: LoweredKernel) -> list[LoadLoop]:
             steps_text(lowered, steps_of(lowered, i)),
             "prims.mbarrier_arrive_expect_tx" if mainloop.loads else "prims.mbarrier_arrive",
             ["full", *([f"STAGE_TX_BYTES{numbered(i)}"] if mainloop.loads else [])],
-            [_load(lowered, mainloop, i, load, box) for load in mainloop.loads for box in range(load.boxes)],
+            [
+                _load(lowered, mainloop, i, load, box)
+                for load in mainloop.loads
+                if not gathered(mainloop, load)
+                for box in range(load.boxes)
+            ],
+            [_rows(lowered, i, load) for load in mainloop.loads if gathered(mainloop, load)],
         )
         for i, mainloop in enumerate(lowered.mainloops)
     ]
+
+
+def _rows(lowered: LoweredKernel, number: int, load: Load) -> RowLoad:
+    """The load of rows by number."""
+    index, how = _slice_index(lowered, load), list[str]()
+    offset = f"stage * {bytes_name(load.part)}" + (f" + {index} * {load.slice_bytes}" if index is not None else "")
+    if load.multicast:
+        how.append(f"multicast_mask={_mask(lowered, load)}")
+    if lowered.tile.ctas == 2:
+        how.append("group=CTA_GROUP")
+    found = row_load(number, load, offset, f"k_tile * TILE_K{numbered(number)}", tuple(how))
+    conditions = [each for each in (issuer_text(load.masks, lowered.cluster), found.only_if) if each is not None]
+    only_if = f"both({', '.join(conditions)})" if len(conditions) == 2 else next(iter(conditions), None)
+    return replace(found, only_if=only_if)
 
 
 def _load(lowered: LoweredKernel, mainloop: Mainloop, number: int, load: Load, box: int) -> LoadText:

@@ -17,6 +17,7 @@ from fp4cc.codegen.context import (
 from fp4cc.codegen.epilogue.exchanged import exchanged_reads
 from fp4cc.codegen.epilogue.hooks import EpilogueText
 from fp4cc.codegen.fragments import Call, Fragment, Function
+from fp4cc.codegen.gathered import RowLoad, gathered, numbers_text, row_load
 from fp4cc.codegen.halves import whole_index
 from fp4cc.codegen.multicast import mask_text
 from fp4cc.codegen.parts import bytes_name
@@ -47,6 +48,8 @@ class WgmmaFp8Text:
     steps: str
     some: str
     loads: list[Call]
+    row_numbers: Fragment
+    row_loads: list[RowLoad]
     promoted: FactorsText | None
     exchange: str
     registers: dict[str, int]
@@ -90,7 +93,13 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Fr
         padded=engine.rows < engine.stage_rows,
         steps=steps_text(lowered, "k_tiles"),
         some="k_tiles > 0" if lowered.split is None else "k_end > k_first",
-        loads=[_load(lowered, load) for load in lowered.loads],
+        loads=[_load(lowered, load) for load in lowered.loads if not gathered(lowered.mainloops[0], load)],
+        row_numbers=numbers_text(lowered),
+        row_loads=[
+            row_load(0, load, f"stage * {bytes_name(load.part)}", "k_tile * TILE_K")
+            for load in lowered.loads
+            if gathered(lowered.mainloops[0], load)
+        ],
         promoted=factors_text(lowered),
         exchange=lowered.crossing.buffer,
         registers=dict(lowered.launch.registers),

@@ -77,11 +77,12 @@ class Declaration:
 
 @node
 class Assignment:
-    """`targets = value`."""
+    """`targets = value`, or, of one target, `target[at] = value`."""
 
     targets: tuple[Ident, ...]
     value: Expr
     span: Span
+    at: Ident | None = None
 
 
 @node

@@ -28,7 +28,7 @@ from fp4cc.ir.lowered.kernel import (
     Overlap,
     Preparation,
 )
-from fp4cc.ir.lowered.problem import Operand, Problem, Product, Role
+from fp4cc.ir.lowered.problem import Operand, Problem, Product, Role, RowNumbers
 from fp4cc.ir.lowered.promotion import PromotedScales, Promotion
 from fp4cc.ir.lowered.resources import (
     Cluster,
@@ -90,6 +90,7 @@ __all__ = [
     "Promotion",
     "Role",
     "RoleName",
+    "RowNumbers",
     "Scales",
     "Size",
     "Slotted",

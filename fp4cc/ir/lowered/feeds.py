@@ -93,7 +93,8 @@ class Load:
     The tile part a CTA needs is cut into `slices`; each CTA of the multicast group issues one (or, with 1 slice, the
     group's first CTA issues all), and it lands in all of them. `masks[rank]` is the multicast mask of what `rank`
     issues (0: it issues nothing); `slice_bytes` is what one slice writes, `tx_bytes` what the barrier counts for it.
-    Of an operand that lies across a slice is several boxes, of 128 bytes along its rows each.
+    Of an operand that lies across a slice is several boxes, of 128 bytes along its rows each; of one whose rows are
+    gathered it is a box for each row.
     """
 
     tensor_map: str

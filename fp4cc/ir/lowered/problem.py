@@ -14,6 +14,22 @@ Role = Literal["A", "B"]
 
 
 @dataclass(frozen=True, slots=True)
+class RowNumbers:
+    """The i32 argument that says which row of another stands where a row of the product is; -1 for none, and zeros.
+
+    `batched`: it has numbers for each batch.
+    """
+
+    arg: str
+    batched: bool
+
+    @property
+    def pointer(self) -> str:
+        """The parameter that points to it."""
+        return f"{self.arg}_ptr"
+
+
+@dataclass(frozen=True, slots=True)
 class Operand:
     """One side of a product; `batched`: it has the batch axes (else it is shared). `rows` is how many the argument has.
 
@@ -21,6 +37,7 @@ class Operand:
     take turns, every other group of rows, the first of them at `first_row`. `source` is the buffer of a plain one.
     `across`: in memory K is the axis before the last, and what are its rows here lie side by side along the last.
     `divided`: K, along the last axis, is in groups, each of which starts at a multiple of 32 elements.
+    `gather`: its rows are those of the argument that have these numbers.
     """
 
     role: Role
@@ -33,10 +50,13 @@ class Operand:
     half: Half | None = None
     across: bool = False
     divided: bool = False
+    gather: RowNumbers | None = None
 
     @property
     def title(self) -> str:
         """What it is, in words."""
+        if self.gather is not None:
+            return f"{self.arg}[{self.gather.arg}]"
         return self.arg if self.half is None else f"the {'second' if self.half.part else 'first'} half of {self.arg}"
 
     @property

@@ -109,6 +109,14 @@ class Forms:
         return cls(kernel, Form(written), Form(once.second, once), "",
                    None if turned is None else Form(turned.second, turned))  # fmt: skip
 
+    @classmethod
+    def alone(cls, kernel: Kernel, target: str) -> Forms:
+        """The kernel as it is written, whose left operand a launch before has made."""
+        asked = any(schedule.target == target and _asks(schedule) for schedule in kernel.schedules)
+        if any(FIELD in schedule.fields for schedule in kernel.schedules) and not asked:
+            kernel = replace(kernel, schedules=tuple(_without(schedule) for schedule in kernel.schedules))
+        return cls(kernel, Form(kernel), None, "its left operand is made by a launch before")
+
     def of_block(self, schedule: Schedule | None) -> tuple[Form, Schedule | None]:
         """The form that a block asks for, and the block without saying so.
 

@@ -16,7 +16,9 @@ from fp4cc.passes.epilogue.memory import ELEMENT_BYTES
 
 #: Columns of a tile.
 COLUMNS = 128
-_CONSTRUCTS = frozenset(("hoisted", "tile_inputs", "decoded", "uniform", "elements", "quantize", "hadamard", "stores"))
+_CONSTRUCTS = frozenset(
+    ("hoisted", "tile_inputs", "decoded", "uniform", "elements", "quantize", "hadamard", "stores", "gathered")
+)
 _SCOPES = frozenset(("kernel", "tile", "element"))
 _KINDS = frozenset(("scalar_param", "device_scalar", "batch", "tile", "uniform", "dim", "points", "codes"))
 #: Types of which a lane's columns are 64 bytes.
@@ -51,11 +53,15 @@ def _readable(leaf: EpilogueInput) -> bool:
     """Whether a lane's columns of it are adjacent, two bytes each at most: of wider ones a load would waste sectors."""
     if leaf.kind == "tile":
         return leaf.column_stride == 1 and leaf.half is None and ELEMENT_BYTES[leaf.dtype] <= 2
+    if leaf.kind == "gathered":
+        return leaf.column_stride == 1 and ELEMENT_BYTES[leaf.dtype] <= 2
     return leaf.kind in _KINDS
 
 
 def _storable(output: EpilogueOutput) -> bool:
     """Whether a lane knows all blocks of its columns, whose codes fill 16 bytes."""
+    if output.numbers is not None:
+        return False
     plan = output.quantize
     if plan is None or plan.along != "columns" or plan.measure != "line" or plan.known is not None:
         return False
@@ -64,7 +70,7 @@ def _storable(output: EpilogueOutput) -> bool:
 
 def _widens(output: EpilogueOutput) -> bool:
     """Whether it is a plain output whose rows lanes store whole: such as that of numbers made of codes."""
-    plain = output.kind == "plain" and output.dtype in _HALVES and output.column_stride == 1
+    plain = output.kind == "plain" and output.numbers is None and output.dtype in _HALVES and output.column_stride == 1
     return plain and output.store.via == "tma"
 
 

@@ -7,13 +7,15 @@ scales lie is planned by the engine (`fp4cc.passes.engines.none.decoded`), by th
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from fp4cc.diagnostics import Diagnostic, error
-from fp4cc.ir.kernel import Arg
+from fp4cc.ir.kernel import Arg, Axis, Value
 from fp4cc.ir.lowered import KernelParam
 from fp4cc.ir.lowered_epilogue import SUBTILE, EpilogueInput
 from fp4cc.ir.sizes import Sizes
 from fp4cc.passes.epilogue.construct import Construct, Planning
+from fp4cc.passes.epilogue.inputs import numbers_params
 from fp4cc.passes.problem.divides import divides
 from fp4cc.passes.problem.unzip import Frame
 from fp4num import BlockFormat
@@ -33,11 +35,13 @@ class Decoded(Construct):
 
     def makes(self, index: int, frame: Frame) -> bool:
         value = frame.kernel.values[index]
-        return value.op == "dequantize" and frame.kernel.values[value.operands[0]].op == "arg"
+        return value.op == "dequantize" and frame.kernel.values[value.operands[0]].op in ("arg", "gather")
 
     def refusals(self, index: int, frame: Frame) -> Iterable[Diagnostic]:
         value = frame.kernel.values[index]
-        arg = frame.kernel.arg(str(frame.kernel.values[value.operands[0]].attrs["name"]))
+        source = frame.kernel.values[value.operands[0]]
+        leaf = frame.kernel.values[source.operands[0]] if source.op == "gather" else source
+        arg = as_gathered(frame.kernel.arg(str(leaf.attrs["name"])), source)
         what = why_not_decoded(arg, frame)
         if what is not None:
             yield error("FP4020", f"this `dequantize` cannot be compiled in an epilogue yet: {what}", value.span,
@@ -46,7 +50,12 @@ class Decoded(Construct):
     def input_params(self, leaf: EpilogueInput, planning: Planning) -> Sequence[KernelParam]:
         fmt = planning.kernel.arg(leaf.source).format
         what = "" if fmt is None else f"{fmt.element} codes of {leaf.source}"
-        return [KernelParam(leaf.param_name, Param("pointer", f"{leaf.source}.codes"), what)]
+        return [KernelParam(leaf.param_name, Param("pointer", f"{leaf.source}.codes"), what), *numbers_params(leaf)]
+
+
+def as_gathered(arg: Arg, value: Value) -> Arg:
+    """An argument with the axes of a value that it is, or has the rows of."""
+    return replace(arg, axes=tuple(Axis(axis, axis) for axis in value.axes))
 
 
 def whole_blocks(fmt: BlockFormat) -> bool:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import cast
 
 from fp4cc.diagnostics import Diagnostic, error
 from fp4cc.ir.kernel import Arg, Expr, Kernel, Scalar, Value
 from fp4cc.ir.lowered import KernelParam
-from fp4cc.ir.lowered_epilogue import EpilogueInput
-from fp4cc.ir.sizes import Sizes
+from fp4cc.ir.lowered_epilogue import EpilogueInput, RowNumbersInput
+from fp4cc.ir.sizes import Sizes, mul
 from fp4cc.passes.epilogue.memory import ELEMENT_BYTES, element_strides
 from fp4cc.passes.problem import halves
 from fp4cc.passes.problem.divides import holds_if_divides
@@ -20,7 +21,7 @@ from fp4rt.ops import OPS
 
 def is_leaf(value: Value) -> bool:
     """Whether the epilogue reads or makes it, or a half of it, rather than computes it from other values."""
-    return OPS[value.op].kind == "leaf" or value.op in ("uniform", "unzip")
+    return OPS[value.op].kind == "leaf" or value.op in ("uniform", "unzip", "gather", "pick")
 
 
 def dim_size(value: Value, sizes: Sizes) -> Expr:
@@ -50,6 +51,10 @@ class Inputs:
         value = self.kernel.values[index]
         if value.op == "unzip":
             return self._half(index)
+        if value.op == "gather":
+            return self._gathered(index, value)
+        if value.op == "pick":
+            return self._picked(index, value)
         if value.op == "dim":
             size = dim_size(value, self.sizes)
             name = str(value.attrs["name"]) if isinstance(size, str) else f"size{index}"
@@ -66,17 +71,10 @@ class Inputs:
         return self._argument(self.kernel.arg(str(value.attrs["name"])), index)
 
     def _argument(self, arg: Arg, index: int) -> EpilogueInput:
-        dtype = arg.dtype
         if arg.format is not None:
             leaf = self._tensor_input(replace(arg, dtype="f32"), "f32", index)
             return replace(leaf, kind="codes", param_name=f"{arg.name}_codes_ptr", vector=None)
-        if not isinstance(dtype, str) or dtype not in ELEMENT_BYTES:
-            what = dtype if isinstance(dtype, str) else dtype.name
-            self.errors.append(
-                error("FP4023", f"an epilogue cannot read {what} yet", arg.span, "declared here",
-                      help=f"types it reads: {', '.join(ELEMENT_BYTES)}"),
-            )  # fmt: skip
-            dtype = "f32"
+        dtype = self._readable(arg)
         if arg.direction == "param":
             return EpilogueInput(arg.name, f"{arg.name}_value", "scalar_param", dtype, index)
         if not arg.axes:
@@ -84,6 +82,86 @@ class Inputs:
         if arg.axes[0].name is None:
             return EpilogueInput(arg.name, f"{arg.name}_ptr", "points", dtype, index)
         return self._tensor_input(arg, dtype, index)
+
+    def _gathered(self, index: int, value: Value) -> EpilogueInput:
+        """Rows, or elements, by number."""
+        source, picked = (self.kernel.values[operand] for operand in value.operands)
+        place = int(cast("int", picked.attrs["index"])) if picked.op == "pick" else None
+        whole = self.kernel.values[picked.operands[0]] if picked.op == "pick" else picked
+        arg, numbers = self.kernel.arg(str(source.attrs["name"])), self.kernel.arg(str(whole.attrs["name"]))
+        strides = element_strides(numbers, self.problem, self.sizes)
+        there = self.sizes(arg.axes[0].extent)
+        dtype = "f32" if arg.format is not None else self._readable(arg)
+        wide = self.sizes(arg.axes[-1].extent) if len(arg.axes) > 1 else 1
+        name = self._new_name(f"{arg.name}_of_{numbers.name}" + (f"{place}" if place is not None else ""))
+        leaf = EpilogueInput(
+            name=name,
+            param_name=f"{arg.name}_ptr",
+            kind="gathered",
+            dtype=dtype,
+            value=index,
+            row_stride=wide,
+            column_stride=1 if len(arg.axes) > 1 else 0,
+            vector=self._holds(wide, 16 // ELEMENT_BYTES[dtype]) if len(arg.axes) > 1 else None,
+            arg=arg.name,
+            numbers=RowNumbersInput(
+                numbers.name, arg.name, there, strides.batch, strides.row,
+                0 if place is None else place * self._stride(numbers, picked), place,
+            ),
+        )  # fmt: skip
+        if arg.format is None:
+            return leaf
+        return replace(leaf, kind="codes", param_name=f"{arg.name}_codes_ptr", vector=None)
+
+    def _picked(self, index: int, value: Value) -> EpilogueInput:
+        """One index of an axis of an argument: an input without that axis, some elements further on."""
+        arg = self.kernel.arg(str(self.kernel.values[value.operands[0]].attrs["name"]))
+        left = replace(arg, axes=tuple(axis for axis in arg.axes if axis.name != value.attrs["axis"]))
+        leaf, whole = self._argument(left, index), element_strides(arg, self.problem, self.sizes)
+        place = int(cast("int", value.attrs["index"]))
+        return replace(
+            leaf,
+            name=self._new_name(f"{arg.name}_at{place}"),
+            arg=arg.name,
+            batch_stride=whole.batch,
+            row_stride=whole.row,
+            column_stride=whole.column,
+            vector=None,
+            offset=place * self._stride(arg, value),
+        )
+
+    def _stride(self, arg: Arg, picked: Value) -> int:
+        """The elements from one index to the next of the axis that is picked along: a number, where it is last."""
+        stride: Expr = 1
+        for axis in reversed(arg.axes):
+            if axis.name == picked.attrs["axis"]:
+                break
+            stride = mul(stride, self.sizes(axis.extent))
+        if not isinstance(stride, int):
+            self.errors.append(
+                error("FP4056", f"`{arg.name}` cannot be picked from along `{picked.attrs['axis']}` yet", arg.span,
+                      "declared here", help=f"let `{picked.attrs['axis']}` be its last axis, or fix those after it"),
+            )  # fmt: skip
+            return 0
+        return stride
+
+    def _new_name(self, name: str) -> str:
+        while name in self.taken:
+            name += "_"
+        self.taken.add(name)
+        return name
+
+    def _readable(self, arg: Arg) -> Scalar:
+        """The type of an argument's elements, where an epilogue reads it."""
+        dtype = arg.dtype
+        if isinstance(dtype, str) and dtype in ELEMENT_BYTES:
+            return dtype
+        what = dtype if isinstance(dtype, str) else dtype.name
+        self.errors.append(
+            error("FP4023", f"an epilogue cannot read {what} yet", arg.span, "declared here",
+                  help=f"types it reads: {', '.join(ELEMENT_BYTES)}"),
+        )  # fmt: skip
+        return "f32"
 
     def _half(self, index: int) -> EpilogueInput:
         """The half of an argument, read as one of twice as many columns, or of random numbers."""
@@ -167,6 +245,17 @@ class Inputs:
 
     def _holds(self, expr: Expr, divisor: int) -> Expr | None:
         return holds_if_divides(divisor, expr, self.kernel.constraints, self.sizes)
+
+
+def numbers_params(leaf: EpilogueInput) -> list[KernelParam]:
+    """The parameters that say which rows an input has; none where these are all, as they lie."""
+    numbers = leaf.numbers
+    if numbers is None:
+        return []
+    found = [KernelParam(numbers.param_name, Param("pointer", numbers.arg), "i32, numbers of rows")]
+    if not isinstance(numbers.there, int):
+        found.append(KernelParam(numbers.count_name, Param("i32", numbers.there), f"rows of {leaf.source} in all"))
+    return found
 
 
 def pointer(leaf: EpilogueInput, kernel: Kernel) -> KernelParam:

@@ -15,6 +15,7 @@ from fp4cc.passes.epilogue.construct import Construct
 from fp4cc.passes.epilogue.decoded import Decoded
 from fp4cc.passes.epilogue.element_functions import Elements
 from fp4cc.passes.epilogue.fake import FakeQuantize
+from fp4cc.passes.epilogue.gathered import Gathered
 from fp4cc.passes.epilogue.hadamard import Hadamard
 from fp4cc.passes.epilogue.hoisted import Hoisted
 from fp4cc.passes.epilogue.inputs import Inputs
@@ -76,6 +77,6 @@ class Constructs:
 
 #: In the order of their buffers in shared memory.
 CONSTRUCTS = Constructs([
-    Hoisted(), Unzipped(), TileInputs(), Decoded(), Uniform(), Elements(), FakeQuantize(), Quantize(), Reduce(),
-    Measure(), StagedColumns(), Hadamard(), Stores(),
+    Hoisted(), Gathered(), Unzipped(), TileInputs(), Decoded(), Uniform(), Elements(), FakeQuantize(), Quantize(),
+    Reduce(), Measure(), StagedColumns(), Hadamard(), Stores(),
 ])  # fmt: skip

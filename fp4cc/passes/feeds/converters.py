@@ -51,9 +51,7 @@ def _conversions(steps: Steps, planning: Planning, *, lone: bool) -> list[Conver
         for place, (product, each) in enumerate(zip(steps.products, steps.mmas, strict=True))
     ]
     wanted = [
-        Wanted(
-            operand, part, "convert", element, first.k, rows, mma.n, mma.atoms, padded=mma.kind == PADDED, lone=lone
-        )
+        Wanted(operand, part, "convert", element, first.k, rows, mma.n, mma.atoms, padded=mma.kind == PADDED, lone=lone)
         for operand, element, codes, rows in operands
         for part in (codes, *([codes.of_scales] if mma.scale is not None else []))
     ]

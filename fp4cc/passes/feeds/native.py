@@ -20,6 +20,8 @@ def native_scales(operand: Operand, tile_n: int, facts: Sequence[Constraint], si
 
     `lone`: there is one tile along N at every call.
     """
+    if operand.gather is not None:
+        return False  # scales of a row lie between those of others
     if operand.role == "B" and tile_n % HALF_ATOM and not lone:
         return False
     fmt = operand.format

@@ -51,7 +51,10 @@ def _explain(relaid: Relaid, arrival: Arrival) -> Decision:
     width, fmt = relaid.scales.width, operand.format
     loads = f"loads of {width} byte{'s' * (width > 1)}"
     tall = fmt.stored[0]
-    if tall != 1:
+    if operand.gather is not None:
+        reason = f"its rows are those that {operand.gather.arg} numbers"
+        instead = f"codes and scales by TMA: with rows that lie as they are multiplied, without `{operand.gather.arg}`"
+    elif tall != 1:
         reason = f"a scale is stored for {tall} rows, and the tensor core reads one a row"
         instead = "codes and scales by TMA: with scales stored `1 x ...` in `layout blocked_128x4`"
     elif same_placement(fmt.layout, LAYOUTS["blocked_128x4"]) and lowered.tile.n % HALF_ATOM:

@@ -8,7 +8,7 @@ from math import gcd
 
 from fp4cc.ir.kernel import Arg, Constraint, Expr, Kernel
 from fp4cc.ir.lowered import KernelParam, Operand, Size
-from fp4cc.ir.lowered_converters import Rows, ScaleReader
+from fp4cc.ir.lowered_converters import Numbers, Rows, ScaleReader
 from fp4cc.ir.lowered_epilogue import Space
 from fp4cc.ir.sizes import Sizes, ceildiv
 from fp4cc.passes.problem.divides import divides
@@ -90,6 +90,10 @@ class Readers:
         """Which of its argument's rows an operand has."""
         if operand.half is not None and operand.half.group is not None:
             return Rows(half=operand.half)
+        if operand.gather is not None:
+            there = self.needs.size(f"{operand.arg}_all_rows", self.all_rows(operand), f"rows of {operand.arg} in all")
+            each = self.rows(operand) if operand.gather.batched else None
+            return Rows(numbers=Numbers(operand.gather.pointer, there, each))
         if operand.first_row == 0:
             return Rows()
         what = f"{operand.arg}'s first row in use"

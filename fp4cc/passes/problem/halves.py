@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, cast
 
 from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
-from fp4cc.ir.kernel import Arg, Attr, Axis, Expr, Kernel, Store, Value
+from fp4cc.ir.kernel import Arg, Attr, Axis, Expr, Kernel, Value
 from fp4cc.ir.lowered_epilogue import SUBTILE, Half, Space
 from fp4cc.ir.polynomial import polynomial
 from fp4cc.ir.sizes import Sizes
@@ -90,6 +90,8 @@ def wanted(kernel: Kernel, sizes: Sizes, stops: Collection[int] = ()) -> Wanted:
     found: Wanted = [{} for _ in kernel.values]
     for store in kernel.stores:
         found[store.value][None] = None
+        if store.at is not None:
+            found[store.at][None] = None
     for index in reversed(range(len(kernel.values))):
         value = kernel.values[index]
         for cut, asker in list(found[index].items()):
@@ -125,7 +127,9 @@ def sink(kernel: Kernel, sizes: Sizes, stops: Collection[int] = ()) -> Sunk:
                 new = replace(value, operands=operands, axes=cut.axes(value.axes), attrs=_attrs(value, cut))
             places[index, cut] = len(values)
             values.append(new)
-    stores = tuple(Store(s.arg, places[s.value, None], s.span) for s in kernel.stores)
+    stores = tuple(
+        replace(s, value=places[s.value, None], at=None if s.at is None else places[s.at, None]) for s in kernel.stores
+    )
     sunk = replace(kernel, values=tuple(values), stores=stores)
     verify(sunk, after="unzip")
     return Sunk(sunk, places)

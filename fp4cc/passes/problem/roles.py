@@ -11,6 +11,7 @@ from fp4cc.ir.lowered import Operand, Problem, Product, Role
 from fp4cc.ir.lowered_epilogue import Half
 from fp4cc.ir.sizes import Sizes, mul
 from fp4cc.passes.problem.contracting import beside, refused_within
+from fp4cc.passes.problem.gathered import gather_refusal, row_numbers
 from fp4cc.passes.problem.groups import contracted_groups, groups_of, in_groups, refused
 from fp4cc.passes.problem.halves import Cut, half
 
@@ -56,7 +57,9 @@ def find_problem(kernel: Kernel, sizes: Sizes) -> Problem:
         groups=groups_of(kernel, sizes, first.axes[-2], first.axes[:-2]),
         products=tuple(
             Product(
-                _operand("A", a, sizes, kernel.values[index]),
+                replace(
+                    _operand("A", a, sizes, kernel.values[index]), gather=row_numbers(kernel, kernel.values[index])
+                ),
                 _operand("B", b, sizes, kernel.values[index], halves[index]),
                 sizes(extents[str(kernel.values[index].attrs["k"])]),
                 str(kernel.values[index].attrs["k"]),
@@ -134,6 +137,9 @@ def _argument(kernel: Kernel, value: Value, role: Role, product: Value) -> Arg |
     """The argument under an operand (A: as it is, B: under one transpose), or why it cannot be multiplied."""
     side = "left" if role == "A" else "right"
     leaf = kernel.values[value.operands[0]] if value.op == "transpose" else value
+    if leaf.op == "gather":
+        refused = gather_refusal(kernel, leaf, product, side)
+        return kernel.arg(str(kernel.values[leaf.operands[0]].attrs["name"])) if refused is None else refused
     halved = leaf.op == "unzip"
     if halved and role == "B":  # some of the rows of an argument
         leaf = kernel.values[leaf.operands[0]]

@@ -36,7 +36,8 @@ def plan_params(
 def product_sizes(problem: Problem, walk: Walk, epilogue: EpilogueProgram, mainloops: Sequence[Loop]) -> list[Size]:
     """The sizes that a kernel with products uses, whatever multiplies them."""
     found: list[Size] = []
-    if epilogue.clips or problem.groups is not None:
+    gathered = any(product.a.gather is not None for product in problem.products)
+    if epilogue.clips or problem.groups is not None or gathered:
         found.append(Size("m_size", problem.m, problem.m_axis))
     if epilogue.clips or any(_from_n(product) for product in problem.products):
         found.append(Size("n_size", epilogue.problem.n, epilogue.problem.n_axis))
@@ -57,7 +58,20 @@ def product_sizes(problem: Problem, walk: Walk, epilogue: EpilogueProgram, mainl
 
 
 def group_params(walk: Walk, problem: Problem | None = None) -> tuple[KernelParam, ...]:
-    """What says where groups of rows begin and end: those of tiles, and those that a product contracts."""
+    """What says where groups of rows begin and end, of tiles and of what a product contracts; and the numbers of rows
+    that are gathered."""
+    return (*_groups(walk, problem), *_rows(problem))
+
+
+def _rows(problem: Problem | None) -> tuple[KernelParam, ...]:
+    gathers = {product.a.gather for product in problem.products} if problem is not None else set()
+    found = {gather.arg: gather for gather in gathers if gather is not None}
+    return tuple(
+        KernelParam(found[arg].pointer, Param("pointer", arg), "i32, numbers of rows") for arg in sorted(found)
+    )
+
+
+def _groups(walk: Walk, problem: Problem | None) -> tuple[KernelParam, ...]:
     contracted = None if problem is None else problem.contracted
     groups = walk.groups if isinstance(walk, Grouped) else contracted
     if groups is None:

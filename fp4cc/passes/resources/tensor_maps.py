@@ -11,14 +11,19 @@ from fp4rt.manifest import TensorMap
 
 #: Rows of an operand that lies across in a box: 128 bytes of 16-bit elements, in which the swizzle repeats.
 BOX_ROWS = 64
+#: Bytes of a row in a stage that is swizzled: a box of one such row lies as it would in a larger one.
+SWIZZLE_ROW = 128
 
 
 def codes_map(
     name: str, problem: Problem, operand: Operand, dtype: str, width: Expr, box: tuple[int, int], swizzle: str
 ) -> TensorMap:
-    """An operand's codes, rows of `width` map elements; the box is (elements of a row, rows)."""
+    """An operand's codes, rows of `width` map elements; the box is (elements of a row, rows), or one of its rows where
+    these are gathered."""
     if operand.across:
         return _across_map(name, problem, operand, dtype, box, swizzle)
+    if operand.gather is not None:
+        box = (box[0], 1)
     row_bytes = scaled(problem.k, operand.bits, 8)
     dims, strides, sides = [width, operand.rows], [row_bytes], [*box]
     if operand.batched:

@@ -12,7 +12,7 @@ from fp4cc.passes.rewrites.split import Split
 from fp4rt.manifest import Init, Param, TensorMap
 from fp4rt.plan import WORKSPACE
 
-_WIDTHS = {"f32": 4, "bf16": 2, "f16": 2}
+_WIDTHS = {"f32": 4, "bf16": 2, "f16": 2, "e4m3": 1, "e5m2": 1}
 #: Where tensors start in the workspace: more than TMA asks for.
 _ALIGNMENT = 256
 

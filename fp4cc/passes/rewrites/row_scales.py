@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from fp4cc.ir.kernel import Arg, Kernel, Store, Value
+from fp4cc.ir.kernel import Arg, Kernel, Value
 from fp4cc.ir.verify import verify
 from fp4cc.passes.problem.placement import same_placement
 from fp4num import LAYOUTS
@@ -48,11 +48,11 @@ def _leaves(kernel: Kernel, name: str) -> list[int]:
 
 
 def _users(kernel: Kernel, indices: Sequence[int]) -> list[Value]:
-    """What uses some values, seen through transpositions."""
+    """What uses some values, seen through transpositions and rows by number."""
     found: list[Value] = []
     for index, value in enumerate(kernel.values):
         if any(operand in indices for operand in value.operands):
-            found += _users(kernel, [index]) if value.op == "transpose" else [value]
+            found += _users(kernel, [index]) if value.op in ("transpose", "gather") else [value]
     return found
 
 
@@ -69,7 +69,9 @@ class _Split:
         args = tuple(part for arg in self.source.args for part in self._parts(arg))
         for index, value in enumerate(self.source.values):
             self.new[index] = self._value(value)
-        stores = tuple(Store(s.arg, self.new[s.value], s.span) for s in self.source.stores)
+        stores = tuple(
+            replace(s, value=self.new[s.value], at=None if s.at is None else self.new[s.at]) for s in self.source.stores
+        )
         return replace(self.source, args=args, values=tuple(self.values), stores=stores)
 
     def _parts(self, arg: Arg) -> list[Arg]:
@@ -109,9 +111,9 @@ class _Split:
                 )
             )
             return self._add(replace(value, dtype=_ELEMENTS[fmt.element] if fmt else value.dtype))
-        if value.op == "transpose" and not isinstance(operands[0].dtype, str):
+        if value.op in ("transpose", "gather") and not isinstance(operands[0].dtype, str):
             return self._add(replace(value, dtype=self.values[value.operands[0]].dtype))
-        factors = [self.scales[name] for name in map(self._argument, operands) if name] if value.op == "matmul" else []
+        factors = [self._factor(each) for each in operands if self._argument(each)] if value.op == "matmul" else []
         if not factors:
             return self._add(value)
         named = {"name": value.attrs["name"]} if "name" in value.attrs else {}
@@ -122,9 +124,18 @@ class _Split:
             found = self._add(Value("mul", (found, factor), "f32", value.axes, value.span, attrs))
         return found
 
+    def _factor(self, operand: Value) -> int:
+        """The scales of an operand's rows: of rows by number, those with the same numbers."""
+        scales = self.scales[str(self._argument(operand))]
+        if operand.op != "gather":
+            return scales
+        numbers = self.new[operand.operands[1]]
+        axes = (*self.values[numbers].axes, *self.values[scales].axes[1:])
+        return self._add(Value("gather", (scales, numbers), "f32", axes, operand.span))
+
     def _argument(self, operand: Value) -> str | None:
         """The argument under an operand, if it is split."""
-        while operand.op == "transpose":
+        while operand.op in ("transpose", "gather"):
             operand = self.source.values[operand.operands[0]]
         name = str(operand.attrs.get("name", ""))
         return name if operand.op == "arg" and name in self.args else None

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
 from fp4cc.ir.kernel import Constraint, Expr, Kernel, Store, Value
 from fp4cc.ir.verify import verify
+from fp4cc.passes.problem.gathered import gathers
 from fp4cc.passes.problem.groups import grouped
 from fp4cc.source import Span
 
@@ -60,6 +61,11 @@ def _refusals(kernel: Kernel, asked: Span | None) -> Iterator[Diagnostic]:
             "each group has weights of its own, and tiles of one group lie along M of the instruction",
         )  # fmt: skip
         return
+    if gathers(kernel) or any(store.at is not None for store in kernel.stores):
+        yield _refused(
+            "FP4061", "rows by number cannot be made with swapped operands", products[0].span, asked,
+            "they are loaded one by one, as rows of the instruction's A, or stored so",
+        )  # fmt: skip
     for value in kernel.values:
         over = value.attrs.get("over")
         if value.op == "unzip":

@@ -99,7 +99,7 @@ class _Second:
 def pruned(kernel: Kernel) -> Kernel:
     """The kernel without values that no store needs."""
     needed: set[int] = set()
-    pending = [store.value for store in kernel.stores]
+    pending = [value for store in kernel.stores for value in (store.value, store.at) if value is not None]
     while pending:
         index = pending.pop()
         if index not in needed:
@@ -110,5 +110,8 @@ def pruned(kernel: Kernel) -> Kernel:
     return replace(
         kernel,
         values=tuple(replace(value, operands=tuple(new[operand] for operand in value.operands)) for value in values),
-        stores=tuple(replace(store, value=new[store.value]) for store in kernel.stores),
+        stores=tuple(
+            replace(store, value=new[store.value], at=None if store.at is None else new[store.at])
+            for store in kernel.stores
+        ),
     )

@@ -75,7 +75,7 @@ class ReferenceExecutable:
         """For each output of a call what else a right kernel may give there (`fp4rt.reference.bounds`)."""
         environment = self._environment(call)
         known = ranges(self._kernel, environment, evaluate(self._kernel, environment))
-        return {store.arg: known[store.value] for store in self._kernel.stores}
+        return {store.arg: known[store.value] if store.at is None else None for store in self._kernel.stores}
 
     def _environment(self, call: Call) -> Environment:
         held = {a.name: self._argument(call, a) for a in self._kernel.args if a.direction in ("in", "inout")}
@@ -93,6 +93,9 @@ class ReferenceExecutable:
         values = evaluate(self._kernel, environment, Deadline(self._device.time_limit))
         for store in self._kernel.stores:
             arg = self._kernel.arg(store.arg)
+            if store.at is not None:
+                _store_rows(call, arg, values[store.value], values[store.at], environment)
+                continue
             axes = tuple(x.name or str(i) for i, x in enumerate(arg.axes))
             kept = _Kept.of(call, arg, unused_rows(axes, shape_of(arg, call.dims), environment))
             _store(call, arg, values[store.value])
@@ -173,3 +176,19 @@ def _store(call: Call, arg: Arg, value: Operand) -> None:
         raise DeviceError(f"{arg.name} has the shape {shape}, the value {value.data.shape}", code="FP6307") from error
     codes = np.ascontiguousarray(codes_of(data, str(arg.dtype)))
     arrays.host_bytes(call.parts[arg.name])[:] = codes.reshape(-1).view(np.uint8)
+
+
+def _store_rows(call: Call, arg: Arg, value: Operand, rows: Operand, env: Environment) -> None:
+    """Store a row for each number that is one of the argument's; the others stay as they are."""
+    if not isinstance(value, Tensor) or not isinstance(rows, Tensor):
+        raise DeviceError(f"rows of {arg.name} are stored, but the value or their numbers are quantized", code="FP6307")
+    shape = shape_of(arg, call.dims)
+    axes = (*rows.axes, *(x.name or str(i) for i, x in enumerate(arg.axes[1:], 1)))
+    data = np.broadcast_to(value.align(axes), (*rows.data.shape, *shape[1:]))
+    codes = np.ascontiguousarray(codes_of(data, str(arg.dtype))).reshape(-1, *shape[1:])
+    used = (rows.data >= 0) & (rows.data < shape[0])
+    unused = unused_rows(rows.axes, rows.data.shape, env)
+    if unused is not None:
+        used = used & ~unused
+    held = arrays.host_bytes(call.parts[arg.name]).view(codes.dtype).reshape(shape)
+    held[rows.data[used]] = codes[used.reshape(-1)]

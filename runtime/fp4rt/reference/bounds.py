@@ -22,7 +22,7 @@ from fp4rt.reference.interpreter import Environment, Operand, apply
 from fp4rt.reference.interval import Interval, everything, interval, merged, point
 from fp4rt.reference.quantized import QuantizedRange
 from fp4rt.reference.sums import joined_products
-from fp4rt.reference.tensor import Array, Tensor, Turned
+from fp4rt.reference.tensor import Array, Gathered, Tensor, Turned
 from fp4rt.typed import TypedKernel, Value
 
 _UNIT = 2.0**-24
@@ -142,7 +142,7 @@ class _Carrier:
         known = [r for i in node.operands if isinstance(r := self.found[i], Interval)]
         if isinstance(value, Tensor):
             return everything(value, reason, *known)
-        inner = value.value if isinstance(value, Turned) else value
+        inner = value.value if isinstance(value, Turned | Gathered) else value
         x = everything(Tensor(np.zeros(inner.shape, np.float32), node.axes), reason, *known)
         return QuantizedRange(x, (), node, inner)
 

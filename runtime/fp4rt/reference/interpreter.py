@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +20,10 @@ from fp4rt.errors import DeviceError
 from fp4rt.limits import NO_DEADLINE, Deadline
 from fp4rt.ops import OPS
 from fp4rt.reference import products, tensorops
-from fp4rt.reference.tensor import Array, Tensor, Turned
+from fp4rt.reference.tensor import Array, Gathered, Tensor, Turned, rows_of
 from fp4rt.typed import Arg, TypedKernel, Value, shape_of
 
-Operand: TypeAlias = "Tensor | Quantized | Turned"
+Operand: TypeAlias = "Tensor | Quantized | Turned | Gathered"
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,8 +192,22 @@ def _of_group(value: Value, operands: list[Operand], env: Environment) -> Tensor
     return tensorops.of_group(value, _tensor(value, operands[0]), env.arrays)
 
 
+def _gather(value: Value, operands: list[Operand], env: Environment) -> Operand:
+    source, rows = operands[0], _tensor(value, operands[1]).data
+    if isinstance(source, Quantized):
+        return Gathered(source, rows, value.axes)
+    return Tensor(rows_of(_tensor(value, source).data, rows), value.axes)
+
+
+def _pick(value: Value, operands: list[Operand], env: Environment) -> Operand:
+    x, axis, index = _tensor(value, operands[0]), str(value.attrs["axis"]), value.attrs["index"]
+    return Tensor(np.take(x.data, int(cast("int", index)), axis=x.axes.index(axis)), value.axes)
+
+
 def _transpose(value: Value, operands: list[Operand], env: Environment) -> Operand:
     source = operands[0]
+    if isinstance(source, Gathered):
+        raise DeviceError("transpose of rows of a quantized value", code="FP6307")
     if isinstance(source, Quantized):
         return Turned(source, value.axes)
     return source.value if isinstance(source, Turned) else source.swap_last()
@@ -203,6 +217,8 @@ def _dequantize(value: Value, operands: list[Operand], env: Environment) -> Tens
     source = operands[0]
     if isinstance(source, Turned):
         return Tensor(dequantize(source.value), source.stored_axes).swap_last()
+    if isinstance(source, Gathered):
+        return source.of(dequantize(source.value))
     if not isinstance(source, Quantized):
         raise DeviceError("dequantize of a value that is not quantized", code="FP6307")
     return Tensor(dequantize(source), value.axes)
@@ -243,6 +259,8 @@ def _whole(function: Callable[..., Tensor]) -> Callable[[Value, list[Operand], E
 _SPECIAL: dict[str, Callable[[Value, list[Operand], Environment], Operand]] = {
     "matmul": _matmul,
     "of_group": _of_group,
+    "gather": _gather,
+    "pick": _pick,
     "transpose": _transpose,
     "dequantize": _dequantize,
     "quantize": _quantize,

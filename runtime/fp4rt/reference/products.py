@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fp4num import Quantized, operand_values
-from fp4rt.reference.tensor import Array, Tensor, Turned
+from fp4rt.reference.tensor import Array, Gathered, Tensor, Turned
 from fp4rt.typed import Value
 
-Factor: TypeAlias = "Tensor | Quantized | Turned"
+Factor: TypeAlias = "Tensor | Quantized | Turned | Gathered"
 Wide: TypeAlias = NDArray[np.float64]
 N = TypeVar("N", bound=np.generic)
 
@@ -150,6 +150,8 @@ def _decoded(operand: Factor, beside: Factor) -> Tensor:
     """
     if isinstance(operand, Turned):
         return _decoded(operand.value, beside).renamed(operand.stored_axes).swap_last()
+    if isinstance(operand, Gathered):
+        return operand.of(_decoded(operand.value, beside).data)
     if isinstance(operand, Quantized):
         data: Array = operand_values(operand)
         if isinstance(beside, Tensor) and operand.format.scale == "e8m0":

@@ -46,6 +46,29 @@ class Tensor:
 
 
 @dataclass(frozen=True, slots=True)
+class Gathered:
+    """Rows of a quantized value, by their numbers; `axes` are its own: those of the numbers, then the value's rest."""
+
+    value: Quantized
+    rows: Array
+    axes: tuple[str, ...]
+
+    def of(self, data: Array) -> Tensor:
+        """These rows of a decoded value."""
+        return Tensor(rows_of(data, self.rows), self.axes)
+
+
+def rows_of(data: Array, rows: Array) -> Array:
+    """Rows of an array by their numbers; zeros for a number that is none of its rows'."""
+    inside = (rows >= 0) & (rows < data.shape[0])
+    if not data.shape[0]:
+        return np.zeros((*rows.shape, *data.shape[1:]), data.dtype)
+    found = data[np.where(inside, rows, 0)]
+    found[~inside] = 0
+    return found
+
+
+@dataclass(frozen=True, slots=True)
 class Turned:
     """A quantized value with its last two axes exchanged; `axes` are its own, so in the order after the exchange."""
 

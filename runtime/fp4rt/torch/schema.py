@@ -17,6 +17,7 @@ import torch  # pyright: ignore[reportMissingImports]
 
 from fp4num import Quantized
 from fp4rt import arrays
+from fp4rt.among import numbers_rows
 from fp4rt.checks import describe_axes, format_difference, scale_source
 from fp4rt.errors import ArgumentError, TorchError
 from fp4rt.torch.tensors import shape_of_codes
@@ -142,7 +143,9 @@ class Schema:
         ]
         self.output_parts = [f"{s.name}{suffix.replace('_', '.', 1)}" for s in self.outs for suffix in s.suffixes]
         #: Whether what an input holds is looked at, where it can be.
-        self.content = any(s.has_scales or any(x.by or x.upto for x in s.arg.axes) for s in self.inputs)
+        self.content = numbers_rows(kernel) or any(
+            s.has_scales or any(x.by or x.upto for x in s.arg.axes) for s in self.inputs
+        )
         #: Places of what the kernel writes in place.
         self.mutated = [
             place for slot, first, last in self._spans if slot.arg.direction == "inout" for place in range(first, last)

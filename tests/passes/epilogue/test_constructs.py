@@ -48,8 +48,9 @@ def test_each_thing_is_claimed_by_one_construct(lower_text: Lower, target: str) 
     for store in program.kernel.stores:
         arg, value = program.kernel.arg(store.arg), program.kernel.values[store.value]
         assert [each.stores(arg, value, frame) for each in known].count(True) == 1, arg.name
-    # All but those that are there for halves, for blocks over a line, and for quantized inputs without a product.
-    assert {each.name for each in known} - set(program.constructs) == {"unzipped", "measure", "decoded"}
+    # All but those that are there for halves, for blocks over a line, for quantized inputs without a product, and for
+    # rows by number.
+    assert {each.name for each in known} - set(program.constructs) == {"unzipped", "measure", "decoded", "gathered"}
 
 
 @pytest.mark.parametrize(

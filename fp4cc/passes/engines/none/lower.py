@@ -33,6 +33,7 @@ from fp4cc.passes.epilogue.blocks import panel
 from fp4cc.passes.epilogue.plan import plan_epilogue
 from fp4cc.passes.feeds.scale_reading import Needs
 from fp4cc.passes.problem.emptiness import not_empty
+from fp4cc.passes.problem.gathered import as_read
 from fp4cc.passes.problem.groups import groups_of, in_groups, most_tiles, refused
 from fp4cc.passes.problem.halves import halved, sink, unzipped
 from fp4cc.passes.problem.unzip import Frame
@@ -163,7 +164,7 @@ def _frame(kernel: Kernel, sizes: Sizes) -> Frame:
         kernel = _with_row(kernel)
     kernel = sink(kernel, sizes).kernel if unzipped(kernel) else kernel
     # Of those with the most axes an input's order: what it reads is then adjacent in memory.
-    seen = [arg for arg in halved(kernel) if all(axis.name is not None for axis in arg.axes)]
+    seen = [arg for arg in as_read(kernel, halved(kernel)) if all(axis.name is not None for axis in arg.axes)]
     grouped = [arg for arg in seen if any(map(in_groups, arg.axes))]
     chosen = max(grouped or seen, key=lambda arg: (len(arg.axes), arg.direction in ("in", "inout")))
     *batch, m, n = chosen.axes

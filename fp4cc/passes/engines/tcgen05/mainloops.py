@@ -56,7 +56,7 @@ def group_products(kernel: Kernel, problem: Problem, target: Target) -> tuple[Sh
         except DiagnosticError as found:
             errors.extend(found.diagnostics)
             continue
-        key = (product.a.arg, str(product.k), pair.kind.name, pair.block, pair.scale, pair.a)
+        key = (product.a.arg, product.a.gather, str(product.k), pair.kind.name, pair.block, pair.scale, pair.a)
         groups.setdefault(key, []).append((product, pair))
     if errors:
         raise DiagnosticError(list(dict.fromkeys(errors)))

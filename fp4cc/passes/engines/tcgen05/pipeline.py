@@ -18,7 +18,7 @@ from fp4cc.ir.part import Part
 from fp4cc.passes.engines.tcgen05.memory import StageBytes
 from fp4cc.passes.feeds.steps import Steps
 from fp4cc.passes.resources.smem import ATOM_BYTES, row_atoms
-from fp4cc.passes.resources.tensor_maps import BOX_ROWS
+from fp4cc.passes.resources.tensor_maps import BOX_ROWS, SWIZZLE_ROW
 
 Scope: TypeAlias = Literal["cta", "cluster"]
 
@@ -104,6 +104,8 @@ class _Loads:
                 name = self._name(operand, "codes", maps)
                 load = _load(name, part, size, groups, size, _counted(operand, mma))
                 boxes = size // (BOX_ROWS * steps.tile_k * operand.bits // 8) if operand.across else 1
+                if operand.gather is not None:  # a box for each row
+                    boxes = load.slice_bytes // SWIZZLE_ROW
                 loads.append(replace(load, boxes=boxes))
         for part, operand in mainloop.operands if mma.scale is not None else ():
             if mainloop.feed(part.of_scales) is None:

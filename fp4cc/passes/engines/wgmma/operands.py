@@ -91,6 +91,8 @@ class _Planner:
         rows = SM90A.tile_m if part.role == "A" else self.columns
         wanted = Wanted(operand, part, "epilogue", wide, product.k, rows, self.columns)
         found = FEEDS.serving(wanted, self.planning)
+        if operand.gather is not None:  # what a launch before copies is none by number here
+            raise DiagnosticError([_not_by_number(self.planning.readers.kernel.arg(operand.arg), operand)])
         return () if found is None else (found,)
 
 
@@ -117,6 +119,14 @@ def _wide(kernel: Kernel, product: Product) -> Wide:
     if errors:
         raise DiagnosticError(errors)
     return wide
+
+
+def _not_by_number(arg: Arg, operand: Operand) -> Diagnostic:
+    return error(
+        "FP4053", f"rows of {operand.name} by number cannot be multiplied on {SM90A.name} yet", arg.span, operand.name,
+        notes=["a launch before the products copies the rows of one argument, as bf16 where they have block scales"],
+        help="give it bf16 or f16 elements; of FP8 with f32 scales, write `matmul(x[rows], w.T, accumulate = fast)`",
+    )  # fmt: skip
 
 
 def _pair_error(args: Sequence[tuple[Arg, Operand]]) -> Diagnostic:

@@ -200,6 +200,7 @@ def _lower_with(work: _Work, case: Case, required: tuple[Constraint, ...]) -> Lo
     program, split_params = with_parts(epilogue.program, mul(walk.tiles, cluster.size), split)
     walk = over_parts(walk, split)
     maps = (*maps, *epilogue.tensor_maps)
+    groups = group_params(walk, problem)
     lengths = [*product_sizes(problem, walk, program, (mainloop,)), *split_sizes(split)]
     needs = work.fast.needs
     lowered = LoweredKernel(
@@ -217,7 +218,7 @@ def _lower_with(work: _Work, case: Case, required: tuple[Constraint, ...]) -> Lo
         launch=Launch(
             f"{kernel.name}_0",
             _WARP * sum(role.warps for role in _ROLES),
-            plan_params(maps, lengths, (*group_params(walk), *epilogue.params, *split_params, *needs.params())),
+            plan_params(maps, lengths, (*groups, *epilogue.params, *split_params, *needs.params())),
             (*lengths, *needs.lengths()),
             REGISTERS,
         ),

@@ -48,8 +48,9 @@ def plan_mainloop(
         b_map = replace(b_map, name=f"{b_map.name}2")
     everyone, share = (1 << cluster.m) - 1, columns // cluster.m * FP8_TILE_K
     a_bytes = engine.rows * FP8_TILE_K
+    boxes = 1 if product.a.gather is None else engine.rows
     loads = (
-        Load(a_map.name, Part("A"), 1, a_bytes, a_bytes, tuple(1 << rank for rank in range(cluster.m))),
+        Load(a_map.name, Part("A"), 1, a_bytes, a_bytes, tuple(1 << rank for rank in range(cluster.m)), boxes),
         Load(b_map.name, Part("B"), cluster.m, share, share, (everyone,) * cluster.m),
     )
     maps = (a_map,) if a_map == b_map else (a_map, b_map)
