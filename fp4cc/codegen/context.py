@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fp4cc.codegen.epilogue.hooks import EpilogueText
 from fp4cc.codegen.parts import bytes_name
 from fp4cc.codegen.summary import summary
-from fp4cc.ir.lowered import Cluster, LoweredKernel, Pipeline, Size, SmemBuffer
+from fp4cc.ir.lowered import Cluster, LoweredKernel, Overlap, Pipeline, Size, SmemBuffer
 from fp4cc.ir.lowered_epilogue import EpilogueProgram
 from fp4cc.version import version
 
@@ -155,6 +155,8 @@ class Frame:
         constants, spaces: what stands at module level, by groups; batched, band: how a tile is found.
         subtile, panels, uses: the columns of a sub-tile, how it walks a tile, what it uses.
         ctas_per_sm: how many CTAs registers are to be left for (0: the compiler of PTX decides).
+        prefetched: the parameters that are tensor maps. One of which a call has no use is zeros: fetched as well.
+        overlap: when a launch that depends on this one may begin ("no": none does).
     """
 
     version: str
@@ -164,6 +166,7 @@ class Frame:
     target: str
     place_template: str
     params: list[ParamText]
+    prefetched: list[str]
     cluster: Cluster
     threads: int
     constants: list[list[Constant]]
@@ -177,6 +180,7 @@ class Frame:
     uses: Uses
     epilogue: EpilogueText
     ctas_per_sm: int
+    overlap: Overlap
 
 
 #: Where a tile lies, by the way over them.
@@ -209,6 +213,7 @@ def frame(
             ParamText(p.name, _PARAM_TYPES[p.param.kind], _PLACEHOLDERS[p.param.kind], p.what)
             for p in lowered.launch.params
         ],
+        prefetched=[p.name for p in lowered.launch.params if p.param.kind == "tensor_map"],
         cluster=lowered.cluster,
         threads=lowered.launch.threads,
         constants=constants,
@@ -222,6 +227,7 @@ def frame(
         uses=Uses.of(epilogue),
         epilogue=epilogue,
         ctas_per_sm=ctas_per_sm,
+        overlap=lowered.overlap,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from fp4cc.codegen.sharing import shared
 from fp4cc.ir.lowered import LoweredKernel, OneEach, Preparation
 from fp4cc.ir.serialize import to_constraint, to_typed
 from fp4rt.manifest import Launch, Manifest, PersistentGrid, Plan, Prepared, Variant, place
@@ -52,7 +53,7 @@ def manifest(
     """
     named = plans_by_stem(lowered)
     variants = tuple(_variant(name, plan) for name, plan in named.items() if plan is not lowered)
-    return Manifest(
+    made = Manifest(
         name=lowered.name,
         target=lowered.target,
         kernel=to_typed(lowered.whole or lowered.kernel),
@@ -65,6 +66,7 @@ def manifest(
         toolchain=dict(toolchain),
         sources=dict(sources or {}),
     )
+    return shared(made)
 
 
 def _variant(name: str, plan: LoweredKernel) -> Variant:
@@ -96,14 +98,14 @@ def _prepared(lowered: LoweredKernel) -> tuple[Prepared, ...]:
 
 def _plan(lowered: LoweredKernel, module: str) -> Plan:
     return Plan(
-        launches=tuple(_launch(each, module if each is lowered else each.name) for each in lowered.launches),
+        launches=tuple(_launch(each, module if each is lowered else each.name, lowered) for each in lowered.launches),
         tensor_maps=tuple(m for each in lowered.launches for m in each.tensor_maps),
         workspace=lowered.epilogue.workspace,
         init=lowered.epilogue.init,
     )
 
 
-def _launch(lowered: LoweredKernel, module: str) -> Launch:
+def _launch(lowered: LoweredKernel, module: str, plan: LoweredKernel) -> Launch:
     tiles = lowered.walk.tiles
     return Launch(
         entry=lowered.launch.entry,
@@ -113,4 +115,5 @@ def _launch(lowered: LoweredKernel, module: str) -> Launch:
         smem=lowered.smem.asked,
         params=place(p.param for p in lowered.launch.params),
         module=module,
+        dependent=plan.overlap != "no",
     )

@@ -5,6 +5,7 @@ The steps, each of which is a function of its own:
     limits      sizes that no kernel can count are refused          problem.limits
     marks       names of the user give way to marks                 rewrites.symbols
     launches    one or two typed kernels, each lowered by itself    rewrites.split, rewrites.wide, rewrites.launches
+    overlap     what blocks say of launches is kept for the end     choice.overlap
     forms       an operand converted once, by a launch before       choice.forms, rewrites.converted
     prepared    an operand made ready once, beside the other plans  prepared, rewrites.rows
     plan        what multiplies plans a launch                      engines.registry
@@ -23,6 +24,7 @@ from fp4cc.ir.sizes import Sizes, fold
 from fp4cc.ir.verify_lowered import verify_lowered
 from fp4cc.passes.choice.cases import Bounds, Candidate, Case
 from fp4cc.passes.choice.forms import Form, Forms
+from fp4cc.passes.choice.overlap import asked, overlapped, rest, spread, without
 from fp4cc.passes.choice.schedule import applicable
 from fp4cc.passes.choice.table import table
 from fp4cc.passes.engines.registry import ENGINES
@@ -52,7 +54,7 @@ def lower(kernel: Kernel, target: str, plans: int = 1) -> LoweredKernel:
     check_limits(kernel, Sizes.of(kernel.dims))
     try:
         # What is judged has marks for names: spelled, the user's `acc` would share `acc_full` with the accumulators.
-        plan = lowered_by_marks(kernel, lambda marked: verify_lowered(_launches(marked, target, plans)))
+        plan = lowered_by_marks(kernel, lambda marked: verify_lowered(spread(_launches(marked, target, plans))))
         return check_tiles(plan)
     except SizeError as problem:
         raise too_large(kernel, problem) from problem
@@ -77,18 +79,22 @@ def _planned(kernel: Kernel, target: str, plans: int, *, preparing: bool = False
 
     `preparing`: also those for an argument that is prepared, where no schedule block decides.
     """
-    forms = Forms.of(kernel, target)
+    blocks, kernel = applicable(kernel, Sizes.of(kernel.dims), target), without(kernel)
+    forms, overlaps = Forms.of(kernel, target), [asked(block) for _, block in blocks]
     wanted: list[Wanted] = []
-    for when, written in applicable(kernel, Sizes.of(kernel.dims), target):
+    for when, block in blocks:
+        written = rest(block)
         form, schedule = forms.of_block(written)
         engine = ENGINES.of(form.kernel, target, Bounds.of(form.kernel, when), schedule)
         wanted.append(_turned(forms, target, Wanted(form, engine, Case(when, schedule), written)))
     prepared: tuple[LoweredKernel, ...] = ()
     if wanted[-1].case.schedule is None:
         wanted[-1:], chosen = _by_size(forms, target, plans, wanted[-1])
-        if preparing and len(wanted) - len(chosen) == 0:
+        overlaps += overlaps[-1:] * (len(wanted) - len(overlaps))
+        if preparing and len(wanted) == len(chosen):
             prepared = prepared_plans(kernel, target, chosen)
-    *variants, plan = _each_by_its_engine(kernel, target, wanted)
+    made = _each_by_its_engine(kernel, target, wanted)
+    *variants, plan = map(overlapped, made, overlaps)
     return replace(plan, variants=tuple(variants), prepared=prepared)
 
 

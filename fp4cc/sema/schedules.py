@@ -44,6 +44,7 @@ FIELDS: Mapping[str, Field] = {
     "raster": Field("raster along_n", number=True, words=("auto", "along_m", "along_n")),
     "reduce": Field("reduce ordered", words=("ordered", "atomic")),
     "store": Field("store tma", words=("auto", "tma", "direct")),
+    "overlap": Field("overlap late", words=("no", "early", "late")),
 }
 
 

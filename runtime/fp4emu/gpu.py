@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import random
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from fp4emu.launch import MAX_SHARED, Configuration, Launch
 from fp4emu.memory import GLOBAL_BASE, READ_ONLY, GlobalMemory
 from fp4emu.order import launches
 from fp4emu.order.checks import Level, Order, levels
+from fp4emu.overlapped import run_overlapped
 from fp4emu.program import Program
 from fp4emu.ptx import parse
 from fp4emu.ptx.inline import inline
@@ -63,6 +65,19 @@ class LoadedModule:
             symbols = Symbols.build(self.tree, function, self.addresses)
             self.programs[key] = Program.build(function, symbols, observed=observed, recorded=recorded)
         return self.programs[key]
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A launch of `Gpu.launch_overlapped`, as `Gpu.launch` takes it."""
+
+    module: LoadedModule
+    entry: str
+    grid: Sequence[int]
+    block: Sequence[int]
+    cluster: Sequence[int] = (1, 1, 1)
+    shared_bytes: int = 0
+    params: Sequence[Encodable | bytes | bytearray | memoryview] = ()
 
 
 class Gpu:
@@ -155,6 +170,7 @@ class Gpu:
         order: Order | None = None,
         checks: Mapping[str, Level] | None = None,
         record: Recording | None = None,
+        dependent: bool | None = None,
     ) -> None:
         """Runs a kernel to its end, or for `seconds`.
 
@@ -163,39 +179,72 @@ class Gpu:
         shared memory. With `order` "strict" or "default" the launch proves that its accesses are ordered
         (`fp4emu.order`); what it only warns of is in `warnings` afterwards. `checks` changes the levels of checks by
         name ("fault", "warn", "off"). `record` is filled with what each warp does, and may have only some clusters run.
+        `dependent`: the launch may begin while the one before still runs (programmatic dependent launch), so that what
+        it does before `griddepcontrol.wait` is not ordered after that one; None: where the entry waits so.
         Raises `Fault`, `Deadlock` or `TimeOver`.
         """
         if order is not None:
             levels(order, checks)
         program = module.program(entry, observed=order is not None, recorded=record is not None)
-        function = program.function
-        g, b, c = _triple(grid, "grid"), _triple(block, "block"), _triple(cluster, "cluster")
-        shared_bytes = _whole(shared_bytes, "shared_bytes")
-        self._check(function, program, g, b, c, shared_bytes)
         self.printed = ""
-        packed = self._pack(function, program.symbols, params)
-        address = self.memory.allocate(max(len(packed), 1), alignment=64)
-        self.memory.write(address, packed)
-        start = address - GLOBAL_BASE
-        self.memory.state[start : start + len(packed)] |= READ_ONLY
-        observer = launch = None
+        planned = Planned(module, entry, grid, block, cluster, shared_bytes, params)
+        launch, own = self._prepared(program, planned)
+        observer, function = None, program.function
         try:
-            extent = Extent(g, b, c, shared_bytes)
-            launch = Launch(program, self.memory, self.target, extent, address, self.configuration)
             if record is not None:
                 launch.record(record)
             observer = launch.observe(order, checks) if order is not None else None
-            if observer is not None and self._before is not None and launches.depends(function):
-                launches.follow(observer, self._before, slice(start, start + len(packed)))
-            self._before = None
-            launch.run(None if seconds is None else time.monotonic() + seconds)
+            before, self._before = self._before, None
+            if observer is not None and before is not None:
+                observer.dependent = launches.depends(function) if dependent is None else dependent
+            if observer is not None and before is not None and observer.dependent:
+                launches.follow(observer, before, own)
+            launch.run(_deadline(seconds))
             if observer is not None:
-                self._before = launches.Accesses.of(observer)
+                self._before = launches.Accesses.of(observer, launch.machine.dependency)
         finally:
             self.warnings = () if observer is None else tuple(observer.warnings)
-            self.printed = launch.printed if launch is not None else ""
+            self.printed = launch.printed
             self.memory.touch = None
+            self.memory.free(launch.grid.param_address)
+
+    def launch_overlapped(self, planned: Sequence[Planned], *, seconds: float | None = None) -> None:
+        """Runs launches, of which each but the first depends on the one before: it begins once each CTA of that one has
+        executed `griddepcontrol.launch_dependents` or has ended, and `griddepcontrol.wait` ends when that one has.
+
+        In the mode "immediate" each goes as far as it can before those in front of it go on, in "delayed" turns are
+        drawn. What they touch too early they find as it is then; that nothing of it is unordered, whatever the timing,
+        is what `launch` with an `order` proves, one launch after the other. Raises as `launch` does.
+        """
+        self._before = None
+        ready: list[Launch] = []
+        chooser = random.Random(self.configuration.seed) if self.configuration.mode == "delayed" else None
+        try:
+            for each in planned:
+                ready.append(self._prepared(each.module.program(each.entry), each)[0])
+            run_overlapped(ready, chooser, _deadline(seconds))
+        finally:
+            self.printed = "".join(launch.printed for launch in ready)
+            for launch in ready:
+                self.memory.free(launch.grid.param_address)
+
+    def _prepared(self, program: Program, planned: Planned) -> tuple[Launch, slice]:
+        """A launch with its parameters in memory, and where these lie."""
+        function = program.function
+        g, b, c = (_triple(getattr(planned, name), name) for name in ("grid", "block", "cluster"))
+        shared = _whole(planned.shared_bytes, "shared_bytes")
+        self._check(function, program, g, b, c, shared)
+        packed = self._pack(function, program.symbols, planned.params)
+        address = self.memory.allocate(max(len(packed), 1), alignment=64)
+        self.memory.write(address, packed)
+        own = slice(address - GLOBAL_BASE, address - GLOBAL_BASE + len(packed))
+        self.memory.state[own] |= READ_ONLY
+        try:
+            extent = Extent(g, b, c, shared)
+            return Launch(program, self.memory, self.target, extent, address, self.configuration), own
+        except BaseException:
             self.memory.free(address)
+            raise
 
     def _check(
         self, function: Function, program: Program, grid: Triple, block: Triple, cluster: Triple, shared: int
@@ -256,6 +305,11 @@ def runs_on(target: str, gpu: str) -> bool:
     if suffix == "f":
         return number // 10 == int(own[1]) // 10 and number <= int(own[1])
     return not suffix and number <= int(own[1])
+
+
+def _deadline(seconds: float | None) -> float | None:
+    """The monotonic clock in so many seconds."""
+    return None if seconds is None else time.monotonic() + seconds
 
 
 def _triple(numbers: Sequence[int], what: str) -> Triple:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,11 +121,19 @@ class Launch:
                 exits.exited(self.machine.order, warp)
             warp.cta.live_warps.discard(warp.index)
             warps_exited(warp.cta)
+            if not warp.cta.live_warps:
+                self.machine.dependency.released.add(warp.cta.id)
 
     # --- running ---
 
     def run(self, deadline: float | None = None) -> None:
         """The whole grid, in waves of co-resident clusters; `TimeOver` once the monotonic clock shows `deadline`."""
+        with np.errstate(all="ignore"):
+            for _ in self.steps(deadline):
+                pass
+
+    def steps(self, deadline: float | None = None) -> Generator[bool]:
+        """The same, a turn of one group at a time: True where all that is left waits for the launch before."""
         self.deadline = deadline
         grid = self.grid
         resident = max(grid.cluster_size, min(MAX_RESIDENT_CTAS, RESIDENT_THREADS // max(grid.threads, 1)))
@@ -138,12 +146,11 @@ class Launch:
             )
         grid.open(wave * grid.cluster_size, workspace=self.cooperative)
         try:
-            with np.errstate(all="ignore"):
-                self._waves(wave)
+            yield from self._waves(wave)
         finally:
             grid.close()
 
-    def _waves(self, wave: int) -> None:
+    def _waves(self, wave: int) -> Generator[bool]:
         cx, cy, cz = self.grid.cluster
         nx, ny, nz = self.grid.size
         waiting = self.machine.waiting
@@ -154,9 +161,9 @@ class Launch:
         while waiting:
             first = [(x // cx, y // cy, z // cz) for x, y, z in waiting[:wave]]
             del waiting[:wave]
-            self._wave(first)
+            yield from self._wave(first)
 
-    def _wave(self, ids: list[tuple[int, int, int]]) -> None:
+    def _wave(self, ids: list[tuple[int, int, int]]) -> Generator[bool]:
         grid = self.grid
         grid.clear()
         clusters = [grid.place_cluster(cluster_id) for cluster_id in ids]
@@ -176,7 +183,7 @@ class Launch:
                 live = np.zeros((len(rows), 32), np.bool_)
                 live[:, : grid.threads % 32] = True
             self.groups.append(Group(grid, self.program, self, rows, live))
-        self._schedule()
+        yield from self._schedule()
         self.machine.queue.drain()
         for cluster in clusters:
             if self.machine.order is not None:
@@ -185,7 +192,7 @@ class Launch:
                 for check in cta.at_exit:
                     check(cta)
 
-    def _schedule(self) -> None:
+    def _schedule(self) -> Generator[bool]:
         queue = self.machine.queue
         while self.groups:
             self.grid.turn += 1
@@ -196,9 +203,13 @@ class Launch:
             if group is None:
                 if queue.skip():
                     continue
+                if not self.machine.dependency.over():
+                    yield True
+                    continue
                 self._unstick()
                 continue
             self._run(group)
+            yield False
 
     def _choose(self) -> Group | None:
         """The runnable group at the lowest block (a random one in the mode "delayed"), after groups that met have

@@ -8,6 +8,7 @@ from typing import Any
 
 from fp4emu.asynchronous import AsyncQueue
 from fp4emu.barrier import Barrier, Clock
+from fp4emu.dependency import Dependency
 from fp4emu.errors import Fault
 from fp4emu.memory import ALLOCATED, BARRIER, RANK_SHIFT, WRITTEN, GlobalMemory, SharedMemory, TensorMemory
 from fp4emu.spin import Watch
@@ -32,6 +33,8 @@ class Machine:
     """What watches the order of accesses (`fp4emu.order.observer.Observer`), if asked for."""
     recording: Any = None
     """What is kept of what warps do (`fp4emu.recording.Recording`), if asked for."""
+    dependency: Dependency = field(default_factory=Dependency)
+    """What the launch has to do with the one before and the next."""
 
     def cancel(self) -> tuple[int, int, int] | None:
         """Takes the next cluster from those not yet launched."""

@@ -186,6 +186,8 @@ class Kernel:
     ) -> Bound:
         """Check and pack the arguments once; the result runs the kernel on this same memory each time it is called."""
         call, launcher = self.checked(args, out, workspace, stream)
+        if (first := getattr(launcher, "prepare", None)) is not None:
+            first()
         return Bound(self, call, launcher)
 
     @_untraced
@@ -304,7 +306,7 @@ class Kernel:
 
     def _add_workspace(self, call: Call, workspace: object, needed: int) -> None:
         v = arrays.view(workspace)
-        if v is None or not v.contiguous or not v.writable or v.masked:
+        if v is None or not v.contiguous or not v.writable or v.masked or not v.plain:
             raise ArgumentError(
                 "workspace: expected a writable contiguous numpy array or torch tensor",
                 argument="workspace",

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fp4rt import sizes
+from fp4rt.derived import Shared, dump_shared, parse_shared
 from fp4rt.errors import ArtifactError
 from fp4rt.limits import MAX_ENTRIES, MAX_LAUNCHES, MAX_NESTING, MAX_VARIANTS
 from fp4rt.plan import (
@@ -97,6 +98,7 @@ class Manifest:
     """One compiled kernel. `plan` applies where no variant does; a plan without launches runs on the reference only.
 
     `constraints` hold at every call; `plan_constraints` only where `plan` applies. `files` maps base names to sha256.
+    `shared` has the sizes with names that expressions of plans and conditions of variants may use beside the dims.
     `sources` does the same for the files that the spec uses (`use "x.fp4"`), by their paths from its folder.
     """
 
@@ -108,18 +110,21 @@ class Manifest:
     plan_constraints: tuple[Constraint, ...] = ()
     variants: tuple[Variant, ...] = ()
     prepared: tuple[Prepared, ...] = ()
+    shared: tuple[Shared, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict[str, str])
     toolchain: Mapping[str, str] = field(default_factory=dict[str, str])
     sources: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def __repr__(self) -> str:
-        launches = sum(len(plan.launches) for plan in self.plans().values())
-        return f"<fp4rt manifest of {self.kernel.heading} for {self.target}, {launches} launch(es)>"
+        return f"<fp4rt manifest of {self.kernel.heading} for {self.target}, {len(self.launches())} launch(es)>"
+
+    def launches(self) -> tuple[Launch, ...]:
+        """Those of all plans."""
+        return tuple(launch for plan in self.plans().values() for launch in plan.launches)
 
     def modules(self) -> tuple[str, ...]:
         """The stems of the cubin and PTX files the launches use, each once."""
-        plans = self.plans().values()
-        return tuple(dict.fromkeys(launch.module or self.name for plan in plans for launch in plan.launches))
+        return tuple(dict.fromkeys(launch.module or self.name for launch in self.launches()))
 
     def plans(self) -> dict[str, Plan]:
         """Every plan by the name that a resolved one has: that of its variant, "" for the manifest's own plan."""
@@ -182,17 +187,19 @@ def parse(value: Json) -> Manifest:
         )
     f = node.fields(
         ("schema", "name", "target", "toolchain", "files", "kernel", "constraints", *PLAN_FIELDS),
-        ("plan_constraints", "variants", "prepared", "sources"),
+        ("plan_constraints", "variants", "prepared", "sources", "shared"),
     )
+    kernel = parse_kernel(f["kernel"])
     manifest = Manifest(
         name=f["name"].string(),
         target=f["target"].string(),
-        kernel=parse_kernel(f["kernel"]),
+        kernel=kernel,
         plan=parse_plan(f),
         constraints=_constraints(f, "constraints"),
         plan_constraints=_constraints(f, "plan_constraints"),
         variants=tuple(_parse_variant(n) for n in f["variants"].items()) if "variants" in f else (),
         prepared=tuple(_parse_prepared(n) for n in f["prepared"].items()) if "prepared" in f else (),
+        shared=parse_shared(f["shared"], (d.name for d in kernel.dims)) if "shared" in f else (),
         files={key: n.string() for key, n in f["files"].members()},
         toolchain={key: n.string() for key, n in f["toolchain"].members()},
         sources={key: _hash(key, n.string()) for key, n in f["sources"].members()} if "sources" in f else {},
@@ -215,6 +222,7 @@ def dump(manifest: Manifest) -> dict[str, Json]:
         "kernel": dump_kernel(manifest.kernel),
         "constraints": [dump_constraint(c) for c in manifest.constraints],
         "plan_constraints": [dump_constraint(c) for c in manifest.plan_constraints],
+        **({"shared": dump_shared(manifest.shared)} if manifest.shared else {}),
         **dump_plan(manifest.plan),
         "variants": [_dump_variant(v) for v in manifest.variants],
         **({"prepared": [dump_prepared(each) for each in manifest.prepared]} if manifest.prepared else {}),
@@ -341,7 +349,7 @@ def _check_plans(manifest: Manifest) -> None:
     dims = {dim.name for dim in manifest.kernel.dims}
     conditions = [*manifest.constraints, *manifest.plan_constraints]
     conditions += [c for v in variants for c in v.constraints]
-    exprs = [c.expr for c in conditions] + [v.when for v in variants]
+    exprs = [v.when for v in variants]
     for _, plan, _ in _places(manifest):
         if len(plan.launches) > MAX_LAUNCHES:
             raise _over(f"a plan of {len(plan.launches)} launches", MAX_LAUNCHES)
@@ -349,9 +357,11 @@ def _check_plans(manifest: Manifest) -> None:
         if len(set(names)) < len(names):
             raise ArtifactError(f"manifest: tensor_maps: two have one name: {', '.join(names)}")
         exprs += _sizes_of(plan)
-    for name in (name for expr in exprs for name in sizes.names(expr)):
-        if name not in dims:
-            raise ArtifactError(f"manifest: unknown size {name!r}; dims: {', '.join(sorted(dims)) or 'none'}")
+    named = dims.union(*(shared.names for shared in manifest.shared))
+    for among, known in (([c.expr for c in conditions], dims), (exprs, named)):
+        for name in (name for expr in among for name in sizes.names(expr)):
+            if name not in known:
+                raise ArtifactError(f"manifest: unknown size {name!r}; dims: {', '.join(sorted(dims)) or 'none'}")
 
 
 def _sizes_of(plan: Plan) -> list[Expr]:

@@ -73,7 +73,11 @@ Grid: TypeAlias = "PersistentGrid | tuple[Expr, Expr, Expr]"
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """One kernel launch. `module` is the stem of its files (None: the manifest's name); `smem` the dynamic bytes."""
+    """One kernel launch. `module` is the stem of its files (None: the manifest's name); `smem` the dynamic bytes.
+
+    `dependent`: it may begin while the launch before it in the stream still runs, for whose end it waits itself
+    (programmatic dependent launch; PTX ISA 9.7.13.13, "griddepcontrol").
+    """
 
     entry: str
     grid: Grid
@@ -82,6 +86,7 @@ class Launch:
     smem: int
     params: tuple[Param, ...]
     module: str | None = None
+    dependent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +197,7 @@ def _parse_init(node: Node) -> Init:
 
 
 def _parse_launch(node: Node) -> Launch:
-    f = node.fields(("entry", "grid", "block", "cluster", "smem", "params"), ("module",))
+    f = node.fields(("entry", "grid", "block", "cluster", "smem", "params"), ("module", "dependent"))
     block = f["block"].integers(3, 1, 1024)
     cluster = f["cluster"].integers(3, 1, 16)
     if block[0] * block[1] * block[2] > 1024:
@@ -217,6 +222,7 @@ def _parse_launch(node: Node) -> Launch:
         smem=f["smem"].integer(0, 1 << 20),
         params=params,
         module=f["module"].optional(Node.string) if "module" in f else None,
+        dependent="dependent" in f and f["dependent"].integer(0, 1) == 1,
     )
 
 
@@ -260,6 +266,7 @@ def _dump_launch(launch: Launch) -> Json:
         "block": list(launch.block),
         "cluster": list(launch.cluster),
         "smem": launch.smem,
+        **({"dependent": 1} if launch.dependent else {}),
         "params": [
             {
                 "kind": p.kind,

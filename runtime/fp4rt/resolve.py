@@ -14,8 +14,9 @@ from typing import NamedTuple, TypeAlias
 from fp4num.groups import buffer_size
 from fp4rt import sizes
 from fp4rt.arrays import ITEM_SIZE
+from fp4rt.derived import Known
 from fp4rt.errors import ArtifactError, ConstraintError, DimensionError
-from fp4rt.manifest import MAP_DTYPES, Manifest, Param, PersistentGrid, Plan, Prepared, TensorMap, making
+from fp4rt.manifest import MAP_DTYPES, Launch, Manifest, Param, PersistentGrid, Plan, Prepared, TensorMap, making
 from fp4rt.plan import WORKSPACE, Init, prepared_buffer
 from fp4rt.strict import Expr
 from fp4rt.typed import Arg, Constraint, TypedKernel, shape_of
@@ -55,7 +56,10 @@ class ResolvedParam(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ResolvedLaunch:
-    """A launch: `tiles` for a persistent grid (the device decides how many clusters), else the `grid`."""
+    """A launch: `tiles` for a persistent grid (the device decides how many clusters), else the `grid`.
+
+    `dependent`: it may begin while the one before still runs.
+    """
 
     index: int
     entry: str
@@ -66,6 +70,7 @@ class ResolvedLaunch:
     cluster: tuple[int, int, int]
     smem: int
     params: tuple[ResolvedParam, ...]
+    dependent: bool = False
 
     @property
     def empty(self) -> bool:
@@ -116,6 +121,8 @@ def resolve(manifest: Manifest, dims: Mapping[str, int], prepared: Container[str
     """The plan for these dims, with the arguments `prepared`. ConstraintError names the first constraint that does not
     hold, with its place."""
     check_constraints((*manifest.kernel.constraints, *manifest.constraints), dims)
+    if manifest.shared:
+        dims = Known(dims, manifest.shared)
     takes, variant, plan, constraints = _chosen(manifest, dims, prepared)
     check_constraints(constraints, dims)
     room = {name: size for arg in manifest.kernel.args for name, size in buffer_sizes(manifest.kernel, arg, dims)}
@@ -185,6 +192,8 @@ def check_constraints(constraints: Iterable[Constraint], dims: Mapping[str, int]
 def _number(expr: Expr, dims: Mapping[str, int], what: str) -> int:
     if type(expr) is int and abs(expr) < 1 << 63:
         return expr
+    if type(expr) is str and type(known := dims.get(expr)) is int and abs(known) < 1 << 63:
+        return known
     try:
         return int(sizes.evaluate(expr, dims))
     except sizes.SizeError as error:
@@ -255,36 +264,52 @@ def _launches(
                 raise DimensionError(f"{what}: a grid of {grid} is over the limits 2^31-1, 65535, 65535")
             if any(g % c for g, c in zip(grid, launch.cluster, strict=True)):
                 raise ArtifactError(f"{what}: the grid {grid} is no multiple of the cluster {launch.cluster}")
-        params = tuple(_param(p, dims, scalars, room) for p in launch.params)
+        params = tuple(
+            [
+                p if isinstance(p, ResolvedParam) else _param(p, dims, scalars, room)
+                for p in _params(launch, scalars, room)
+            ]
+        )
         module = launch.module or manifest.name
         out.append(
-            ResolvedLaunch(i, launch.entry, module, tiles, grid, launch.block, launch.cluster, launch.smem, params)
+            ResolvedLaunch(
+                i,
+                launch.entry,
+                module,
+                tiles,
+                grid,
+                launch.block,
+                launch.cluster,
+                launch.smem,
+                params,
+                launch.dependent,
+            )
         )
     return tuple(out)
 
 
-#: Parameters that are the same for all dims, by identity, which the parameter beside each keeps its own, and by the
-#: bytes of a buffer that is one number.
-_same: dict[tuple[int, int | None], tuple[Param, ResolvedParam]] = {}
-_MAX_SAME = 4096
+#: The parameters of launches, those that are the same for all dims resolved: by identity, which the launch beside them
+#: keeps its own.
+_same: dict[int, tuple[Launch, list[Param | ResolvedParam]]] = {}
+_MAX_SAME = 512
+
+
+def _params(launch: Launch, scalars: Mapping[str, int], room: Mapping[str, int]) -> list[Param | ResolvedParam]:
+    """Those of a launch. A launch belongs to one manifest, and `scalars` are that one's."""
+    known = _same.get(id(launch))
+    if known is None:
+        known = launch, [_param(p, {}, scalars, room) if _is_same(p) else p for p in launch.params]
+        if len(_same) >= _MAX_SAME:
+            _same.clear()
+        _same[id(launch)] = known
+    return known[1]
+
+
+def _is_same(p: Param) -> bool:
+    return p.kind in ("tensor_map", "f32") or (p.kind == "pointer" and p.byte_offset == 0)
 
 
 def _param(p: Param, dims: Mapping[str, int], scalars: Mapping[str, int], room: Mapping[str, int]) -> ResolvedParam:
-    key = id(p), scalars.get(str(p.source))
-    known = _same.get(key)
-    if known is not None:
-        return known[1]
-    made = _resolved_param(p, dims, scalars, room)
-    if p.kind in ("tensor_map", "f32") or (p.kind == "pointer" and p.byte_offset == 0):
-        if len(_same) >= _MAX_SAME:
-            _same.clear()
-        _same[key] = p, made
-    return made
-
-
-def _resolved_param(
-    p: Param, dims: Mapping[str, int], scalars: Mapping[str, int], room: Mapping[str, int]
-) -> ResolvedParam:
     if p.kind in ("i32", "i64"):
         value = _number(p.source, dims, f"parameter at byte {p.offset}")
         bits = 32 if p.kind == "i32" else 64
@@ -310,8 +335,8 @@ def _init(init: Init, dims: Mapping[str, int], room: Mapping[str, int]) -> Resol
 def _map(m: TensorMap, dims: Mapping[str, int], room: Mapping[str, int]) -> ResolvedMap:
     what = f"tensor map {m.name}"
     active = m.when is None or bool(_number(m.when, dims, what))
-    extents = tuple(_number(d, dims, what) for d in m.dims) if active else ()
-    strides = tuple(_number(s, dims, what) for s in m.strides) if active else ()
+    extents = tuple([_number(d, dims, what) for d in m.dims]) if active else ()
+    strides = tuple([_number(s, dims, what) for s in m.strides]) if active else ()
     start = _number(m.byte_offset, dims, what) if active else 0
     if active and 0 in extents:
         active = False  # nothing of it is ever loaded or stored, and CUDA encodes no empty tensor
@@ -323,13 +348,13 @@ def _map(m: TensorMap, dims: Mapping[str, int], room: Mapping[str, int]) -> Reso
 
 
 def _check_map(what: str, dtype: str, dims: tuple[int, ...], strides: tuple[int, ...], start: int, room: int) -> None:
-    if any(not 0 < d <= 2**32 for d in dims):
+    if min(dims) <= 0 or max(dims) > 2**32:
         raise DimensionError(f"{what}: sizes {dims} are not within 1 and 2^32")
     unit = 32 if dtype in ("B4X16_P64", "B6X16_P32") else 16
     for i, stride in enumerate(strides):
         if stride % unit or not 0 < stride < 2**40:
             raise DimensionError(f"{what}: stride {i} is {stride} bytes; TMA takes multiples of {unit} below 2^40")
     row = -(-dims[0] * MAP_DTYPES[dtype] // 8)
-    end = start + row + sum((d - 1) * s for d, s in zip(dims[1:], strides, strict=True))
+    end = start + row + sum([(d - 1) * s for d, s in zip(dims[1:], strides, strict=True)])
     if start < 0 or end > room:
         raise ArtifactError(f"{what}: it spans bytes {start} to {end} of a buffer of {room}")

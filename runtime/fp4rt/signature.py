@@ -22,6 +22,7 @@ from fp4rt.checks import Slot, describe_axes, scale_source, wrong_device, wrong_
 from fp4rt.errors import ArgumentError
 from fp4rt.plan import PREPARED, WORKSPACE
 from fp4rt.typed import Dim, TypedKernel
+from fp4rt.units import check_units, units_of
 
 Dims = dict[str, int]
 
@@ -75,6 +76,7 @@ class Signature:
         self._outputs = [a.name for a in kernel.outputs]
         self._known = frozenset((*(s.name for s in self.ins), *(a.name for a in self.params)))
         self._required = frozenset((*(s.name for s in self.ins), *(a.name for a in self.params if a.default is None)))
+        self._units = units_of(kernel)
         self._static = {d.name: d.value for d in kernel.dims if d.value is not None}
         bare = {*self._static, *(name for slot in self.ins for _, name in slot.bare)}
         #: Where dims that no axis is by itself are found: the input, its axis, the dim, the number that is added.
@@ -113,6 +115,7 @@ class Signature:
         for slot in self.ins:
             if slot.scales is not None or slot.grouped:
                 slot.check_data(args[slot.name], parts, dims)
+        check_units(self._units, parts)
 
     def alone(self, name: str, value: object) -> Call:
         """An input by itself, checked, with the dims that its shape has."""

@@ -19,17 +19,25 @@ import pytest
 from fp4cc.codegen.emit import emit
 from fp4cc.codegen.manifest import manifest, plans
 from fp4cc.ir.lowered import LoweredKernel
+from fp4cc.ir.serialize import to_typed
 from fp4cc.passes import lower
 from fp4cc.sema import analyze
 from fp4cc.source import Source
 from fp4rt import Artifact, random_inputs
 from fp4rt.devices.emulator import EmulatorDevice
+from fp4rt.manifest import Manifest, Plan
 from fp4rt.trial import Trial, run_trial
 
 from ..unoptimized import unoptimized
 
 Run = Callable[..., Trial]
 _numbers = count()
+
+
+def on_reference(text: str) -> Artifact:
+    """The first kernel of a text for the reference device alone: nothing is compiled."""
+    kernel = to_typed(analyze(Source("spec.fp4", text), None).raise_errors().kernels[0])
+    return Artifact(Manifest(kernel.name, "sm_90a", kernel, Plan(launches=())))
 
 
 class Compiler:
@@ -90,14 +98,16 @@ def run_artifact(
     mode: Literal["immediate", "delayed"] = "immediate",
     seed: int = 0,
     order: Literal["strict", "default"] | None = None,
+    overlap: bool = False,
     **dims: int,
 ) -> Trial:
     """One run beside the reference.
 
     `sms` bounds the persistent grid (few SMs: many tiles for each cluster); `mode` and `seed` say when asynchronous
-    operations complete. `order`: how strictly the accesses are proved to be ordered.
+    operations complete. `order`: how strictly the accesses are proved to be ordered. `overlap`: launches that may begin
+    before the end of those before them do.
     """
-    kernel = artifact.load_kernel(EmulatorDevice(mode=mode, seed=seed, sms=sms, order=order))
+    kernel = artifact.load_kernel(EmulatorDevice(mode=mode, seed=seed, sms=sms, order=order, overlap=overlap))
     inputs = random_inputs(artifact.manifest, dims, seed=seed)
     return run_trial(kernel, artifact.load_kernel("reference"), inputs, dims)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,25 @@ def test_a_map_that_other_sizes_leave_as_it_is_is_not_encoded_again(packer: Call
     assert [m[2][0] for m in double.encoded] == [100, 100, 104, 104]
     configs = {place for place, *_ in double.named("cuLaunchKernelEx")}
     assert len(configs) == 1
+
+
+@pytest.mark.parametrize("cluster", [(1, 1, 1), (2, 1, 1)])
+def test_a_dependent_launch_is_one_by_its_attribute(cluster: tuple[int, int, int]) -> None:
+    """Beside that of the cluster; other launches have none."""
+    ids = bindings.CUlaunchAttributeID
+    wanted = [ids.CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION] if cluster != (1, 1, 1) else []
+    plain = launch_config((128, 1, 1), cluster, 64, cluster, 5)
+    assert [a.id for a in plain.attrs] == wanted
+    config = launch_config((128, 1, 1), cluster, 64, cluster, 5, True)
+    assert config.numAttrs == len(wanted) + 1
+    assert [a.id for a in config.attrs] == [*wanted, ids.CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION]
+    assert config.attrs[-1].value.programmaticStreamSerializationAllowed == 1
+
+
+def test_a_call_launches_what_its_manifest_says_to_depend(packer: CallPacker, plan: Resolved) -> None:
+    dependent = replace(plan, launches=tuple(replace(launch, dependent=True) for launch in plan.launches))
+    configs = [Template.config(each.launches[0], Entry(FUNCTION, 66), 5) for each in (plan, dependent)]
+    assert [config.numAttrs for config in configs] == [1, 2]  # it has a cluster
 
 
 def test_map_numbers_are_those_of_cuda() -> None:

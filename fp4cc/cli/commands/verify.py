@@ -211,6 +211,10 @@ def _runs(
             chosen = [shapes[0], shapes[1 + i % (len(shapes) - 1)]] if len(shapes) > 1 else shapes
             delayed = _emulated(artifact, "delayed", seed + i, judged)
             plans.append((f"emulator, delays of seed {seed + i}", delayed, chosen))
+        if any(launch.dependent for launch in artifact.manifest.launches()):
+            first = _emulated(artifact, "immediate", 0, judged, overlap=True)
+            drawn = _emulated(artifact, "delayed", seed, judged, overlap=True)
+            plans += [("emulator, overlapped", first, shapes), ("emulator, overlapped in turns", drawn, shapes[:1])]
     else:
         plans = [(kernel.device, kernel, shapes)]
     runs = [(mode, loaded, dims, "") for mode, loaded, chosen in plans for dims in chosen]
@@ -234,10 +238,13 @@ def _runs(
             yield _Run(mode, dims, trial)
 
 
-def _emulated(artifact: Artifact, mode: Literal["immediate", "delayed"], seed: int, judged: _Judged) -> Kernel:
+def _emulated(
+    artifact: Artifact, mode: Literal["immediate", "delayed"], seed: int, judged: _Judged, *, overlap: bool = False
+) -> Kernel:
     from fp4rt.devices.emulator import EmulatorDevice
     from fp4rt.kernel import Kernel
 
-    device = EmulatorDevice(mode=mode, seed=seed, sms=_FEW_SMS, order=judged.order, checks=judged.checks)
+    order = None if overlap else judged.order
+    device = EmulatorDevice(mode=mode, seed=seed, sms=_FEW_SMS, order=order, checks=judged.checks, overlap=overlap)
     device.warnings = judged.warned
     return Kernel(artifact, device)

@@ -18,7 +18,16 @@ from __future__ import annotations
 
 from fp4cc.ir.lowered.decode import Decode, Strip
 from fp4cc.ir.lowered.feeds import Conversion, Feed, Load, Mainloop
-from fp4cc.ir.lowered.kernel import Decision, Engine, Exchange, FewRows, LoweredKernel, Marked, Preparation
+from fp4cc.ir.lowered.kernel import (
+    Decision,
+    Engine,
+    Exchange,
+    FewRows,
+    LoweredKernel,
+    Marked,
+    Overlap,
+    Preparation,
+)
 from fp4cc.ir.lowered.problem import Operand, Problem, Product, Role
 from fp4cc.ir.lowered.promotion import PromotedScales, Promotion
 from fp4cc.ir.lowered.resources import (
@@ -70,6 +79,7 @@ __all__ = [
     "NamedBarrier",
     "OneEach",
     "Operand",
+    "Overlap",
     "Part",
     "Persistent",
     "Pipeline",

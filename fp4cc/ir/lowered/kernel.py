@@ -18,6 +18,7 @@ from fp4cc.ir.part import Part
 from fp4rt.manifest import TensorMap
 
 E = TypeVar("E")
+Overlap = Literal["no", "early", "late"]
 
 
 class Engine(Protocol):
@@ -93,6 +94,7 @@ class LoweredKernel:
     the kernel does. `prepared`: plans that read an argument as its `preparation` has left it, each complete and with a
     `when`; a call on an argument that is prepared takes the first that applies. `whole` is the kernel as it is in the
     spec. `marked`: the same plan with marks for the user's names, for those who print it.
+    `overlap`: whether it may begin while the launch before it still runs, and when it lets the next one begin.
     `clocks`: its time in the model but for DRAM, in clocks of an SM (None where there is no model of the engine).
     """
 
@@ -129,6 +131,7 @@ class LoweredKernel:
     role: str = ""
     marked: Marked | None = None
     clocks: Expr | None = field(default=None, repr=False)
+    overlap: Overlap = field(default="no", repr=False)
 
     @property
     def launches(self) -> tuple[LoweredKernel, ...]:

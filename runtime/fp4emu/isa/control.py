@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fp4emu.builder import Builder
 from fp4emu.instruction import Instruction, Symbol
-from fp4emu.registry import instruction
+from fp4emu.lockstep import Lockstep
+from fp4emu.registry import Wait, instruction
 
 
 def _ending(e: Builder, ins: Instruction) -> None:
@@ -23,9 +26,19 @@ instruction("trap", "", style="emit", operands="0", section="9.7.19.4")(_ending)
 instruction("brkpt", "", style="emit", operands="0", section="9.7.19.1")(_nothing)
 instruction("pmevent", "[mask]", style="emit", operands="1", section="9.7.19.3")(_nothing)
 instruction("nanosleep", "u32", style="emit", operands="1", section="9.7.19.2")(_nothing)
-instruction("griddepcontrol", "action=launch_dependents|wait", style="emit", operands="0", section="9.7.13.13")(
-    _nothing
-)
+
+
+@instruction("griddepcontrol", "action=launch_dependents|wait", style="group", section="9.7.13.13", blocking=True)
+def griddepcontrol(g: Lockstep, ins: Instruction, mask: Any) -> None:
+    """`wait` sleeps until the launch before has ended; `launch_dependents` lets the next one begin."""
+    dependency = g.grid.machine.dependency
+    for row, warp, _ in g.executing(mask):
+        if ins.mod("action") == "launch_dependents":
+            dependency.release(warp.cta.id)
+        elif dependency.over():
+            dependency.waited.add(warp.cta.id)
+        else:
+            g.waits[row] = Wait(dependency.over, lambda: "griddepcontrol.wait: the launch before has not ended")
 
 
 @instruction("call", "[uni]", style="emit", operands="", section="9.7.12.5", quiet=False)

@@ -40,6 +40,7 @@ CHECKS = {
         Check("scope", "fault", "warn", "a wait of CTA scope on an arrival from another CTA"),
         Check("phase", "fault", "warn", "mbarrier phases that run ahead of those who wait for them"),
         Check("exit", "fault", "fault", "a remote access that nothing orders before the exit of the CTA it touches"),
+        Check("dependency", "fault", "warn", "a CTA of a dependent launch that exits without griddepcontrol.wait"),
         Check("wgmma", "fault", "fault", "registers of a wgmma that is in flight or not fenced"),
     )
 }

@@ -1,5 +1,6 @@
 """The end of a CTA: what others, and its own copies, do to its shared memory must be over before its last thread exits
-(PTX ISA, "Cluster of Cooperative Thread Arrays", and 9.7.9.23, mapa)."""
+(PTX ISA, "Cluster of Cooperative Thread Arrays", and 9.7.9.23, mapa). Each CTA of a dependent launch waits
+for the launch before (9.7.13.13, griddepcontrol)."""
 
 from __future__ import annotations
 
@@ -34,6 +35,9 @@ def check(observer: Observer, cluster: Cluster) -> None:
 
 
 def _check(observer: Observer, cta: Cta) -> None:
+    if observer.dependent and cta.id not in cta.cluster.machine.dependency.waited:
+        text = f"CTA {cta.id} exits without griddepcontrol.wait: its launch may end before the launch before it has"
+        observer.fail("dependency", text, "let a thread of each CTA wait, those with nothing to do as well")
     final = cta.state.of(_Final).clock
     for place, (time, agent) in cta.state.of(RemoteAccesses).items():
         if at(final.known, place) < time:

@@ -2,7 +2,9 @@
 
 Such a launch may begin while the one before still runs. `griddepcontrol.wait` ends that: all accesses of the launch
 before are over then, and visible to the whole grid. `griddepcontrol.launch_dependents` orders nothing. The accesses of
-the launch before stand in the new shadow as those of a domain of their own, which threads know by the wait alone.
+the launch before stand in the new shadow as those of a domain of their own, which threads know by the wait alone. With
+them stand those of the launch before that one, where it may still run: a CTA of the launch before has let the next one
+begin before it waited itself. No wait orders them where none of that launch's CTAs has waited.
 """
 
 from __future__ import annotations
@@ -11,29 +13,34 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from fp4emu.dependency import Dependency
 from fp4emu.order.clocks import Clock, Domain, Times, WarpClock, merged
 from fp4emu.order.events import Events, Numbers
 from fp4emu.order.observer import Observer
 from fp4emu.ptx.tree import Function
 
-BEFORE = -1
-"""The index of the domain of the launch before."""
+BEFORE, UNKNOWN = -1, -2
+"""The indices of the domains of the launch before, and of those for which nobody waits."""
 _ALL: Times = np.ones(1, np.int32)
 
 
 @dataclass(frozen=True, slots=True)
 class Accesses:
-    """What a launch has done to global memory."""
+    """What a launch has done to global memory. `older`: the domain of what it began with, as the next launch sees it,
+    None where that is over."""
 
     writes: Numbers
     reads: Numbers
     events: Events
+    older: int | None
 
     @staticmethod
-    def of(observer: Observer) -> Accesses:
+    def of(observer: Observer, dependency: Dependency) -> Accesses:
+        """Those of a launch that has ended."""
         shadow = observer.global_shadow
         assert shadow is not None
-        return Accesses(shadow.writes, shadow.reads, observer.events)
+        older = (BEFORE if dependency.early else None) if dependency.waited else UNKNOWN
+        return Accesses(shadow.writes, shadow.reads, observer.events, older)
 
 
 def depends(function: Function) -> bool:
@@ -48,21 +55,24 @@ def follow(observer: Observer, before: Accesses, params: slice) -> None:
         shadow = observer.global_shadow
         assert shadow is not None
         for new, old in ((shadow.writes, before.writes), (shadow.reads, before.reads)):
-            new[: len(old)] = _renamed(observer.events, before.events, old)
+            new[: len(old)] = _renamed(observer.events, before, old)
             new[params] = 0
 
     observer.starting = start
 
 
-def _renamed(events: Events, before: Events, numbers: Numbers) -> Numbers:
+def _renamed(events: Events, before: Accesses, numbers: Numbers) -> Numbers:
     """The numbers of accesses as accesses of the launch before."""
     unique, inverse = np.unique(numbers, return_inverse=True)
     found = np.zeros(len(unique), np.int32)
     for i, number in enumerate(unique.tolist()):
         if number:
-            event, lane = before.of(min(before.members(number)))
-            domain = Domain(BEFORE, event.domain.cluster, 1)
-            found[i] = events.add(replace(event, domain=domain, place=0, time=1, asynchronous=False)) + lane
+            event, lane = before.events.of(min(before.events.members(number)))
+            old = event.domain.index
+            index = BEFORE if old >= 0 else None if before.older is None else min(before.older, old)
+            if index is not None:
+                domain = Domain(index, event.domain.cluster, 1)
+                found[i] = events.add(replace(event, domain=domain, place=0, time=1, asynchronous=False)) + lane
     return found[inverse].reshape(numbers.shape)
 
 

@@ -52,6 +52,8 @@ class Observer(Log):
         self.batches = 0
         self.starting: Callable[[], None] | None = None
         """Called once the launch's global memory is watched."""
+        self.dependent = False
+        """Whether the launch may begin before the end of the one before."""
 
     # --- the machine ---
 

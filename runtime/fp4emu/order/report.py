@@ -48,6 +48,8 @@ def missing(check: str, agent: Agent, event: Event) -> str:
         return "missing: tcgen05.commit by the issuing thread, and a wait for its mbarrier"
     if event.kind == "wgmma":
         return "missing: wgmma.wait_group, and then a barrier or an arrival with release semantics"
+    if event.domain.index < -1:
+        return "missing: griddepcontrol.wait in the launch before, which ends without"
     if event.domain.index < 0:
         return "missing: griddepcontrol.wait in front, by this thread or by one that it has waited for since"
     if event.kind == CP_ASYNC:

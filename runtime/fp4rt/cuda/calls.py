@@ -65,10 +65,14 @@ class TensorCall:
             addresses[WORKSPACE] = self._workspace.data_ptr()
         addresses.setdefault(WORKSPACE, 0)
         self.template, self._addresses, self._block = packer.block(plan, addresses, call.scalars)
-        # A workspace of its own is used by nobody else, so that the kernels find in it what they have left.
+        self._run = self.template.again(self._block, self._addresses, False)
+
+    def prepare(self) -> None:
+        """For a call that is made many times. Waits once, if its workspace needs fills that do not need repeating: one
+        of its own is used by nobody else, so that the kernels find in it what they have left."""
         own = self._workspace is not None and self.template.keeps
-        prepared = own and self.template.prepare(self._addresses)
-        self._run = self.template.again(self._block, self._addresses, prepared)
+        if own and self.template.prepare(self._addresses, self._stream):
+            self._run = self.template.again(self._block, self._addresses, True)
 
     def __call__(self, stream: object | None) -> None:
         self._run(self._stream if stream is None else stream)

@@ -143,20 +143,31 @@ def _check_params(module: str, launch: Launch, found: list[int]) -> None:
 
 @lru_cache(maxsize=1024)
 def launch_config(launch_block: tuple[int, int, int], cluster: tuple[int, int, int], smem: int,
-                  grid: tuple[int, int, int], stream: int) -> Any:  # fmt: skip
-    """A CUlaunchConfig, which all share; the cluster shape is an attribute, since a cubin does not hold it."""
+                  grid: tuple[int, int, int], stream: int, dependent: bool = False) -> Any:  # fmt: skip
+    """A CUlaunchConfig, which all share; the cluster shape is an attribute, since a cubin does not hold it.
+
+    `dependent`: the launch may begin while a kernel before it in the stream still runs.
+    """
     cu = driver()
     config = cu.CUlaunchConfig()
     config.gridDimX, config.gridDimY, config.gridDimZ = grid
     config.blockDimX, config.blockDimY, config.blockDimZ = launch_block
     config.sharedMemBytes = smem
     config.hStream = cu.CUstream(stream)
+    attributes: list[Any] = []
     if cluster != (1, 1, 1):
         attribute = cu.CUlaunchAttribute()
         attribute.id = cu.CUlaunchAttributeID.CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION
         attribute.value.clusterDim.x, attribute.value.clusterDim.y, attribute.value.clusterDim.z = cluster
-        config.attrs = [attribute]
-        config.numAttrs = 1
+        attributes.append(attribute)
+    if dependent:
+        attribute = cu.CUlaunchAttribute()
+        attribute.id = cu.CUlaunchAttributeID.CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
+        attribute.value.programmaticStreamSerializationAllowed = 1
+        attributes.append(attribute)
+    if attributes:
+        config.attrs = attributes
+        config.numAttrs = len(attributes)
     return config
 
 

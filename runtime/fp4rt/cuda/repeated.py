@@ -170,7 +170,7 @@ class Repeated:
             tensors.append(workspace)
         types, device = self._types or self._known_types(), self._device
         for x in tensors:
-            if type(x) not in types or x.get_device() != device or not x.is_contiguous():
+            if type(x) not in types or x.get_device() != device or not x.is_contiguous() or x.is_neg():
                 return None
             key.append(x.dtype)
             key.append(x.shape)

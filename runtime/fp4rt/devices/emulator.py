@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import struct
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,12 +21,12 @@ from fp4rt.limits import MAX_EMULATED_CTAS, Deadline, check_memory
 from fp4rt.plan import WORKSPACE
 
 if TYPE_CHECKING:
-    from fp4emu.gpu import Gpu
+    from fp4emu.gpu import Gpu, Planned
     from fp4emu.recording import Recording
     from fp4emu.tensormap import TensorMap
     from fp4rt.artifact import Artifact
     from fp4rt.devices.base import Launcher
-    from fp4rt.resolve import Resolved, ResolvedLaunch, ResolvedMap
+    from fp4rt.resolve import Resolved, ResolvedInit, ResolvedLaunch, ResolvedMap
     from fp4rt.signature import Call
 
 #: SMs of the GPU that persistent grids see: a B200's.
@@ -43,6 +43,10 @@ class EmulatorDevice:
     ordered (docs/emulator.md, "Order"), with the levels of `checks` where they differ; `warnings` are what the launches
     since have only warned of, each once. `record` gives for each launch what it is recorded in, and how many clusters a
     persistent grid may have; outputs of a launch that runs in part are zeros where nothing wrote.
+
+    Launches that may begin before the end of those before them run a second time in the same memory, where a call may:
+    so that the first of them has one before it. With an `order` each is judged against the one before; with `overlap`
+    they do begin before its end, and no order is judged.
     """
 
     name = "emulator"
@@ -59,6 +63,7 @@ class EmulatorDevice:
         order: Literal["strict", "default"] | None = None,
         checks: Mapping[str, Literal["fault", "warn", "off"]] | None = None,
         record: Callable[[ResolvedLaunch], tuple[Recording, int]] | None = None,
+        overlap: bool = False,
     ) -> None:
         if ordinal:
             raise DeviceError(f"there is one emulator, not emulator:{ordinal}", code="FP6301")
@@ -75,6 +80,7 @@ class EmulatorDevice:
         self.checks: dict[str, Literal["fault", "warn", "off"]] = dict(checks or {})
         self.warnings: dict[str, None] = {}
         self.record = record
+        self.overlap = overlap
 
     def supports(self, target: str) -> bool:
         """Whether the emulator has the target's instructions."""
@@ -135,10 +141,7 @@ class EmulatorExecutable:
             addresses: dict[str, int] = {}
             try:
                 self._copy_in(call, plan, addresses)
-                for launch in plan.launches:
-                    if not launch.empty:
-                        deadline.check(f"emulating {launch.entry}")
-                        self._launch(launch, plan, call.scalars, addresses, deadline)
+                self._launches(call, plan, addresses, deadline)
                 if self._device.record is None:
                     self._check_kept(plan, addresses)
                 self._copy_out(call, addresses)
@@ -167,9 +170,18 @@ class EmulatorExecutable:
         addresses[WORKSPACE] = gpu.alloc(max(plan.workspace, 1))
         if plan.workspace and self._device.record is not None:
             gpu.write(addresses[WORKSPACE], np.zeros(plan.workspace, np.uint8))
-        for init in plan.init:
+        self._fill(plan.init, addresses)
+
+    def _fill(self, fills: Sequence[ResolvedInit], addresses: Mapping[str, int]) -> None:
+        for init in fills:
             pattern = np.full(init.count, init.value, f"<u{init.width}")
-            gpu.write(addresses[init.source] + init.byte_offset, pattern.view(np.uint8))
+            self._gpu.write(addresses[init.source] + init.byte_offset, pattern.view(np.uint8))
+
+    def _twice(self, call: Call, plan: Resolved) -> bool:
+        """Whether the call runs again, to begin before its own end: see `EmulatorDevice`."""
+        judged = self._device.order is not None or self._device.overlap
+        same = not any(call.copied_in(name) for name in call.written if name != WORKSPACE)
+        return judged and same and self._device.record is None and any(launch.dependent for launch in plan.launches)
 
     def _check_kept(self, plan: Resolved, addresses: Mapping[str, int]) -> None:
         """KernelFault for a word that the kernels should have left as they found it."""
@@ -199,20 +211,45 @@ class EmulatorExecutable:
                 raise KernelFault(f"the kernel did not write all of {name!r} ({v.nbytes} bytes): {fault}") from fault
             arrays.host_bytes(v)[:] = np.frombuffer(content, np.uint8)
 
-    def _launch(
-        self,
-        launch: ResolvedLaunch,
-        plan: Resolved,
-        scalars: Mapping[str, float],
-        addresses: Mapping[str, int],
-        deadline: Deadline,
-    ) -> None:
-        size = launch.cluster[0] * launch.cluster[1] * launch.cluster[2]
-        places, recording = max(1, self._sms // size), None
-        if self._device.record is not None:
-            recording, places = self._device.record(launch)
+    def _launches(self, call: Call, plan: Resolved, addresses: Mapping[str, int], deadline: Deadline) -> None:
+        """Those of a call, in order, once or twice; those that may begin early together."""
+        launches = [launch for launch in plan.launches if not launch.empty]
+        fills = [init for init in plan.init if init.count and not init.kept]
+        together: list[Planned] = []
+        for number, launch in enumerate(launches * (1 + self._twice(call, plan))):
+            if fills and number == len(launches):
+                self._together(together, deadline)
+                self._fill(fills, addresses)
+            deadline.check(f"emulating {launch.entry}")
+            recording = None
+            if self._device.record is not None:
+                recording, places = self._device.record(launch)
+            else:
+                places = max(1, self._sms // (launch.cluster[0] * launch.cluster[1] * launch.cluster[2]))
+            planned = self._planned(launch, plan, call.scalars, addresses, places, limited=recording is None)
+            if not self._device.overlap:
+                self._launch(planned, launch.dependent, deadline, recording)
+                continue
+            if not launch.dependent:
+                self._together(together, deadline)
+            together.append(planned)
+        self._together(together, deadline)
+
+    def _together(self, launches: list[Planned], deadline: Deadline) -> None:
+        """Run them and empty the list."""
+        if launches:
+            self._gpu.launch_overlapped(launches, seconds=deadline.left)
+        launches.clear()
+
+    def _planned(
+        self, launch: ResolvedLaunch, plan: Resolved, scalars: Mapping[str, float], addresses: Mapping[str, int],
+        places: int, *, limited: bool,
+    ) -> Planned:  # fmt: skip
+        """A launch as the emulator takes it, with at most so many clusters of a persistent grid."""
+        from fp4emu.gpu import Planned
+
         grid = launch.grid_for(places)
-        if math.prod(grid) > MAX_EMULATED_CTAS and recording is None:
+        if math.prod(grid) > MAX_EMULATED_CTAS and limited:
             raise DeviceError(
                 f"{launch.entry} has a grid of {grid}: the emulator runs up to {MAX_EMULATED_CTAS} CTAs a launch",
                 code="FP6121",
@@ -229,19 +266,24 @@ class EmulatorExecutable:
                 params.append(struct.pack("<f", scalars[p.source]))
             else:
                 params.append(struct.pack("<i" if p.kind == "i32" else "<q", p.value))
+        module = self._modules[launch.module]
+        return Planned(module, launch.entry, grid, launch.block, launch.cluster, launch.smem, params)
+
+    def _launch(self, one: Planned, dependent: bool, deadline: Deadline, recording: Recording | None) -> None:
         try:
             self._gpu.launch(
-                self._modules[launch.module],
-                launch.entry,
-                grid,
-                launch.block,
-                cluster=launch.cluster,
-                shared_bytes=launch.smem,
-                params=params,
+                one.module,
+                one.entry,
+                one.grid,
+                one.block,
+                cluster=one.cluster,
+                shared_bytes=one.shared_bytes,
+                params=one.params,
                 seconds=deadline.left,
                 order=self._device.order,
                 checks=self._device.checks,
                 record=recording,
+                dependent=dependent,
             )
         finally:
             self._device.warnings.update(dict.fromkeys(self._gpu.warnings))

@@ -68,3 +68,47 @@ def test_what_comes_before_the_wait_is_found(second: str, order: str) -> None:
 
 def test_the_host_may_have_waited() -> None:
     _run(f"{TAKES} {WAIT}", between="read")
+
+
+def _chain(*kernels: tuple[str, bool | None], order: str = "strict", mode: str = "immediate") -> None:
+    """Launches of two CTAs one after the other: each text, and whether it is launched as a dependent one."""
+    gpu = Gpu("sm_90a", mode=mode)  # type: ignore[arg-type]
+    p, q = gpu.alloc(1024), gpu.alloc(1024)
+    for place in (p, q):
+        gpu.write(place, bytes(1024))
+    params = [a.to_bytes(8, "little") for a in (p, q)]
+    entries = "".join(f".visible .entry e{i}{DECLARED}{text}\nret; }}\n" for i, (text, _) in enumerate(kernels))
+    module = gpu.load(TOP + entries)
+    for i, (_, dependent) in enumerate(kernels):
+        gpu.launch(module, f"e{i}", (1,), (64,), params=params, order=order, dependent=dependent)  # type: ignore[arg-type]
+
+
+LETS = "griddepcontrol.launch_dependents;"
+NO_WAIT = "setp.ne.u32 %p, %r1, 77; @%p bra END; griddepcontrol.wait; END:"
+
+
+@pytest.mark.parametrize("text", ["mov.b32 %r2, 0;", NO_WAIT], ids=["none", "not-taken"])
+def test_a_dependent_launch_must_not_end_without_waiting(text: str) -> None:
+    """Else the launch after it, which waits for it alone, could begin to use what the launch before it still writes."""
+    with pytest.raises(Fault, match=r"\[dependency\] CTA \(0, 0, 0\) exits without griddepcontrol.wait"):
+        _chain((OVERWRITES, None), (text, True))
+    _chain((OVERWRITES, None), (text, False))
+    _chain((OVERWRITES, None), (text, True), order="default")
+
+
+def test_a_launch_that_is_not_dependent_comes_after_the_one_before() -> None:
+    _chain((OVERWRITES, None), (f"{READS} {WAIT}", False))
+
+
+def test_one_launch_back_is_too_few_where_the_one_between_lets_others_begin_before_it_waits() -> None:
+    """It has written nothing itself, and yet what comes next may meet the launch before it."""
+    early, late = f"{LETS} {WAIT}", f"{WAIT} {LETS}"
+    _chain((OVERWRITES, None), (late, True), (f"{READS} {WAIT}", True))
+    _chain((OVERWRITES, None), (early, True), (f"{WAIT} {READS}", True))
+    with pytest.raises(Fault, match=r"\[race\].*of the launch before"):
+        _chain((OVERWRITES, None), (early, True), (f"{READS} {WAIT}", True))
+
+
+def test_waiting_for_a_launch_that_has_not_waited_is_no_waiting_for_the_one_before_it() -> None:
+    with pytest.raises(Fault, match=r"griddepcontrol.wait in the launch before, which ends without"):
+        _chain((OVERWRITES, None), ("mov.b32 %r2, 0;", True), (f"{WAIT} {READS}", True), order="default")
