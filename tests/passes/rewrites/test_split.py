@@ -10,6 +10,7 @@ from fp4cc.passes import lower
 from fp4cc.passes.rewrites.split import split
 from fp4cc.sema import analyze
 from fp4cc.source import Source
+from fp4rt.derived import Known
 from fp4rt.sizes import evaluate
 
 PRODUCT = """
@@ -86,7 +87,7 @@ def test_the_workspace_holds_all_of_it_apart() -> None:
     lowered = lower(kernel(text), "sm_100a")
     assert list(plans(lowered)) == ["k", "k_v1", "k_2"]
     made = manifest(lowered, {}, {})
-    sizes = {"M": 96, "N": 160, "K": 64}
+    sizes = Known({"M": 96, "N": 160, "K": 64}, made.shared)
     for plan in (made.plan, made.variants[0].plan):
         assert [launch.module for launch in plan.launches] in (["k", "k_2"], ["k_v1", "k_2"])
         names = [m.name for m in plan.tensor_maps]
