@@ -54,6 +54,7 @@ from fp4cc.passes.epilogue.plan import plan_epilogue
 from fp4cc.passes.feeds.converters import plan_conversions, plan_converters
 from fp4cc.passes.feeds.promoted_scales import is_promoted
 from fp4cc.passes.feeds.scale_reading import Needs
+from fp4cc.passes.feeds.steps import Steps
 from fp4cc.passes.problem.emptiness import not_empty
 from fp4cc.passes.problem.groups import check_groups
 from fp4cc.passes.problem.unzip import released
@@ -157,6 +158,12 @@ def _swapped_candidates(work: Work, target: Target) -> list[Candidate]:
         return []
 
 
+def _conversions(work: Work, steps: Sequence[Steps]) -> tuple[list[Steps], Needs]:
+    """The mainloops with what converter warps bring of each."""
+    most = most_columns(work.problem, work.frame.kernel)
+    return plan_conversions(work.parts, work.problem, steps, work.sizes, work.required, most)
+
+
 def _lower_with(work: Work, target: Target, case: Case) -> LoweredKernel:
     work, choice = choose(work, target, case)
     promotion, problem, sizes, memory = work.promotion, work.problem, work.sizes, choice.memory
@@ -173,9 +180,7 @@ def _lower_with(work: Work, target: Target, case: Case) -> LoweredKernel:
     stages = _stages(work, choice, ring, staging, target)
     steps, needs = memory.steps, work.needs
     if needs is None:
-        steps, needs = plan_conversions(
-            work.parts, problem, steps, sizes, work.required, most_columns(problem, work.frame.kernel)
-        )
+        steps, needs = _conversions(work, steps)
     converters = plan_converters(steps, stages)
     done = "of a step's MMAs" if promoted else "after a tile's last MMA"
     pipeline, mainloops = plan_pipeline(steps, converters, cluster, memory.stage, stages, tmem, tile.n, done)
