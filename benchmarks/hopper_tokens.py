@@ -8,7 +8,7 @@ torch and a folder of kernels:
     FP4RT_ARTIFACTS=kernels python benchmarks/hopper_tokens.py
 
 Prints a table: milliseconds a step, tokens a second, times bf16's, bytes of the layers' weights, and how far the logits
-are from bf16's. torchao's ways are tried where it is installed.
+are from bf16's. The ways of torchao and transformers are tried where they are installed.
 """
 
 from __future__ import annotations
@@ -86,6 +86,22 @@ def torchao(config: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return change
 
 
+def transformers_fp8(model: Any) -> Any:
+    """Transformers' own layer of its FineGrainedFP8Config, whose kernel comes from a hub by the package `kernels`."""
+    from transformers.integrations.finegrained_fp8 import FP8Linear
+
+    for name, layer in [x for x in model.named_modules() if type(x[1]) is nn.Linear and inside(*x)]:
+        n, k = layer.weight.shape
+        blocks = layer.weight.float().view(n // 128, 128, k // 128, 128)
+        scales = blocks.abs().amax((1, 3)) / 448
+        new = FP8Linear(k, n, block_size=(128, 128)).to(layer.weight.device)
+        codes = (blocks / scales[:, None, :, None]).view(n, k).to(torch.float8_e4m3fn)
+        new.weight, new.weight_scale_inv = (nn.Parameter(x, requires_grad=False) for x in (codes, scales))
+        owner, _, attribute = name.rpartition(".")
+        setattr(model.get_submodule(owner), attribute, new)
+    return model
+
+
 WAYS: dict[str, Callable[[Any], Any]] = {
     "bf16": lambda model: model,
     **{name: ours(name) for name in ("w4a16_nvfp4", "w4a16_mxfp4", "nvfp4", "mxfp8")},
@@ -93,6 +109,8 @@ WAYS: dict[str, Callable[[Any], Any]] = {
         lambda q: q.Int4WeightOnlyConfig(group_size=128, int4_packing_format="tile_packed_to_4d")
     ),
     "torchao fp8, rows": torchao(lambda q: q.Float8DynamicActivationFloat8WeightConfig(granularity=q.PerRow())),
+    "torchao fp8 weights": torchao(lambda q: q.Float8WeightOnlyConfig()),
+    "transformers fp8, blocks of 128": transformers_fp8,
 }
 
 

@@ -5,14 +5,16 @@
 
 It needs a Hopper GPU and torch. Each kernel takes turns with each peer alone, as in hopper_weights.py; a ratio is the
 median over the passes of a kernel's time by the peer's of the same pass, with the range of the middle half. cuBLAS has
-the weights as bf16, `_scaled_mm` as FP8 with a scale a row. Weights rotate past twice the L2. The error is the largest
-difference from float64 by the largest result. A peer that refuses the operands is listed with its error.
+the weights as bf16, `_scaled_mm` as FP8 with a scale a row. A kernel that prepares weights is timed on these too, and
+how long `prepare` takes is printed. Weights rotate past twice the L2. The error is the largest difference from float64
+by the largest result. A peer that refuses the operands is listed with its error.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -78,8 +80,12 @@ def cell(kernels: dict[str, Any], m: int, n: int, k: int) -> None:
             print(f"{name} at {m} x {n} x {k}: {str(error).splitlines()[0]}", flush=True)
     a = fp4rt.Quantized.from_parts(x[0].view(torch.uint8), x[1].flatten(), None, "fp8_token", (m, k))
     bs = [fp4rt.Quantized.from_parts(*parts, None, "mxfp4", (n, k)) for parts in ws]
+    ways = {(name, ""): (kernel, bs) for name, kernel in kernels.items()}
     for name, kernel in kernels.items():
-        calls = [kernel.bind(x=a, w=w, out={"y": y}) for w in bs]
+        if kernel.manifest.prepared:
+            ways[name, " prepared"] = kernel, [kernel.prepare(w) for w in bs]
+    for (name, how), (kernel, operands) in ways.items():
+        calls = [kernel.bind(x=a, w=w, out={"y": y}) for w in operands]
         y.zero_()
         calls[0]()
         torch.cuda.synchronize()
@@ -88,11 +94,26 @@ def cell(kernels: dict[str, Any], m: int, n: int, k: int) -> None:
         for peer, other in theirs.items():
             mine, others = in_turns(graph, other)
             ratios = sorted(one / two for one, two in zip(mine, others, strict=True))
-            time = statistics.median(mine)
-            row = (f"{n} x {k}", m, name, f"{time:.1f}", f"{2e-6 * m * n * k / time:.0f}", f"{error:.1e}", peer,
+            mean = statistics.median(mine)
+            row = (f"{n} x {k}", m, f"{name}{how}", f"{mean:.1f}", f"{2e-6 * m * n * k / mean:.0f}", f"{error:.1e}",
+                   peer,
                    f"{statistics.median(others):.1f}", f"{statistics.median(ratios):.3f}",
                    f"{ratios[PASSES // 4]:.3f}-{ratios[-1 - PASSES // 4]:.3f}")  # fmt: skip
             print("|", " | ".join(map(str, row)), "|", flush=True)
+
+
+def preparing(kernels: dict[str, Any], n: int, k: int) -> None:
+    """Print how long it takes to prepare weights, its one look at the result counted, and what that leaves."""
+    for name, kernel in kernels.items():
+        if not kernel.manifest.prepared:
+            continue
+        w = fp4rt.Quantized.from_parts(*weights(n, k), None, "mxfp4", (n, k))
+        size, times = kernel.prepare(w).prepared.buffer.numel(), list[float]()
+        for _ in range(PASSES):
+            start = time.perf_counter()
+            kernel.prepare(w)
+            times.append(1e6 * (time.perf_counter() - start))
+        print(f"{name}: prepare {n} x {k}: {statistics.median(times):.0f} us, {size} bytes", flush=True)
 
 
 def main() -> None:
@@ -108,6 +129,8 @@ def main() -> None:
     print("|", " | ".join(titles), "|")
     print("|---" * len(titles) + "|")
     for n, k in SHAPES:
+        if n in given.shapes:
+            preparing(kernels, n, k)
         for m in given.rows if n in given.shapes else ():
             cell(kernels, m, n, k)
 

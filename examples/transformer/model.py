@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sysconfig
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -79,12 +80,17 @@ def in_blocks(name: str, layer: Any) -> bool:
 
 def corpus(limit: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
     """Bytes to learn and bytes to measure by: every 20th module is kept apart. `limit`: of each, in bytes."""
+    learned, measured = (torch.frombuffer(bytearray(part[:limit]), dtype=torch.uint8) for part in _modules())
+    return learned, measured
+
+
+@functools.cache
+def _modules() -> list[bytes]:
+    """The modules of the standard library, all but every 20th and these, each part one text."""
     folder = Path(sysconfig.get_paths()["stdlib"])
     files = sorted(p for p in folder.rglob("*.py") if not {"site-packages", "test", "tests"} & set(p.parts))
     texts = [path.read_bytes() for path in files]
-    parts = [b"".join(t for i, t in enumerate(texts) if (i % 20 == 7) == kept) for kept in (False, True)]
-    learned, measured = (torch.frombuffer(bytearray(part[:limit]), dtype=torch.uint8) for part in parts)
-    return learned, measured
+    return [b"".join(t for i, t in enumerate(texts) if (i % 20 == 7) == kept) for kept in (False, True)]
 
 
 def pieces_of(text: torch.Tensor, starts: torch.Tensor, context: int) -> Any:

@@ -29,7 +29,16 @@ def clearing(lowered: LoweredKernel, mainloop: Mainloop, thread: str, threads: i
     if lowered.products.contracted is None:
         return []
     calls: list[CallText] = []
-    for part, _ in mainloop.operands:
+    slotted = {feed.part for feed in mainloop.slotted}
+    for part, operand in mainloop.operands:
+        if part in slotted:  # whoever converts it makes zeros
+            continue
+        if operand.divided:
+            rows = lowered.tile.m if part.role == "A" else lowered.tile.n
+            address = f"shared_address({part.buffer}) + stage * {bytes_name(part)}"
+            found = (address, str(rows), "left", str(128 // operand.bits), thread, str(threads))
+            calls.append(CallText("clear_past_blocks", found))
+            continue
         runs = (lowered.tile.m if part.role == "A" else lowered.tile.n) // _SIDE_BY_SIDE
         address = f"shared_address({part.buffer}) + stage * {bytes_name(part)}"
         arguments = (address, str(runs), "left", str(mainloop.tile_k), thread, str(threads))

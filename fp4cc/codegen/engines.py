@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from fp4cc.codegen import context_decode, context_elementwise
+from fp4cc.codegen import context_decode, context_elementwise, context_rows
 from fp4cc.codegen.context import Frame
 from fp4cc.codegen.epilogue.hooks import EpilogueText
 from fp4cc.codegen.fragments import Function
@@ -42,6 +42,7 @@ class EngineText:
 #: By the engine's name. Promoted sums are a part of a template that can do them.
 _TEXTS = {
     "none": EngineText("common/elementwise.py.j2", context_elementwise.template_context),
+    "rows": EngineText("sm90/rows.py.j2", context_rows.template_context, context_rows.functions),
     "tcgen05": EngineText("sm100/gemm.py.j2", context_tcgen05.template_context, context_tcgen05.functions),
     "decode": EngineText("sm90/decode.py.j2", context_decode.template_context, context_decode.strip_functions),
     "wgmma_rs": EngineText("sm90/wgmma_rs/gemm.py.j2", context_wgmma_rs.template_context, scale_functions),

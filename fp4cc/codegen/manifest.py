@@ -4,21 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fp4cc.ir.lowered import LoweredKernel, OneEach
+from fp4cc.codegen.sharing import shared
+from fp4cc.ir.lowered import LoweredKernel, OneEach, Preparation
 from fp4cc.ir.serialize import to_constraint, to_typed
-from fp4rt.manifest import Launch, Manifest, PersistentGrid, Plan, Variant, place
+from fp4rt.manifest import Launch, Manifest, PersistentGrid, Plan, Prepared, Variant, place
 
 
 def plans(lowered: LoweredKernel) -> dict[str, LoweredKernel]:
     """Each kernel by the stem of its files.
 
     NAME is the one that always applies, NAME_v1, NAME_v2, ... are variants; NAME_2 is launched after any of them,
-    NAME_bf16 before some.
+    NAME_bf16 before some. NAME_rows is launched once for an argument that is prepared, and NAME_p1 ... read what it
+    leaves.
     """
     named = plans_by_stem(lowered)
     for plan in (lowered, *lowered.variants):
         named.update((other.name, other) for other in (*plan.before, *plan.after))
+    for stem, plan in prepared_by_stem(lowered).items():
+        if plan.preparation is not None:
+            named[plan.preparation.launch.name] = plan.preparation.launch
+        named[stem] = plan
     return named
+
+
+def prepared_by_stem(lowered: LoweredKernel) -> dict[str, LoweredKernel]:
+    """The plans for an argument that is prepared, by the stem of their files."""
+    return {f"{lowered.name}_p{i}": plan for i, plan in enumerate(lowered.prepared, 1)}
 
 
 def plans_by_stem(lowered: LoweredKernel) -> dict[str, LoweredKernel]:
@@ -41,17 +52,8 @@ def manifest(
         sources: sha256 of each file that the spec uses, by its path from the spec's folder.
     """
     named = plans_by_stem(lowered)
-    variants = tuple(
-        Variant(
-            name=name,
-            when=plan.when if plan.when is not None else 1,
-            plan=_plan(plan, name),
-            constraints=tuple(to_constraint(c) for c in plan.constraints),
-        )
-        for name, plan in named.items()
-        if plan is not lowered
-    )
-    return Manifest(
+    variants = tuple(_variant(name, plan) for name, plan in named.items() if plan is not lowered)
+    made = Manifest(
         name=lowered.name,
         target=lowered.target,
         kernel=to_typed(lowered.whole or lowered.kernel),
@@ -59,9 +61,38 @@ def manifest(
         constraints=tuple(to_constraint(c) for c in lowered.kernel.constraints),
         plan_constraints=tuple(to_constraint(c) for c in lowered.constraints),
         variants=variants,
+        prepared=_prepared(lowered),
         files=dict(files),
         toolchain=dict(toolchain),
         sources=dict(sources or {}),
+    )
+    return shared(made)
+
+
+def _variant(name: str, plan: LoweredKernel) -> Variant:
+    return Variant(
+        name=name,
+        when=plan.when if plan.when is not None else 1,
+        plan=_plan(plan, name),
+        constraints=tuple(to_constraint(c) for c in plan.constraints),
+    )
+
+
+def _prepared(lowered: LoweredKernel) -> tuple[Prepared, ...]:
+    """What is made once, by argument, with the plans that read it."""
+    found: dict[str, list[tuple[str, LoweredKernel, Preparation]]] = {}
+    for name, plan in prepared_by_stem(lowered).items():
+        if plan.preparation is not None:
+            found.setdefault(plan.preparation.arg, []).append((name, plan, plan.preparation))
+    return tuple(
+        Prepared(
+            arg=arg,
+            bytes=plans[0][2].bytes,
+            unfit=plans[0][2].unfit,
+            plan=_plan(plans[0][2].launch, plans[0][2].launch.name),
+            variants=tuple(_variant(name, plan) for name, plan, _ in plans),
+        )
+        for arg, plans in found.items()
     )
 
 

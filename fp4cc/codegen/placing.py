@@ -51,7 +51,9 @@ def part_text(lowered: LoweredKernel) -> Fragment:
         return ()
     step = lowered.mainloops[0].tile_k
     arguments = (f"{groups.arg}_ptr", str(groups.ragged), "batch", "k_size", str(step), "k_tiles")
-    return fragment(Call("k_first, k_count, k_steps = part_of_k", arguments))
+    by_blocks = lowered.products.a.divided  # the operands have both or neither block scales
+    function = "part_of_k_by_blocks" if by_blocks else "part_of_k"
+    return fragment(Call(f"k_first, k_count, k_steps = {function}", arguments))
 
 
 def steps_of(lowered: LoweredKernel, number: int = 0) -> str:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fp4cc.driver.build import Built, Step, build
-from fp4cc.driver.request import NO_KERNEL, Request, RequestError, only_kernel
+from fp4cc.driver.request import NO_KERNEL, PREPARED_PLANS, Request, RequestError, only_kernel
 from fp4cc.driver.stages import lower_kernels, manifest_text, plan_of_call
 from fp4rt.manifest import Manifest, loads
 
@@ -38,13 +38,18 @@ def build_for(
     calls: Mapping[str, Iterable[Mapping[str, int]]],
     kernels: Iterable[LoweredKernel],
     *,
+    prepared: bool = False,
     use_cache: bool = True,
     step: Step,
 ) -> Built:
-    """Build what certain calls run: `calls` has the sizes of those of each kernel, `kernels` are what was lowered."""
+    """Build what certain calls run: `calls` has the sizes of those of each kernel, `kernels` are what was lowered.
+
+    `prepared`: also what calls on prepared arguments do.
+    """
+    also = (PREPARED_PLANS,) if prepared else ()
     only = {
-        kernel.name: tuple(sorted({plan_of_call(kernel, sizes) for sizes in calls.get(kernel.name, ())}))
+        kernel.name: (*also, *sorted({plan_of_call(kernel, sizes) for sizes in calls.get(kernel.name, ())}))
         for kernel in kernels
-        if kernel.variants
+        if kernel.variants or kernel.prepared
     }
     return build(replace(request, only=only or None), use_cache=use_cache, step=step)

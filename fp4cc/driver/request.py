@@ -10,6 +10,8 @@ from fp4cc.driver.spec import Spec
 from fp4cc.plans import MOST_PLANS
 
 NO_KERNEL = "the file has no kernel"
+#: Stands among the numbers of plans for all those on prepared arguments.
+PREPARED_PLANS = -1
 
 
 class RequestError(ValueError):
@@ -22,7 +24,8 @@ class Request:
 
     `dims` fixes sizes; `kernel` picks one of the file's kernels, None means all. `plans`: how many a kernel with
     dynamic sizes gets at most. `only`: for each kernel the numbers of the plans that are wanted of those (0: the one
-    that always applies; None: all): what is built then serves the calls that take these plans, and no others.
+    that always applies, `PREPARED_PLANS`: those on prepared arguments; None: all): what is built then serves the calls
+    that take these plans, and no others.
     """
 
     spec: Spec

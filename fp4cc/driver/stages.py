@@ -12,7 +12,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from fp4cc.diagnostics import Diagnostic, DiagnosticError, did_you_mean
-from fp4cc.driver.request import Request, RequestError
+from fp4cc.driver.request import PREPARED_PLANS, Request, RequestError
 from fp4cc.driver.spec import Spec, used_files
 from fp4cc.ir.kernel import Kernel
 from fp4cc.ir.verify import verify
@@ -91,7 +91,8 @@ def only_plans(kernel: LoweredKernel, request: Request) -> LoweredKernel:
     numbers = request.only[kernel.name]
     kept = [plan for number, plan in enumerate((kernel, *kernel.variants)) if number and number in numbers]
     last = kernel if 0 in numbers or not kept else replace(kept.pop(), when=None)
-    return replace(last, variants=tuple(kept))
+    prepared = kernel.prepared if PREPARED_PLANS in numbers else ()
+    return replace(last, variants=tuple(kept), prepared=prepared)
 
 
 def plan_of_call(kernel: LoweredKernel, sizes: Mapping[str, int]) -> int:
@@ -118,11 +119,16 @@ def plans_of(kernel: LoweredKernel) -> dict[str, LoweredKernel]:
 
 def plan_uses(kernel: LoweredKernel) -> dict[str, str]:
     """When the runtime uses each plan, by the stem of its files, in the order in which it tries them."""
-    from fp4cc.codegen.manifest import plans_by_stem
+    from fp4cc.codegen.manifest import plans_by_stem, prepared_by_stem
     from fp4cc.explain.plans import used_where
 
+    prepared = {
+        stem: f"for {plan.preparation.arg} that is prepared, {used_where(plan.when)}"
+        for stem, plan in prepared_by_stem(kernel).items()
+        if plan.preparation is not None
+    }
     found = {stem: used_where(plan.when) for stem, plan in plans_by_stem(kernel).items() if plan.when is not None}
-    return {**found, kernel.name: used_where(None) if found else "always"}
+    return {**prepared, **found, kernel.name: used_where(None) if found else "always"}
 
 
 def manifest_text(kernel: LoweredKernel, files: Mapping[str, str], sources: Mapping[str, str] | None = None) -> str:
@@ -167,12 +173,14 @@ def ir_text(request: Request) -> str:
 
 
 def lowered_text(request: Request) -> str:
-    """The lowered kernels, without the typed kernels inside them."""
+    """The lowered kernels, without the typed kernels inside them; after each what is made once, and who reads it."""
     from fp4cc.driver.dump import dump
 
-    return "\n".join(
-        dump(kernel, skip=frozenset(("kernel", "whole", "marked"))) for kernel in lower_kernels(request)[0]
-    )
+    plans: list[LoweredKernel] = []
+    for kernel in lower_kernels(request)[0]:
+        made = {each.preparation.launch.name: each.preparation.launch for each in kernel.prepared if each.preparation}
+        plans += [kernel, *made.values(), *kernel.prepared]
+    return "\n".join(dump(plan, skip=frozenset(("kernel", "whole", "marked"))) for plan in plans)
 
 
 def python_text(request: Request) -> str:

@@ -10,6 +10,7 @@ from fp4cc.explain.elementwise import ElementwiseFigures
 from fp4cc.explain.gemm import GemmFigures
 from fp4cc.explain.memory import memory_json, memory_rows
 from fp4cc.explain.plans import PlanTable, number_of, plan_table, used_where
+from fp4cc.explain.prepared import PreparedFigures, prepared_figures
 from fp4cc.explain.rows import Row
 from fp4cc.explain.tiles import TileFigures
 from fp4cc.explain.work import choose
@@ -35,6 +36,8 @@ class Report:
     usage: ResourceUsage | None
     memory: tuple[Memory, ...]
     """Of a whole call; empty for what is launched before and after its plan."""
+    prepared: tuple[PreparedFigures, ...] = ()
+    """Of a whole call."""
 
 
 def reports(
@@ -64,6 +67,7 @@ def reports(
             memory=tuple(memory(to_typed(lowered.whole or lowered.kernel), chosen.sizes))
             if plan is chosen.plan
             else (),
+            prepared=prepared_figures(lowered, chosen.sizes) if plan is chosen.plan else (),
         )
         for plan in chosen.plan.launches
     ]
@@ -119,6 +123,7 @@ def as_json(found: Report) -> dict[str, object]:
             "code_bytes": None if found.usage is None else found.usage.code_bytes,
         },
         "memory": memory_json(found.memory),
+        **({"prepared": [each.json(found.sizes) for each in found.prepared]} if found.prepared else {}),
         **found.figures.json(),
         **(_plans(found.number, found.table) if found.table is not None else {}),
     }
@@ -140,6 +145,11 @@ def sections(found: Report) -> list[tuple[str, list[Row]]]:
         *([("shared memory", _buffers(found.plan))] if found.plan.smem.buffers else []),
         *([("scale buffers", _padding(found))] if _scale_buffers(found) else []),
         *([("memory of a call, bytes", memory_rows(found.memory))] if found.memory else []),
+        *(
+            [("prepared once", [r for each in found.prepared for r in each.rows(found.sizes)])]
+            if found.prepared
+            else []
+        ),
         *found.figures.sections(),
         *([(found.table.title, found.table.rows())] if found.table is not None else []),
     ]

@@ -25,8 +25,8 @@ def verify_lowered(lowered: LoweredKernel) -> LoweredKernel:
     """
     found = [
         found_in(plan.kernel, "lowering", text)
-        for each in (lowered, *lowered.variants)
-        for plan in each.launches
+        for each in (lowered, *lowered.variants, *lowered.prepared)
+        for plan in (*each.launches, *(() if each.preparation is None else (each.preparation.launch,)))
         for text in problems(plan)
     ]
     if found:
@@ -46,7 +46,8 @@ def problems(lowered: LoweredKernel) -> Iterator[str]:
 
 def _parts(lowered: LoweredKernel) -> Iterator[str]:
     """Parts that others need are there."""
-    multiplied = (lowered.problem is not None, lowered.engine is not None, bool(lowered.mainloops))
+    multiplies = lowered.engine is not None and getattr(lowered.engine, "multiplies", True)
+    multiplied = (lowered.problem is not None, multiplies, bool(lowered.mainloops))
     if len(set(multiplied)) > 1:
         yield "of a problem, an engine and mainloops there are some and not the others"
     if lowered.pipeline is None and any(mainloop.feeds for mainloop in lowered.mainloops):

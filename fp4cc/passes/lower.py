@@ -7,6 +7,7 @@ The steps, each of which is a function of its own:
     launches    one or two typed kernels, each lowered by itself    rewrites.split, rewrites.wide, rewrites.launches
     overlap     what blocks say of launches is kept for the end     choice.overlap
     forms       an operand converted once, by a launch before       choice.forms, rewrites.converted
+    prepared    an operand made ready once, beside the other plans  prepared, rewrites.rows
     plan        what multiplies plans a launch                      engines.registry
     verify      parts and whole hold together                       fp4cc.ir.verify_lowered
 """
@@ -29,6 +30,7 @@ from fp4cc.passes.choice.table import table
 from fp4cc.passes.engines.registry import ENGINES
 from fp4cc.passes.engines.spec import EngineSpec
 from fp4cc.passes.epilogue.blocks import TooNarrow
+from fp4cc.passes.prepared import prepared_plans
 from fp4cc.passes.problem.limits import check_limits, check_tiles, too_large
 from fp4cc.passes.rewrites.launches import join
 from fp4cc.passes.rewrites.split import split
@@ -63,7 +65,7 @@ def _launches(kernel: Kernel, target: str, plans: int) -> LoweredKernel:
     parts = split(kernel)
     if parts is None:
         try:
-            return _planned(kernel, target, plans)
+            return _planned(kernel, target, plans, preparing=True)
         except TooNarrow as narrow:
             parts = split_wide(kernel, narrow.n_axis, narrow.columns)
             if parts is None:
@@ -72,8 +74,11 @@ def _launches(kernel: Kernel, target: str, plans: int) -> LoweredKernel:
     return join(kernel, parts, _planned(parts.first, target, plans), _planned(parts.second, target, 1))
 
 
-def _planned(kernel: Kernel, target: str, plans: int) -> LoweredKernel:
-    """A launch as its engine plans it: the plan that always applies, with those of other schedules as variants."""
+def _planned(kernel: Kernel, target: str, plans: int, *, preparing: bool = False) -> LoweredKernel:
+    """A launch as its engine plans it: the plan that always applies, with those of other schedules as variants.
+
+    `preparing`: also those for an argument that is prepared, where no schedule block decides.
+    """
     blocks, kernel = applicable(kernel, Sizes.of(kernel.dims), target), without(kernel)
     forms = Forms.of(kernel, target)
     overlaps: list[Overlap] = [asked(block) for _, block in blocks]
@@ -83,12 +88,15 @@ def _planned(kernel: Kernel, target: str, plans: int) -> LoweredKernel:
         form, schedule = forms.of_block(written)
         engine = ENGINES.of(form.kernel, target, Bounds.of(form.kernel, when), schedule)
         wanted.append(_turned(forms, target, Wanted(form, engine, Case(when, schedule), written)))
+    prepared: tuple[LoweredKernel, ...] = ()
     if wanted[-1].case.schedule is None:
-        wanted[-1:] = _by_size(forms, target, plans, wanted[-1])
+        wanted[-1:], chosen = _by_size(forms, target, plans, wanted[-1])
         overlaps += overlaps[-1:] * (len(wanted) - len(overlaps))
+        if preparing and len(wanted) == len(chosen):
+            prepared = prepared_plans(kernel, target, chosen)
     made = _each_by_its_engine(kernel, target, wanted)
     *variants, plan = map(overlapped, made, overlaps)
-    return replace(plan, variants=tuple(variants))
+    return replace(plan, variants=tuple(variants), prepared=prepared)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +118,15 @@ def _turned(forms: Forms, target: str, wanted: Wanted) -> Wanted:
     return replace(wanted, form=other, engine=engine) if _offered(engine, other.kernel, target) else wanted
 
 
-def _by_size(forms: Forms, target: str, plans: int, plain: Wanted) -> list[Wanted]:
-    """The compiler's own plans: those of the table over sizes, where engines have a model. `plain`: without one."""
+def _by_size(forms: Forms, target: str, plans: int, plain: Wanted) -> tuple[list[Wanted], list[Candidate]]:
+    """The compiler's own plans, and their candidates: those of the table over sizes, where engines have a model.
+
+    `plain`: without one.
+    """
     kernel = plain.form.kernel
     open_ = any(dim.value is None and dim.expr is None for dim in kernel.dims)
     if plans == 1 and open_:
-        return [plain]
+        return [plain], []
     others = [other for other in ENGINES.known if other is not plain.engine]
     offers = [(plain.form, other, candidate) for other in others for candidate in _offered(other, kernel, target)]
     for form in (each for each in (forms.turned, forms.once) if each is not None):
@@ -124,15 +135,15 @@ def _by_size(forms: Forms, target: str, plans: int, plain: Wanted) -> list[Wante
         if found:
             break
     if not (open_ or offers):
-        return [plain]
+        return [plain], []
     own = plain.engine.candidates(kernel, target)
     if not own:
-        return [plain]
+        return [plain], []
     offers = [*((plain.form, plain.engine, candidate) for candidate in own), *offers]
     chosen = table(kernel, CHIPS[target], [candidate for *_, candidate in offers], plans)
-    if not open_:  # of sizes that are all known an engine makes the best plan itself
-        return [Wanted(*offers[each.number][:2], plain.case) for each in chosen]
-    return [Wanted(*offers[each.number][:2], each.case) for each in chosen]
+    # Of sizes that are all known an engine makes the best plan itself.
+    wanted = [Wanted(*offers[each.number][:2], each.case if open_ else plain.case) for each in chosen]
+    return wanted, [offers[each.number][2] for each in chosen]
 
 
 def _later(candidate: Candidate, clocks: Expr) -> Candidate:

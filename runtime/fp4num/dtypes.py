@@ -104,7 +104,7 @@ def _torch_numbers(x: Any, what: str) -> NDArray[Any]:
     if not name.startswith(("float", "bfloat")) or name.startswith("float4"):
         raise DataError(f"{what} is made of real numbers, not {name}")
     check_data(x)
-    x = x.detach().cpu()
+    x = x.detach().cpu().resolve_neg()
     return x.numpy() if name in ("float16", "float32", "float64") else x.float().numpy()
 
 

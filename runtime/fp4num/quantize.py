@@ -49,7 +49,7 @@ def quantize(
     starts a new atom row of scales. Raises `DataError` for a shape, and for a tensor scale that is no positive number
     or under which the tensor would vanish; `FormatError` for a format that the rule cannot make.
     """
-    f = block_format(fmt)
+    f, x = block_format(fmt), tensors.readable(x, "x")
     values = _as_f32(x, "x")
     the_rule = rule(quantizer or f.quantizer)
     if f.tensor_scale_shape(values.shape):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any
 
@@ -25,7 +25,8 @@ class Quantized:
     float32 for f32 scales, or empty without scales); `tensor_scale` a 0-d float32 array, [..] of one a batch where the
     format has `each_batch`, or None for a format without one. `offsets` [groups + 1] are those of a ragged tensor
     (`fp4num.groups`), else None. The arrays are all numpy's, or all torch tensors on one device. `q[rows, columns]`
-    slices along whole blocks.
+    slices along whole blocks. `prepared` is what a kernel has made of codes and scales once (`fp4rt.Kernel.prepare`):
+    it goes with them to other devices and into files, and not with parts of the tensor.
     """
 
     codes: Any
@@ -34,6 +35,7 @@ class Quantized:
     format: BlockFormat
     shape: tuple[int, ...]
     offsets: Any = None
+    prepared: Any = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.format, BlockFormat):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -53,12 +55,15 @@ class Quantized:
             parts.append(f"scales {_kind(self.scales)} in {self.format.layout.name}")
         if self.tensor_scale is not None:
             parts.append(f"tensor_scale {_kind(self.tensor_scale)}")
+        if self.prepared is not None:
+            parts.append(repr(self.prepared))
         return f"<{self.format.name}[{shape}]: {', '.join(parts)}>"
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickled as its arrays and the format's JSON object: it is checked as a new one where it is unpickled."""
         parts = (self.codes, self.scales, self.tensor_scale)
-        return restored, (*parts, self.format.to_json(), tuple(self.shape), self.offsets)
+        beside = () if self.prepared is None else (self.prepared,)
+        return restored, (*parts, self.format.to_json(), tuple(self.shape), self.offsets, *beside)
 
     def __getitem__(self, key: object) -> Quantized:
         """The part of the tensor at integers (not on the last axis), slices of step 1 and `...`.
@@ -81,10 +86,15 @@ class Quantized:
         """The same tensor as numpy arrays, which share the memory of tensors on the CPU."""
         return self._mapped(tensors.to_array)
 
+    def natural(self) -> Quantized:
+        """The same tensor without what a kernel has made of it: its codes and scales are those it always had."""
+        return self if self.prepared is None else replace(self, prepared=None)
+
     def _mapped(self, f: Callable[[Any], Any]) -> Quantized:
         parts = (None if x is None else f(x) for x in (self.codes, self.scales, self.tensor_scale, self.offsets))
         codes, scales, tensor_scale, offsets = parts
-        return Quantized(codes, scales, tensor_scale, self.format, self.shape, offsets)
+        prepared = None if self.prepared is None else self.prepared.moved(f, codes, scales)
+        return Quantized(codes, scales, tensor_scale, self.format, self.shape, offsets, prepared)
 
     @staticmethod
     def from_parts(
@@ -171,11 +181,13 @@ class Quantized:
         return self.scales[tensors.to_tensor(places, self.scales.device) if tensors.is_tensor(self.scales) else places]
 
 
-def restored(codes: Any, scales: Any, tensor_scale: Any, fmt: Any, shape: Any, offsets: Any) -> Quantized:
+def restored(
+    codes: Any, scales: Any, tensor_scale: Any, fmt: Any, shape: Any, offsets: Any, prepared: Any = None
+) -> Quantized:
     """The `Quantized` that `__reduce__` took apart."""
     found = BlockFormat.from_json(fmt)
     known = FORMATS.get(found.name, found)
-    return Quantized(codes, scales, tensor_scale, known if known == found else found, tuple(shape), offsets)
+    return Quantized(codes, scales, tensor_scale, known if known == found else found, tuple(shape), offsets, prepared)
 
 
 def _kind(array: Any) -> str:

@@ -130,7 +130,8 @@ def _range(key: Any, size: int, axis: int) -> Range:
     except TypeError:
         index = -size - 1
     if isinstance(key, (bool, np.bool_)) or not -size <= index < size:
-        raise DataError(f"axis {axis} of {size} is indexed by an integer within it or a slice, not {key!r}")
+        shown = type(key).__name__ if hasattr(key, "shape") and not isinstance(key, np.generic) else repr(key)
+        raise DataError(f"axis {axis} of {size} is indexed by an integer within it or a slice, not {shown}")
     return index % size, index % size + 1
 
 

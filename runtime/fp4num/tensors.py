@@ -29,7 +29,7 @@ def to_array(x: Any) -> NDArray[Any]:
         return np.asarray(x)
     check_data(x)
     torch = sys.modules["torch"]
-    tensor = x.detach().cpu()
+    tensor = x.detach().cpu().resolve_neg()
     if str(tensor.dtype).removeprefix("torch.").startswith(("bfloat", "float8", "float4")):
         tensor = tensor.view(torch.uint8 if tensor.element_size() == 1 else torch.uint16)
     return tensor.numpy()
@@ -57,9 +57,23 @@ def imported() -> Any:
 
 
 def check_data(x: Any) -> None:
-    """`DataError` for a tensor on the device "meta", which has a shape and no elements."""
+    """`DataError` for a tensor on the device "meta", which has a shape and no elements, for a sparse one, and for one
+    of a transform of torch.func."""
     if x.device.type == "meta":
         raise DataError(f"a tensor of shape {tuple(x.shape)} on the device meta has no elements")
+    torch = sys.modules["torch"]
+    if x.layout != torch.strided:
+        raise DataError(f"a tensor of the layout {x.layout}, of which only the dense one is taken: x.to_dense()")
+    if torch._C._functorch.is_functorch_wrapped_tensor(x):
+        raise DataError("a tensor inside a transform of torch.func, such as vmap, is computed outside of it")
+
+
+def readable(x: Any, what: str) -> Any:
+    """`adopted`, where numpy cannot read an array of another library by itself: one of a GPU's, say."""
+    if isinstance(x, np.ndarray) or is_tensor(x) or not hasattr(x, "__dlpack_device__"):
+        return x
+    by_numpy = hasattr(x, "__array__") and int(x.__dlpack_device__()[0]) == 1  # kDLCPU
+    return x if by_numpy else adopted(x, what)
 
 
 def adopted(x: Any, what: str) -> Any:

@@ -84,7 +84,8 @@ Input: TypeAlias = "NDArray[Any] | Tensor | Quantized | float | int"
 @dataclass(slots=True)
 class View:
     """One array: `device` is None for host memory, else the CUDA device's index; `dtype` numpy's or torch's name;
-    `masked` says that some of its elements do not count, which no kernel knows.
+    `masked` says that some of its elements do not count, which no kernel knows, and `plain` that its memory holds its
+    values.
 
     Not frozen only because that would double the time it takes to make one, several times a call.
     """
@@ -100,6 +101,7 @@ class View:
     device: int | None
     writable: bool
     masked: bool = False
+    plain: bool = True
 
 
 def view(array: object) -> View | None:
@@ -154,18 +156,43 @@ def _torch_view(tensor: Any) -> View:
         known = _torch_types.setdefault(tensor.dtype, (name, tensor.element_size()))
     name, item_size = known
     device = tensor.get_device()  # -1 in host memory
+    nbytes = item_size * tensor.numel()
+    try:
+        address = tensor.data_ptr()
+        plain = (address != 0 or nbytes == 0) and not tensor.is_neg()
+        contiguous = tensor.is_contiguous()
+    except RuntimeError:  # sparse, or of a transform
+        address, plain, contiguous = 0, False, False
     return View(
         tensor,
         "torch",
-        tensor.data_ptr(),
-        item_size * tensor.numel(),
+        address,
+        nbytes,
         item_size,
         tensor.shape,
         name,
-        tensor.is_contiguous(),
+        contiguous,
         device if device >= 0 else None,
         True,
+        False,
+        plain,
     )
+
+
+def why_not_plain(tensor: Any) -> tuple[str, str, str]:
+    """Of a tensor whose memory does not hold its values: the code of the error, what it is, and what helps."""
+    transforms: Any = sys.modules["torch"]._C._functorch
+    if transforms.is_batchedtensor(tensor):
+        return "FP6117", "is mapped by torch.vmap, and a kernel has the axes of its spec", "call it in a loop"
+    if transforms.is_functorch_wrapped_tensor(tensor):
+        return "FP6118", "is inside a transform of torch.func, and kernels have no gradient", "keep the call outside"
+    if tensor.layout != sys.modules["torch"].strided:
+        return "FP6103", f"is a tensor of the layout {tensor.layout}", "pass x.to_dense()"
+    if tensor.device.type == "meta":
+        return "FP6103", "is on the device meta, and has no elements", "as an operator, a kernel takes such tensors"
+    if tensor.is_neg():
+        return "FP6103", "is negated when it is read, and a kernel would not", "pass x.resolve_neg()"
+    return "FP6103", f"is a {type(tensor).__name__} without memory of its own", "pass the tensor that it stands for"
 
 
 def all_on_host(values: Iterable[object]) -> bool:
@@ -198,8 +225,18 @@ def host_bytes(v: View) -> np.ndarray:
     """The bytes of a contiguous array in host memory, shared with it: a flat uint8 array."""
     if v.family == "numpy":
         return v.array.reshape(-1).view(np.uint8)
-    torch = sys.modules["torch"]
-    return v.array.detach().reshape(-1).view(torch.uint8).numpy()
+    return np.asarray(_Bytes(v)) if v.nbytes else np.empty(0, np.uint8)
+
+
+class _Bytes:
+    """The memory of a tensor. What torch's own `numpy()` was asked for may never be freed or resized by others, as
+    FSDP does with a parameter that it gathered."""
+
+    __slots__ = ("__array_interface__", "_held")
+
+    def __init__(self, v: View) -> None:
+        self._held = v.array
+        self.__array_interface__ = {"data": (v.address, False), "shape": (v.nbytes,), "typestr": "|u1", "version": 3}
 
 
 def to_host(array: object) -> np.ndarray:

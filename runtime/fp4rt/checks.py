@@ -172,12 +172,6 @@ class Slot:
     def _groups(self, value: Quantized) -> int | None:
         """The number of row groups of a value for a ragged argument; the offsets themselves are compared later."""
         arg = self.arg
-        if arg.axes and arg.axes[-1].by is not None:
-            raise ArgumentError(
-                f"{arg.name!r} is {describe_axes(arg)}: blocks lie along its last axis, which cannot be ragged",
-                argument=arg.name,
-                code="FP6113",
-            )
         if (value.offsets is None) == (self.offsets is None):
             return None if value.offsets is None else int(value.offsets.shape[0]) - 1
         if value.offsets is not None:
@@ -285,6 +279,9 @@ def _check_memory(argument: str, name: str, v: View, dtype: str) -> None:
             argument=argument,
             help="pass x.filled(0), or whatever the masked elements shall count as",
         )
+    if not v.plain:
+        code, what, help = arrays.why_not_plain(v.array)
+        raise ArgumentError(f"{name!r} {what}", argument=argument, code=code, help=help)
     allowed = (arrays.NUMPY_DTYPES if v.family == "numpy" else arrays.TORCH_DTYPES)[dtype]
     if v.dtype not in allowed:
         raise ArgumentError(

@@ -78,6 +78,13 @@ CODES: dict[str, str] = {
     "FP6306": "emulated kernel faulted",
     "FP6307": "reference does not know an operation",
     "FP6308": "kernel that is timed differs from the reference",
+    # prepared arguments
+    "FP6310": "argument is prepared for another kernel",
+    "FP6311": "argument has changed since it was prepared",
+    "FP6312": "argument was prepared on another device",
+    "FP6313": "kernel prepares no argument",
+    "FP6314": "no argument to prepare is named",
+    "FP6315": "argument cannot be prepared now",
     # checkpoints
     "FP6401": "checkpoint cannot be read or written",
     "FP6402": "checkpoint lacks a tensor",

@@ -33,8 +33,9 @@ class Routing:
         experts: i32[T, k], the experts of each token, that with the largest score first; of equal scores the expert
             with the lower number comes first.
         weights: f32[T, k], what the experts' outputs are multiplied by.
-        offsets: i32[E + 1], the first row of each expert, and T * k.
-        rows: i32[T * k], the token of each row. Rows are sorted by expert, those of one expert by token.
+        offsets: i32[E + 1], the first row of each expert, and R, the number of rows.
+        rows: i32[R], the token of each row. Rows are sorted by expert, those of one expert by token. R is T * k, and
+            more where the rows of each expert are padded (`align`): such rows are at its end, and have token 0.
         places: i32[T, k], the row of each token's expert: `rows[places[t, j]] == t`.
     """
 
@@ -53,6 +54,7 @@ def route(
     renormalize: bool = True,
     bias: Any = None,
     scale: float = 1.0,
+    align: int = 1,
 ) -> Routing:
     """The `top` experts of each token with the largest scores.
 
@@ -64,10 +66,12 @@ def route(
             chosen ones' logits (Mixtral, gpt-oss); without, weights are those of the softmax over all.
         bias: f32[E], added to the scores for the choice alone (DeepSeek-V3's correction).
         scale: what weights are multiplied by at last.
+        align: as of `by_expert`.
 
     Raises ArgumentError FP6125 for logits that are no matrix, for too many experts, and for tensors of torch.
     """
     check_routing(logits, top, scores, bias)
+    check_align(align)
     x = np.asarray(logits, np.float32)
     with np.errstate(all="ignore"):
         chosen = _scores(x, scores) if bias is not None or scores == "sigmoid" else x
@@ -80,35 +84,45 @@ def route(
             weights = np.take_along_axis(_scores(x, scores), experts, 1)
             if renormalize:
                 weights = weights / weights.sum(axis=1, keepdims=True)
-    return by_expert(experts, weights * np.float32(scale), x.shape[1])
+    return by_expert(experts, weights * np.float32(scale), x.shape[1], align=align)
 
 
-def by_expert(experts: Any, weights: Any, count: int) -> Routing:
+def by_expert(experts: Any, weights: Any, count: int, *, align: int = 1) -> Routing:
     """The routing of a choice that was made elsewhere: experts[T, k] of `count` and weights[T, k].
 
+    `align`: each expert's first row, and R, is a multiple of it, as blocks of scales along rows need it (32). R is the
+    least that every choice fits in (`padded_rows`); rows that no expert needs are padding of the last one.
     Raises ArgumentError FP6125 for arrays of other shapes, and for an expert that there is not.
     """
     check_choice(experts, weights)
+    check_align(align)
     chosen = np.asarray(experts).astype(np.int32)
     if chosen.size and not 0 <= chosen.min() <= chosen.max() < count:
         raise _wrong(f"experts are {chosen.min()} to {chosen.max()}, and there are {count}: numbers from 0 on")
     flat = chosen.reshape(-1)
     order = np.argsort(flat, kind="stable")
+    sorted_by, counts = flat[order], np.bincount(flat, minlength=count)
+    first, starts = (np.cumsum(each) - each for each in (counts, -(-counts // align) * align))
+    own = np.arange(flat.size) - first[sorted_by] + starts[sorted_by]
+    rows = np.zeros(padded_rows(flat.size, count, align), np.int32)
     places = np.empty_like(order)
-    places[order] = np.arange(flat.size)
-    offsets = np.concatenate([[0], np.cumsum(np.bincount(flat, minlength=count))])
-    top = max(chosen.shape[1], 1)
+    rows[own], places[order] = order // max(chosen.shape[1], 1), own
     return Routing(
         experts=chosen,
         weights=np.asarray(weights, np.float32),
-        offsets=offsets.astype(np.int32),
-        rows=(order // top).astype(np.int32),
+        offsets=np.append(starts, rows.size).astype(np.int32),
+        rows=rows,
         places=places.reshape(chosen.shape).astype(np.int32),
     )
 
 
+def padded_rows(pairs: int, count: int, align: int) -> int:
+    """The rows that any division of so many (token, expert) pairs among `count` experts fits in, padded to `align`."""
+    return (pairs + min(count, pairs) * (align - 1)) // align * align
+
+
 def combine(y: NDArray[Any], routing: Routing) -> NDArray[Any]:
-    """[T, N] of y[T * k, N], f32, f16 or codes of bf16: each token's rows times their weights, added.
+    """[T, N] of y[R, N], f32, f16 or codes of bf16: each token's rows times their weights, added.
 
     In f32, in the order of a token's experts, the first first, and rounded once to y's type. Raises ArgumentError
     FP6125 for another number of rows.
@@ -139,6 +153,33 @@ def check_routing(logits: Any, top: int, scores: str, bias: Any, *, torch: bool 
         raise _wrong(f"bias has the shape {list(np.shape(bias))}: it is one number for each of {shape[1]} experts")
 
 
+def spread(d: NDArray[Any], routing: Routing) -> NDArray[Any]:
+    """The gradient [R, N] of `combine`'s rows, of d[T, N], that of its result: f32, f16 or codes of bf16.
+
+    A row's is its token's times its weight, rounded once; padding has 0. Raises ArgumentError FP6125 for another number
+    of tokens.
+    """
+    check_tokens(d, routing)
+    floats = d.dtype.kind == "f"
+    values = d.astype(np.float32) if floats else decode(raw_codes(d, "bf16"), "bf16")
+    found = np.zeros((len(routing.rows), values.shape[1]), np.float32)
+    found[routing.places] = values[:, None, :] * routing.weights[:, :, None]
+    return found.astype(d.dtype) if floats else np.asarray(encode(found, "bf16")).view(d.dtype)
+
+
+def check_align(align: int) -> None:
+    """Raise ArgumentError FP6125 for what rows cannot be padded to."""
+    if type(align) is not int or align < 1:
+        raise _wrong(f"align is a number of rows from 1 on, not {align!r}")
+
+
+def check_tokens(d: Any, routing: Routing) -> None:
+    """Raise ArgumentError FP6125 for tokens that are not those of a routing."""
+    tokens = routing.places.shape[0]
+    if len(d.shape) != 2 or d.shape[0] != tokens:
+        raise _wrong(f"tokens of the shape {list(d.shape)}: the routing is of {tokens}")
+
+
 def check_choice(experts: Any, weights: Any) -> None:
     """Raise ArgumentError FP6125 for what `by_expert` does not take."""
     if len(np.shape(experts)) != 2 or np.shape(experts) != np.shape(weights):
@@ -149,9 +190,9 @@ def check_choice(experts: Any, weights: Any) -> None:
 
 def check_rows(y: Any, routing: Routing) -> None:
     """Raise ArgumentError FP6125 for rows that are not those of a routing."""
-    tokens, top = routing.places.shape
-    if len(y.shape) != 2 or y.shape[0] != tokens * top:
-        raise _wrong(f"rows of the shape {list(y.shape)}: {tokens} tokens take {top} experts each, {tokens * top} rows")
+    (tokens, top), rows = routing.places.shape, routing.rows.shape[0]
+    if len(y.shape) != 2 or y.shape[0] != rows:
+        raise _wrong(f"rows of the shape {list(y.shape)}: {tokens} tokens take {top} experts each, {rows} rows")
 
 
 def _scores(x: NDArray[np.float32], kind: Scores) -> NDArray[np.float32]:

@@ -32,6 +32,7 @@ from fp4rt.reference.products import FAST_EXACT, FAST_STEP
 from fp4rt.reference.sums import sums
 from fp4rt.signature import complete_dims
 from fp4rt.typed import Arg, TypedKernel, shape_of
+from fp4rt.units import units_of
 from fp4rt.work import argument_of
 
 Generator = np.random.Generator
@@ -190,13 +191,17 @@ def _tensor(
     bound = role.bound
     if arg.format is not None:
         return _quantized(arg.format, shape, role, rng)
+    found = units_of(kernel).get(arg.name)
+    unit = 1 if found is None else found.rows
     for user in kernel.args:  # offsets and counts have a meaning of their own
         for axis, limit in zip(user.axes, shape_of(user, dims), strict=True):
             if axis.by == arg.name:
                 cuts = np.sort(rng.integers(0, limit + 1, max(0, shape[0] - 2)))
+                cuts -= cuts % unit
                 return np.concatenate([[0], cuts, [limit]]).astype(_numpy(arg))[: shape[0]]
             if axis.upto == arg.name:
-                return rng.integers(0, limit + 1, shape).astype(_numpy(arg))
+                counts = rng.integers(0, limit + 1, shape)
+                return (counts - counts % unit).astype(_numpy(arg))
     dtype = str(arg.dtype)
     if dtype == "bool":
         return rng.integers(0, 2, shape).astype(np.bool_)

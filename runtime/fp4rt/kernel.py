@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from fp4num import Quantized
 from fp4rt import arrays
 from fp4rt.arrays import Output
 from fp4rt.artifact import Artifact
@@ -14,6 +15,9 @@ from fp4rt.devices import open_device
 from fp4rt.devices.base import Device, Executable, Launcher, Quick
 from fp4rt.errors import ArgumentError, DeviceError
 from fp4rt.manifest import Manifest
+from fp4rt.plan import prepared_buffer
+from fp4rt.prepared import Preparing
+from fp4rt.preparing import prepare
 from fp4rt.resolve import Key, Resolved, resolve
 from fp4rt.signature import Call, Signature, complete_dims
 
@@ -70,12 +74,14 @@ class Kernel:
         self._device = open_device(device, artifact) if isinstance(device, str) else device
         self.executable: Executable = self._device.load(artifact)
         self.signature = Signature(artifact.manifest.kernel, self.executable.memory)
-        self._plans: dict[Key, Resolved] = {}
+        self._plans: dict[tuple[Key, frozenset[str]], Resolved] = {}
+        self.preparing = Preparing(artifact.manifest, reads=getattr(self.executable, "launches", True))
         self._host: Kernel | None = None
         self._outside: Callable[..., dict[str, Output]] | None = None
         self._op: Operator | None = None  # what torch.compile sees of a call
         self._shadowing = {a.name for a in artifact.manifest.kernel.args} & {"workspace", "stream"}
         self.quick = self.new_quick()
+        self._quantized = [s.name for s in self.signature.ins if s.format is not None]
         self._dim_names = [d.name for d in artifact.manifest.kernel.dims]
 
     @property
@@ -162,10 +168,10 @@ class Kernel:
         workspace: object | None,
         stream: object | None,
     ) -> dict[str, Output]:
-        call, launcher = self.prepare(args, out, workspace, stream)
+        call, launcher = self.checked(args, out, workspace, stream)
         launcher(None)
         if self.quick is not None and call.family == "torch":
-            self.quick.learn(args, out, workspace, call, self.resolve(call.dims))
+            self.quick.learn(args, out, workspace, call, self.resolve(call.dims, call.prepared))
         return call.outputs
 
     @_untraced
@@ -179,8 +185,24 @@ class Kernel:
         **args: object,
     ) -> Bound:
         """Check and pack the arguments once; the result runs the kernel on this same memory each time it is called."""
-        call, launcher = self.prepare(args, out, workspace, stream)
+        call, launcher = self.checked(args, out, workspace, stream)
+        if (first := getattr(launcher, "prepare", None)) is not None:
+            first()
         return Bound(self, call, launcher)
+
+    @_untraced
+    def prepare(self, value: Quantized | None = None, /, **named: Quantized) -> Quantized:
+        """Make once what plans of this kernel would make of weights at each call, or do not take otherwise.
+
+        `kernel.prepare(w)` where one argument can be prepared, or `kernel.prepare(w=w)`. The result is the same tensor
+        (same codes and scales, not copied) with a buffer of its own beside them (`prepared`): each call that gets it
+        takes the plans that read this where they are faster, and the others otherwise. It waits until all is made.
+        Where scales of a row lie too far apart, nothing is kept, and calls on the result read codes and scales.
+
+        Raises ArgumentError FP6313 (nothing of this kernel is prepared), FP6314 (which argument?), and what a call
+        raises for a value that is not the argument's.
+        """
+        return prepare(self, value, named)
 
     def new_quick(self, **how: bool) -> Quick | None:
         """A way of its own for calls like one that was checked; None where there is none. See `Quick`."""
@@ -188,7 +210,7 @@ class Kernel:
         return None if quick is None else quick(self.signature, **how)
 
     def workspace_size(self, **dims: int) -> int:
-        """The bytes of workspace a call with these dynamic dims needs."""
+        """The bytes of workspace that a call with these dynamic dims needs, on arguments that are prepared or not."""
         known = {d.name: d.value for d in self.manifest.kernel.dims if d.value is not None}
         names = {d.name for d in self.manifest.kernel.dims}
         for name, value in dims.items():
@@ -198,14 +220,16 @@ class Kernel:
                 )
             if isinstance(value, bool) or not hasattr(value, "__index__"):
                 raise ArgumentError(f"{name} is {value!r}: a dim is a whole number", argument=name, code="FP6110")
-        return self.resolve(complete_dims(self.manifest.kernel, {**known, **dims})).workspace
+        every = complete_dims(self.manifest.kernel, {**known, **dims})
+        each = [frozenset[str](), *(frozenset((name,)) for name in self.preparing.arguments)]
+        return max(self.resolve(every, prepared).workspace for prepared in each)
 
-    def resolve(self, dims: Mapping[str, int]) -> Resolved:
-        """The plan for a full set of dims; every constraint is checked. Cached."""
-        key = tuple([dims[name] for name in self._dim_names])
+    def resolve(self, dims: Mapping[str, int], prepared: frozenset[str] = frozenset()) -> Resolved:
+        """The plan for a full set of dims and the arguments that are prepared; every constraint is checked. Cached."""
+        key = tuple([dims[name] for name in self._dim_names]), prepared
         plan = self._plans.get(key)
         if plan is None:
-            plan = resolve(self.manifest, dims)
+            plan = resolve(self.manifest, dims, prepared)
             if len(self._plans) >= _MAX_PLANS:
                 self._plans.clear()
             self._plans[key] = plan
@@ -237,7 +261,7 @@ class Kernel:
         """The error for arguments of other names than the kernel's, or too few."""
         return self.signature.wrong_names(args)
 
-    def prepare(
+    def checked(
         self,
         args: Mapping[str, object],
         out: Mapping[str, object] | None = None,
@@ -254,9 +278,10 @@ class Kernel:
             call = self.signature.inputs(args)
         except ArgumentError as error:
             if error.code == "FP6109" and self.executable.memory is not None and arrays.all_on_host(args.values()):
-                return self.on_host().prepare(args, out, workspace, stream)
+                return self.on_host().checked(args, out, workspace, stream)
             raise
-        plan = self.resolve(call.dims)
+        self._add_prepared(call, args)
+        plan = self.resolve(call.dims, call.prepared)
         if stream is None:
             self.signature.outputs(call, out)
         else:
@@ -266,9 +291,22 @@ class Kernel:
             self._add_workspace(call, workspace, plan.workspace)
         return call, self.executable.bind(call, plan, stream)
 
+    def _add_prepared(self, call: Call, args: Mapping[str, object]) -> None:
+        """Add to a call what is made once of its arguments. Raises ArgumentError FP6310 to FP6312."""
+        found: list[str] = []
+        for name in self._quantized:
+            value = args[name]
+            if isinstance(value, Quantized) and value.prepared is not None:
+                buffer = self.preparing.read(name, value, call.parts)
+                if buffer is not None:
+                    call.parts[prepared_buffer(name)] = buffer
+                    found.append(name)
+        if found:
+            call.prepared = frozenset(found)
+
     def _add_workspace(self, call: Call, workspace: object, needed: int) -> None:
         v = arrays.view(workspace)
-        if v is None or not v.contiguous or not v.writable or v.masked:
+        if v is None or not v.contiguous or not v.writable or v.masked or not v.plain:
             raise ArgumentError(
                 "workspace: expected a writable contiguous numpy array or torch tensor",
                 argument="workspace",

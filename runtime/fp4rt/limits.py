@@ -15,6 +15,8 @@ from fp4rt.typed import TypedKernel, shape_of
 
 #: Of a manifest: nesting of its JSON, launches of a plan, plans, and entries of any other list.
 MAX_NESTING, MAX_LAUNCHES, MAX_VARIANTS, MAX_ENTRIES = 100, 32, 64, 20_000
+#: Sizes with names that a manifest may have.
+MAX_SHARED = 256
 #: CTAs of a launch that the emulator takes: it runs some ten thousand a minute.
 MAX_EMULATED_CTAS = 1 << 20
 

@@ -24,7 +24,14 @@ FILLS = ("zeros", "nan")
 #: The members of a plan in JSON.
 #: What a plan calls the workspace among the buffers: no argument can have this name.
 WORKSPACE = ".workspace"
+#: What a plan calls what was made once for a prepared argument, by its name.
+PREPARED = ".prepared"
 PLAN_FIELDS = ("workspace", "init", "launches", "tensor_maps")
+
+
+def prepared_buffer(arg: str) -> str:
+    """The name of the buffer beside a prepared argument."""
+    return f"{arg}{PREPARED}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import fp4num
 from fp4num import BlockFormat, Quantized
 from fp4num.formats import FORMATS, block_format
 from fp4num.rules import rule
-from fp4num.tensors import imported, is_tensor
+from fp4num.tensors import imported, is_tensor, readable
 from fp4rt import supply
 from fp4rt.errors import ArtifactError, ConstraintError, DeviceError
 
@@ -48,6 +48,7 @@ def quantize(
     quantized there by a compiled kernel where `fp4rt.supply` finds one; everything else is computed by numpy on the
     CPU, and a tensor copied there and back.
     """
+    x = readable(x, "x")
     by_rule = quantizer is None and rounding == "nearest" and scale is None and offsets is None and rng is None
     if by_rule and is_tensor(x) and x.device.type == "cuda":  # pyright: ignore[reportAttributeAccessIssue]
         device = f"cuda:{x.get_device()}"  # pyright: ignore[reportAttributeAccessIssue]

@@ -7,16 +7,17 @@ pointer reaches outside its buffer.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 from fp4num.groups import buffer_size
 from fp4rt import sizes
 from fp4rt.arrays import ITEM_SIZE
+from fp4rt.derived import Known
 from fp4rt.errors import ArtifactError, ConstraintError, DimensionError
-from fp4rt.manifest import MAP_DTYPES, Manifest, Param, PersistentGrid, Plan, TensorMap
-from fp4rt.plan import WORKSPACE, Init
+from fp4rt.manifest import MAP_DTYPES, Launch, Manifest, Param, PersistentGrid, Plan, Prepared, TensorMap, making
+from fp4rt.plan import WORKSPACE, Init, prepared_buffer
 from fp4rt.strict import Expr
 from fp4rt.typed import Arg, Constraint, TypedKernel, shape_of
 
@@ -98,7 +99,10 @@ class ResolvedInit:
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """One plan for one set of dims. `variant` is its name, "" for the manifest's own plan."""
+    """One plan for one set of dims. `variant` is its name, "" for the manifest's own plan.
+
+    `takes`: the argument that it reads as it is prepared, if it does so.
+    """
 
     variant: str
     key: Key
@@ -106,35 +110,67 @@ class Resolved:
     init: tuple[ResolvedInit, ...]
     launches: tuple[ResolvedLaunch, ...]
     tensor_maps: tuple[ResolvedMap, ...]
+    takes: str | None = None
 
     def __repr__(self) -> str:
         plan = f"plan {self.variant}" if self.variant else "plan"
         return f"<fp4rt {plan} at {', '.join(map(str, self.key))}: {len(self.launches)} launches>"
 
 
-def resolve(manifest: Manifest, dims: Mapping[str, int]) -> Resolved:
-    """The plan for these dims. ConstraintError names the first constraint that does not hold, with its place."""
+def resolve(manifest: Manifest, dims: Mapping[str, int], prepared: Container[str] = ()) -> Resolved:
+    """The plan for these dims, with the arguments `prepared`. ConstraintError names the first constraint that does not
+    hold, with its place."""
     check_constraints((*manifest.kernel.constraints, *manifest.constraints), dims)
-    variant, plan, constraints = "", manifest.plan, manifest.plan_constraints
-    for candidate in manifest.variants:
-        if _number(candidate.when, dims, f"variant {candidate.name}"):
-            variant, plan, constraints = candidate.name, candidate.plan, candidate.constraints
-            break
+    if manifest.shared:
+        dims = Known(dims, manifest.shared)
+    takes, variant, plan, constraints = _chosen(manifest, dims, prepared)
     check_constraints(constraints, dims)
+    room = {name: size for arg in manifest.kernel.args for name, size in buffer_sizes(manifest.kernel, arg, dims)}
+    if takes is not None:
+        room[prepared_buffer(takes.arg)] = _number(takes.bytes, dims, "prepared")
+    return _resolved(manifest, variant, plan, dims, room, None if takes is None else takes.arg)
+
+
+def resolve_preparation(manifest: Manifest, made: Prepared, dims: Mapping[str, int]) -> tuple[Resolved, int, int]:
+    """What prepares an argument, by the dims of its axes: the plan, the bytes of the buffer, and where in it the rows
+    that could not be made are counted."""
+    known = (*manifest.kernel.constraints, *manifest.constraints)
+    check_constraints([c for c in known if set(sizes.names(c.expr)) <= dims.keys()], dims)
+    room = dict(buffer_sizes(manifest.kernel, manifest.kernel.arg(made.arg), dims))
+    size, unfit = (_number(expr, dims, "prepared") for expr in (made.bytes, made.unfit))
+    room[prepared_buffer(made.arg)] = size
+    if not 0 <= unfit <= size - 4 or unfit % 4:
+        raise ArtifactError(f"what is made of {made.arg} has {size} bytes, and its count would be at {unfit}")
+    return _resolved(manifest, making(made.arg), made.plan, dims, room, None), size, unfit
+
+
+def _chosen(
+    manifest: Manifest, dims: Mapping[str, int], prepared: Container[str]
+) -> tuple[Prepared | None, str, Plan, tuple[Constraint, ...]]:
+    """The first plan whose condition holds: those for prepared arguments come first."""
+    own = [(made, v) for made in manifest.prepared if made.arg in prepared for v in made.variants]
+    for made, candidate in (*own, *((None, v) for v in manifest.variants)):
+        if _number(candidate.when, dims, f"variant {candidate.name}"):
+            return made, candidate.name, candidate.plan, candidate.constraints
+    return None, "", manifest.plan, manifest.plan_constraints
+
+
+def _resolved(
+    manifest: Manifest, variant: str, plan: Plan, dims: Mapping[str, int], room: dict[str, int], takes: str | None
+) -> Resolved:
     workspace = _number(plan.workspace, dims, "workspace")
     if workspace < 0:
         raise DimensionError(f"workspace: {sizes.text(plan.workspace)} is {workspace} bytes")
-    room = {name: size for arg in manifest.kernel.args for name, size in buffer_sizes(manifest.kernel, arg, dims)}
     room[WORKSPACE] = workspace
     scalar_sized = {a.name: ITEM_SIZE[str(a.dtype)] for a in manifest.kernel.args if not a.axes and a.format is None}
-    key = tuple(dims[d.name] for d in manifest.kernel.dims)
     return Resolved(
         variant,
-        key,
+        tuple(dims[d.name] for d in manifest.kernel.dims if d.name in dims),
         workspace,
         tuple(_init(i, dims, room) for i in plan.init),
         _launches(manifest, plan, dims, scalar_sized, room),
         tuple(_map(m, dims, room) for m in plan.tensor_maps),
+        takes,
     )
 
 
@@ -156,6 +192,8 @@ def check_constraints(constraints: Iterable[Constraint], dims: Mapping[str, int]
 def _number(expr: Expr, dims: Mapping[str, int], what: str) -> int:
     if type(expr) is int and abs(expr) < 1 << 63:
         return expr
+    if type(expr) is str and type(known := dims.get(expr)) is int and abs(known) < 1 << 63:
+        return known
     try:
         return int(sizes.evaluate(expr, dims))
     except sizes.SizeError as error:
@@ -226,7 +264,12 @@ def _launches(
                 raise DimensionError(f"{what}: a grid of {grid} is over the limits 2^31-1, 65535, 65535")
             if any(g % c for g, c in zip(grid, launch.cluster, strict=True)):
                 raise ArtifactError(f"{what}: the grid {grid} is no multiple of the cluster {launch.cluster}")
-        params = tuple(_param(p, dims, scalars, room) for p in launch.params)
+        params = tuple(
+            [
+                p if isinstance(p, ResolvedParam) else _param(p, dims, scalars, room)
+                for p in _params(launch, scalars, room)
+            ]
+        )
         module = launch.module or manifest.name
         out.append(
             ResolvedLaunch(
@@ -245,28 +288,28 @@ def _launches(
     return tuple(out)
 
 
-#: Parameters that are the same for all dims, by identity, which the parameter beside each keeps its own, and by the
-#: bytes of a buffer that is one number.
-_same: dict[tuple[int, int | None], tuple[Param, ResolvedParam]] = {}
-_MAX_SAME = 4096
+#: The parameters of launches, those that are the same for all dims resolved: by identity, which the launch beside them
+#: keeps its own.
+_same: dict[int, tuple[Launch, list[Param | ResolvedParam]]] = {}
+_MAX_SAME = 512
+
+
+def _params(launch: Launch, scalars: Mapping[str, int], room: Mapping[str, int]) -> list[Param | ResolvedParam]:
+    """Those of a launch. A launch belongs to one manifest, and `scalars` are that one's."""
+    known = _same.get(id(launch))
+    if known is None:
+        known = launch, [_param(p, {}, scalars, room) if _is_same(p) else p for p in launch.params]
+        if len(_same) >= _MAX_SAME:
+            _same.clear()
+        _same[id(launch)] = known
+    return known[1]
+
+
+def _is_same(p: Param) -> bool:
+    return p.kind in ("tensor_map", "f32") or (p.kind == "pointer" and p.byte_offset == 0)
 
 
 def _param(p: Param, dims: Mapping[str, int], scalars: Mapping[str, int], room: Mapping[str, int]) -> ResolvedParam:
-    key = id(p), scalars.get(str(p.source))
-    known = _same.get(key)
-    if known is not None:
-        return known[1]
-    made = _resolved_param(p, dims, scalars, room)
-    if p.kind in ("tensor_map", "f32") or (p.kind == "pointer" and p.byte_offset == 0):
-        if len(_same) >= _MAX_SAME:
-            _same.clear()
-        _same[key] = p, made
-    return made
-
-
-def _resolved_param(
-    p: Param, dims: Mapping[str, int], scalars: Mapping[str, int], room: Mapping[str, int]
-) -> ResolvedParam:
     if p.kind in ("i32", "i64"):
         value = _number(p.source, dims, f"parameter at byte {p.offset}")
         bits = 32 if p.kind == "i32" else 64
@@ -292,8 +335,8 @@ def _init(init: Init, dims: Mapping[str, int], room: Mapping[str, int]) -> Resol
 def _map(m: TensorMap, dims: Mapping[str, int], room: Mapping[str, int]) -> ResolvedMap:
     what = f"tensor map {m.name}"
     active = m.when is None or bool(_number(m.when, dims, what))
-    extents = tuple(_number(d, dims, what) for d in m.dims) if active else ()
-    strides = tuple(_number(s, dims, what) for s in m.strides) if active else ()
+    extents = tuple([_number(d, dims, what) for d in m.dims]) if active else ()
+    strides = tuple([_number(s, dims, what) for s in m.strides]) if active else ()
     start = _number(m.byte_offset, dims, what) if active else 0
     if active and 0 in extents:
         active = False  # nothing of it is ever loaded or stored, and CUDA encodes no empty tensor
@@ -305,13 +348,13 @@ def _map(m: TensorMap, dims: Mapping[str, int], room: Mapping[str, int]) -> Reso
 
 
 def _check_map(what: str, dtype: str, dims: tuple[int, ...], strides: tuple[int, ...], start: int, room: int) -> None:
-    if any(not 0 < d <= 2**32 for d in dims):
+    if min(dims) <= 0 or max(dims) > 2**32:
         raise DimensionError(f"{what}: sizes {dims} are not within 1 and 2^32")
     unit = 32 if dtype in ("B4X16_P64", "B6X16_P32") else 16
     for i, stride in enumerate(strides):
         if stride % unit or not 0 < stride < 2**40:
             raise DimensionError(f"{what}: stride {i} is {stride} bytes; TMA takes multiples of {unit} below 2^40")
     row = -(-dims[0] * MAP_DTYPES[dtype] // 8)
-    end = start + row + sum((d - 1) * s for d, s in zip(dims[1:], strides, strict=True))
+    end = start + row + sum([(d - 1) * s for d, s in zip(dims[1:], strides, strict=True)])
     if start < 0 or end > room:
         raise ArtifactError(f"{what}: it spans bytes {start} to {end} of a buffer of {room}")

@@ -20,8 +20,9 @@ from fp4rt.among import check_overlaps
 from fp4rt.arrays import Family, Output, View
 from fp4rt.checks import Slot, describe_axes, scale_source, wrong_device, wrong_rank
 from fp4rt.errors import ArgumentError
-from fp4rt.plan import WORKSPACE
+from fp4rt.plan import PREPARED, WORKSPACE
 from fp4rt.typed import Dim, TypedKernel
+from fp4rt.units import check_units, units_of
 
 Dims = dict[str, int]
 
@@ -31,7 +32,8 @@ class Call:
     """The memory of one call. `parts` maps buffer names ("c", "a.codes") to arrays; `outputs` is what is returned.
 
     `written` names the buffers that the kernel writes. `kept` names the arguments of which a launch needs or leaves
-    what was there before it: those that it also reads (`inout`), and masked outputs.
+    what was there before it: those that it also reads (`inout`), and masked outputs. `prepared` has the arguments that
+    are prepared, of which a plan may read that instead of codes and scales.
     """
 
     dims: Dims
@@ -41,10 +43,15 @@ class Call:
     outputs: dict[str, Output] = field(default_factory=dict[str, Output])
     written: list[str] = field(default_factory=list[str])
     kept: frozenset[str] = frozenset()
+    prepared: frozenset[str] = frozenset()
 
     def copied_in(self, name: str) -> bool:
         """Whether a device with memory of its own needs this buffer's content before the launch."""
         return name not in self.written or name.partition(".")[0] in self.kept
+
+    def needs(self, name: str, takes: str | None) -> bool:
+        """Whether a plan that `takes` this argument as it is prepared, or none, uses a buffer of the call."""
+        return not name.endswith(PREPARED) or name in self.written or name == f"{takes}{PREPARED}"
 
     def add_workspace(self, workspace: View) -> None:
         """Use this memory as the workspace; ArgumentError if it overlaps another buffer."""
@@ -69,6 +76,7 @@ class Signature:
         self._outputs = [a.name for a in kernel.outputs]
         self._known = frozenset((*(s.name for s in self.ins), *(a.name for a in self.params)))
         self._required = frozenset((*(s.name for s in self.ins), *(a.name for a in self.params if a.default is None)))
+        self._units = units_of(kernel)
         self._static = {d.name: d.value for d in kernel.dims if d.value is not None}
         bare = {*self._static, *(name for slot in self.ins for _, name in slot.bare)}
         #: Where dims that no axis is by itself are found: the input, its axis, the dim, the number that is added.
@@ -107,6 +115,23 @@ class Signature:
         for slot in self.ins:
             if slot.scales is not None or slot.grouped:
                 slot.check_data(args[slot.name], parts, dims)
+        check_units(self._units, parts)
+
+    def alone(self, name: str, value: object) -> Call:
+        """An input by itself, checked, with the dims that its shape has."""
+        slot, parts = next(slot for slot in self.ins if slot.name == name), dict[str, View]()
+        shape = slot.read(value, parts)
+        family = self._family(parts)
+        dims: Dims = dict(self._static)
+        for axis, dim in slot.bare:
+            if dims.setdefault(dim, shape[axis]) != shape[axis]:
+                raise self._disagreement(slot, shape, dim, dims[dim])
+        for axis, dim, number in slot.shifted:
+            dims.setdefault(dim, shape[axis] - number)
+        if shape != slot.shape(dims):
+            raise _wrong_shape(slot, shape, slot.shape(dims), "")
+        slot.check_data(value, parts, dims)
+        return Call(dims, {}, parts, family)
 
     def wrong_names(self, args: Mapping[str, object]) -> ArgumentError:
         """The error for names that are not those of the arguments."""

@@ -112,6 +112,7 @@ def _fixed(expr: Expr, depth: int) -> bool:
         return False
     operator, operands = expr[0], expr[1:]
     known = operator in _BINARY and len(operands) == 2 or operator in _FOLD and len(operands) > 1
+    known = known or operator in ("and", "or") or (operator == "where" and len(operands) == 3)
     return known and all(_fixed(operand, depth + 1) for operand in operands)
 
 
@@ -122,16 +123,37 @@ def _function(expr: Expr) -> _Function:
     if isinstance(expr, str):
 
         def named(dims: Mapping[str, int]) -> int:
-            value = dims.get(expr)
-            if type(value) is int and _LOW <= value <= _HIGH:
-                return value
-            return _evaluate(expr, dims, 0)
+            try:
+                value = dims[expr]
+            except KeyError:
+                return _evaluate(expr, dims, 0)
+            return value if type(value) is int and _LOW <= value <= _HIGH else _evaluate(expr, dims, 0)
 
         return named
-    operator, first, *rest = str(expr[0]), *(_function(operand) for operand in expr[1:])
-    apply = (_BINARY | _FOLD)[operator]
+    operator, operands = str(expr[0]), [_function(operand) for operand in expr[1:]]
+    if operator in ("and", "or"):
+        return _of_conditions(operator == "or", operands)
+    if operator == "where":
+        condition, yes, no = operands
+        return lambda dims: yes(dims) if condition(dims) else no(dims)
+    return _of_numbers(expr, (_BINARY | _FOLD)[operator], operands)
+
+
+def _of_numbers(expr: Sequence[Expr], apply: Callable[[int, int], int], operands: Sequence[_Function]) -> _Function:
+    """Of an operator that takes numbers, all of them one after the other."""
     if type(expr[1]) is str and len(expr) == 3 and type(expr[2]) is int:
         return _of_a_name(expr, apply, expr[1], expr[2])
+    first, *rest = operands
+    if len(rest) == 1:
+        (last,) = rest
+
+        def pair(dims: Mapping[str, int]) -> int | bool:
+            result = apply(first(dims), last(dims))
+            if not _LOW <= result <= _HIGH:
+                raise SizeError("the value leaves the signed 64-bit range")
+            return result
+
+        return pair
 
     def value(dims: Mapping[str, int]) -> int | bool:
         result: int = first(dims)
@@ -144,11 +166,26 @@ def _function(expr: Expr) -> _Function:
     return value
 
 
+def _of_conditions(decisive: bool, conditions: Sequence[_Function]) -> _Function:
+    """Of `or`, where one that holds decides, and of `and`."""
+
+    def value(dims: Mapping[str, int]) -> bool:
+        for condition in conditions:
+            if bool(condition(dims)) is decisive:
+                return decisive
+        return not decisive
+
+    return value
+
+
 def _of_a_name(expr: Expr, apply: Callable[[int, int], int], name: str, number: int) -> _Function:
     """Of an operator with a name and a number, as most are."""
 
     def value(dims: Mapping[str, int]) -> int | bool:
-        known = dims.get(name)
+        try:
+            known = dims[name]
+        except KeyError:
+            return _evaluate(expr, dims, 0)
         if type(known) is not int or not _LOW <= known <= _HIGH:
             return _evaluate(expr, dims, 0)
         result = apply(known, number)
@@ -165,9 +202,11 @@ def _evaluate(expr: Expr, dims: Mapping[str, int], depth: int) -> int | bool:
     if isinstance(expr, int):
         return _ranged(expr)
     if isinstance(expr, str):
-        if expr not in dims:
-            raise SizeError(f"unknown dimension {expr!r}")
-        return _ranged(int(dims[expr]))
+        try:
+            value = dims[expr]
+        except KeyError:
+            raise SizeError(f"unknown dimension {expr!r}") from None
+        return _ranged(int(value))
     operator, operands = _split(expr)
     if operator in ("and", "or"):
         decisive = operator == "or"

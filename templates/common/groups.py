@@ -34,6 +34,27 @@ def part_of_k(pointer, ragged, group, rows, step, most):
     return start, end - start, cutlass.min(cutlass.max(tiles_of(start, end, step), 1), most)
 
 
+def part_of_k_by_blocks(pointer, ragged, group, rows, step, most):
+    """The same of operands with block scales along the rows, where groups start at multiples of 32."""
+    start, end = rows_of_group(pointer, ragged, group + 1, group, rows)
+    start, end = start & -32, end & -32  # TMA takes no other start; of a wrong one the numbers are wrong
+    return start, end - start, cutlass.min(cutlass.max(tiles_of(start, end, step), 1), most)
+
+
+@cute.jit
+def clear_past_blocks(
+    address, rows: cutlass.Constexpr, left, chunk: cutlass.Constexpr, thread, threads: cutlass.Constexpr
+):
+    """Set elements from number `left` on to 0 in `rows` rows of 128 bytes in the 128-byte swizzle.
+
+    A chunk of 16 bytes has `chunk` elements; `left` is a multiple of it. `threads` call it together.
+    """
+    zero = Int32(0)
+    for row in cutlass.range(thread, rows, threads, unroll=1):
+        for i in cutlass.range(left // chunk, 8, unroll=1):
+            shared_store_4_words(address + row * 128 + ((i ^ row & 7) << 4), [zero, zero, zero, zero])
+
+
 @cute.jit
 def clear_past(address, runs: cutlass.Constexpr, row, rows: cutlass.Constexpr, thread, threads: cutlass.Constexpr):
     """Set rows from `row` on to 0 of each of `runs` runs of `rows` rows of 128 bytes. `threads` call it together."""

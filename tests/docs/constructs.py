@@ -186,6 +186,13 @@ def arguments() -> Iterator[Construct]:
         out="out c : f32[E, N, K]",
         dims="E, M, N, K",
     )
+    yield product(
+        "ragged columns of blocks contracted (`nvfp4[N, M by offsets]`)",
+        "c = a @ b.T",
+        args="in offsets : i32[E + 1]; in a : nvfp4[N, M by offsets]; in b : nvfp4[K, M by offsets]",
+        out="out c : f32[E, N, K]",
+        dims="E, M, N, K",
+    )
     yield plain(
         "elementwise over ragged rows",
         "y = silu(x)",
@@ -447,7 +454,8 @@ def schedules() -> Iterator[Construct]:
         "overlap late",
     )
     for field in fields:
-        yield product(f"`{field}`", schedule=f"{{ {field} }}")
+        aligned = {"dims": "M, N = 512, K"} if field == "store tma" else {}  # TMA must be able to store every tile
+        yield product(f"`{field}`", schedule=f"{{ {field} }}", **aligned)
     yield product("`when` on a dynamic dim", schedule="when M <= 128 { stages 3 }")
 
 

@@ -19,17 +19,25 @@ import pytest
 from fp4cc.codegen.emit import emit
 from fp4cc.codegen.manifest import manifest, plans
 from fp4cc.ir.lowered import LoweredKernel
+from fp4cc.ir.serialize import to_typed
 from fp4cc.passes import lower
 from fp4cc.sema import analyze
 from fp4cc.source import Source
 from fp4rt import Artifact, random_inputs
 from fp4rt.devices.emulator import EmulatorDevice
+from fp4rt.manifest import Manifest, Plan
 from fp4rt.trial import Trial, run_trial
 
 from ..unoptimized import unoptimized
 
 Run = Callable[..., Trial]
 _numbers = count()
+
+
+def on_reference(text: str) -> Artifact:
+    """The first kernel of a text for the reference device alone: nothing is compiled."""
+    kernel = to_typed(analyze(Source("spec.fp4", text), None).raise_errors().kernels[0])
+    return Artifact(Manifest(kernel.name, "sm_90a", kernel, Plan(launches=())))
 
 
 class Compiler:

@@ -298,7 +298,7 @@ def test_masked_outputs_go_to_the_device_with_what_they_hold(reference: Load) ->
     top = Value("max", (0,), "f32", ("E",), {"over": "M"})
     kernel = reference(TypedKernel("masked", (Dim("E"), Dim("M")), args, (x, top), (Store("y", 0), Store("top", 1))))
     given = {"x": np.ones((2, 3), np.float32), "counts": np.array([1, 3], np.int32), "z": np.zeros(2, np.float32)}
-    call, _ = kernel.prepare(given)
+    call, _ = kernel.checked(given)
     assert {name: call.copied_in(name) for name in call.parts} == {
         "counts": True, "x": True, "z": True, "y": True, "top": False
     }  # fmt: skip

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fp4num import decode, encode
 from fp4num.dtypes import codes_dtype
 from fp4rt import ArgumentError
-from fp4rt.experts import Scores, by_expert, combine, route
+from fp4rt.experts import Scores, by_expert, combine, padded_rows, route, spread
 
 
 def loop(logits: np.ndarray, top: int, bias: np.ndarray | None, scores: Scores) -> tuple[list[list[int]], list[int]]:
@@ -49,6 +49,44 @@ def test_routing_is_what_loops_do(tokens: int, count: int, seed: int, kind: str)
             tuple(x) for x in np.argwhere((found.places >= own.start) & (found.places < own.stop))
         }
     assert all(a.dtype == np.int32 for a in (found.experts, found.offsets, found.rows, found.places))
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 30), st.integers(1, 12), st.integers(0, 99), st.sampled_from([2, 8, 32]))
+def test_rows_of_experts_are_padded(tokens: int, count: int, seed: int, align: int) -> None:
+    rng = np.random.default_rng(seed)
+    top = int(rng.integers(1, count + 1))
+    logits = rng.normal(size=(tokens, count)).astype(np.float32)
+    plain, padded = route(logits, top), route(logits, top, align=align)
+    assert (padded.experts == plain.experts).all() and (padded.weights == plain.weights).all()
+    assert (padded.offsets % align == 0).all() and padded.offsets[-1] == len(padded.rows)
+    assert len(padded.rows) == padded_rows(tokens * top, count, align) >= tokens * top
+    for e in range(count):
+        n = plain.offsets[e + 1] - plain.offsets[e]
+        first = padded.offsets[e]
+        own = padded.rows[first : padded.offsets[e + 1]]
+        assert (own[:n] == plain.rows[plain.offsets[e] : plain.offsets[e + 1]]).all() and not own[n:].any()
+        assert e == count - 1 or len(own) - n < align
+    assert (padded.rows[padded.places] == np.arange(tokens)[:, None]).all()
+    assert (np.searchsorted(padded.offsets, padded.places, side="right") - 1 == padded.experts).all()
+    y = rng.integers(-4, 5, (tokens * top, 3)).astype(np.float32)
+    wide = np.full((len(padded.rows), 3), np.nan, np.float32)
+    wide[padded.places] = y[plain.places]
+    np.testing.assert_array_equal(combine(wide, padded), combine(y, plain))
+
+
+def test_gradients_go_to_the_rows_of_a_token() -> None:
+    rng = np.random.default_rng(5)
+    routing = route(rng.normal(size=(9, 5)).astype(np.float32), 3, align=8)
+    d = rng.normal(size=(9, 6)).astype(np.float32)
+    found, wanted = spread(d, routing), np.zeros((len(routing.rows), 6), np.float32)
+    for t in range(9):
+        for j in range(3):
+            wanted[routing.places[t, j]] = routing.weights[t, j] * d[t]
+    assert (found == wanted).all()
+    codes = np.asarray(encode(d, "bf16"))
+    exact = spread(decode(codes, "bf16"), routing)
+    assert (spread(codes, routing) == encode(exact, "bf16")).all()
 
 
 def test_the_weights_of_each_kind_of_model() -> None:
@@ -94,6 +132,8 @@ def test_rows_are_added_in_the_order_of_a_tokens_experts(dtype: str) -> None:
     (lambda x: route(x, 1, bias=x), "bias has the shape"),
     (lambda x: by_expert(np.array([[0, 4]]), np.ones((1, 2)), 4), "experts are 0 to 4, and there are 4"),
     (lambda x: by_expert(np.array([[0, 1]]), np.ones((1, 3)), 4), r"\[tokens, top\], not of shape \[1, 2\], \[1, 3\]"),
+    (lambda x: route(x, 1, align=0), "align is a number of rows from 1 on, not 0"),
+    (lambda x: spread(x[1:], route(x, 1)), r"tokens of the shape \[2, 4\]: the routing is of 3"),
     (lambda x: combine(x, route(x, 2)), "3 tokens take 2 experts each, 6 rows"),
 ])  # fmt: skip
 def test_what_cannot_be_routed(call: Any, message: str) -> None:

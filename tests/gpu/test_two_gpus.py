@@ -1,7 +1,7 @@
 """Tensor parallel layers over NCCL, each rank on a GPU of its own: what the ranks check is in parallel_worker.py.
 
 Kernels come from `FP4RT_ARTIFACTS`, a folder made by `fp4cc recipes build RECIPE.. -o DIR --target sm_90a` of all
-recipes for inference and nvfp4_training.
+recipes for inference and training.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ pytestmark = pytest.mark.gpu
 
 WORKER = Path(__file__).parents[1] / "fp4rt" / "torch" / "parallel_worker.py"
 INFERENCE = [name for name, recipe in RECIPES.items() if recipe.kind == "inference"]
+#: With DDP and FSDP2.
+TRAINING = [name for name, recipe in RECIPES.items() if recipe.kind in ("training", "qat")]
 
 
 def test_two_ranks_are_one_layer(tmp_path: Path) -> None:
@@ -39,4 +41,4 @@ def test_two_ranks_are_one_layer(tmp_path: Path) -> None:
     for process, out in zip(ranks, outputs, strict=True):
         assert process.returncode == 0, out
         found = [line.split()[0] for line in out.splitlines() if line.endswith(" equal")]
-        assert found == [*INFERENCE, "DDP", "FSDP2", "errors"]
+        assert found == [*INFERENCE, *TRAINING, "errors"]

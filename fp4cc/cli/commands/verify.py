@@ -161,9 +161,8 @@ def command(
         line.step("checking and lowering the spec")
         found = planned(request)
         shapes = {kernel.name: interesting_shapes(manifest, call) for kernel, manifest in found}
-        for built in build_for(
-            request, shapes, [kernel for kernel, _ in found], use_cache=not no_cache, step=line.step
-        ).kernels:
+        lowered = [kernel for kernel, _ in found]
+        for built in build_for(request, shapes, lowered, prepared=True, use_cache=not no_cache, step=line.step).kernels:
             results[built.name] = list(
                 _runs(built, device, shapes[built.name], delays, seed, line, _Judged(order, dict(checks), warned))
             )
@@ -218,17 +217,25 @@ def _runs(
             plans += [("emulator, overlapped", first, shapes), ("emulator, overlapped in turns", drawn, shapes[:1])]
     else:
         plans = [(kernel.device, kernel, shapes)]
-    total, done = sum(len(chosen) for _, _, chosen in plans), 0
-    for mode, loaded, chosen in plans:
-        for dims in chosen:
-            done += 1
-            line.step(f"{built.name}, run {done} of {total}: {sizes_text(dims)}, {mode}")
-            try:
-                trial = run_trial(loaded, reference, random_inputs(artifact.manifest, dims, seed), dims)
-            except KernelFault as fault:
-                yield _Run(mode, dims, None, fault.message)
-            else:
-                yield _Run(mode, dims, trial)
+    runs = [(mode, loaded, dims, "") for mode, loaded, chosen in plans for dims in chosen]
+    runs += [
+        (f"{mode}, {made.arg} prepared", loaded, dims, made.arg)
+        for made in artifact.manifest.prepared
+        for mode, loaded, chosen in plans
+        for dims in chosen
+        if loaded.resolve(dims, frozenset((made.arg,))).takes
+    ]
+    for done, (mode, loaded, dims, arg) in enumerate(runs, 1):
+        line.step(f"{built.name}, run {done} of {len(runs)}: {sizes_text(dims)}, {mode}")
+        inputs = random_inputs(artifact.manifest, dims, seed)
+        try:
+            if arg:
+                inputs[arg] = loaded.prepare(**{arg: inputs[arg]})
+            trial = run_trial(loaded, reference, inputs, dims)
+        except KernelFault as fault:
+            yield _Run(mode, dims, None, fault.message)
+        else:
+            yield _Run(mode, dims, trial)
 
 
 def _emulated(

@@ -194,6 +194,8 @@ def store_scales(
     wide, stored = fmt.block[1], fmt.stored[1]
     if isinstance(wide, int) and isinstance(stored, int):
         start, length = divided(_parens(start), stored), divided(length, stored)
+        if plan.along == "rows":
+            end = [divided(each, stored) for each in end]
         if wide != stored:
             scales = f"repeated({scales}, {wide // stored})"
     batch = ["batch"] if lowered.epilogue.problem.batch_axes else []
@@ -206,7 +208,8 @@ def quantized_place(lowered: LoweredKernel, output: EpilogueOutput) -> list[str]
     plan, fmt = output.quantization, output.format
     _, rows, start, length = extent_of(plan)
     first = "column" if plan.along == "rows" else "m0 + 32 * warp"
-    left, unit = packed_bytes(f"({length} - {_parens(start)})", fmt.bits), _unit(fmt)
+    stop = rows_end(lowered) if plan.along == "rows" else length
+    left, unit = packed_bytes(f"({stop} - {_parens(start)})", fmt.bits), _unit(fmt)
     return [
         _codes_address(lowered, output, first),
         packed_bytes(length, fmt.bits),
@@ -257,15 +260,18 @@ def quantized_coordinates(output: EpilogueOutput) -> tuple[str, str]:
 
 
 def scale_lines(lowered: LoweredKernel, output: EpilogueOutput) -> tuple[str, str, str | None]:
-    """This thread's line in the scales, how many there are, and the one after the last that counts, if that differs.
+    """This thread's line in the scales, how many there are, and where the group ends, if it does not with them.
 
-    Of ragged rows that share rows of atoms, each group starts a new one.
+    Of ragged rows that share rows of atoms, each group starts a new one. Where lines lie along the rows, the group ends
+    within each of them, at a whole block.
     """
     line, rows, _, _ = extent_of(output.quantization)
     space = lowered.epilogue.problem
     if space.groups is None:
         return line, rows, None
     end = rows_end(lowered)
+    if output.quantization.along == "rows":
+        return line, rows, end
     if not space.ragged or output.format.layout.extent("row") == output.format.stored[0] == 1:
         return line, rows, end
     place = f"{{}} - group_first + {CTA_ROWS} * atoms_before"
@@ -290,8 +296,10 @@ def _store_function(lowered: LoweredKernel, output: EpilogueOutput) -> Function:
     end = ["end"] if lowered.epilogue.problem.groups is not None else []
     each = [f"offset = {name}_scale_offset({place})"]
     paired = plan.pads and plan.measure == "line" and _in_pairs(fmt)
-    inside = f"row < {'end' if end else 'rows'}"
-    number, stored = 2 if paired else 1, f"both({inside}, k < blocks)"
+    within = "rows" if not end or plan.along == "rows" else "end"
+    last = "end" if end and plan.along == "rows" else "blocks"
+    inside = f"row < {within}"
+    number, stored = 2 if paired else 1, f"both({inside}, k < {last})"
     if plan.pads and _padded(layout):
         each.append(f"scale = where_int({stored}, scale, {_pad(fmt)})")
         if paired:
@@ -309,7 +317,7 @@ def _store_function(lowered: LoweredKernel, output: EpilogueOutput) -> Function:
         if isinstance(tall, int):
             first, row, rows = remainder("row", tall), divided("row", tall), rounded_up("rows", tall)
         before = [f"first = {first} == 0  # one row of a block stores its scale", f"row, rows = {row}, {rows}"]
-        if end:
+        if within == "end":
             before.append(f"end = {rounded_up('end', tall) if isinstance(tall, int) else '1'}")
     pads = ", padding included" if plan.pads and _padded(layout) else ""
     arguments = ("scales_ptr", *batch, "row", "k", "scales", *_batches(lowered, output), "rows", "blocks", *end)

@@ -40,6 +40,8 @@ def _calls(feed: Converted, stage: Stage) -> FeedCalls:
             after.append(_read_ahead(feed, feed.scales, reader, f"{first} + {row}", "k_tile + 1"))
             arguments.append("scales")
     arguments += [f"shared_address(operands) + {slot(lowered, part)}", "thread"]
+    if feed.operand.divided:
+        arguments.append(f"k_count - k_tile * {TILE_K}")
     after.append(CallText(_function_name(feed), tuple(arguments)))
     warps = feed.rows // 32
     only_if = None
@@ -61,7 +63,10 @@ def _of_atom(lowered: LoweredKernel, feed: Converted, scales: Scales, row: str) 
 
 def _read_ahead(feed: Converted, scales: Scales, reader: ReaderText, row: str, step: str) -> CallText:
     """The call that has a row's scales of a step loaded."""
-    arguments = [_ahead_name(feed), reader.reader.param, row, step, str(scales.rows), *reader.arguments]
+    arguments = [_ahead_name(feed), reader.reader.param, row, step, str(scales.rows)]
+    if feed.operand.divided:
+        arguments += ["k_first", "k_count"]
+    arguments += reader.arguments
     return CallText(_ahead_function_name(reader), tuple(arguments))
 
 
@@ -99,22 +104,28 @@ def _functions(feed: Converted, lowered: LoweredKernel) -> list[Function]:
     reader = _reader(lowered, feed)
     if feed.scales is None or reader is None:
         return [_row_function(feed)]
-    ahead = _ahead_function(feed.operand.arg, feed.scales, reader)
+    ahead = _ahead_function(feed, feed.scales, reader)
     return [*reader.functions(), ahead, _row_function(feed)]
 
 
-def _ahead_function(arg: str, scales: Scales, reader: ReaderText) -> Function:
+def _ahead_function(feed: Converted, scales: Scales, reader: ReaderText) -> Function:
     """The function that has scales of a row and a step loaded."""
-    if scales.per_step > 1:
+    end, in_groups = reader.reader.blocks, feed.operand.divided
+    if in_groups:
+        end = divided("(k_first + k_count)", scales.block)
+        k = f"{divided(f'(k_first + {TILE_K} * step)', scales.block)}{' + i' * (scales.per_step > 1)}"
+        k = f"({k.removesuffix(' + i')}) + i" if k.endswith(" + i") else k
+    elif scales.per_step > 1:
         k = f"{scales.per_step} * step + i"
     else:
         k = divided("step", scales.block // TILE_K) if scales.block else "0"
-    head = ["found", "scales_ptr", "row", "step", str(scales.rows), *reader.arguments]
-    doc = f"Have {arg}'s scales of a row and a step loaded into `found`, a byte each; 0 past the edges."
+    part = ["k_first", "k_count"] if in_groups else []
+    head = ["found", "scales_ptr", "row", "step", str(scales.rows), *part, *reader.arguments]
+    doc = f"Have {feed.operand.arg}'s scales of a row and a step loaded into `found`, a byte each; 0 past the edges."
     each = fragment(
         f"k = {k}",
         f"address = start + {reader.block_offset('k')}",
-        f"found[i] = load_b8(address, both(row < {scales.rows}, k < {reader.reader.blocks}))",
+        f"found[i] = load_b8(address, both(row < {scales.rows}, k < {end}))",
     )
     start = f"start = global_address(scales_ptr, {reader.row_offset('row')}, 1)"
     body = fragment(start, Block(f"for i in range({scales.per_step}):", each))
@@ -134,13 +145,11 @@ def _row_function(feed: Converted) -> Function:
     pairs = f'pairs = pairs_of_{operand.element}({words}, "{wide}")'
     note = "  # 8 elements are a chunk of 16 bytes"
     if groups > 1:
-        store = fragment(f"chunk = {chunks} * i + j", *_store(scales, wide, "j"))
+        store = fragment(f"chunk = {chunks} * i + j", *_store(feed, "j"))
         by_chunk = Block(f"for j in range({chunks}):{note}", store)
         convert = fragment(Block(f"for i in range({groups}):", fragment(pairs, by_chunk)))
     else:
-        convert = fragment(
-            pairs, Block(f"for chunk in range({chunks}):{note}", fragment(*_store(scales, wide, "chunk")))
-        )
+        convert = fragment(pairs, Block(f"for chunk in range({chunks}):{note}", fragment(*_store(feed, "chunk"))))
     what, head, scale = operand.element, ["codes", "slot", "row"], []
     if scales is not None:
         what += f" with {scales.type} scales per {scales.block or 'row'}"
@@ -148,17 +157,25 @@ def _row_function(feed: Converted) -> Function:
         made = f'scales_of_e4m3(scales, "{wide}")' if scales.type == "e4m3" else "scales_of_e8m0(scales)"
         scale = [f"scale = {made}"]
     doc = f"A row of {TILE_K} elements ({what}) as {wide}, in the swizzle that wgmma reads."
+    if operand.divided:
+        head.append("left")
+        doc += " From `left` on, 0."
     return Function(_function_name(feed), tuple(head), doc, fragment(*scale, *convert))
 
 
-def _store(scales: Scales | None, wide: str, place: str) -> list[Line]:
+def _store(feed: Converted, place: str) -> list[Line]:
     """Chunk number `place` of the pairs at hand, scaled, to the row's chunk in the slot."""
+    scales, wide = feed.scales, feed.to
     chunk = f"pairs[4 * {place} : 4 * {place} + 4]"
     if scales is not None:
         which = f"8 * chunk // {scales.block}" if scales.per_step > 1 else "0"
         chunk = f'[scaled(pair, scale[{which}], "{wide}") for pair in {chunk}]'
+    zeros: list[Line] = []
+    if feed.operand.divided:  # what follows is the next group's: zeros stand in for it
+        zeros = [Line("chunk_pairs = [where_int(8 * chunk < left, pair, 0) for pair in chunk_pairs]")]
     return [
         Line(f"chunk_pairs = {chunk}"),
+        *zeros,
         Line("shared_store_4_words(slot + row * 128 + ((row & 7 ^ chunk) << 4), chunk_pairs)"),
     ]
 

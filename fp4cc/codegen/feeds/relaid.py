@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fp4cc.codegen.feeds.spec import CallText, FeedCalls, FeedText, Stage, members, place_in_stage
 from fp4cc.codegen.fragments import Block, Call, Function, fragment
+from fp4cc.codegen.scale_layout import divided
 from fp4cc.codegen.scale_reading import ReaderText
 from fp4cc.ir.lowered import LoweredKernel
 from fp4cc.ir.lowered_converters import Relaid
@@ -19,7 +20,14 @@ def _calls(relaid: Relaid, stage: Stage) -> FeedCalls:
     if of_team > 1:
         first += f" + member * {128 // of_team}"
         place += f" + member * {16 // of_team}"
-    arguments = [relaid.scales.param, first, "lane", f"k_tile * {relaid.per_row}", relaid.rows, *reader.arguments]
+    step, operand = f"k_tile * {relaid.per_row}", stage.mainloop.operand(relaid.part)
+    ends: list[str] = []
+    if operand.divided:
+        block = operand.format.stored[1]
+        assert isinstance(block, int)
+        step = f"({divided('k_first', block)}) + {step}"
+        ends = [divided("(k_first + k_count)", block)]
+    arguments = [relaid.scales.param, first, "lane", step, relaid.rows, *ends, *reader.arguments]
     fetched = f"fetched_{relaid.name}"
     return FeedCalls(
         before=(CallText(f"{fetched} = fetch_{relaid.name}", tuple(arguments)),),
@@ -28,10 +36,11 @@ def _calls(relaid: Relaid, stage: Stage) -> FeedCalls:
 
 
 def _functions(relaid: Relaid, lowered: LoweredKernel) -> list[Function]:
-    return [*ReaderText(relaid.name, relaid.scales).functions(), _fetch(relaid, members(lowered))]
+    in_groups = lowered.products.contracted is not None
+    return [*ReaderText(relaid.name, relaid.scales).functions(), _fetch(relaid, members(lowered), in_groups=in_groups)]
 
 
-def _fetch(relaid: Relaid, of_team: int) -> Function:
+def _fetch(relaid: Relaid, of_team: int, *, in_groups: bool) -> Function:
     """The function that loads this lane's scales of a stage to registers."""
     reader, scales = ReaderText(relaid.name, relaid.scales), relaid.scales
     count, rows = relaid.per_row, 128 * relaid.row_atoms
@@ -44,14 +53,15 @@ def _fetch(relaid: Relaid, of_team: int) -> Function:
         words = "[first_bytes(word, left - 4 * i) for i, word in enumerate(words)]"
     each = fragment(
         "row = first_row + further + lane",
-        f"left = where_int(row < {relaid.rows}, {scales.blocks} - k, 0)",
+        f"left = where_int(row < {relaid.rows}, {'end' if in_groups else scales.blocks} - k, 0)",
         f"start = global_address(scales_ptr, {reader.row_offset('row')}, 1)",
         Call("words = gather_scales", (places, str(scales.width), "left")),
         f"fetched.append({words})",
     )
     body = fragment("fetched = []", Block(f"for further in {steps}:", each), "return fetched")
     what = f"Scales k to k + {count - 1} of this lane's rows of {relaid.arg}, as words of four; 0 past the ends."
-    arguments = ["scales_ptr", "first_row", "lane", "k", relaid.rows, *reader.arguments]
+    end = ["end"] if in_groups else []  # of the group's blocks
+    arguments = ["scales_ptr", "first_row", "lane", "k", relaid.rows, *end, *reader.arguments]
     return Function(f"fetch_{relaid.name}", tuple(dict.fromkeys(arguments)), what, body)
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from fp4cc.codegen.feeds.registry import FEED_TEXTS
 from fp4cc.codegen.feeds.spec import FeedCalls, Stage
 from fp4cc.codegen.fragments import Fragment, Function
-from fp4cc.codegen.mainloops import numbered, products_in_words
-from fp4cc.codegen.placing import first_used, place_text
+from fp4cc.codegen.mainloops import products_in_words
+from fp4cc.codegen.placing import first_used, part_text, place_text, steps_of
 from fp4cc.ir.lowered import Conversion, LoweredKernel
 from fp4cc.ir.lowered_converters import Converters
 
@@ -40,13 +40,14 @@ def converters_text(lowered: LoweredKernel) -> ConvertersText | None:
     if converters is None:
         return None
     found = _conversions(lowered)
+    part = part_text(lowered)
     batched = any(conversion.batched for conversion in found)
     return ConvertersText(
         converters=converters,
         teams="CONVERTERS" if converters.members == 1 else "TEAMS",
         converter_loops=_loops(lowered),
         converter_arrive=_arrive(lowered),
-        converter_place=place_text(lowered, batch=batched, others=first_used(lowered)),
+        converter_place=(*place_text(lowered, batch=batched or bool(part), others=first_used(lowered)), *part),
         converter_rows={conversion.part.role for conversion in found},
     )
 
@@ -61,7 +62,7 @@ def _loops(lowered: LoweredKernel) -> list[ConverterLoop]:
     return [
         ConverterLoop(
             products_in_words(lowered, mainloop),
-            f"k_tiles{numbered(i)}" if lowered.split is None else "k_end",
+            steps_of(lowered, i) if lowered.split is None else "k_end",
             [FEED_TEXTS.calls(conversion, Stage(lowered, mainloop)) for conversion in mainloop.conversions],
         )
         for i, mainloop in enumerate(lowered.mainloops)

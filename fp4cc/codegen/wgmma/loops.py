@@ -11,6 +11,7 @@ from fp4cc.codegen.halves import whole_index
 from fp4cc.codegen.mainloops import numbered
 from fp4cc.codegen.multicast import mask_text
 from fp4cc.codegen.placing import along_k, steps_of
+from fp4cc.codegen.scale_layout import divided
 from fp4cc.codegen.splitting import steps_text
 from fp4cc.codegen.wgmma.places import THREADS, bytes_name, rows_of, slot
 from fp4cc.ir.lowered import Load, LoweredKernel, Mainloop, Scales, Wgmma, Wide
@@ -113,7 +114,10 @@ def _load(lowered: LoweredKernel, mainloop: Mainloop, load: Load, box: int) -> C
     else:
         unit = slotted.row_bytes if slotted is not None else lowered.tile.k
         rows = f" + cta_m * {all_rows // load.slices}" if share else ""
-        coordinates = f"{along_k(lowered, str(unit))}, {row}{rows}{batch}"
+        depth = along_k(lowered, str(unit))
+        if operand.divided:  # in bytes
+            depth = f"({divided('k_first', 8 // operand.bits)}) + k_tile * {unit}"
+        coordinates = f"{depth}, {row}{rows}{batch}"
         if operand.across:
             side = f" + {box * all_rows // load.boxes}" if box else ""
             coordinates = f"{row}{side}, {along_k(lowered, str(unit))}{batch}"

@@ -18,7 +18,16 @@ from __future__ import annotations
 
 from fp4cc.ir.lowered.decode import Decode, Strip
 from fp4cc.ir.lowered.feeds import Conversion, Feed, Load, Mainloop
-from fp4cc.ir.lowered.kernel import Decision, Engine, Exchange, FewRows, LoweredKernel, Marked, Overlap
+from fp4cc.ir.lowered.kernel import (
+    Decision,
+    Engine,
+    Exchange,
+    FewRows,
+    LoweredKernel,
+    Marked,
+    Overlap,
+    Preparation,
+)
 from fp4cc.ir.lowered.problem import Operand, Problem, Product, Role
 from fp4cc.ir.lowered.promotion import PromotedScales, Promotion
 from fp4cc.ir.lowered.resources import (
@@ -35,6 +44,7 @@ from fp4cc.ir.lowered.resources import (
     Walk,
 )
 from fp4cc.ir.lowered.rings import EPILOGUE_BARRIER, Barrier, NamedBarrier, Pipeline, RoleName, WarpRole
+from fp4cc.ir.lowered.rows import FoldRows
 from fp4cc.ir.lowered.tcgen05 import Mma, MmaKind, Tcgen05, Tmem
 from fp4cc.ir.lowered.wgmma import CONSUMERS, TILE_K, Converted, Scales, Slotted, Wgmma, Wide
 from fp4cc.ir.lowered.wgmma_fp8 import FP8_TILE_K, WgmmaFp8
@@ -56,6 +66,7 @@ __all__ = [
     "Exchange",
     "Feed",
     "FewRows",
+    "FoldRows",
     "Grouped",
     "KernelParam",
     "Launch",
@@ -72,6 +83,7 @@ __all__ = [
     "Part",
     "Persistent",
     "Pipeline",
+    "Preparation",
     "Problem",
     "Product",
     "PromotedScales",

@@ -66,6 +66,19 @@ class Marked:
     names: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """What is launched once for the argument `arg`, and leaves `bytes` in a buffer of their own.
+
+    `unfit`: at which byte it leaves how many rows it could not make, as a u32; 0 where the buffer may be used.
+    """
+
+    arg: str
+    bytes: Expr
+    unfit: Expr
+    launch: LoweredKernel
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoweredKernel:
     """A kernel with every number decided, made of parts that do not depend on one another.
@@ -78,8 +91,9 @@ class LoweredKernel:
     `when`: this plan applies where it holds (None: always). `variants`, first match first, come before this plan; each
     is complete, has a `when`, and no variants of its own. `constraints` are the ones derived here, beyond `kernel`'s.
     `before` and `after`: what the same call launches first, and what next; `role` then says in words what this part of
-    the kernel does. `whole` is the kernel as it is in the spec. `marked`: the same plan with marks for the user's
-    names, for those who print it.
+    the kernel does. `prepared`: plans that read an argument as its `preparation` has left it, each complete and with a
+    `when`; a call on an argument that is prepared takes the first that applies. `whole` is the kernel as it is in the
+    spec. `marked`: the same plan with marks for the user's names, for those who print it.
     `overlap`: whether it may begin while the launch before it still runs, and when it lets the next one begin.
     `clocks`: its time in the model but for DRAM, in clocks of an SM (None where there is no model of the engine).
     """
@@ -111,6 +125,8 @@ class LoweredKernel:
     variants: tuple[LoweredKernel, ...] = ()
     before: tuple[LoweredKernel, ...] = ()
     after: tuple[LoweredKernel, ...] = ()
+    prepared: tuple[LoweredKernel, ...] = field(default=(), repr=False)
+    preparation: Preparation | None = field(default=None, repr=False)
     whole: Kernel | None = None
     role: str = ""
     marked: Marked | None = None

@@ -20,6 +20,7 @@ class Operand:
     They are M for A and N for B, unless the operand is a `half` of them: those from `first_row` on, or, where halves
     take turns, every other group of rows, the first of them at `first_row`. `source` is the buffer of a plain one.
     `across`: in memory K is the axis before the last, and what are its rows here lie side by side along the last.
+    `divided`: K, along the last axis, is in groups, each of which starts at a multiple of 32 elements.
     """
 
     role: Role
@@ -31,6 +32,7 @@ class Operand:
     source: str | None = None
     half: Half | None = None
     across: bool = False
+    divided: bool = False
 
     @property
     def title(self) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from fp4cc.ir.lowered import Decision, Grouped, LoweredKernel, Problem
 from fp4cc.passes.choice.schedule import asked_band
+from fp4cc.passes.epilogue.asked import is_asked
 from fp4cc.passes.epilogue.registry import CONSTRUCTS
 from fp4cc.passes.resources.params import Loop
 from fp4rt.sizes import text
@@ -81,6 +82,12 @@ def explain_groups(lowered: LoweredKernel) -> Iterator[Decision]:
 
 def explain_stores(lowered: LoweredKernel) -> list[Decision]:
     """How each output reaches memory."""
-    program = lowered.epilogue
-    found = ((output.arg, CONSTRUCTS.of_output(output).explained(output, program)) for output in program.outputs)
-    return [Decision(f"store of {arg}", chosen, why) for arg, (chosen, why) in found]
+    program, found = lowered.epilogue, list[Decision]()
+    for output in program.outputs:
+        chosen, why = CONSTRUCTS.of_output(output).explained(output, program)
+        if is_asked(lowered.schedule, output):
+            chosen = "TMA" if output.store.via == "tma" else "plain stores"
+            found.append(Decision(f"store of {output.arg}", chosen, "asked for", chosen_by="schedule"))
+        else:
+            found.append(Decision(f"store of {output.arg}", chosen, why))
+    return found

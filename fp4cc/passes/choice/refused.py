@@ -31,8 +31,8 @@ _HOPPER: dict[str, tuple[tuple[Values, ...], str]] = {
     ),
     "store": (
         (("auto",),),
-        "how an output is stored follows from its type, layout and alignment (`explain` says how); a choice is not "
-        "built yet",
+        "how it stores an output follows from what its threads have in registers, and from the output's type, layout "
+        "and alignment (`explain` says how); where both operands cross shared memory there is a choice",
     ),
 }
 

@@ -80,8 +80,6 @@ def read(schedule: Schedule | None, tile_k: int, target: Target) -> Request:
     band = asked_band(schedule)
     _not_built(schedule, "reduce", ("ordered",), "reducing with atomics", "parts are added up in their order, so that "
                "the bits never depend on who comes first", errors)  # fmt: skip
-    _not_built(schedule, "store", ("auto",), "choosing how results are stored", "it follows from an output's type, "
-               "layout and alignment (`explain` says how)", errors)  # fmt: skip
     if "convert" in schedule.fields:
         errors.append(
             error("FP5013", f"`convert` cannot be chosen on {target.name}", schedule.field_spans["convert"],

@@ -103,16 +103,15 @@ def meeting_clocks(parts: int, part_bytes: int) -> int:
 
 
 def parts_of(asked: Parts, clocks: Callable[[int], Expr]) -> Expr:
-    """The parts of K, as a size: of `auto` those that take the fewest clocks, of equal ones the fewest parts.
-
-    Each number of parts stands below its clocks, as a digit: so the least of all is found by naming each once.
-    """
-    if asked != "auto":
-        return asked
-    numbered = (fold("add", mul(clocks(parts), _DIGIT), parts) for parts in PARTS)
-    return fold("mod", fold("min", *numbered), _DIGIT)
+    """The parts of K, as a size: of `auto` those that take the fewest clocks, of equal ones the fewest parts."""
+    return fold("mod", _numbered(clocks), _DIGIT) if asked == "auto" else asked
 
 
 def least_clocks(asked: Parts, clocks: Callable[[int], Expr]) -> Expr:
     """The time with the parts that `parts_of` has chosen."""
-    return fold("min", *map(clocks, PARTS)) if asked == "auto" else clocks(asked)
+    return fold("floordiv", _numbered(clocks), _DIGIT) if asked == "auto" else clocks(asked)
+
+
+def _numbered(clocks: Callable[[int], Expr]) -> Expr:
+    """The least clocks, and below them the parts that take them: one formula for both, evaluated once at a call."""
+    return fold("min", *(fold("add", mul(clocks(parts), _DIGIT), parts) for parts in PARTS))

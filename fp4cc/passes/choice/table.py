@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from fp4cc.ir.kernel import Arg, Expr, Kernel
 from fp4cc.ir.roles import batch_dims
-from fp4cc.ir.sizes import Sizes, fold, free_names, where
+from fp4cc.ir.sizes import Sizes, fold, free_names, mul, where
 from fp4cc.passes.choice.cases import Bounds, Candidate, Case
 from fp4cc.passes.choice.over import Known, over
 from fp4cc.plans import MOST_PLANS
@@ -36,9 +36,13 @@ WITHIN = 1.15
 _ROWS, _OTHERS, _BATCHES = (1, 16384), (256, 32768), (1, 64)
 _SAMPLES = 640
 #: Clocks that no plan takes.
-_NEVER = 1 << 60
+_NEVER = 1 << 52
+#: More than there are plans.
+_DIGIT = 64
 #: What a call may lose and still count as well served.
 _EASY = 1.1
+#: What a size that loses more than `WITHIN` costs a set of plans, beside what it loses.
+_LEFT_BEHIND = 0.01
 #: How much slower than the best plan an interval's may be before another takes over; more, where they get too many.
 _SLACK, _INTERVALS = (1.02, 1.05, 1.1, WITHIN), 12
 
@@ -220,12 +224,12 @@ def _improved(
 def _best(among: npt.NDArray[Any], base: npt.NDArray[Any], allowed: npt.NDArray[np.bool_]) -> tuple[int, float]:
     """The candidate that does most beside others whose regret is `base`, and the cost of the set then.
 
-    The cost grows with the square of what is lost beyond `_EASY`, so that no size is left far behind; and a little with
-    all that is lost.
+    The cost counts the sizes that lose more than `WITHIN`, grows with the square of what is lost beyond `_EASY`, so
+    that no size is left far behind, and a little with all that is lost.
     """
     together = np.minimum(np.minimum(base, among), 1e3)
     beyond = np.maximum(together - _EASY, 0)
-    cost = (beyond * beyond + 0.002 * together).mean(axis=1)
+    cost = (_LEFT_BEHIND * (together > WITHIN) + beyond * beyond + 0.002 * together).mean(axis=1)
     cost = np.where(allowed, cost, np.inf)
     best = int(cost.argmin())
     return best, float(cost[best])
@@ -255,7 +259,7 @@ def _plain(
 def _compared(
     candidates: Sequence[Candidate], picked: Sequence[int], times: Floats, dims: Mapping[str, Ints]
 ) -> list[Chosen]:
-    """Each plan where it is no slower than those after it. Those that do not serve all sizes come first."""
+    """Each plan where it is the fastest, of equal ones the first. Those that do not serve all sizes come first."""
     winner = times[list(picked)].argmin(axis=0)
     wins = {number: np.flatnonzero(winner == place) for place, number in enumerate(picked)}
     used = [number for number in picked if len(wins[number])]
@@ -263,11 +267,14 @@ def _compared(
         used.append(next(number for number in picked if candidates[number].within is None))
     used.sort(key=lambda number: (candidates[number].within is None, len(wins[number])))
     chosen: list[Chosen] = []
+    # Each plan's place stands below its time, as a digit, so that all conditions ask for one and the same least.
+    numbered = [fold("add", mul(_served(candidates[n]), _DIGIT), place) for place, n in enumerate(used)]
+    fastest = fold("mod", fold("min", *numbered), _DIGIT)
     for place, number in enumerate(used):
-        candidate, later = candidates[number], [_served(candidates[other]) for other in used[place + 1 :]]
+        candidate = candidates[number]
         won = wins[number] if len(wins[number]) else np.arange(times.shape[1])
         at = {name: round(exp(float(np.log(sizes[won]).mean()))) for name, sizes in dims.items()}
-        when = None if not later else fold("le", candidate.clocks, later[0] if len(later) == 1 else fold("min", *later))
+        when = None if place == len(used) - 1 else fold("eq", fastest, place)
         if when is not None and candidate.within is not None:
             when = fold("and", candidate.within, when)
         chosen.append(Chosen(number, Case(when, None, candidate.pick, at)))
@@ -275,7 +282,7 @@ def _compared(
 
 
 def _served(candidate: Candidate) -> Expr:
-    """The time of a plan as earlier ones are compared with it: none is slower than one that does not serve a size."""
+    """The time of a plan as others are compared with it: none is slower than one that does not serve a size."""
     return candidate.clocks if candidate.within is None else where(candidate.within, candidate.clocks, _NEVER)
 
 

@@ -29,13 +29,19 @@ SWIZZLE = {128: "128B", 64: "64B", 32: "32B", 16: "none"}
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """How results are staged: slots of a result a warp, and whether plain results are staged at all."""
+    """How results are staged: slots of a result a warp, and whether plain results are staged at all.
+
+    `tma`: whether TMA stores what is staged, where it can; else the warps do.
+    """
 
     stages: int
     stores: bool
+    tma: bool = True
 
 
 LEVELS = (Level(stages=2, stores=True), Level(stages=1, stores=True), Level(stages=1, stores=False))
+#: Where threads are asked to store: plain results from their registers, codes from where lines of them are staged.
+DIRECT = Level(stages=1, stores=False, tma=False)
 
 
 @dataclass(frozen=True, slots=True)

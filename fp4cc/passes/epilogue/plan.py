@@ -11,15 +11,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
-from fp4cc.ir.kernel import Expr, Kernel, Value
+from fp4cc.ir.kernel import Expr, Kernel, Schedule, Value
 from fp4cc.ir.lowered import KernelParam, NamedBarrier, SmemBuffer
 from fp4cc.ir.lowered_epilogue import EpilogueInput, EpilogueOutput, EpilogueProgram, EpilogueStatement, Scope, Space
 from fp4cc.ir.sizes import Sizes
+from fp4cc.passes.epilogue.asked import asked_store, not_by_tma
 from fp4cc.passes.epilogue.blocks import panel
 from fp4cc.passes.epilogue.by_lanes import by_lanes
 from fp4cc.passes.epilogue.construct import GlobalMemory, Planning
 from fp4cc.passes.epilogue.inputs import Inputs, is_leaf
-from fp4cc.passes.epilogue.memory import LEVELS, STAGING_LIMIT, SUBTILE
+from fp4cc.passes.epilogue.memory import DIRECT, LEVELS, STAGING_LIMIT, SUBTILE, Level
 from fp4cc.passes.epilogue.registry import CONSTRUCTS
 from fp4cc.passes.problem.unzip import Frame
 from fp4rt.manifest import TensorMap
@@ -40,11 +41,23 @@ class EpiloguePlan:
     barriers: tuple[NamedBarrier, ...]
 
 
-def plan_epilogue(frame: Frame, sizes: Sizes, tile_n: int, limit: int = STAGING_LIMIT) -> EpiloguePlan:
+def plan_epilogue(
+    frame: Frame, sizes: Sizes, tile_n: int, limit: int = STAGING_LIMIT, schedule: Schedule | None = None
+) -> EpiloguePlan:
     """Plan the epilogue of a kernel. Raises DiagnosticError with all that cannot be built yet.
 
-    `limit`: bytes of shared memory that it may stage its tensors in, where there is a way without.
+    `limit`: bytes of shared memory that it may stage its tensors in, where there is a way without. `schedule`: the
+    block that decides, which may ask how results are stored.
     """
+    way = asked_store(schedule)
+    found = _planned(frame, sizes, tile_n, limit, (DIRECT, DIRECT) if way == "direct" else LEVELS)
+    if schedule is not None and way == "tma":
+        _raise(not_by_tma(found.program, schedule))
+    return found
+
+
+def _planned(frame: Frame, sizes: Sizes, tile_n: int, limit: int, levels: Sequence[Level]) -> EpiloguePlan:
+    """The plan at the first of the levels at which it fits."""
     live = _live(frame)
     _raise(_refusals(frame, live))
     inputs = Inputs(frame, sizes, live)
@@ -52,8 +65,8 @@ def plan_epilogue(frame: Frame, sizes: Sizes, tile_n: int, limit: int = STAGING_
     leaves = [CONSTRUCTS.read(i, inputs) for i in live if is_leaf(values[i]) and values[i].op != "const"]
     _raise(inputs.errors)
     columns = tile_n if frame.group is None else tile_n // 2
-    planning = Planning(frame, sizes, columns, panel(frame), live, _scopes(frame, live), LEVELS[0])
-    for level in LEVELS[:-1]:
+    planning = Planning(frame, sizes, columns, panel(frame), live, _scopes(frame, live), levels[0])
+    for level in levels[:-1]:
         planning = replace(planning, level=level)
         plan = _plan(planning, leaves)
         program = by_lanes(plan.program)
@@ -66,7 +79,7 @@ def plan_epilogue(frame: Frame, sizes: Sizes, tile_n: int, limit: int = STAGING_
             for construct in CONSTRUCTS.known:
                 leaves = [*construct.ahead(leaves, frame, limit - used)]
             return _plan(planning, leaves)
-    return _plan(replace(planning, level=LEVELS[-1]), leaves)
+    return _plan(replace(planning, level=levels[-1]), leaves)
 
 
 def _plan(planning: Planning, inputs: Sequence[EpilogueInput]) -> EpiloguePlan:

@@ -21,7 +21,7 @@ from fp4cc.ir.lowered_epilogue import (
 from fp4cc.ir.sizes import Sizes, ceildiv, mul, scaled
 from fp4cc.passes.epilogue.construct import Construct, GlobalMemory, Planning
 from fp4cc.passes.epilogue.lines import KNOWN, PANEL, along, measure
-from fp4cc.passes.epilogue.memory import slabs, transposition
+from fp4cc.passes.epilogue.memory import Level, slabs, transposition
 from fp4cc.passes.problem.divides import divides
 from fp4cc.passes.problem.groups import most_tiles
 from fp4cc.passes.problem.unzip import Frame
@@ -50,9 +50,9 @@ class Quantize(Construct):
         return value.operands[: 1 if value.attrs.get("mode", "none") == "none" else 2]
 
     def output(self, arg: Arg, index: int, planning: Planning) -> EpilogueOutput:
-        kernel, stages = planning.kernel, planning.level.stages
+        kernel = planning.kernel
         return plan_quantized(
-            kernel, arg, kernel.values[index], planning.space, planning.sizes, planning.tile_n, stages
+            kernel, arg, kernel.values[index], planning.space, planning.sizes, planning.tile_n, planning.level
         )
 
     def output_params(self, output: EpilogueOutput) -> Sequence[KernelParam]:
@@ -115,7 +115,10 @@ def _group_refusals(arg: Arg, fmt: BlockFormat, space: Space, value: Value) -> l
     """Why rows in groups cannot be quantized that way."""
     what = None
     if along(arg, space.n_axis) != "columns":
-        what = f"blocks along {space.m_axis}"
+        if not space.ragged:
+            what = f"blocks along {space.m_axis}, of masked rows"
+        elif measure(value, "rows") != "line":
+            what = f"blocks along {space.m_axis} that are no parts of runs of {LINE}, or whose scales are given"
     elif not isinstance(fmt.stored[0], int):
         what = f"a scale for all of {space.m_axis}"
     elif space.ragged and placed_by(fmt) is None:
@@ -151,7 +154,7 @@ def _refusal(arg: Arg, what: str, *notes: str) -> Diagnostic:
 
 
 def plan_quantized(
-    kernel: Kernel, arg: Arg, value: Value, problem: Space, sizes: Sizes, tile_n: int, stages: int
+    kernel: Kernel, arg: Arg, value: Value, problem: Space, sizes: Sizes, tile_n: int, level: Level
 ) -> EpilogueOutput:
     """The plan of an output that `refusals` has no word against."""
     fmt = _format(arg)
@@ -171,7 +174,7 @@ def plan_quantized(
         batch_stride=mul(lines, pitch) if problem.batch_axes else 0,
         row_stride=pitch if direction == "columns" else 0,
         column_stride=pitch if direction == "rows" else 0,
-        store=_store(arg.name, fmt, divides(128 // fmt.bits, length, constraints, sizes), line_bytes, stages, problem),
+        store=_store(arg.name, fmt, divides(128 // fmt.bits, length, constraints, sizes), line_bytes, level, problem),
         quantize=QuantizePlan(
             mode=mode,
             given=given,
@@ -213,15 +216,15 @@ def _stream(value: Value) -> int:
     return stream if isinstance(stream, int) else 0
 
 
-def _store(name: str, fmt: BlockFormat, always: bool, line_bytes: int, stages: int, space: Space) -> StorePlan:
-    if line_bytes % 16:
+def _store(name: str, fmt: BlockFormat, always: bool, line_bytes: int, level: Level, space: Space) -> StorePlan:
+    if line_bytes % 16 or not level.tma:
         return StorePlan("direct", buffer=f"{name}_slabs", stages=1, row_bytes=line_bytes)
     return StorePlan(
         via="tma" if always and space.groups is None else "either",
         tensor_map=f"{name}_store",
         flag=None if always else f"{name}_by_tma",
         buffer=f"{name}_slabs",
-        stages=stages,
+        stages=level.stages,
         row_bytes=line_bytes,
         swizzle="32B" if line_bytes == 32 else "none",
     )
@@ -271,7 +274,8 @@ def fills(output: EpilogueOutput, problem: Space) -> list[Init]:
     tall, wide = fmt.stored
     layout = fmt.layout
     rows = ceildiv(lines, tall * layout.extent("row")) if isinstance(tall, int) else 1
-    if problem.groups is not None and problem.groups.ragged and isinstance(tall, int):
+    by_group = problem.groups is not None and problem.groups.ragged and plan.along == "columns"
+    if problem.groups is not None and by_group and isinstance(tall, int):
         rows = most_tiles(lines, tall * layout.extent("row"), problem.groups)
     count = mul(
         ceildiv(problem.batch, layout.extent("batch")),

@@ -40,7 +40,7 @@ def _scales(operand: Operand, k: Expr, rows: int, readers: Readers) -> Scales | 
     tall, block = fmt.stored
     # Atoms are read whole, padding included: another padding than zeros might be NaNs.
     laid_out = tall == 1 and same_placement(fmt.layout, LAYOUTS["blocked_128x4"])
-    atoms = laid_out and block in _ATOM_BLOCKS and _in_one_atom(operand, rows, readers)
+    atoms = laid_out and not operand.divided and block in _ATOM_BLOCKS and _in_one_atom(operand, rows, readers)
     return Scales(
         type="e4m3" if fmt.scale == "e4m3" else "e8m0",
         block=block if isinstance(block, int) else 0,

@@ -15,6 +15,8 @@ from fp4num import LAYOUTS
 def native_scales(operand: Operand, tile_n: int, facts: Sequence[Constraint], sizes: Sizes) -> bool:
     """Whether scale atoms lie in memory as the tensor core reads them, so that TMA can bring them."""
     fmt = operand.format
+    if operand.divided:  # a group starts within an atom
+        return False
     laid_out = fmt.stored[0] == 1 and same_placement(fmt.layout, LAYOUTS["blocked_128x4"])
     return laid_out and starts_in_place(operand, tile_n, facts, sizes)
 

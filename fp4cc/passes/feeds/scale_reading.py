@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from math import gcd
 
 from fp4cc.ir.kernel import Arg, Constraint, Expr, Kernel
 from fp4cc.ir.lowered import KernelParam, Operand, Size
@@ -104,6 +105,8 @@ class Readers:
         def divisible(by: int) -> bool:
             return isinstance(wide, int) and divides(by * wide, k, self.facts, self.sizes)
 
+        if operand.divided and isinstance(wide, int):  # a step starts at any multiple of 32 elements
+            count = gcd(count, max(1, 32 // wide))
         width = 1 if fmt.scale == "f32" else group_width(fmt.layout, count, divisible)
         coordinates = ("batch", "row", "k") if operand.batched else ("row", "k")
         nearer = {other for c in coordinates for other in fmt.layout.nearer(c) if other in coordinates}

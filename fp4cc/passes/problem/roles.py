@@ -10,6 +10,7 @@ from fp4cc.ir.kernel import Arg, Attr, Expr, Kernel, Value
 from fp4cc.ir.lowered import Operand, Problem, Product, Role
 from fp4cc.ir.lowered_epilogue import Half
 from fp4cc.ir.sizes import Sizes, mul
+from fp4cc.passes.problem.contracting import beside, refused_within
 from fp4cc.passes.problem.groups import contracted_groups, groups_of, in_groups, refused
 from fp4cc.passes.problem.halves import Cut, half
 
@@ -35,6 +36,7 @@ def find_problem(kernel: Kernel, sizes: Sizes) -> Problem:
         errors.extend(arg for arg in args if isinstance(arg, Diagnostic))
         known = [arg for arg in args if isinstance(arg, Arg)]
         errors.extend(e for arg in known for e in _axis_errors(arg, product))
+        errors.extend(beside(known, product))
         if len(known) == 2:
             found.append((index, known[0], known[1]))
     if errors:
@@ -103,7 +105,8 @@ def _operand(role: Role, arg: Arg, sizes: Sizes, product: Value, half: tuple[Hal
     dtype = arg.format if arg.format is not None else arg.dtype
     across = arg.axes[-1].name != product.attrs["k"]
     rows = sizes(arg.axes[-1 if across else -2].extent)
-    operand = Operand(role, arg.name, dtype, rows, len(arg.axes) > 2, source=arg.source, across=across)
+    divided = "contracted" in product.attrs and not across
+    operand = Operand(role, arg.name, dtype, rows, len(arg.axes) > 2, source=arg.source, across=across, divided=divided)
     return operand if half is None else replace(operand, half=half[0], first_row=half[1])
 
 
@@ -142,7 +145,7 @@ def _argument(kernel: Kernel, value: Value, role: Role, product: Value) -> Arg |
         )  # fmt: skip
     arg = kernel.arg(str(leaf.attrs["name"]))
     if "contracted" in product.attrs:
-        return _contracted(arg, product, halved=halved) or arg
+        return refused_within(arg, product, halved=halved) or arg
     if (value.op == "transpose") != (role == "B"):
         # Of block formats the checker has refused this: scale blocks lie on the last axis.
         return error(
@@ -151,24 +154,6 @@ def _argument(kernel: Kernel, value: Value, role: Role, product: Value) -> Arg |
             help=f"store it transposed, and write `{arg.name}.T`" if role == "B" else "store it transposed",
         )  # fmt: skip
     return arg
-
-
-def _contracted(arg: Arg, product: Value, *, halved: bool) -> Diagnostic | None:
-    """Why an operand cannot be multiplied where rows in groups are contracted; None where it can."""
-    k = product.attrs["k"]
-    if arg.dtype in ("bf16", "f16") and not halved and arg.axes[-2].name == k:
-        return None
-    what = arg.format.name if arg.format is not None else str(arg.dtype)
-    axes = ", ".join(axis.name or "_" for axis in arg.axes)
-    return error(
-        "FP4050", f"{'halves of ' * halved}{what}[{axes}] cannot be multiplied over rows in groups yet", arg.span, what,
-        also=[(product.span, f"`{k}` is contracted here")],
-        notes=["a group ends in the middle of a step along K, where zeros stand in for its neighbor's rows: they are "
-               f"rows of bf16 or f16, with `{k}` before the last axis"],
-        help="make both operands bf16 rows" + (
-            "" if arg.format is not None else ", or run it on the reference: `fp4cc run --device reference`"
-        ),
-    )  # fmt: skip
 
 
 def _axis_errors(arg: Arg, product: Value) -> list[Diagnostic]:

@@ -21,6 +21,8 @@ def whole_loads(kernel: Kernel, loops: Sequence[Sequence[Product]]) -> tuple[Con
         if multiple == 1:
             continue
         reason = f"a row of {operand.name} must start on 16 bytes for TMA"
+        if operand.divided:
+            reason = f"each group of {product.k_axis} is whole units of {multiple}: its blocks start anew"
         condition = fold("eq", fold("mod", product.k, multiple), 0)
         if condition is False:
             raise DiagnosticError([
@@ -37,6 +39,8 @@ def _k_multiple(operand: Operand) -> int:
     """The fewest elements that are whole units of 16 bytes."""
     if operand.across:
         return 1
+    if operand.divided and isinstance(operand.format.stored[1], int):
+        return max(32, operand.format.stored[1])
     return 64 if operand.bits == 6 else 128 // operand.bits
 
 

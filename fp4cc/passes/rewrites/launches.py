@@ -116,24 +116,30 @@ def _sum(a: Expr, b: Expr) -> Expr:
 
 def _moved(plan: LoweredKernel, places: Mapping[str, Expr], base: Expr) -> LoweredKernel:
     """The plan with carried tensors in the workspace, and its own workspace from `base` on."""
-    starts = {**places, WORKSPACE: base}
+    return moved(plan, {name: (WORKSPACE, start) for name, start in {**places, WORKSPACE: base}.items()})
+
+
+def moved(plan: LoweredKernel, places: Mapping[str, tuple[str, Expr]]) -> LoweredKernel:
+    """The plan with the buffers of these names as parts of others, each from a byte on."""
 
     def param(p: KernelParam) -> KernelParam:
         source = p.param.source
-        if p.param.kind != "pointer" or not isinstance(source, str) or source not in starts:
+        if p.param.kind != "pointer" or not isinstance(source, str) or source not in places:
             return p
-        moved = replace(p.param, source=WORKSPACE, byte_offset=_sum(starts[source], p.param.byte_offset))
-        return replace(p, param=moved)
+        buffer, start = places[source]
+        return replace(p, param=replace(p.param, source=buffer, byte_offset=_sum(start, p.param.byte_offset)))
 
     def tensor_map(m: TensorMap) -> TensorMap:
-        if m.source not in starts:
+        if m.source not in places:
             return m
-        return replace(m, source=WORKSPACE, byte_offset=_sum(starts[m.source], m.byte_offset))
+        buffer, start = places[m.source]
+        return replace(m, source=buffer, byte_offset=_sum(start, m.byte_offset))
 
     def init(i: Init) -> Init:
-        if i.source not in starts:
+        if i.source not in places:
             return i
-        return replace(i, source=WORKSPACE, byte_offset=_sum(starts[i.source], i.byte_offset))
+        buffer, start = places[i.source]
+        return replace(i, source=buffer, byte_offset=_sum(start, i.byte_offset))
 
     return replace(
         plan,

@@ -15,7 +15,7 @@ from typing import Any
 
 from fp4cc.diagnostics import DiagnosticError
 from fp4cc.ir.kernel import Axis, Kernel, Value
-from fp4cc.ir.lowered import LoweredKernel, Marked
+from fp4cc.ir.lowered import LoweredKernel, Marked, Preparation
 from fp4cc.marks import mark, spelled_in
 
 #: Attributes of values that name an argument.
@@ -85,7 +85,7 @@ def _named(
     plan: LoweredKernel, kernel: Kernel, names: tuple[str, ...], known: dict[int, tuple[Any, Any]]
 ) -> LoweredKernel:
     """The plan with the names of the spec, and each plan in it with itself by marks. `known`: of `spelled_in`."""
-    alone = replace(plan, variants=(), before=(), after=())
+    alone = replace(plan, variants=(), before=(), after=(), prepared=(), preparation=None)
     spelled = spelled_in(alone, names.__getitem__, known)
     maps = _map_names(alone, spelled)
     params = [
@@ -102,5 +102,15 @@ def _named(
         variants=tuple(_named(variant, kernel, names, known) for variant in plan.variants),
         before=tuple(_named(earlier, kernel, names, known) for earlier in plan.before),
         after=tuple(_named(later, kernel, names, known) for later in plan.after),
+        prepared=tuple(_named(each, kernel, names, known) for each in plan.prepared),
+        preparation=None if plan.preparation is None else _preparation(plan.preparation, kernel, names, known),
         marked=Marked(alone, names),
     )
+
+
+def _preparation(
+    made: Preparation, kernel: Kernel, names: tuple[str, ...], known: dict[int, tuple[Any, Any]]
+) -> Preparation:
+    """What is launched once, with the names of the spec."""
+    alone = spelled_in(replace(made, launch=None), names.__getitem__, known)  # type: ignore[arg-type]
+    return replace(alone, launch=_named(made.launch, kernel, names, known))

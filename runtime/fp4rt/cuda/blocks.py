@@ -146,13 +146,14 @@ class Template:
             self._fill(block, addresses, scalars)
         return block
 
-    def prepare(self, addresses: Sequence[int]) -> bool:
-        """Fill now, once, what the kernels leave as they find it, in memory that only calls of this template use.
+    def prepare(self, addresses: Sequence[int], stream: int | None) -> bool:
+        """Fill now, once, what the kernels leave as they find it, in memory that only calls of this template use, and
+        that was allocated on this stream (None: torch's current one).
 
-        Whether it was done and `queue` may be told so: not while torch's current stream is captured, because what a
-        graph fills is not filled yet.
+        Whether it was done and `queue` may be told so: not while the stream is captured, because what a graph fills is
+        not filled yet.
         """
-        cu, handle = cuda.driver(), cuda.torch_stream(self._context.ordinal)
+        cu, handle = cuda.driver(), cuda.torch_stream(self._context.ordinal) if stream is None else stream
         with self._context.current():
             (result, capturing) = cu.cuStreamIsCapturing(handle)
             if result or int(capturing):

@@ -25,8 +25,7 @@ class CallPacker:
 
     def __init__(self, manifest: Manifest, entries: Mapping[Launch, Entry], context: Context) -> None:
         self.context = context
-        plans = {"": manifest.plan, **{v.name: v.plan for v in manifest.variants}}
-        self._entries = {name: [entries[x] for x in plan.launches] for name, plan in plans.items()}
+        self._entries = {name: [entries[x] for x in plan.launches] for name, plan in manifest.plans().items()}
         self._maps: dict[ResolvedMap, bytes] = {}
         self._templates: dict[tuple[object, ...], Template] = {}
 
@@ -66,10 +65,14 @@ class TensorCall:
             addresses[WORKSPACE] = self._workspace.data_ptr()
         addresses.setdefault(WORKSPACE, 0)
         self.template, self._addresses, self._block = packer.block(plan, addresses, call.scalars)
-        # A workspace of its own is used by nobody else, so that the kernels find in it what they have left.
+        self._run = self.template.again(self._block, self._addresses, False)
+
+    def prepare(self) -> None:
+        """For a call that is made many times. Waits once, if its workspace needs fills that do not need repeating: one
+        of its own is used by nobody else, so that the kernels find in it what they have left."""
         own = self._workspace is not None and self.template.keeps
-        prepared = own and self.template.prepare(self._addresses)
-        self._run = self.template.again(self._block, self._addresses, prepared)
+        if own and self.template.prepare(self._addresses, self._stream):
+            self._run = self.template.again(self._block, self._addresses, True)
 
     def __call__(self, stream: object | None) -> None:
         self._run(self._stream if stream is None else stream)
@@ -100,7 +103,8 @@ class HostCall:
 
     def _run(self, memory: _DeviceMemory, handle: int) -> None:
         cu = driver()
-        parts = {name: v for name, v in self._call.parts.items() if name != WORKSPACE}
+        takes = self._plan.takes
+        parts = {n: v for n, v in self._call.parts.items() if n != WORKSPACE and self._call.needs(n, takes)}
         addresses = {name: memory.allocate(v.nbytes) for name, v in parts.items()}
         addresses[WORKSPACE] = memory.allocate(self._plan.workspace)
         for name, v in parts.items():

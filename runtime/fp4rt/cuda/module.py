@@ -56,7 +56,7 @@ def load_entries(artifact: Artifact, context: Context) -> dict[Launch, Entry]:
             code="FP6007",
             help=f"compile with --target sm_{major}{minor}a, or run with device='emulator'",
         )
-    launches = [x for plan in (manifest.plan, *(v.plan for v in manifest.variants)) for x in plan.launches]
+    launches = [x for plan in manifest.plans().values() for x in plan.launches]
     shared: dict[tuple[str, str], int] = {}
     for launch in launches:
         key = (launch.module or manifest.name, launch.entry)

@@ -21,6 +21,7 @@ from fp4rt.checks import Slot
 from fp4rt.cuda.blocks import Block, Template
 from fp4rt.cuda.calls import CallPacker
 from fp4rt.plan import WORKSPACE
+from fp4rt.prepared import kind_of
 from fp4rt.resolve import Resolved
 from fp4rt.signature import Call
 
@@ -100,11 +101,12 @@ class New:
 
 @dataclass(slots=True)
 class Taken:
-    """What a call of this kind has: plain tensors by name, values with their formats and shapes, and their number."""
+    """What a call of this kind has: plain tensors by name, values with their formats, shapes and how they are prepared,
+    and their number."""
 
     count: int
     plain: Callable[[Any], Sequence[Any]]
-    values: list[tuple[Pieces, BlockFormat, tuple[int, ...]]]
+    values: list[tuple[Pieces, BlockFormat, tuple[int, ...], tuple[str, bool] | None]]
 
 
 class Known:
@@ -132,6 +134,36 @@ class Known:
         return block
 
 
+@dataclass(frozen=True, slots=True)
+class Allocation:
+    """Memory by the function that Inductor's code calls, which takes half the time of `torch.empty_like`: it passes the
+    dispatcher, so that no mode sees it, and allocates on the current device, `here()`."""
+
+    make: Callable[..., Any]
+    sizes: list[tuple[tuple[int, ...], tuple[int, ...], Any]]
+    device: int
+    here: Callable[[], int]
+    modes: Callable[[], int]
+    functions: Callable[[], int]
+
+    @staticmethod
+    def of(models: Sequence[Any]) -> Allocation | None:
+        """For tensors like these, row-major; None where this torch has no such function."""
+        if not models:
+            return None
+        torch: Any = sys.modules["torch"]
+        device, core = models[0].get_device(), torch._C
+        try:
+            guards = core._dynamo.guards
+            make, here = guards._empty_strided_cpu, lambda: -1
+            if device >= 0:
+                make, here = guards._empty_strided_cuda, core._cuda_getDevice
+            sizes = [(tuple(x.shape), torch.empty_like(x, device="meta").stride(), x.dtype) for x in models]
+            return Allocation(make, sizes, device, here, core._len_torch_dispatch_stack, core._len_torch_function_stack)
+        except AttributeError:
+            return None
+
+
 @dataclass(slots=True, kw_only=True)
 class Placed:
     """Buffers of a kind of calls and what has to hold of where they lie. The order of the buffers: those that are
@@ -139,6 +171,7 @@ class Placed:
 
     template: Template
     models: list[Any]
+    quickly: Allocation | None
     tail: tuple[int, ...]
     written: list[tuple[int, int, int, int]]
     known: Known
@@ -153,12 +186,18 @@ class Placed:
         Where the same buffers and numbers came before, what they have for parameters too.
         """
         if self.models:
-            torch: Any = sys.modules["torch"]
-            for like in self.models:
-                tensor = torch.empty_like(like)
-                if type(tensor) is not torch.Tensor:
-                    return None
-                tensors.append(tensor)
+            quick = self.quickly
+            if quick is not None and quick.here() == quick.device and not (quick.modes() or quick.functions()):
+                make = quick.make
+                for size, strides, dtype in quick.sizes:
+                    tensors.append(make(size, strides, dtype))
+            else:
+                torch: Any = sys.modules["torch"]
+                for like in self.models:
+                    tensor = torch.empty_like(like)
+                    if type(tensor) is not torch.Tensor:
+                        return None
+                    tensors.append(tensor)
         addresses: list[int] = [*map(self.address, tensors)]
         addresses += self.tail
         key = (self.number, *addresses, self.packed(*scalars))
@@ -226,13 +265,14 @@ class Ready(Placed):
 
 
 def _take(
-    values: Sequence[tuple[Pieces, BlockFormat, tuple[int, ...]]],
+    values: Sequence[tuple[Pieces, BlockFormat, tuple[int, ...], tuple[str, bool] | None]],
     source: Mapping[str, Any],
     args: Mapping[str, Any],
     tensors: list[Any],
 ) -> bool:
-    """Add the buffers of quantized arguments; False unless each is of the format and the shape that it had."""
-    for pieces, fmt, shape in values:
+    """Add the buffers of quantized arguments; False unless each has the format and the shape that it had, and is
+    prepared as it was."""
+    for pieces, fmt, shape, prepared in values:
         value = source[pieces.name]
         if type(value) is not Quantized or value.format is not fmt:
             return False
@@ -244,13 +284,23 @@ def _take(
         for n in found:
             if type(n) is not int:  # 128.0 and True are equal to integers, and no sizes
                 return False
+        if (value.prepared is not None or prepared is not None) and kind_of(value) != prepared:
+            return False
         tensors += pieces.take(value)
+        if prepared is not None and prepared[1]:
+            tensors.append(value.prepared.buffer)
     return True
 
 
-def model(array: Any) -> Any:
-    """A tensor of one element that looks like an output: torch makes another like it in less time than from words."""
-    return array.new_empty(()).expand(array.shape)
+def model(array: Any, *shape: int, **how: Any) -> Any:
+    """A tensor that looks like an output: torch makes another like it in less time than from words.
+
+    It has no memory. It is kept, and where a call is recorded in a CUDA graph, or warmed up for one, memory would come
+    of the graph's pool, of which torch's trees of graphs allow nothing to be kept.
+    """
+    found = array.new_empty((), **how).expand(shape or array.shape)
+    found.untyped_storage().resize_(0)
+    return found
 
 
 def overlaps(names: Sequence[str], room: Mapping[str, int], written: set[str]) -> list[tuple[int, int, int, int]]:
@@ -288,12 +338,13 @@ def placed(
     if WORKSPACE not in given:
         parts.append(WORKSPACE)
         if plan.workspace:
-            models.append(call.parts[given[0]].array.new_empty((), dtype=torch.uint8).expand(plan.workspace))
+            models.append(model(call.parts[given[0]].array, plan.workspace, dtype=torch.uint8))
         else:
             tail = (0,)
     return {
         "template": packer.template(plan, tuple(parts), tuple(params)),
         "models": models,
+        "quickly": Allocation.of(models),
         "tail": tail,
         "written": overlaps(given, {name: v.nbytes for name, v in call.parts.items()}, set(call.written)),
         "known": known,

@@ -29,7 +29,8 @@ from fp4rt.cuda.ready import (
     placed,
     tensor_guard,
 )
-from fp4rt.plan import WORKSPACE
+from fp4rt.plan import WORKSPACE, prepared_buffer
+from fp4rt.prepared import kind_of
 from fp4rt.resolve import Resolved
 from fp4rt.signature import Call, Signature
 
@@ -169,7 +170,7 @@ class Repeated:
             tensors.append(workspace)
         types, device = self._types or self._known_types(), self._device
         for x in tensors:
-            if type(x) not in types or x.get_device() != device or not x.is_contiguous():
+            if type(x) not in types or x.get_device() != device or not x.is_contiguous() or x.is_neg():
                 return None
             key.append(x.dtype)
             key.append(x.shape)
@@ -204,10 +205,10 @@ class Repeated:
         plain = [name for name, value in self._outs.items() if value is None and out.get(name) is not None]
         values = [value for name, value in self._outs.items() if value is not None and out.get(name) is not None]
         outputs = self._taken(plain, values, out) if out else None
-        names = [*self._plain_ins, *_buffers(self._value_ins), *plain, *_buffers(values)]
+        names = [*self._plain_ins, *_buffers(self._value_ins, args), *plain, *_buffers(values, out)]
         names += [WORKSPACE] * workspace
         if len(names) != len(tensors) or any(
-            call.parts[name].array is not x for name, x in zip(names, tensors, strict=True)
+            name not in call.parts or call.parts[name].array is not x for name, x in zip(names, tensors, strict=True)
         ):
             return None  # such as one whose output stands for another's piece
         new, later = self._new(out, call, len(names))
@@ -229,7 +230,8 @@ class Repeated:
 
     @staticmethod
     def _taken(plain: list[str], values: list[Pieces], source: Mapping[str, Any]) -> Taken:
-        known = [(value, source[value.name].format, tuple(source[value.name].shape)) for value in values]
+        given = [(value, source[value.name]) for value in values]
+        known = [(value, found.format, tuple(found.shape), kind_of(found)) for value, found in given]
         return Taken(len(plain) + len(values), getter(plain), known)
 
     def _new(self, out: Mapping[str, Any], call: Call, first: int) -> tuple[list[New], list[str]]:
@@ -299,11 +301,22 @@ def _add(value: Pieces, given: Any, args: Mapping[str, Any], key: list[Any], ten
             return False
     key += (id(given.format), tuple(shape))
     tensors += value.take(given)
+    if given.prepared is not None:
+        prepared = kind_of(given)
+        key.append(prepared)
+        if prepared is not None and prepared[1]:
+            tensors.append(given.prepared.buffer)
     return True
 
 
-def _buffers(values: list[Pieces]) -> list[str]:
-    return [name for value in values for name in value.names]
+def _buffers(values: list[Pieces], source: Mapping[str, Any]) -> list[str]:
+    """The names of the buffers of quantized values, as `_add` adds them."""
+    found: list[str] = []
+    for value in values:
+        found += value.names
+        prepared = source[value.name].prepared
+        found += [prepared_buffer(value.name)] if prepared is not None and prepared.buffer is not None else []
+    return found
 
 
 def _telling(signature: Signature) -> list[str]:

@@ -160,7 +160,7 @@ class EmulatorExecutable:
     def _copy_in(self, call: Call, plan: Resolved, addresses: dict[str, int]) -> None:
         gpu = self._gpu
         for name, v in call.parts.items():
-            if name == WORKSPACE:
+            if name == WORKSPACE or not call.needs(name, plan.takes):
                 continue
             addresses[name] = gpu.alloc(max(v.nbytes, 1))
             if v.nbytes and call.copied_in(name):

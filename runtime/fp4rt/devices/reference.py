@@ -56,6 +56,8 @@ class ReferenceExecutable:
     """A typed kernel, ready to be interpreted."""
 
     memory: int | None = None
+    #: Of a plan nothing is run.
+    launches = False
 
     def __init__(self, kernel: TypedKernel, device: ReferenceDevice | None = None) -> None:
         self._kernel = kernel

@@ -29,9 +29,10 @@ from fp4rt.torch.operators import Operator, as_op
 from fp4rt.torch.parallel import GatheredLinear, RowParallelLinear, gather_rows, parallelize
 from fp4rt.torch.qat import FakeQuantize, QatLinear
 from fp4rt.torch.quantizing import quantize
-from fp4rt.torch.routing import by_expert, combine, route
+from fp4rt.torch.routing import by_expert, combine, route, spread
 from fp4rt.torch.tensors import register, typed
 from fp4rt.torch.training import TrainingLinear
+from fp4rt.torch.unquantized import unquantized
 
 register()
 
@@ -54,5 +55,7 @@ __all__ = [
     "parallelize",
     "quantize",
     "route",
+    "spread",
     "typed",
+    "unquantized",
 ]

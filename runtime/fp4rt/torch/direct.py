@@ -65,5 +65,5 @@ class Direct:
         if len(self._tried) >= _MAX_TRIED:
             self._tried.clear()
         self._tried[key] = tried + 1
-        call, _ = self._kernel.prepare(args)
+        call, _ = self._kernel.checked(args)
         self._quick.learn(args, None, None, call, self._kernel.resolve(call.dims))

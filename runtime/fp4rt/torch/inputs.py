@@ -1,4 +1,4 @@
-"""What layers for training take as x."""
+"""What layers take as x."""
 
 from __future__ import annotations
 
@@ -7,6 +7,14 @@ from typing import Any
 import torch  # pyright: ignore[reportMissingImports]
 
 from fp4rt.errors import TorchError
+
+
+def by_autocast(x: Any) -> Any:
+    """x, which autocast to bf16 converts, as it does what other linear layers get."""
+    kind = x.device.type
+    if x.dtype == torch.bfloat16 or not torch.is_autocast_enabled(kind):
+        return x
+    return x.to(torch.bfloat16) if torch.get_autocast_dtype(kind) == torch.bfloat16 else x
 
 
 def in_bfloat16(x: Any, recipe: str) -> Any:

@@ -16,6 +16,7 @@ from fp4rt.checks import describe_axes, format_difference
 from fp4rt.errors import TorchError
 from fp4rt.kernel import Kernel
 from fp4rt.manifest import dumps
+from fp4rt.torch.inputs import by_autocast
 from fp4rt.torch.modules import QuantizedBuffer, keeping_types
 from fp4rt.torch.operators import Operator, as_op
 from fp4rt.torch.quantizing import format_text, quantize_as
@@ -111,7 +112,7 @@ class Linear(torch.nn.Module):  # pyright: ignore[reportUntypedBaseClass]
 
     def forward(self, x: Any) -> Any:
         """[.., K] to [.., N]."""
-        roles = self._roles
+        roles, x = self._roles, by_autocast(x)
         rows = x.reshape(-1, x.shape[-1])
         if self.pre_quant_scale is not None:
             rows = (rows * self.pre_quant_scale).to(x.dtype)

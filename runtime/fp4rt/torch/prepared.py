@@ -93,7 +93,7 @@ class Prepared:
 
     def _first(self, key: Any, flat: tuple[Any, ...]) -> list[Any]:
         """The call with all of its checks, remembered for the next of this kind."""
-        call, launch = self._kernel.prepare(self._schema.arguments(flat))
+        call, launch = self._kernel.checked(self._schema.arguments(flat))
         launch(None)
         results = self._schema.flat_outputs(call.outputs)
         if key is not None:

@@ -22,9 +22,12 @@ class FakeQuantize(torch.nn.Module):  # pyright: ignore[reportUntypedBaseClass]
     """
 
     tensor_scale: Any
+    #: Whether the operators compute without quantizing, in any type of floats (`fp4rt.torch.unquantized`).
+    exact: bool
 
     def __init__(self, kernels: RecipeKernels, device: Any, tensor_scale: Any = None) -> None:
         super().__init__()
+        self.exact = False
         self._kernels = kernels
         self._operators = kernels.all_of(torch.empty(0, device=device))
         self._device = torch.device(device)
@@ -33,7 +36,8 @@ class FakeQuantize(torch.nn.Module):  # pyright: ignore[reportUntypedBaseClass]
 
     def forward(self, x: Any) -> Any:
         """The rounded values, of x's shape."""
-        rows = in_bfloat16(x, self._kernels.recipe.name).reshape(-1, x.shape[-1]).contiguous()
+        x = x if self.exact else in_bfloat16(x, self._kernels.recipe.name)
+        rows = x.reshape(-1, x.shape[-1]).contiguous()
         return _Fake.apply(rows, self.tensor_scale, self._operators).reshape(x.shape)
 
     def _apply(self, fn: Callable[[Any], Any], recurse: bool = True) -> FakeQuantize:
@@ -61,8 +65,9 @@ class QatLinear(torch.nn.Module):  # pyright: ignore[reportUntypedBaseClass]
 
     def forward(self, x: Any) -> Any:
         """[.., K] to [.., N] in bf16."""
-        bias = None if self.bias is None else self.bias.to(torch.bfloat16)
-        return torch.nn.functional.linear(self.input(x), self.kernel(self.weight.to(torch.bfloat16)), bias)
+        x = self.input(x)
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        return torch.nn.functional.linear(x, self.kernel(self.weight.to(x.dtype)), bias)
 
 
 class _Fake(torch.autograd.Function):  # pyright: ignore[reportUntypedBaseClass]

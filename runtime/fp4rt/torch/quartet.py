@@ -43,10 +43,10 @@ class QuartetStep(Step):
         found = self.operators["quantize_dy"](dy=dy, signs=signs, rng=rng[0])
         dx = dw = None
         if needs[0]:
-            mask = operands.x_mask.to(torch.bfloat16)
+            mask = operands.x_mask.to(dy.dtype)
             dx = self.operators["dgrad"](dy=found["q"], wt=operands.wt, mask=mask)["dx"]
         if needs[1]:
-            mask = operands.w_mask.to(torch.bfloat16)
+            mask = operands.w_mask.to(dy.dtype)
             dw = self.operators["wgrad"](dyt=found["qt"], xt=operands.xt, mask=mask)["dw"]
         return dx, dw
 
@@ -56,8 +56,11 @@ def step_of(operators: Mapping[str, Operator]) -> Step:
     return QuartetStep(operators) if "transpose" in operators else Step(operators)
 
 
-def unclipped(h: Any, q: Quantized) -> Any:
-    """Where the values [M, K] that became `q`, of e2m1 and e8m0 scales in blocked_128x4, did not clip: bool."""
+def unclipped(h: Any, q: Quantized | Any) -> Any:
+    """Where the values [M, K] that became `q`, of e2m1 and e8m0 scales in blocked_128x4, did not clip: bool. A plain
+    tensor did not."""
+    if not isinstance(q, Quantized):
+        return torch.ones_like(h, dtype=torch.bool)
     rows, columns = h.shape
     blocks = columns // _BLOCK
     # Bytes of an atom by row % 32, row // 32 and block; see docs/numerics.md.

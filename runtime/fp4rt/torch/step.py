@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,16 +16,19 @@ from fp4rt.torch.operators import Operator
 @dataclass(frozen=True, slots=True)
 class Operands:
     """What the backward pass takes of the forward pass: x^T[K, M] and w^T[K, N], and masks [M, K] and [N, K] of bool
-    where gradients pass (None: everywhere)."""
+    where gradients pass (None: everywhere). Where nothing is quantized (`Step.exact`), they are plain tensors."""
 
-    xt: Quantized
-    wt: Quantized
+    xt: Quantized | Any
+    wt: Quantized | Any
     x_mask: Any = None
     w_mask: Any = None
 
 
 class Step:
     """The operators of a recipe for training, by role (`fp4rt.recipes`). Plain 2-D tensors of bf16 in."""
+
+    #: Whether the operators compute without quantizing, in any type of floats (`fp4rt.torch.unquantized`).
+    exact = False
 
     def __init__(self, operators: Mapping[str, Operator]) -> None:
         self.operators = dict(operators)
@@ -74,29 +77,37 @@ class Step:
 
 
 class LinearStep(torch.autograd.Function):  # pyright: ignore[reportUntypedBaseClass]
-    """y = x w^T with the gradients of the recipe: x bf16[M, K], w bf16 or f32[N, K]."""
+    """y = x w^T with the gradients of the recipe: x bf16[M, K], w bf16 or f32[N, K], which is rounded to x's type."""
 
     @staticmethod
     def forward(ctx: Any, x: Any, w: Any, signs: Any, rng: Any, step: Step) -> Any:  # pyright: ignore
-        y, operands = step.forward(x, w.to(torch.bfloat16), signs, rng)
-        xt, wt = operands.xt, operands.wt
-        ctx.step, ctx.formats = step, (xt.format, xt.shape, wt.format, wt.shape)
-        saved = (xt.codes, xt.scales, xt.tensor_scale, wt.codes, wt.scales, wt.tensor_scale)
-        ctx.save_for_backward(*saved, operands.x_mask, operands.w_mask, signs, rng)
+        y, operands = step.forward(x, w.to(x.dtype), signs, rng)
+        (x_parts, x_kind), (w_parts, w_kind) = _apart(operands.xt), _apart(operands.wt)
+        ctx.step, ctx.kinds = step, (x_kind, w_kind)
+        ctx.save_for_backward(*x_parts, *w_parts, operands.x_mask, operands.w_mask, signs, rng)
         return y
 
     @staticmethod
     def backward(ctx: Any, dy: Any) -> Any:  # pyright: ignore
-        x_codes, x_scales, x_ts, w_codes, w_scales, w_ts, x_mask, w_mask, signs, rng = ctx.saved_tensors
-        x_format, x_shape, w_format, w_shape = ctx.formats
-        xt = Quantized(x_codes, x_scales, x_ts, x_format, x_shape)
-        wt = Quantized(w_codes, w_scales, w_ts, w_format, w_shape)
+        *parts, x_mask, w_mask, signs, rng = ctx.saved_tensors
+        xt, wt = _together(parts[:3], ctx.kinds[0]), _together(parts[3:], ctx.kinds[1])
         operands, needs = Operands(xt, wt, x_mask, w_mask), ctx.needs_input_grad[:2]
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
             dx, dw = _Once.apply(dy, lambda value: ctx.step.backward(value.contiguous(), operands, signs, rng, needs))
         else:
             dx, dw = ctx.step.backward(dy.contiguous(), operands, signs, rng, needs)
         return dx, dw, None, None, None
+
+
+def _apart(value: Any) -> tuple[tuple[Any, Any, Any], Any]:
+    """The tensors of an operand, and what else it is: a format and a shape, or None of a plain tensor."""
+    if isinstance(value, Quantized):
+        return (value.codes, value.scales, value.tensor_scale), (value.format, value.shape)
+    return (value, None, None), None
+
+
+def _together(parts: Sequence[Any], kind: Any) -> Any:
+    return parts[0] if kind is None else Quantized(parts[0], parts[1], parts[2], *kind)
 
 
 class _Once(torch.autograd.Function):  # pyright: ignore[reportUntypedBaseClass]

@@ -13,6 +13,7 @@ import torch.utils._pytree as pytree  # pyright: ignore[reportMissingImports]
 from fp4num import BlockFormat, Quantized
 from fp4num.errors import DataError
 from fp4num.quantized import restored
+from fp4rt import prepared
 
 #: Element -> torch's type of one byte for it; fp4 elements lie two a byte.
 _TYPES = {
@@ -37,7 +38,7 @@ def register() -> None:
         from_dumpable_context=_load,
         flatten_with_keys_fn=_flatten_with_keys,
     )
-    torch.serialization.add_safe_globals([restored])
+    torch.serialization.add_safe_globals([restored, prepared.restored])
 
 
 def typed(q: Quantized) -> tuple[Any, Any]:

@@ -49,8 +49,8 @@ class TrainingLinear(torch.nn.Module):  # pyright: ignore[reportUntypedBaseClass
 
     def forward(self, x: Any) -> Any:
         """[.., K] to [.., N] in bf16."""
-        x = in_bfloat16(x, self._kernels.recipe.name)
         step = self._step
+        x = x if step.exact else in_bfloat16(x, self._kernels.recipe.name)
         rows = x.reshape(-1, x.shape[-1])
         more = -rows.shape[0] % self._kernels.recipe.rows
         filled = torch.nn.functional.pad(rows, (0, 0, 0, more)) if more else rows.contiguous()

@@ -1,12 +1,16 @@
 """One rank of a group: python parallel_worker.py RANK RANKS FILE [KERNELS]. Prints what it found equal.
 
-Over gloo, on the CPU; or, with a folder made by `fp4cc recipes build`, over NCCL, each rank on a GPU of its own.
+Over gloo, on the CPU; or, with a folder made by `fp4cc recipes build`, over NCCL, each rank on a GPU of its own. With
+"all" for the rank, they are children of one process that has imported everything, and FILE.RANK has what each printed.
 """
 
 from __future__ import annotations
 
 import copy
+import os
 import sys
+import traceback
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,31 +86,47 @@ def check_gathered(recipe: str, plain: Any, one: Any, me: Rank, largest: float) 
         assert torch.equal(layer(x[me.part(len(x))]), one(x)[..., me.part(512)]), (recipe, rows)
 
 
-def check_data_parallel(me: Rank, wrap: str) -> None:
-    """Gradients over ranks are the mean of those of each rank's batch."""
+def check_data_parallel(recipe: str, me: Rank) -> None:
+    """Gradients over ranks are the mean of those of each rank's batch, and both ranks take the same step with them."""
     torch.manual_seed(0)
-    net = torch.nn.Sequential(torch.nn.Linear(64, 128), torch.nn.GELU(), torch.nn.Linear(128, 64)).to(me.device)
-    convert(net, "nvfp4_training", artifacts=me.artifacts)
+    width = 128 if RECIPES[recipe].rows == 128 else 32
+    net = torch.nn.Sequential(torch.nn.Linear(width, 128), torch.nn.GELU(), torch.nn.Linear(128, width)).to(me.device)
+    convert(net, recipe, artifacts=me.artifacts)
 
     def gradients(model: Any, who: int) -> list[torch.Tensor]:
-        model.zero_grad()
-        x = torch.randn(32, 64, generator=torch.Generator().manual_seed(who)).to(me.device)
+        x = torch.randn(32, width, generator=torch.Generator().manual_seed(who)).to(me.device)
         torch.manual_seed(100 + who)
         with torch.autocast(me.device.type, dtype=torch.bfloat16):
             model(x).float().square().mean().backward()
         return [p.grad.clone() for p in model.parameters()]
 
     each = [gradients(copy.deepcopy(net), who) for who in range(me.ranks)]
-    if wrap == "DDP":
-        found = gradients(torch.nn.parallel.DistributedDataParallel(net), me.rank)
-    else:
-        from torch.distributed.fsdp import fully_shard
+    mean = [sum(t / me.ranks for t in theirs) for theirs in zip(*each, strict=True)]
+    for wrap, model in (
+        ("DDP", torch.nn.parallel.DistributedDataParallel(copy.deepcopy(net))),
+        ("FSDP2", sharded(copy.deepcopy(net), torch.float32)),
+        ("FSDP2, parameters gathered in bf16", sharded(copy.deepcopy(net), torch.bfloat16)),
+    ):
+        found = [whole_of(g) for g in gradients(model, me.rank)]
+        unit = 2.0**-8 if "bf16" in wrap else 1e-6  # each rank's gradient is rounded to the parameter's type
+        for ours, theirs, *own in zip(found, mean, *each, strict=True):
+            room = unit * sum(t.abs() / me.ranks for t in own)
+            assert ((ours - theirs).abs() <= room).all(), (recipe, wrap)
+        torch.optim.SGD(model.parameters(), 0.1).step()
+        for p, before, g in zip(model.parameters(), net.parameters(), found, strict=True):
+            assert torch.allclose(whole_of(p), before - 0.1 * g), (recipe, wrap)
 
-        for layer in (net[0], net[2], net):
-            fully_shard(layer)
-        found = [g.full_tensor() for g in gradients(net, me.rank)]
-    for ours, *theirs in zip(found, *each, strict=True):
-        assert torch.allclose(ours, sum(t / me.ranks for t in theirs), rtol=1e-6, atol=0), wrap
+
+def sharded(net: Any, gathered: torch.dtype) -> Any:
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+    for layer in (net[0], net[2], net):
+        fully_shard(layer, mp_policy=MixedPrecisionPolicy(param_dtype=gathered, reduce_dtype=torch.float32))
+    return net
+
+
+def whole_of(x: Any) -> Any:
+    return (x.full_tensor() if hasattr(x, "full_tensor") else x).detach()
 
 
 def check_errors(me: Rank) -> None:
@@ -131,8 +151,32 @@ def check_errors(me: Rank) -> None:
     assert "FP6142: nvfp4_training is a recipe for training" in error(one(256, 64), "nvfp4_training", {"a": "row"})
 
 
-def main() -> None:
-    rank, ranks, file, *kernels = int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]
+def fork(ranks: int, file: str) -> int:
+    """Run all ranks; the status of the worst."""
+    import torch.distributed.fsdp  # pyright: ignore[reportUnusedImport]
+    import torch.optim
+
+    import fp4cc.supply  # noqa: F401  # pyright: ignore[reportUnusedImport]
+
+    torch.optim.SGD([torch.zeros(1)], 1.0)  # which imports the compiler of torch
+    children: list[int] = []
+    for rank in range(ranks):
+        child = os.fork()
+        if not child:
+            with open(f"{file}.{rank}", "w", 1) as out, redirect_stdout(out), redirect_stderr(out):
+                status = 1
+                try:
+                    run(rank, ranks, file, [])
+                    status = 0
+                except Exception:  # noqa: BLE001  # the child ends here, whatever it was
+                    traceback.print_exc()
+                out.flush()
+                os._exit(status)
+        children.append(child)
+    return max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children)
+
+
+def run(rank: int, ranks: int, file: str, kernels: list[str]) -> None:
     torch.set_num_threads(1)
     if kernels:
         me = Rank(rank, ranks, torch.device("cuda", rank), Path(kernels[0]))
@@ -146,13 +190,15 @@ def main() -> None:
     for recipe in (name for name, r in RECIPES.items() if r.kind == "inference"):
         check_recipe(recipe, me)
         print(f"{recipe} equal", flush=True)
-    for wrap in ("DDP", "FSDP2"):
-        check_data_parallel(me, wrap)
-        print(f"{wrap} equal", flush=True)
+    for recipe in (name for name, r in RECIPES.items() if r.kind in ("training", "qat")):
+        check_data_parallel(recipe, me)
+        print(f"{recipe} equal", flush=True)
     check_errors(me)
     print("errors equal", flush=True)
     dist.destroy_process_group()
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1] == "all":
+        sys.exit(fork(int(sys.argv[2]), sys.argv[3]))
+    run(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4:])

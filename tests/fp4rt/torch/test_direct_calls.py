@@ -155,7 +155,7 @@ def test_wrong_arguments_have_the_errors_of_the_checks(double: DriverDouble) -> 
 def test_kinds_that_never_become_ready_are_not_checked_twice_for_ever(double: DriverDouble) -> None:
     seen = Seen("scaler")
     tries = 0
-    whole = seen.kernel.prepare
+    whole = seen.kernel.checked
 
     def counted(*given: Any, **named: Any) -> Any:
         nonlocal tries
@@ -163,7 +163,7 @@ def test_kinds_that_never_become_ready_are_not_checked_twice_for_ever(double: Dr
         return whole(*given, **named)
 
     seen.kernel.quick.learn = lambda *_: None  # type: ignore[union-attr, method-assign]
-    seen.kernel.prepare = counted  # type: ignore[method-assign]
+    seen.kernel.checked = counted  # type: ignore[method-assign]
     args = good("scaler", 16, 32)
     for _ in range(6):
         seen.operator(**args)

@@ -21,7 +21,7 @@ TOKENS, EXPERTS, TOP, D, F = 7, 3, 2, 64, 64
 
 @pytest.mark.parametrize("options", [
     {}, {"renormalize": False}, {"scores": "sigmoid", "scale": 2.5},
-    {"scores": "sigmoid", "bias": [0.0, 1, -1, 0, 0.5]},
+    {"scores": "sigmoid", "bias": [0.0, 1, -1, 0, 0.5], "align": 8},
 ])  # fmt: skip
 @pytest.mark.parametrize("tokens", [0, 1, 40])
 def test_routing_is_numpys(options: dict[str, Any], tokens: int) -> None:
@@ -38,8 +38,10 @@ def test_routing_is_numpys(options: dict[str, Any], tokens: int) -> None:
         assert part.dtype == torch.int32
         assert np.array_equal(part.numpy(), getattr(wanted, name)), name
     np.testing.assert_allclose(found.weights.numpy(), wanted.weights, rtol=1e-6)
-    y = rng.normal(size=(tokens * 3, 4)).astype(np.float32)
-    same = numpys.by_expert(wanted.experts, found.weights.numpy(), 5)
+    y = rng.normal(size=(len(wanted.rows), 4)).astype(np.float32)
+    same = numpys.by_expert(wanted.experts, found.weights.numpy(), 5, align=options.get("align", 1))
+    d = rng.normal(size=(tokens, 4)).astype(np.float32)
+    assert np.array_equal(fp4rt.torch.spread(torch.from_numpy(d), found).numpy(), numpys.spread(d, same))
     assert np.array_equal(fp4rt.torch.combine(torch.from_numpy(y), found).numpy(), numpys.combine(y, same))
 
 

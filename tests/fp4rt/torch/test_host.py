@@ -53,6 +53,17 @@ def test_outputs_are_written_in_place(device: str) -> None:
     assert out["count"].dtype is torch.int32 and out["count"].item() == 4
 
 
+@pytest.mark.parametrize("device", ["reference", "emulator"])
+def test_memory_stays_the_callers(device: str) -> None:
+    """Who owns a tensor may free or resize its memory after a call, as FSDP does with parameters that it gathered."""
+    args = {"x": torch.randn(4, 4), "shift": torch.tensor(0.5)}
+    y = Artifact.load(DATA).load_kernel(device)(**args)["y"]
+    assert torch.equal(y, args["x"] * 2 + 0.5)
+    for tensor in (*args.values(), y):
+        assert tensor.untyped_storage().resizable()
+        tensor.untyped_storage().resize_(0)
+
+
 def test_kinds_are_not_mixed() -> None:
     kernel = Artifact.load(DATA).load_kernel("reference")
     with pytest.raises(fp4rt.ArgumentError, match="FP6109: 'shift' is a numpy array but 'x' is a torch array"):

@@ -168,6 +168,10 @@ def test_a_model_of_layers_is_saved_loaded_copied_and_converted() -> None:
     other.load_state_dict(torch.load(file, weights_only=True))
     assert torch.equal(other(x), y)
     assert torch.equal(copy.deepcopy(model).half()(x), y)  # scales stay float32
+    with pytest.raises(fp4rt.ArgumentError, match="FP6104"):
+        model(x.float())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(model(x.float()), y)
     exported = torch.export.export(model, (x,), dynamic_shapes=({0: torch.export.Dim.AUTO},))
     assert torch.equal(exported.module()(bf16(24, 256)), model(bf16(24, 256)))
     with pytest.raises(fp4rt.TorchError, match="FP6118"):

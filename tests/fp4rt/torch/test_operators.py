@@ -16,6 +16,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch._subclasses import FakeTensorMode
 
 import fp4rt
 import fp4rt.torch
@@ -304,6 +305,26 @@ def test_what_is_not_built_is_refused_by_name() -> None:
     for transform in (torch.func.grad, lambda f: lambda x: torch.func.jvp(f, (x,), (x,))):
         with pytest.raises(fp4rt.TorchError, match="FP6118: .* inside a transform of torch.func"):
             transform(lambda x: operator(c=c[0], x=x)["twice"].sum())(x[0])
+
+
+def test_a_plain_kernel_takes_no_tensor_whose_memory_is_not_its_values() -> None:
+    kernel, x, s = load(quantizer(FORMATS["nvfp4"])), bf16(16, 64), torch.tensor(0.01)
+    with FakeTensorMode():
+        fake = torch.empty(16, 64, dtype=torch.bfloat16)
+    for odd, error in (
+        (torch._neg_view(x), "FP6103: 'x' is negated when it is read(.|\n)*resolve_neg"),
+        (x.to_sparse(), "FP6103: 'x' is a tensor of the layout torch.sparse_coo(.|\n)*to_dense"),
+        (x.to("meta"), "FP6103: 'x' is on the device meta"),
+        (fake, "FP6103: 'x' is a FakeTensor without memory"),
+    ):
+        with pytest.raises(fp4rt.ArgumentError, match=error):
+            kernel(x=odd, s=s)
+    with pytest.raises(fp4rt.ArgumentError, match="FP6117: 'x' is mapped by torch.vmap"):
+        torch.vmap(lambda x: kernel(x=x, s=s)["q"].codes)(x[None])
+    with pytest.raises(fp4rt.ArgumentError, match="FP6118: 'x' is inside a transform"):
+        torch.func.grad(lambda x: kernel(x=x, s=s)["q"].codes.float().sum())(x)
+    operator = kernel.as_torch_op(unused())  # the dispatcher negates
+    assert torch.equal(operator(x=torch._neg_view(x), s=s)["q"].codes, kernel(x=-x, s=s)["q"].codes)
 
 
 def test_arguments_are_checked_as_the_kernel_checks_them(gemm: TypedKernel) -> None:

@@ -9,18 +9,20 @@ import functools
 import random
 import struct
 import threading
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import fp4rt
 from fp4rt.cuda import blocks, driver, ready
 from fp4rt.cuda.repeated import Repeated
 
-from ...driver_double import DriverDouble, install
+from ...driver_double import DriverDouble, Gpu, install
 from .test_operators import bf16
-from .test_repeated_calls import KERNELS, good, outcome, outputs_for, pair
+from .test_repeated_calls import KERNELS, good, outcome, outputs_for, pair, planned, scaler
 
 pytestmark = pytest.mark.torch
 
@@ -157,6 +159,69 @@ def test_maps_of_the_format_that_is_known_are_written(double: DriverDouble, monk
     assert not double.named("cuTensorMapReplaceAddress")
     maps = [p for p in double.launched[-1].parameters if len(p) == 128]
     assert [int.from_bytes(p[:8], "little") for p in maps] == [args["x"].data_ptr(), y.data_ptr()]
+
+
+@pytest.mark.parametrize("capturing", [0, 1])
+def test_only_a_bound_call_waits_for_counters_that_need_one_fill(capturing: int, double: DriverDouble) -> None:
+    """On the stream that its workspace is of, which the fill is in order with. Others fill them each time."""
+    waits: list[int] = []
+    double.cuStreamIsCapturing = lambda stream: (0, capturing)  # type: ignore[attr-defined]
+    double.cuStreamSynchronize = lambda stream: (waits.append(stream) or 0,)  # type: ignore[attr-defined]
+    kernel = fp4rt.Kernel(planned(scaler(), workspace=("mul", "M", 16), counters=4), Gpu())
+    kernel.signature.check_data = lambda *_: None  # type: ignore[method-assign]
+    for m in (16, 16, 16, 32, 48):
+        double.calls.clear()
+        kernel(**good("scaler", m, 32))
+        assert len(double.named("cuMemsetD32Async")) == 1 and not waits
+    for stream, used in ((None, 7), (9, 9)):
+        bound = kernel.bind(**good("scaler", 16, 32), stream=stream)
+        assert waits == ([] if capturing else [used])
+        filled = double.named("cuMemsetD32Async")[1:]
+        assert [x[-1] for x in filled] == ([] if capturing else [used])
+        double.calls.clear()
+        for _ in range(2):
+            bound()
+        assert len(double.named("cuMemsetD32Async")) == 2 * capturing
+        waits.clear()
+        double.calls[:] = [("cuMemsetD32Async",)]
+
+
+def test_a_negated_tensor_is_left_to_the_checks(double: DriverDouble) -> None:
+    """Its memory holds other numbers, and nothing else tells it from the tensors that came before."""
+    quick, _, _ = pair("scaler")
+    args = good("scaler", 16, 32)
+    for _ in range(4):
+        quick(**args)
+    double.launched.clear()
+    for _ in range(3):
+        with pytest.raises(fp4rt.ArgumentError, match="FP6103: 'x' is negated when it is read"):
+            quick(**{**args, "x": torch._neg_view(args["x"])})
+    assert not double.launched
+
+
+def test_a_mode_sees_what_is_allocated(double: DriverDouble) -> None:
+    """And where there is none, torch is asked past its dispatcher, for row-major tensors."""
+    seen: list[Any] = []
+
+    class Mode(TorchDispatchMode):
+        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            seen.append(function)
+            return function(*args, **(kwargs or {}))
+
+    quick, _, _ = pair("scaler_with_workspace")
+    args = good("scaler_with_workspace", 16, 32)
+    outputs = [quick(**args) for _ in range(4)][-1]
+    (plan,) = quick.quick._plans.values()
+    assert plan.quickly is not None and len(plan.quickly.sizes) == 3
+    with Mode():
+        within = quick(**args)
+    assert seen == [torch.ops.aten.empty_like.default] * 3
+    elsewhere = replace(plan.quickly, device=1)
+    plan.quickly = elsewhere  # another current device than the kernel's
+    for found in (outputs, within, quick(**args)):
+        assert [(x.shape, x.dtype, x.is_contiguous()) for x in found.values()] == [
+            (torch.Size([16, 32]), torch.float32, True), (torch.Size([16]), torch.bfloat16, True)
+        ]  # fmt: skip
 
 
 def test_threads_share_what_is_kept(double: DriverDouble) -> None:

@@ -41,8 +41,11 @@ def double(monkeypatch: pytest.MonkeyPatch) -> DriverDouble:
     return found
 
 
-def planned(kernel: TypedKernel, *, workspace: Any = 0, offset: int = 0) -> Artifact:
-    """An artifact whose launch takes a pointer to every buffer, maps of the plain ones, sizes and f32 params."""
+def planned(kernel: TypedKernel, *, workspace: Any = 0, offset: int = 0, counters: int = 0) -> Artifact:
+    """An artifact whose launch takes a pointer to every buffer, maps of the plain ones, sizes and f32 params.
+
+    `counters` words of the workspace are zero before it and after it.
+    """
     buffers = [name for arg in kernel.args for name in part_names(arg)]
     aliased = {"q.tensor_scale"} if kernel.name == "quantizer" else set()
     buffers = [name for name in buffers if name not in aliased]
@@ -58,6 +61,7 @@ def planned(kernel: TypedKernel, *, workspace: Any = 0, offset: int = 0) -> Arti
     params += [Param("f32", a.name) for a in kernel.args if a.direction == "param" and a.dtype == "f32"]
     outs = [a for a in kernel.args if a.direction == "out"]
     init = (Init(part_names(outs[0])[0], 1, width=1),) if workspace else ()
+    init += (Init(WORKSPACE, counters, width=4, kept=True),) if counters else ()
     launch = Launch(kernel.name, ("M", 1, 1), (32, 1, 1), (1, 1, 1), 0, place(params))
     plan = Plan((launch,), tuple(maps), workspace, init)
     return Artifact.build(Manifest(kernel.name, "sm_90a", kernel, plan), {f"{kernel.name}.ptx": b""})

@@ -139,6 +139,19 @@ def test_arrays_of_other_libraries_are_taken_by_dlpack() -> None:
     assert_same(back, q.numpy())
     there = np.from_dlpack(q.codes)
     assert np.shares_memory(there, q.codes.numpy())
+    assert_same(fp4rt.quantize(Foreign(numbers(16, 64)), "nvfp4"), q.numpy())
+
+
+def test_tensors_whose_memory_is_not_their_values() -> None:
+    x = numbers(16, 64)
+    assert_same(fp4rt.quantize(torch._neg_view(x), "nvfp4"), fp4rt.quantize(-x, "nvfp4").numpy())
+    for odd, what in ((x.to_sparse(), "layout torch.sparse_coo"), (x.to("meta"), "on the device meta")):
+        with pytest.raises(fp4num.NumericsError, match=what):
+            fp4rt.quantize(odd, "nvfp4")
+    with pytest.raises(fp4num.NumericsError, match="inside a transform of torch.func"):
+        torch.vmap(lambda x: fp4rt.quantize(x, "nvfp4").codes)(x[None])
+    with pytest.raises(fp4num.NumericsError, match="not Tensor"):
+        fp4rt.quantize(x, "nvfp4")[torch.ones(16, dtype=torch.bool)]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -275,7 +275,7 @@ def test_a_bound_on_the_rows_bounds_the_table() -> None:
 def test_regret_of_a_sample(fmt: str) -> None:
     """All sizes open: near the best schedule there is at nearly every size."""
     found = regrets(kernel(fmt, fmt), shapes(400, 1))
-    assert (found <= WITHIN).mean() >= 0.96
+    assert (found <= WITHIN).mean() >= 0.97
     assert found.max() <= 1.4
 
 
@@ -284,8 +284,9 @@ def test_regret_of_a_sample(fmt: str) -> None:
 def test_regret_with_all_sizes_open(a: str, b: str) -> None:
     found = regrets(kernel(a, b), shapes(2000, 2))
     print(f"{a} x {b}: {(found <= WITHIN).mean():.2%} within {WITHIN}, worst {found.max():.3f}")
-    # Plain operands have narrow tiles too: three times as many schedules to be near to, with as few plans.
-    assert (found <= WITHIN).mean() >= (0.96 if (a, b) == ("bf16", "bf16") else 0.98)
+    # With six plans: the best six that a search over other sizes finds are within for 97.5 to 98.8 % of them, eight
+    # would be for 99.
+    assert (found <= WITHIN).mean() >= 0.98
     assert found.max() <= 1.4  # one call in some hundreds, at the edge of a wave of tiles
 
 

@@ -53,7 +53,19 @@ def operand_pair(kernel: Kernel, product: Product, target: Target) -> Pair:
         for kind in target.kinds
         if {a.element, b.element} <= kind.formats.keys() and scale in kind.blocks.get(block, ())
     )
+    if product.a.divided and kind.padded and min(product.a.bits, product.b.bits) < 8:
+        raise DiagnosticError([_divided_error(a_arg, b_arg, product, target)])
     return Pair(kind, block, scale, a.element, b.element)
+
+
+def _divided_error(a_arg: Arg, b_arg: Arg, product: Product, target: Target) -> Diagnostic:
+    """Groups along K start at any multiple of 32, where TMA cannot begin to unpack elements."""
+    return error(
+        "FP4070", f"{product.a.name} by {product.b.name} cannot be multiplied over rows in groups on {target.name}",
+        a_arg.span, product.a.name, also=[(b_arg.span, product.b.name)],
+        notes=["a group starts at any multiple of 32, and TMA unpacks elements of fewer than 8 bits in runs of 128"],
+        help="give both operands elements of 8 bits, or both of 4",
+    )  # fmt: skip
 
 
 def _plain_pair(a_arg: Arg, b_arg: Arg, product: Product, target: Target) -> Pair:
@@ -158,6 +170,8 @@ def k_multiple(pair: Pair, product: Product) -> tuple[int, str]:
             128,
             f"TMA unpacks the 4- and 6-bit elements of {names} in groups of 128 (16U4/16U6_ALIGN16B tensor maps)",
         )
+    if product.a.divided:
+        return 32, f"each group of {product.k_axis} is whole units of 32: its blocks start anew"
     if pair.block < 32:
         return 32, "a row of 4-bit codes must start on 16 bytes for TMA"
     return pair.block, f"scale blocks of {pair.block} along K"

@@ -166,7 +166,7 @@ def _lower_with(work: Work, target: Target, case: Case) -> LoweredKernel:
     if work.frame.group is not None:
         tmem = released(tmem, tile.n, work.frame.group)
     cluster = Cluster(choice.option.cluster_m, choice.option.cluster_n)
-    epilogue = plan_epilogue(work.frame, sizes, tile.n)
+    epilogue = plan_epilogue(work.frame, sizes, tile.n, schedule=case.schedule)
     split = _split(work, choice, tile)
     staging = (*promoted_buffers(promotion), *split_words(split), *epilogue.staging)
     ring = acc_ring_stages(tmem, tile.n)

@@ -89,7 +89,7 @@ ALIGNMENT = 1024
 #: CTAs along M and N.
 CLUSTERS = ((1, 1), (2, 1))
 #: What a block may choose.
-OWN_FIELDS = ("tile", "cluster", "stages", "split_k", "raster")
+OWN_FIELDS = ("tile", "cluster", "stages", "split_k", "raster", "store")
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +191,7 @@ def _lower_with(work: _Work, case: Case, required: tuple[Constraint, ...]) -> Lo
     engine = Wgmma(tuple(steps.wide for steps in work.steps), work.slots, SLOT_BYTES)
     factors = () if work.promotion is None else factors_buffer(work.promotion)
     left = SM90A.smem_bytes - plan_smem(mainloops, engine, _least_stages(mainloops), factors).total
-    epilogue = plan_epilogue(work.frame, work.sizes, tile.n, min(STAGING_LIMIT, left - ALIGNMENT))
+    epilogue = plan_epilogue(work.frame, work.sizes, tile.n, min(STAGING_LIMIT, left - ALIGNMENT), schedule)
     asked = _parts(work, case)
     parts = parts_of(asked, work.clocks)
     k_tiles = ceildiv(mainloops[0].products[0].k, mainloops[0].tile_k)

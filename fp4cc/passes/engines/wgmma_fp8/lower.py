@@ -188,7 +188,7 @@ def _lower_with(work: _Work, case: Case, required: tuple[Constraint, ...]) -> Lo
     mainloop, maps = plan_mainloop(problem, engine, tile.n, cluster)
     factors = factors_buffer(work.fast.promotion)
     limit = staging_limit(engine, tile.n, factors)
-    epilogue = plan_epilogue(work.fast.frame, work.sizes, tile.n, min(STAGING_LIMIT, limit))
+    epilogue = plan_epilogue(work.fast.frame, work.sizes, tile.n, min(STAGING_LIMIT, limit), schedule)
     parts = parts_of(_parts(work, case), partial(work.clocks, shape))
     k_tiles = ceildiv(problem.products[0].k, FP8_TILE_K)
     split = plan_split(parts, k_tiles, _WARP * MMA_WARPS, engine.columns(tile.n) // 2)
