@@ -234,8 +234,8 @@ def _declaration_hint(text: str, word: str, before: str, found: str, after: str)
         if "=" in after:
             return f"values have no declared type: write `{word} = ...`"
         return f"say how it is used: `in {word} : ...`, or `out`, `inout`, `param`"
-    if found == "[" and "=" in after:
-        return f"values are not indexed: write `{word} = ...`"
+    if (found == "[" or re.match(r"\w+\s*\[", before) is not None) and "=" in after:
+        return f"values are not indexed: write `{word} = ...`; `{word}[rows] = ...` stores rows by their numbers"
     return did_you_mean(word, _DIRECTIONS) if "=" not in text else ""
 
 
