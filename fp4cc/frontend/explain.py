@@ -228,14 +228,14 @@ def _declaration_hint(text: str, word: str, before: str, found: str, after: str)
     if "=" in before:
         indexed = re.search(r"[\w)]\s*\[", f"{before}{found}") is not None
         return "values are not indexed: they are used whole" if indexed and found in (":", "[") else ""
+    if (found == "[" or re.match(r"\w+\s*\[", before) is not None) and "=" in after:
+        return f"values are not indexed: write `{word} = ...`; `{word}[rows] = ...` stores rows by their numbers"
     if (direction := _SYNONYMS.get(word)) is not None:
         return f"write `{direction} {found} {after}`" if after.startswith(":") else f"the word is `{direction}`"
     if found == ":" and not after.startswith("="):
         if "=" in after:
             return f"values have no declared type: write `{word} = ...`"
         return f"say how it is used: `in {word} : ...`, or `out`, `inout`, `param`"
-    if (found == "[" or re.match(r"\w+\s*\[", before) is not None) and "=" in after:
-        return f"values are not indexed: write `{word} = ...`; `{word}[rows] = ...` stores rows by their numbers"
     return did_you_mean(word, _DIRECTIONS) if "=" not in text else ""
 
 
