@@ -76,6 +76,13 @@ def test_stages_in_turns(compiler: Any, check: Check) -> None:
     check(text, "sm_90a", M=40, N=72, K=352)
 
 
+def test_sums_are_cleared_before_the_fence(compiler: Any, check: Check) -> None:
+    """With K known the first step is compiled apart, where zeros would be written behind the fence of its wgmma."""
+    text = spec("bf16", "nvfp4", tile="128 x 64 x 64").replace("K)", "K = 256)")
+    assert ours(compiler, text).turns
+    check(text, "sm_90a", M=8, N=64, K=256, order="strict")
+
+
 @pytest.mark.slow
 def test_few_rows(compiler: Any, check: Check) -> None:
     """Tiles of 64 rows, where no epilogue's threads have one each."""
