@@ -73,6 +73,17 @@ class Stores(Construct):
         return fragment(*found)
 
     @property
+    def _fence(self) -> str:
+        """What comes between the threads' accesses and the TMA that stores.
+
+        Those to the slab; and where threads have read from global memory what TMA overwrites, these as well.
+        """
+        written = {output.arg for output in self._by_tma}
+        if any((i.arg or i.name) in written and i.load is None for i in self.program.inputs):
+            return "prims.fence_proxy(prims.Proxy.ASYNC)"
+        return "prims.fence_proxy(prims.Proxy.ASYNC_SHARED, space=prims.SharedSpace.shared_cta)"
+
+    @property
     def is_whole(self) -> bool:
         """Whether `per_subtile` is `whole_subtile`."""
         return self._lean and not self.whole_if
@@ -87,7 +98,7 @@ class Stores(Construct):
         found: list[str | Statement] = [f"prims.cp_async_bulk_wait_group({self._stages - 1}, read=True)", _WARP]
         for output in self._staged:
             found += _stage(self.lowered, output, results[output.value], (), "stage_row_of_warp")
-        found += ["prims.fence_proxy(prims.Proxy.ASYNC_SHARED, space=prims.SharedSpace.shared_cta)", _WARP]
+        found += [self._fence, _WARP]
         issued = [_copy_by_tma(self.lowered, output) for output in self._staged]
         found.append(Block("if prims.elect_sync():", (*issued, *fragment("prims.cp_async_bulk_commit_group()"))))
         found += self._next_slot()
@@ -138,7 +149,7 @@ class Stores(Construct):
         for output in self._staged:
             found += _stage(self.lowered, output, results[output.value], factors.get(output.arg, ()))
         if self._by_tma:
-            found.append("prims.fence_proxy(prims.Proxy.ASYNC_SHARED, space=prims.SharedSpace.shared_cta)")
+            found.append(self._fence)
         if self._staged:
             found.append(_WARP)
         for output in self._staged:
