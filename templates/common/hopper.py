@@ -35,6 +35,22 @@ def clear(registers, count):
         registers[i] = Float32(0.0)
 
 
+def zero_sums(registers, count):
+    """Set sums of wgmma to 0, all of them before what follows: the compiler neither knows their value nor moves them.
+
+    Zeros that it knows are written where they are used first, and so behind the wgmma.fence that is to order them.
+    """
+    zeros = llvm.inline_asm(
+        llvm.StructType.get_literal([Float32.mlir_type] * count),
+        [],
+        " ".join(f"mov.b32 ${i}, 0;" for i in range(count)),
+        ",".join([*["=f"] * count, "~{memory}"]),
+        has_side_effects=True,
+    )
+    for i in range(count):
+        registers[i] = Float32(llvm.extractvalue(Float32.mlir_type, zeros, [i]))
+
+
 def mma_64_rows(registers, first, columns, wide, a, b, keep=True, across=(0, 0)):
     """Registers first.. += A B for 64 rows, `columns` and 16 of K, bf16 or f16 by descriptors: columns / 2 sums.
 

@@ -123,22 +123,6 @@ def shared_load_2_words(address):
     return [Int32(llvm.extractvalue(Int32.mlir_type, words, [i])) for i in range(2)]
 
 
-def zero_sums(registers, count):
-    """Set sums of wgmma to 0, all of them before what follows: the compiler neither knows their value nor moves them.
-
-    Zeros that it knows are written where they are used first, and so behind the wgmma.fence that is to order them.
-    """
-    zeros = llvm.inline_asm(
-        llvm.StructType.get_literal([Float32.mlir_type] * count),
-        [],
-        " ".join(f"mov.b32 ${i}, 0;" for i in range(count)),
-        ",".join([*["=f"] * count, "~{memory}"]),
-        has_side_effects=True,
-    )
-    for i in range(count):
-        registers[i] = Float32(llvm.extractvalue(Float32.mlir_type, zeros, [i]))
-
-
 def settled(fragments):
     """The same words, all of them made before what follows: wgmma.fence orders what was written before it."""
     words = [word for fragment in fragments for word in fragment]

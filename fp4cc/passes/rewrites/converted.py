@@ -130,7 +130,9 @@ def _second(kernel: Kernel, arg: Arg, wide: Arg) -> Kernel:
         if value.op == "matmul":
             operands = (0, operands[1])
         values.append(replace(value, operands=operands))
-    stores = tuple(replace(store, value=store.value + 1) for store in kernel.stores)
+    stores = tuple(
+        replace(store, value=store.value + 1, at=None if store.at is None else store.at + 1) for store in kernel.stores
+    )
     made = pruned(replace(kernel, args=(wide, *kernel.args), values=tuple(values), stores=stores))
     read = {str(value.attrs["name"]) for value in made.values if value.op in ("arg", "tensor_scale")}
     by = {name for other in made.args for axis in other.axes for name in (axis.by, axis.upto)}

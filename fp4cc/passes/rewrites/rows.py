@@ -115,6 +115,9 @@ def _second(kernel: Kernel, arg: Arg, rows: Arg, factors: Arg) -> Kernel:
         kernel,
         args=(*(each for each in kernel.args if each.name != arg.name), rows, factors),
         values=tuple(found),
-        stores=tuple(replace(store, value=new[store.value]) for store in kernel.stores),
+        stores=tuple(
+            replace(store, value=new[store.value], at=None if store.at is None else new[store.at])
+            for store in kernel.stores
+        ),
         schedules=(),
     )
