@@ -222,6 +222,8 @@ SCATTERED = {
     " inout z : f32[S, N]\n h = x @ w.T\n y[rows] = alpha * h\n z[rows] = h\n}\n",
     "weights": "kernel k(M, S, N, K) {\n in rows : i32[M]; in x : bf16[M, K]; in w : nvfp4[N, K]\n"
     " inout y : bf16[S, N]\n y[rows] = x @ w.T\n}\n",
+    "pair": "kernel k(M, S, N, K) {\n in rows : i32[M]; in x : nvfp4[M, K]; in w : nvfp4[N, K]\n"
+    " inout y : bf16[S, N]\n y[rows] = x @ w.T\n}\n",
     "there and back": "kernel k(M, R, S, N, K) {\n in from_ : i32[M]; in rows : i32[M]; in x : bf16[R, K]\n"
     " in w : bf16[N, K]\n inout y : f32[S, N]\n y[rows] = x[from_] @ w.T\n}\n",
 }  # fmt: skip
