@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fp4cc.codegen.fragments import Function
 from fp4cc.codegen.halves import whole_index
 from fp4cc.codegen.scale_layout import LayoutText, divided
-from fp4cc.ir.lowered_converters import Rows, ScaleReader
+from fp4cc.ir.lowered_reading import Rows, ScaleReader
 
 
 @dataclass(frozen=True, slots=True)

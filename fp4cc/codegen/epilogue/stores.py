@@ -14,7 +14,7 @@ from fp4cc.codegen.epilogue.reading import WIDTHS
 from fp4cc.codegen.fragments import Block, Call, Fragment, Statement, fragment
 from fp4cc.codegen.placing import rows_end
 from fp4cc.codegen.strides import bytes_text, offset, stride_text
-from fp4cc.ir.lowered import LoweredKernel, Tcgen05
+from fp4cc.ir.lowered import LoweredKernel
 from fp4cc.ir.lowered_epilogue import EpilogueOutput, StorePlan
 from fp4cc.ir.turned import TURNED
 
@@ -46,15 +46,15 @@ class Stores(Construct):
     def _is_lean(self) -> bool:
         """Whether sub-tiles that leave by TMA, all of them, have a text of their own, without another way for them.
 
-        On sm_100a, where the sums of a sub-tile come from tensor memory, and where the stores are most of the text: a
-        second one would cost others more than it saves.
+        Where sums stay where the engine made them until a sub-tile is read, as in tensor memory, and where the stores
+        are most of the text: a second one would cost others more than it saves.
         """
         plain = all(output.kind == "plain" for output in self.program.outputs)
         short = _SHORT.issuperset(self.program.constructs)
         light = all(value.op in _LIGHT for value in self.program.kernel.values)
-        here = isinstance(self.lowered.engine, Tcgen05) and self.lowered.promotion is None
+        stay = self.lowered.exchange is None and self.lowered.promotion is None  # until a sub-tile is read
         alone = self.program.problem.groups is None and not self.program.by_lanes
-        return bool(self._by_tma) and self._by_tma == self._staged and plain and short and light and here and alone
+        return bool(self._by_tma) and self._by_tma == self._staged and plain and short and light and stay and alone
 
     @property
     def whole_if(self) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fp4cc.ir.lowered.problem import Operand
-from fp4cc.ir.lowered_converters import Rows, ScaleReader
+from fp4cc.ir.lowered_reading import Rows, ScaleReader
 
 #: Rows of x that one instruction multiplies.
 ROWS = 8

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fp4cc.ir.lowered_converters import ScaleReader
+from fp4cc.ir.lowered_reading import ScaleReader
 
 
 @dataclass(frozen=True, slots=True)

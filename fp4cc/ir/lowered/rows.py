@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from fp4cc.ir.lowered_converters import ScaleReader
+from fp4cc.ir.lowered_reading import ScaleReader
 
 
 @dataclass(frozen=True, slots=True)

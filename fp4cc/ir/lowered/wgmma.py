@@ -8,7 +8,7 @@ from typing import Literal, Protocol, cast
 
 from fp4cc.ir.lowered.feeds import Feed, Mainloop
 from fp4cc.ir.lowered.problem import Operand, Role
-from fp4cc.ir.lowered_converters import ScaleReader
+from fp4cc.ir.lowered_reading import ScaleReader
 from fp4cc.ir.part import Part
 
 #: What wgmma multiplies here: both operands of an instruction are of one of these types.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fp4cc.ir.lowered.problem import Operand
-from fp4cc.ir.lowered_converters import ScaleReader
+from fp4cc.ir.lowered_reading import ScaleReader
 from fp4cc.ir.part import Part
 
 #: Elements along K of a stage: a row of a 16-bit operand is then one 128-byte swizzle row. Of FP8 it has twice as many.

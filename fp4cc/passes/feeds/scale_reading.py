@@ -8,8 +8,8 @@ from math import gcd
 
 from fp4cc.ir.kernel import Arg, Constraint, Expr, Kernel
 from fp4cc.ir.lowered import KernelParam, Operand, Size
-from fp4cc.ir.lowered_converters import Numbers, Rows, ScaleReader
 from fp4cc.ir.lowered_epilogue import Space
+from fp4cc.ir.lowered_reading import Numbers, Rows, ScaleReader
 from fp4cc.ir.sizes import Sizes, ceildiv
 from fp4cc.passes.problem.divides import divides
 from fp4cc.passes.problem.placement import along

@@ -58,7 +58,7 @@ def test_groups_count_as_the_average(e: int, m: int, groups: int, each: int) -> 
     assert (evaluate(sizes["batch"], dims), evaluate(sizes["m"], dims)) == (groups, each)
 
 
-def test_few_rows_a_group_take_narrow_tiles() -> None:
+def test_few_rows_a_group_take_few_rows_of_a_tile() -> None:
     """gpt-oss's width, 32 experts: other plans at 4 rows in each than at 512."""
     found = plans(rows(n=" = 2880", k=" = 2880"))
     taken = []
@@ -66,7 +66,6 @@ def test_few_rows_a_group_take_narrow_tiles() -> None:
         call = {"E": 32, "M": 32 * each}
         taken.append(next(plan for plan in found if plan.when is None or evaluate(plan.when, call)))
     few, many = taken
-    assert few.tile.n < many.tile.n
     assert few.tile.m * few.cluster.m < many.tile.m * many.cluster.m  # rows of which no other group's are made
 
 
