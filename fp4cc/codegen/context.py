@@ -61,20 +61,24 @@ class Constant:
 
 @dataclass(frozen=True, slots=True)
 class Panels:
-    """How an epilogue walks a tile: panels side by side, and sub-tiles of each. One panel where one walk is enough."""
+    """How an epilogue walks a tile: panels side by side, and sub-tiles of each. One panel where one walk is enough.
+
+    `at_once`: how many sub-tiles a turn of a short walk takes.
+    """
 
     count: int
     subtiles: int
     last_subtile: int
+    at_once: int
 
     @classmethod
     def of(cls, program: EpilogueProgram, epilogue: EpilogueText) -> Panels:
         """The panels of an epilogue's columns."""
         if program.steps is not None:
-            return cls(1, program.steps, program.steps - 1)
+            return cls(1, program.steps, program.steps - 1, 1)
         columns = program.panel if program.panel and epilogue.walks else program.tile_n
         subtiles = columns // program.subtile
-        return cls(program.tile_n // columns, subtiles, subtiles - 1)
+        return cls(program.tile_n // columns, subtiles, subtiles - 1, 2 if subtiles % 2 == 0 else 1)
 
 
 @dataclass(frozen=True, slots=True)

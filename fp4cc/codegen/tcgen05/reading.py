@@ -124,7 +124,12 @@ class ReleaseText:
     turn: str
     step: int
     why: str
-    arrival: str
+    arguments: tuple[str, ...]  # of the arrival
+
+    @property
+    def arrival(self) -> str:
+        """The arrival in one line."""
+        return f"prims.mbarrier_arrive({', '.join(self.arguments)})"
 
 
 def release_text(lowered: LoweredKernel, epilogue: EpilogueText) -> ReleaseText:
@@ -137,12 +142,11 @@ def release_text(lowered: LoweredKernel, epilogue: EpilogueText) -> ReleaseText:
     # Of an unzipped product a sub-tile takes as many columns from each half.
     columns = program.subtile * (1 if program.group is None else 2)
     barrier = "acc_empty" if overlapped else "acc_empty.subview(acc_stage)"
-    arrival = f"prims.mbarrier_arrive({barrier}, relaxed=True)"
     if lowered.tile.ctas == 2:
-        arrival = f"prims.mbarrier_arrive(prims.mapa({barrier}, rank - rank % 2), relaxed=True)"
+        barrier = f"prims.mapa({barrier}, rank - rank % 2)"
     return ReleaseText(
         turn=_turn(program, epilogue, overlapped),
         step=tmem.release_after - 1 if overlapped else lowered.tile.n // columns - 1,
         why="what the next tile overwrites has been read" if overlapped else "all of it has been read",
-        arrival=arrival,
+        arguments=(barrier, "relaxed=True"),
     )
