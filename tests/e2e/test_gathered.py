@@ -250,3 +250,29 @@ def test_rows_stored_by_number(compiler: Compiler, target: str, name: str) -> No
         counts = (m - m // 3, 0, m // 3) if name == "groups" else None
         trial = scattering(artifact, {"S": s, "N": n, **sizes, **({} if counts else {"M": m})}, seed, counts)
         assert trial.equal, (m, s, n, trial.comparisons)
+
+
+CODES = {
+    "two numbers": "kernel k(M, S, N) {\n in p : i32[M]; in q : i32[M]; in z : {fmt}[S, N]\n out y : bf16[M, N]\n"
+    " y = dequantize(z[p]) + 2 * dequantize(z[q])\n}\n",
+    "a sum": "kernel k(M, J = 4, S, N) {\n in p : i32[M, J]; in w : f32[M, J]; in z : {fmt}[S, N]\n"
+    " out y : bf16[M, N]\n y = sum(w * dequantize(z[p]), over = J)\n}\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "fmt", "target"),
+    [
+        pytest.param(name, fmt, target, marks=() if (fmt, target) == ("mxfp4", "sm_100a") else pytest.mark.slow)
+        for name in CODES
+        for fmt in ("mxfp4", "nvfp4", "mxfp8")
+        for target in TARGETS
+    ],
+)
+def test_rows_of_codes_by_several_numbers(compiler: Compiler, name: str, fmt: str, target: str) -> None:
+    """One argument with scales, of which different rows are read for one result."""
+    artifact = compiler.artifact(CODES[name].replace("{fmt}", fmt), target)
+    for seed, (m, there) in enumerate([(20, 30), (0, 1)]):
+        dims = {"M": m, "S": there, "N": 128}
+        trial = gathering(artifact, dims, seed)
+        assert trial.equal, trial.comparisons

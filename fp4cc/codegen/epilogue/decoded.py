@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fp4cc.codegen.epilogue.construct import Construct
-from fp4cc.codegen.epilogue.reading import offset_text
+from fp4cc.codegen.epilogue.reading import number_of_row, numbered_row, offset_text
 from fp4cc.codegen.fragments import Call, Fragment, Function, fragment
 from fp4cc.codegen.scale_layout import divided
 from fp4cc.codegen.scale_reading import ReaderText
-from fp4cc.codegen.strides import offset, packed_bytes
+from fp4cc.codegen.strides import packed_bytes
 from fp4cc.ir.lowered_converters import DecodedInput
 from fp4cc.ir.lowered_epilogue import SUBTILE, EpilogueInput, RowNumbersInput
 
@@ -20,20 +20,17 @@ class Decoded(Construct):
     name = "decoded"
 
     def lists(self) -> None:
-        for part, leaf in self._inputs():
-            name = self.epilogue.vectors[part.value] = self.names.new(f"{part.arg}_columns")
-            self.epilogue.steps.append(self._read(part, leaf, name))
+        parts = {part.arg: part for part in self.program.parts_of(DecodedInput)}
+        for leaf in self.epilogue.inputs("codes"):
+            name = self.epilogue.vectors[leaf.value] = self.names.new(f"{leaf.source}_columns")
+            self.epilogue.steps.append(self._read(parts[leaf.source], leaf, name))
 
     def functions(self) -> Sequence[Function]:
         return [
             function
-            for part, _ in self._inputs()
+            for part in self.program.parts_of(DecodedInput)
             for function in (*ReaderText(part.arg, part.scales).functions(), _numbers(part))
         ]
-
-    def _inputs(self) -> list[tuple[DecodedInput, EpilogueInput]]:
-        leaves = {leaf.value: leaf for leaf in self.epilogue.inputs("codes")}
-        return [(part, leaves[part.value]) for part in self.program.parts_of(DecodedInput)]
 
     def _read(self, part: DecodedInput, leaf: EpilogueInput, name: str) -> Fragment:
         if leaf.numbers is not None:
@@ -46,15 +43,13 @@ class Decoded(Construct):
 
     def _by_number(self, part: DecodedInput, leaf: EpilogueInput, numbers: RowNumbersInput, name: str) -> Fragment:
         """The same of the row that has a number."""
-        row, problem = f"{part.arg}_row", self.program.problem
-        place = offset(problem, batch=(numbers.batch_stride, "batch"), row=(numbers.row_stride, "row"))
-        there = str(numbers.there) if isinstance(numbers.there, int) else numbers.count_name
+        row = numbered_row(numbers)
         where = packed_bytes(f"(Int64({row}) * n_size + column)", part.bits)
         address = f"global_address({leaf.param_name}, {where}, 1)"
         reader = ReaderText(part.arg, part.scales)
         arguments = (address, part.scales.param, row, "column", "n_size", f"{row}_there", *reader.arguments)
         return fragment(
-            Call(f"{row}, {row}_there = row_number", (numbers.param_name, place, "row_valid", there)),
+            number_of_row(self.program, numbers, row),
             Call(f"{name} = {part.arg}_numbers", tuple(dict.fromkeys(arguments))),
         )
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from fp4cc.codegen.epilogue.construct import Construct
-from fp4cc.codegen.epilogue.reading import WIDTHS
-from fp4cc.codegen.fragments import Block, Call, Fragment, fragment
-from fp4cc.codegen.strides import offset, stride_text
+from fp4cc.codegen.epilogue.reading import WIDTHS, number_of_row, numbered_row
+from fp4cc.codegen.fragments import Block, Fragment, fragment
+from fp4cc.codegen.strides import stride_text
 from fp4cc.ir.lowered_epilogue import EpilogueInput, RowNumbersInput
 
 
@@ -42,12 +42,7 @@ class Gathered(Construct):
         return list({self._row(leaf): leaf for leaf in self._leaves()}.values())
 
     def _number(self, leaf: EpilogueInput) -> Fragment:
-        numbers, row = self._numbers(leaf), self._row(leaf)
-        place = offset(self.program.problem, batch=(numbers.batch_stride, "batch"), row=(numbers.row_stride, "row"))
-        if numbers.offset:
-            place += f" + {numbers.offset}"
-        there = str(numbers.there) if isinstance(numbers.there, int) else numbers.count_name
-        return fragment(Call(f"{row}, {row}_there = row_number", (numbers.param_name, place, "row_valid", there)))
+        return fragment(number_of_row(self.program, self._numbers(leaf), self._row(leaf)))
 
     def _columns(self, leaf: EpilogueInput) -> Fragment:
         """This thread's columns of the row."""
@@ -68,8 +63,7 @@ class Gathered(Construct):
 
     def _row(self, leaf: EpilogueInput) -> str:
         """The name of a row's number."""
-        numbers = self._numbers(leaf)
-        return f"{numbers.arg}_of_{leaf.source}" + (f"{numbers.place}" if numbers.place is not None else "")
+        return numbered_row(self._numbers(leaf))
 
     def _numbers(self, leaf: EpilogueInput) -> RowNumbersInput:
         if leaf.numbers is None:

@@ -10,7 +10,7 @@ from fp4cc.codegen.epilogue.quantize import (
     quantized_place,
     store_lines,
 )
-from fp4cc.codegen.epilogue.reading import WIDTHS
+from fp4cc.codegen.epilogue.reading import WIDTHS, number_of_row
 from fp4cc.codegen.fragments import Block, Call, Fragment, Statement, fragment
 from fp4cc.codegen.placing import rows_end
 from fp4cc.codegen.strides import bytes_text, offset, stride_text
@@ -118,11 +118,8 @@ class Stores(Construct):
         for output in self.program.outputs:
             numbers = output.numbers
             if numbers is not None:
-                row, problem = _number(output), self.program.problem
-                there = str(numbers.there) if isinstance(numbers.there, int) else numbers.count_name
-                place = offset(problem, batch=(numbers.batch_stride, "batch"), row=(numbers.row_stride, "row"))
-                arguments = (numbers.param_name, place, "row_valid", there)
-                found.append(fragment(Call(f"{row}, {row}_there = row_number", arguments)))
+                row = _number(output)
+                found.append(fragment(number_of_row(self.program, numbers, row)))
                 found.append(fragment(f"{row} = where_int({row}_there, {row}, -1)"))
         return fragment(*found)
 
