@@ -12,9 +12,9 @@ from dataclasses import replace
 from fp4cc.diagnostics import DiagnosticError
 from fp4cc.ir.kernel import Expr, Kernel
 from fp4cc.ir.lowered import Decision, LoweredKernel, Preparation
-from fp4cc.ir.sizes import Sizes, ceildiv, fold, mul, where
+from fp4cc.ir.sizes import Sizes, ceildiv, fold, mul
 from fp4cc.passes.choice.cases import Candidate, Case
-from fp4cc.passes.choice.table import table
+from fp4cc.passes.choice.table import served, table
 from fp4cc.passes.engines.registry import ENGINES
 from fp4cc.passes.engines.rows.lower import Places, lower_rows
 from fp4cc.passes.epilogue.blocks import TooNarrow
@@ -29,8 +29,6 @@ from fp4rt.sizes import text
 _READER = "wgmma_fp8"
 #: Plans of it at most: others are near enough to one of them.
 _PLANS = 2
-#: Clocks that no plan takes.
-_NEVER = 1 << 60
 #: The most rows that tiles of few rows have.
 _FEW = 64
 #: Bytes of weights by 32 numbers, as they are and made ready.
@@ -67,8 +65,8 @@ def _faster(kernel: Kernel, made: Rows, candidate: Candidate, others: Sequence[C
     sizes, rates = Sizes.of(kernel.dims), SM90A.rates
     numbers = mul(*(sizes(axis.extent) for axis in made.arg.axes))
     clock = int(rates.choice_dram_bytes_per_s / (rates.clock_ghz * 1e9))
-    served = [each.clocks if each.within is None else where(each.within, each.clocks, _NEVER) for each in others]
-    natural = served[0] if len(served) == 1 else fold("min", *served)
+    times = [served(each) for each in others]
+    natural = times[0] if len(times) == 1 else fold("min", *times)
     faster = fold(
         "le",
         fold("max", candidate.clocks, ceildiv(numbers, clock)),

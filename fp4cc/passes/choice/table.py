@@ -273,7 +273,7 @@ def _compared(
     used.sort(key=lambda number: (candidates[number].within is None, len(wins[number])))
     chosen: list[Chosen] = []
     # Each plan's place stands below its time, as a digit, so that all conditions ask for one and the same least.
-    numbered = [fold("add", mul(_served(candidates[n]), _DIGIT), place) for place, n in enumerate(used)]
+    numbered = [fold("add", mul(served(candidates[n]), _DIGIT), place) for place, n in enumerate(used)]
     fastest = fold("mod", fold("min", *numbered), _DIGIT)
     for place, number in enumerate(used):
         candidate = candidates[number]
@@ -286,7 +286,7 @@ def _compared(
     return chosen
 
 
-def _served(candidate: Candidate) -> Expr:
+def served(candidate: Candidate) -> Expr:
     """The time of a plan as others are compared with it: none is slower than one that does not serve a size."""
     return candidate.clocks if candidate.within is None else where(candidate.within, candidate.clocks, _NEVER)
 
