@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from fp4emu.errors import PtxError
 from fp4emu.instruction import (
     Address,
     Guard,
@@ -70,7 +71,7 @@ class BodyParser:
         self.function = function
         self.scopes: list[Scope] = []
         self.serial = 0
-        self.rules: dict[str, tuple[Rule, dict[str, str | None]]] = {}
+        self.rules: dict[str, tuple[Rule, dict[str, str | None], tuple[int, int | None]]] = {}
         self.cache: dict[str, Operand] = {}
         self.pending: list[tuple[int, list[Scope]]] = []
         self.tables: list[tuple[str, list[str], list[Scope]]] = []
@@ -152,11 +153,12 @@ class BodyParser:
         rule = self.rules.get(name)
         if rule is None:
             try:
-                rule = self.rules[name] = find_rule(name, self.module.gpu)
+                found_rule, mods = find_rule(name, self.module.gpu)
             except LookupError as unknown:
                 hint = "docs/emulator.md lists what is emulated"
                 self.function.refusals.append(self.source.error(str(unknown.args[0]), offset, hint=hint))
                 return
+            rule = self.rules[name] = found_rule, mods, found_rule.counts(mods)
         if found["guard"]:
             register = self._operand(found["guard"], offset)
             if not isinstance(register, Register) or register.type != "pred":
@@ -173,21 +175,21 @@ class BodyParser:
             operands.append(operand)
         if rule[0].carry:
             operands = _with_carry(operands, rule[0].carry)
-        self._counted(name, rule, len(operands), offset)
+        least, most = rule[2]
+        if len(operands) < least or (most is not None and len(operands) > most):
+            raise self._miscounted(name, rule[0], rule[2], len(operands), offset)
         if rule[0].opcode in ("bra", "brx.idx", "call"):
             self.pending.append((len(self.function.body), list(self.scopes)))
         self.function.body.append(
             Instruction(name, tuple(operands), guard, line, self.source.lines[line - 1].strip(), rule[0], rule[1])
         )
 
-    def _counted(self, name: str, rule: tuple[Rule, dict[str, str | None]], count: int, offset: int) -> None:
-        """Refuses an instruction with more or fewer operands than it has."""
-        least, most = rule[0].counts(rule[1])
-        if count < least or (most is not None and count > most):
-            hidden = {"": 0, "in": 1, "out": 1, "both": 2}[rule[0].carry]
-            takes = f"{least - hidden}" if least == most else f"{least - hidden} to {(most or 0) - hidden}"
-            takes = f"at least {least - hidden}" if most is None else takes
-            raise self.source.error(f"{name} has {count - hidden} operands; it takes {takes}", offset)
+    def _miscounted(self, name: str, rule: Rule, counts: tuple[int, int | None], found: int, offset: int) -> PtxError:
+        """An instruction with more or fewer operands than it has."""
+        hidden = {"": 0, "in": 1, "out": 1, "both": 2}[rule.carry]
+        least, most = counts[0] - hidden, None if counts[1] is None else counts[1] - hidden
+        takes = f"at least {least}" if most is None else f"{least}" if least == most else f"{least} to {most}"
+        return self.source.error(f"{name} has {found - hidden} operands; it takes {takes}", offset)
 
     def _operand(self, text: str, offset: int) -> Operand:
         first = text[0]
