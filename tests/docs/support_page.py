@@ -11,7 +11,8 @@ from fp4cc.diagnostics import DiagnosticError
 from fp4cc.passes import lower
 from fp4cc.sema.schedules import TARGETS
 
-from .constructs import OPERANDS, SECTIONS, checked
+from .construct import checked
+from .constructs import OPERANDS, SECTIONS
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 LANGUAGE = DOCS / "language.md"

@@ -11,7 +11,8 @@ import pytest
 from fp4cc.sema.schedules import FIELDS, TARGETS
 from fp4cc.sema.scope import BUILT_INS
 
-from .constructs import SECTIONS, Construct
+from .construct import Construct
+from .constructs import SECTIONS
 from .support_page import DOCS, LANGUAGE, example_answer, examples, page
 
 CONSTRUCTS = {c.title: c for make in SECTIONS.values() for c in make()}
