@@ -17,7 +17,7 @@ from fp4cc.passes.epilogue.decoded import WHOLE, whole_blocks
 from fp4cc.passes.problem.groups import in_groups
 from fp4cc.passes.rewrites.row_scales import split_row_scales
 from fp4cc.passes.rewrites.split import FreshNames, Split
-from fp4cc.passes.rewrites.wide import pruned
+from fp4cc.passes.rewrites.wide import pruned, read_by
 from fp4num import BlockFormat
 
 _WIDE = "bf16"
@@ -134,7 +134,5 @@ def _second(kernel: Kernel, arg: Arg, wide: Arg) -> Kernel:
         replace(store, value=store.value + 1, at=None if store.at is None else store.at + 1) for store in kernel.stores
     )
     made = pruned(replace(kernel, args=(wide, *kernel.args), values=tuple(values), stores=stores))
-    read = {str(value.attrs["name"]) for value in made.values if value.op in ("arg", "tensor_scale")}
-    by = {name for other in made.args for axis in other.axes for name in (axis.by, axis.upto)}
-    kept = tuple(a for a in made.args if a.direction != "in" or a.name in read or a.name in by or a.name != arg.name)
-    return replace(made, args=kept)
+    left = arg.direction != "in" or arg.name in read_by(made)
+    return made if left else replace(made, args=tuple(other for other in made.args if other.name != arg.name))

@@ -14,7 +14,7 @@ from fp4cc.ir.verify import verify
 from fp4cc.passes.epilogue.decoded import WHOLE, whole_blocks
 from fp4cc.passes.rewrites.row_scales import split_row_scales
 from fp4cc.passes.rewrites.split import FreshNames, Split
-from fp4cc.passes.rewrites.wide import pruned
+from fp4cc.passes.rewrites.wide import pruned, read_by
 
 _PLAIN = ("bf16", "f16", "e4m3", "e5m2")
 _SCALES = ("e4m3", "e8m0")
@@ -93,7 +93,5 @@ def _second(kernel: Kernel, gather: int, copy: Arg) -> Kernel:
         replace(store, value=store.value + 1, at=None if store.at is None else store.at + 1) for store in kernel.stores
     )
     made = pruned(replace(kernel, args=(copy, *kernel.args), values=tuple(values), stores=stores))
-    read = {str(value.attrs["name"]) for value in made.values if value.op in ("arg", "tensor_scale")}
-    by = {name for arg in made.args for axis in arg.axes for name in (axis.by, axis.upto)}
-    kept = (arg for arg in made.args if arg.direction != "in" or arg.name in read or arg.name in by)
-    return replace(made, args=tuple(kept))
+    read = read_by(made)
+    return replace(made, args=tuple(arg for arg in made.args if arg.direction != "in" or arg.name in read))

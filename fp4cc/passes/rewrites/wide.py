@@ -115,3 +115,9 @@ def pruned(kernel: Kernel) -> Kernel:
             for store in kernel.stores
         ),
     )
+
+
+def read_by(kernel: Kernel) -> set[str]:
+    """The arguments that values read, or that divide rows."""
+    read = {str(value.attrs["name"]) for value in kernel.values if value.op in ("arg", "tensor_scale")}
+    return read | {name for arg in kernel.args for axis in arg.axes for name in (axis.by, axis.upto) if name}
