@@ -112,7 +112,7 @@ class Broken:
         self.expected = [self.run(call, "immediate", 0) for call in range(len(self.inputs))]
         self.reached = {}
         for name, module in self.modules().items():
-            for (entry, _), program in module.programs.items():
+            for (entry, *_), program in module.programs.items():
                 blocks = [program.flow.blocks[block] for block, _, _ in program.specialised]
                 self.reached[name, entry] = {i for block in blocks for i in range(block.start, block.end)}
 
