@@ -24,6 +24,12 @@ LAST_WAITS = (
 )
 EQUIVALENT = (
     Equivalent(
+        "who fetches tensor maps, and how often, changes no byte",
+        kind="another lane|every lane",
+        title=r"elect\.sync",
+        around=r"@ not bra cvta prefetch",
+    ),
+    Equivalent(
         "another lane may initialise the mbarriers: it fences them too, and a barrier follows",
         kind="another lane",
         around=r"@ not bra mov mbarrier\.init",
