@@ -24,6 +24,13 @@ LAST_WAITS = (
 )
 EQUIVALENT = (
     Equivalent(
+        "the wait behind the next load of the accumulator covers this one, before it is released; registers are read by "
+        "true dependence",
+        kind="dropped",
+        title=r"tcgen05\.wait::ld",
+        around=r"mov @ mov mov mov mul",
+    ),
+    Equivalent(
         "who fetches tensor maps, and how often, changes no byte",
         kind="another lane|every lane",
         title=r"elect\.sync",
