@@ -24,7 +24,7 @@ LAST_WAITS = (
 )
 EQUIVALENT = (
     Equivalent(
-        "the wait behind the next load of the accumulator covers this one, before it is released; registers are read by "
+        "the wait behind the accumulator's next load covers this one, before it is released; registers are read by "
         "true dependence",
         kind="dropped",
         title=r"tcgen05\.wait::ld",
