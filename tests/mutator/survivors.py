@@ -24,6 +24,18 @@ LAST_WAITS = (
 )
 EQUIVALENT = (
     Equivalent(
+        "threads store these rows, and not TMA: the async proxy reads nothing of the slab, and no copy is under way",
+        kind="dropped|proxy fence|one group more pending",
+        title=r"fence\.proxy\.async|wait_group",
+        around=r"st @ bar\.warp\.sync sub cvt add|bra @ ld ld add bar\.warp\.sync",
+    ),
+    Equivalent(
+        "threads store these rows from two slabs by turns, and meet once more between reading one and writing it again",
+        kind="dropped|lane 0 left out",
+        title=r"bar\.warp\.sync",
+        around=r"wait_group ld ld add @ shl add add add",
+    ),
+    Equivalent(
         "the wait behind the accumulator's next load covers this one, before it is released; registers are read by "
         "true dependence",
         kind="dropped",
