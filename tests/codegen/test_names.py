@@ -84,8 +84,19 @@ def test_words_in_all_places_at_once(target: str) -> None:
             check_renamed((modules(neutral("gemm", **chosen), target) or {})[""], found[""])
 
 
-@pytest.mark.parametrize("word", ["acc", "ab", "sfa", "tmem", "columns"])
-@pytest.mark.parametrize("slot", ["output", "tile", "codes"])
+#: Names of what a kernel has in shared memory.
+HELD = ["acc", "ab", "sfa", "tmem", "columns"]
+PLACES = ("output", "tile", "codes")
+
+
+@pytest.mark.parametrize(
+    ("slot", "word"),
+    [
+        pytest.param(slot, word, marks=[] if PLACES[i % 3] == slot else [pytest.mark.slow])
+        for i, word in enumerate(HELD)
+        for slot in PLACES
+    ],
+)
 def test_arguments_called_as_what_a_kernel_has_in_shared_memory(slot: str, word: str) -> None:
     """`acc_full` is the accumulators' ring, and would be that of an argument `acc`."""
     check_word("gemm", slot, word, "sm_100a")
