@@ -14,8 +14,7 @@ from fp4cc.passes import lower
 from .pipeline import build, parse, run
 
 ONE, PAIR = "tile 128 x 128 x 256", "tile 256 x 256 x 256; cluster 2 x 1"
-TILES = [ONE, PAIR]
-#: The same, one of them among the slow tests.
+#: One of them among the slow tests.
 ONE_FIRST = [ONE, pytest.param(PAIR, marks=pytest.mark.slow)]
 PAIR_FIRST = [pytest.param(ONE, marks=pytest.mark.slow), PAIR]
 
@@ -122,8 +121,15 @@ schedule columns on sm_100a { %s }
 """
 
 
-@pytest.mark.parametrize("tile", TILES)
-@pytest.mark.parametrize("kernel", ["given", "columns"])
+@pytest.mark.parametrize(
+    ("kernel", "tile"),
+    [
+        ("given", ONE),
+        ("columns", PAIR),
+        pytest.param("given", PAIR, marks=pytest.mark.slow),
+        pytest.param("columns", ONE, marks=pytest.mark.slow),
+    ],
+)
 def test_scales_that_are_given(kernel: str, tile: str) -> None:
     built = build(parse(GIVEN % (tile, tile), kernel))
     for m, n in ((64, 48), (272, 304)):

@@ -50,7 +50,9 @@ def sums() -> Built:
     return build(SUMS)
 
 
-@pytest.mark.parametrize("dims", [(1, 128, 128, 64), (3, 77, 99, 32), (2, 300, 513, 32)])
+@pytest.mark.parametrize(
+    "dims", [pytest.param((1, 128, 128, 64), marks=pytest.mark.slow), (3, 77, 99, 32), (2, 300, 513, 32)]
+)
 def test_largest_and_smallest(extremes: Built, dims: tuple[int, int, int, int]) -> None:
     for comparison in run(extremes, dict(zip(("L", "M", "N", "K"), dims, strict=True))):
         assert comparison.equal, str(comparison)
@@ -66,7 +68,9 @@ def test_nan_does_not_count_unless_there_is_nothing_else(extremes: Built) -> Non
         assert comparison.equal, str(comparison)
 
 
-@pytest.mark.parametrize("dims", [(1, 128, 128, 64), (3, 77, 99, 32), (2, 1100, 257, 32)])
+@pytest.mark.parametrize(
+    "dims", [pytest.param((1, 128, 128, 64), marks=pytest.mark.slow), (3, 77, 99, 32), (2, 1100, 257, 32)]
+)
 def test_sums(sums: Built, dims: tuple[int, int, int, int]) -> None:
     for comparison in run(sums, dict(zip(("L", "M", "N", "K"), dims, strict=True))):
         assert comparison.equal, str(comparison)

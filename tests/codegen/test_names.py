@@ -6,6 +6,7 @@ import ast
 import builtins
 import keyword
 import random
+from functools import cache
 
 import pytest
 
@@ -17,8 +18,12 @@ from .names_spec import SLOTS, SPECS, TARGETS, identifiers, modules, neutral, sh
 
 #: Of all words, spec slots and targets: how many each quick run tries.
 SAMPLE = 15
-#: Words of some examples.
-SOME = words(("nvfp4_gemm", "deepseek_linear"))
+
+
+@cache
+def some_words() -> tuple[str, ...]:
+    """Words of some examples."""
+    return words(("nvfp4_gemm", "deepseek_linear"))
 
 
 def check_renamed(plain: str, text: str) -> None:
@@ -53,8 +58,8 @@ def check_word(name: str, slot: str, word: str, target: str) -> None:
 
 
 def test_words_of_emitted_files_are_names_like_any() -> None:
-    cases = [(n, s, w, t) for n in SPECS for s in SLOTS[n] for w in SOME for t in TARGETS]
-    assert len(SOME) > 500
+    cases = [(n, s, w, t) for n in SPECS for s in SLOTS[n] for w in some_words() for t in TARGETS]
+    assert len(some_words()) > 500
     for case in random.Random(7).sample(cases, SAMPLE):
         check_word(*case)
 
@@ -72,15 +77,26 @@ def test_words_in_all_places_at_once(target: str) -> None:
     some = random.Random(11)
     tried = 0
     while tried < 3:
-        chosen = dict(zip(SLOTS["gemm"], some.sample(SOME, len(SLOTS["gemm"])), strict=True))
+        chosen = dict(zip(SLOTS["gemm"], some.sample(some_words(), len(SLOTS["gemm"])), strict=True))
         found = modules(spec("gemm", **chosen), target)
         if found is not None:
             tried += 1
             check_renamed((modules(neutral("gemm", **chosen), target) or {})[""], found[""])
 
 
-@pytest.mark.parametrize("word", ["acc", "ab", "sfa", "tmem", "columns"])
-@pytest.mark.parametrize("slot", ["output", "tile", "codes"])
+#: Names of what a kernel has in shared memory.
+HELD = ["acc", "ab", "sfa", "tmem", "columns"]
+PLACES = ("output", "tile", "codes")
+
+
+@pytest.mark.parametrize(
+    ("slot", "word"),
+    [
+        pytest.param(slot, word, marks=[] if PLACES[i % 3] == slot else [pytest.mark.slow])
+        for i, word in enumerate(HELD)
+        for slot in PLACES
+    ],
+)
 def test_arguments_called_as_what_a_kernel_has_in_shared_memory(slot: str, word: str) -> None:
     """`acc_full` is the accumulators' ring, and would be that of an argument `acc`."""
     check_word("gemm", slot, word, "sm_100a")

@@ -90,7 +90,7 @@ def test_every_pair_with_every_schedule(check: Check, x: str, w: str, number: in
     check(gemm(x, w, SCHEDULES[number]), M=m - 60, N=n + 8, K=384, sms=cluster[0] * cluster[1], **mode)
 
 
-@pytest.mark.parametrize("stages", [1, 2])
+@pytest.mark.parametrize("stages", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_short_rings_and_teams_of_several_warps(check: Check, stages: int) -> None:
     text = gemm("e4m3", "half", (256, 192, (2, 1)), f"stages {stages}")
     check(text, M=140, N=72, K=288, sms=2, mode="delayed", seed=stages)

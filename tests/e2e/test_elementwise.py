@@ -16,7 +16,7 @@ SHAPES = [(1, 32), (130, 208), (257, 96)]
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("mode", ["immediate", "delayed"])
+@pytest.mark.parametrize("mode", [pytest.param("immediate", marks=pytest.mark.slow), "delayed"])
 def test_quantizes_rows(check: Check, shape: tuple[int, int], mode: str) -> None:
     text = """kernel rows(M, N) {
         in x : bf16[M, N]
@@ -94,9 +94,16 @@ def test_quantizes_transposed_with_hadamard_and_stochastic_rounding(
     check(text, target, M=shape[0], N=shape[1])
 
 
-@pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("mode", ["immediate", "delayed"])
-def test_reduces(check: Check, target: str, mode: str) -> None:
+@pytest.mark.parametrize(
+    ("mode", "target"),
+    [
+        ("immediate", "sm_90a"),
+        ("delayed", "sm_100a"),
+        pytest.param("immediate", "sm_100a", marks=pytest.mark.slow),
+        pytest.param("delayed", "sm_90a", marks=pytest.mark.slow),
+    ],
+)
+def test_reduces(check: Check, mode: str, target: str) -> None:
     text = """kernel reductions(M, N) {
         in x : bf16[M, N]
         out amax : f32[]

@@ -20,6 +20,8 @@ FORMATS = [
     ("bf16", "bf16"),
     ("e4m3", "e5m2"),
 ]
+#: Formats that other quick pairs have on the same side.
+MIXED = {("mxfp4", "mxfp4"), ("nvfp4", "mxfp8_e4m3"), ("e4m3", "e5m2")}
 BF16 = ("bf16", "e4m3", "e5m2", "nvfp4", "nvfp4_2d", "mxfp4", "mxfp6_e3m2", "mxfp6_e2m3", "mxfp8_e4m3", "mxfp8_e5m2")
 F16 = ("f16", "e4m3", "e5m2", "nvfp4", "nvfp6_e3m2", "nvfp6_e2m3")
 #: Formats whose products by e4m3 scales f16 holds.
@@ -35,7 +37,11 @@ def gemm(a: str, b: str, out: str = "bf16", schedule: str = "", lead: str = "") 
     return f"kernel gemm({lead}M, N, K) {{ {args}; c = a @ b.T }}{tail}\n"
 
 
-@pytest.mark.parametrize(("a", "b"), FORMATS, ids=lambda name: name)
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [pytest.param(*pair, marks=pytest.mark.slow if pair in MIXED else ()) for pair in FORMATS],
+    ids=lambda name: name,
+)
 def test_formats(check: Check, a: str, b: str) -> None:
     check(gemm(a, b), "sm_90a", M=200, N=72, K=320 if "mxfp6" in a else 288)
 

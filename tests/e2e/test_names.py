@@ -51,8 +51,18 @@ kernel block(M, N) {
 """
 
 
-@pytest.mark.parametrize("target", ["sm_100a", "sm_90a"])
-@pytest.mark.parametrize("text", [GEMM, OTHERS, ELEMENTS], ids=["gemm", "others", "elements"])
+@pytest.mark.parametrize(
+    ("text", "target"),
+    [
+        pytest.param(text, target, id=f"{name}-{target}", marks=[] if quick == target else [pytest.mark.slow])
+        for name, text, quick in (
+            ("gemm", GEMM, "sm_100a"),
+            ("others", OTHERS, "sm_90a"),
+            ("elements", ELEMENTS, "sm_100a"),
+        )
+        for target in ("sm_100a", "sm_90a")
+    ],
+)
 def test_names(check: Check, text: str, target: str) -> None:
     check(text, target, M=160, N=128, **({"K": 96} if "K)" in text else {}))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 
 import pytest
 
@@ -16,13 +17,20 @@ def gemm(a: str, b: str, out: str = "f32", lead: str = "", body: str = "a @ b.T"
     return f"kernel gemm({lead}M, N, K) {{ {args}; c = {body} }}\n"
 
 
-@pytest.mark.parametrize("b", ["ds_weight", "ds_act", "fp8_token"])
-@pytest.mark.parametrize("a", ["ds_act", "ds_weight", "fp8_token"])
+BLOCKS = ("ds_act", "ds_weight", "fp8_token")
+#: Each block shape on either side, and no shape that steps along K.
+SOME = {("ds_act", "ds_weight"), ("ds_weight", "fp8_token"), ("fp8_token", "ds_act"), ("fp8_token", "fp8_token")}
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [pytest.param(*pair, marks=[] if pair in SOME else [pytest.mark.slow]) for pair in product(BLOCKS, BLOCKS)],
+)
 def test_scale_blocks(check: Check, a: str, b: str) -> None:
     check(gemm(a, b), M=200, N=136, K=384)
 
 
-@pytest.mark.parametrize("mode", ["immediate", "delayed"])
+@pytest.mark.parametrize("mode", [pytest.param("immediate", marks=pytest.mark.slow), "delayed"])
 def test_delays_and_many_tiles_a_cta(check: Check, mode: str) -> None:
     check(gemm("ds_act", "ds_act", "bf16"), mode=mode, sms=2, M=300, N=264, K=512)
 
@@ -62,9 +70,15 @@ def test_groups_wider_than_half_a_tile_are_refused(compiler: object) -> None:
         compiler.lowered(unzipped("ds_act", "ds_weight", 128))  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("target", ["sm_100a", "sm_90a"])
-@pytest.mark.parametrize("out", ["ds_act", "ds_weight", "nvfp4"])
-def test_quantized_output_for_the_next_layer(check: Check, target: str, out: str) -> None:
+@pytest.mark.parametrize(
+    ("out", "target"),
+    [
+        pytest.param(out, target, marks=[] if quick else [pytest.mark.slow])
+        for out, quick_target in (("ds_act", "sm_100a"), ("ds_weight", "sm_90a"), ("nvfp4", "sm_100a"))
+        for target, quick in (("sm_100a", quick_target == "sm_100a"), ("sm_90a", quick_target == "sm_90a"))
+    ],
+)
+def test_quantized_output_for_the_next_layer(check: Check, out: str, target: str) -> None:
     """Blocks as wide as the tile: it is walked twice, to measure and to store."""
     a, b = ("ds_act", "ds_weight") if target == "sm_100a" else ("mxfp8", "mxfp8")
     given = "; in s : f32[]" if out == "nvfp4" else ""

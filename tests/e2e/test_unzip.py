@@ -146,7 +146,10 @@ def test_groups_wider_than_a_tile(
         check(text, M=m + 9, N=2 * half, K=384, sms=cluster[0] * cluster[1])
 
 
-@pytest.mark.parametrize(("x", "w", "k"), [("bf16", "bf16", 64), ("bf16", "nvfp4", 64), ("nvfp4", "nvfp4", 256)])
+@pytest.mark.parametrize(
+    ("x", "w", "k"),
+    [pytest.param("bf16", "bf16", 64, marks=pytest.mark.slow), ("bf16", "nvfp4", 64), ("nvfp4", "nvfp4", 256)],
+)
 def test_halves_apart_start_at_any_row(check: Check, x: str, w: str, k: int) -> None:
     """Of plain operands by TMA; scales are laid out anew, dequantized rows are found one by one."""
     check(up("F", "bf16", 256, 128, (2, 1), x, w, k), M=140, N=2 * 100, K=96, sms=2)
@@ -158,7 +161,10 @@ format tall extends mxfp4 { scale e8m0 per 4 x 32; layout odd }
 """
 
 
-@pytest.mark.parametrize(("x", "group", "k"), [("mxfp4", "F", 256), ("bf16", "F", 64), ("bf16", "192", 64)])
+@pytest.mark.parametrize(
+    ("x", "group", "k"),
+    [("mxfp4", "F", 256), pytest.param("bf16", "F", 64, marks=pytest.mark.slow), ("bf16", "192", 64)],
+)
 def test_halves_apart_with_scales_of_several_rows(check: Check, x: str, group: str, k: int) -> None:
     """The second half begins within one of the layout's atoms."""
     text = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 
 import pytest
 
@@ -75,9 +76,14 @@ def test_the_compilers_choice_is_sensible(
     assert (lowered.cluster.m, lowered.cluster.n) == cluster
 
 
-@pytest.mark.parametrize("fmt", ["nvfp4", "mxfp4", "mxfp8_e4m3", "mxfp6_e2m3"])
-@pytest.mark.parametrize("m", [1, 128, 129, 1000, 65536])
-@pytest.mark.parametrize("n", [1, 64, 65, 200, 4096, 100000])
+SHAPES = list(product(("nvfp4", "mxfp4", "mxfp8_e4m3", "mxfp6_e2m3"), (1, 128, 129, 1000, 65536),
+                      (1, 64, 65, 200, 4096, 100000)))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("fmt", "m", "n"),
+    [pytest.param(*shape, marks=[] if i % 7 == 0 else [pytest.mark.slow]) for i, shape in enumerate(SHAPES)],
+)
 def test_every_shape_has_a_schedule(lower_gemm: Lower, fmt: str, m: int, n: int) -> None:
     lowered = lower_gemm(fmt, M=m, N=n, K=1024)
     assert lowered.rings.stages >= 3

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -115,9 +116,15 @@ def test_one_of_the_plans_serves_all_sizes() -> None:
     assert select(regret, [False, False, True], 1) == [2]
 
 
-@pytest.mark.parametrize(("a", "b"), [("nvfp4", "nvfp4"), ("mxfp8", "mxfp4"), ("bf16", "nvfp4"), ("bf16", "bf16")])
-@pytest.mark.parametrize(("n", "k"), [(7168, 16384), (4096, 4096), (1024, 2048), (32768, 512), (256, 7168)])
-def test_rows_are_cut_into_intervals(a: str, b: str, n: int, k: int) -> None:
+WEIGHTS = list(product([(7168, 16384), (4096, 4096), (1024, 2048), (32768, 512), (256, 7168)],
+                       [("nvfp4", "nvfp4"), ("mxfp8", "mxfp4"), ("bf16", "nvfp4"), ("bf16", "bf16")]))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("n", "k", "a", "b"),
+    [pytest.param(*nk, *ab, marks=[] if i % 3 == 0 else [pytest.mark.slow]) for i, (nk, ab) in enumerate(WEIGHTS)],
+)
+def test_rows_are_cut_into_intervals(n: int, k: int, a: str, b: str) -> None:
     """N and K known: the conditions are bounds of M, each size has one plan, and it is near the best."""
     of = kernel(a, b, N=n, K=k)
     found = candidates(of)
