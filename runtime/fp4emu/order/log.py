@@ -105,9 +105,12 @@ class Log:
 
     def number(self, agent: Agent, space: str) -> int:
         """The number of an access: the same for all of one instruction at one time."""
-        warp, lanes = agent.warp, isinstance(agent, Lanes)
-        known: dict[Any, int] = self._current if lanes else agent.numbers
-        key: Any = (id(warp), warp.now, agent.word, agent.ins.line, space) if lanes else space
+        known: dict[Any, int]
+        if isinstance(agent, Lanes):
+            known, warp = self._current, agent.warp
+            key: Any = (id(warp), warp.now, agent.word, agent.ins.line, space)
+        else:
+            known, key = agent.numbers, space
         found = known.get(key)
         if found is None:
             if len(self._current) > 4096:

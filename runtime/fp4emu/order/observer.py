@@ -140,6 +140,7 @@ class Observer(Log):
         agent = Lanes(clock, word, ins)
         base = self.number(agent, shadow.kind)
         units = start // size
+        shadow.table.part(size)
         if not write and len(start) > 1 and self._one(agent, shadow, Units(units[:1], size, size), units):
             return
         numbers: Any = (base + lanes).astype(np.int32)[:, None]

@@ -33,6 +33,11 @@ class Table:
         """Of so many bytes, a multiple of 16."""
         return Table(np.zeros(size // GRAIN, np.int32), np.zeros(size // GRAIN, np.int32))
 
+    def part(self, size: int) -> None:
+        """Has neighbors of `size` bytes numbers of their own."""
+        if size < self.grain:
+            self.refine()
+
     def refine(self) -> None:
         """Has each byte its own number."""
         if self.grain > 1:

@@ -31,8 +31,7 @@ def access(
     ins = observer.ins
     assert ins is not None
     table = observer.arena if space == "shared" else observer.global_table
-    if size < table.grain:
-        table.refine()
+    table.part(size)
     rows, lanes = np.nonzero(executing)
     element = start[rows, lanes] // size
     if not _different(element) or (space == "shared" and not _at_home(g, start, executing)):
