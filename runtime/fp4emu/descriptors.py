@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from fp4emu.errors import Fault
 from fp4emu.memory import ASYNC_BITS, READABLE, SharedMemory, unreadable
+from fp4emu.selection import Units
 from fp4emu.swizzle import PATTERNS, Swizzle, swizzle
 
 Bytes = npt.NDArray[np.uint8]
@@ -93,19 +94,21 @@ def _no_stray_bits(value: int, mask: int, what: str) -> None:
 @dataclass(frozen=True, slots=True, eq=False)
 class Chunks:
     """Where the 16-byte chunks of an operand lie: byte addresses, their units of 16 bytes, the least and the greatest
-    address."""
+    address. `touched` is what an access to the first bytes of each touches, by how many these are."""
 
     addresses: Index
     units: Index
     first: int
     last: int
+    touched: dict[int, Units]
 
     @classmethod
     def at(cls, addresses: Index) -> Chunks:
         units = addresses >> 4
         for array in (addresses, units):
             array.setflags(write=False)
-        return cls(addresses, units, int(addresses.min()), int(addresses.max()))
+        touched = {used: Units(units.reshape(-1), 16, used) for used in (8, 12, 16)}
+        return cls(addresses, units, int(addresses.min()), int(addresses.max()), touched)
 
 
 def k_major_chunks(descriptor: MatrixDescriptor, rows: int, chunks: int) -> Chunks:
@@ -182,17 +185,17 @@ def gather_chunks(shared: SharedMemory, chunks: Chunks, used: int = 16) -> Bytes
     addresses, rows = chunks.addresses, chunks.units
     limit = len(shared.data) // 16 * 16
     # A complex128 is 16 bytes, so one gather moves a chunk.
-    state = np.take(shared.state[:limit].view(np.complex128), rows).view(np.uint64)
+    state = shared.state[:limit].view(np.complex128).take(rows).view(np.uint64)
     if used != 16:
         mask = np.tile(_MASKS[used], rows.size).reshape(state.shape)
         wrong = (state & mask & _LOOK) != (mask & _CLEAN)
     else:
         wrong = (state & _LOOK) != _CLEAN
-    if wrong.any():
+    if np.count_nonzero(wrong):
         _explain_unwritten(shared, addresses, state.view(np.uint8).reshape(*rows.shape, 16)[..., :used])
     if shared.touch is not None:
-        shared.touch((addresses.reshape(-1)[:, None] + np.arange(used)).reshape(-1), False)
-    return np.take(shared.data[:limit].view(np.complex128), rows).view(np.uint8).reshape(*rows.shape, 16)
+        shared.touch(chunks.touched[used], False)
+    return shared.data[:limit].view(np.complex128).take(rows).view(np.uint8).reshape(*rows.shape, 16)
 
 
 def gather_elements(shared: SharedMemory, addresses: Index, size: int) -> Bytes:
@@ -207,7 +210,7 @@ def gather_elements(shared: SharedMemory, addresses: Index, size: int) -> Bytes:
     if ((state & ASYNC_BITS) != READABLE).any():
         _explain_unwritten(shared, addresses, state)
     if shared.touch is not None:
-        shared.touch(index, False)
+        shared.touch(Units(addresses.reshape(-1) // size, size, size), False)
     return shared.data[index]
 
 

@@ -35,8 +35,7 @@ def submit(
             if observer is None:
                 action()
             else:
-                with observer.under(operation):
-                    action()
+                observer.act(operation, action)
         except Fault as fault:
             raise fault.with_place(line=ins.line, text=ins.text, cta=cta, warp=warp, lane=lane) from None
 
@@ -124,8 +123,7 @@ def submit_in_group(
     group.unfinished += 1
     reading = writing = None
     if (observer := thread.machine.order) is not None:
-        reading = observer.begin(thread.warp, thread.lane, ins)
-        writing = observer.begin(thread.warp, thread.lane, ins)
+        reading, writing = observer.begin_pair(thread.warp, thread.lane, ins)
         group.operations.append((reading, writing))
 
     def fetch() -> None:

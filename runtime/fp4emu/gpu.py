@@ -204,6 +204,8 @@ class Gpu:
                 self._before = launches.Accesses.of(observer, launch.machine.dependency)
         finally:
             self.warnings = () if observer is None else tuple(observer.warnings)
+            if observer is not None:
+                observer.ended()
             self.printed = launch.printed
             self.memory.touch = None
             self.memory.free(launch.grid.param_address)

@@ -68,6 +68,7 @@ class Grid:
             memory.write(self.workspace, WORKSPACE_BYTES.to_bytes(4, "little") + bytes(WORKSPACE_BYTES - 4))
         if self.machine.order is not None:
             self.machine.order.watch_global(memory)
+            self.machine.order.watch_shared(len(self.arena))
         self.global_views = Views(memory.data, memory.state)
         self.shared_views = Views(self.arena, self.arena_state)
         start = self.param_address - GLOBAL_BASE
@@ -103,7 +104,9 @@ class Grid:
             cluster.ctas.append(cta)
             self.resident.append(cta)
         if self.machine.order is not None:
-            self.machine.order.watch_cluster(cluster, self.warps_per_cta)
+            places = [self.arena_offset(cta) for cta in cluster.ctas]
+            parts = [slice(place, place + self.stride) for place in places]
+            self.machine.order.watch_cluster(cluster, self.warps_per_cta, parts)
         return cluster
 
     def arena_offset(self, cta: Cta) -> int:

@@ -19,8 +19,8 @@ from fp4emu.errors import Fault
 Bytes = NDArray[np.uint8]
 
 Touch = Callable[[Any, bool], None]
-"""Tells who watches the order of accesses what is read or written: a selection of the memory, and whether it is
-written (`fp4emu.order`)."""
+"""Tells who watches the order of accesses what is read or written: a `selection.Selection` (of tensor memory, an
+index of lanes and columns), and whether it is written (`fp4emu.order`)."""
 
 ALLOCATED, WRITTEN, BARRIER, READ_ONLY, UNFENCED, READING = 1, 2, 4, 8, 16, 32
 READABLE = ALLOCATED | WRITTEN
@@ -56,7 +56,7 @@ class GlobalMemory:
     """One arena that holds every allocation, with unallocated guard bytes between them. Addresses are `GLOBAL_BASE` +
     arena offset."""
 
-    def __init__(self, capacity: int = 1 << 20) -> None:
+    def __init__(self, capacity: int = 2 * REUSE) -> None:
         self.data: Bytes = np.zeros(capacity, np.uint8)
         self.state: Bytes = np.zeros(capacity, np.uint8)
         self._end = GUARD
@@ -100,6 +100,11 @@ class GlobalMemory:
         if self._freed > REUSE:
             ends = (place - GLOBAL_BASE + bytes_ for place, bytes_ in self._allocations.items())
             self._end, self._freed = max(ends, default=GUARD), 0
+
+    @property
+    def used(self) -> int:
+        """Bytes from the start of the arena, in whole 64, that hold all allocations."""
+        return min(-(-(self._end + GUARD) // 64) * 64, len(self.data))
 
     def offset(self, address: int, size: int) -> int:
         """Arena offset of `size` allocated bytes at `address`."""

@@ -83,7 +83,7 @@ def decode_chunks(chunks: Bytes, element: Element) -> Floats:
     rows = len(chunks)
     data = chunks[..., : element.used] if element.used != 16 else chunks
     if element.bits == 4:
-        return np.take(pair_table(), data).view(np.float32).reshape(rows, -1)
+        return pair_table().take(data).view(np.float32).reshape(rows, -1)
     if element.bits == 6:
         return np.take(byte_table(element.name), unpack6(data)).reshape(rows, -1)
     return decode_bytes(np.ascontiguousarray(data).reshape(rows, -1), element)
@@ -92,7 +92,7 @@ def decode_chunks(chunks: Bytes, element: Element) -> Floats:
 def decode_bytes(data: Bytes, element: Element) -> Floats:
     """Values of dense 8-, 16- or 32-bit elements; the last axis is in bytes."""
     if element.bits == 8:
-        return np.take(byte_table(element.name), data)
+        return byte_table(element.name).take(data)
     if element.name == "f16":
         return data.view(np.float16).astype(np.float32)
     if element.name == "bf16":

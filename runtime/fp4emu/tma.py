@@ -11,11 +11,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numpy.lib.stride_tricks import as_strided
 
 from fp4emu.errors import Fault
 from fp4emu.memory import (
@@ -31,6 +29,7 @@ from fp4emu.memory import (
     SharedMemory,
     unreadable,
 )
+from fp4emu.selection import Selection, Strided, Units
 from fp4emu.swizzle import PATTERNS, Swizzle, swizzle
 from fp4emu.tensormap import BITS, PADDED, DataType, Interleave, OobFill, TensorMap
 from fp4emu.values import nan_max32, nan_min32
@@ -146,11 +145,7 @@ def _touch_box(memory: GlobalMemory, box: Box, *, write: bool) -> None:
     """Tells who watches the order of accesses."""
     if memory.touch is not None:
         shape = tuple(part.stop - part.start for part in box.inside)
-        offset, strides = memory.offset(box.start, 1), box.strides
-        memory.touch(
-            lambda array: as_strided(array[offset:], shape, (*(s * array.itemsize for s in strides), array.itemsize)),
-            write,
-        )
+        memory.touch(Strided(memory.offset(box.start, 1), shape, box.strides), write)
 
 
 def _writable(box: Box, state: Bytes, what: str) -> None:
@@ -338,11 +333,11 @@ def _window(shared: SharedMemory, offset: int, reach: int) -> tuple[Bytes, Bytes
     return shared.data[offset : offset + reach], shared.state[offset : offset + reach]
 
 
-def _units(place: Placement, offset: int) -> Any:
-    """The bytes of a box in shared memory, as an index."""
+def _units(place: Placement, offset: int) -> Selection:
+    """The bytes of a box in shared memory."""
     if place.dense:
         return slice(offset, offset + place.reach)
-    return (offset + place.order[:, None] * place.unit + np.arange(place.used)).reshape(-1)
+    return Units(place.order + offset // place.unit, place.unit, place.used)
 
 
 def place_box(shared: SharedMemory, offset: int, tmap: TensorMap, packed: Bytes) -> None:

@@ -6,7 +6,7 @@ lane << 16 | column; a cell has 32 bits. Register layouts are the ones that CuTe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -98,13 +98,15 @@ def deallocate(memory: TensorMemory, address: int, count: int) -> None:
 class Fragment:
     """Cells of each register and lane of a warp, [register, thread], relative to the address: lane and column offsets.
 
-    `lanes` is the height of the shape and `columns` its width in cells (before unpacking).
+    `lanes` is the height of the shape and `columns` its width in cells (before unpacking). `whole`: register and thread
+    are column and lane.
     """
 
     lane: Index
     column: Index
     lanes: int
     columns: int
+    whole: bool = False
 
 
 @lru_cache(maxsize=256)
@@ -113,7 +115,7 @@ def fragment(shape: str, repeat: int, split_offset: int = 0) -> Fragment:
     thread = np.arange(32)[None, :]
     if shape == "32x32b":
         register = np.arange(repeat)[:, None]
-        return _fragment(thread + 0 * register, register + 0 * thread, 32)
+        return replace(_fragment(thread + 0 * register, register + 0 * thread, 32), whole=True)
     if shape == "16x32bx2":
         register = np.arange(repeat)[:, None]
         return _fragment(thread % 16 + 0 * register, register + thread // 16 * split_offset, 16)
@@ -155,6 +157,8 @@ def _rectangle(memory: TensorMemory, address: int, warp: int, part: Fragment, pa
 def load(memory: TensorMemory, address: int, warp: int, part: Fragment, pack: bool) -> Words:
     """tcgen05.ld: registers [register, thread]. With `pack`, each holds the low halves of two neighboring columns."""
     lane, column = _rectangle(memory, address, warp, part, pack, "tcgen05.ld")
+    if part.whole and not pack:
+        return _load_whole(memory, slice(lane, lane + 32), slice(column, column + part.columns))
     rows, columns = lane + part.lane, column + part.column * (2 if pack else 1)
     _check_cells(memory, rows, columns)
     if memory.touch is not None:
@@ -165,6 +169,19 @@ def load(memory: TensorMemory, address: int, warp: int, part: Fragment, pack: bo
     if memory.touch is not None:
         memory.touch((rows, columns + 1), False)
     return (memory.data[rows, columns] & np.uint32(0xFFFF)) | (memory.data[rows, columns + 1] << np.uint32(16))
+
+
+def _load_whole(memory: TensorMemory, lanes: slice, columns: slice) -> Words:
+    """The cells of a rectangle of 32 lanes, [column, lane]."""
+    if not memory.written[lanes, columns].all():
+        _check_cells(memory, *np.broadcast_arrays(_steps(lanes)[None, :], _steps(columns)[:, None]))
+    if memory.touch is not None:
+        memory.touch((lanes, columns), False)
+    return np.ascontiguousarray(memory.data[lanes, columns].T)
+
+
+def _steps(part: slice) -> Index:
+    return np.arange(part.start, part.stop)
 
 
 def store(memory: TensorMemory, address: int, warp: int, part: Fragment, unpack: bool, values: Words) -> None:

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from functools import lru_cache
 
 from fp4emu import tma
 from fp4emu.effects import require_live, submit, submit_in_group
 from fp4emu.errors import Fault
 from fp4emu.instruction import Instruction
 from fp4emu.machine import ThreadContext, signed
-from fp4emu.memory import RANK_SHIFT
+from fp4emu.memory import ALLOCATED, GLOBAL_BASE, RANK_SHIFT, WRITTEN, GlobalMemory
 from fp4emu.order import tensor_maps
 from fp4emu.recording import barrier_at, note
 from fp4emu.registry import instruction
@@ -30,17 +31,36 @@ def _read_map(thread: ThreadContext, address: int) -> bytes:
     return thread.memory.read(address, USED_BYTES) + bytes(MAP_BYTES - USED_BYTES)
 
 
+def _usual_map(memory: GlobalMemory, address: int) -> TensorMap | None:
+    """The tensor map at an address, None if something is wrong with it."""
+    start = address - GLOBAL_BASE
+    if not 0 <= start <= len(memory.data) - MAP_BYTES:
+        return None
+    return _decoded(
+        memory.data[start : start + USED_BYTES].tobytes(), memory.state[start : start + MAP_BYTES].tobytes()
+    )
+
+
+@lru_cache(maxsize=256)
+def _decoded(used: bytes, state: bytes) -> TensorMap | None:
+    """The tensor map in memory with these shadow bytes; None if that may not be read."""
+    if not all(byte & ALLOCATED for byte in state) or not all(byte & WRITTEN for byte in state[:USED_BYTES]):
+        return None
+    return tma.decode_map(used + bytes(MAP_BYTES - USED_BYTES))
+
+
 def _map(thread: ThreadContext, ins: Instruction, operand: TensorOperand) -> tuple[TensorMap, tuple[int, ...]]:
     """The decoded tensor map and the signed coordinates of `[map, {c0, c1, ...}]`."""
     address, coordinates = operand
     if address % 64:
         raise Fault(f"tensor map address {address:#x} is not a multiple of 64")
     order = thread.machine.order
-    with nullcontext() if order is None else order.aside():
-        raw = _read_map(thread, address)
+    tmap = _usual_map(thread.memory, address)
+    if tmap is None:
+        with nullcontext() if order is None else order.aside():
+            tmap = tma.decode_map(_read_map(thread, address))
     if order is not None:
         tensor_maps.read(order, address)
-    tmap = tma.decode_map(raw)
     dims = int(ins.mod("dim")[0])
     if dims != tmap.rank:
         raise Fault(f"a .{dims}d instruction with a tensor map of rank {tmap.rank}")

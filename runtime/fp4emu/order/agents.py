@@ -9,7 +9,7 @@ from fp4emu.instruction import Instruction
 from fp4emu.order.clocks import NOTHING, Clock, Times, WarpClock, bits
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Lanes:
     """Lanes of a warp that execute an instruction together."""
 
@@ -67,7 +67,7 @@ def issue(warp: WarpClock, lane: int, ins: Instruction) -> Operation:
     """The operation that a thread starts with an instruction."""
     opcode = ins.rule.opcode
     kind = _PIPELINE.get(opcode, "copy")
-    clock = warp.lanes[lane]
+    clock = warp.of(lane)
     if kind != "copy":
         time = warp.now
         published = warp.publish(1 << lane, pipeline=kind == "commit")
@@ -87,12 +87,25 @@ def issue(warp: WarpClock, lane: int, ins: Instruction) -> Operation:
     return Operation(warp, lane, ins, published, clock.taken, place, time, kind, strong, generic)
 
 
+def beside(copy: Operation) -> Operation:
+    """Another operation of the same instruction."""
+    place, time = copy.warp.domain.operation(copy.warp.base + copy.lane, copy.clock)
+    return Operation(
+        copy.warp, copy.lane, copy.ins, copy.clock, copy.taken, place, time, copy.kind, copy.strong, copy.generic
+    )
+
+
 def _arrival(warp: WarpClock, lane: int, ins: Instruction, published: Clock) -> Operation:
     """cp.async.mbarrier.arrive (9.7.13.15.15): the arrival says that the thread's cp.async so far are over."""
     domain, count = warp.domain, int(warp.issued[lane])
     if count:
         published = domain.done(published, [(domain.copies + warp.base + lane, count)])
     return Operation(warp, lane, ins, published, NOTHING, warp.base + lane, warp.now - 1, "arrival", generic=True)
+
+
+def named(agent: Agent) -> Lanes:
+    """Who acted, without what it knew: enough for a report."""
+    return agent if isinstance(agent, Lanes) else Lanes(agent.warp, 1 << agent.lane, agent.ins)
 
 
 def lanes_of(agent: Agent) -> Sequence[int]:

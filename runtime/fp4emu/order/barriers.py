@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from fp4emu.machine import Cta
-from fp4emu.order.agents import Agent, Lanes
+from fp4emu.order.agents import Agent, Lanes, named
 from fp4emu.order.clocks import CLUSTER, CTA, NOTHING, Clock, Times, WarpClock, at, joined
 from fp4emu.order.log import Log
 from fp4emu.order.report import who
@@ -59,8 +57,7 @@ class BarrierClock:
     completions: int = 0
     waits: list[tuple[int, int]] = field(default_factory=list["tuple[int, int]"])
     met: Times = field(default_factory=lambda: NOTHING)
-    far: list[tuple[Agent, int, int, int]] = field(default_factory=list["tuple[Agent, int, int, int]"])
-    watched: set[int] = field(default_factory=set[int])
+    far: list[tuple[Lanes, int, int, int]] = field(default_factory=list["tuple[Lanes, int, int, int]"])
 
     def used(self, agent: Agent) -> None:
         """Another thread, or the async proxy, needs to know that the barrier was initialised; the async proxy and other
@@ -77,7 +74,7 @@ class BarrierClock:
                 check = "lanes" if mine else "race"
                 self.observer.fail(check, _text(self, agent, "nothing orders it after the mbarrier.init"))
             return
-        clock = agent.clock if not isinstance(agent, Lanes) else warp.lanes[(agent.word & -agent.word).bit_length() - 1]
+        clock = agent.clock if not isinstance(agent, Lanes) else warp.of((agent.word & -agent.word).bit_length() - 1)
         if not fenced and self.batch not in clock.inits:
             why = "fence.mbarrier_init.release.cluster and a barrier must stand between"
             self.observer.fail("init-fence", _text(self, agent, why))
@@ -105,7 +102,7 @@ class BarrierClock:
             self.own = both(self.own, agent.effect())
         place = agent.warp.base + agent.word.bit_length() - 1 if isinstance(agent, Lanes) else agent.place
         time = agent.warp.now - 1 if isinstance(agent, Lanes) else agent.time
-        self.far.append((agent, self.completions, place, time))
+        self.far.append((named(agent), self.completions, place, time))
 
     def _strict(self) -> bool:
         """Whether it matters that phases are ordered by what synchronised, and not by this run's timing alone."""
@@ -128,7 +125,8 @@ class BarrierClock:
     def wait(self, scope: str, when: tuple[int, int]) -> tuple[Clock | None, Clock | None]:
         """What a wait may acquire: (of its CTA, of the cluster). `when` is its (place, time)."""
         self.waits.append(when)
-        self.watched.add(self.completions - 1)
+        over = self.completions - 1
+        self.far = [arrival for arrival in self.far if arrival[1] != over]
         own, remote = self.last
         got = both(own, remote) if scope == "cluster" else own
         self.seen = both(self.seen, got)
@@ -141,7 +139,8 @@ def _text(barrier: BarrierClock, agent: Agent, why: str) -> str:
 
 
 def _after(clock: Clock, seen: Clock) -> bool:
-    known = np.zeros(len(seen.known), np.int32)
-    part = clock.known[: len(known)]
-    known[: len(part)] = part
-    return bool((known >= seen.known).all())
+    known, needed = clock.known, seen.known
+    if needed[len(known) :].any():
+        return False
+    needed = needed[: len(known)]
+    return bool((known[: len(needed)] >= needed).all())

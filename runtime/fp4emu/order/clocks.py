@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,8 +41,10 @@ def joined(a: Times, b: Times) -> Times:
         return b
     if len(a) < len(b):
         a, b = b, a
+    if len(a) == len(b):
+        return np.maximum(a, b)
     result = a.copy()
-    np.maximum(result[: len(b)], b, out=result[: len(b)])
+    np.maximum(a[: len(b)], b, out=result[: len(b)])
     return result
 
 
@@ -77,9 +80,10 @@ class Maps:
         return replace(self, acquired=tuple(found.items()))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Clock:
-    """What a thread knows to have happened. Arrays are never changed.
+    """What a thread knows to have happened. It is never changed, nor are its arrays (but not frozen: there are so many
+    that the time to make one counts, and a frozen one takes three times as long; `Event`, `Lanes` and `Sight` too).
 
     `known`: all accesses. `shared`, `other`: those of shared and of global memory that a `fence.proxy.async` has made
     visible to the async proxy. `carried`, `taken`: tcgen05 operations that a `fence::before_thread_sync` published and
@@ -104,17 +108,55 @@ class Clock:
 
     def acquire(self, other: Clock) -> Clock:
         """This clock after an acquire of what another published; `taken` stays a thread's own."""
-        return replace(
-            self,
-            known=joined(self.known, other.known),
-            shared=joined(self.shared, other.shared),
-            other=joined(self.other, other.other),
-            carried=joined(self.carried, other.carried),
-            inits=self.inits if other.inits <= self.inits else self.inits | other.inits,
-            met=joined(self.met, other.met),
-            far=merged(self.far, other.far),
-            maps=self.maps if other.maps is None else other.maps.acquire(self.maps),
+        return Clock(
+            joined(self.known, other.known),
+            joined(self.shared, other.shared),
+            joined(self.other, other.other),
+            joined(self.carried, other.carried),
+            self.taken,
+            self.inits if other.inits <= self.inits else self.inits | other.inits,
+            joined(self.met, other.met),
+            merged(self.far, other.far),
+            self.released,
+            self.waiting,
+            self.maps if other.maps is None else other.maps.acquire(self.maps),
         )
+
+    def overtaken(self, whole: Clock) -> Clock:
+        """The same where the other knows all that this one does."""
+        return Clock(
+            whole.known, whole.shared, whole.other, whole.carried, self.taken, whole.inits, whole.met, whole.far,
+            self.released, self.waiting, whole.maps,
+        )  # fmt: skip
+
+    def knowing(self, known: Times) -> Clock:
+        """The same with other accesses that are known."""
+        return Clock(
+            known, self.shared, self.other, self.carried, self.taken, self.inits, self.met, self.far,
+            self.released, self.waiting, self.maps,
+        )  # fmt: skip
+
+    def tcgen(self, carried: Times, taken: Times) -> Clock:
+        """The same with other tcgen05 operations that are published and taken up."""
+        return Clock(
+            self.known, self.shared, self.other, carried, taken, self.inits, self.met, self.far,
+            self.released, self.waiting, self.maps,
+        )  # fmt: skip
+
+    def proxied(self, *, here: bool, there: bool) -> Clock:
+        """This clock after a proxy fence: all that is known of shared memory (`here`) and global memory (`there`)."""
+        far = tuple((domain, known, known) for domain, known, _ in self.far) if there and self.far else self.far
+        return Clock(
+            self.known, self.known if here else self.shared, self.known if there else self.other, self.carried,
+            self.taken, self.inits, self.met, far, self.released, self.waiting, self.maps,
+        )  # fmt: skip
+
+    def met_at(self, met: Times) -> Clock:
+        """The same with other waits that came before."""
+        return Clock(
+            self.known, self.shared, self.other, self.carried, self.taken, self.inits, met, self.far,
+            self.released, self.waiting, self.maps,
+        )  # fmt: skip
 
     def unordered_part(self) -> Clock:
         """What even a relaxed arrival carries: tcgen05's own order, fenced inits, and the waits before it."""
@@ -139,7 +181,8 @@ def merged(a: Far, b: Far) -> Far:
 
 @dataclass(slots=True, eq=False)
 class WarpClock:
-    """The clocks of a warp's lanes. `now` is the time of its next access, `base` the place of its lane 0.
+    """The clocks of a warp's lanes. `now` is the time of its next access, `base` the place of its lane 0. `groups` are
+    (lanes, the clock that they share), those with the lowest lane first.
 
     What a lane knows of itself: its accesses before `now`; those that its proxy fences cover, by lane; the tcgen05
     loads and stores that have completed, and those of them that a `before_thread_sync` of the lane covers; how many
@@ -152,7 +195,7 @@ class WarpClock:
     index: int
     base: int
     now: int = 1
-    lanes: list[Clock] = field(default_factory=lambda: [Clock()] * LANES)
+    groups: list[tuple[int, Clock]] = field(default_factory=lambda: [(FULL, Clock())])
     shared: Times = field(default_factory=lambda: np.zeros(LANES, np.int32))
     other: Times = field(default_factory=lambda: np.zeros(LANES, np.int32))
     loaded: int = 0
@@ -160,46 +203,57 @@ class WarpClock:
     before: NDArray[np.int32] = field(default_factory=lambda: np.zeros((2, LANES), np.int32))
     issued: NDArray[np.int32] = field(default_factory=lambda: np.zeros(LANES, np.int32))
     copied: NDArray[np.int32] = field(default_factory=lambda: np.zeros((3, LANES), np.int32))
+    fenced: list[int] = field(default_factory=lambda: [0, 0])
+    befores: int = 0
+    copies: int = 0
+    """The lanes that have something in `shared` and `other`, in `before`, and in `copied`."""
+
+    def of(self, lane: int) -> Clock:
+        """The clock of a lane."""
+        return next(clock for mask, clock in self.groups if mask >> lane & 1)
 
     def update(self, word: int, change: Callable[[Clock], Clock]) -> None:
         """Changes the clocks of some lanes; what lanes share, they go on sharing."""
-        lanes = self.lanes
-        first = lanes[(word & -word).bit_length() - 1] if word else None
-        if word == FULL and lanes.count(first) == LANES:  # type: ignore[arg-type]
-            assert first is not None
-            lanes[:] = [change(first)] * LANES
+        if len(self.groups) == 1 and word == FULL:
+            self.groups = [(FULL, change(self.groups[0][1]))]
             return
-        found: dict[int, Clock] = {}
-        old = list(lanes)
-        for lane in bits(word):
-            clock = old[lane]
-            new = found.get(id(clock))
-            if new is None:
-                new = found[id(clock)] = change(clock)
-            lanes[lane] = new
+        found: dict[int, tuple[int, Clock]] = {}
+        for mask, clock in self.groups:
+            if rest := mask & ~word:
+                _add(found, rest, clock)
+            if inside := mask & word:
+                _add(found, inside, change(clock))
+        self.groups = sorted(found.values(), key=_lowest)
 
     def acquire(self, word: int, other: Clock) -> None:
         self.update(word, lambda clock: clock.acquire(other))
 
+    def meet(self, word: int) -> None:
+        """Lanes wait for each other: each knows then what any of them knew."""
+        whole, kept = self.publish(word), list[Clock]()
+
+        def change(clock: Clock) -> Clock:
+            new = clock.overtaken(whole)
+            same = next((other for other in kept if _alike(other, new)), None)
+            if same is None:
+                kept.append(new)
+            return same or new
+
+        self.update(word, change)
+
     def distinct(self, word: int) -> list[tuple[Clock, int]]:
         """(clock, its lanes) of some lanes."""
-        if not word & (word - 1):
-            return [(self.lanes[word.bit_length() - 1], word)] if word else []
-        first = self.lanes[(word & -word).bit_length() - 1]
-        if self.lanes.count(first) == LANES:
-            return [(first, word)]
-        found: dict[int, list[object]] = {}
-        for lane in bits(word):
-            clock = self.lanes[lane]
-            entry = found.setdefault(id(clock), [clock, 0])
-            entry[1] = entry[1] | 1 << lane  # type: ignore[operator]
-        return [(clock, mask) for clock, mask in found.values()]  # type: ignore[misc]
+        if len(self.groups) == 1:
+            return [(self.groups[0][1], word)] if word else []
+        parts = [(mask & word, clock) for mask, clock in self.groups if mask & word]
+        if len(parts) > 1:
+            parts.sort(key=_lowest)
+        return [(clock, mask) for mask, clock in parts]
 
     def publish(self, word: int, *, pipeline: bool = False) -> Clock:
         """What lanes know now, their own accesses included; with `pipeline`, the tcgen05 operations that they issued
         too (only their completion publishes those)."""
-        domain, lanes = self.domain, positions(word)
-        places = lanes + self.base
+        domain, lanes, places = self.domain, span(word, 0), span(word, self.base)
         whole: Clock | None = None
         for clock, _ in self.distinct(word):
             whole = clock if whole is None else whole.acquire(clock)
@@ -207,29 +261,48 @@ class WarpClock:
         known = domain.writable(whole.known)
         known[places] = self.now
         shared, other, carried = whole.shared, whole.other, whole.carried
-        if self.shared[lanes].any():
-            shared = domain.writable(shared)
-            shared[places] = np.maximum(shared[places], self.shared[lanes])
-        if self.other[lanes].any():
-            other = domain.writable(other)
-            other[places] = np.maximum(other[places], self.other[lanes])
-        if self.copied[0, lanes].any():
+        if self.fenced[0] & word:
+            shared = domain.raised(shared, places, self.shared[lanes])
+        if self.fenced[1] & word:
+            other = domain.raised(other, places, self.other[lanes])
+        if self.copies & word:
             shared, other = domain.writable(shared), domain.writable(other)
-            for times, over in zip((known, shared, other), self.copied[:, lanes], strict=True):
-                times[domain.copies + places] = np.maximum(times[domain.copies + places], over)
+            copies = span(word, self.base + domain.copies)
+            for times, over in zip((known, shared, other), self.copied, strict=True):
+                times[copies] = np.maximum(times[copies], over[lanes])
         if pipeline:
-            known[domain.threads + places] = self.now
+            pipelines = span(word, self.base + domain.threads)
+            known[pipelines] = self.now
             carried = domain.writable(joined(carried, whole.taken))
-            carried[domain.threads + places] = self.now
-            self.before[:, lanes] = [[self.loaded], [self.stored]]
-        if self.before[:, lanes].any():
-            carried = carried if pipeline else domain.writable(carried)
-            carried[places] = np.maximum(carried[places], self.before[0, lanes])
-            carried[2 * domain.threads + places] = np.maximum(
-                carried[2 * domain.threads + places], self.before[1, lanes]
-            )
+            carried[pipelines] = self.now
+            self.thread_sync(word)
+        if self.befores & word:
+            loaded, stored = self.before
+            carried = domain.raised(carried, places, loaded[lanes])
+            carried = domain.raised(carried, span(word, self.base + 2 * domain.threads), stored[lanes])
         self.now += 1
         return Clock(known, shared, other, carried, inits=whole.inits, met=whole.met, far=whole.far, maps=whole.maps)
+
+    def thread_sync(self, word: int) -> None:
+        """Who synchronizes with these lanes may rely on the tcgen05 loads and stores that are over."""
+        self.before[0, span(word, 0)] = self.loaded
+        self.before[1, span(word, 0)] = self.stored
+        self.befores |= word
+
+    def proxied(self, word: int, *, here: bool, there: bool) -> None:
+        """The async proxy may see what these lanes did in shared memory (`here`) and in global memory (`there`)."""
+        lanes = span(word, 0)
+        for row, (covered, times) in enumerate(((here, self.shared), (there, self.other))):
+            if covered:
+                times[lanes] = self.now
+                self.copied[row + 1, lanes] = self.copied[0, lanes]
+                self.fenced[row] |= word
+        self.now += 1
+
+    def copies_over(self, lane: int, count: int) -> None:
+        """The first `count` cp.async of a lane are over."""
+        self.copied[0, lane] = max(int(self.copied[0, lane]), count)
+        self.copies |= 1 << lane
 
     def waited(self, word: int) -> tuple[int, int]:
         """Notes that lanes have waited for an mbarrier: (place, time) of the wait in `met`."""
@@ -239,7 +312,7 @@ class WarpClock:
             met = np.zeros(self.domain.threads, np.int32)
             met[: len(clock.met)] = clock.met
             met[place] = self.now
-            return replace(clock, met=met)
+            return clock.met_at(met)
 
         self.update(word, change)
         return place, self.now
@@ -262,15 +335,30 @@ class Domain:
 
     def writable(self, times: Times) -> Times:
         """A copy with all places."""
-        result = np.zeros(max(self.size, len(times)), np.int32)
+        if len(times) >= self.size:
+            return times.copy()
+        result = np.zeros(self.size, np.int32)
         result[: len(times)] = times
         return result
 
+    def raised(self, times: Times, places: Any, least: Any) -> Times:
+        """The times, at some places at least so late; a copy only where they are not."""
+        if len(times) >= self.size:
+            late = times[places] >= least
+            if late if isinstance(places, int) else late.all():
+                return times
+        times = self.writable(times)
+        times[places] = np.maximum(times[places], least)
+        return times
+
     def operation(self, owner: int, clock: Clock) -> tuple[int, int]:
         """(place, time) for an operation that a thread issues: a place whose last operation it knows, or a new one."""
-        pool = self.pools.setdefault(owner, [])
-        place = next((p for p in pool if at(clock.known, p) >= self.last[p]), None)
-        if place is None:
+        pool, known, last = self.pools.setdefault(owner, []), clock.known, self.last
+        size = len(known)
+        for place in pool:
+            if place < size and known[place] >= last[place]:
+                break
+        else:
             place = self.size
             self.size += 1
             self.last[place] = 0
@@ -291,7 +379,23 @@ class Domain:
         known = self.writable(clock.known)
         for place, time in operations:
             known[place] = max(int(known[place]), time)
-        return replace(clock, known=known)
+        return clock.knowing(known)
+
+
+def _add(found: dict[int, tuple[int, Clock]], lanes: int, clock: Clock) -> None:
+    others, _ = found.get(id(clock), (0, clock))
+    found[id(clock)] = others | lanes, clock
+
+
+def _lowest(group: tuple[int, Clock]) -> int:
+    return group[0] & -group[0]
+
+
+def _alike(a: Clock, b: Clock) -> bool:
+    """Whether two clocks are the same, of which all is the same but what `Clock.overtaken` keeps."""
+    if len(a.released) + len(b.released) + len(a.waiting) + len(b.waiting):
+        return False
+    return a.taken is b.taken or np.array_equal(a.taken, b.taken)
 
 
 @lru_cache(maxsize=4096)
@@ -306,3 +410,12 @@ def positions(word: int) -> NDArray[np.int64]:
     found = np.array(bits(word), np.int64)
     found.setflags(write=False)
     return found
+
+
+@lru_cache(maxsize=4096)
+def span(word: int, base: int) -> int | slice | NDArray[np.int64]:
+    """The places of lanes, of which lane 0 is at `base`, as the cheapest index that there is."""
+    low, high = (word & -word).bit_length() - 1, word.bit_length()
+    if high - low == 1:
+        return base + low
+    return slice(base + low, base + high) if word.bit_count() == high - low else base + positions(word)

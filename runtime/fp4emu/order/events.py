@@ -16,11 +16,12 @@ from fp4emu.order.clocks import Domain
 
 SPREAD = 33
 WHOLE = 32
+FEW = 32
 Numbers = NDArray[np.int32]
 Flags = NDArray[np.bool_]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Event:
     """`place` and `time` of the access in its domain's clocks; `mask` its lanes; `asynchronous`, by the async proxy;
     `strong`, the scope of a strong access ("" if weak); `kind` of a tcgen05 operation, `accumulator` of an MMA."""
@@ -51,6 +52,8 @@ class Events:
     """All events of a launch, as objects and as arrays, and the sets of readers that the shadow names."""
 
     events: list[Event | None] = field(default_factory=lambda: [None])
+    agents: list[tuple[int, int]] = field(default_factory=lambda: [(-1, -1)])
+    """(domain, place) of each event."""
     domain: NDArray[np.int32] = field(default_factory=lambda: np.full(1024, -1, np.int32))
     place: NDArray[np.int32] = field(default_factory=lambda: np.zeros(1024, np.int32))
     time: NDArray[np.int32] = field(default_factory=lambda: np.zeros(1024, np.int32))
@@ -62,6 +65,7 @@ class Events:
         """The number of a new event's lane 0."""
         index = len(self.events)
         self.events.append(event)
+        self.agents.append((event.domain.index, event.place))
         if index >= len(self.time):
             for name in ("domain", "place", "time", "asynchronous"):
                 old = getattr(self, name)
@@ -94,13 +98,18 @@ class Events:
         return self.sets[-number]
 
 
-def distinct(numbers: Numbers) -> list[int]:
-    """The different numbers of an array, cheaply where neighbours are alike."""
-    flat = numbers.reshape(-1)
-    if len(flat) > 64:
-        first, last = int(flat[0]), int(flat[-1])
-        steps = flat[1:] != flat[:-1]
-        if first == last and not steps.any():
+def distinct(numbers: Numbers) -> set[int]:
+    """The different numbers of an array."""
+    return set(heads(numbers))
+
+
+def heads(numbers: Numbers) -> list[int]:
+    """The numbers of an array in order, of equal neighbors only one if there are many."""
+    if numbers.size > FEW:
+        first = numbers.item(0)
+        if not np.count_nonzero(numbers != first):
             return [first]
-        return list({*flat[:-1][steps].tolist(), last})
-    return list(set(flat.tolist()))
+        flat = numbers.reshape(-1)
+        steps = (flat[1:] != flat[:-1]).nonzero()[0]
+        return [first, *flat[1:][steps].tolist()]
+    return numbers.reshape(-1).tolist()

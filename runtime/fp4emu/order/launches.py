@@ -17,6 +17,7 @@ from fp4emu.dependency import Dependency
 from fp4emu.order.clocks import Clock, Domain, Times, WarpClock, merged
 from fp4emu.order.events import Events, Numbers
 from fp4emu.order.observer import Observer
+from fp4emu.order.shadow import Table
 from fp4emu.ptx.tree import Function
 
 BEFORE, UNKNOWN = -1, -2
@@ -29,8 +30,7 @@ class Accesses:
     """What a launch has done to global memory. `older`: the domain of what it began with, as the next launch sees it,
     None where that is over."""
 
-    writes: Numbers
-    reads: Numbers
+    table: Table
     events: Events
     older: int | None
 
@@ -40,7 +40,7 @@ class Accesses:
         shadow = observer.global_shadow
         assert shadow is not None
         older = (BEFORE if dependency.early else None) if dependency.waited else UNKNOWN
-        return Accesses(shadow.writes, shadow.reads, observer.events, older)
+        return Accesses(shadow.table, observer.events, older)
 
 
 def depends(function: Function) -> bool:
@@ -52,11 +52,14 @@ def follow(observer: Observer, before: Accesses, params: slice) -> None:
     """Has a launch begin while the one before may still run; `params` are the launch's own parameters."""
 
     def start() -> None:
-        shadow = observer.global_shadow
+        shadow, old = observer.global_shadow, before.table
         assert shadow is not None
-        for new, old in ((shadow.writes, before.writes), (shadow.reads, before.reads)):
-            new[: len(old)] = _renamed(observer.events, before, old)
-            new[params] = 0
+        table = shadow.table
+        if old.grain == 1:
+            table.refine()
+        for new, numbers in ((table.writes, old.writes), (table.reads, old.reads)):
+            new[: len(numbers)] = _renamed(observer.events, before, numbers)
+            new[params.start // table.grain : -(-params.stop // table.grain)] = 0
 
     observer.starting = start
 

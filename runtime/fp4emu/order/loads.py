@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fp4emu.instruction import Instruction
 from fp4emu.lockstep import Lockstep
 from fp4emu.memory import GLOBAL_BASE
-from fp4emu.order import rules
+from fp4emu.order import rules, together
 from fp4emu.order.observer import Observer
 from fp4emu.shapes import LANES, Mask, full
 
@@ -29,6 +30,12 @@ def observe(
         start, executing = whole, np.broadcast_to(where, (rows, LANES))
     else:
         start = np.broadcast_to(start, (rows, LANES))
+    observer: Observer = g.order
+    assert observer.ins is not None
+    if not _is_strong(observer.ins) and not (write and observer.locations):
+        kind = "global" if space == "global" else "shared"
+        if together.access(g, observer, kind, start, size, executing, write=write):
+            return
     for row in range(rows):
         lanes = np.flatnonzero(executing[row])
         if len(lanes):
@@ -65,7 +72,7 @@ def _strong(
     """What strong loads acquire and strong stores release; weak stores end what was released at their place."""
     ins = observer.ins
     assert ins is not None
-    strong = ins.mod("sem") not in ("", "weak", None)
+    strong = _is_strong(ins)
     if not strong and not observer.locations:
         return
     for offset, lane in zip(offsets.tolist(), lanes.tolist(), strict=True):
@@ -77,6 +84,10 @@ def _strong(
             rules.released(observer, g.warps[row], lane, ins, key)
         else:
             observer.locations.pop(key, None)
+
+
+def _is_strong(ins: Instruction) -> bool:
+    return ins.mod("sem") not in ("", "weak", None)
 
 
 def _address(memory: int, offset: int) -> int:

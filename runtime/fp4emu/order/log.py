@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from fp4emu.errors import Fault
 from fp4emu.instruction import Instruction
 from fp4emu.machine import WarpContext
-from fp4emu.order.agents import CP_ASYNC, Agent, Lanes, issue
+from fp4emu.order.agents import CP_ASYNC, Agent, Lanes, Operation, beside, issue
 from fp4emu.order.checks import Level, Order, levels
 from fp4emu.order.clocks import CTA, SCOPES, Clock, Domain, WarpClock
 from fp4emu.order.events import Event, Events
@@ -28,6 +28,8 @@ class Log:
         self.acting: Agent | None = None
         self.ins: Instruction | None = None
         self.warnings: dict[str, None] = {}
+        self.warned: set[tuple[Any, ...]] = set()
+        """What makes the words of warnings of tensor memory that there are already."""
         self.quiet = False
         self._current: dict[Any, int] = {}
 
@@ -42,9 +44,22 @@ class Log:
         """Lanes of a warp execute an instruction."""
         self.acting = Lanes(self.warp(warp), word, ins)
 
-    def begin(self, warp: WarpContext, lane: int, ins: Instruction) -> Agent:
+    def begin(self, warp: WarpContext, lane: int, ins: Instruction) -> Operation:
         """A thread issues an asynchronous operation."""
         return issue(self.warp(warp), lane, ins)
+
+    def begin_pair(self, warp: WarpContext, lane: int, ins: Instruction) -> tuple[Operation, Operation]:
+        """A thread issues a copy of which the reading may be over before the writing."""
+        reading = self.begin(warp, lane, ins)
+        return reading, beside(reading)
+
+    def act(self, agent: Agent | None, effect: Callable[[], None]) -> None:
+        """An operation takes effect."""
+        before, self.acting = self.acting, agent
+        try:
+            effect()
+        finally:
+            self.acting = before
 
     @contextmanager
     def under(self, agent: Agent) -> Generator[None]:
@@ -90,26 +105,31 @@ class Log:
 
     def number(self, agent: Agent, space: str) -> int:
         """The number of an access: the same for all of one instruction at one time."""
-        warp = agent.warp
-        key: Any = space
+        known: dict[Any, int]
         if isinstance(agent, Lanes):
-            known: dict[Any, int] = self._current
-            key = (id(warp), warp.now, agent.word, agent.ins.line, space)
-            place, time, mask, kind, strong = warp.base, warp.now, agent.word, "", strong_scope(agent.ins)
+            known, warp = self._current, agent.warp
+            key: Any = (id(warp), warp.now, agent.word, agent.ins.line, space)
         else:
-            known = agent.numbers
-            place, time, mask, kind, strong = agent.place, agent.time, 1 << agent.lane, agent.kind, agent.strong
+            known, key = agent.numbers, space
         found = known.get(key)
         if found is None:
             if len(self._current) > 4096:
                 self._current.clear()
-            beside = not isinstance(agent, Lanes) and kind != CP_ASYNC
-            event = Event(
-                warp.domain, place, time, mask, beside, strong, kind, agent.ins, warp.cta.id, warp.index, warp.cta.rank,
-                () if isinstance(agent, Lanes) else agent.accumulator,
-            )  # fmt: skip
-            found = known[key] = self.events.add(event)
+            found = known[key] = self.events.add(_event(agent))
         return found
+
+
+def _event(agent: Agent) -> Event:
+    warp, ins = agent.warp, agent.ins
+    if isinstance(agent, Lanes):
+        scope = strong_scope(ins)
+        return Event(
+            warp.domain, warp.base, warp.now, agent.word, False, scope, "", ins, warp.cta.id, warp.index, warp.cta.rank
+        )
+    return Event(
+        warp.domain, agent.place, agent.time, 1 << agent.lane, agent.kind != CP_ASYNC, agent.strong, agent.kind, ins,
+        warp.cta.id, warp.index, warp.cta.rank, agent.accumulator,
+    )  # fmt: skip
 
 
 def strong_scope(ins: Instruction) -> str:

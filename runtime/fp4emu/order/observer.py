@@ -6,7 +6,7 @@ The executor tells it which instruction runs and who acts (`acts`, `begin`); mem
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,17 +17,18 @@ from fp4emu.instruction import Instruction
 from fp4emu.machine import Cluster, Cta, WarpContext
 from fp4emu.memory import GlobalMemory
 from fp4emu.order import tensor
-from fp4emu.order.agents import Agent, Lanes, Operation
+from fp4emu.order.agents import Agent, Lanes, Operation, named
 from fp4emu.order.checks import Level, Order
 from fp4emu.order.clocks import Clock, Domain, WarpClock, bits
 from fp4emu.order.events import WHOLE, Numbers
 from fp4emu.order.log import Log
-from fp4emu.order.precedes import Sight, failed_check, same_reader, unordered, unseen
+from fp4emu.order.precedes import Sight, failed_check, other_readers, unordered, unseen, whole_known
 from fp4emu.order.report import access_text, missing
-from fp4emu.order.shadow import Selection, Shadow
+from fp4emu.order.shadow import Cells, Place, Shadow, Table
+from fp4emu.selection import Selection, Units
 
 
-class RemoteAccesses(dict[int, tuple[int, Agent]]):
+class RemoteAccesses(dict[int, tuple[int, Lanes]]):
     """(time, agent) of who touched a CTA's shared memory from outside, or by a copy, by the agent's place."""
 
 
@@ -48,6 +49,7 @@ class Observer(Log):
         super().__init__(order, changed)
         self.locations: dict[tuple[int, int], tuple[Release, ...]] = {}
         self.global_shadow: Shadow | None = None
+        self.arena = Table.of(0)
         self.shared: dict[int, Shadow] = {}
         self.batches = 0
         self.starting: Callable[[], None] | None = None
@@ -59,31 +61,55 @@ class Observer(Log):
 
     def watch_global(self, memory: GlobalMemory) -> None:
         """Has a launch's global memory report to this observer."""
-        base = len(memory.data)
-        shadow = Shadow.of("global", base, lambda index: f"global memory at {memory.name_of(index)}")
+        size = memory.used
+        shadow = Shadow("global", Table.of(size), 0, size, lambda i: f"global memory at {memory.name_of(i)}")
         self.global_shadow = shadow
         memory.touch = lambda where, write: self.touch(shadow, where, write)
         if self.starting is not None:
             self.starting()
 
-    def watch_cluster(self, cluster: Cluster, warps: int) -> None:
-        """Places for the threads of a cluster, and shadows of its shared and tensor memory."""
+    def watch_shared(self, size: int) -> None:
+        """A shadow for the arena of all resident CTAs' shared memory."""
+        self.arena = Table.of(size)
+
+    def watch_cluster(self, cluster: Cluster, warps: int, parts: Sequence[slice]) -> None:
+        """Places for the threads of a cluster, and shadows of its shared and tensor memory; `parts` of the arena are
+        the CTAs' shared memories."""
         count = len(cluster.ctas) * warps * 32
         domain = Domain(len(self.domain_of), cluster, count, size=3 * count)
         self.domain_of[id(cluster)] = domain
-        for cta in cluster.ctas:
+        for cta, part in zip(cluster.ctas, parts, strict=True):
             for index in range(warps):
                 base = (cta.rank * warps + index) * 32
                 domain.warps[cta.rank, index] = WarpClock(domain, cta, index, base)
-            self._watch_cta(cta)
+            self._watch_cta(cta, part)
 
-    def _watch_cta(self, cta: Cta) -> None:
-        shared = Shadow.of("shared", cta.shared.size, lambda i, s=cta.shared: f"shared {s.describe(i)}", cta.rank)
+    def _watch_cta(self, cta: Cta, part: slice) -> None:
+        memory = cta.shared
+        shared = Shadow(
+            "shared", self.arena, part.start, part.stop, lambda i: f"shared {memory.describe(i)}", cta.rank
+        )  # fmt: skip
+        shared.written(shared.at(slice(0, part.stop - part.start)), 0)
         self.shared[id(cta)] = shared
-        cta.shared.touch = lambda where, write: self.touch(shared, where, write)
-        cells = Shadow.of("tensor", (128, 512), lambda i: f"tensor memory lane {i // 512}, column {i % 512}", cta.rank)
+        memory.touch = lambda where, write: self.touch(shared, where, write)
+        cells = Cells.of((128, 512), lambda i: f"tensor memory lane {i // 512}, column {i % 512}")
         cta.tensor.touch = lambda where, write: tensor.touch(self, cells, where, write)
         cta.tensor.claim = lambda columns: tensor.allocated(self, cells, columns)
+
+    def ended(self) -> None:
+        """Lets go of the launch's memories and clocks, which hold each other."""
+        for domain in self.domain_of.values():
+            for cta in domain.cluster.ctas:
+                cta.shared.touch = cta.tensor.touch = cta.tensor.claim = None
+                for barrier in cta.shared.barriers.values():
+                    barrier.order = None
+            domain.warps.clear()
+        self.shared.clear()
+
+    @property
+    def global_table(self) -> Table:
+        assert self.global_shadow is not None
+        return self.global_shadow.table
 
     # --- accesses ---
 
@@ -99,8 +125,9 @@ class Observer(Log):
             number = self.number(agent, shadow.kind) + WHOLE
         else:
             number = self.number(agent, shadow.kind)
-        self._check(shadow, where, agent, None, write)
-        self._record(shadow, where, agent, number, write)
+        place, sight = shadow.at(where), Sight.of(agent, shadow.kind)
+        self._check(shadow, place, sight, None, write)
+        self._record(shadow, place, sight, number, write)
         self._remote(shadow, agent)
 
     def elements(
@@ -112,16 +139,40 @@ class Observer(Log):
         word = int(np.bitwise_or.reduce(np.int64(1) << lanes.astype(np.int64)))
         agent = Lanes(clock, word, ins)
         base = self.number(agent, shadow.kind)
-        where = start[:, None] + np.arange(size)
+        units = start // size
+        shadow.table.part(size)
+        if not write and len(start) > 1 and self._one(agent, shadow, Units(units[:1], size, size), units):
+            return
         numbers: Any = (base + lanes).astype(np.int32)[:, None]
         if len(start) > 1 and not (start[1:] > start[:-1]).all() and len(np.unique(start)) < len(start):
             numbers = self._shared_numbers(agent, shadow, lanes, start)
         for knows, mask in clock.distinct(word):
             chosen = slice(None) if mask == word else np.flatnonzero((mask >> lanes.astype(np.int64)) & 1)
             part = Lanes(clock, mask, ins)
-            self._check(shadow, where[chosen], part, lanes[chosen], write, knows)
-        self._record(shadow, where, agent, numbers, write)
+            place = shadow.at(Units(units[chosen], size, size))
+            self._check(shadow, place, Sight.of(part, shadow.kind, knows), lanes[chosen], write)
+        place, sight = shadow.at(Units(units, size, size)), Sight.of(agent, shadow.kind)
+        self._record(shadow, place, sight, numbers, write)
         self._remote(shadow, agent)
+
+    def _one(self, agent: Lanes, shadow: Shadow, element: Units, units: NDArray[Any]) -> bool:
+        """Notes a read of the same element by all lanes. False, and nothing is noted, if they read others, or what they
+        may not."""
+        if (units != units[0]).any():
+            return False
+        place = shadow.at(element)
+        numbers = shadow.writes(place)
+        for knows, _ in agent.warp.distinct(agent.word):
+            sight = Sight.of(agent, shadow.kind, knows)
+            for number in unseen(self.events, numbers, sight):
+                if number < 0:
+                    return False
+                event, lane = self.events.of(number)
+                if lane < WHOLE or event.kind or not whole_known(event, sight):
+                    return False
+        self._record(shadow, place, Sight.of(agent, shadow.kind), self.number(agent, shadow.kind) + WHOLE, False)
+        self._remote(shadow, agent)
+        return True
 
     def _shared_numbers(self, agent: Lanes, shadow: Shadow, lanes: NDArray[Any], start: NDArray[Any]) -> Numbers:
         """Where lanes access the same element, the number of an event of those lanes together."""
@@ -142,22 +193,19 @@ class Observer(Log):
         target = agent.warp.domain.cluster.ctas[shadow.rank]
         table = target.state.of(RemoteAccesses)
         for place, time in remote_times(agent):
-            table[place] = (time, agent)
+            table[place] = (time, named(agent))
 
     # --- the rule ---
 
-    def _check(
-        self, shadow: Shadow, where: Selection, agent: Agent, lanes: Any, write: bool, knows: Clock | None = None
-    ) -> None:
+    def _check(self, shadow: Shadow, place: Place, sight: Sight, lanes: Any, write: bool) -> None:
         """Faults unless what an access may not meet happens before it: earlier writes, and earlier reads of what it
         writes."""
-        sight = Sight.of(agent, shadow.kind, knows)
-        self._ordered(shadow, where, shadow.get(shadow.writes, where), sight, lanes, write, "wrote")
+        self._ordered(shadow, place, shadow.writes(place), sight, lanes, write, "wrote")
         if write:
-            self._ordered(shadow, where, shadow.get(shadow.reads, where), sight, lanes, True, "read")
+            self._ordered(shadow, place, shadow.reads(place), sight, lanes, True, "read")
 
     def _ordered(
-        self, shadow: Shadow, where: Selection, numbers: Numbers, sight: Sight, lanes: Any, write: bool, was: str
+        self, shadow: Shadow, place: Place, numbers: Numbers, sight: Sight, lanes: Any, write: bool, was: str
     ) -> None:
         """Faults unless the accesses with these numbers happen before the agent's."""
         agent = sight.agent
@@ -168,19 +216,17 @@ class Observer(Log):
                 if bad is None:
                     continue
                 check = failed_check(event, lane, sight, was)
-                element, count = shadow.first(where, bad)
+                element, count = shadow.first(place, bad)
                 text = access_text(agent, write, shadow.name(element), count, "bytes", event, lane, was)
                 self.fail(check, text, missing(check, agent, event))
 
     # --- recording ---
 
-    def _record(self, shadow: Shadow, where: Selection, agent: Agent, numbers: Any, write: bool) -> None:
+    def _record(self, shadow: Shadow, place: Place, sight: Sight, numbers: Any, write: bool) -> None:
         if write:
-            shadow.put(shadow.writes, where, numbers)
-            shadow.put(shadow.reads, where, 0)
-            return
-        numbers = self._joined_reads(shadow.get(shadow.reads, where), Sight.of(agent, shadow.kind), numbers)
-        shadow.put(shadow.reads, where, numbers)
+            shadow.written(place, numbers)
+        else:
+            shadow.read(place, self._joined_reads(shadow.reads(place), sight, numbers))
 
     def _joined_reads(self, old: Numbers, sight: Sight, numbers: Any) -> Any:
         """Readers so far, less those that happen before the new one, and it."""
@@ -190,8 +236,8 @@ class Observer(Log):
         new = np.broadcast_to(np.asarray(numbers, np.int32), old.shape).copy()
         for number in left:
             here = old == number
-            for value in np.unique(new[here]).tolist():
-                members = frozenset(m for m in self.events.members(number) if not same_reader(self.events, m, value))
+            for value in [numbers] if isinstance(numbers, int) else np.unique(new[here]).tolist():
+                members = other_readers(self.events, self.events.members(number), value)
                 new[here & (new == value)] = self.events.set(members | {value})
         return new
 

@@ -9,15 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fp4emu.order.agents import CP_ASYNC, Agent, Lanes, Operation
-from fp4emu.order.clocks import CLUSTER, CTA, GPU, NOTHING, SCOPES, Clock, Times, at, bits
-from fp4emu.order.events import SPREAD, WHOLE, Event, Events, Numbers, distinct
+from fp4emu.order.clocks import CLUSTER, CTA, FULL, GPU, LANES, NOTHING, SCOPES, Clock, Times, at, bits, positions
+from fp4emu.order.events import SPREAD, WHOLE, Event, Events, Numbers, heads
 from fp4emu.order.log import strong_scope
 
-MANY = 256
-"""Accesses that are compared one by one; more of them, as arrays."""
+SOME, MANY = 12, 48
+"""Accesses that are compared one by one; more than `SOME` of them by event, more than `MANY` as arrays."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Sight:
     """What an agent can rely on: `known`, all accesses; `visible`, those of the generic proxy that its own proxy
     sees."""
@@ -34,7 +34,7 @@ class Sight:
             clock = agent.clock
             visible = clock.known if agent.generic else clock.shared if space == "shared" else clock.other
             return Sight(agent, clock, clock.known, visible)
-        clock = knows or agent.warp.lanes[(agent.word & -agent.word).bit_length() - 1]
+        clock = knows or agent.warp.of((agent.word & -agent.word).bit_length() - 1)
         return Sight(agent, clock, clock.known, clock.known)
 
     def knows_far(self, event: Event) -> bool:
@@ -61,25 +61,61 @@ class Sight:
 def _known(events: Events, numbers: Numbers, sight: Sight) -> NDArray[np.bool_]:
     """Which accesses an agent sees to have happened before."""
     known, visible, agent = sight.known, sight.visible, sight.agent
-    index, lane = np.divmod(numbers, SPREAD)
-    index = np.where(numbers > 0, index, 0)
-    place = events.place[index] + lane
-    fine = (numbers > 0) & (lane < WHOLE) & (events.domain[index] == agent.warp.domain.index)
-    times = _times(known, place)
-    if isinstance(agent, Operation):
-        times = np.where(events.asynchronous[index], times, _times(visible, place))
-    return (numbers == 0) | (fine & (times >= events.time[index]))
+    index = np.maximum(numbers, 0) // SPREAD
+    lane = numbers - index * SPREAD
+    place, time = events.place[index] + lane, events.time[index]
+    seen = times_at(known, place) >= time
+    if visible is not known:
+        seen = np.where(events.asynchronous[index], seen, times_at(visible, place) >= time)
+    seen &= (lane < WHOLE) & (events.domain[index] == agent.warp.domain.index) & (numbers > 0)
+    return seen | (numbers == 0)
+
+
+def _all_known(events: Events, numbers: Numbers, sight: Sight) -> bool:
+    """Whether an agent sees all lanes of a few events with these numbers to have happened before: found by event
+    alone, and False for more."""
+    index = numbers // SPREAD
+    if int((numbers - index * SPREAD).max()) >= WHOLE:
+        return False
+    found = set(index.tolist())
+    if len(found) * 4 > len(numbers):
+        return False
+    found.discard(0)
+    return all(one > 0 and whole_known(events.of(one * SPREAD)[0], sight) for one in found)
+
+
+def whole_known(event: Event, sight: Sight) -> bool:
+    """Whether an agent sees an access, of all its lanes, to have happened before."""
+    agent = sight.agent
+    if event.domain is not agent.warp.domain:
+        return False
+    times = sight.visible if isinstance(agent, Operation) and not event.asynchronous else sight.known
+    if event.kind:
+        return at(times, event.place) >= event.time
+    part = times[event.place : event.place + LANES]
+    if len(part) < LANES:
+        return False
+    return bool((part if event.mask == FULL else part[positions(event.mask)]).min() >= event.time)
 
 
 def unseen(events: Events, numbers: Numbers, sight: Sight) -> list[int]:
     """The different accesses that an agent does not see to have happened before."""
-    unique = distinct(numbers)
-    if len(unique) > MANY:
-        array = np.array(unique, np.int32)
-        return array[~_known(events, array, sight)].tolist()
+    different = heads(numbers)
+    if len(different) == 1 and not different[0]:
+        return []
+    if len(different) > SOME:
+        array = np.array(different, np.int32)
+        if _all_known(events, array, sight):
+            return []
+        if len(different) > MANY:
+            left = array[~_known(events, array, sight)]
+            if not len(left):
+                return []
+            unknown = set(left.tolist())
+            return [number for number in set(different) if number in unknown]
     known, visible, agent = sight.known, sight.visible, sight.agent
-    operation, domain, left = isinstance(agent, Operation), agent.warp.domain, list[int]()
-    for number in unique:
+    operation, domain, rest = isinstance(agent, Operation), agent.warp.domain, list[int]()
+    for number in set(different):
         if number > 0:
             event, lane = events.of(number)
             if lane < WHOLE and event.domain is domain:
@@ -87,15 +123,17 @@ def unseen(events: Events, numbers: Numbers, sight: Sight) -> list[int]:
                 place = event.place + lane
                 if place < len(times) and times[place] >= event.time:
                     continue
-            left.append(number)
+            rest.append(number)
         elif number:
-            left.append(number)
-    return left
+            rest.append(number)
+    return rest
 
 
 def unordered(event: Event, lane: int, sight: Sight, lanes: Any, here: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
     """The elements of `here` that an access does not happen before; None if there is none."""
     known, visible, agent = sight.known, sight.visible, sight.agent
+    if lane == WHOLE and not event.kind and whole_known(event, sight):
+        return None
     if (event.strong and _morally_strong(event, agent)) or sight.knows_far(event):
         return None
     times = visible if isinstance(agent, Operation) and not event.asynchronous else known
@@ -161,17 +199,26 @@ def failed_check(event: Event, lane: int, sight: Sight, was: str) -> str:
     return "lanes" if same and isinstance(agent, Lanes) else "race"
 
 
-def same_reader(events: Events, old: int, new: int) -> bool:
+def other_readers(events: Events, members: frozenset[int], new: int) -> frozenset[int]:
+    """The readers that stay beside a new one: not those of its own lanes of its own warp."""
+    mine = events.agents[new // SPREAD]
+    same = [m for m in members if events.agents[m // SPREAD] == mine and _covered(events, m, new)]
+    return members.difference(same) if same else members
+
+
+def _covered(events: Events, old: int, new: int) -> bool:
     """Whether the lanes of an older access are among those of a newer one of the same warp."""
     (a, lane_a), (b, lane_b) = events.of(old), events.of(new)
-    if a.domain is not b.domain or a.place != b.place or a.asynchronous or b.asynchronous:
+    if a.domain is not b.domain or a.asynchronous or b.asynchronous:
         return False
     mask_a = a.mask if lane_a == WHOLE else 1 << lane_a
     mask_b = b.mask if lane_b == WHOLE else 1 << lane_b
     return not mask_a & ~mask_b
 
 
-def _times(times: Times, place: NDArray[Any]) -> NDArray[Any]:
+def times_at(times: Times, place: NDArray[Any]) -> NDArray[Any]:
+    """The times at some places."""
     if not len(times):
         return np.zeros(place.shape, np.int32)
-    return np.where(place < len(times), times[np.minimum(place, len(times) - 1)], 0)
+    found = times.take(place, mode="clip")
+    return found if int(place.max()) < len(times) else np.where(place < len(times), found, 0)

@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from fp4emu.instruction import Instruction
 from fp4emu.lockstep import Lockstep
 from fp4emu.machine import Cta, WarpContext
@@ -43,7 +41,7 @@ def _fence(observer: Observer, warp: WarpClock, word: int, ins: Instruction) -> 
     if sem != "acquire":
         for lane in bits(word):
             published = warp.publish(1 << lane)
-            warp.lanes[lane] = warp.lanes[lane].fenced(scope, published)
+            warp.update(1 << lane, lambda clock, new=published: clock.fenced(scope, new))
 
 
 def _scope(ins: Instruction) -> str:
@@ -88,35 +86,20 @@ def _fence_proxy(observer: Observer, warp: WarpClock, word: int, ins: Instructio
         if ins.mod("sem") == "release":
             tensor_maps.released(warp, word)
         return
-    lanes = np.array(bits(word))
     here, there = "global" not in f"{kind} {space}", "shared" not in f"{kind} {space}"
-    if here:
-        warp.shared[lanes] = warp.now
-        warp.copied[1, lanes] = warp.copied[0, lanes]
-    if there:
-        warp.other[lanes] = warp.now
-        warp.copied[2, lanes] = warp.copied[0, lanes]
-    warp.now += 1
-    warp.update(
-        word,
-        lambda clock: replace(
-            clock,
-            shared=clock.known if here else clock.shared,
-            other=clock.known if there else clock.other,
-            far=tuple((domain, known, known) for domain, known, _ in clock.far) if there else clock.far,
-        ),
-    )
+    warp.proxied(word, here=here, there=there)
+    warp.update(word, lambda clock: clock.proxied(here=here, there=there))
 
 
 def _tcgen_before(observer: Observer, warp: WarpClock, word: int, ins: Instruction) -> None:
     """tcgen05.fence::before_thread_sync (9.7.16.11.1): who synchronises may rely on what is over."""
-    warp.before[:, np.array(bits(word))] = [[warp.loaded], [warp.stored]]
-    warp.update(word, lambda clock: replace(clock, carried=joined(clock.carried, clock.taken)))
+    warp.thread_sync(word)
+    warp.update(word, lambda clock: clock.tcgen(joined(clock.carried, clock.taken), clock.taken))
 
 
 def _tcgen_after(observer: Observer, warp: WarpClock, word: int, ins: Instruction) -> None:
     """tcgen05.fence::after_thread_sync (9.7.16.11.1)."""
-    warp.update(word, lambda clock: replace(clock, taken=joined(clock.taken, clock.carried)))
+    warp.update(word, lambda clock: clock.tcgen(clock.carried, joined(clock.taken, clock.carried)))
 
 
 def _tcgen_wait(observer: Observer, warp: WarpClock, word: int, ins: Instruction) -> None:
@@ -169,9 +152,8 @@ def aligned(g: Lockstep, ins: Instruction, mask: Any) -> None:
 
 def warp_synced(observer: Observer, warp: WarpContext, word: int) -> None:
     """bar.warp.sync (9.7.13.2), which orders memory accesses among the lanes of its mask."""
-    clock = observer.warp(warp)
     if word:
-        clock.acquire(word, clock.publish(word))
+        observer.warp(warp).meet(word)
 
 
 # --- bar and barrier.cluster ---
@@ -241,14 +223,13 @@ def completed(observer: Observer, warp: WarpContext, lane: int, operations: list
     """A thread has waited for operations of its own: cp.async.bulk.wait_group (9.7.9.25.6.2)."""
     if operations:
         clock = observer.warp(warp)
-        done = clock.domain.done(Clock(), [(op.place, op.time) for op in operations])
-        clock.acquire(1 << lane, done)
+        over = [(op.place, op.time) for op in operations]
+        clock.update(1 << lane, lambda known: clock.domain.done(known, over))
 
 
 def copied(observer: Observer, warp: WarpContext, lane: int, count: int) -> None:
     """A thread has waited for its first `count` cp.async: cp.async.wait_group and wait_all (9.7.9.25.3.3)."""
-    over = observer.warp(warp).copied
-    over[0, lane] = max(int(over[0, lane]), count)
+    observer.warp(warp).copies_over(lane, count)
 
 
 # --- atomics ---
@@ -262,7 +243,7 @@ def released(observer: Observer, warp: WarpContext, lane: int, ins: Instruction,
     if ins.mod("sem") in ("release", "acq_rel"):
         parts = ((scope, clock.publish(1 << lane)),)
     else:
-        parts = clock.lanes[lane].released
+        parts = clock.of(lane).released
     old = observer.locations.get(key, ()) if ins.rule.opcode in ("atom", "red") else ()
     found = {(r.scope, id(r.cta)): r for r in old}
     for fence, part in parts:

@@ -21,10 +21,10 @@ from fp4emu.order.clocks import Times, at, bits
 from fp4emu.order.events import WHOLE, Event, Numbers, distinct
 from fp4emu.order.log import Log
 from fp4emu.order.report import access_text, missing
-from fp4emu.order.shadow import Shadow
+from fp4emu.order.shadow import Cells
 
 
-def allocated(log: Log, cells: Shadow, columns: slice) -> None:
+def allocated(log: Log, cells: Cells, columns: slice) -> None:
     """Newly allocated columns: nothing was there before `tcgen05.alloc`, which is over where it stands."""
     agent = log.acting
     assert isinstance(agent, Lanes)
@@ -34,20 +34,22 @@ def allocated(log: Log, cells: Shadow, columns: slice) -> None:
     agent.warp.now += 1
 
 
-def touch(log: Log, cells: Shadow, where: Any, write: bool) -> None:
+def touch(log: Log, cells: Cells, where: Any, write: bool) -> None:
     """Whoever acts reads or writes cells."""
     agent = log.acting
     if agent is None:
         return
     number = _number(log, agent)
     _check(log, cells, where, cells.writes[where], agent, write, "wrote")
-    if write:
-        _check(log, cells, where, cells.reads[where], agent, True, "read")
-        cells.writes[where] = number
-        cells.reads[where] = 0
-        return
     old = cells.reads[where]
-    if not old.any():
+    fresh = not np.count_nonzero(old)
+    if write:
+        if not fresh:
+            _check(log, cells, where, old, agent, True, "read")
+            cells.reads[where] = 0
+        cells.writes[where] = number
+        return
+    if fresh:
         cells.reads[where] = number
         return
     new = np.full(old.shape, number, np.int32)
@@ -88,16 +90,28 @@ def _pipeline(event: Event) -> int:
     return event.place
 
 
-def _check(log: Log, cells: Shadow, where: Any, numbers: Numbers, agent: Agent, write: bool, was: str) -> None:
-    for number in distinct(numbers):
+def _check(log: Log, cells: Cells, where: Any, numbers: Numbers, agent: Agent, write: bool, was: str) -> None:
+    found = distinct(numbers)
+    for number in found:
         for member in log.events.members(number):
             event, _ = log.events.of(member)
             check = _failed(event, agent)
-            if check is None:
+            if check is None or log.levels[check] == "off":
                 continue
-            element, count = cells.first(where, numbers == number)
+            element, count = cells.first(where, numbers == number if len(found) > 1 else None, numbers.shape)
+            key = (check, write, element, count, was, *_thread(event, agent))
+            if key in log.warned:
+                continue
             text = access_text(agent, write, cells.name(element), count, "cells", event, WHOLE, was)
             log.fail(check, text, missing(check, agent, event))
+            log.warned.add(key)
+
+
+def _thread(event: Event, agent: Agent) -> tuple[Any, ...]:
+    """What names both threads and their instructions."""
+    lanes = agent.word if isinstance(agent, Lanes) else agent.lane
+    mine = id(agent.ins), agent.warp.cta.id, agent.warp.index, lanes
+    return id(event.ins), event.cta, event.warp, event.mask, *mine
 
 
 def _failed(event: Event, agent: Agent) -> str | None:

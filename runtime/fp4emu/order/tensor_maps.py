@@ -8,7 +8,6 @@ a `fence.proxy.tensormap::generic.acquire` of the map's address after that and b
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from fp4emu.memory import GLOBAL_BASE
 from fp4emu.order.agents import Lanes
@@ -52,9 +51,9 @@ def read(observer: Observer, address: int) -> None:
     assert isinstance(agent, Lanes)
     assert shadow is not None
     start = address - GLOBAL_BASE
-    where: Any = slice(start, start + USED_BYTES)
-    clock = agent.warp.lanes[agent.word.bit_length() - 1]
-    numbers = shadow.get(shadow.writes, where)
+    where = shadow.at(slice(start, start + USED_BYTES))
+    clock = agent.warp.of(agent.word.bit_length() - 1)
+    numbers = shadow.writes(where)
     for number in distinct(numbers):
         if not number:
             continue
