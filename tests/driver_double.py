@@ -128,9 +128,11 @@ class Gpu:
         from fp4rt.cuda.calls import CallPacker
         from fp4rt.cuda.module import Entry
         from fp4rt.devices.cuda import CudaExecutable
+        from fp4rt.plan import over_list
 
         manifest = artifact.manifest
         launches = [x for plan in (manifest.plan, *(v.plan for v in manifest.variants)) for x in plan.launches]
+        launches += [over_list(x) for x in launches if x.many is not None]
         entries = {launch: Entry(0x100 + i, 66) for i, launch in enumerate(dict.fromkeys(launches))}
         for launch, entry in entries.items():
             driver._driver.sizes[entry.function] = [p.size for p in launch.params]

@@ -6,9 +6,10 @@ from collections.abc import Container, Iterable
 from dataclasses import dataclass
 
 from fp4cc.codegen.epilogue.hooks import EpilogueText
+from fp4cc.codegen.fragments import Fragment
 from fp4cc.codegen.parts import bytes_name
 from fp4cc.codegen.summary import summary
-from fp4cc.ir.lowered import Cluster, LoweredKernel, Overlap, Pipeline, Size, SmemBuffer
+from fp4cc.ir.lowered import Cluster, KernelParam, LoweredKernel, Overlap, Pipeline, Size, SmemBuffer
 from fp4cc.ir.lowered_epilogue import EpilogueProgram
 from fp4cc.version import version
 
@@ -161,6 +162,7 @@ class Frame:
         ctas_per_sm: how many CTAs registers are to be left for (0: the compiler of PTX decides).
         prefetched: the parameters that are tensor maps; one that a call has no use for is zeros, which may be fetched.
         overlap: when a launch that depends on this one may begin ("no": none does).
+        record: where a CTA finds what are parameters otherwise, in a kernel over a list of problems.
     """
 
     version: str
@@ -185,6 +187,12 @@ class Frame:
     epilogue: EpilogueText
     ctas_per_sm: int
     overlap: Overlap
+    record: Fragment = ()
+
+
+def param_text(param: KernelParam) -> ParamText:
+    """A parameter in the kernel's signature."""
+    return ParamText(param.name, _PARAM_TYPES[param.param.kind], _PLACEHOLDERS[param.param.kind], param.what)
 
 
 #: Where a tile lies, by the way over them.
@@ -213,10 +221,7 @@ def frame(
         name=lowered.name,
         target=lowered.target,
         place_template=place_template,
-        params=[
-            ParamText(p.name, _PARAM_TYPES[p.param.kind], _PLACEHOLDERS[p.param.kind], p.what)
-            for p in lowered.launch.params
-        ],
+        params=[param_text(p) for p in lowered.launch.params],
         prefetched=[p.name for p in lowered.launch.params if p.param.kind == "tensor_map"],
         cluster=lowered.cluster,
         threads=lowered.launch.threads,

@@ -16,6 +16,7 @@ from fp4cc.codegen.fragments import functions_text, lines
 from fp4cc.codegen.free import free_names
 from fp4cc.codegen.library import library
 from fp4cc.codegen.library import text_of as library_text
+from fp4cc.codegen.listed import listed
 from fp4cc.codegen.names import Names, named
 from fp4cc.codegen.ring import advance
 from fp4cc.codegen.wrap import call
@@ -23,19 +24,21 @@ from fp4cc.ir.lowered import LoweredKernel
 from fp4cc.marks import spelled_in
 
 
-def emit(lowered: LoweredKernel) -> str:
-    """The text of the kernel file. The same lowered kernel gives the same text."""
+def emit(lowered: LoweredKernel, *, many: bool = False) -> str:
+    """The text of the kernel file. The same lowered kernel gives the same text. `many`: of the kernel over a list."""
     if lowered.marked is None:
-        return named((), lambda names: _text(lowered, names))
+        return named((), lambda names: _text(lowered, names, many))
     plan, given = lowered.marked.plan, lowered.marked.names
-    return named(given, lambda names: _text(spelled_in(plan, names.given), names))
+    return named(given, lambda names: _text(spelled_in(plan, names.given), names, many))
 
 
-def _text(lowered: LoweredKernel, names: Names) -> str:
+def _text(lowered: LoweredKernel, names: Names, many: bool) -> str:
     """The text with marks for names: the kernel's, then around it what it needs of the library and of the DSL."""
     engine = text_of(lowered)
     epilogue = emit_epilogue(lowered, names)
     around, inside = engine.context(lowered, epilogue)
+    if many:
+        around = listed(around, lowered)
     common = _variables(around) | {"function": names.new(lowered.name, "_kernel")}
     functions = functions_text([*epilogue.functions, *engine.functions(lowered)])
     templates = _environment(*template_folders())

@@ -19,7 +19,7 @@ from fp4cc.resources import templates_dir
 
 _HELPERS = (
     "arithmetic", "memory", "quantize", "reduce", "random", "barriers", "load", "hadamard", "scales", "dequantize",
-    "hopper", "promoted", "groups", "weights", "fast_weights", "rows", "split", "gather",
+    "hopper", "promoted", "groups", "weights", "fast_weights", "rows", "split", "gather", "listed",
 )  # fmt: skip
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fp4cc.codegen.sharing import shared
+from fp4cc.ir.kernel import Expr
 from fp4cc.ir.lowered import LoweredKernel, OneEach, Preparation
 from fp4cc.ir.serialize import to_constraint, to_typed
-from fp4rt.manifest import Launch, Manifest, PersistentGrid, Plan, Prepared, Variant, place
+from fp4cc.ir.sizes import ceildiv, fold
+from fp4rt.manifest import Launch, ListForm, Manifest, PersistentGrid, Plan, Prepared, Variant, place
 
 
 def plans(lowered: LoweredKernel) -> dict[str, LoweredKernel]:
@@ -25,6 +27,19 @@ def plans(lowered: LoweredKernel) -> dict[str, LoweredKernel]:
             named[plan.preparation.launch.name] = plan.preparation.launch
         named[stem] = plan
     return named
+
+
+def over_lists(lowered: LoweredKernel) -> dict[str, LoweredKernel]:
+    """The kernels that are made for lists of problems too, by the stem of those files: what calls launch."""
+    if not lowered.many:
+        return {}
+    once = {plan.preparation.launch.name for plan in lowered.prepared if plan.preparation is not None}
+    return {_over_list(stem): plan for stem, plan in plans(lowered).items() if stem not in once}
+
+
+def _over_list(stem: str) -> str:
+    """The stem of the files of a kernel for lists."""
+    return f"{stem}_many"
 
 
 def prepared_by_stem(lowered: LoweredKernel) -> dict[str, LoweredKernel]:
@@ -52,12 +67,13 @@ def manifest(
         sources: sha256 of each file that the spec uses, by its path from the spec's folder.
     """
     named = plans_by_stem(lowered)
-    variants = tuple(_variant(name, plan) for name, plan in named.items() if plan is not lowered)
+    many = lowered.many
+    variants = tuple(_variant(name, plan, many) for name, plan in named.items() if plan is not lowered)
     made = Manifest(
         name=lowered.name,
         target=lowered.target,
         kernel=to_typed(lowered.whole or lowered.kernel),
-        plan=_plan(lowered, lowered.name),
+        plan=_plan(lowered, lowered.name, many),
         constraints=tuple(to_constraint(c) for c in lowered.kernel.constraints),
         plan_constraints=tuple(to_constraint(c) for c in lowered.constraints),
         variants=variants,
@@ -69,11 +85,11 @@ def manifest(
     return shared(made)
 
 
-def _variant(name: str, plan: LoweredKernel) -> Variant:
+def _variant(name: str, plan: LoweredKernel, many: bool) -> Variant:
     return Variant(
         name=name,
         when=plan.when if plan.when is not None else 1,
-        plan=_plan(plan, name),
+        plan=_plan(plan, name, many),
         constraints=tuple(to_constraint(c) for c in plan.constraints),
     )
 
@@ -89,23 +105,24 @@ def _prepared(lowered: LoweredKernel) -> tuple[Prepared, ...]:
             arg=arg,
             bytes=plans[0][2].bytes,
             unfit=plans[0][2].unfit,
-            plan=_plan(plans[0][2].launch, plans[0][2].launch.name),
-            variants=tuple(_variant(name, plan) for name, plan, _ in plans),
+            plan=_plan(plans[0][2].launch, plans[0][2].launch.name, False),
+            variants=tuple(_variant(name, plan, lowered.many) for name, plan, _ in plans),
         )
         for arg, plans in found.items()
     )
 
 
-def _plan(lowered: LoweredKernel, module: str) -> Plan:
+def _plan(lowered: LoweredKernel, module: str, many: bool) -> Plan:
+    stems = [module if each is lowered else each.name for each in lowered.launches]
     return Plan(
-        launches=tuple(_launch(each, module if each is lowered else each.name, lowered) for each in lowered.launches),
+        launches=tuple(_launch(*each, lowered, many) for each in zip(lowered.launches, stems, strict=True)),
         tensor_maps=tuple(m for each in lowered.launches for m in each.tensor_maps),
         workspace=lowered.epilogue.workspace,
         init=lowered.epilogue.init,
     )
 
 
-def _launch(lowered: LoweredKernel, module: str, plan: LoweredKernel) -> Launch:
+def _launch(lowered: LoweredKernel, module: str, plan: LoweredKernel, many: bool) -> Launch:
     tiles = lowered.walk.tiles
     return Launch(
         entry=lowered.launch.entry,
@@ -116,4 +133,19 @@ def _launch(lowered: LoweredKernel, module: str, plan: LoweredKernel) -> Launch:
         params=place(p.param for p in lowered.launch.params),
         module=module,
         dependent=plan.overlap != "no",
+        many=ListForm(_over_list(module), _work(lowered)) if many else None,
     )
+
+
+#: What a tile takes beside its steps along K, in such steps: the start of a CTA and the last tile's epilogue.
+_STEPS_BESIDE = 4
+
+
+def _work(lowered: LoweredKernel) -> Expr:
+    """The time of a tile, or of its part of K, in steps along K."""
+    if lowered.split is not None:
+        return fold("add", lowered.split.steps, _STEPS_BESIDE)
+    work: Expr = _STEPS_BESIDE
+    for mainloop in lowered.mainloops:
+        work = fold("add", ceildiv(mainloop.products[0].k, mainloop.tile_k), work)
+    return work

@@ -81,7 +81,8 @@ def _launch(launch: Launch, size: _Sizes) -> Launch:
         replace(p, source=size(p.source)) if p.kind in ("i32", "i64") else replace(p, byte_offset=size(p.byte_offset))
         for p in launch.params
     )
-    return replace(launch, grid=grid, params=params)
+    many = None if launch.many is None else replace(launch.many, work=size(launch.many.work))
+    return replace(launch, grid=grid, params=params, many=many)
 
 
 def _map(each: TensorMap, size: _Sizes) -> TensorMap:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from fp4cc.driver.build import Built, BuiltKernel, build
 from fp4cc.driver.request import Request, RequestError, only_kernel
 from fp4cc.driver.spec import Spec, read_spec, spec_at
-from fp4cc.plans import MOST_PLANS
+from fp4cc.plans import MOST_PLANS, plans_for
 
 if TYPE_CHECKING:
     from fp4rt import Artifact
@@ -35,7 +35,8 @@ def compile(
     dims: Mapping[str, int] | None = None,
     kernel: str | None = None,
     *,
-    plans: int = MOST_PLANS,
+    plans: int | None = None,
+    many: bool = False,
     cache: bool = True,
 ) -> Artifact:
     """Compile one kernel of a spec.
@@ -46,7 +47,8 @@ def compile(
         dims: sizes to fix, by name; they become constants of the kernel.
         kernel: which of the file's kernels; needed only where it has several.
         plans: how many plans a kernel with dynamic sizes gets at most, where no schedule block decides; 1: one for
-            every size, which compiles faster.
+            every size, which compiles faster. By default 6; with `many` 1, so that a list is one launch.
+        many: compile each plan for lists of problems too, so that `kernel.many` runs a list at once.
         cache: False compiles anew and stores nothing.
 
     Returns:
@@ -58,9 +60,10 @@ def compile(
             from 1 to 6.
         OSError: the file cannot be read.
     """
-    if not 1 <= plans <= MOST_PLANS:
+    count = plans_for(plans, many)
+    if not 1 <= count <= MOST_PLANS:
         raise RequestError(f"a kernel has 1 to {MOST_PLANS} plans, not {plans}")
-    built = build(Request(read_spec(spec), target, dict(dims or {}), kernel, plans), use_cache=cache)
+    built = build(Request(read_spec(spec), target, dict(dims or {}), kernel, count, many=many), use_cache=cache)
     return artifact_of(only_kernel(built.kernels))
 
 

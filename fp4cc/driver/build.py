@@ -102,6 +102,7 @@ def request_key(request: Request) -> str | None:
             "dims": dict(sorted(request.dims.items())),
             "kernel": request.kernel,
             "plans": request.plans,
+            "many": request.many,
             "only": None if request.only is None else {name: list(plans) for name, plans in request.only.items()},
             "name": request.spec.base_name,
             "text": request.spec.text,
@@ -111,7 +112,7 @@ def request_key(request: Request) -> str | None:
 
 
 def _build(request: Request, cache: Store | None, step: Step, worker: Worker | None = None) -> Built:
-    from fp4cc.driver.stages import emit_kernel, lower_kernels, only_plans, plans_of
+    from fp4cc.driver.stages import lower_kernels, only_plans, texts_of
 
     step("checking and lowering the spec")
     sources = used_hashes(request.spec)
@@ -119,7 +120,7 @@ def _build(request: Request, cache: Store | None, step: Step, worker: Worker | N
     if not lowered:
         raise RequestError(NO_KERNEL)
     lowered = tuple(only_plans(kernel, request) for kernel in lowered)
-    texts = [{stem: emit_kernel(plan) for stem, plan in plans_of(kernel).items()} for kernel in lowered]
+    texts = [texts_of(kernel) for kernel in lowered]
     _refuse_one_name_for_two(lowered, texts)
     step("compiling with the CuTe DSL")
     jobs = {text: None for modules in texts for text in modules.values()}
@@ -148,16 +149,16 @@ def build_lowered(kernels: Sequence[LoweredKernel], target: str, cache: Store | 
 
     Raises DiagnosticError (FP9002) where one did not compile.
     """
-    from fp4cc.driver.stages import emit_kernel, plans_of
+    from fp4cc.driver.stages import texts_of
 
-    texts = [{stem: emit_kernel(plan) for stem, plan in plans_of(kernel).items()} for kernel in kernels]
+    texts = [texts_of(kernel) for kernel in kernels]
     jobs = {text: None for modules in texts for text in modules.values()}
     compiled = _compile_all(list(jobs), target, cache, None)
     return [_built(kernel, made, compiled, {}) for kernel, made in zip(kernels, texts, strict=True)]
 
 
 def _refuse_one_name_for_two(kernels: Sequence[LoweredKernel], texts: Sequence[Mapping[str, str]]) -> None:
-    """A second plan of kernel `a` is called `a_v1`, and so might be another kernel of the file."""
+    """A second plan of kernel `a` is called `a_v1`, one for lists `a_many`; so might be another kernel of the file."""
     owners: dict[str, LoweredKernel] = {}
     for kernel, modules in zip(kernels, texts, strict=True):
         for stem in modules:

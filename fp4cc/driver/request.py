@@ -25,7 +25,7 @@ class Request:
     `dims` fixes sizes; `kernel` picks one of the file's kernels, None means all. `plans`: how many a kernel with
     dynamic sizes gets at most. `only`: for each kernel the numbers of the plans that are wanted of those (0: the one
     that always applies, `PREPARED_PLANS`: those on prepared arguments; None: all): what is built then serves the calls
-    that take these plans, and no others.
+    that take these plans, and no others. `many`: for lists of problems too (`Kernel.many`).
     """
 
     spec: Spec
@@ -34,6 +34,7 @@ class Request:
     kernel: str | None = None
     plans: int = MOST_PLANS
     only: Mapping[str, tuple[int, ...]] | None = None
+    many: bool = False
 
 
 class _Named(Protocol):

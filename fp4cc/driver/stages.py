@@ -73,7 +73,7 @@ def lower_kernels(request: Request) -> tuple[tuple[LoweredKernel, ...], Warnings
     errors: list[Diagnostic] = []
     for kernel in kernels:
         try:
-            lowered.append(lower(kernel, request.target, request.plans))
+            lowered.append(replace(lower(kernel, request.target, request.plans), many=request.many))
         except DiagnosticError as failed:
             errors.extend(failed.diagnostics)
     if errors:
@@ -115,6 +115,15 @@ def plans_of(kernel: LoweredKernel) -> dict[str, LoweredKernel]:
     from fp4cc.codegen.manifest import plans
 
     return plans(kernel)
+
+
+def texts_of(kernel: LoweredKernel) -> dict[str, str]:
+    """The kernel files of all plans, by their stem; those for lists of problems are the last."""
+    from fp4cc.codegen.emit import emit
+    from fp4cc.codegen.manifest import over_lists
+
+    over_list = {stem: emit(plan, many=True) for stem, plan in over_lists(kernel).items()}
+    return {**{stem: emit_kernel(plan) for stem, plan in plans_of(kernel).items()}, **over_list}
 
 
 def plan_uses(kernel: LoweredKernel) -> dict[str, str]:
@@ -185,7 +194,7 @@ def lowered_text(request: Request) -> str:
 
 def python_text(request: Request) -> str:
     """The kernel files, one after the other where there are several."""
-    return "\n\n".join(emit_kernel(plan) for kernel in lower_kernels(request)[0] for plan in plans_of(kernel).values())
+    return "\n\n".join(text for kernel in lower_kernels(request)[0] for text in texts_of(kernel).values())
 
 
 def formats_and_layouts(request: Request) -> tuple[list[BlockFormat], list[ScaleLayout]]:

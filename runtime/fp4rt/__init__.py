@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from fp4rt.inputs import random_inputs
     from fp4rt.kernel import Bound, Kernel, load
     from fp4rt.manifest import Manifest
+    from fp4rt.many import BoundMany
     from fp4rt.quantizing import quantize
 
     __version__: str
@@ -41,6 +42,7 @@ _HOME = {
     "ArtifactError": "fp4rt.errors",
     "BlockFormat": "fp4num",
     "Bound": "fp4rt.kernel",
+    "BoundMany": "fp4rt.many",
     "Comparison": "fp4rt.compare",
     "CheckpointError": "fp4rt.errors",
     "ConstraintError": "fp4rt.errors",
@@ -67,6 +69,7 @@ __all__ = [
     "ArtifactError",
     "BlockFormat",
     "Bound",
+    "BoundMany",
     "CheckpointError",
     "Comparison",
     "ConstraintError",

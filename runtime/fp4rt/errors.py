@@ -87,6 +87,12 @@ CODES: dict[str, str] = {
     "FP6313": "kernel prepares no argument",
     "FP6314": "no argument to prepare is named",
     "FP6315": "argument cannot be prepared now",
+    # lists of problems
+    "FP6320": "kernel was not compiled for lists of problems",
+    "FP6321": "list of problems is malformed",
+    "FP6322": "problems of a list share memory",
+    "FP6323": "problems of a list have arrays of two kinds",
+    "FP6324": "list of problems cannot be prepared now",
     # checkpoints
     "FP6401": "checkpoint cannot be read or written",
     "FP6402": "checkpoint lacks a tensor",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fp4num import Quantized
@@ -15,6 +15,7 @@ from fp4rt.devices import open_device
 from fp4rt.devices.base import Device, Executable, Launcher, Quick
 from fp4rt.errors import ArgumentError, DeviceError
 from fp4rt.manifest import Manifest
+from fp4rt.many import BoundMany, bind_many
 from fp4rt.plan import prepared_buffer
 from fp4rt.prepared import Preparing
 from fp4rt.preparing import prepare
@@ -191,6 +192,38 @@ class Kernel:
         return Bound(self, call, launcher)
 
     @_untraced
+    def many(
+        self,
+        problems: Sequence[Mapping[str, object] | Sequence[object]],
+        /,
+        *,
+        out: Sequence[Mapping[str, object] | None] | None = None,
+        stream: object | None = None,
+    ) -> list[dict[str, Output]]:
+        """Run a list of problems, each with sizes of its own, and return the outputs of each: those of a call.
+
+        A problem is a dict of what a call takes (`out` too), or a tuple of its inputs and params in the spec's order.
+        On a GPU and on the emulator the problems that take one plan are one launch, in which nothing says what runs
+        first; on the reference they run one after the other. See `bind_many` for lists that are run again.
+
+        Raises what a call raises, with the number of the problem; DeviceError FP6320 (not compiled for lists) and
+        FP6324, ArgumentError FP6321 to FP6323.
+        """
+        return bind_many(self, problems, out, stream, again=False)()
+
+    @_untraced
+    def bind_many(
+        self,
+        problems: Sequence[Mapping[str, object] | Sequence[object]],
+        /,
+        *,
+        out: Sequence[Mapping[str, object] | None] | None = None,
+        stream: object | None = None,
+    ) -> BoundMany:
+        """Check and pack a list of problems once, tensor maps too; the result runs `many` on this same memory."""
+        return bind_many(self, problems, out, stream, again=True)
+
+    @_untraced
     def prepare(self, value: Quantized | None = None, /, **named: Quantized) -> Quantized:
         """Make once what plans of this kernel would make of weights at each call, or do not take otherwise.
 
@@ -280,6 +313,22 @@ class Kernel:
             if error.code == "FP6109" and self.executable.memory is not None and arrays.all_on_host(args.values()):
                 return self.on_host().checked(args, out, workspace, stream)
             raise
+        plan = self._planned(call, args, out, stream)
+        if workspace is not None:
+            self._add_workspace(call, workspace, plan.workspace)
+        return call, self.executable.bind(call, plan, stream)
+
+    def call(
+        self, args: Mapping[str, object], out: Mapping[str, object] | None, stream: object | None
+    ) -> tuple[Call, Resolved]:
+        """A call whose arguments are checked, with its outputs, and the plan that it takes."""
+        call = self.signature.inputs(args)
+        return call, self._planned(call, args, out, stream)
+
+    def _planned(
+        self, call: Call, args: Mapping[str, object], out: Mapping[str, object] | None, stream: object | None
+    ) -> Resolved:
+        """The plan of a call whose inputs are checked; its outputs are added to it."""
         self._add_prepared(call, args)
         plan = self.resolve(call.dims, call.prepared)
         if stream is None:
@@ -287,9 +336,7 @@ class Kernel:
         else:
             with self.executable.allocating(call, stream):
                 self.signature.outputs(call, out)
-        if workspace is not None:
-            self._add_workspace(call, workspace, plan.workspace)
-        return call, self.executable.bind(call, plan, stream)
+        return plan
 
     def _add_prepared(self, call: Call, args: Mapping[str, object]) -> None:
         """Add to a call what is made once of its arguments. Raises ArgumentError FP6310 to FP6312."""

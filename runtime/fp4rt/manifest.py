@@ -26,6 +26,7 @@ from fp4rt.plan import (
     Grid,
     Init,
     Launch,
+    ListForm,
     Param,
     PersistentGrid,
     Plan,
@@ -46,6 +47,7 @@ __all__ = [
     "Grid",
     "Init",
     "Launch",
+    "ListForm",
     "Manifest",
     "Param",
     "PersistentGrid",
@@ -123,8 +125,10 @@ class Manifest:
         return tuple(launch for plan in self.plans().values() for launch in plan.launches)
 
     def modules(self) -> tuple[str, ...]:
-        """The stems of the cubin and PTX files the launches use, each once."""
-        return tuple(dict.fromkeys(launch.module or self.name for launch in self.launches()))
+        """The stems of the cubin and PTX files the launches use, each once; those for lists of problems come last."""
+        found = self.launches()
+        over_lists = (launch.many.module for launch in found if launch.many is not None)
+        return tuple(dict.fromkeys([*(launch.module or self.name for launch in found), *over_lists]))
 
     def plans(self) -> dict[str, Plan]:
         """Every plan by the name that a resolved one has: that of its variant, "" for the manifest's own plan."""
@@ -374,6 +378,7 @@ def _sizes_of(plan: Plan) -> list[Expr]:
     for launch in plan.launches:
         out += [launch.grid.tiles] if isinstance(launch.grid, PersistentGrid) else launch.grid
         out += [p.source if p.kind in ("i32", "i64") else p.byte_offset for p in launch.params]
+        out += [launch.many.work] if launch.many is not None else []
     return out
 
 

@@ -72,11 +72,24 @@ Grid: TypeAlias = "PersistentGrid | tuple[Expr, Expr, Expr]"
 
 
 @dataclass(frozen=True, slots=True)
+class ListForm:
+    """The same kernel for a list of problems: `module` is the stem of its files, its parameters are `LIST_PARAMS`.
+
+    The parameters of a launch lie in a record in global memory instead, one for each problem (`record_layout`). A CTA
+    works on one problem, so a launch over a list has as many clusters for each as are found good for it. `work` is the
+    time of one tile, as a number that compares those of a kernel.
+    """
+
+    module: str
+    work: Expr = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Launch:
     """One kernel launch. `module` is the stem of its files (None: the manifest's name); `smem` the dynamic bytes.
 
     `dependent`: it may begin while the launch before it in the stream still runs, for whose end it waits itself
-    (programmatic dependent launch; PTX ISA 9.7.13.13, "griddepcontrol").
+    (programmatic dependent launch; PTX ISA 9.7.13.13, "griddepcontrol"). `many`: the kernel for lists of problems.
     """
 
     entry: str
@@ -87,6 +100,7 @@ class Launch:
     params: tuple[Param, ...]
     module: str | None = None
     dependent: bool = False
+    many: ListForm | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +169,42 @@ def place(params: Iterable[Param]) -> tuple[Param, ...]:
     return tuple(out)
 
 
+#: What a kernel over a list takes: where the records lie, and the four words of each CTA (its record, its number among
+#: the CTAs of that problem, how many these are, 0).
+LIST_PARAMS = place((Param("pointer", ".records"), Param("pointer", ".places")))
+#: From record to record, and where a tensor map may lie in global memory, which a fence of its proxy takes (PTX ISA
+#: 9.7.13.4): multiples of so many bytes.
+RECORD_ALIGN = 128
+#: Bytes of what a CTA finds of itself.
+PLACE_BYTES = 16
+
+
+def record_layout(kinds: Iterable[str]) -> tuple[list[int], int]:
+    """Where the parameters of a problem lie in its record, by their kinds, and the bytes of a record.
+
+    Tensor maps come first, then eight bytes for each of the others.
+    """
+    found = list(kinds)
+    maps = found.count("tensor_map")
+    out: list[int] = []
+    at, other = 0, RECORD_ALIGN * maps
+    for kind in found:
+        if kind == "tensor_map":
+            out.append(at)
+            at += RECORD_ALIGN
+        else:
+            out.append(other)
+            other += 8
+    return out, -(-other // RECORD_ALIGN) * RECORD_ALIGN
+
+
+def over_list(launch: Launch) -> Launch:
+    """A launch of the kernel over a list. ValueError where there is none."""
+    if launch.many is None:
+        raise ValueError(f"{launch.entry} has no kernel for lists")
+    return replace(launch, module=launch.many.module, params=LIST_PARAMS, dependent=False, many=None)
+
+
 def parse_plan(f: Mapping[str, Node]) -> Plan:
     """Read a plan from the members `PLAN_FIELDS` of an object; ArtifactError names the path of what does not fit."""
     return Plan(
@@ -197,7 +247,7 @@ def _parse_init(node: Node) -> Init:
 
 
 def _parse_launch(node: Node) -> Launch:
-    f = node.fields(("entry", "grid", "block", "cluster", "smem", "params"), ("module", "dependent"))
+    f = node.fields(("entry", "grid", "block", "cluster", "smem", "params"), ("module", "dependent", "many"))
     block = f["block"].integers(3, 1, 1024)
     cluster = f["cluster"].integers(3, 1, 16)
     if block[0] * block[1] * block[2] > 1024:
@@ -223,7 +273,13 @@ def _parse_launch(node: Node) -> Launch:
         params=params,
         module=f["module"].optional(Node.string) if "module" in f else None,
         dependent="dependent" in f and f["dependent"].integer(0, 1) == 1,
+        many=_parse_list_form(f["many"]) if "many" in f else None,
     )
+
+
+def _parse_list_form(node: Node) -> ListForm:
+    f = node.fields(("module", "work"))
+    return ListForm(f["module"].string(), f["work"].expr())
 
 
 def _parse_grid(node: Node) -> Grid:
@@ -267,6 +323,7 @@ def _dump_launch(launch: Launch) -> Json:
         "cluster": list(launch.cluster),
         "smem": launch.smem,
         **({"dependent": 1} if launch.dependent else {}),
+        **({"many": {"module": launch.many.module, "work": dump_expr(launch.many.work)}} if launch.many else {}),
         "params": [
             {
                 "kind": p.kind,

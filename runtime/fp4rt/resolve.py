@@ -58,7 +58,8 @@ class ResolvedParam(NamedTuple):
 class ResolvedLaunch:
     """A launch: `tiles` for a persistent grid (the device decides how many clusters), else the `grid`.
 
-    `dependent`: it may begin while the one before still runs.
+    `dependent`: it may begin while the one before still runs. `over_list`: the module of the kernel for lists of
+    problems ("": there is none), and `work` the time of a tile among theirs.
     """
 
     index: int
@@ -71,6 +72,8 @@ class ResolvedLaunch:
     smem: int
     params: tuple[ResolvedParam, ...]
     dependent: bool = False
+    over_list: str = ""
+    work: int = 1
 
     @property
     def empty(self) -> bool:
@@ -283,6 +286,8 @@ def _launches(
                 launch.smem,
                 params,
                 launch.dependent,
+                "" if launch.many is None else launch.many.module,
+                1 if launch.many is None else max(1, _number(launch.many.work, dims, what)),
             )
         )
     return tuple(out)

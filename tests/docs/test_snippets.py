@@ -47,12 +47,13 @@ def names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 def test_the_python_of_runtime_md_runs(names: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     fp4cc.compile(SPEC).save("out")
-    load, call, bind, compare = _blocks("docs/runtime.md")
+    load, call, bind, lists, compare = _blocks("docs/runtime.md")
     _run(load, names)
     assert names["outputs"]["c"].shape == (128, 192)
     names["w"] = np.empty(names["kernel"].workspace_size(M=128, N=192, K=256), np.uint8)
     _run(call + bind, names)
     assert (names["c"] == names["outputs"]["c"].view(np.uint16)).all()
+    assert "fp4cc.compile" in lists  # of a spec of its reader's: tests/fp4rt/test_many.py runs such calls
     _run(compare, names)
     assert capsys.readouterr().out == re.findall(r"print\(difference\)\s+# (.+)", compare)[0] + "\n"
 

@@ -95,6 +95,7 @@ def test_every_part_of_a_request_is_in_its_key(spec: Path, tmp_path: Path) -> No
         replace(request, dims={"N": 4096}),
         replace(request, kernel="gemm"),
         replace(request, plans=1),
+        replace(request, many=True),
         replace(request, only={"gemm": (0,)}),
         replace(request, only={"gemm": (0, 1)}),
         replace(request, spec=replace(request.spec, text=request.spec.text + " ")),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from itertools import count
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Literal
 import pytest
 
 from fp4cc.codegen.emit import emit
-from fp4cc.codegen.manifest import manifest, plans
+from fp4cc.codegen.manifest import manifest, over_lists, plans
 from fp4cc.ir.lowered import LoweredKernel
 from fp4cc.ir.serialize import to_typed
 from fp4cc.passes import lower
@@ -83,6 +84,17 @@ class Compiler:
             for name, plan in plans(lowered).items()
             for ending, data in self.compile(unoptimized(emit(plan)), target).items()
         }
+        return Artifact.build(manifest(lowered, {}, {}), files)
+
+    def over_lists(self, text: str, target: str = "sm_100a") -> Artifact:
+        """A kernel for lists of problems alone: what a call launches is not compiled, and stands there by its name."""
+        lowered = replace(self.lowered(text, target), many=True)
+        lists = {
+            name: self.compile(unoptimized(emit(plan, many=True)), target)["ptx"]
+            for name, plan in over_lists(lowered).items()
+        }
+        calls = {name: lists[f"{name}_many"] for name in plans(lowered)}
+        files = {f"{name}.ptx": text for name, text in (*calls.items(), *lists.items())}
         return Artifact.build(manifest(lowered, {}, {}), files)
 
 

@@ -10,6 +10,10 @@ from types import ModuleType
 
 import pytest
 
+from fp4rt import compare, random_inputs
+
+from .conftest import Compiler
+
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "examples" / "gpumode"
 
@@ -45,7 +49,6 @@ REAL = [("gemv", number) for number in range(3)] + [("gemm", number) for number 
 def test_the_real_sizes(name: str, number: int, benchmark: ModuleType, tmp_path: Path) -> None:
     """By the plan that a call of these sizes takes, compiled for them."""
     import fp4cc
-    from fp4rt import random_inputs
     from fp4rt.trial import run_trial
 
     sizes = benchmark.PROBLEMS[name][number]
@@ -53,6 +56,27 @@ def test_the_real_sizes(name: str, number: int, benchmark: ModuleType, tmp_path:
     inputs = random_inputs(artifact.manifest, {}, seed=number)
     trial = run_trial(artifact.load_kernel("emulator"), artifact.load_kernel("reference"), inputs, {})
     assert trial.equal, trial.comparisons
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [-1, *range(4)])
+def test_the_group_gemm(number: int, benchmark: ModuleType, compiler: Compiler) -> None:
+    """All groups in one launch, first of small sizes. The first two lists take the emulator ten minutes each."""
+    artifact = compiler.over_lists((FOLDER / "group_gemm.fp4").read_text())
+    rows, n, k = benchmark.LISTS[number] if number >= 0 else ((40, 7, 130, 248), 256, 288)
+    problems = [random_inputs(artifact.manifest, {"M": m, "N": n, "K": k}, seed=m) for m in rows]
+    bound = artifact.load_kernel("emulator").bind_many(problems)
+    assert bound.launches == 1
+    reference = artifact.load_kernel("reference")
+    for found, args in zip(bound(), problems, strict=True):
+        assert all(each.equal for each in compare.compare_outputs(artifact.manifest, found, reference(**args)))
+
+
+@pytest.mark.slow
+def test_the_group_gemm_is_near_the_sum_of_its_floors(benchmark: ModuleType) -> None:
+    for row, limit in zip(benchmark.lists(), (1.25, 1.25, 1.25, 1.35), strict=True):
+        assert 0.9 < row.ratio <= limit, row
+        assert row.model < row.loop / 1.4
 
 
 #: The model's time by the floor and what no kernel is without. 1.25 is wanted: see benchmarks/trace.md.

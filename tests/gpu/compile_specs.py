@@ -1,7 +1,7 @@
 """Compile the examples and the specs beside this file for Hopper: `python tests/gpu/compile_specs.py [SPEC ..]`.
 
-What is compiled goes to tests/gpu/build, in a folder for each spec. This needs the compiler; `test_specs.py` needs only
-the runtime, numpy, cuda-python, pytest and a GPU.
+What is compiled goes to tests/gpu/build, in a folder for each spec; `lists.fp4` for lists of problems too. This needs
+the compiler; `test_specs.py` and `test_lists.py` need only the runtime, numpy, cuda-python, pytest and a GPU.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def main() -> None:
     for spec in specs:
         for name in kernels(spec):
             try:
-                artifact = fp4cc.compile(spec, target="sm_90a", kernel=name)
+                artifact = fp4cc.compile(spec, target="sm_90a", kernel=name, many=spec.stem == "lists")
             except (DiagnosticError, RequestError) as error:
                 print(f"{spec.name}: {name}: not compiled: {error}")
                 continue

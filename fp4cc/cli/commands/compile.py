@@ -14,13 +14,13 @@ from fp4cc.cli.options import (
     cache_option,
     json_option,
     kernel_option,
-    plans_option,
     print_json,
     set_option,
     spec_argument,
     target_option,
 )
 from fp4cc.cli.terminal import progress, table, wants_color, width_of
+from fp4cc.plans import MOST_PLANS, plans_for
 
 if TYPE_CHECKING:
     from fp4cc.driver import BuiltKernel
@@ -48,7 +48,14 @@ Run the result with `fp4rt.load("out/NAME.json")`.
 @target_option
 @set_option
 @kernel_option
-@plans_option
+@click.option(
+    "--plans",
+    type=click.IntRange(1, MOST_PLANS),
+    metavar="N",
+    help=f"At most so many plans for dynamic sizes, each for the sizes that it suits; 1: one for all.  "
+    f"[default: {MOST_PLANS}; with --many 1]",
+)
+@click.option("--many", is_flag=True, help="For lists of problems too: kernel.many runs a list in one launch a plan.")
 @click.option("--keep-python", is_flag=True, help="Write the emitted kernel file (NAME.py) too.")
 @json_option
 @cache_option
@@ -58,7 +65,8 @@ def command(
     target: str,
     sizes: dict[str, int],
     kernel: str | None,
-    plans: int,
+    plans: int | None,
+    many: bool,
     keep_python: bool,
     as_json: bool,
     no_cache: bool,
@@ -73,7 +81,8 @@ def command(
 
     started = time.perf_counter()
     with progress(enabled=not as_json) as line:
-        built = build(Request(spec_at(spec), target, sizes, kernel, plans), use_cache=not no_cache, step=line.step)
+        request = Request(spec_at(spec), target, sizes, kernel, plans_for(plans, many), many=many)
+        built = build(request, use_cache=not no_cache, step=line.step)
     written = {k.name: _write(k, output, keep_python) for k in built.kernels}
     seconds = time.perf_counter() - started
     if as_json:

@@ -96,6 +96,7 @@ class LoweredKernel:
     spec. `marked`: the same plan with marks for the user's names, for those who print it.
     `overlap`: whether it may begin while the launch before it still runs, and when it lets the next one begin.
     `clocks`: its time in the model but for DRAM, in clocks of an SM (None where there is no model of the engine).
+    `many`: its plans are made for lists of problems too.
     """
 
     name: str
@@ -132,6 +133,7 @@ class LoweredKernel:
     marked: Marked | None = None
     clocks: Expr | None = field(default=None, repr=False)
     overlap: Overlap = field(default="no", repr=False)
+    many: bool = field(default=False, repr=False)
 
     @property
     def launches(self) -> tuple[LoweredKernel, ...]:

@@ -27,6 +27,7 @@ CHECKS = {
     for check in (
         Check("race", "fault", "fault", "accesses that no synchronisation orders"),
         Check("tensormap", "fault", "fault", "a tensor map written with no fences of its proxy before a copy by it"),
+        Check("host-map", "fault", "off", "a tensor map that the host wrote to global memory, with no acquire fence"),
         Check("proxy", "fault", "fault", "a generic write with no fence.proxy.async before the async proxy's access"),
         Check(
             "refill", "fault", "warn", "a generic read with no fence.proxy.async before the async proxy writes there"

@@ -2,7 +2,8 @@
 
 A copy reads its tensor map through a proxy of its own. What the generic proxy wrote to a map in global memory is seen
 there if a `fence.proxy.tensormap::generic.release` (or `tensormap.cp_fenceproxy`, 9.7.13.17) comes after the write, and
-a `fence.proxy.tensormap::generic.acquire` of the map's address after that and before the copy.
+a `fence.proxy.tensormap::generic.acquire` of the map's address after that and before the copy. What the host wrote to
+one needs the acquire fence alone (CUDA C++ programming guide, "Tensor maps in global memory"); a parameter needs none.
 """
 
 from __future__ import annotations
@@ -14,13 +15,16 @@ from fp4emu.order.agents import Lanes
 from fp4emu.order.clocks import NOTHING, Clock, Maps, Times, WarpClock, at, bits, joined
 from fp4emu.order.events import WHOLE, Event, distinct
 from fp4emu.order.observer import Observer
-from fp4emu.order.report import access_text
+from fp4emu.order.report import access_text, who
 from fp4emu.tensormap import USED_BYTES
 
 HINT = (
     "missing: fence.proxy.tensormap::generic.release (or tensormap.cp_fenceproxy) after the write, a barrier where the "
     "threads differ, and fence.proxy.tensormap::generic.acquire [map], 128 before the copy"
 )
+
+
+HOST_HINT = "missing: fence.proxy.tensormap::generic.acquire.sys [map], 128 before the copy, or the map as a parameter"
 
 
 def released(warp: WarpClock, word: int, *, together: bool = False) -> None:
@@ -54,6 +58,9 @@ def read(observer: Observer, address: int) -> None:
     where = shadow.at(slice(start, start + USED_BYTES))
     clock = agent.warp.of(agent.word.bit_length() - 1)
     numbers = shadow.writes(where)
+    if not numbers.any() and (clock.maps is None or address not in dict(clock.maps.acquired)):
+        text = f"no acquire fence of the tensor map at {address:#x}, which the host wrote to global memory"
+        observer.fail("host-map", f"{text}: {who(agent)}", HOST_HINT)
     for number in distinct(numbers):
         if not number:
             continue

@@ -164,6 +164,10 @@ class Template:
                 raise failure(result, "cuStreamSynchronize")
         return True
 
+    def fill(self, addresses: Sequence[int], stream: int, *, prepared: bool) -> None:
+        """Queue what is filled before the launches; with `prepared`, only what each call fills."""
+        self._queue_fills(self._again if prepared else self._fills, addresses, stream)
+
     def _queue_fills(self, fills: Sequence[tuple[Any, int, int, int, int]], addresses: Sequence[int], to: int) -> None:
         for fill, part, offset, value, count in fills:
             (result,) = fill(addresses[part] + offset, value, count, to)

@@ -11,12 +11,12 @@ from fp4rt.cuda.blocks import Block, Template
 from fp4rt.cuda.driver import Context, check, check_fork, driver
 from fp4rt.cuda.module import Entry
 from fp4rt.manifest import Launch, Manifest
-from fp4rt.plan import WORKSPACE
+from fp4rt.plan import WORKSPACE, over_list
 from fp4rt.resolve import Resolved, ResolvedMap
 from fp4rt.signature import Call
 
 #: CU_STREAM_PER_THREAD: calls with numpy arrays from several threads do not wait for each other.
-_PER_THREAD_STREAM = 2
+PER_THREAD_STREAM = 2
 _MAX_TEMPLATES = 1024
 
 
@@ -25,7 +25,15 @@ class CallPacker:
 
     def __init__(self, manifest: Manifest, entries: Mapping[Launch, Entry], context: Context) -> None:
         self.context = context
-        self._entries = {name: [entries[x] for x in plan.launches] for name, plan in manifest.plans().items()}
+        plans = manifest.plans()
+        self._entries = {name: [entries[x] for x in plan.launches] for name, plan in plans.items()}
+        #: Of each launch of each plan the kernel for lists of problems, where there is one.
+        self.over_lists = {
+            (name, i): entries[over_list(x)]
+            for name, plan in plans.items()
+            for i, x in enumerate(plan.launches)
+            if x.many is not None
+        }
         self._maps: dict[ResolvedMap, bytes] = {}
         self._templates: dict[tuple[object, ...], Template] = {}
 
@@ -87,13 +95,13 @@ class HostCall:
         self._packer = packer
         self._call = call
         self._plan = plan
-        self._stream = _PER_THREAD_STREAM if stream is None else cuda.stream_handle(stream)
+        self._stream = PER_THREAD_STREAM if stream is None else cuda.stream_handle(stream)
 
     def __call__(self, stream: object | None) -> None:
         check_fork()
         handle = self._stream if stream is None else cuda.stream_handle(stream)
         with self._packer.context.current():
-            memory = _DeviceMemory(handle)
+            memory = DeviceMemory(handle)
             try:
                 self._run(memory, handle)
             except BaseException:
@@ -101,7 +109,7 @@ class HostCall:
                 raise
             memory.free()
 
-    def _run(self, memory: _DeviceMemory, handle: int) -> None:
+    def _run(self, memory: DeviceMemory, handle: int) -> None:
         cu = driver()
         takes = self._plan.takes
         parts = {n: v for n, v in self._call.parts.items() if n != WORKSPACE and self._call.needs(n, takes)}
@@ -119,7 +127,7 @@ class HostCall:
         check(cu.cuStreamSynchronize(handle), "running the kernel")
 
 
-class _DeviceMemory:
+class DeviceMemory:
     """Stream-ordered allocations that are freed together."""
 
     def __init__(self, stream: int) -> None:

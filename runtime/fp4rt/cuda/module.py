@@ -14,6 +14,7 @@ from fp4rt.artifact import Artifact
 from fp4rt.cuda.driver import Context, check, driver, failure
 from fp4rt.errors import ArtifactError, DeviceError
 from fp4rt.manifest import Launch, PersistentGrid
+from fp4rt.plan import over_list
 
 _libraries: dict[str, Any] = {}
 _lock = threading.Lock()
@@ -57,6 +58,7 @@ def load_entries(artifact: Artifact, context: Context) -> dict[Launch, Entry]:
             help=f"compile with --target sm_{major}{minor}a, or run with device='emulator'",
         )
     launches = [x for plan in manifest.plans().values() for x in plan.launches]
+    launches += [over_list(x) for x in launches if x.many is not None]
     shared: dict[tuple[str, str], int] = {}
     for launch in launches:
         key = (launch.module or manifest.name, launch.entry)

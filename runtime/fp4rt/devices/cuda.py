@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from fp4rt.cuda.calls import CallPacker, HostCall, TensorCall
 from fp4rt.cuda.driver import context, stream_handle
+from fp4rt.cuda.listed import HostList, TensorList
 from fp4rt.cuda.module import load_entries, runs_on
 from fp4rt.cuda.repeated import Repeated
 from fp4rt.errors import DeviceError
@@ -79,3 +81,12 @@ class CudaExecutable:
             return TensorCall(self.packer, call, plan, stream)
         with self.allocating(call, stream):  # the workspace
             return TensorCall(self.packer, call, plan, stream)
+
+    def bind_many(
+        self, problems: Sequence[tuple[Call, Resolved]], stream: object | None, *, again: bool
+    ) -> TensorList | HostList:
+        """The same for a list of problems, which is run `again` or once."""
+        if problems[0][0].family == "numpy":
+            return HostList(self.packer, problems, stream)
+        with self.allocating(problems[0][0], stream):  # workspaces and tables
+            return TensorList(self.packer, problems, stream, again=again)

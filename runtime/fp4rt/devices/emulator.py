@@ -18,6 +18,7 @@ import numpy as np
 from fp4rt import arrays
 from fp4rt.errors import ArtifactError, DeviceError, KernelFault
 from fp4rt.limits import MAX_EMULATED_CTAS, Deadline, check_memory
+from fp4rt.listing import ListRun, over_lists, record_bytes
 from fp4rt.plan import WORKSPACE
 
 if TYPE_CHECKING:
@@ -130,21 +131,83 @@ class EmulatorExecutable:
         """A launcher that runs the call each time; streams mean nothing here."""
         return lambda _stream: self._run(call, plan)
 
+    def bind_many(self, problems: Sequence[tuple[Call, Resolved]], stream: object | None, *, again: bool) -> ListRun:
+        """The same for a list of problems."""
+        return ListRun(lambda: self._run_many(problems), self.launches_of([plan for _, plan in problems]))
+
     def _run(self, call: Call, plan: Resolved) -> None:
+        def run(places: list[dict[str, int]], deadline: Deadline) -> None:
+            (addresses,) = places
+            self._copy_in(call, plan, addresses)
+            self._launches(call, plan, addresses, deadline)
+            if self._device.record is None:
+                self._check_kept(plan, addresses)
+            self._copy_out(call, addresses)
+
+        self._guarded([(call, plan)], run)
+
+    def _run_many(self, problems: Sequence[tuple[Call, Resolved]]) -> None:
+        def run(places: list[dict[str, int]], deadline: Deadline) -> None:
+            for (call, plan), addresses in zip(problems, places, strict=True):
+                self._copy_in(call, plan, addresses)
+            self._launch_lists(problems, places, deadline)
+            for (call, plan), addresses in zip(problems, places, strict=True):
+                self._check_kept(plan, addresses)
+                self._copy_out(call, addresses)
+
+        self._guarded(problems, run)
+
+    def launches_of(self, plans: Sequence[Resolved]) -> int:
+        """How many kernels a list of problems launches."""
+        return len(over_lists(plans, lambda _number, _launch: b"", self._clusters))
+
+    def _clusters(self, _plan: Resolved, launch: ResolvedLaunch) -> int:
+        return max(1, self._sms // (launch.cluster[0] * launch.cluster[1] * launch.cluster[2]))
+
+    def _launch_lists(
+        self, problems: Sequence[tuple[Call, Resolved]], places: Sequence[Mapping[str, int]], deadline: Deadline
+    ) -> None:
+        """The launches of a list, with the tables that they read in memory of their own."""
+        from fp4emu.gpu import Planned
+
+        def encoded(m: ResolvedMap, address: int) -> bytes:
+            found = _tensor_map(m, {m.source: address - m.byte_offset})
+            return found if isinstance(found, bytes) else found.encode()
+
+        def record(number: int, launch: ResolvedLaunch) -> bytes:
+            call, plan = problems[number]
+            return record_bytes(launch, plan.tensor_maps, places[number], call.scalars, encoded)
+
+        for one in over_lists([plan for _, plan in problems], record, self._clusters):
+            launch = one.launch
+            _check_grid(launch, one.grid)
+            deadline.check(f"emulating {launch.entry}")
+            table = self._gpu.alloc(len(one.table))
+            try:
+                self._gpu.write(table, one.table)
+                params: list[bytes | TensorMap] = [struct.pack("<Q", table + x) for x in (0, len(one.records))]
+                module = self._modules[launch.over_list]
+                planned = Planned(module, launch.entry, one.grid, launch.block, launch.cluster, launch.smem, params)
+                self._launch(planned, False, deadline, None)
+            finally:
+                self._gpu.free(table)
+
+    def _guarded(
+        self,
+        problems: Sequence[tuple[Call, Resolved]],
+        run: Callable[[list[dict[str, int]], Deadline], None],
+    ) -> None:
+        """Run what fills in where the buffers of each problem lie, which are freed; faults get the runtime's names."""
         from fp4emu.errors import Fault, TimeOver
 
         # The memory lies there twice: the caller's arrays, and the GPU's with a byte of state for each of its own.
-        needed = 3 * (sum(v.nbytes for v in call.parts.values()) + plan.workspace)
+        needed = 3 * sum(sum(v.nbytes for v in call.parts.values()) + plan.workspace for call, plan in problems)
         check_memory(needed, self._memory_limit, f"emulating {self._name}")
         deadline = Deadline(self._time_limit)
         with self._lock:
-            addresses: dict[str, int] = {}
+            places: list[dict[str, int]] = [{} for _ in problems]
             try:
-                self._copy_in(call, plan, addresses)
-                self._launches(call, plan, addresses, deadline)
-                if self._device.record is None:
-                    self._check_kept(plan, addresses)
-                self._copy_out(call, addresses)
+                run(places, deadline)
             except TimeOver as over:
                 raise DeviceError(
                     f"emulating {self._name} did not end within {self._time_limit:g} s: {over}",
@@ -154,7 +217,7 @@ class EmulatorExecutable:
             except Fault as fault:
                 raise KernelFault(str(fault)) from fault
             finally:
-                for address in addresses.values():
+                for address in (address for addresses in places for address in addresses.values()):
                     self._gpu.free(address)
 
     def _copy_in(self, call: Call, plan: Resolved, addresses: dict[str, int]) -> None:
@@ -225,7 +288,7 @@ class EmulatorExecutable:
             if self._device.record is not None:
                 recording, places = self._device.record(launch)
             else:
-                places = max(1, self._sms // (launch.cluster[0] * launch.cluster[1] * launch.cluster[2]))
+                places = self._clusters(plan, launch)
             planned = self._planned(launch, plan, call.scalars, addresses, places, limited=recording is None)
             if not self._device.overlap:
                 self._launch(planned, launch.dependent, deadline, recording)
@@ -249,12 +312,8 @@ class EmulatorExecutable:
         from fp4emu.gpu import Planned
 
         grid = launch.grid_for(places)
-        if math.prod(grid) > MAX_EMULATED_CTAS and limited:
-            raise DeviceError(
-                f"{launch.entry} has a grid of {grid}: the emulator runs up to {MAX_EMULATED_CTAS} CTAs a launch",
-                code="FP6121",
-                help="call it with smaller sizes",
-            )
+        if limited:
+            _check_grid(launch, grid)
         maps = {m.name: m for m in plan.tensor_maps}
         params: list[bytes | TensorMap] = []
         for p in launch.params:
@@ -287,6 +346,15 @@ class EmulatorExecutable:
             )
         finally:
             self._device.warnings.update(dict.fromkeys(self._gpu.warnings))
+
+
+def _check_grid(launch: ResolvedLaunch, grid: tuple[int, int, int]) -> None:
+    if math.prod(grid) > MAX_EMULATED_CTAS:
+        raise DeviceError(
+            f"{launch.entry} has a grid of {grid}: the emulator runs up to {MAX_EMULATED_CTAS} CTAs a launch",
+            code="FP6121",
+            help="call it with smaller sizes",
+        )
 
 
 def unknown_check(name: str, level: str) -> str:

@@ -90,6 +90,16 @@ def test_a_fence_that_is_missing(write: str, between: str, acquire: str) -> None
     assert not _run(write, between, acquire, "strict", "off").warnings
 
 
+def test_a_map_that_the_host_wrote() -> None:
+    """It needs no release fence, and the acquire fence of any thread that synchronizes with the one that copies."""
+    _run("", MEET, ACQUIRE)
+    _run("", MEET + "@%p2 bra A; bra B;\nA:" + ACQUIRE + "\nB:" + MEET, "")
+    _run("", MEET, "", "default")
+    for acquire in ("", ACQUIRE.replace("[%d1]", "[%d2]")):
+        with pytest.raises(Fault, match=r"(?s)\[host-map\].*which the host wrote.*acquire.sys"):
+            _run("", MEET, acquire)
+
+
 def test_a_fence_of_another_size() -> None:
     with pytest.raises(Fault, match="it takes 128"):
         _run(BY_COPY, MEET, ACQUIRE.replace("128", "64"))
