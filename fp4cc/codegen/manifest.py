@@ -9,7 +9,8 @@ from fp4cc.ir.kernel import Expr
 from fp4cc.ir.lowered import LoweredKernel, OneEach, Preparation
 from fp4cc.ir.serialize import to_constraint, to_typed
 from fp4cc.ir.sizes import ceildiv, fold
-from fp4rt.manifest import Launch, ListForm, Manifest, PersistentGrid, Plan, Prepared, Variant, place
+from fp4rt.manifest import Launch, Manifest, PersistentGrid, Plan, Prepared, Variant, place
+from fp4rt.plan import ListForm
 
 
 def plans(lowered: LoweredKernel) -> dict[str, LoweredKernel]:

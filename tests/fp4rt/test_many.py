@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from fp4rt import ArgumentError, Artifact, ConstraintError, DeviceError, Kernel
 from fp4rt.listing import shares
-from fp4rt.manifest import ListForm, Manifest, dumps, loads
+from fp4rt.manifest import Manifest, dumps, loads
+from fp4rt.plan import ListForm
 from fp4rt.plan import RECORD_ALIGN, record_layout
 
 from ..driver_double import DriverDouble, Gpu, Launched, install
