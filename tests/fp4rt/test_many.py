@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 from fp4rt import ArgumentError, Artifact, ConstraintError, DeviceError, Kernel
 from fp4rt.listing import shares
 from fp4rt.manifest import Manifest, dumps, loads
-from fp4rt.plan import ListForm
-from fp4rt.plan import RECORD_ALIGN, record_layout
+from fp4rt.plan import RECORD_ALIGN, ListForm, record_layout
 
 from ..driver_double import DriverDouble, Gpu, Launched, install
 from ..e2e.conftest import on_reference
