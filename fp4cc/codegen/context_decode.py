@@ -10,6 +10,7 @@ from fp4cc.codegen.epilogue.exchanged import exchanged_reads
 from fp4cc.codegen.epilogue.hooks import EpilogueText
 from fp4cc.codegen.fragments import Block, Call, Fragment, Function, Line, Listed, Statement, fragment
 from fp4cc.codegen.mainloops import numbered
+from fp4cc.codegen.placing import PlacesText, of_group, places_text, rows_end
 from fp4cc.codegen.scale_layout import divided
 from fp4cc.codegen.scale_reading import ReaderText, whole_row
 from fp4cc.codegen.walking import WalkText, walk_of_exchanged
@@ -33,6 +34,8 @@ class DecodeText:
     """What the template substitutes beside the frame. `warps` run the epilogue."""
 
     tile_place: str
+    places: PlacesText | None
+    m0: str
     n0: str
     registers: int
     products: list[ProductText]
@@ -45,7 +48,7 @@ class DecodeText:
 def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Frame, DecodeText]:
     """What templates/sm90/decode.py.j2 uses."""
     engine, problem, tile = lowered.engine_as(Decode), lowered.products, lowered.tile
-    batched = bool(problem.batch_axes)
+    batched = bool(problem.batch_axes) and problem.groups is None
     by_batch = any(strip.operand.batched for pair in engine.pairs for strip in pair)
     around = frame(
         lowered,
@@ -62,13 +65,15 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Fr
     reads = exchanged_reads(lowered.epilogue, len(problem.accumulators), tile.n)
     return around, DecodeText(
         tile_place=place_call(batched, by_batch or "batch" in epilogue.uses),
+        places=None if problem.groups is None else places_text(lowered, epilogue.uses, by_batch),
+        m0=of_group(lowered, f"tile_m * {'TILE_M' if problem.groups is None else 'ROWS'}"),
         n0="tile_n * TILE_N" if lowered.epilogue.group is None else "tile_n * (TILE_N // 2)",
         registers=engine.lane_rows * 2 * engine.groups,
         products=list(_products(lowered, engine)),
         exchange=lowered.crossing.buffer,
         shares=engine.shares,
         warps=lowered.role_of("epilogue").warps,
-        walk=walk_of_exchanged(lowered.epilogue, epilogue, around.uses, reads),
+        walk=walk_of_exchanged(lowered.epilogue, epilogue, around.uses, reads, rows_end(lowered)),
     )
 
 
@@ -123,13 +128,19 @@ def _products(lowered: LoweredKernel, engine: Decode) -> Iterator[ProductText]:
     for number, (product, (a, b)) in enumerate(zip(lowered.products.products, engine.pairs, strict=True)):
         x, w, steps = _StripText(engine, a), _StripText(engine, b), f"k_tiles{numbered(number)}"
         only_if = f"block // (TILE_N // WARP_COLUMNS) == {product.slot}" if slots > 1 else None
-        yield ProductText(only_if, fragment(*_mainloop(engine, x, w, steps, f"{numbered(number)}")))
+        text = _mainloop(engine, x, w, steps, f"{numbered(number)}", grouped=lowered.products.groups is not None)
+        yield ProductText(only_if, fragment(*text))
 
 
-def _mainloop(engine: Decode, x: _StripText, w: _StripText, steps: str, number: str) -> Iterator[str | Statement]:
+def _mainloop(
+    engine: Decode, x: _StripText, w: _StripText, steps: str, number: str, *, grouped: bool
+) -> Iterator[str | Statement]:
     rows, each = engine.lane_rows, engine.lane_rows * w.words
+    first = "lane // 4" if not grouped else "m0 + lane // 4"
     yield Line(f"# {w.strip.operand.title} times {x.strip.operand.arg}")
-    yield Call(f"x_rows{number} = {x.starts}", tuple(x.starts_arguments("lane // 4", "GROUPS")))
+    yield Call(
+        f"x_rows{number} = {x.starts}", tuple(x.starts_arguments(first, "GROUPS", "group_end" if grouped else None))
+    )
     yield Call(f"w_rows{number} = {w.starts}", tuple(w.starts_arguments("column", str(rows))))
     yield f"ahead{number} = cutlass.Array(Int32, AHEAD * {each}, space=cutlass.AddressSpace.rmem)"
     load = fragment(
@@ -228,10 +239,11 @@ class _StripText:
         reader = self.reader
         return [*(reader.functions() if reader is not None else []), self._starts(), self._run(), self._pairs()]
 
-    def starts_arguments(self, first: str, count: str) -> list[str]:
-        """Those of a call of `starts`."""
+    def starts_arguments(self, first: str, count: str, end: str | None = None) -> list[str]:
+        """Those of a call of `starts`. `end`: the row after the last, where that is not the size of the axis."""
         scales = [self.strip.scales.param] if self.strip.scales is not None else []
-        return [self.strip.pointer, *scales, first, count, *self._sizes()]
+        sizes = [end if end is not None and name == self.strip.rows else name for name in self._sizes()]
+        return [self.strip.pointer, *scales, first, count, *sizes]
 
     def run_arguments(self, start: str, step: str) -> list[str]:
         """Those of a call of `run`."""

@@ -32,7 +32,7 @@ def decode_problems(lowered: LoweredKernel) -> Iterator[str]:
         yield f"warps of {lowered.cluster.size} CTAs cannot add up their sums"
     if engine.ctas * threads > _THREADS or engine.ctas * threads * _LEAST > _REGISTERS:
         yield f"{engine.ctas} CTAs of {threads} threads are more than an SM holds"
-    if isinstance(lowered.products.m, int) and lowered.products.m > engine.rows:
+    if lowered.products.groups is None and isinstance(lowered.products.m, int) and lowered.products.m > engine.rows:
         yield f"{lowered.products.m} rows, and {engine.rows} are made"
     yield from _sums(lowered, engine, columns)
 

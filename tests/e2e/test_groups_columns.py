@@ -86,7 +86,7 @@ def test_random_groups(compiler: Compiler, target: str, name: str) -> None:
     @settings(max_examples=40)
     @given(
         st.lists(st.one_of(st.just(0), st.integers(1, 5), st.integers(7, 18)), min_size=1, max_size=9),
-        st.integers(0, 1000), st.integers(1, 9), st.sampled_from([32, 80]),
+        st.integers(0, 1000), st.integers(1, 9), st.sampled_from([32, 96] if name == "product" else [32, 80]),
     )  # fmt: skip
     def every(units: list[int], seed: int, sms: int, k: int) -> None:
         trial = ragged(artifact, [32 * n for n in units], seed, sms, **({"N": 48} if name == "product" else {}), K=k)

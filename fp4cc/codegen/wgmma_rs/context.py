@@ -12,13 +12,13 @@ from fp4cc.codegen.context import (
     arrivals,
     frame,
     named_barriers,
-    place_call,
     waits,
 )
 from fp4cc.codegen.epilogue.exchanged import exchanged_reads
 from fp4cc.codegen.epilogue.hooks import EpilogueText
 from fp4cc.codegen.fragments import Call, Fragment
 from fp4cc.codegen.parts import bytes_name
+from fp4cc.codegen.placing import PlacesText, of_group, place_text, rows_end, search_text, start_text, used_by_a
 from fp4cc.codegen.splitting import SplitText, split_text
 from fp4cc.codegen.walking import WalkText, walk_of_exchanged
 from fp4cc.codegen.wgmma_rs.stores import StoreText, store_text
@@ -70,9 +70,9 @@ class WgmmaRSText:
     registers: dict[str, int]
     arrivals: dict[str, int]
     waits: dict[str, str]
-    load_place: str
-    mma_place: str
-    epilogue_place: str
+    places: PlacesText
+    m0: str
+    end: str
     n0: str
     epilogue_n0: str
     mma_needs: frozenset[str]
@@ -84,7 +84,7 @@ class WgmmaRSText:
 def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Frame, WgmmaRSText]:
     """What the templates of templates/sm90/wgmma_rs use."""
     problem, tile, engine = lowered.products, lowered.tile, lowered.engine_as(WgmmaRS)
-    batched = bool(problem.batch_axes)
+    batched = bool(problem.batch_axes) and problem.groups is None  # `place` finds a tile in its group
     readers = [each for each in engine.weights if each.scales is not None and each.scales.reader is not None]
     rows_of_atoms = atom_rows(lowered)
     around = frame(
@@ -99,7 +99,6 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Fr
         band=lowered.walk.band,
     )
     reads = exchanged_reads(lowered.epilogue, len(problem.accumulators), tile.n)
-    loaded = any(operand.batched for product in problem.products for operand in (product.a, product.b))
     parts = max(1, tile.m // CTA_ROWS)
     return around, WgmmaRSText(
         rows=engine.rows,
@@ -121,18 +120,31 @@ def template_context(lowered: LoweredKernel, epilogue: EpilogueText) -> tuple[Fr
         registers=dict(lowered.launch.registers),
         arrivals=arrivals(lowered.rings),
         waits=waits(lowered.rings),
-        load_place=place_call(batched, loaded),
-        mma_place=place_call(
-            batched,
-            any(each.operand.batched for each in readers) or (engine.stores and _batched_epilogue(lowered, epilogue)),
-        ),
-        epilogue_place=place_call(batched, "batch" in epilogue.uses),
+        places=_places(lowered, epilogue, parts),
+        m0=of_group(lowered, "tile_m * TILE_M"),
+        end="rows_of_x" if problem.groups is None else "group_end",
         n0="tile_n * TILE_N",
         epilogue_n0="tile_n * TILE_N" if lowered.epilogue.group is None else "tile_n * (TILE_N // 2)",
         mma_needs=_mma_needs(engine, bool(readers or rows_of_atoms), parts),
         split=split_text(lowered, "(mma_warp * 32 + lane)", "mma_warp == 0"),
-        walk=walk_of_exchanged(lowered.epilogue, epilogue, around.uses, reads),
+        walk=walk_of_exchanged(lowered.epilogue, epilogue, around.uses, reads, rows_end(lowered)),
         crossing=_crossing(engine),
+    )
+
+
+def _places(lowered: LoweredKernel, epilogue: EpilogueText, parts: int) -> PlacesText:
+    """How each role's warps find their tiles."""
+    problem, engine = lowered.products, lowered.engine_as(WgmmaRS)
+    loaded = any(operand.batched for product in problem.products for operand in (product.a, product.b))
+    read = any(w.operand.batched for w in engine.weights if w.scales is not None and w.scales.reader is not None)
+    stored = engine.stores and _batched_epilogue(lowered, epilogue)
+    ends = {"group_end", *(["group_first"] if lowered.epilogue.problem.ragged else [])}
+    return PlacesText(
+        start=start_text(lowered),
+        search=search_text(lowered),
+        load=place_text(lowered, batch=loaded, others=used_by_a(lowered)),
+        mma=place_text(lowered, batch=read or stored, others=ends if parts > 1 else ()),
+        epilogue=place_text(lowered, batch="batch" in epilogue.uses, others={*epilogue.uses, *ends}),
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
 from fp4cc.ir.kernel import Attr, Expr, Kernel, Schedule
 from fp4cc.ir.lowered import Problem
-from fp4cc.ir.sizes import Sizes, approximate, ceildiv, fold, free_names
+from fp4cc.ir.sizes import Sizes, approximate, ceildiv, fold, free_names, mul
 from fp4cc.passes.choice.estimate import Estimate, Option, Shape, Traffic, estimate
 from fp4cc.targets import Target
 
@@ -190,6 +190,18 @@ def problem_sizes(problem: Problem) -> dict[str, Expr]:
         batch = fold("max", 1, fold("min", problem.groups.count, m))
         m = ceildiv(m, batch)
     return {"m": m, "n": problem.n, "k": ceildiv(k, problem.shared_k), "batch": batch}
+
+
+def tiles_along_m(problem: Problem, rows: int) -> Expr:
+    """The tiles of so many rows that a problem has about, in all batches.
+
+    Of ragged rows those of an average group, whose last tile is half full, and at least one for each group with rows.
+    """
+    sizes = problem_sizes(problem)
+    if problem.groups is None or not problem.groups.ragged:
+        return mul(ceildiv(sizes["m"], rows), sizes["batch"])
+    partly = fold("floordiv", sizes["batch"], 2)
+    return fold("max", sizes["batch"], fold("add", fold("floordiv", problem.m, rows), partly))
 
 
 def _depths(problem: Problem) -> list[Expr]:

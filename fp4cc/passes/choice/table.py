@@ -164,14 +164,21 @@ def call_times(kernel: Kernel, chip: Chip, candidates: Sequence[Candidate], dims
 
 
 def _bytes(kernel: Kernel, dims: Mapping[str, Ints]) -> Floats:
-    """Bytes of all arguments, each once; dims that the candidates do not depend on count as one."""
+    """Bytes of all arguments, each once; dims that the candidates do not depend on count as one.
+
+    Of ragged rows no more groups have any than there are rows, and what the others have (weights) is not read.
+    """
     sizes = Sizes.of(kernel.dims)
     one = np.ones_like(next(iter(dims.values())))
     total = np.zeros(one.shape, np.float64)
+    rows = {axis.by: sizes(axis.extent) for arg in kernel.args for axis in arg.axes if axis.by is not None}
+    groups = {kernel.arg(by).axes[0].extent[1]: m for by, m in rows.items()}  # the dim that E + 1 is of
     for arg in kernel.args:
         count = np.full(one.shape, _element_bytes(arg))
         for axis in arg.axes:
             extent = sizes(axis.extent)
+            if axis.name in groups:
+                extent = fold("min", extent, groups[axis.name])
             count = count * over(extent, {**dict.fromkeys(free_names(extent), one), **dims})
         total = total + (count if arg.axes else 0.0)
     return total

@@ -110,7 +110,7 @@ def test_explain_says_which_engine_and_why() -> None:
 
 
 def problem(n: int, k: int) -> Any:
-    return cast("Any", SimpleNamespace(n=n, batch=1, accumulators=(0,), products=[SimpleNamespace(k=k)]))
+    return cast("Any", SimpleNamespace(n=n, batch=1, groups=None, accumulators=(0,), products=[SimpleNamespace(k=k)]))
 
 
 #: Microseconds on an H100 with 4, 8 and 16 warps a CTA, nvfp4 weights and one row (benchmarks/hopper.md).

@@ -15,6 +15,7 @@ from fp4cc.ir.lowered import (
     Cluster,
     Decode,
     FewRows,
+    Grouped,
     Launch,
     LoweredKernel,
     Mainloop,
@@ -23,6 +24,7 @@ from fp4cc.ir.lowered import (
     SmemBuffer,
     Strip,
     Tile,
+    Walk,
     WarpRole,
 )
 from fp4cc.ir.lowered.decode import LANES, ROWS
@@ -38,9 +40,9 @@ from fp4cc.passes.epilogue.plan import plan_epilogue
 from fp4cc.passes.feeds.promoted_scales import is_promoted
 from fp4cc.passes.feeds.scale_reading import Needs, Readers
 from fp4cc.passes.problem.emptiness import not_empty
-from fp4cc.passes.problem.groups import grouped
+from fp4cc.passes.problem.groups import check_groups, most_tiles
 from fp4cc.passes.problem.unzip import Frame, find_products, tile_widths
-from fp4cc.passes.resources.params import plan_params, product_sizes
+from fp4cc.passes.resources.params import group_params, plan_params, product_sizes
 from fp4cc.passes.resources.smem import place_buffers
 from fp4cc.passes.rewrites.row_scales import split_row_scales
 from fp4cc.targets.sm90 import SM90A
@@ -52,6 +54,13 @@ TILE_ROWS = 128
 #: Columns of an accumulator in a tile, and of all of them together.
 _WIDTHS = (32, 64, 128)
 _MOST_COLUMNS = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Few:
+    """What a candidate for rows in groups stands for: tiles of so many rows of a group."""
+
+    rows: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +95,23 @@ def only_auto(schedule: Schedule | None) -> bool:
 
 
 def decode_candidates(kernel: Kernel, target: str) -> list[Candidate]:
-    """A plan for each number of right operands of an instruction."""
+    """A plan for each number of right operands of an instruction.
+
+    Of rows in groups each group has as many tiles as it needs, so that such a plan serves any number of rows; each
+    reads the group's weights, so few rows a group are what it is for.
+    """
     work = _work_if_any(kernel) if target == SM90A.name else None
-    if work is None or not isinstance(work.problem.m, str):
+    if work is None:
         return []
     shape = choose(work.problem, work.widths, work.run)
+    if work.problem.groups is not None:
+        return [
+            Candidate(f"decode, {ROWS * groups} rows of a group", clocks_of(work.problem, shape, work.run, groups),
+                      Few(ROWS * groups))
+            for groups in range(1, MOST_ROWS // ROWS + 1)
+        ]  # fmt: skip
+    if not isinstance(work.problem.m, str):
+        return []
     return [
         Candidate(
             f"decode, at most {ROWS * groups} rows",
@@ -105,6 +126,7 @@ def lower_decode(kernel: Kernel, case: Case) -> LoweredKernel:
     """The plan for a case. ValueError for one that `takes_few_rows` does not take."""
     work = _work(kernel)
     rows = None if work is None else Bounds.of(kernel, case.when).most(work.problem.m)
+    rows = case.pick.rows if isinstance(case.pick, Few) else rows
     if work is None or rows is None:
         raise ValueError(f"`{kernel.name}` is not for few rows")
     lowered = replace(_lower(work, rows, case), kernel=kernel)
@@ -113,7 +135,7 @@ def lower_decode(kernel: Kernel, case: Case) -> LoweredKernel:
 
 def _work_if_any(kernel: Kernel) -> _Work | None:
     """The same; None too of a kernel without products, or with what no engine makes."""
-    if is_promoted(kernel) or grouped(kernel) or not any(value.op == "matmul" for value in kernel.values):
+    if is_promoted(kernel) or not any(value.op == "matmul" for value in kernel.values):
         return None
     try:
         return _work(kernel)
@@ -123,18 +145,36 @@ def _work_if_any(kernel: Kernel) -> _Work | None:
 
 def _work(kernel: Kernel) -> _Work | None:
     """None where an operand, a size or the width of the epilogue's panels is not for this engine."""
+    check_groups(kernel)
     kernel, sizes = split_row_scales(kernel), Sizes.of(kernel.dims)
     problem, frame = find_products(kernel, sizes, SM90A.tile_n)
     required = constraints(kernel, problem.products)
     slots = len(problem.accumulators)
     widths = tile_widths(frame, problem, [n for n in _WIDTHS if slots * n <= _MOST_COLUMNS])
     widths = whole_panels(frame, widths)
-    if required is None or not widths or problem.groups is not None:
+    if required is None or not widths or problem.contracted is not None or not _by_few_rows(kernel, problem):
         return None
     needs, run = Needs(kernel.args), run_of(problem)
     readers = Readers(kernel, sizes, problem, (*kernel.constraints, *required), needs)
     pairs = plan_strips(problem, run, readers)
     return None if pairs is None else _Work(kernel, sizes, problem, frame, pairs, run, widths, required, needs)
+
+
+def _by_few_rows(kernel: Kernel, problem: Problem) -> bool:
+    """Whether tiles may have fewer rows than an epilogue: of rows in groups other tiles then have the next ones.
+
+    An output's scales lie in atoms of 128 rows, whose padding the tile with a group's last rows writes; and scales of
+    the left operand start anew with each group, which only the walk over whole atoms counts.
+    """
+    if problem.groups is None:
+        return True
+    outputs = [arg for arg in kernel.args if arg.direction != "in" and arg.direction != "param"]
+    rows = all(arg.format is None and len(arg.axes) > 1 and arg.axes[-2].name == problem.m_axis for arg in outputs)
+    return (
+        rows
+        and not any(store.at is not None for store in kernel.stores)
+        and not any(product.a.scaled or product.a.gather is not None for product in problem.products)
+    )
 
 
 def _lower(work: _Work, rows: int, case: Case) -> LoweredKernel:
@@ -147,9 +187,10 @@ def _lower(work: _Work, rows: int, case: Case) -> LoweredKernel:
     sums = SmemBuffer(exchange.buffer, 0, exchange.rows * pitch, 1, 16, "each warp's sums, and zeros")
     epilogue = plan_epilogue(work.frame, work.sizes, tile.n, min(STAGING_LIMIT, SM90A.smem_bytes - sums.total))
     mainloops = tuple(Mainloop((product,), engine.step, (), 0) for product in problem.products)
-    walk = _walk(problem, tile)
+    walk = _walk(problem, tile, engine.rows)
     lengths = (*product_sizes(problem, walk, epilogue.program, mainloops), *needs.lengths())
-    params = plan_params(epilogue.tensor_maps, lengths, (*needs.addresses(), *epilogue.params))
+    groups = group_params(walk, problem)
+    params = plan_params(epilogue.tensor_maps, lengths, (*groups, *needs.addresses(), *epilogue.params))
     return LoweredKernel(
         name=kernel.name,
         target=SM90A.name,
@@ -175,8 +216,12 @@ def _lower(work: _Work, rows: int, case: Case) -> LoweredKernel:
     )
 
 
-def _walk(problem: Problem, tile: Tile) -> OneEach:
-    tiles_m, tiles_n = ceildiv(problem.m, tile.cta_m), ceildiv(problem.n, tile.n)
+def _walk(problem: Problem, tile: Tile, rows: int) -> Walk:
+    tiles_n = ceildiv(problem.n, tile.n)
+    if problem.groups is not None:  # tiles with the same weights side by side: they share them in L2
+        tiles_m = most_tiles(problem.m, rows, problem.groups)
+        return Grouped(1, tiles_m, tiles_n, mul(tiles_m, tiles_n), rows, problem.groups)
+    tiles_m = ceildiv(problem.m, tile.cta_m)
     return OneEach(0, tiles_m, tiles_n, mul(tiles_m, tiles_n, problem.batch))
 
 

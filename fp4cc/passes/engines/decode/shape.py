@@ -11,8 +11,9 @@ from functools import reduce
 
 from fp4cc.ir.kernel import Expr
 from fp4cc.ir.lowered import Problem
-from fp4cc.ir.lowered.decode import LANES
+from fp4cc.ir.lowered.decode import LANES, ROWS
 from fp4cc.ir.sizes import approximate, ceildiv, fold, mul
+from fp4cc.passes.choice.schedule import tiles_along_m
 from fp4cc.targets.sm90 import SM90A
 
 EPILOGUE_WARPS = 4
@@ -32,6 +33,8 @@ _STEP, _STEP_BESIDE, _HIDDEN = 1580.0, 123.0, 6.0
 _CTA = 4740.0
 #: How much longer a step takes with a second group of 8 rows.
 _GROUP = 0.15
+#: Groups that have rows, where it is not known how many there are.
+_GROUPS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,9 @@ def clocks(problem: Problem, shape: Shape, run: int) -> float:
     sms = SM90A.rates.sms
     steps = sum(-(-_known(product.k) // (LANES * run * shape.shares)) for product in problem.products)
     steps /= len(problem.accumulators)
-    tiles = -(-_known(problem.n) // shape.columns) * approximate(problem.batch, {}, 1)
+    groups = problem.groups
+    batch = approximate(problem.batch, {}, 1) if groups is None else approximate(groups.count, {}, _GROUPS)
+    tiles = -(-_known(problem.n) // shape.columns) * batch
     waves, left = divmod(tiles, sms * shape.ctas)
     beside = max(shape.warps, left * shape.warps / sms)
     return waves * (steps * _step(RESIDENT) + _CTA) + (steps * _step(beside) + _CTA if left else 0.0)
@@ -85,9 +90,14 @@ def _known(size: Expr) -> int:
 
 
 def clocks_of(problem: Problem, shape: Shape, run: int, groups: int) -> Expr:
-    """About the same time as a formula of the sizes, for groups of 8 rows: all waves are as long as a full one."""
+    """About the same time as a formula of the sizes, for `groups` of 8 rows: all waves are as long as a full one.
+
+    Of rows in groups a tile has so many rows of one of them, and as many tiles are counted as there may be.
+    """
     step, cta = int(_step(RESIDENT) * (1.0 + _GROUP * (groups - 1))), int(_CTA)
-    tiles = mul(ceildiv(problem.n, shape.columns), problem.batch)
+    tiles: Expr = mul(ceildiv(problem.n, shape.columns), problem.batch)
+    if problem.groups is not None:
+        tiles = mul(ceildiv(problem.n, shape.columns), tiles_along_m(problem, ROWS * groups))
     ks = [fold("ceildiv", product.k, LANES * run * shape.shares) for product in problem.products]
     steps = reduce(lambda x, y: fold("add", x, y), ks)
     slots = len(problem.accumulators)

@@ -11,6 +11,7 @@ from fp4cc.ir.kernel import Expr
 from fp4cc.ir.lowered import Problem
 from fp4cc.ir.lowered.wgmma_rs import FAST_STAGE_K, STAGE_K, WEIGHT_ROWS
 from fp4cc.ir.sizes import ceildiv, fold, mul
+from fp4cc.passes.choice.schedule import tiles_along_m
 from fp4cc.passes.choice.split import meeting_clocks
 from fp4cc.targets.sm90 import SM90A
 
@@ -31,8 +32,8 @@ def clocks(problem: Problem, columns: int, kind: tuple[int, bool], parts: int = 
     `parts`: of K, each made by a CTA.
     """
     rows, turns = kind
-    tiles = mul(ceildiv(problem.m, rows), ceildiv(problem.n, columns), problem.batch)
-    missing = fold("sub", rows, fold("min", problem.m, rows))
+    tiles = mul(tiles_along_m(problem, rows), ceildiv(problem.n, columns))
+    missing = fold("sub", rows, fold("min", problem.m, rows))  # of rows in groups TMA brings the next group's
     filled = fold("add", fold("floordiv", fold("mul", missing, _MISSING), _QUARTERS), _FILL_CLOCKS)
     stage_k = FAST_STAGE_K if fast else STAGE_K
     stage = fold("max", (FAST_STAGE_CLOCKS if fast else STAGE_CLOCKS)[kind], filled)

@@ -61,9 +61,10 @@ from fp4cc.passes.epilogue.memory import STAGING_LIMIT
 from fp4cc.passes.epilogue.plan import EpiloguePlan, plan_epilogue
 from fp4cc.passes.feeds.scale_reading import Needs, Readers
 from fp4cc.passes.problem.emptiness import not_empty
+from fp4cc.passes.problem.groups import check_groups
 from fp4cc.passes.problem.unzip import Frame, find_products, tile_widths
 from fp4cc.passes.problem.whole_loads import whole_loads
-from fp4cc.passes.resources.params import plan_params, product_sizes
+from fp4cc.passes.resources.params import group_params, plan_params, product_sizes
 from fp4cc.passes.resources.split import (
     over_parts,
     plan_split,
@@ -143,6 +144,7 @@ class Work:
 
 def work_of(kernel: Kernel) -> Work | list[Diagnostic]:
     """What this engine has to do, or why it does not take a kernel."""
+    check_groups(kernel)
     sizes = Sizes.of(kernel.dims)
     kernel = split_row_scales(kernel)
     problem, frame = find_products(kernel, sizes, SM90A.tile_n)
@@ -155,17 +157,19 @@ def work_of(kernel: Kernel) -> Work | list[Diagnostic]:
                   "outputs, do not share 128 columns", kernel.arg(first.arg).span, first.name,
                   help="write several kernels"),
         )  # fmt: skip
-    if problem.groups is not None:
+    if problem.contracted is not None:
         refused.append(
-            error("FP4300", "weights in registers do not serve rows in groups", kernel.arg(problem.a.arg).span,
-                  problem.a.name, help="ask for no tile of 256 rows"),
+            error("FP4300", "weights in registers do not serve products that contract rows in groups",
+                  kernel.arg(problem.a.arg).span, problem.a.name, help="ask for no tile of 256 rows"),
         )  # fmt: skip
     if refused or columns is None:
         return refused
     half = WEIGHT_ROWS // 2
     turns = columns == WEIGHT_ROWS and half in tile_widths(frame, problem, [half]) and bool(whole_panels(frame, [half]))
     fast = is_fast(kernel, problem)
-    stored = turns and not fast and stored_by_engine(plan_epilogue(frame, sizes, half), FEW_ROWS, 1) is not None
+    # A store by TMA would reach over the end of a group (docs/decisions/0005-stores-at-the-end-of-a-group.md).
+    able = turns and not fast and problem.groups is None
+    stored = able and stored_by_engine(plan_epilogue(frame, sizes, half), FEW_ROWS, 1) is not None
     work = Work(kernel, sizes, problem, frame, columns, turns, stored, fast)
     room = frozenset(tile for tile in work.tiles if _has_room(work, tile))
     if not room:
@@ -216,14 +220,18 @@ def wgmma_rs_candidates(kernel: Kernel, target: str) -> list[Candidate]:
         label = f"weights in registers, {tile[0]} x {tile[1]} x {tile[2]}"
         within = None if most is None else ("le", work.problem.m, most)
         plain = Candidate(label, work.clocks(tile), Picked(tile), within)
-        found.append(in_parts(plain, partial(work.clocks, tile), Picked(tile, "auto")))
+        whole = work.problem.groups is not None  # K is not split then
+        found.append(plain if whole else in_parts(plain, partial(work.clocks, tile), Picked(tile, "auto")))
     return found
 
 
 def wgmma_rs_blocks(kernel: Kernel, target: str) -> list[Fields]:
     """Blocks for each tile with K in one and in several parts."""
     work = _work_if_any(kernel) if target == SM90A.name else None
-    return [] if work is None else [{"tile": tile, **parts} for tile in work.tiles for parts in split_blocks()]
+    if work is None:
+        return []
+    splits = split_blocks() if work.problem.groups is None else split_blocks()[:1]
+    return [{"tile": tile, **parts} for tile in work.tiles for parts in splits]
 
 
 def wgmma_rs_variations(plan: LoweredKernel) -> list[Fields]:
@@ -237,7 +245,7 @@ def lower_wgmma_rs(kernel: Kernel, cases: Sequence[Case]) -> list[LoweredKernel]
     if not isinstance(work, Work):
         raise DiagnosticError(work)
     blocks = [case.schedule for case in cases if case.schedule is not None]
-    wrong = [each for schedule in blocks for each in asked_wrongly(schedule, list(work.tiles))]
+    wrong = [each for schedule in blocks for each in asked_wrongly(schedule, list(work.tiles), work.problem)]
     if not wrong:
         wrong = [
             too_few_rows(case.schedule)
@@ -272,7 +280,7 @@ def _tile(work: Work, case: Case) -> tuple[int, int, int]:
 
 def _parts(work: Work, case: Case) -> Parts:
     """Into how many parts K is to be split."""
-    return parts_asked(case, problem_sizes(work.problem).values())
+    return parts_asked(case, problem_sizes(work.problem).values(), splittable=work.problem.groups is None)
 
 
 def _lower_with(work: Work, case: Case, required: tuple[Constraint, ...]) -> LoweredKernel:
@@ -282,14 +290,14 @@ def _lower_with(work: Work, case: Case, required: tuple[Constraint, ...]) -> Low
     needs = Needs(kernel.args)
     layout = _layout(work, chosen, needs, case)
     engine, mainloop, split, epilogue = layout.engine, layout.mainloop, layout.split, layout.epilogue
-    if rows > CTA_ROWS:
+    if rows > CTA_ROWS and problem.groups is None:
         needs.size("rows_of_x", problem.m, f"rows of {problem.a.arg}")
     least = least_stages(engine)
     stages = choose_stages(kernel, schedule, lambda _: layout.fits, SM90A.stages_max, least=least, even=engine.turns)
     walk = plan_walk(problem, tile, cluster, _BAND if (band := asked_band(schedule)) is None else band)
     program, split_params = with_parts(epilogue.program, walk.tiles, split)
     walk = over_parts(walk, split)
-    maps = (*layout.maps, *epilogue.tensor_maps)
+    maps, groups = (*layout.maps, *epilogue.tensor_maps), group_params(walk, problem)
     lengths = [*product_sizes(problem, walk, program, (mainloop,)), *split_sizes(split)]
     lowered = LoweredKernel(
         name=kernel.name,
@@ -306,7 +314,7 @@ def _lower_with(work: Work, case: Case, required: tuple[Constraint, ...]) -> Low
         launch=Launch(
             f"{kernel.name}_0",
             _WARP * sum(role.warps for role in _roles(engine)),
-            plan_params(maps, lengths, (*epilogue.params, *split_params, *needs.params())),
+            plan_params(maps, lengths, (*groups, *epilogue.params, *split_params, *needs.params())),
             (*lengths, *needs.lengths()),
             STORING_REGISTERS if engine.stores else REGISTERS,
         ),
@@ -350,7 +358,8 @@ def _layout(work: Work, chosen: tuple[int, int, int], needs: Needs, case: Case |
     limits = [staging_limit(mainloop, each, others) for each in stages]
     limit = next((limit for limit in limits if limit >= _LEAST_STAGING), limits[-1])
     epilogue = plan_epilogue(work.frame, work.sizes, work.whole(chosen).n, min(STAGING_LIMIT, limit))
-    own = None if work.fast else stored_by_engine(epilogue, chosen[0], 1 if engine.turns else WARPGROUPS)
+    by_epilogue = work.fast or work.problem.groups is not None
+    own = None if by_epilogue else stored_by_engine(epilogue, chosen[0], 1 if engine.turns else WARPGROUPS)
     epilogue, exchange = (epilogue, EXCHANGE) if own is None else (own, None)
     engine = replace(engine, stores=own is not None)
     others = (*others, *epilogue.staging)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from fp4cc.diagnostics import Diagnostic, error
 from fp4cc.ir.kernel import Schedule
-from fp4cc.ir.lowered import NamedBarrier
+from fp4cc.ir.lowered import NamedBarrier, Problem
 from fp4cc.passes.choice.refused import is_harmless, left_to_hopper
 from fp4cc.passes.choice.split import split_refusals
 
@@ -49,7 +49,7 @@ def too_few_rows(schedule: Schedule) -> Diagnostic:
     return error("FP5010", what, schedule.field_spans["tile"], "there may be more", help=way)
 
 
-def asked_wrongly(schedule: Schedule, tiles: Sequence[tuple[int, ...]]) -> list[Diagnostic]:
+def asked_wrongly(schedule: Schedule, tiles: Sequence[tuple[int, ...]], problem: Problem) -> list[Diagnostic]:
     """What a schedule asks for that this engine does not have."""
     found: list[Diagnostic] = []
     legal = " or ".join(" x ".join(map(str, tile)) for tile in tiles)
@@ -67,5 +67,5 @@ def asked_wrongly(schedule: Schedule, tiles: Sequence[tuple[int, ...]]) -> list[
                       help="write `cluster 1 x 1`, or a tile of 128 rows"),
             )  # fmt: skip
         elif field == "split_k":
-            found += split_refusals(schedule)
+            found += split_refusals(schedule, problem)
     return [*found, *left_to_hopper(schedule, (*_OWN_FIELDS, "cluster"))]
