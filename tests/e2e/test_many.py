@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fp4cc
-from fp4rt import Artifact, compare, random_inputs
+from fp4rt import Artifact, KernelFault, compare, random_inputs
 from fp4rt.devices.emulator import EmulatorDevice
 from fp4rt.sizes import evaluate
 
@@ -148,6 +149,19 @@ def test_lists_of_any_problems(name: str, compiler: Compiler) -> None:
     check()
     unit = {d.name: d.value or {"M": 34, "E": 2}.get(d.name, 128) for d in artifact.manifest.kernel.dims}
     assert run(artifact, [unit, {**unit, "N": 64}] if "N" in unit else [unit, unit], order="strict") == launches
+
+
+@pytest.mark.slow
+def test_maps_in_memory_need_a_fence(compiler: Compiler) -> None:
+    """By the letter of the PTX ISA; without an order nothing shows it."""
+    artifact = compiler.over_lists(BLACKWELL)
+    sizes = [{"M": 5, "N": 32, "K": 96}, {"M": 9, "N": 16, "K": 32}]
+    files = {name: re.sub(rb"fence\.proxy\.tensormap[^;]*;", b"", data) for name, data in artifact.files.items()}
+    assert files != artifact.files
+    broken = Artifact.build(artifact.manifest, files)
+    assert run(broken, sizes) == 1
+    with pytest.raises(KernelFault, match=r"\[host-map\]"):
+        run(broken, sizes, order="strict")
 
 
 @pytest.mark.slow
