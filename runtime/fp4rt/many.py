@@ -95,6 +95,12 @@ def bind_many(kernel: Owner, problems: object, out: object, stream: object | Non
         launchers = [executable.bind(call, plan, stream) for call, plan in found]
         return BoundMany(kernel, outputs, _loop(launchers), 0)
     _check_compiled(kernel, [plan for _, plan in found])
+    if not hasattr(executable, "bind_many"):
+        raise DeviceError(
+            f"{kernel.device} runs no lists of problems",
+            code="FP6320",
+            help="call the kernel on each problem, or use device='cuda', 'emulator' or 'reference'",
+        )
     launcher = executable.bind_many(found, stream, again=again)
     return BoundMany(kernel, outputs, launcher, launcher.launches)
 

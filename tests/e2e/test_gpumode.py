@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -67,7 +68,7 @@ def test_the_group_gemm(number: int, benchmark: ModuleType, compiler: Compiler) 
     problems = [random_inputs(artifact.manifest, {"M": m, "N": n, "K": k}, seed=m) for m in rows]
     bound = artifact.load_kernel("emulator").bind_many(problems)
     assert bound.launches == 1
-    reference = artifact.load_kernel("reference")
+    reference: Any = artifact.load_kernel("reference")
     for found, args in zip(bound(), problems, strict=True):
         assert all(each.equal for each in compare.compare_outputs(artifact.manifest, found, reference(**args)))
 

@@ -44,7 +44,7 @@ def problem(m: int, n: int = 8) -> dict[str, Any]:
 
 def test_a_list_is_a_loop(kernel: Kernel) -> None:
     given = [problem(3), problem(0), problem(5, 4) | {"alpha": -1.0}]
-    found = kernel.many(given)
+    found: list[Any] = kernel.many(given)
     assert [sorted(each) for each in found] == [["y", "z"]] * 3
     assert [each["y"].shape for each in found] == [(3, 8), (0, 8), (5, 4)]
     assert np.array_equal(found[2]["y"], 1 - given[2]["x"])

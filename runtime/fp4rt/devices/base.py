@@ -16,7 +16,11 @@ Launcher: TypeAlias = "Callable[[object | None], None]"
 
 
 class Executable(Protocol):
-    """An artifact loaded on a device."""
+    """An artifact loaded on a device.
+
+    One that runs lists of problems has a method `bind_many(problems, stream, *, again)` too: of calls with their plans,
+    it gives a `Launcher` with the number of its `launches`. `again`: it will be run more than once.
+    """
 
     @property
     def memory(self) -> int | None:

@@ -26,7 +26,7 @@ def test_a_bound_list(monkeypatch: pytest.MonkeyPatch) -> None:
     memory = Memory(double)
     kernel = over_saxpy().load_kernel(Gpu())
     problems = [problem(n) for n in (300, 0, 100_000)]
-    bound = kernel.bind_many(problems, stream=7)
+    bound: Any = kernel.bind_many(problems, stream=7)
     assert not double.launched
     memory.capturing = 1
     bound(stream=9)
