@@ -23,7 +23,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from fp4cc.plans import MOST_PLANS
 
@@ -133,7 +133,7 @@ def emulator(size: int, runs: int, order: Literal["strict"] | None = None) -> Ca
         artifact = fp4cc.compile(SPEC, plans=1)
         assert artifact.manifest.plan.launches[0].cluster[0] % 2 == 0, "the schedule is not 2-CTA"
         kernel = fp4rt.Kernel(artifact, EmulatorDevice(order=order))
-        inputs = fp4rt.random_inputs(artifact.manifest, {"M": size, "N": size, "K": size}, seed=0)
+        inputs: dict[str, Any] = fp4rt.random_inputs(artifact.manifest, {"M": size, "N": size, "K": size}, seed=0)
         kernel(**inputs)
         return [_timed(lambda: kernel(**inputs)) for _ in range(runs)]
 
