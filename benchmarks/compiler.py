@@ -23,6 +23,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any, Literal
 
 from fp4cc.plans import MOST_PLANS
 
@@ -120,17 +121,19 @@ def _python(code: str) -> Run:
     return Run(wall, cpu)
 
 
-def emulator(size: int, runs: int) -> Callable[[], list[Run]]:
-    """An NVFP4 GEMM of size^3 on the emulator in the plan of large sizes: 2-CTA, tiles of 256 x 256."""
+def emulator(size: int, runs: int, order: Literal["strict"] | None = None) -> Callable[[], list[Run]]:
+    """An NVFP4 GEMM of size^3 on the emulator in the plan of large sizes: 2-CTA, tiles of 256 x 256. With `order`, the
+    order of its accesses is proved."""
 
     def measure() -> list[Run]:
         import fp4cc
         import fp4rt
+        from fp4rt.devices.emulator import EmulatorDevice
 
         artifact = fp4cc.compile(SPEC, plans=1)
         assert artifact.manifest.plan.launches[0].cluster[0] % 2 == 0, "the schedule is not 2-CTA"
-        kernel = artifact.load_kernel("emulator")
-        inputs = fp4rt.random_inputs(artifact.manifest, {"M": size, "N": size, "K": size}, seed=0)
+        kernel = fp4rt.Kernel(artifact, EmulatorDevice(order=order))
+        inputs: dict[str, Any] = fp4rt.random_inputs(artifact.manifest, {"M": size, "N": size, "K": size}, seed=0)
         kernel(**inputs)
         return [_timed(lambda: kernel(**inputs)) for _ in range(runs)]
 
@@ -158,6 +161,8 @@ MEASUREMENTS: dict[str, tuple[Callable[[], list[Run]], float | None]] = {
     "`import fp4rt` with load and quantize": (load_runtime, None),
     "emulator, NVFP4 1024^3, 2-CTA": (emulator(1024, 3), 1.5),
     "emulator, NVFP4 2048^3, 2-CTA": (emulator(2048, 2), 12.0),
+    "emulator, NVFP4 1024^3, 2-CTA, order strict": (emulator(1024, 3, "strict"), 4.5),
+    "emulator, NVFP4 2048^3, 2-CTA, order strict": (emulator(2048, 2, "strict"), 36.0),
 }
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from fp4emu.machine import Cta
 from fp4emu.order.agents import Agent, Lanes, named
 from fp4emu.order.clocks import CLUSTER, CTA, NOTHING, Clock, Times, WarpClock, at, joined
@@ -140,7 +142,7 @@ def _text(barrier: BarrierClock, agent: Agent, why: str) -> str:
 
 def _after(clock: Clock, seen: Clock) -> bool:
     known, needed = clock.known, seen.known
-    if needed[len(known) :].any():
+    if np.count_nonzero(needed[len(known) :]):
         return False
     needed = needed[: len(known)]
-    return bool((known[: len(needed)] >= needed).all())
+    return not np.count_nonzero(known[: len(needed)] < needed)

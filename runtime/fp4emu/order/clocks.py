@@ -344,8 +344,8 @@ class Domain:
     def raised(self, times: Times, places: Any, least: Any) -> Times:
         """The times, at some places at least so late; a copy only where they are not."""
         if len(times) >= self.size:
-            late = times[places] >= least
-            if late if isinstance(places, int) else late.all():
+            early = times[places] < least
+            if not (early if isinstance(places, int) else np.count_nonzero(early)):
                 return times
         times = self.writable(times)
         times[places] = np.maximum(times[places], least)

@@ -95,7 +95,7 @@ def whole_known(event: Event, sight: Sight) -> bool:
     part = times[event.place : event.place + LANES]
     if len(part) < LANES:
         return False
-    return bool((part if event.mask == FULL else part[positions(event.mask)]).min() >= event.time)
+    return not np.count_nonzero((part if event.mask == FULL else part[positions(event.mask)]) < event.time)
 
 
 def unseen(events: Events, numbers: Numbers, sight: Sight) -> list[int]:

@@ -42,7 +42,7 @@ def touch(log: Log, cells: Cells, where: Any, write: bool) -> None:
     number = _number(log, agent)
     _check(log, cells, where, cells.writes[where], agent, write, "wrote")
     old = cells.reads[where]
-    fresh = not np.count_nonzero(old)
+    fresh = not np.count_nonzero(old != 0)
     if write:
         if not fresh:
             _check(log, cells, where, old, agent, True, "read")
