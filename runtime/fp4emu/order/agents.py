@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from fp4emu.instruction import Instruction
-from fp4emu.order.clocks import NOTHING, Clock, Times, WarpClock, bits
+from fp4emu.order.clocks import NOTHING, Clock, Times, WarpClock
+from fp4emu.order.lanes import bits
 
 
 @dataclass(slots=True)

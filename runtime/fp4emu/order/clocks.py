@@ -13,17 +13,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fp4emu.machine import Cluster, Cta
+from fp4emu.order.lanes import FULL, LANES, span
 
 Times = NDArray[np.int32]
 NOTHING: Times = np.zeros(0, np.int32)
-LANES, FULL = 32, 0xFFFF_FFFF
 SCOPES = ("", "cta", "cluster", "gpu", "sys")
 """Scopes of the memory consistency model, the narrow ones first; a number is an index of this."""
 CTA, CLUSTER, GPU = 1, 2, 3
@@ -396,26 +395,3 @@ def _alike(a: Clock, b: Clock) -> bool:
     if len(a.released) + len(b.released) + len(a.waiting) + len(b.waiting):
         return False
     return a.taken is b.taken or np.array_equal(a.taken, b.taken)
-
-
-@lru_cache(maxsize=4096)
-def bits(word: int) -> tuple[int, ...]:
-    """Positions of the set bits."""
-    return tuple(i for i in range(LANES) if word >> i & 1)
-
-
-@lru_cache(maxsize=4096)
-def positions(word: int) -> NDArray[np.int64]:
-    """The same as an array, which nobody changes."""
-    found = np.array(bits(word), np.int64)
-    found.setflags(write=False)
-    return found
-
-
-@lru_cache(maxsize=4096)
-def span(word: int, base: int) -> int | slice | NDArray[np.int64]:
-    """The places of lanes, of which lane 0 is at `base`, as the cheapest index that there is."""
-    low, high = (word & -word).bit_length() - 1, word.bit_length()
-    if high - low == 1:
-        return base + low
-    return slice(base + low, base + high) if word.bit_count() == high - low else base + positions(word)

@@ -19,8 +19,9 @@ from fp4emu.memory import GlobalMemory
 from fp4emu.order import tensor
 from fp4emu.order.agents import Agent, Lanes, Operation, named
 from fp4emu.order.checks import Level, Order
-from fp4emu.order.clocks import Clock, Domain, WarpClock, bits
+from fp4emu.order.clocks import Clock, Domain, WarpClock
 from fp4emu.order.events import WHOLE, Numbers
+from fp4emu.order.lanes import bits
 from fp4emu.order.log import Log
 from fp4emu.order.precedes import Sight, failed_check, other_readers, unordered, unseen, whole_known
 from fp4emu.order.report import access_text, missing

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fp4emu.order.agents import CP_ASYNC, Agent, Lanes, Operation
-from fp4emu.order.clocks import CLUSTER, CTA, FULL, GPU, LANES, NOTHING, SCOPES, Clock, Times, at, bits, positions
+from fp4emu.order.clocks import CLUSTER, CTA, GPU, NOTHING, SCOPES, Clock, Times, at
 from fp4emu.order.events import SPREAD, WHOLE, Event, Events, Numbers, heads
+from fp4emu.order.lanes import FULL, LANES, bits, positions
 from fp4emu.order.log import strong_scope
 
 SOME, MANY = 12, 48

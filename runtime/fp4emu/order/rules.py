@@ -12,7 +12,8 @@ from fp4emu.machine import Cta, WarpContext
 from fp4emu.order import launches, tensor_maps
 from fp4emu.order.agents import Lanes, Operation
 from fp4emu.order.barriers import BarrierClock, Carried, both
-from fp4emu.order.clocks import CLUSTER, CTA, GPU, NOTHING, SCOPES, Clock, WarpClock, bits, joined, merged
+from fp4emu.order.clocks import CLUSTER, CTA, GPU, NOTHING, SCOPES, Clock, WarpClock, joined, merged
+from fp4emu.order.lanes import bits
 from fp4emu.order.log import strong_scope
 from fp4emu.order.observer import Observer, Release
 from fp4emu.order.report import who

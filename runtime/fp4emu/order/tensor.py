@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from fp4emu.order.agents import Agent, Lanes, Operation
-from fp4emu.order.clocks import Times, at, bits
+from fp4emu.order.clocks import Times, at
 from fp4emu.order.events import WHOLE, Event, Numbers, distinct
+from fp4emu.order.lanes import bits
 from fp4emu.order.log import Log
 from fp4emu.order.report import access_text, missing
 from fp4emu.order.shadow import Cells

@@ -12,8 +12,9 @@ from dataclasses import replace
 
 from fp4emu.memory import GLOBAL_BASE
 from fp4emu.order.agents import Lanes
-from fp4emu.order.clocks import NOTHING, Clock, Maps, Times, WarpClock, at, bits, joined
+from fp4emu.order.clocks import NOTHING, Clock, Maps, Times, WarpClock, at, joined
 from fp4emu.order.events import WHOLE, Event, distinct
+from fp4emu.order.lanes import bits
 from fp4emu.order.observer import Observer
 from fp4emu.order.report import access_text, who
 from fp4emu.tensormap import USED_BYTES

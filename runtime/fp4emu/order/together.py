@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from fp4emu.instruction import Instruction
 from fp4emu.lockstep import Lockstep
 from fp4emu.order.agents import Lanes
-from fp4emu.order.clocks import LANES, Clock, WarpClock
+from fp4emu.order.clocks import Clock, WarpClock
 from fp4emu.order.events import SPREAD, WHOLE, Numbers
+from fp4emu.order.lanes import LANES
 from fp4emu.order.observer import Observer
 from fp4emu.shapes import Mask, words
 

@@ -9,7 +9,8 @@ import pytest
 
 from fp4emu import Fault
 from fp4emu.order import together
-from fp4emu.order.clocks import FULL, Clock, Domain, WarpClock
+from fp4emu.order.clocks import Clock, Domain, WarpClock
+from fp4emu.order.lanes import FULL
 from fp4emu.order.shadow import GRAIN, Shadow, Table
 from fp4emu.selection import Selection, Strided, Units
 
