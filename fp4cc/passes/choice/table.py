@@ -172,7 +172,7 @@ def _bytes(kernel: Kernel, dims: Mapping[str, Ints]) -> Floats:
     one = np.ones_like(next(iter(dims.values())))
     total = np.zeros(one.shape, np.float64)
     rows = {axis.by: sizes(axis.extent) for arg in kernel.args for axis in arg.axes if axis.by is not None}
-    groups = {kernel.arg(by).axes[0].extent[1]: m for by, m in rows.items()}  # the dim that E + 1 is of
+    groups = {name: m for by, m in rows.items() for name in names(kernel.arg(by).axes[0].extent)}  # E of E + 1
     for arg in kernel.args:
         count = np.full(one.shape, _element_bytes(arg))
         for axis in arg.axes:
