@@ -30,6 +30,7 @@ from fp4cc.passes.choice.schedule import applicable
 from fp4cc.passes.choice.table import table
 from fp4cc.passes.engines.registry import ENGINES
 from fp4cc.passes.engines.spec import EngineSpec
+from fp4cc.passes.epilogue.adding import check_sums
 from fp4cc.passes.epilogue.blocks import TooNarrow
 from fp4cc.passes.prepared import prepared_plans
 from fp4cc.passes.problem.limits import check_limits, check_tiles, too_large
@@ -66,6 +67,8 @@ def lower(kernel: Kernel, target: str, plans: int = 1) -> LoweredKernel:
 
 def _launches(kernel: Kernel, target: str, plans: int) -> LoweredKernel:
     """The kernel in one launch; in two where its scales are for more than tiles see, or its tiles are too narrow."""
+    blocks = applicable(kernel, Sizes.of(kernel.dims), target)
+    check_sums(kernel, (block for _, block in blocks if block is not None))
     kernel = kernel if multiplies(kernel) else unroll(kernel)
     parts = split(kernel)
     if parts is None:

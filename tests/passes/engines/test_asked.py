@@ -16,8 +16,8 @@ HEAD = "kernel gemm(M, N, K) {{ in a : {a}[M, K]; in b : {b}[N, K]; out c : bf16
 HOPPER = {"wgmma": ("nvfp4", "nvfp4"), "wgmma_rs": ("bf16", "nvfp4")}
 #: A value of each field that no engine of the target takes.
 REFUSED = {
-    "sm_90a": ["cta_group 2", "accumulators 2", "swap_ab yes", "reduce atomic"],
-    "sm_100a": ["reduce atomic"],
+    "sm_90a": ["cta_group 2", "accumulators 2", "swap_ab yes"],
+    "sm_100a": ["convert once"],
 }
 #: What asks an engine of sm_90a for what it does anyway.
 HARMLESS = ["cta_group 1", "accumulators auto", "accumulators 1", "swap_ab no", "swap_ab auto", "reduce ordered",
@@ -36,7 +36,7 @@ def lowered(fields: str, a: str, b: str, target: str = "sm_90a", when: str = "")
         *(("sm_90a", types, field) for types in HOPPER.values() for field in REFUSED["sm_90a"]),
         *(("sm_100a", (a, "nvfp4"), field) for a in ("nvfp4", "bf16") for field in REFUSED["sm_100a"]),
         *(("sm_100a", ("ds_act", "ds_weight"), field)
-          for field in ("raster 4", "reduce atomic", "cta_group 2", "store tma")),
+          for field in ("raster 4", "cta_group 2", "store tma")),
     ],
 )  # fmt: skip
 def test_a_refusal_names_the_field_and_the_reason(target: str, types: tuple[str, str], field: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fp4cc.diagnostics import DiagnosticError
-from fp4cc.ir.kernel import Kernel
+from fp4cc.ir.kernel import Kernel, Schedule
 from fp4cc.ir.lowered import (
     Cluster,
     Decision,
@@ -50,6 +50,7 @@ from fp4cc.passes.engines.tcgen05.promoted import (
 )
 from fp4cc.passes.engines.tcgen05.tensor_maps import mainloop_maps
 from fp4cc.passes.engines.tcgen05.work import Choice, Offer, Picked, Work
+from fp4cc.passes.epilogue.adding import adds_atomically
 from fp4cc.passes.epilogue.plan import plan_epilogue
 from fp4cc.passes.feeds.converters import plan_conversions, plan_converters
 from fp4cc.passes.feeds.promoted_scales import is_promoted
@@ -174,7 +175,7 @@ def _lower_with(work: Work, target: Target, case: Case) -> LoweredKernel:
         tmem = released(tmem, tile.n, work.frame.group)
     cluster = Cluster(choice.option.cluster_m, choice.option.cluster_n)
     epilogue = plan_epilogue(work.frame, sizes, tile.n, schedule=case.schedule)
-    split = _split(work, choice, tile)
+    split = _split(work, choice, tile, case.schedule)
     staging = (*promoted_buffers(promotion), *split_words(split), *epilogue.staging)
     ring = acc_ring_stages(tmem, tile.n)
     stages = _stages(work, choice, ring, staging, target)
@@ -226,11 +227,12 @@ def _lower_with(work: Work, target: Target, case: Case) -> LoweredKernel:
     return replace(lowered, decisions=_decisions(lowered, choice, target, swapped=work.swapped))
 
 
-def _split(work: Work, choice: Choice, tile: Tile) -> Split | None:
+def _split(work: Work, choice: Choice, tile: Tile, schedule: Schedule | None) -> Split | None:
     """How K is shared by clusters; a thread has the sums of a row in all accumulators."""
     k_tiles = ceildiv(work.problem.products[0].k, tile.k)
     sums = len(work.problem.accumulators) * tile.n
-    return plan_split(choice.parts, k_tiles, 32 * EPILOGUE_WARPS, sums, filled=True)
+    adds = adds_atomically(schedule)
+    return plan_split(choice.parts, k_tiles, 32 * EPILOGUE_WARPS, sums, filled=True, adds=adds)
 
 
 def _params(
