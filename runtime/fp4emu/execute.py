@@ -9,7 +9,7 @@ import numpy as np
 from fp4emu.instruction import Instruction, Operand, Pair, Register, Vector
 from fp4emu.lockstep import Lockstep
 from fp4emu.machine import ThreadContext
-from fp4emu.registry import Wait
+from fp4emu.registry import Rule, Wait
 from fp4emu.representation import width_of
 from fp4emu.shapes import LANES, Mask, columns, full, row_of, words
 
@@ -111,7 +111,7 @@ def threads(g: Lockstep, ins: Instruction, mask: Mask | None, arguments: tuple[A
             if g.order is not None:
                 g.order.acts(warp, 1 << lane, ins)
             values = own if uniform else [_scalar(a, lane) for a in own]
-            if rule.once:
+            if rule.once and not _apart(g, rule):
                 if (key := tuple(values)) in done:
                     continue
                 done.add(key)
@@ -123,6 +123,11 @@ def threads(g: Lockstep, ins: Instruction, mask: Mask | None, arguments: tuple[A
                 _assign(results, result, (row, lane))
     g.row = g.lane = None
     return _results(results)
+
+
+def _apart(g: Lockstep, rule: Rule) -> bool:
+    """Whether copies by several lanes are told apart although they have the same operands: by the letter, they race."""
+    return g.order is not None and g.order.strict and rule.opcode.startswith("cp.async.bulk")
 
 
 def warps(g: Lockstep, ins: Instruction, mask: Mask | None, arguments: tuple[Any, ...]) -> Any:

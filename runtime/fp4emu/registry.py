@@ -35,7 +35,8 @@ Further marks:
 - `quiet`: the instruction changes nothing but registers (`fp4emu.spin`; assumed of lane and emit rules).
 - `members=n`: operand n is a membermask, whose lanes must meet before the instruction.
 - `once=True`: a thread handler runs once for the lanes of a warp that have equal operands, because repeating it would
-  change nothing (a store by TMA that a whole warp issues).
+  change nothing (a store by TMA that a whole warp issues). Where the order of accesses is proved by the letter, each
+  lane's copy is one of its own.
 - `any_order`: ptxas takes the modifiers in any order, and so does the emulator; PTX's own goes first.
 - `carry`: the instruction writes ("out"), reads ("in") or both reads and writes ("both") the condition code register,
   which is then its second output and its last source.

@@ -1,7 +1,7 @@
 """Layers of recipes on a GPU beside the reference: eager, compiled, exported, checkpointed and in a CUDA graph.
 
 Kernels come from `FP4RT_ARTIFACTS`, a folder made by `fp4cc recipes build RECIPE.. -o DIR --target sm_90a` of all
-recipes for inference, training and quantization-aware training.
+recipes.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 import fp4rt.torch
+from fp4num import quantize
 from fp4rt.recipes import RECIPES
 
 pytestmark = pytest.mark.gpu
@@ -140,3 +141,51 @@ def test_values_for_quantization_aware_training() -> None:
         given.backward(torch.ones_like(given))
         found.append([t.detach().cpu() for t in (own, given, x.grad)])
     assert same(*found)
+
+
+def of_experts(recipe: str) -> tuple[tuple[Any, Any], dict[str, Any]]:
+    """Weights of 8 experts on the host, D = F = 256 (2880 of gpt-oss), and what else a layer of the recipe takes."""
+    d, fmt = 256, "nvfp4_experts"
+    more: dict[str, Any] = {"recipe": recipe}
+    rng = torch.Generator().manual_seed(1)
+    if recipe == "nvfp4_experts":
+        more["scales"] = torch.tensor(4 / 2688), torch.tensor(300 / 2688)
+    elif recipe == "deepseek_experts":
+        fmt = "ds_weight"
+    elif recipe.startswith("gpt_oss"):
+        d, fmt = 2880, "mxfp4"
+        more["biases"] = tuple(torch.randn(8, n, generator=rng).bfloat16() for n in (2 * d, d))
+    weights = (torch.randn(8, n, d, generator=rng) / d**0.5 for n in (2 * d, d))
+    up, down = (quantize(w, fmt) for w in weights)
+    return (up, down), more
+
+
+@pytest.mark.parametrize("recipe", [name for name, recipe in RECIPES.items() if recipe.kind == "experts"])
+def test_experts_in_a_graph_follow_the_routing(recipe: str) -> None:
+    (up, down), more = of_experts(recipe)
+    on_gpu = {key: tuple(t.cuda() for t in of) if isinstance(of, tuple) else of for key, of in more.items()}
+    weights = up.to("cuda"), down.to("cuda")
+    rng = torch.Generator().manual_seed(2)
+    x, logits = torch.randn(40, down.shape[1], generator=rng).bfloat16(), torch.randn(40, 8, generator=rng)
+    to_two = logits.clone()
+    to_two[:, 3:5] += 100
+    spread = logits.flip(1) * 4
+    x_now, logits_now = x.cuda(), logits.cuda()
+
+    def step() -> tuple[Any, torch.Tensor]:
+        routing = fp4rt.torch.route(logits_now, 2)
+        return routing, fp4rt.torch.experts(x_now, routing, *weights, **on_gpu)
+
+    routing, y = step()
+    host = type(routing)(**{f: getattr(routing, f).cpu() for f in ("experts", "weights", "offsets", "rows", "places")})
+    wanted = fp4rt.torch.experts(x, host, up, down, **more)
+    torch.testing.assert_close(y.cpu(), wanted, rtol=0.05, atol=0.05 * float(wanted.float().abs().max()))
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        _, captured = step()
+    for now in (to_two, spread, logits):
+        logits_now.copy_(now)
+        x_now.copy_(x.roll(1, 0))
+        graph.replay()
+        replayed = captured.clone()
+        assert torch.equal(replayed, step()[1])

@@ -12,6 +12,13 @@ from fp4rt.devices.emulator import EmulatorDevice
 
 EMPTY = {"M": 5, "N": 9, "K": 0}
 """No steps along K, and rows of the result that TMA does not store."""
+
+
+def by_threads(N: int, K: int = 32, M: int = 5) -> dict[str, int]:
+    """Few steps and several tiles, of a result that TMA does not store."""
+    return {"M": M, "N": N, "K": K}
+
+
 GEMM = "kernel gemm(M, N, K) {{ in a : {a}[M, K]; in b : {b}[N, K]; out c : {c}[M, N]; c = a @ b.T }}\n"
 SCHEDULE = "schedule gemm on {target} {{ {fields} }}\n"
 
@@ -42,27 +49,27 @@ SUBJECTS = (
         "nvfp4",
         _gemm("nvfp4", "nvfp4", "f32", "sm_100a", "tile 128 x 64 x 256; cluster 1 x 1; stages 2"),
         {"M": 136, "N": 136, "K": 544},
-        more=(EMPTY,),
+        more=(EMPTY, by_threads(201)),
     ),
     Subject(
         "pair",
         _gemm("nvfp4", "nvfp4", "bf16", "sm_100a", "tile 256 x 128 x 256; cluster 2 x 1; stages 2"),
         {"M": 264, "N": 264, "K": 544},
         sms=2,
-        more=(EMPTY,),
+        more=(EMPTY, by_threads(401)),
     ),
     Subject(
         "multicast",
         _gemm("mxfp8", "mxfp4", "bf16", "sm_100a", "tile 128 x 64 x 128; cluster 2 x 2; stages 2"),
         {"M": 264, "N": 200, "K": 384},
         sms=4,
-        more=(EMPTY,),
+        more=(EMPTY, by_threads(401, K=128)),
     ),
     Subject(
         "converters",
         _gemm("bf16", "nvfp4", "bf16", "sm_100a", "stages 2"),
         {"M": 136, "N": 656, "K": 288},
-        more=(EMPTY,),
+        more=(EMPTY, by_threads(657)),
     ),
     Subject(
         "quantized",
@@ -77,10 +84,12 @@ SUBJECTS = (
         _gemm("bf16", "bf16", "f32", "sm_90a", "tile 128 x 128 x 64; cluster 1 x 1; stages 2"),
         {"M": 136, "N": 264, "K": 160},
         "sm_90a",
-        more=(EMPTY, {"M": 136, "N": 264, "K": 64}),
+        more=(EMPTY, {"M": 136, "N": 264, "K": 64}, by_threads(401)),
     ),
-    Subject("hopper weights", _gemm("bf16", "nvfp4", "bf16"), {"M": 264, "N": 400, "K": 288}, "sm_90a"),
-    Subject("hopper rows", _gemm("nvfp4", "nvfp4", "bf16"), {"M": 136, "N": 272, "K": 288}, "sm_90a"),
+    Subject("hopper weights", _gemm("bf16", "nvfp4", "bf16"), {"M": 264, "N": 400, "K": 288}, "sm_90a",
+            more=(by_threads(401, M=264),)),
+    Subject("hopper rows", _gemm("nvfp4", "nvfp4", "bf16"), {"M": 136, "N": 272, "K": 288}, "sm_90a",
+            more=(by_threads(401, M=136),)),
     Subject(
         "decode",
         GEMM.format(a="bf16", b="nvfp4", c="bf16").replace("(M, N, K)", "(M = 8, N, K)"),
@@ -112,7 +121,7 @@ class Broken:
         self.expected = [self.run(call, "immediate", 0) for call in range(len(self.inputs))]
         self.reached = {}
         for name, module in self.modules().items():
-            for (entry, _), program in module.programs.items():
+            for (entry, *_), program in module.programs.items():
                 blocks = [program.flow.blocks[block] for block, _, _ in program.specialised]
                 self.reached[name, entry] = {i for block in blocks for i in range(block.start, block.end)}
 

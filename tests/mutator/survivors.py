@@ -24,6 +24,19 @@ LAST_WAITS = (
 )
 EQUIVALENT = (
     Equivalent(
+        "the wait behind the accumulator's next load covers this one, before it is released; registers are read by "
+        "true dependence",
+        kind="dropped",
+        title=r"tcgen05\.wait::ld",
+        around=r"mov @ mov mov mov mul",
+    ),
+    Equivalent(
+        "who fetches tensor maps, and how often, changes no byte",
+        kind="another lane|every lane",
+        title=r"elect\.sync",
+        around=r"@ not bra cvta prefetch",
+    ),
+    Equivalent(
         "another lane may initialise the mbarriers: it fences them too, and a barrier follows",
         kind="another lane",
         around=r"@ not bra mov mbarrier\.init",

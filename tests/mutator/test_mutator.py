@@ -13,7 +13,7 @@ from fp4emu.ptx import parse
 
 from .kernels import SUBJECTS
 from .mutations import Mutation, mutations
-from .run import judged, sampled
+from .run import every, judged, sampled
 from .survivors import EQUIVALENT, reason
 
 # A ring of two stages: lane 0 of warp 0 copies, warp 1 adds up, both an mbarrier for each way.
@@ -131,6 +131,18 @@ def test_labels_go_on_naming_their_instructions() -> None:
 
 def test_a_survivor_needs_a_reason_that_is_used() -> None:
     assert len({each.why for each in EQUIVALENT}) == len(EQUIVALENT)
+
+
+def test_what_is_broken_of_a_kernel() -> None:
+    """That of the shortest one: what its calls reach can be broken, and one fault of each of three kinds is found."""
+    from .__main__ import broken
+
+    kernel = broken(next(subject for subject in SUBJECTS if subject.name == "amax"))
+    made = every(kernel)
+    assert len(made) > 60 and {module for module, _, _ in made} == set(kernel.modules())
+    for kind in ("not waited", "count + 1", "dropped"):
+        (verdict,) = judged(kernel, [next(mutant for mutant in made if mutant[2].kind == kind)])
+        assert verdict.found, verdict
 
 
 @pytest.mark.slow
