@@ -29,7 +29,7 @@ from fp4cc.passes.choice.split import in_parts, split_blocks
 from fp4cc.passes.choice.stages import choose_stages, fewer_stages
 from fp4cc.passes.engines.tcgen05.choosing import (
     SWAPPED_ROWS,
-    choose,
+    choices,
     explain_operands,
     make_offer,
     plain_work,
@@ -166,7 +166,17 @@ def _conversions(work: Work, steps: Sequence[Steps]) -> tuple[list[Steps], Needs
 
 
 def _lower_with(work: Work, target: Target, case: Case) -> LoweredKernel:
-    work, choice = choose(work, target, case)
+    """The plan of the best choice that can be built. Raises DiagnosticError with what is wrong with the best of all."""
+    refused: list[DiagnosticError] = []
+    for own, choice in choices(work, target, case):
+        try:
+            return _lowered(own, choice, target, case)
+        except DiagnosticError as failed:
+            refused.append(failed)
+    raise refused[0]
+
+
+def _lowered(work: Work, choice: Choice, target: Target, case: Case) -> LoweredKernel:
     promotion, problem, sizes, memory = work.promotion, work.problem, work.sizes, choice.memory
     promoted = promotion is not None
     mmas, tmem = tuple(step.mmas for step in memory.steps), memory.tmem
