@@ -153,3 +153,11 @@ def test_the_workspace_is_that_of_the_parts() -> None:
     ctas, counts = 3 * 2 * 2, 256
     assert evaluate(plan.epilogue.workspace, {"M": 600, "N": 200, "K": 2048}) == counts + ctas * 4 * 128 * 128 * 4
     assert evaluate(plan.epilogue.workspace, {"M": 600, "N": 200, "K": 200}) == 0
+
+
+@pytest.mark.parametrize("field", ["store direct", "store auto"])
+def test_a_way_to_store_that_moves_a_kernel_to_another_engine_is_said(field: str) -> None:
+    plan = lowered(field, "bf16", "nvfp4")
+    said = [d for d in plan.decisions if (d.what, d.chosen_by) == ("engine", "schedule")]
+    assert plan.engine is not None
+    assert bool(said) == (plan.engine.name != "wgmma_rs") == (field != "store auto")
