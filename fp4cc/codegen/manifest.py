@@ -120,6 +120,7 @@ def _plan(lowered: LoweredKernel, module: str, many: bool) -> Plan:
         tensor_maps=tuple(m for each in lowered.launches for m in each.tensor_maps),
         workspace=lowered.epilogue.workspace,
         init=lowered.epilogue.init,
+        unordered=tuple(o.arg for each in lowered.launches for o in each.epilogue.outputs if o.store.adds),
     )
 
 

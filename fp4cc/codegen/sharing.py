@@ -63,7 +63,8 @@ def _mapped(manifest: Manifest, size: _Sizes, definitions: tuple[Shared, ...]) -
 
 
 def _plan(plan: Plan, size: _Sizes) -> Plan:
-    return Plan(
+    return replace(
+        plan,
         launches=tuple(_launch(launch, size) for launch in plan.launches),
         tensor_maps=tuple(_map(each, size) for each in plan.tensor_maps),
         workspace=size(plan.workspace),

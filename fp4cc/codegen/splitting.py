@@ -12,7 +12,7 @@ class SplitText:
     """`item`, `tile`: the number of this CTA's part of a tile, and of the tile. `stride`: bytes from part to part.
 
     `thread`: the number of one that has sums, of `threads`; `first`: the condition for the first warp of them.
-    `may_be_whole`: there may be one part, which needs no workspace.
+    `may_be_whole`: there may be one part, which needs no workspace. `joins`: the parts' sums meet before the epilogue.
     """
 
     item: str
@@ -24,6 +24,7 @@ class SplitText:
     threads: int
     sums: int
     may_be_whole: bool
+    joins: bool
 
     @property
     def step_bytes(self) -> int:
@@ -49,7 +50,7 @@ def split_text(lowered: LoweredKernel, thread: str, first: str, rank: str = "cta
     item, tile = ("item", "tile") if ctas == 1 else (f"item * {ctas} + {rank}", f"tile * {ctas} + {rank}")
     return SplitText(
         item, tile, split.part_bytes, split.part_bytes * ctas, thread, first, split.threads, split.sums,
-        split.may_be_whole,
+        split.may_be_whole, not split.adds,
     )  # fmt: skip
 
 

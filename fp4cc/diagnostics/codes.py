@@ -144,6 +144,8 @@ _TITLES = {
     "FP4060": "the operands of these products cannot be swapped",
     "FP4061": "an operation cannot be made with swapped operands",
     "FP4070": "operands of a product over rows in groups do not fit together",
+    "FP4071": "an output is none that parts of K can add to",
+    "FP4072": "what is added by atomics is not linear in the product",
     "FP4202": "the target takes no scale blocks of this size",
     "FP4203": "the target takes another scale type with blocks of this size",
     "FP4204": "the operands' scales differ",

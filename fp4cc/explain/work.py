@@ -129,7 +129,9 @@ def work_of(plan: LoweredKernel, timing: Timing, sizes: Mapping[str, int]) -> Wo
         overlapped=timing.overlapped,
         convert_cycles=_each_product(plan, sum(map(stage_clocks, _conversions(plan)))),
         parts=parts,
-        meeting_cycles=0 if plan.split is None or parts == 1 else meeting_clocks(parts, plan.split.part_bytes),
+        meeting_cycles=0
+        if plan.split is None or plan.split.adds or parts == 1
+        else meeting_clocks(parts, plan.split.part_bytes),
     )
 
 

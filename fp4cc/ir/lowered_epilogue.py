@@ -197,6 +197,7 @@ class StorePlan:
     bytes at once, if there is no `flag` or it is 1. `either`: `flag` (an i32 parameter) is 1 where the row pitch lets
     TMA do it, else as `direct`. `engine`: what multiplies stores it from its own registers, through `buffer`, by TMA
     or, where there is a `flag` and it is 0, from there.
+    `adds`: it is added to what is there, by an atomic for each element.
     """
 
     via: Literal["tma", "direct", "either", "engine"]
@@ -206,6 +207,7 @@ class StorePlan:
     stages: int = 0
     row_bytes: int = 0
     swizzle: str = "none"
+    adds: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,8 @@ def _parts(lowered: LoweredKernel) -> Iterator[str]:
         yield f"sums of {depths} along K are promoted every {lowered.promotion.step}"
     if lowered.split is not None and len(lowered.mainloops) != 1:
         yield f"K is shared by CTAs in {len(lowered.mainloops)} mainloops"
+    if lowered.split is not None and lowered.split.adds and not all(o.store.adds for o in lowered.epilogue.outputs):
+        yield "parts of K that do not meet store an output, where each has to add to it"
     exchange = lowered.exchange
     buffers = {buffer.name: buffer.total for buffer in lowered.smem.buffers}
     rows = exchange.rows if isinstance(exchange, FewRows) else min(lowered.tile.cta_m, CTA_ROWS)

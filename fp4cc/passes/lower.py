@@ -30,6 +30,7 @@ from fp4cc.passes.choice.schedule import applicable
 from fp4cc.passes.choice.table import table
 from fp4cc.passes.engines.registry import ENGINES
 from fp4cc.passes.engines.spec import EngineSpec
+from fp4cc.passes.epilogue.adding import check_sums
 from fp4cc.passes.epilogue.blocks import TooNarrow
 from fp4cc.passes.prepared import prepared_plans
 from fp4cc.passes.problem.limits import check_limits, check_tiles, too_large
@@ -66,6 +67,8 @@ def lower(kernel: Kernel, target: str, plans: int = 1) -> LoweredKernel:
 
 def _launches(kernel: Kernel, target: str, plans: int) -> LoweredKernel:
     """The kernel in one launch; in two where its scales are for more than tiles see, or its tiles are too narrow."""
+    blocks = applicable(kernel, Sizes.of(kernel.dims), target)
+    check_sums(kernel, (block for _, block in blocks if block is not None))
     kernel = kernel if multiplies(kernel) else unroll(kernel)
     parts = split(kernel)
     if parts is None:
@@ -127,6 +130,7 @@ def _by_engines(
         if preparing and len(wanted) == len(chosen):
             prepared = prepared_plans(kernel, target, chosen)
     made = _each_by_its_engine(kernel, target, wanted)
+    made = [_moved(plan, one, target) for plan, one in zip(made, wanted, strict=True)]
     *variants, plan = map(overlapped, made, overlaps)
     return replace(plan, variants=tuple(variants), prepared=prepared)
 
@@ -139,6 +143,22 @@ class Wanted:
     engine: EngineSpec
     case: Case
     written: Schedule | None = None
+
+
+def _moved(plan: LoweredKernel, wanted: Wanted, target: str) -> LoweredKernel:
+    """The plan, which says so where its block's way to store has another engine multiply than there would be."""
+    block = wanted.case.schedule
+    fields = [] if block is None else [field for field in ("store", "reduce") if field in block.fields]
+    if block is None or not fields:
+        return plan
+    kernel, rest_of = wanted.form.kernel, {name: v for name, v in block.fields.items() if name not in fields}
+    usual = ENGINES.of(kernel, target, Bounds.of(kernel, wanted.case.when), replace(block, fields=rest_of))
+    if usual is wanted.engine:
+        return plan
+    what = " and ".join(f"`{field} {block.fields[field][0]}`" for field in fields)
+    why = f"{what} cannot be had of {usual.name}, which would multiply otherwise, and is often faster"
+    decision = Decision("engine", wanted.engine.name, why, (usual.name,), "schedule")
+    return replace(plan, decisions=(*plan.decisions, decision))
 
 
 def _turned(forms: Forms, target: str, wanted: Wanted) -> Wanted:

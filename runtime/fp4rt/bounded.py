@@ -25,18 +25,23 @@ from fp4rt.typed import Arg, TypedKernel
 
 
 def compare_within_bounds(
-    kernel: TypedKernel, found: Mapping[str, Any], expected: Mapping[str, Any], inputs: Mapping[str, Any]
+    kernel: TypedKernel,
+    found: Mapping[str, Any],
+    expected: Mapping[str, Any],
+    inputs: Mapping[str, Any],
+    unordered: frozenset[str] = frozenset(),
 ) -> list[Comparison]:
     """`compare_outputs`, and where buffers differ, whether a right kernel may be so far off on these inputs.
 
-    `inputs` are the arguments of the call as they were before it. A comparison then has `within`, the places that
+    `inputs` are the arguments of the call as they were before it, `unordered` the outputs to which parts of K are added
+    in any order. A comparison then has `within`, the places that
     differ as they may, and `undecided`, those for which no bound is known, for its `reasons`.
     """
     plain = compare_outputs(kernel, found, expected)
     if all(c.different == 0 for c in plain):
         return plain
     call = Signature(kernel, None).inputs(dict(inputs))
-    known = ReferenceExecutable(kernel).ranges(call)
+    known = ReferenceExecutable(kernel).ranges(call, unordered)
     out: list[Comparison] = []
     for arg in kernel.outputs:
         mine = [c for c in plain if c.name == arg.name or c.name.startswith(f"{arg.name}.")]

@@ -7,7 +7,8 @@ their own window of codes, so that all exponents occur. Operands of products tha
 
 Scales cover the whole range of their type: one operand's lie anywhere, by the seed, and the other's as far on the other
 side of 1, so that results stay of moderate size; of every four rows about one lies anywhere by itself. Some rows are
-special: all zero, of the greatest codes, or with a scale that is a NaN.
+special: all zero, of the greatest codes, or with a scale that is a NaN. Of outputs that parts are added to in any order
+`fp4rt.unordered` says what is exact.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from fp4rt.reference.sums import sums
 from fp4rt.signature import complete_dims
 from fp4rt.typed import Arg, TypedKernel, shape_of
 from fp4rt.units import units_of
+from fp4rt.unordered import TERMS, Share, old_values, powers, shares, unordered_outputs
 from fp4rt.work import argument_of
 
 Generator = np.random.Generator
@@ -63,12 +65,14 @@ _CONVERTING = "sm_90a"
 @dataclass(frozen=True, slots=True)
 class Role:
     """How an argument takes part in products: the largest integer that a row may hold (None: in no product), whether
-    its unit is 1, how many powers of two it is shifted, and whether element times scale must be held by bf16."""
+    its unit is 1, how many powers of two it is shifted, and whether element times scale must be held by bf16. `share`:
+    in a sum whose parts are added in any order."""
 
     bound: int | None = None
     aligned: bool = False
     shift: int = 0
     narrow: bool = False
+    share: Share | None = None
 
 
 _NO_PRODUCT = Role()
@@ -96,7 +100,8 @@ def random_inputs(
     sizes_of = complete_dims(kernel, {**static, **(dims or {})})
     check_memory(_COPIES * call_bytes(kernel, sizes_of), None, f"making random inputs of {kernel.name}")
     converts = isinstance(manifest, Manifest) and manifest.target == _CONVERTING
-    roles = _roles(kernel, sizes_of, seed, converts) if exact else {}
+    loose = shares(kernel, unordered_outputs(manifest)) if exact else {}
+    roles = _roles(kernel, sizes_of, seed, converts, loose) if exact else {}
     out: dict[str, Any] = {}
     for index, arg in enumerate(kernel.args):
         rng = np.random.default_rng((seed, index))
@@ -104,7 +109,9 @@ def random_inputs(
         if arg.direction == "param":
             if arg.default is None or not defaults:
                 out[arg.name] = (
-                    float(np.float32(rng.uniform(0.5, 2.0))) if arg.dtype == "f32" else int(rng.integers(1, 5))
+                    float(powers((), rng))
+                    if arg.name in loose
+                    else (float(np.float32(rng.uniform(0.5, 2.0))) if arg.dtype == "f32" else int(rng.integers(1, 5)))
                 )
         elif arg.direction != "out":
             out[arg.name] = _tensor(kernel, arg, shape, roles.get(arg.name, _NO_PRODUCT), rng, sizes_of)
@@ -125,24 +132,27 @@ def _factors(kernel: TypedKernel) -> set[str]:
     return {arg.name for arg in found if arg is not None}
 
 
-def _bounds(kernel: TypedKernel, dims: Mapping[str, int]) -> dict[str, tuple[int, bool]]:
+def _bounds(kernel: TypedKernel, dims: Mapping[str, int], loose: Mapping[str, Share]) -> dict[str, tuple[int, bool]]:
     """For each operand of a product, the largest integer that an exact row may hold, and whether its unit is 1."""
     out: dict[str, tuple[int, bool]] = {}
     for products in sums(kernel):
         args = [[argument_of(kernel, i) for i in kernel.values[product].operands] for product in products]
         depths = [shape_of(left, dims)[-1] for left, _ in args if left is not None]
-        bound = max(1, math.isqrt((_EXACT - 1) // max(1, sum(depths))))
+        apart = any(arg.name in loose for pair in args for arg in pair if arg is not None)
+        bound = max(1, math.isqrt(((TERMS if apart else _EXACT) - 1) // max(1, sum(depths))))
         if any(kernel.values[product].attrs.get("accumulate") == "fast" for product in products):
             bound = min(bound, max(1, math.isqrt((int(FAST_EXACT) - 1) // FAST_STEP)))
         for arg in (arg for pair in args for arg in pair if arg is not None):
             before, aligned = out.get(arg.name, (bound, False))
-            out[arg.name] = min(bound, before), aligned or len(products) > 1
+            out[arg.name] = min(bound, before), aligned or len(products) > 1 or apart
     return out
 
 
-def _roles(kernel: TypedKernel, dims: Mapping[str, int], seed: int, converts: bool) -> dict[str, Role]:
-    """The role of each operand of a product."""
-    bounds = _bounds(kernel, dims)
+def _roles(
+    kernel: TypedKernel, dims: Mapping[str, int], seed: int, converts: bool, loose: Mapping[str, Share]
+) -> dict[str, Role]:
+    """The role of each operand of a product, and of what is in a sum of `loose` order."""
+    bounds = _bounds(kernel, dims, loose)
     args = {arg.name: arg for arg in kernel.args}
     pairs: list[tuple[str, str]] = []
     for value in kernel.values:
@@ -151,8 +161,9 @@ def _roles(kernel: TypedKernel, dims: Mapping[str, int], seed: int, converts: bo
             pairs.extend([(sides[0].name, sides[1].name)] if sides[0] is not None and sides[1] is not None else [])
     plain = {name for pair in pairs for name in pair if any(args[other].format is None for other in pair)}
     shifts = _shifts(args, pairs, bounds.keys(), seed)
-    return {
-        name: Role(bound, aligned, shifts.get(name, 0), converts or name in plain)
+    beside = {name: Role(share=share) for name, share in loose.items() if name not in bounds}
+    return beside | {
+        name: Role(bound, aligned, shifts.get(name, 0), converts or name in plain, loose.get(name))
         for name, (bound, aligned) in bounds.items()
     }
 
@@ -205,7 +216,6 @@ def _tensor(
             if axis.upto == arg.name:
                 counts = rng.integers(0, limit + 1, shape)
                 return (counts - counts % unit).astype(_numpy(arg))
-                return rng.integers(0, limit + 1, shape).astype(_numpy(arg))
     numbered = [each for each in numbered_rows(kernel, dims) if each.arg == arg.name]
     if numbered:
         limit, once = min(each.count for each in numbered), any(each.once for each in numbered)
@@ -218,6 +228,8 @@ def _tensor(
         return rng.integers(0, high, shape).astype(_numpy(arg))
     if bound is not None:
         values = rng.integers(-min(bound, 15), min(bound, 15) + 1, shape).astype(np.float32)
+    elif role.share is not None:
+        values = old_values(shape, rng) if role.share == "start" else powers(shape, rng)
     else:
         values = rng.standard_normal(shape).astype(np.float32)
     if dtype in ("f32", "bf16"):
@@ -262,6 +274,8 @@ def _quantized(fmt: BlockFormat, shape: tuple[int, ...], role: Role, rng: Genera
         scales = fmt.layout.to_buffer(stored)
     packed = pack(codes, fmt.bits).reshape(fmt.codes_shape(shape))
     tensor_scale = None if fmt.tensor_scale is None else _tensor_scale(fmt, shape, rng)
+    if tensor_scale is not None and role.share is not None:
+        tensor_scale = np.asarray(np.abs(powers(tensor_scale.shape, rng)))
     return Quantized(packed, scales, tensor_scale, fmt, shape)
 
 

@@ -22,6 +22,7 @@ from fp4rt.plan import (
     MAP_DTYPES,
     PARAM_KINDS,
     PLAN_FIELDS,
+    PLAN_OPTIONS,
     WORKSPACE,
     Grid,
     Init,
@@ -189,7 +190,7 @@ def parse(value: Json) -> Manifest:
         )
     f = node.fields(
         ("schema", "name", "target", "toolchain", "files", "kernel", "constraints", *PLAN_FIELDS),
-        ("plan_constraints", "variants", "prepared", "sources", "shared"),
+        ("plan_constraints", "variants", "prepared", "sources", "shared", *PLAN_OPTIONS),
     )
     kernel = parse_kernel(f["kernel"])
     manifest = Manifest(
@@ -252,7 +253,7 @@ def dump_prepared(each: Prepared) -> dict[str, Json]:
 
 
 def _parse_prepared(node: Node) -> Prepared:
-    f = node.fields(("arg", "bytes", "unfit", *PLAN_FIELDS, "variants"))
+    f = node.fields(("arg", "bytes", "unfit", *PLAN_FIELDS, "variants"), PLAN_OPTIONS)
     variants = tuple(_parse_variant(n) for n in f["variants"].items())
     return Prepared(f["arg"].string(), f["bytes"].expr(), f["unfit"].expr(), parse_plan(f), variants)
 
@@ -268,7 +269,7 @@ def _hash(name: str, text: str) -> str:
 
 
 def _parse_variant(node: Node) -> Variant:
-    f = node.fields(("name", "when", *PLAN_FIELDS), ("constraints",))
+    f = node.fields(("name", "when", *PLAN_FIELDS), ("constraints", *PLAN_OPTIONS))
     return Variant(f["name"].string(), f["when"].expr(), parse_plan(f), _constraints(f, "constraints"))
 
 

@@ -27,6 +27,8 @@ WORKSPACE = ".workspace"
 #: What a plan calls what was made once for a prepared argument, by its name.
 PREPARED = ".prepared"
 PLAN_FIELDS = ("workspace", "init", "launches", "tensor_maps")
+#: Those that need not be there.
+PLAN_OPTIONS = ("unordered",)
 
 
 def prepared_buffer(arg: str) -> str:
@@ -142,12 +144,16 @@ class Init:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How one call runs: workspace bytes, what is filled before, launches in order, and the maps they use."""
+    """How one call runs: workspace bytes, what is filled before, launches in order, and the maps they use.
+
+    `unordered`: outputs to which parts of sums are added in memory, in whatever order they come.
+    """
 
     launches: tuple[Launch, ...]
     tensor_maps: tuple[TensorMap, ...] = ()
     workspace: Expr = 0
     init: tuple[Init, ...] = ()
+    unordered: tuple[str, ...] = ()
 
     def tensor_map(self, name: str) -> TensorMap:
         """The tensor map of that name; KeyError if there is none."""
@@ -212,6 +218,7 @@ def parse_plan(f: Mapping[str, Node]) -> Plan:
         init=tuple(_parse_init(n) for n in f["init"].items()),
         launches=tuple(_parse_launch(n) for n in f["launches"].items()),
         tensor_maps=tuple(_parse_map(n) for n in f["tensor_maps"].items()),
+        unordered=tuple(n.string() for n in f["unordered"].items()) if "unordered" in f else (),
     )
 
 
@@ -232,6 +239,7 @@ def dump_plan(plan: Plan) -> dict[str, Json]:
         ],
         "launches": [_dump_launch(launch) for launch in plan.launches],
         "tensor_maps": [_dump_map(m) for m in plan.tensor_maps],
+        **({"unordered": list(plan.unordered)} if plan.unordered else {}),
     }
 
 

@@ -413,7 +413,8 @@ def schedules() -> Iterator[Construct]:
     )
     for field in fields:
         aligned = {"dims": "M, N = 512, K"} if field == "store tma" else {}  # TMA must be able to store every tile
-        yield product(f"`{field}`", schedule=f"{{ {field} }}", **aligned)
+        adds = {"store": "c = c + a @ b.T", "out": "inout c : f32[M, N]"} if field == "reduce atomic" else {}
+        yield product(f"`{field}`", schedule=f"{{ {field} }}", **aligned, **adds)
     yield product("`when` on a dynamic dim", schedule="when M <= 128 { stages 3 }")
 
 

@@ -37,7 +37,6 @@ PLACES = {
     "`use_them`": ("functions of one's own (`use_them`)",),
     "| `split_k` |": ("`split_k 4`",),
     "| `swap_ab` |": ("`swap_ab yes`",),
-    "| `reduce` |": ("`reduce atomic`",),
     "| `store` |": ("`store tma`", "`store direct`"),
 }
 

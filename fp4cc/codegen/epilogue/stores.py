@@ -201,7 +201,7 @@ def _leave(lowered: LoweredKernel, output: EpilogueOutput) -> Fragment:
         return (_rows_out(lowered, output),)
     if store.via == "tma":
         return fragment(_tma(lowered, output))
-    copy = Call("copy_rows_out", (_slab(output), *_place(lowered, output)))
+    copy = Call("add_rows_to" if store.adds else "copy_rows_out", (_slab(output), *_place(lowered, output)))
     if store.via == "direct":
         return (copy,)
     conditions = [] if store.flag is None else [f"{store.flag} != 0"]
@@ -278,7 +278,9 @@ def _registers(lowered: LoweredKernel, output: EpilogueOutput, values: str) -> F
         address, valid = _address(lowered, output, _number(output)), f"{_number(output)} >= 0"
     return fragment(
         f"{words} = [pack_{output.dtype}([x] * {_PER_WORD[width]}) for x in {values}]",
-        Call("store_elements", (address, pitch, words, bits, "n_size - column", valid)),
+        Call("store_elements", (address, pitch, words, bits, "n_size - column", valid))
+        if not output.store.adds
+        else Call("add_elements", (address, pitch, words, "n_size - column", valid)),
     )
 
 

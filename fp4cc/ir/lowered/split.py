@@ -20,12 +20,14 @@ class Split:
 
     `threads` have the sums of a part in registers, `sums` each. The CTA that arrives last at a tile adds up all parts
     in their order and runs the epilogue. Which steps a part has follows from sizes and plan, never from the grid.
+    `adds`: every part runs the epilogue by itself and adds what comes of it to the output, so that none waits or joins.
     """
 
     parts: Expr
     steps: Expr
     threads: int
     sums: int
+    adds: bool = False
 
     @property
     def part_bytes(self) -> int:

@@ -26,8 +26,8 @@ _HOPPER: dict[str, tuple[tuple[Values, ...], str]] = {
     ),
     "reduce": (
         (("ordered",),),
-        "parts of K are added up in their order, so that the bits never depend on who comes first; sums by atomics are "
-        "not built yet",
+        "with weights in registers and with few rows, parts of K meet in their order; atomics add them where both "
+        "operands cross shared memory",
     ),
     "store": (
         (("auto",),),

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fp4cc.diagnostics import Diagnostic, DiagnosticError, error
-from fp4cc.ir.kernel import Attr, Expr, Kernel, Schedule
+from fp4cc.ir.kernel import Expr, Kernel, Schedule
 from fp4cc.ir.lowered import Problem
 from fp4cc.ir.sizes import Sizes, approximate, ceildiv, fold, free_names, mul
 from fp4cc.passes.choice.estimate import Estimate, Option, Shape, Traffic, estimate
@@ -78,8 +78,6 @@ def read(schedule: Schedule | None, tile_k: int, target: Target) -> Request:
     stages = _count(schedule, "stages")
     accumulators = _one_of(schedule, "accumulators", (1, 2), errors)
     band = asked_band(schedule)
-    _not_built(schedule, "reduce", ("ordered",), "reducing with atomics", "parts are added up in their order, so that "
-               "the bits never depend on who comes first", errors)  # fmt: skip
     if "convert" in schedule.fields:
         errors.append(
             error("FP5013", f"`convert` cannot be chosen on {target.name}", schedule.field_spans["convert"],
@@ -311,13 +309,3 @@ def _one_of(schedule: Schedule, field: str, legal: tuple[int, ...], errors: list
               help=f"write `{field} {legal[-1]}`")
     )  # fmt: skip
     return None
-
-
-def _not_built(
-    schedule: Schedule, field: str, harmless: tuple[Attr, ...], what: str, why: str, errors: list[Diagnostic]
-) -> None:
-    if schedule.fields.get(field, harmless)[0] not in harmless:
-        errors.append(
-            error("FP5013", f"{what} is not built yet", schedule.field_spans[field], f"`{field}`",
-                  notes=[why], help=f"remove `{field}`")
-        )  # fmt: skip

@@ -45,7 +45,10 @@ def _why(program: EpilogueProgram, output: EpilogueOutput, arg: Arg) -> Iterator
     """The rule that is not met, and what would meet it."""
     space = program.problem
     pitch = "TMA stores to rows that start on 16 bytes"
-    if space.groups is not None:
+    if output.store.adds:
+        yield "parts of K add their sums by an atomic for each element, which `reduce atomic` asks for"
+        yield "write `reduce ordered`"
+    elif space.groups is not None:
         yield "TMA clips at the end of a tensor, and a tile of rows in groups ends where its group does"
     elif output.quantize is not None and output.quantize.line_bytes % 16:
         yield f"32 codes of a row are {output.quantize.line_bytes} bytes, and TMA stores boxes of whole 16 bytes"

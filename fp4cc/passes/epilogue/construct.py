@@ -136,6 +136,11 @@ class Construct:
 
     def explained(self, output: EpilogueOutput, program: EpilogueProgram) -> tuple[str, str]:
         """How an output reaches memory, and why: two phrases for `explain`."""
+        if output.store.adds:
+            return (
+                "atomics that add",
+                "`reduce atomic`: `red.add.f32` for each element, in no order; nothing is read of it",
+            )
         if program.by_lanes:
             return "16 bytes a lane", "each lane has all that it needs of its 32 columns, and 128 columns fill sectors"
         if output.store.via == "direct" and output.store.buffer is None:

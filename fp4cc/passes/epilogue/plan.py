@@ -15,6 +15,7 @@ from fp4cc.ir.kernel import Expr, Kernel, Schedule, Value
 from fp4cc.ir.lowered import KernelParam, NamedBarrier, SmemBuffer
 from fp4cc.ir.lowered_epilogue import EpilogueInput, EpilogueOutput, EpilogueProgram, EpilogueStatement, Scope, Space
 from fp4cc.ir.sizes import Sizes
+from fp4cc.passes.epilogue.adding import adding, adds_atomically
 from fp4cc.passes.epilogue.asked import asked_store, not_by_tma
 from fp4cc.passes.epilogue.blocks import panel
 from fp4cc.passes.epilogue.by_lanes import by_lanes
@@ -50,6 +51,7 @@ def plan_epilogue(
     block that decides, which may ask how results are stored.
     """
     way = asked_store(schedule)
+    frame = adding(frame) if adds_atomically(schedule) else frame
     found = _planned(frame, sizes, tile_n, limit, (DIRECT, DIRECT) if way == "direct" else LEVELS)
     if schedule is not None and way == "tma":
         _raise(not_by_tma(found.program, schedule))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from fp4cc.diagnostics import Diagnostic, error
 from fp4cc.ir.kernel import Arg, Expr, Scalar, Value
@@ -55,6 +56,8 @@ class Stores(Construct):
         strides = element_strides(arg, planning.space, sizes)
         row_legal = holds_if_divides(16 // ELEMENT_BYTES[dtype], strides.row, planning.kernel.constraints, sizes)
         ordered = in_order(arg, strides.column, planning.space)
+        adds = planning.frame.adds
+        store = plan_store(arg, dtype, None if adds else row_legal, ordered, planning.level, planning.space)
         return EpilogueOutput(
             arg=arg.name,
             param_name=f"{arg.name}_ptr",
@@ -64,7 +67,7 @@ class Stores(Construct):
             batch_stride=strides.batch,
             row_stride=strides.row,
             column_stride=strides.column,
-            store=plan_store(arg, dtype, row_legal, ordered, planning.level, planning.space),
+            store=replace(store, adds=adds),
         )
 
     def output_params(self, output: EpilogueOutput) -> Sequence[KernelParam]:

@@ -28,13 +28,15 @@ class Frame:
     """What the epilogue sees: the typed kernel with each `unzip` on what it halves, and the halves' axis as N.
 
     `accumulators` are indices in `kernel.values`. `group`: they are the halves of interleaved ones, which take turns in
-    so many columns (None: no accumulator is unzipped).
+    so many columns (None: no accumulator is unzipped). `adds`: what is
+    stored is added to what is in memory, atomically.
     """
 
     kernel: Kernel
     problem: Space
     accumulators: tuple[int, ...]
     group: int | None = None
+    adds: bool = False
 
 
 def find_products(kernel: Kernel, sizes: Sizes, columns: int) -> tuple[Problem, Frame]:

@@ -16,12 +16,19 @@ from fp4rt.plan import WORKSPACE
 #: Where the threads that have sums meet, before and after one of them counts the arrival of their part.
 _BARRIER = "SPLIT_BARRIER"
 _ALIGNMENT = 256
+_ADDED = (
+    "a CTA makes one part of a tile, runs the epilogue and adds what comes of it to the output by atomics: no "
+    "workspace, and bits that depend on the order where sums are not exact"
+)
 
 
-def plan_split(parts: Expr, k_tiles: Expr, threads: int, sums: int, *, filled: bool = False) -> Split | None:
+def plan_split(
+    parts: Expr, k_tiles: Expr, threads: int, sums: int, *, filled: bool = False, adds: bool = False
+) -> Split | None:
     """How K is shared; None where a CTA has all of it.
 
-    `filled`: in no more parts than have steps. 5 steps in 4 parts are 2, 2 and 1; K of 0 is one part.
+    `filled`: in no more parts than have steps. 5 steps in 4 parts are 2, 2 and 1; K of 0 is one part. `adds`: each part
+    adds to the output by itself.
     """
     if parts == 1:
         return None
@@ -29,7 +36,7 @@ def plan_split(parts: Expr, k_tiles: Expr, threads: int, sums: int, *, filled: b
     if filled:
         steps = fold("max", steps, 1)
         parts = fold("max", fold("ceildiv", k_tiles, steps), 1)
-    return None if parts == 1 else Split(parts, steps, threads, sums)
+    return None if parts == 1 else Split(parts, steps, threads, sums, adds)
 
 
 def over_parts(walk: Walk, split: Split | None) -> Walk:
@@ -46,14 +53,14 @@ def split_sizes(split: Split | None) -> list[Size]:
 
 def split_barriers(split: Split | None, role: RoleName) -> tuple[NamedBarrier, ...]:
     """Where those threads of a role meet."""
-    if split is None:
+    if split is None or split.adds:
         return ()
     return (NamedBarrier(_BARRIER, 5, role, "of the threads with a part's sums"),)
 
 
 def split_words(split: Split | None) -> tuple[SmemBuffer, ...]:
     """What it takes of shared memory."""
-    if split is None:
+    if split is None or split.adds:
         return ()
     return (SmemBuffer(SPLIT_WORDS, 0, 8, 1, 8, "whether a part of K was the last of its tile to arrive"),)
 
@@ -62,7 +69,7 @@ def with_parts(
     program: EpilogueProgram, tiles: Expr, split: Split | None
 ) -> tuple[EpilogueProgram, tuple[KernelParam, ...]]:
     """The program with partial sums and arrivals in its workspace, and the parameters. `tiles`: not counting parts."""
-    if split is None:
+    if split is None or split.adds:
         return program, ()
     several: Expr = fold("lt", 1, split.parts)
     start = _aligned(program.workspace)
@@ -91,10 +98,11 @@ def explain_split(lowered: LoweredKernel, alternatives: tuple[str, ...] = ()) ->
     if split.may_be_whole:
         by_size = f"{', '.join(map(str, PARTS))} parts, by a call's sizes"
         chosen = f"{asked} parts, fewer where K has fewer steps" if isinstance(asked, int) else by_size
-    why = (
+    joined = (
         f"a CTA makes one part of a tile; the last to arrive adds up all, in their order, and runs the epilogue: "
         f"{split.part_bytes} bytes of f32 sums in the workspace for each part of a tile"
     )
+    why = _ADDED if split.adds else joined
     if split.may_be_whole and not isinstance(asked, int):
         why = f"as many as take the least time in the model; {why}"
     yield Decision("split of K", chosen, why, alternatives, "schedule" if lowered.schedule is not None else "compiler")

@@ -71,10 +71,13 @@ class ReferenceExecutable:
         """A launcher that evaluates the kernel each time; streams mean nothing here."""
         return lambda _stream: self._run(call)
 
-    def ranges(self, call: Call) -> dict[str, Range | None]:
-        """For each output of a call what else a right kernel may give there (`fp4rt.reference.bounds`)."""
+    def ranges(self, call: Call, unordered: frozenset[str] = frozenset()) -> dict[str, Range | None]:
+        """For each output of a call what else a right kernel may give there (`fp4rt.reference.bounds`).
+
+        `unordered`: the outputs to which parts of K are added in any order.
+        """
         environment = self._environment(call)
-        known = ranges(self._kernel, environment, evaluate(self._kernel, environment))
+        known = ranges(self._kernel, environment, evaluate(self._kernel, environment), unordered)
         return {store.arg: known[store.value] if store.at is None else None for store in self._kernel.stores}
 
     def _environment(self, call: Call) -> Environment:

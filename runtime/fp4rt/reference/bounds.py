@@ -28,6 +28,8 @@ from fp4rt.typed import TypedKernel, Value
 _UNIT = 2.0**-24
 #: Roundings besides those of the additions: of factors that are multiplied in after or between partial sums.
 _FACTORS = 4
+#: The most parts of K that are added by themselves, each of which is rounded once more where it is added.
+_PARTS = 16
 #: Half of f32's largest number: what magnitudes, which are rounded too, may not pass if no partial sum may.
 _LARGEST = 2.0**127
 
@@ -35,10 +37,18 @@ _LARGEST = 2.0**127
 Range: TypeAlias = "Interval | QuantizedRange"
 
 
-def ranges(kernel: TypedKernel, env: Environment, values: list[Operand]) -> list[Range | None]:
-    """For each value of a kernel what it can be; None where there is nothing but the value itself."""
+def ranges(
+    kernel: TypedKernel, env: Environment, values: list[Operand], unordered: frozenset[str] = frozenset()
+) -> list[Range | None]:
+    """For each value of a kernel what it can be; None where there is nothing but the value itself.
+
+    `unordered`: outputs to which parts of K are added in any order. Of n additions to c and parts p_i each is within
+    gamma(n) (|c| + sum |p_i|) of the true sum: the share of the p_i, and the rounding of the factors of each, is in the
+    interval of their products, that of c is added at the end.
+    """
     found: list[Range | None] = []
-    carrier = _Carrier(kernel, env, values, found)
+    stored = {store.value for store in kernel.stores if store.arg in unordered}
+    carrier = _Carrier(kernel, env, values, found, _PARTS + len(kernel.values) if stored else 0)
     for index, value in enumerate(kernel.values):
         if value.op == "matmul":
             found.append(carrier.product(index))
@@ -46,6 +56,8 @@ def ranges(kernel: TypedKernel, env: Environment, values: list[Operand]) -> list
             found.append(carrier.carried(index))
         else:
             found.append(None)
+        if index in stored:
+            found[index] = carrier.added(index)
     return found
 
 
@@ -55,6 +67,20 @@ class _Carrier:
     env: Environment
     values: list[Operand]
     found: list[Range | None]
+    roundings: int = 0  # of parts of products that are added apart
+
+    def added(self, index: int) -> Range | None:
+        """The sum of an output's old value and of what parts add to it."""
+        known = self.found[index]
+        if not isinstance(known, Interval):
+            return known
+        old = (self.values[i] for i in self.kernel.values[index].operands if self.found[i] is None)
+        start = sum(np.abs(x.align(known.axes).astype(np.float64)) for x in old if isinstance(x, Tensor))
+        room = 2 * (_PARTS + 1) * _UNIT * start
+        with np.errstate(all="ignore"):
+            ends = (_outward(known.low.data - room, down=True), _outward(known.high.data + room, down=False))
+        low, high = (Tensor(end, known.axes) for end in ends)
+        return interval(low, high, known.reasons)
 
     def product(self, index: int) -> Range | None:
         """A product's sums. Those that are added up may be one accumulator: they share depth and exactness."""
@@ -71,9 +97,11 @@ class _Carrier:
             fast = value.attrs.get("accumulate") == "fast"
             if fast:
                 exact = exact & (products.fast_exact(parts) | ~np.isfinite(total))
+            if self.roundings:
+                exact = exact & ((total == 0) | ~np.isfinite(total))
             if exact.all():
                 return None
-            depth = sum(part.depth for part in parts) + _FACTORS
+            depth = sum(part.depth for part in parts) + _FACTORS + self.roundings
             gamma = depth * _UNIT / (1 - depth * _UNIT)
             loss = 2 * gamma + (products.FAST_LOSS if fast else 0.0)
             room = np.where(exact, 0.0, loss * own.magnitudes() + depth * 2.0**-149)

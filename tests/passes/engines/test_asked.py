@@ -16,8 +16,8 @@ HEAD = "kernel gemm(M, N, K) {{ in a : {a}[M, K]; in b : {b}[N, K]; out c : bf16
 HOPPER = {"wgmma": ("nvfp4", "nvfp4"), "wgmma_rs": ("bf16", "nvfp4")}
 #: A value of each field that no engine of the target takes.
 REFUSED = {
-    "sm_90a": ["cta_group 2", "accumulators 2", "swap_ab yes", "reduce atomic"],
-    "sm_100a": ["reduce atomic"],
+    "sm_90a": ["cta_group 2", "accumulators 2", "swap_ab yes"],
+    "sm_100a": ["convert once"],
 }
 #: What asks an engine of sm_90a for what it does anyway.
 HARMLESS = ["cta_group 1", "accumulators auto", "accumulators 1", "swap_ab no", "swap_ab auto", "reduce ordered",
@@ -36,7 +36,7 @@ def lowered(fields: str, a: str, b: str, target: str = "sm_90a", when: str = "")
         *(("sm_90a", types, field) for types in HOPPER.values() for field in REFUSED["sm_90a"]),
         *(("sm_100a", (a, "nvfp4"), field) for a in ("nvfp4", "bf16") for field in REFUSED["sm_100a"]),
         *(("sm_100a", ("ds_act", "ds_weight"), field)
-          for field in ("raster 4", "reduce atomic", "cta_group 2", "store tma")),
+          for field in ("raster 4", "cta_group 2", "store tma")),
     ],
 )  # fmt: skip
 def test_a_refusal_names_the_field_and_the_reason(target: str, types: tuple[str, str], field: str) -> None:
@@ -153,3 +153,11 @@ def test_the_workspace_is_that_of_the_parts() -> None:
     ctas, counts = 3 * 2 * 2, 256
     assert evaluate(plan.epilogue.workspace, {"M": 600, "N": 200, "K": 2048}) == counts + ctas * 4 * 128 * 128 * 4
     assert evaluate(plan.epilogue.workspace, {"M": 600, "N": 200, "K": 200}) == 0
+
+
+@pytest.mark.parametrize("field", ["store direct", "store auto"])
+def test_a_way_to_store_that_moves_a_kernel_to_another_engine_is_said(field: str) -> None:
+    plan = lowered(field, "bf16", "nvfp4")
+    said = [d for d in plan.decisions if (d.what, d.chosen_by) == ("engine", "schedule")]
+    assert plan.engine is not None
+    assert bool(said) == (plan.engine.name != "wgmma_rs") == (field != "store auto")

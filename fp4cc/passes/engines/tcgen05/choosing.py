@@ -85,19 +85,21 @@ def _alone(request: Request, widths: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(n for n in widths if n % 64 == 0)
 
 
-def choose(plain: Work, target: Target, case: Case) -> tuple[Work, Choice]:
-    """The operands, the tile and the cluster: those asked for, those of the table, or those of the best estimate."""
+def choices(plain: Work, target: Target, case: Case) -> list[tuple[Work, Choice]]:
+    """The operands, the tile and the cluster: those asked for, those of the table, or those of the best estimate.
+
+    Where operands may be swapped or not, both ways, the better one first: what else a block asks may refuse one.
+    """
     if plain.promotion is not None:
         refuse_split(plain, case.schedule)
-        return plain, promoted_choice(plain, case.schedule, target)
+        return [(plain, promoted_choice(plain, case.schedule, target))]
     request = read(case.schedule, tile_k(plain.shared[0].pair, target), target)
     if isinstance(case.pick, Picked):  # what else there was is in the table
         work, offer, option, asked = case.pick.work, case.pick.offer, case.pick.option, case.pick.parts
         shape, _ = assumed_shape(work.problem, case.when, case.at)
         traffic = replace(offer.traffic, global_bytes=global_bytes(work.parts, work.shared, shape))
-        return work, _chosen(
-            work, target, case, request, offer, [Ranked(option, estimate(option, shape, traffic, target))], asked
-        )
+        ranked = [Ranked(option, estimate(option, shape, traffic, target))]
+        return [(work, _chosen(work, target, case, request, offer, ranked, asked))]
     found: list[tuple[Work, Choice]] = []
     refused: list[DiagnosticError] = []
     at = None if case.schedule is None else case.schedule.field_spans.get("swap_ab")
@@ -113,7 +115,7 @@ def choose(plain: Work, target: Target, case: Case) -> tuple[Work, Choice]:
             refused.append(failed)
     if not found:
         raise refused[0]
-    return min(found, key=lambda each: each[1].ranked[0].estimate.clocks * (_GAIN if each[0].swapped else 1.0))
+    return sorted(found, key=lambda each: each[1].ranked[0].estimate.clocks * (_GAIN if each[0].swapped else 1.0))
 
 
 def _orders(plain: Work, case: Case, request: Request) -> tuple[bool, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fp4cc.diagnostics import DiagnosticError
-from fp4cc.ir.kernel import Kernel
+from fp4cc.ir.kernel import Kernel, Schedule
 from fp4cc.ir.lowered import (
     Cluster,
     Decision,
@@ -29,7 +29,7 @@ from fp4cc.passes.choice.split import in_parts, split_blocks
 from fp4cc.passes.choice.stages import choose_stages, fewer_stages
 from fp4cc.passes.engines.tcgen05.choosing import (
     SWAPPED_ROWS,
-    choose,
+    choices,
     explain_operands,
     make_offer,
     plain_work,
@@ -50,6 +50,7 @@ from fp4cc.passes.engines.tcgen05.promoted import (
 )
 from fp4cc.passes.engines.tcgen05.tensor_maps import mainloop_maps
 from fp4cc.passes.engines.tcgen05.work import Choice, Offer, Picked, Work
+from fp4cc.passes.epilogue.adding import adds_atomically
 from fp4cc.passes.epilogue.plan import plan_epilogue
 from fp4cc.passes.feeds.converters import plan_conversions, plan_converters
 from fp4cc.passes.feeds.promoted_scales import is_promoted
@@ -165,7 +166,17 @@ def _conversions(work: Work, steps: Sequence[Steps]) -> tuple[list[Steps], Needs
 
 
 def _lower_with(work: Work, target: Target, case: Case) -> LoweredKernel:
-    work, choice = choose(work, target, case)
+    """The plan of the best choice that can be built. Raises DiagnosticError with what is wrong with the best of all."""
+    refused: list[DiagnosticError] = []
+    for own, choice in choices(work, target, case):
+        try:
+            return _lowered(own, choice, target, case)
+        except DiagnosticError as failed:
+            refused.append(failed)
+    raise refused[0]
+
+
+def _lowered(work: Work, choice: Choice, target: Target, case: Case) -> LoweredKernel:
     promotion, problem, sizes, memory = work.promotion, work.problem, work.sizes, choice.memory
     promoted = promotion is not None
     mmas, tmem = tuple(step.mmas for step in memory.steps), memory.tmem
@@ -174,7 +185,7 @@ def _lower_with(work: Work, target: Target, case: Case) -> LoweredKernel:
         tmem = released(tmem, tile.n, work.frame.group)
     cluster = Cluster(choice.option.cluster_m, choice.option.cluster_n)
     epilogue = plan_epilogue(work.frame, sizes, tile.n, schedule=case.schedule)
-    split = _split(work, choice, tile)
+    split = _split(work, choice, tile, case.schedule)
     staging = (*promoted_buffers(promotion), *split_words(split), *epilogue.staging)
     ring = acc_ring_stages(tmem, tile.n)
     stages = _stages(work, choice, ring, staging, target)
@@ -226,11 +237,12 @@ def _lower_with(work: Work, target: Target, case: Case) -> LoweredKernel:
     return replace(lowered, decisions=_decisions(lowered, choice, target, swapped=work.swapped))
 
 
-def _split(work: Work, choice: Choice, tile: Tile) -> Split | None:
+def _split(work: Work, choice: Choice, tile: Tile, schedule: Schedule | None) -> Split | None:
     """How K is shared by clusters; a thread has the sums of a row in all accumulators."""
     k_tiles = ceildiv(work.problem.products[0].k, tile.k)
     sums = len(work.problem.accumulators) * tile.n
-    return plan_split(choice.parts, k_tiles, 32 * EPILOGUE_WARPS, sums, filled=True)
+    adds = adds_atomically(schedule)
+    return plan_split(choice.parts, k_tiles, 32 * EPILOGUE_WARPS, sums, filled=True, adds=adds)
 
 
 def _params(

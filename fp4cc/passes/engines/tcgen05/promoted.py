@@ -87,7 +87,7 @@ def _check_schedule(schedule: Schedule | None) -> None:
     for field, values in schedule.fields.items() if schedule else ():
         span = schedule.field_spans[field] if schedule else None
         legal = {"tile": (ROWS, COLUMNS, STEP), "cluster": (1, 1), "cta_group": (1,)}.get(field)
-        if span is None or field in ("stages", "swap_ab", "split_k") or values == legal:
+        if span is None or field in ("stages", "swap_ab", "split_k", "reduce") or values == legal:
             continue
         wanted = "leave it out" if legal is None else f"write `{field} {' x '.join(map(str, legal))}`"
         errors.append(

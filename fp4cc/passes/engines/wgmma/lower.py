@@ -56,6 +56,7 @@ from fp4cc.passes.engines.wgmma.memory import (
     plan_smem,
 )
 from fp4cc.passes.engines.wgmma.operands import Steps, plan_steps, promoted_steps
+from fp4cc.passes.epilogue.adding import adds_atomically
 from fp4cc.passes.epilogue.blocks import TooNarrow, whole_panels
 from fp4cc.passes.epilogue.memory import STAGING_LIMIT
 from fp4cc.passes.epilogue.plan import plan_epilogue
@@ -89,7 +90,7 @@ ALIGNMENT = 1024
 #: CTAs along M and N.
 CLUSTERS = ((1, 1), (2, 1))
 #: What a block may choose.
-OWN_FIELDS = ("tile", "cluster", "stages", "split_k", "raster", "store")
+OWN_FIELDS = ("tile", "cluster", "stages", "split_k", "raster", "store", "reduce")
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +196,8 @@ def _lower_with(work: _Work, case: Case, required: tuple[Constraint, ...]) -> Lo
     asked = _parts(work, case)
     parts = parts_of(asked, work.clocks)
     k_tiles = ceildiv(mainloops[0].products[0].k, mainloops[0].tile_k)
-    split = plan_split(parts, k_tiles, 32 * CONSUMERS, len(problem.accumulators) * tile.n)
+    adds = adds_atomically(schedule)
+    split = plan_split(parts, k_tiles, 32 * CONSUMERS, len(problem.accumulators) * tile.n, adds=adds)
     buffers = (*factors, *split_words(split), *epilogue.staging)
     stages = _stages(work, schedule, mainloops, engine, buffers)
     walk = plan_walk(problem, tile, cluster, asked_band(schedule))

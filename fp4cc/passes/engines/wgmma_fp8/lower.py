@@ -41,6 +41,7 @@ from fp4cc.passes.engines.wgmma_fp8.memory import (
     staging_limit,
 )
 from fp4cc.passes.engines.wgmma_fp8.shape import STEP_CLOCKS, Shape, asked_wrongly, clocks, possible
+from fp4cc.passes.epilogue.adding import adds_atomically
 from fp4cc.passes.epilogue.blocks import whole_panels
 from fp4cc.passes.epilogue.memory import STAGING_LIMIT
 from fp4cc.passes.epilogue.plan import plan_epilogue
@@ -192,7 +193,8 @@ def _lower_with(work: _Work, case: Case, required: tuple[Constraint, ...]) -> Lo
     epilogue = plan_epilogue(work.fast.frame, work.sizes, tile.n, min(STAGING_LIMIT, limit), schedule)
     parts = parts_of(_parts(work, case), partial(work.clocks, shape))
     k_tiles = ceildiv(problem.products[0].k, FP8_TILE_K)
-    split = plan_split(parts, k_tiles, _WARP * MMA_WARPS, engine.columns(tile.n) // 2)
+    adds = adds_atomically(schedule)
+    split = plan_split(parts, k_tiles, _WARP * MMA_WARPS, engine.columns(tile.n) // 2, adds=adds)
     others = (*factors, *split_words(split), *epilogue.staging)
     fits = fitting(engine, tile.n, others)
     stages = choose_stages(kernel, schedule, lambda _: fits, SM90A.stages_max, least=1)

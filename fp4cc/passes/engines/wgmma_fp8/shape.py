@@ -20,7 +20,7 @@ from fp4cc.passes.choice.split import meeting_clocks, split_refusals
 from fp4cc.targets.sm90 import SM90A
 
 #: What a block may choose.
-OWN_FIELDS = ("tile", "cluster", "stages", "split_k", "raster", "store")
+OWN_FIELDS = ("tile", "cluster", "stages", "split_k", "raster", "store", "reduce")
 
 
 @dataclass(frozen=True, slots=True)
