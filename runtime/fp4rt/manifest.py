@@ -98,9 +98,9 @@ class Prepared:
 class Manifest:
     """One compiled kernel. `plan` applies where no variant does; a plan without launches runs on the reference only.
 
-    `constraints` hold at every call; `plan_constraints` only where `plan` applies. `files` maps base names to sha256.
-    `shared` has the sizes with names that expressions of plans and conditions of variants may use beside the dims.
-    `sources` does the same for the files that the spec uses (`use "x.fp4"`), by their paths from its folder.
+    `constraints` hold at every call; `plan_constraints` only where `plan` applies. `shared` has sizes with names, for
+    expressions of plans and conditions of variants. `files` maps base names to sha256, and so does `sources` the files
+    that the spec uses (`use "x.fp4"`), by their paths from its folder.
     """
 
     name: str
@@ -125,9 +125,8 @@ class Manifest:
 
     def modules(self) -> tuple[str, ...]:
         """The stems of the cubin and PTX files the launches use, each once; those for lists of problems come last."""
-        found = self.launches()
-        over_lists = (launch.many.module for launch in found if launch.many is not None)
-        return tuple(dict.fromkeys([*(launch.module or self.name for launch in found), *over_lists]))
+        own = [launch.module or self.name for launch in self.launches()]
+        return tuple(dict.fromkeys(own + [launch.many.module for launch in self.launches() if launch.many is not None]))
 
     def plans(self) -> dict[str, Plan]:
         """Every plan by the name that a resolved one has: that of its variant, "" for the manifest's own plan."""
