@@ -15,7 +15,6 @@ from .pipeline import build, parse, run
 
 ONE, PAIR = "tile 128 x 128 x 256", "tile 256 x 256 x 256; cluster 2 x 1"
 #: One of them among the slow tests.
-ONE_FIRST = [ONE, pytest.param(PAIR, marks=pytest.mark.slow)]
 PAIR_FIRST = [pytest.param(ONE, marks=pytest.mark.slow), PAIR]
 
 FORMATS = """
@@ -58,7 +57,8 @@ def test_blocks_of_every_shape(tile: str) -> None:
             assert comparison.equal, str(comparison)
 
 
-@pytest.mark.parametrize("tile", ONE_FIRST)
+@pytest.mark.slow
+@pytest.mark.parametrize("tile", [ONE, PAIR])
 def test_blocks_of_every_shape_along_the_rows(tile: str) -> None:
     """The columns of a block lie along M: up to the 128 rows of a CTA."""
     built = build(blocks(tuple(n for n in NAMES if n != "widest"), transposed=True, tile=tile))
@@ -88,7 +88,8 @@ schedule rules on sm_100a { %s }
 """
 
 
-@pytest.mark.parametrize("tile", ONE_FIRST)
+@pytest.mark.slow
+@pytest.mark.parametrize("tile", [ONE, PAIR])
 def test_four_over_six(tile: str) -> None:
     built = build(RULES % tile)
     rng = np.random.default_rng(7)

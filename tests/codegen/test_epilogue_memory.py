@@ -57,7 +57,8 @@ def test_inputs_of_every_type(inputs: Built, dims: tuple[int, int, int, int]) ->
             assert comparison.equal, f"beta {beta}: {comparison}"
 
 
-@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (2, 3))])
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2, 3])
 def test_late_loads(inputs: Built, seed: int) -> None:
     device = EmulatorDevice(mode="delayed", seed=seed, sms=2)
     for comparison in run(inputs, {"L": 2, "M": 40, "N": 134, "K": 32}, device=device):

@@ -163,6 +163,7 @@ def test_beta_zero_does_not_read_the_old_value(batched: Built) -> None:
     assert not np.isnan(words.view(np.float32)).any()
 
 
+@pytest.mark.slow
 def test_late_stores_and_many_tiles_a_cta(batched: Built) -> None:
     device = EmulatorDevice(mode="delayed", seed=5, sms=4)
     sizes = {"L": 2, "M": 140, "N": 300, "K": 64}

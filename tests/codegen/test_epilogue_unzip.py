@@ -48,7 +48,11 @@ kernel up(L, M, N, F = N / 2) {
 """
 
 
-@pytest.mark.parametrize("group", ["1", "16", "64", "F"])
+def slow(*groups: str) -> list[Any]:
+    return [pytest.param(group, marks=pytest.mark.slow) for group in groups]
+
+
+@pytest.mark.parametrize("group", ["1", "F", *slow("16", "64")])
 def test_swiglu(group: str) -> None:
     built = build(SWIGLU.replace("GROUP", group))
     assert "silu(mul(rows, mul(product1, scale)))" in built.python
@@ -58,11 +62,8 @@ def test_swiglu(group: str) -> None:
             assert comparison.equal, f"{dims}: {comparison}"
 
 
-def slow(*groups: str) -> list[Any]:
-    return [pytest.param(group, marks=pytest.mark.slow) for group in groups]
-
-
-@pytest.mark.parametrize("group", ["1", *slow("8", "32", "128", "F")])
+@pytest.mark.slow
+@pytest.mark.parametrize("group", ["1", "8", "32", "128", "F"])
 def test_halves_of_inputs_and_random_numbers(group: str) -> None:
     built = build(INPUTS.replace("GROUP", group))
     for dims in ({"M": 160, "N": 512, "K": 64}, {"M": 32, "N": 256, "K": 32}):
@@ -70,7 +71,7 @@ def test_halves_of_inputs_and_random_numbers(group: str) -> None:
             assert comparison.equal, f"{dims}: {comparison}"
 
 
-@pytest.mark.parametrize("group", ["4", "F", *slow("1", "16", "32", "96")])
+@pytest.mark.parametrize("group", ["F", *slow("1", "4", "16", "32", "96")])
 def test_without_a_product(group: str) -> None:
     built = build(ELEMENTWISE.replace("GROUP", group))
     for dims in ({"L": 2, "M": 160, "N": 192}, {"L": 1, "M": 32, "N": 576}):

@@ -28,6 +28,7 @@ def transformed(x: Floats, signs: Floats | None, size: int) -> Floats:
     return (groups @ matrix(size) / np.sqrt(size)).reshape(x.shape).astype(np.float32)
 
 
+@pytest.mark.slow
 def test_nvfp4_step(recipe: Callable[[str], Recipe]) -> None:
     rng = np.random.default_rng(0)
     # Small multiples of 1/8: the Hadamard transform of 16 is exact, so its definition can be the model.
