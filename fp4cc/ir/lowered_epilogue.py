@@ -196,8 +196,7 @@ class StorePlan:
     hardware. `direct`: stores by the warp, from `buffer` or, without one, from registers; of rows that lanes share 16
     bytes at once, if there is no `flag` or it is 1. `either`: `flag` (an i32 parameter) is 1 where the row pitch lets
     TMA do it, else as `direct`. `engine`: what multiplies stores it from its own registers, through `buffer`, by TMA
-    or, where there is a `flag` and it is 0, from there.
-    `adds`: it is added to what is there, by an atomic for each element.
+    or, where there is a `flag` and it is 0, from there. `adds`: to what is there, each element by an atomic.
     """
 
     via: Literal["tma", "direct", "either", "engine"]

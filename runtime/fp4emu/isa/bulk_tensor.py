@@ -11,7 +11,7 @@ from fp4emu.effects import require_live, submit, submit_in_group
 from fp4emu.errors import Fault
 from fp4emu.instruction import Instruction
 from fp4emu.machine import ThreadContext, signed
-from fp4emu.memory import ALLOCATED, GLOBAL_BASE, RANK_SHIFT, WRITTEN, GlobalMemory
+from fp4emu.memory import ALLOCATED, GLOBAL_BASE, RANK_SHIFT, READ_ONLY, WRITTEN, GlobalMemory
 from fp4emu.order import tensor_maps
 from fp4emu.recording import barrier_at, note
 from fp4emu.registry import instruction
@@ -60,7 +60,8 @@ def _map(thread: ThreadContext, ins: Instruction, operand: TensorOperand) -> tup
         with nullcontext() if order is None else order.aside():
             tmap = tma.decode_map(_read_map(thread, address))
     if order is not None:
-        tensor_maps.read(order, address)
+        fixed = bool(thread.memory.state[address - GLOBAL_BASE] & READ_ONLY)
+        tensor_maps.read(order, address, fixed=fixed)
     dims = int(ins.mod("dim")[0])
     if dims != tmap.rank:
         raise Fault(f"a .{dims}d instruction with a tensor map of rank {tmap.rank}")

@@ -50,8 +50,8 @@ def acquired(warp: WarpClock, word: int, address: int) -> None:
     warp.update(word, change)
 
 
-def read(observer: Observer, address: int) -> None:
-    """Whoever acts issues a copy by the tensor map at an address of global memory."""
+def read(observer: Observer, address: int, *, fixed: bool = False) -> None:
+    """Whoever acts issues a copy by the tensor map at an address; `fixed`: that of a parameter, or constant."""
     agent, shadow = observer.acting, observer.global_shadow
     assert isinstance(agent, Lanes)
     assert shadow is not None
@@ -59,7 +59,7 @@ def read(observer: Observer, address: int) -> None:
     where = shadow.at(slice(start, start + USED_BYTES))
     clock = agent.warp.of(agent.word.bit_length() - 1)
     numbers = shadow.writes(where)
-    if not numbers.any() and (clock.maps is None or address not in dict(clock.maps.acquired)):
+    if not fixed and not numbers.any() and (clock.maps is None or address not in dict(clock.maps.acquired)):
         text = f"no acquire fence of the tensor map at {address:#x}, which the host wrote to global memory"
         observer.fail("host-map", f"{text}: {who(agent)}", HOST_HINT)
     for number in distinct(numbers):
