@@ -19,6 +19,13 @@ from fp4rt.recipes import RECIPES
 
 pytestmark = pytest.mark.gpu
 
+
+@pytest.fixture(autouse=True)
+def _compiled_afresh() -> None:
+    """torch.compile gives up on a function that it has compiled for many layers."""
+    torch._dynamo.reset()
+
+
 INFERENCE = [name for name, recipe in RECIPES.items() if recipe.kind == "inference"]
 TRAINING = [name for name, recipe in RECIPES.items() if recipe.kind == "training"]
 

@@ -42,8 +42,9 @@ def inputs(artifact: fp4rt.Artifact, name: str) -> list[dict[str, Any]]:
 
 def taken(artifact: fp4rt.Artifact, dims: dict[str, int]) -> bool:
     """Whether a call may have these sizes: some kernels take no empty rows."""
+    known = {d.name: d.value for d in artifact.manifest.kernel.dims if d.value is not None}
     try:
-        resolve(artifact.manifest, dims)
+        resolve(artifact.manifest, {**known, **dims})
     except fp4rt.ConstraintError:
         return dims["N"] > 0
     return True
