@@ -35,7 +35,8 @@ class _Setting(click.ParamType):
         if not equals or not _NAME.fullmatch(name):
             self.fail(f"{value!r} is not NAME=SIZE; write for example {self.option} M=256", param, ctx)
         if not _NUMBER.fullmatch(number):
-            self.fail(f"{number!r} is not a whole number", param, ctx)
+            again = f"; write {self.option} again for another dim" if "=" in number else ""
+            self.fail(f"{number!r} is not a whole number{again}", param, ctx)
         size = int(number[:_DIGITS])
         if not 0 <= size <= _LARGEST:
             self.fail(f"{name}={size} is outside 0 to {_LARGEST}", param, ctx)

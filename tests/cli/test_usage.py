@@ -48,6 +48,7 @@ def test_version(fp4cc: Run) -> None:
         (["emit", "GEMM", "--stage", "llvm"], "is not one of"),
         (["run", "GEMM", "--set", "M"], "is not NAME=SIZE"),
         (["run", "GEMM", "--set", "M=many"], "is not a whole number"),
+        (["run", "GEMM", "--set", "M=8,N=16"], "write --set again for another dim"),
         (["run", "GEMM", "--set", "M=-1"], "is outside"),
         (["run", "GEMM", "--set", "M=1", "--set", "M=2"], "M is given twice"),
         (["run", "GEMM", "--set", "Q=1"], "no kernel has a dimension Q"),
