@@ -98,7 +98,7 @@ def threads(g: Lockstep, ins: Instruction, mask: Mask | None, arguments: tuple[A
     """Once for each executing thread, in order of row and lane."""
     rule = ins.rule
     results = [_shape(operand, len(g.warps)) for operand in ins.operands[: rule.outputs]]
-    handler, waits = rule.handler, g.waits
+    handler, waits, once = rule.handler, g.waits, rule.once and not _apart(g, rule)
     executing = _executing(g, mask)
     for row, warp in enumerate(g.warps):
         lanes: list[int] = np.flatnonzero(executing[row]).tolist()
@@ -111,7 +111,7 @@ def threads(g: Lockstep, ins: Instruction, mask: Mask | None, arguments: tuple[A
             if g.order is not None:
                 g.order.acts(warp, 1 << lane, ins)
             values = own if uniform else [_scalar(a, lane) for a in own]
-            if rule.once and not _apart(g, rule):
+            if once:
                 if (key := tuple(values)) in done:
                     continue
                 done.add(key)

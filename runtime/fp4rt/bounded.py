@@ -34,8 +34,8 @@ def compare_within_bounds(
     """`compare_outputs`, and where buffers differ, whether a right kernel may be so far off on these inputs.
 
     `inputs` are the arguments of the call as they were before it, `unordered` the outputs to which parts of K are added
-    in any order. A comparison then has `within`, the places that
-    differ as they may, and `undecided`, those for which no bound is known, for its `reasons`.
+    in any order. A comparison then has `within`, the places that differ as they may, and `undecided`, those for which
+    no bound is known, for its `reasons`.
     """
     plain = compare_outputs(kernel, found, expected)
     if all(c.different == 0 for c in plain):

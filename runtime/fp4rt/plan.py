@@ -26,6 +26,8 @@ FILLS = ("zeros", "nan")
 WORKSPACE = ".workspace"
 #: What a plan calls what was made once for a prepared argument, by its name.
 PREPARED = ".prepared"
+#: Parts of K at most, whose sums meet, or are added in memory.
+MOST_PARTS = 16
 PLAN_FIELDS = ("workspace", "init", "launches", "tensor_maps")
 #: Those that need not be there.
 PLAN_OPTIONS = ("unordered",)

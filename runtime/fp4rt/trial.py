@@ -44,8 +44,7 @@ def run_trial(
     """Run a kernel and the reference on equal inputs and compare every output buffer.
 
     With `bounded`, inputs may be any: outputs may differ as far as the order of inexact sums allows, as those may whose
-    parts are added in any order. `inout` arguments
-    are written in place, so each of the two runs gets copies of its own.
+    parts are added in any order. `inout` arguments are written in place, so each run gets copies of its own.
     """
     from fp4rt.bounded import compare_within_bounds
     from fp4rt.compare import compare_outputs

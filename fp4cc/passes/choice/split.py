@@ -12,9 +12,8 @@ from fp4cc.ir.lowered import Problem
 from fp4cc.ir.lowered.split import PARTS
 from fp4cc.ir.sizes import fold, free_names, mul
 from fp4cc.passes.choice.cases import Candidate, Case, Fields
+from fp4rt.plan import MOST_PARTS
 
-#: Parts of K at most: the last CTA of a tile reads the sums of all of them.
-MOST_PARTS = 16
 #: More than there are parts to choose from.
 _DIGIT = 16
 #: Where parts meet: two trips to L2, and the bytes that an SM moves to or from it in a clock.

@@ -28,8 +28,7 @@ class Frame:
     """What the epilogue sees: the typed kernel with each `unzip` on what it halves, and the halves' axis as N.
 
     `accumulators` are indices in `kernel.values`. `group`: they are the halves of interleaved ones, which take turns in
-    so many columns (None: no accumulator is unzipped). `adds`: what is
-    stored is added to what is in memory, atomically.
+    so many columns (None: no accumulator is unzipped). `adds`: what is stored is added to memory, atomically.
     """
 
     kernel: Kernel

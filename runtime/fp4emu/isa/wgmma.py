@@ -6,7 +6,7 @@ issued: registers have no completion mechanism that could be delayed, so a missi
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -71,8 +71,8 @@ def mma_async(
     signs, transpose_a, transpose_b = _flags(ins, [_uniform(f) for f in flags], in_registers, first)
     observer = warp.machine.order
     operation = None if observer is None else wgmma_order.begin(observer, warp, ins)
-    with nullcontext() if observer is None else observer.under(operation):
-        left, right = _operands(warp, a, b, first, second, (width, depth), (transpose_a, transpose_b))
+    read = partial(_operands, warp, a, b, first, second, (width, depth), (transpose_a, transpose_b))
+    left, right = read() if observer is None else observer.act(operation, read)
     if signs != (1, 1):
         left, right = left * np.float32(signs[0]), right * np.float32(signs[1])
     return _result(left, right, d, ins, bool(_uniform(accumulate)), width)

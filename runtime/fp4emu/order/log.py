@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from fp4emu.errors import Fault
 from fp4emu.instruction import Instruction
@@ -13,6 +13,8 @@ from fp4emu.order.agents import CP_ASYNC, Agent, Lanes, Operation, beside, issue
 from fp4emu.order.checks import Level, Order, levels
 from fp4emu.order.clocks import CTA, SCOPES, Clock, Domain, WarpClock
 from fp4emu.order.events import Event, Events
+
+T = TypeVar("T")
 
 
 class Log:
@@ -53,20 +55,11 @@ class Log:
         reading = self.begin(warp, lane, ins)
         return reading, beside(reading)
 
-    def act(self, agent: Agent | None, effect: Callable[[], None]) -> None:
+    def act(self, agent: Agent | None, effect: Callable[[], T]) -> T:
         """An operation takes effect."""
         before, self.acting = self.acting, agent
         try:
-            effect()
-        finally:
-            self.acting = before
-
-    @contextmanager
-    def under(self, agent: Agent) -> Generator[None]:
-        """An operation takes effect."""
-        before, self.acting = self.acting, agent
-        try:
-            yield
+            return effect()
         finally:
             self.acting = before
 

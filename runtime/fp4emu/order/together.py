@@ -42,8 +42,7 @@ def access(
     writes, reads = table.writes.reshape(-1, count), table.reads.reshape(-1, count)
     if not warps.see(writes[element], rows, lanes) or not warps.see(reads[element], rows, lanes, once=not write):
         return False
-    kind = space
-    numbers = np.array([observer.number(Lanes(clock, word, ins), kind) if word else 0 for clock, word in warps.acting])
+    numbers = np.array([observer.number(Lanes(clock, word, ins), space) if word else 0 for clock, word in warps.acting])
     own = (numbers[rows] + lanes)[:, None]
     if write:
         writes[element] = own

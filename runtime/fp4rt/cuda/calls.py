@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from fp4rt import arrays
@@ -100,31 +101,36 @@ class HostCall:
     def __call__(self, stream: object | None) -> None:
         check_fork()
         handle = self._stream if stream is None else cuda.stream_handle(stream)
-        with self._packer.context.current():
-            memory = DeviceMemory(handle)
-            try:
-                self._run(memory, handle)
-            except BaseException:
-                memory.release()
-                raise
-            memory.free()
+        with self._packer.context.current(), device_memory(handle) as memory:
+            self._run(memory, handle)
 
     def _run(self, memory: DeviceMemory, handle: int) -> None:
-        cu = driver()
-        takes = self._plan.takes
-        parts = {n: v for n, v in self._call.parts.items() if n != WORKSPACE and self._call.needs(n, takes)}
-        addresses = {name: memory.allocate(v.nbytes) for name, v in parts.items()}
-        addresses[WORKSPACE] = memory.allocate(self._plan.workspace)
-        for name, v in parts.items():
-            if v.nbytes and self._call.copied_in(name):
-                check(cu.cuMemcpyHtoDAsync(addresses[name], v.address, v.nbytes, handle), "cuMemcpyHtoDAsync")
+        addresses = copy_in(memory, self._call, self._plan, handle)
         template, places, block = self._packer.block(self._plan, addresses, self._call.scalars)
         template.queue(places, (), handle, block)
-        for name in self._call.written:
-            v = self._call.parts[name]
-            if v.nbytes and name in parts:
-                check(cu.cuMemcpyDtoHAsync(v.address, addresses[name], v.nbytes, handle), "cuMemcpyDtoHAsync")
-        check(cu.cuStreamSynchronize(handle), "running the kernel")
+        copy_out(self._call, addresses, handle)
+        check(driver().cuStreamSynchronize(handle), "running the kernel")
+
+
+def copy_in(memory: DeviceMemory, call: Call, plan: Resolved, handle: int) -> dict[str, int]:
+    """Where the buffers of a call on numpy arrays lie on the device; what it reads is copied there."""
+    cu = driver()
+    parts = {n: v for n, v in call.parts.items() if n != WORKSPACE and call.needs(n, plan.takes)}
+    addresses = {name: memory.allocate(v.nbytes) for name, v in parts.items()}
+    addresses[WORKSPACE] = memory.allocate(plan.workspace)
+    for name, v in parts.items():
+        if v.nbytes and call.copied_in(name):
+            check(cu.cuMemcpyHtoDAsync(addresses[name], v.address, v.nbytes, handle), "cuMemcpyHtoDAsync")
+    return addresses
+
+
+def copy_out(call: Call, addresses: Mapping[str, int], handle: int) -> None:
+    """Queue the copies of what a call has written."""
+    cu = driver()
+    for name in call.written:
+        v = call.parts[name]
+        if v.nbytes and name in addresses:
+            check(cu.cuMemcpyDtoHAsync(v.address, addresses[name], v.nbytes, handle), "cuMemcpyDtoHAsync")
 
 
 class DeviceMemory:
@@ -152,3 +158,15 @@ class DeviceMemory:
         results = [driver().cuMemFreeAsync(pointer, self._stream) for pointer in self._held]
         self._held.clear()
         return results
+
+
+@contextmanager
+def device_memory(stream: int) -> Generator[DeviceMemory]:
+    """Allocations for the duration of a call; of one that has failed nothing more is asked."""
+    memory = DeviceMemory(stream)
+    try:
+        yield memory
+    except BaseException:
+        memory.release()
+        raise
+    memory.free()

@@ -12,7 +12,7 @@ from fp4rt import arrays
 from fp4rt.cuda import driver as cuda
 from fp4rt.cuda import tensormaps
 from fp4rt.cuda.blocks import Template
-from fp4rt.cuda.calls import PER_THREAD_STREAM, CallPacker, DeviceMemory
+from fp4rt.cuda.calls import PER_THREAD_STREAM, CallPacker, DeviceMemory, copy_in, copy_out, device_memory
 from fp4rt.cuda.driver import check, check_fork, driver, failure
 from fp4rt.cuda.module import Entry, launch_config
 from fp4rt.errors import DeviceError
@@ -108,7 +108,8 @@ class TensorList:
         self._ready = self._packed.place(_along(self._tables.data_ptr() if tables else 0, tables))
         self._prepared = False
         with self._context.current():
-            self._upload(b"".join(tables), handle)
+            if tables:
+                _upload(b"".join(tables), self._tables.data_ptr(), handle)
             if again:  # relaunched on any stream, so all of it has to be there
                 self._packed.fill(handle, prepared=False)
                 check(driver().cuStreamSynchronize(handle), "cuStreamSynchronize")
@@ -134,13 +135,6 @@ class TensorList:
     def _memory(self, size: int) -> Any:
         return arrays.empty((size,), "u8", "torch", self._context.ordinal)
 
-    def _upload(self, data: bytes, handle: int) -> None:
-        """Copied before it returns: from memory that is not pinned, CUDA copies through memory of its own."""
-        if data:
-            held = np.frombuffer(data, np.uint8)
-            place = held.__array_interface__["data"][0]
-            check(driver().cuMemcpyHtoDAsync(self._tables.data_ptr(), place, len(data), handle), "cuMemcpyHtoDAsync")
-
     def _refuse_capture(self, handle: int) -> None:
         with self._context.current():
             if int(check(driver().cuStreamIsCapturing(handle), "cuStreamIsCapturing")):
@@ -163,46 +157,28 @@ class HostList:
     def __call__(self, stream: object | None) -> None:
         check_fork()
         handle = self._stream if stream is None else cuda.stream_handle(stream)
-        with self._packer.context.current():
-            memory = DeviceMemory(handle)
-            try:
-                self._run(memory, handle)
-            except BaseException:
-                memory.release()
-                raise
-            memory.free()
+        with self._packer.context.current(), device_memory(handle) as memory:
+            self._run(memory, handle)
 
     def _run(self, memory: DeviceMemory, handle: int) -> None:
-        addresses = [self._copy_in(memory, call, plan, handle) for call, plan in self._problems]
+        addresses = [copy_in(memory, call, plan, handle) for call, plan in self._problems]
         packed = _Packed(self._packer, self._problems, addresses)
         tables = [one.table for one in packed.lists]
         packed.fill(handle, prepared=False)
         places = [memory.allocate(len(table)) for table in tables]
         for place, table in zip(places, tables, strict=True):
-            held = np.frombuffer(table, np.uint8)
-            self._copy(place, held.__array_interface__["data"][0], len(table), handle)
+            _upload(table, place, handle)
         _queue(packed.place(places), handle)
         for (call, _), own in zip(self._problems, addresses, strict=True):
-            for name in call.written:
-                v = call.parts[name]
-                if v.nbytes and name in own:
-                    check(driver().cuMemcpyDtoHAsync(v.address, own[name], v.nbytes, handle), "cuMemcpyDtoHAsync")
+            copy_out(call, own, handle)
         check(driver().cuStreamSynchronize(handle), "running the kernel")
 
-    def _copy_in(self, memory: DeviceMemory, call: Call, plan: Resolved, handle: int) -> dict[str, int]:
-        """Where the buffers of a problem lie, what it reads copied there."""
-        addresses: dict[str, int] = {}
-        for name, v in call.parts.items():
-            if name != WORKSPACE and call.needs(name, plan.takes):
-                addresses[name] = memory.allocate(v.nbytes)
-                if v.nbytes and call.copied_in(name):
-                    self._copy(addresses[name], v.address, v.nbytes, handle)
-        addresses[WORKSPACE] = memory.allocate(plan.workspace)
-        return addresses
 
-    @staticmethod
-    def _copy(place: int, source: int, nbytes: int, handle: int) -> None:
-        check(driver().cuMemcpyHtoDAsync(place, source, nbytes, handle), "cuMemcpyHtoDAsync")
+def _upload(data: bytes, place: int, handle: int) -> None:
+    """Copied before it returns: from memory that is not pinned, CUDA copies through memory of its own."""
+    held = np.frombuffer(data, np.uint8)
+    source = held.__array_interface__["data"][0]
+    check(driver().cuMemcpyHtoDAsync(place, source, len(data), handle), "cuMemcpyHtoDAsync")
 
 
 def _workspaces(problems: Problems) -> tuple[list[int], int]:

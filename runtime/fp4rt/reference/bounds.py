@@ -16,6 +16,7 @@ from typing import TypeAlias
 import numpy as np
 
 from fp4num import Quantized
+from fp4rt.plan import MOST_PARTS
 from fp4rt.reference import interval as intervals
 from fp4rt.reference import products, tensorops
 from fp4rt.reference.interpreter import Environment, Operand, apply
@@ -28,8 +29,6 @@ from fp4rt.typed import TypedKernel, Value
 _UNIT = 2.0**-24
 #: Roundings besides those of the additions: of factors that are multiplied in after or between partial sums.
 _FACTORS = 4
-#: The most parts of K that are added by themselves, each of which is rounded once more where it is added.
-_PARTS = 16
 #: Half of f32's largest number: what magnitudes, which are rounded too, may not pass if no partial sum may.
 _LARGEST = 2.0**127
 
@@ -48,7 +47,7 @@ def ranges(
     """
     found: list[Range | None] = []
     stored = {store.value for store in kernel.stores if store.arg in unordered}
-    carrier = _Carrier(kernel, env, values, found, _PARTS + len(kernel.values) if stored else 0)
+    carrier = _Carrier(kernel, env, values, found, MOST_PARTS + len(kernel.values) if stored else 0)
     for index, value in enumerate(kernel.values):
         if value.op == "matmul":
             found.append(carrier.product(index))
@@ -76,7 +75,7 @@ class _Carrier:
             return known
         old = (self.values[i] for i in self.kernel.values[index].operands if self.found[i] is None)
         start = sum(np.abs(x.align(known.axes).astype(np.float64)) for x in old if isinstance(x, Tensor))
-        room = 2 * (_PARTS + 1) * _UNIT * start
+        room = 2 * (MOST_PARTS + 1) * _UNIT * start
         with np.errstate(all="ignore"):
             ends = (_outward(known.low.data - room, down=True), _outward(known.high.data + room, down=False))
         low, high = (Tensor(end, known.axes) for end in ends)
